@@ -1,0 +1,276 @@
+//! Flows built in Rust: the same [`Draft`] that a flow file reads to.
+//!
+//! A name that is not one, or a text that is not what it must be, is kept as a mistake of the draft, so that
+//! building reads as one chain and [`crate::wire`] tells them all.
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, marker::PhantomData, str::FromStr};
+
+use crate::{
+    Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName, LimitOverrides, Mistake,
+    ModuleReference, Otherwise, Pattern, QueueName, Renames, RetryPolicy, Strategy, Value, ValueName, Values,
+};
+
+/// The whole flow, which has modules and inputs.
+#[derive(Debug)]
+pub enum Whole {}
+
+/// A flow in another one.
+#[derive(Debug)]
+pub enum Nested {}
+
+/// Builds a flow, node by node. See [`Draft::builder`].
+#[derive(Debug)]
+pub struct Builder<Level = Whole> {
+    draft: Draft,
+    level: PhantomData<Level>,
+}
+
+/// Builds one task of a flow.
+#[derive(Debug)]
+pub struct TaskBuilder {
+    whose: String,
+    requires: Option<Renames>,
+    provides: Option<Renames>,
+    with: Values,
+    retry: Option<RetryPolicy>,
+    limits: LimitOverrides,
+    queue: Option<QueueName>,
+    priority: i32,
+    rollback: Option<bool>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Draft {
+    /// Begins a flow.
+    ///
+    /// ```
+    /// use waft_flow::Draft;
+    ///
+    /// let draft = Draft::builder("tea")?
+    ///     .module("kitchen", "kitchen.wasm")
+    ///     .task("boil", "kitchen#boil", |task| task.provides("water", "hot_water"))
+    ///     .task("brew", "kitchen#brew", |task| task.requires("water", "hot_water").timeout("5m"))
+    ///     .build();
+    /// # Ok::<(), waft_flow::InvalidName>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidName`] when the flow cannot be called that.
+    pub fn builder(name: impl AsRef<str>) -> Result<Builder, InvalidName> {
+        let name = Some(FlowName::new(name)?);
+        Ok(Builder { draft: Draft { name, ..Draft::default() }, level: PhantomData })
+    }
+}
+
+impl Builder<Whole> {
+    /// Names a module: a path, a tag, or `sha256:…`.
+    #[must_use]
+    pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
+        self.draft.modules.insert(alias.into(), ModuleReference { text: reference.into(), span: None });
+        self
+    }
+
+    /// A value that runs start with.
+    #[must_use]
+    pub fn input(mut self, name: impl AsRef<str>, value: Value) -> Self {
+        if let Some(name) = parsed(name.as_ref(), "an input", &mut self.draft.mistakes) {
+            self.draft.inputs.insert(name, value);
+        }
+        self
+    }
+
+    /// The flow as far as it was built, mistakes included.
+    #[must_use]
+    pub fn build(self) -> Draft {
+        self.draft
+    }
+}
+
+impl<Level> Builder<Level> {
+    /// What gives the nodes their order.
+    #[must_use]
+    pub fn pattern(mut self, pattern: Pattern) -> Self {
+        self.draft.body.pattern = pattern;
+        self
+    }
+
+    /// Adds a task. `uses` is `module#task`, or `module` where that has one task.
+    #[must_use]
+    pub fn task(
+        mut self,
+        name: impl AsRef<str>,
+        uses: impl Into<String>,
+        build: impl FnOnce(TaskBuilder) -> TaskBuilder,
+    ) -> Self {
+        let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
+        let TaskBuilder { requires, provides, with, retry, limits, queue, priority, rollback, mistakes, .. } = built;
+        self.draft.mistakes.extend(mistakes);
+        if let Some(name) = parsed(name.as_ref(), "a task", &mut self.draft.mistakes) {
+            let uses = uses.into();
+            let spans = BTreeMap::new();
+            let task =
+                DraftTask { name, uses, requires, provides, with, retry, limits, queue, priority, rollback, spans };
+            self.draft.body.nodes.push(DraftNode::Task(Box::new(task)));
+        }
+        self
+    }
+
+    /// Adds a nested flow.
+    #[must_use]
+    pub fn flow(mut self, name: impl AsRef<str>, build: impl FnOnce(Builder<Nested>) -> Builder<Nested>) -> Self {
+        let Draft { body, mistakes, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
+        self.draft.mistakes.extend(mistakes);
+        if let Some(name) = parsed(name.as_ref(), "a flow", &mut self.draft.mistakes) {
+            self.draft.body.nodes.push(DraftNode::Flow(DraftFlow { name, body, span: None }));
+        }
+        self
+    }
+
+    /// Adds a link: `to` comes after `from`, whatever they require and provide.
+    #[must_use]
+    pub fn link(mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+        let from = parsed(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
+        let to = parsed(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
+        if let (Some(from), Some(to)) = (from, to) {
+            self.draft.body.links.push(DraftLink { from, to, from_span: None, to_span: None });
+        }
+        self
+    }
+
+    /// Gives the flow a retry controller that provides nothing.
+    #[must_use]
+    pub fn retry(mut self, strategy: Strategy, otherwise: Otherwise) -> Self {
+        self.draft.body.controller = Some(DraftController { strategy, otherwise, provides: None, span: None });
+        self
+    }
+
+    /// Gives the flow a retry controller that provides its attempt number, or its value.
+    #[must_use]
+    pub fn retry_as(mut self, provides: impl AsRef<str>, strategy: Strategy, otherwise: Otherwise) -> Self {
+        let provides = parsed(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
+        self.draft.body.controller = Some(DraftController { strategy, otherwise, provides, span: None });
+        self
+    }
+}
+
+impl TaskBuilder {
+    fn new(whose: String) -> Self {
+        Self {
+            whose,
+            requires: None,
+            provides: None,
+            with: Values::new(),
+            retry: None,
+            limits: LimitOverrides::default(),
+            queue: None,
+            priority: 0,
+            rollback: None,
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// The parameter `own` takes the value that the flow calls `flows`.
+    #[must_use]
+    pub fn requires(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
+        let pair = self.pair("requires", own.as_ref(), flows.as_ref());
+        self.requires.get_or_insert_default().extend(pair);
+        self
+    }
+
+    /// These parameters take the values of the same names.
+    #[must_use]
+    pub fn requires_same(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.requires.get_or_insert_default();
+        names.into_iter().fold(self, |task, name| task.requires(name.as_ref(), name.as_ref()))
+    }
+
+    /// What the task calls `own`, the flow calls `flows`. What is not named is not provided.
+    #[must_use]
+    pub fn provides(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
+        let pair = self.pair("provides", own.as_ref(), flows.as_ref());
+        self.provides.get_or_insert_default().extend(pair);
+        self
+    }
+
+    /// The task provides these, under the same names. What is not named is not provided.
+    #[must_use]
+    pub fn provides_same(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.provides.get_or_insert_default();
+        names.into_iter().fold(self, |task, name| task.provides(name.as_ref(), name.as_ref()))
+    }
+
+    /// A constant for a parameter.
+    #[must_use]
+    pub fn with(mut self, parameter: impl AsRef<str>, value: Value) -> Self {
+        let whose = format!("\"with\" of {}", self.whose);
+        if let Some(parameter) = parsed(parameter.as_ref(), &whose, &mut self.mistakes) {
+            self.with.insert(parameter, value);
+        }
+        self
+    }
+
+    /// When a failed call is tried again.
+    #[must_use]
+    pub fn retry(self, retry: RetryPolicy) -> Self {
+        Self { retry: Some(retry), ..self }
+    }
+
+    /// Limits that differ from the module's and the defaults.
+    #[must_use]
+    pub fn limits(self, limits: LimitOverrides) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The longest a call may take, as in a flow file: `30s`.
+    #[must_use]
+    pub fn timeout(mut self, text: impl AsRef<str>) -> Self {
+        match crate::parse_duration(text.as_ref()) {
+            Ok(timeout) => self.limits.timeout = Some(timeout),
+            Err(error) => {
+                self.mistakes.push(Mistake::refused(None, &format!("\"timeout\" of {}", self.whose), &error));
+            }
+        }
+        self
+    }
+
+    /// The queue its jobs go to.
+    #[must_use]
+    pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
+        let whose = format!("\"queue\" of {}", self.whose);
+        self.queue = parsed(queue.as_ref(), &whose, &mut self.mistakes).or(self.queue);
+        self
+    }
+
+    /// Higher first.
+    #[must_use]
+    pub fn priority(self, priority: i32) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Whether a guest takes it back; unsaid, the module says it.
+    #[must_use]
+    pub fn rollback(self, rollback: bool) -> Self {
+        Self { rollback: Some(rollback), ..self }
+    }
+
+    fn pair(&mut self, key: &str, own: &str, flows: &str) -> Option<(ValueName, ValueName)> {
+        let whose = format!("{key:?} of {}", self.whose);
+        let own_name = parsed(own, &whose, &mut self.mistakes);
+        // One name that stands for both is told once.
+        let flows_name = if flows == own { own_name.clone() } else { parsed(flows, &whose, &mut self.mistakes) };
+        own_name.zip(flows_name)
+    }
+}
+
+/// A name, or a mistake of what should have it.
+fn parsed<Name>(text: &str, whose: &str, mistakes: &mut Vec<Mistake>) -> Option<Name>
+where
+    Name: FromStr<Err = InvalidName>,
+{
+    let parsed = text.parse();
+    mistakes.extend(parsed.as_ref().err().map(|error| Mistake::refused(None, whose, error)));
+    parsed.ok()
+}

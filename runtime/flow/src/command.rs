@@ -1,0 +1,212 @@
+//! What the machine takes, and what it wants done.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    Action, Attempt, CallId, Digest, Failure, Failures, Firing, NodeIndex, NodeName, Outcome, RunState, Timestamp,
+    Values, WorkerName,
+};
+
+/// Something that happened, as the machine is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The run is to begin.
+    Start,
+    /// A worker answered a call.
+    Signal(Signal),
+    /// The run is to stop and be rolled back.
+    Cancel,
+    /// The run is to start nothing new.
+    Suspend,
+    /// What is still with the workers of a run that is being suspended is given up for now: it rests at once, and
+    /// sends those calls again when it goes on.
+    Abandon,
+    /// The run is to go on.
+    Resume,
+    /// Time passed, or records have left work to go on with.
+    Tick,
+}
+
+/// A worker's answer to one call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// Which call.
+    pub call: CallId,
+    /// What came of it.
+    pub answer: Answer,
+    /// Who called it.
+    pub worker: Option<WorkerName>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It succeeded and left these values, by the names its module gives them.
+    Succeeded(Values),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// What is to be done once the records are durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Hand this call to the workers.
+    Call(Box<Call>),
+    /// Stop this call wherever it runs.
+    Interrupt(CallId),
+    /// Tell everyone.
+    Tell(Change),
+}
+
+/// One call for the workers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Its identity.
+    pub id: CallId,
+    /// The task, in the flow.
+    pub node: NodeIndex,
+    /// When it was handed out: the guest's clock stands here.
+    pub at: Timestamp,
+    /// What it takes, by the module's names.
+    pub inputs: Values,
+    /// What a rollback is told of the apply.
+    pub rollback: Option<RollbackCall>,
+}
+
+/// What a rollback is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RollbackCall {
+    /// What apply left, by the module's names.
+    pub outcome: Outcome,
+    /// Every task that failed.
+    pub failures: Arc<Failures>,
+}
+
+/// Something that is now so.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A node is in a new state.
+    Node(NodeChange),
+    /// The run is in a new state.
+    Run {
+        /// The state.
+        state: RunState,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// A node is in a new state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeChange {
+    /// Task or retry controller.
+    pub kind: NodeKind,
+    /// Its name.
+    pub name: NodeName,
+    /// The state.
+    pub state: State,
+    /// The firing.
+    pub firing: Firing,
+    /// The attempt; of a controller, its try.
+    pub attempt: Attempt,
+    /// Since when.
+    pub at: Timestamp,
+    /// On success: what it left, by the flow's names.
+    pub provides: Option<Values>,
+    /// On failure and rollback-failure.
+    pub failure: Option<Failure>,
+    /// On a failure that is tried again: how long from now.
+    pub retry_in: Option<Duration>,
+    /// Who called it, where known.
+    pub worker: Option<WorkerName>,
+    /// The module, of a task.
+    pub digest: Option<Digest>,
+}
+
+/// What a node is, to those who watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A task.
+    Task,
+    /// A retry controller.
+    Retry,
+}
+
+impl NodeKind {
+    /// The kind's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// The state of a node, as it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// It waits.
+    Pending,
+    /// Its apply is with the workers.
+    Running,
+    /// Its apply succeeded.
+    Success,
+    /// Its apply failed.
+    Failure,
+    /// What it did is being taken back.
+    RollingBack,
+    /// What it did was taken back.
+    RolledBack,
+    /// Taking back failed for good.
+    RollbackFailure,
+    /// A condition left it out.
+    Ignored,
+    /// A controller will execute again.
+    Retrying,
+}
+
+impl State {
+    /// Every state, in the order of the design.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Running,
+        Self::Success,
+        Self::Failure,
+        Self::RollingBack,
+        Self::RolledBack,
+        Self::RollbackFailure,
+        Self::Ignored,
+        Self::Retrying,
+    ];
+
+    /// The state's word, the same in JSON, keys and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
+            Self::RollbackFailure => "rollback-failure",
+            Self::Ignored => "ignored",
+            Self::Retrying => "retrying",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+impl Call {
+    /// Apply or rollback.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.id.action
+    }
+}

@@ -1,0 +1,241 @@
+//! A flow as its author wrote it, in a file or in Rust, before anything about it is known to be right.
+//!
+//! [`Draft`] is what a flow file parses to and what programs build by hand. Only [`crate::wire`] turns it into
+//! a [`crate::Flow`], and says every mistake on the way.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use crate::{Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, TaskInfo, ValueName, Values};
+
+/// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
+pub type Span = Option<Range<usize>>;
+
+/// A flow as it was written.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// The flow's name; `None` only when the file lacks it, which is a mistake that parsing reports.
+    pub name: Option<FlowName>,
+    /// The modules it speaks of, by alias: a path, a tag or a digest, not looked up yet.
+    pub modules: BTreeMap<String, ModuleReference>,
+    /// The values its runs start with.
+    pub inputs: Values,
+    /// Where the inputs stand.
+    pub input_spans: BTreeMap<ValueName, Range<usize>>,
+    /// Its nodes and links.
+    pub body: Body,
+    /// What went wrong while it was built in Rust: [`crate::wire`] tells it with all the rest.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// How a flow file names a module.
+#[derive(Debug, Clone)]
+pub struct ModuleReference {
+    /// A path relative to the flow file, a tag, or `sha256:…`.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What the whole flow and each nested flow have alike.
+#[derive(Debug, Clone, Default)]
+pub struct Body {
+    /// What gives the nodes their order.
+    pub pattern: Pattern,
+    /// Tasks and nested flows in reading order.
+    pub nodes: Vec<DraftNode>,
+    /// Explicit order.
+    pub links: Vec<DraftLink>,
+    /// The retry controller, if it has one.
+    pub controller: Option<DraftController>,
+}
+
+/// What gives the nodes of a flow their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pattern {
+    /// Links, and who requires what another provides.
+    #[default]
+    Graph,
+    /// One after the other, as they stand.
+    Linear,
+    /// None.
+    Unordered,
+}
+
+/// A task or a nested flow.
+#[derive(Debug, Clone)]
+pub enum DraftNode {
+    /// A task.
+    Task(Box<DraftTask>),
+    /// A nested flow.
+    Flow(DraftFlow),
+}
+
+impl DraftNode {
+    /// The name it is told by.
+    #[must_use]
+    pub fn name(&self) -> &NodeName {
+        match self {
+            Self::Task(task) => &task.name,
+            Self::Flow(flow) => &flow.name,
+        }
+    }
+}
+
+/// A nested flow as it was written.
+#[derive(Debug, Clone)]
+pub struct DraftFlow {
+    /// Its name.
+    pub name: NodeName,
+    /// Its nodes and links.
+    pub body: Body,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A task as it was written.
+#[derive(Debug, Clone)]
+pub struct DraftTask {
+    /// Its name.
+    pub name: NodeName,
+    /// `module#task` or `module`: an alias of [`Draft::modules`], and a task of the module.
+    pub uses: String,
+    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    pub requires: Option<Renames>,
+    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    pub provides: Option<Renames>,
+    /// Constants by parameter.
+    pub with: Values,
+    /// Its own retry policy.
+    pub retry: Option<RetryPolicy>,
+    /// Limits that differ from the defaults.
+    pub limits: LimitOverrides,
+    /// The queue its jobs go to.
+    pub queue: Option<QueueName>,
+    /// Higher first.
+    pub priority: i32,
+    /// Whether it is rolled back by a guest; `None` leaves it to the module.
+    pub rollback: Option<bool>,
+    /// Where the parts of it stand: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for
+    /// entries of tables, `requires.pan` and the like. The empty key is the whole.
+    pub spans: BTreeMap<String, Range<usize>>,
+}
+
+/// What a task calls a value = what the flow calls it.
+pub type Renames = BTreeMap<ValueName, ValueName>;
+
+/// An explicit link as it was written.
+#[derive(Debug, Clone)]
+pub struct DraftLink {
+    /// What comes first.
+    pub from: NodeName,
+    /// What comes after.
+    pub to: NodeName,
+    /// Where `from` stands.
+    pub from_span: Span,
+    /// Where `to` stands.
+    pub to_span: Span,
+}
+
+/// A retry controller as it was written.
+#[derive(Debug, Clone)]
+pub struct DraftController {
+    /// What it tries.
+    pub strategy: Strategy,
+    /// What it answers when nothing is left to try.
+    pub otherwise: Otherwise,
+    /// The name under which it provides its attempt number or value.
+    pub provides: Option<ValueName>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a retry controller answers when a task of its flow has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Strategy {
+    /// Retry until there were this many tries in all; 0 and 1 mean one. Provides the number of the try.
+    Times(u32),
+    /// Retry with the next of these. Provides it. Never empty in a [`crate::Flow`].
+    ForEach(Vec<Json>),
+    /// Retry with the next element of the list that this value holds when the flow starts.
+    ForEachOf(ValueName),
+    /// Never retry.
+    Always,
+}
+
+/// What a retry controller answers when it does not retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Otherwise {
+    /// Its flow will be rolled back, and the next controller outward is asked.
+    #[default]
+    Rollback,
+    /// The whole run, without asking further.
+    RollbackAll,
+}
+
+/// What is known of a module once it was resolved.
+#[derive(Debug, Clone)]
+pub struct ModuleInfo {
+    /// Its identity.
+    pub digest: Digest,
+    /// What it holds.
+    pub content: ModuleContent,
+}
+
+/// What a module holds.
+#[derive(Debug, Clone)]
+pub enum ModuleContent {
+    /// Tasks that describe themselves.
+    Tasks(Vec<TaskInfo>),
+    /// A WASI command: one task, of which the flow says what it requires and provides.
+    Command,
+}
+
+/// One thing that is wrong with a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Whether the flow can run all the same.
+    pub severity: Severity,
+    /// What is wrong, naming the culprit: a lowercase fragment without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where in the file.
+    pub span: Span,
+}
+
+/// Whether a mistake keeps the flow from running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It cannot run.
+    Error,
+    /// It can, but will hardly do what was meant.
+    Warning,
+}
+
+impl Mistake {
+    pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), hint: None, span }
+    }
+
+    pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(span, message) }
+    }
+
+    /// A text was refused. Our errors say what is wrong and then, after a colon, what to write.
+    pub(crate) fn refused(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
+        let error = error.to_string();
+        let (wrong, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
+        Self::error(span, format!("{whose}: {wrong}")).hint(hint)
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl DraftTask {
+    /// Where a part of it stands; the whole where the part was not written.
+    pub(crate) fn span(&self, part: &str) -> Span {
+        self.spans.get(part).or_else(|| self.spans.get("")).cloned()
+    }
+}

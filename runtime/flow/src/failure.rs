@@ -1,0 +1,165 @@
+//! Failures are data: what a guest or its limits answered. They are recorded and shown to retries.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use crate::{Json, NodeName, Values};
+
+/// The longest message that is kept whole, in bytes.
+pub const LONGEST_MESSAGE: usize = 16 * 1024;
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// The guest says that trying again can help.
+    Transient,
+    /// The guest says that trying again cannot help.
+    Permanent,
+    /// The call outlived its timeout.
+    Timeout,
+    /// The guest asked for more memory than it was granted.
+    Memory,
+    /// The guest trapped: it panicked, divided by zero, overflowed its stack.
+    Trap,
+    /// The guest left more output than it was granted.
+    OutputLimit,
+    /// What the guest left is not what it promised.
+    InvalidOutput,
+    /// A value that some node provides was not there when the task started.
+    MissingInput,
+    /// The module could not be had, or is not what the flow took it for.
+    Module,
+    /// The job killed its workers as often as the delivery limit allows.
+    Poison,
+    /// The run was told to stop.
+    Cancelled,
+}
+
+impl FailureKind {
+    /// Every kind, in the order of the design.
+    pub const ALL: [Self; 11] = [
+        Self::Transient,
+        Self::Permanent,
+        Self::Timeout,
+        Self::Memory,
+        Self::Trap,
+        Self::OutputLimit,
+        Self::InvalidOutput,
+        Self::MissingInput,
+        Self::Module,
+        Self::Poison,
+        Self::Cancelled,
+    ];
+
+    /// The kind's word, the same in files, JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Trap => "trap",
+            Self::OutputLimit => "output-limit",
+            Self::InvalidOutput => "invalid-output",
+            Self::MissingInput => "missing-input",
+            Self::Module => "module",
+            Self::Poison => "poison",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether another attempt could end otherwise. Only what says by itself that it cannot stops a retry.
+    #[must_use]
+    pub const fn may_retry(self) -> bool {
+        match self {
+            Self::Transient
+            | Self::Timeout
+            | Self::Memory
+            | Self::Trap
+            | Self::OutputLimit
+            | Self::InvalidOutput
+            | Self::MissingInput
+            | Self::Module => true,
+            Self::Permanent | Self::Poison | Self::Cancelled => false,
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+impl FromStr for FailureKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is not a failure kind"))
+    }
+}
+
+/// Why a call did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// One sentence for a person, at most [`LONGEST_MESSAGE`] bytes and a mark.
+    pub message: String,
+    /// What a program may want to know besides.
+    pub details: Option<Json>,
+}
+
+impl Failure {
+    /// A failure with a message that is cut, with a mark, where it is too long.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            let whole = message.len();
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push_str(&format!("… [cut, {whole} bytes in all]"));
+        }
+        Self { kind, message, details: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.kind, self.message)
+    }
+}
+
+/// Failures by the task that failed.
+pub type Failures = BTreeMap<NodeName, Failure>;
+
+/// What `apply` left behind, as a rollback is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeded and left these values, by the names its module gives them.
+    Provided(Values),
+    /// It failed.
+    Failed(Failure),
+    /// Its answer was lost: it may have happened.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_kept_whole_up_to_sixteen_kibibytes_then_cut_with_a_mark() {
+        let whole = "ä".repeat(LONGEST_MESSAGE / 2);
+        assert_eq!(Failure::new(FailureKind::Trap, whole.clone()).message, whole);
+        let cut = Failure::new(FailureKind::Trap, format!("x{whole}")).message;
+        assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
+    }
+
+    #[test]
+    fn every_kind_survives_its_word() {
+        for kind in FailureKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+    }
+}

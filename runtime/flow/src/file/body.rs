@@ -1,0 +1,116 @@
+//! What the whole flow and each nested flow have alike: nodes, links, pattern, order and retry controller.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    reader::{Mistakes, Placed, Reader, wrong_type},
+    retry, task,
+};
+use crate::{Body, DraftFlow, DraftLink, DraftNode, Mistake, NodeName, Pattern, suggest};
+
+const PATTERNS: [(&str, Pattern); 3] =
+    [("graph", Pattern::Graph), ("linear", Pattern::Linear), ("unordered", Pattern::Unordered)];
+
+/// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
+pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
+    let pattern = table.word("pattern", &PATTERNS, mistakes).unwrap_or_default();
+    let controller = table.take("retry").and_then(|toml| retry::controller(toml, &table.whose, mistakes));
+    let mut nodes = Vec::new();
+    for toml in tables(table, "task", "[[task]]", mistakes) {
+        nodes.extend(task::read(toml, mistakes).map(|task| (toml.span().start, DraftNode::Task(Box::new(task)))));
+    }
+    for toml in tables(table, "flow", "[[flow]]", mistakes) {
+        nodes.extend(nested(toml, mistakes).map(|flow| (toml.span().start, DraftNode::Flow(flow))));
+    }
+    nodes.sort_by_key(|(start, _)| *start);
+    let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
+    let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
+    put_in_order(table, pattern, &mut nodes, mistakes);
+    Body { pattern, nodes, links, controller }
+}
+
+fn tables<'t>(
+    table: &mut Reader<'t>,
+    key: &'static str,
+    example: &str,
+    mistakes: &mut Mistakes,
+) -> &'t [Spanned<DeValue<'t>>] {
+    let what = format!("a list of tables, each begun by {example}");
+    table.list(key, &what, mistakes).map_or(&[], |list| list.value)
+}
+
+fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftFlow> {
+    let mut table = Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes)?;
+    let name = task::name(&mut table, "inner-flow", mistakes);
+    let body = read(&mut table, mistakes);
+    let foreign = |key: &str| {
+        let of_the_whole = ["inputs", "modules"].contains(&key);
+        of_the_whole.then(|| format!("{key} belong to the whole flow: move them to the top of the file"))
+    };
+    table.finish(foreign, mistakes);
+    Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })
+}
+
+fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftLink> {
+    let mut table = Reader::open(toml, "a link", "{ from = \"mix\", to = \"bake\" }", mistakes)?;
+    let mut end = |key| {
+        if table.take(key).is_none() {
+            mistakes.miss(table.lacks(key, &format!("{key} = \"the name of a node\"")));
+        }
+        table.name::<NodeName>(key, mistakes)
+    };
+    let (from, to) = (end("from"), end("to"));
+    table.finish(|_| None, mistakes);
+    let (from, to) = (from?, to?);
+    Some(DraftLink { from: from.value, to: to.value, from_span: Some(from.span), to_span: Some(to.span) })
+}
+
+/// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.
+fn put_in_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Mistakes) {
+    let Some(order) = table.list("order", "a list of names", mistakes) else { return };
+    if pattern != Pattern::Linear {
+        let message = format!("{} has an order, but is not linear", table.whose);
+        mistakes.push(Mistake::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
+        return;
+    }
+    let places = places(&order, &table.whose, nodes, mistakes);
+    for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
+        let message = format!("the order of {} misses {:?}", table.whose, node.name());
+        mistakes.miss(Mistake::error(Some(order.span.clone()), message).hint("name every node of the flow once"));
+    }
+    nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
+}
+
+fn places<'t>(
+    order: &Placed<&'t [Spanned<DeValue<'t>>]>,
+    whose: &str,
+    nodes: &[DraftNode],
+    mistakes: &mut Mistakes,
+) -> BTreeMap<&'t str, usize> {
+    let known: BTreeSet<&str> = nodes.iter().map(|node| node.name().as_str()).collect();
+    let mut places = BTreeMap::new();
+    for (place, toml) in order.value.iter().enumerate() {
+        let Some(name) = toml.get_ref().as_str() else {
+            mistakes.push(wrong_type(
+                &format!("a name in the order of {whose}"),
+                "a text",
+                toml.get_ref(),
+                toml.span(),
+            ));
+            continue;
+        };
+        if !known.contains(name) {
+            let message = format!("the order of {whose} names {name:?}, which is no node of it");
+            let is_read = mistakes.wrong.len() < suggest::WORTH_A_SEARCH;
+            let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
+            let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
+            mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+        } else if places.insert(name, place).is_some() {
+            let message = format!("the order of {whose} names {name:?} twice");
+            mistakes.push(Mistake::error(Some(toml.span()), message).hint("name every node of the flow once"));
+        }
+    }
+    places
+}

@@ -1,0 +1,64 @@
+//! What is said of a text that is not TOML.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use toml::de::Error;
+
+use crate::{Mistake, render::Lines};
+
+/// The longest piece of the text that a message repeats, in characters.
+const LONGEST: usize = 60;
+
+/// The breaks of a text, and those of its other mistakes that no break can be the cause of.
+pub(super) fn with_breaks(mistakes: Vec<Mistake>, breaks: &[Error], text: &str) -> Vec<Mistake> {
+    let lines = Lines::of(text);
+    let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
+    // A second break of one line follows from the first.
+    let mut first: BTreeMap<usize, (usize, &Error)> = BTreeMap::new();
+    for (error, span) in breaks.iter().filter_map(|error| Some((error, error.span()?))) {
+        let known = first.entry(line(&span)).or_insert((span.start, error));
+        if span.start < known.0 {
+            *known = (span.start, error);
+        }
+    }
+    let broken: BTreeSet<usize> = first.keys().copied().collect();
+    let elsewhere = |mistake: &Mistake| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
+    let mut all: Vec<Mistake> = mistakes.into_iter().filter(elsewhere).collect();
+    all.extend(first.into_values().map(|(_, error)| mistake(error, text)));
+    all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| mistake(error, text)));
+    all
+}
+
+fn mistake(error: &Error, text: &str) -> Mistake {
+    let span = error.span();
+    let excerpt = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
+    let before = span.as_ref().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (wrong, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), "nothing"));
+    let shown: String = excerpt.chars().filter(|char| !char.is_control()).take(LONGEST).collect();
+    let (message, hint) = match wrong {
+        "duplicate key" => {
+            (format!("{shown} is written twice"), "write each key once; each table of a list begins with [[..]]".into())
+        }
+        // The parser takes nothing for a text without its quotes.
+        "string values must be quoted" | "invalid literal string"
+            if before.trim_end().ends_with('=') && excerpt.is_empty() =>
+        {
+            ("not TOML: a value is missing".into(), "write a value after `=`".into())
+        }
+        "string values must be quoted" => (
+            format!("not TOML: {shown} is not a value"),
+            "texts stand in quotes, and commas part the values of a list".into(),
+        ),
+        "key with no value" => {
+            ("not TOML: a key without a value".into(), "a line is a key, `=` and a value, or a [header]".into())
+        }
+        _ if expected == "nothing" => {
+            (format!("not TOML: {wrong}"), "texts stand in quotes, and each table, list and text is closed".into())
+        }
+        _ => (format!("not TOML: {wrong}"), format!("TOML wants {expected} here")),
+    };
+    Mistake::error(span, message).hint(hint)
+}

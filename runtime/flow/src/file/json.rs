@@ -1,0 +1,70 @@
+//! Values of TOML as JSON, every digit kept.
+
+use toml::{Spanned, de::DeValue};
+
+use crate::{Json, Mistake, Value};
+
+/// The value of a TOML value; `whose` names it in the mistake.
+pub(super) fn value(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Value, Mistake> {
+    json(toml, whose).map(Value::Json)
+}
+
+/// The JSON text of a TOML value; dates and times become strings as in RFC 3339.
+pub(super) fn json(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Json, Mistake> {
+    let mut text = String::new();
+    write(toml, whose, &mut text)?;
+    Ok(Json::parse(text).expect("what is written below is JSON"))
+}
+
+/// The parser bounds how deep a value can be nested, and so this recursion.
+fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(), Mistake> {
+    let refuse = |message: String| Mistake::error(Some(toml.span()), message);
+    match toml.get_ref() {
+        DeValue::String(text) => write_string(text, out),
+        DeValue::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
+        DeValue::Datetime(value) => {
+            let mut value = *value;
+            // TOML may leave seconds out, RFC 3339 may not.
+            value.time.iter_mut().for_each(|time| time.second = time.second.or(Some(0)));
+            write_string(&value.to_string(), out);
+        }
+        DeValue::Integer(value) => {
+            let digits = i128::from_str_radix(value.as_str(), value.radix()).ok();
+            let fits = digits.filter(|digits| i64::try_from(*digits).is_ok() || u64::try_from(*digits).is_ok());
+            let large = || refuse(format!("{whose} is an integer of more than 64 bits")).hint("write it as a string");
+            let digits = fits.ok_or_else(large)?;
+            out.push_str(&digits.to_string());
+        }
+        DeValue::Float(value) => {
+            let digits = value.as_str().trim_start_matches('+');
+            if !digits.parse::<f64>().is_ok_and(f64::is_finite) {
+                let mistake = refuse(format!("{whose} is {digits}, which JSON cannot hold"));
+                return Err(mistake.hint("use a number, or a string that the task understands"));
+            }
+            out.push_str(digits);
+        }
+        DeValue::Array(elements) => {
+            out.push('[');
+            for (place, element) in elements.iter().enumerate() {
+                out.push_str(if place == 0 { "" } else { "," });
+                write(element, whose, out)?;
+            }
+            out.push(']');
+        }
+        DeValue::Table(entries) => {
+            out.push('{');
+            for (place, (key, entry)) in entries.iter().enumerate() {
+                out.push_str(if place == 0 { "" } else { "," });
+                write_string(key.get_ref(), out);
+                out.push(':');
+                write(entry, whose, out)?;
+            }
+            out.push('}');
+        }
+    }
+    Ok(())
+}
+
+fn write_string(text: &str, out: &mut String) {
+    out.push_str(&serde_json::Value::from(text).to_string());
+}

@@ -1,0 +1,252 @@
+//! A table of a flow file, read key by key, so that every mistake in it is found and what was not asked for is told.
+
+use std::{
+    ops::{Range, RangeInclusive},
+    str::FromStr,
+    time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::{InvalidName, InvalidQuantity, Mistake, parse_duration, parse_size, suggest};
+
+/// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
+const LATER: [&str; 17] = [
+    "capabilities",
+    "cron",
+    "cyclic",
+    "deadline",
+    "delay",
+    "depth",
+    "for_each",
+    "grant",
+    "join",
+    "listen",
+    "on",
+    "persistent",
+    "rate",
+    "reach",
+    "schedule",
+    "wait",
+    "when",
+];
+
+/// A value and where it stands.
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+/// What is wrong with a file so far.
+#[derive(Default)]
+pub(super) struct Mistakes {
+    /// What is there and should not be so.
+    pub(super) wrong: Vec<Mistake>,
+    /// What should be there and is not; in a file that is not TOML it may only be lost.
+    pub(super) missing: Vec<Mistake>,
+}
+
+impl Mistakes {
+    pub(super) fn push(&mut self, mistake: Mistake) {
+        self.wrong.push(mistake);
+    }
+
+    pub(super) fn miss(&mut self, mistake: Mistake) {
+        self.missing.push(mistake);
+    }
+}
+
+/// A table that is being read.
+pub(super) struct Reader<'t> {
+    table: &'t DeTable<'t>,
+    /// Where it stands: its header, or the whole of an inline table.
+    pub(super) span: Range<usize>,
+    /// What it is, as mistakes tell it: `task "mix"`.
+    pub(super) whose: String,
+    asked: Vec<&'static str>,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, whose: impl Into<String>) -> Self {
+        Self { table, span, whose: whose.into(), asked: Vec::new() }
+    }
+
+    /// Reads a value that must be a table; `example` is one.
+    pub(super) fn open(
+        toml: &'t Spanned<DeValue<'t>>,
+        whose: impl Into<String>,
+        example: &str,
+        mistakes: &mut Mistakes,
+    ) -> Option<Self> {
+        let whose = whose.into();
+        let table = toml.get_ref().as_table();
+        if table.is_none() {
+            mistakes.push(wrong_type(&whose, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
+        }
+        Some(Self::new(table?, toml.span(), whose))
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        self.table.get(key)
+    }
+
+    /// Says that a key must be there.
+    pub(super) fn lacks(&self, key: &str, example: &str) -> Mistake {
+        Mistake::error(Some(self.span.clone()), format!("{} has no {key:?}", self.whose))
+            .hint(format!("write {example}"))
+    }
+
+    /// The value of a key, if it is there and of the right type.
+    fn typed<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        get: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
+        mistakes: &mut Mistakes,
+    ) -> Option<Placed<T>> {
+        let toml = self.take(key)?;
+        let value = get(toml.get_ref());
+        if value.is_none() {
+            mistakes.push(wrong_type(&self.of(key), what, toml.get_ref(), toml.span()));
+        }
+        Some(Placed { value: value?, span: toml.span() })
+    }
+
+    /// The text of a key.
+    pub(super) fn text(&mut self, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<Placed<&'t str>> {
+        self.typed(key, what, DeValue::as_str, mistakes)
+    }
+
+    /// The name under a key.
+    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<Name>>
+    where
+        Name: FromStr<Err = InvalidName>,
+    {
+        let text = self.text(key, "a name in quotes", mistakes)?;
+        match text.value.parse() {
+            Ok(value) => Some(Placed { value, span: text.span }),
+            Err(error) => {
+                mistakes.push(Mistake::refused(Some(text.span), &self.of(key), &error));
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+        mistakes: &mut Mistakes,
+    ) -> Option<T> {
+        let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+        let text = self.text(key, &known, mistakes)?;
+        let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
+        if found.is_none() {
+            let mistake = Mistake::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
+            mistakes.push(mistake.hint(format!("write {known}")));
+        }
+        found
+    }
+
+    /// A truth value.
+    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<bool>> {
+        self.typed(key, "true or false", DeValue::as_bool, mistakes)
+    }
+
+    /// A whole number in a range.
+    pub(super) fn integer<T>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<T>,
+        mistakes: &mut Mistakes,
+    ) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        let Placed { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, mistakes)?;
+        let value = i128::from_str_radix(digits.as_str(), digits.radix()).ok();
+        let fits = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
+        if fits.is_none() {
+            let mistake = Mistake::error(Some(span), format!("{} is {digits}", self.of(key)));
+            mistakes.push(mistake.hint(format!("write a whole number from {} to {}", range.start(), range.end())));
+        }
+        fits
+    }
+
+    /// A duration such as `"30s"`.
+    pub(super) fn duration(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Duration> {
+        self.quantity(key, "a duration such as \"30s\"", parse_duration, mistakes)
+    }
+
+    /// A size such as `"64MiB"`.
+    pub(super) fn size(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<u64> {
+        self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
+    }
+
+    fn quantity<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T, InvalidQuantity>,
+        mistakes: &mut Mistakes,
+    ) -> Option<T> {
+        let text = self.text(key, what, mistakes)?;
+        match parse(text.value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                mistakes.push(Mistake::refused(Some(text.span), &self.of(key), &error));
+                None
+            }
+        }
+    }
+
+    /// The elements of a list.
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        mistakes: &mut Mistakes,
+    ) -> Option<Placed<&'t [Spanned<DeValue<'t>>]>> {
+        self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), mistakes)
+    }
+
+    /// Tells the keys nobody asked for. `foreign` knows those that belong elsewhere.
+    pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Mistakes) {
+        for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref().as_ref();
+            let mistake = Mistake::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
+            let later = || LATER.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
+            let hint = foreign(name)
+                .or_else(later)
+                .or_else(|| suggest::did_you_mean(name, self.asked.iter().copied()))
+                .unwrap_or_else(|| format!("the keys known here are {}", self.asked.join(", ")));
+            mistakes.push(mistake.hint(hint));
+        }
+    }
+
+    fn of(&self, key: &str) -> String {
+        format!("{key:?} of {}", self.whose)
+    }
+}
+
+/// Says that something is of another type than it must be.
+pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Mistake {
+    let found = match found {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Mistake::error(Some(span), format!("{whose} is {found}")).hint(format!("write {what}"))
+}

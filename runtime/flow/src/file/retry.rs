@@ -1,0 +1,115 @@
+//! What `retry` says: a task's own policy, or a flow's retry controller.
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    json,
+    reader::{Mistakes, Placed, Reader, wrong_type},
+};
+use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy, ValueName};
+
+const POLICY: [&str; 5] = ["attempts", "backoff", "initial", "max", "jitter"];
+const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "provides"];
+const ANSWERS: [(&str, Otherwise); 2] = [("rollback", Otherwise::Rollback), ("rollback-all", Otherwise::RollbackAll)];
+
+/// A task's own policy.
+pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: &mut Mistakes) -> Option<RetryPolicy> {
+    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", mistakes)?;
+    let default = RetryPolicy::default();
+    let backoffs = [("exponential", Backoff::Exponential), ("fixed", Backoff::Fixed)];
+    let policy = RetryPolicy {
+        attempts: table.integer("attempts", 1..=u32::MAX, mistakes).unwrap_or(default.attempts),
+        backoff: table.word("backoff", &backoffs, mistakes).unwrap_or(default.backoff),
+        initial: table.duration("initial", mistakes).unwrap_or(default.initial),
+        max: table.duration("max", mistakes).unwrap_or(default.max),
+        jitter: table.boolean("jitter", mistakes).map_or(default.jitter, |jitter| jitter.value),
+    };
+    let foreign = |key: &str| {
+        let known = CONTROLLER.contains(&key);
+        known.then(|| format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", ")))
+    };
+    table.finish(foreign, mistakes);
+    Some(policy)
+}
+
+/// A flow's retry controller.
+pub(super) fn controller<'t>(
+    toml: &'t Spanned<DeValue<'t>>,
+    owner: &str,
+    mistakes: &mut Mistakes,
+) -> Option<DraftController> {
+    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", mistakes)?;
+    let times = table.integer("times", 0..=u32::MAX, mistakes).map(Strategy::Times);
+    let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.whose, mistakes));
+    let always = table.word("always", &ANSWERS, mistakes);
+    let otherwise = table.word("otherwise", &ANSWERS, mistakes);
+    let provides: Option<Placed<ValueName>> = table.name("provides", mistakes);
+    one_strategy(&table, toml, mistakes);
+    let foreign = |key: &str| {
+        let known = POLICY.contains(&key);
+        known.then(|| {
+            format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
+        })
+    };
+    table.finish(foreign, mistakes);
+    let strategy = times.or(for_each).or(always.map(|_| Strategy::Always))?;
+    let provides = provides.map(|name| name.value);
+    Some(DraftController {
+        strategy,
+        otherwise: always.or(otherwise).unwrap_or_default(),
+        provides,
+        span: Some(toml.span()),
+    })
+}
+
+fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Mistakes) -> Option<Strategy> {
+    let whose = format!("\"for_each\" of {owner}");
+    match toml.get_ref() {
+        DeValue::Array(elements) => {
+            let values = elements.iter().map(|element| json::json(element, &whose));
+            let (values, refused): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
+            let known = refused.is_empty();
+            mistakes.wrong.extend(refused.into_iter().filter_map(Result::err));
+            known.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
+        }
+        DeValue::String(name) => match ValueName::new(name) {
+            Ok(name) => Some(Strategy::ForEachOf(name)),
+            Err(error) => {
+                mistakes.push(Mistake::refused(Some(toml.span()), &whose, &error));
+                None
+            }
+        },
+        other @ (DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_)) => {
+            mistakes.push(wrong_type(&whose, "a list, or the name of a value that is one", other, toml.span()));
+            None
+        }
+    }
+}
+
+/// A controller does one thing, and says once what it answers in the end.
+fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) {
+    let said = |key: &&str| toml.get_ref().get(*key).is_some();
+    let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();
+    match strategies.as_slice() {
+        [] => {
+            let message = format!("{} does not say what it does", table.whose);
+            let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
+            mistakes.miss(Mistake::error(Some(toml.span()), message).hint(hint));
+        }
+        [_] => {}
+        [one, other, ..] => {
+            let message = format!("{} has both {one} and {other}", table.whose);
+            mistakes
+                .push(Mistake::error(Some(toml.span()), message).hint("a retry controller does one of them: keep one"));
+        }
+    }
+    if said(&"always") && said(&"otherwise") {
+        let message = format!("{} has both always and otherwise", table.whose);
+        mistakes
+            .push(Mistake::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"));
+    }
+}

@@ -1,0 +1,158 @@
+//! One task of a flow file.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    json,
+    reader::{Mistakes, Placed, Reader, wrong_type},
+    retry,
+};
+use crate::{DraftTask, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values};
+
+type Spans = BTreeMap<String, Range<usize>>;
+
+/// Reads a task; `None` when it is not even known what it is.
+pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftTask> {
+    let mut table = Reader::open(toml, "a task", "{ name = \"mix\", use = \"kitchen#mix\" }", mistakes)?;
+    let mut spans = Spans::from([(String::new(), toml.span())]);
+    let name = name(&mut table, "first-task", mistakes);
+    let uses = table.text("use", "a text such as \"module#task\"", mistakes);
+    if table.take("use").is_none() {
+        mistakes.miss(table.lacks("use", "use = \"module#task\""));
+    }
+    let requires = renames(&mut table, "requires", &mut spans, mistakes);
+    let provides = renames(&mut table, "provides", &mut spans, mistakes);
+    let with = constants(&mut table, &mut spans, mistakes);
+    let retry = table.take("retry").and_then(|toml| {
+        spans.insert("retry".into(), toml.span());
+        retry::policy(toml, &table.whose, mistakes)
+    });
+    let limits = LimitOverrides {
+        timeout: table.duration("timeout", mistakes),
+        memory: table.size("memory", mistakes),
+        stack: table.size("stack", mistakes),
+        output: table.size("output", mistakes),
+        log: table.size("log", mistakes),
+        table_elements: table.integer("table_elements", 0..=u64::MAX, mistakes),
+        instances: table.integer("instances", 0..=u32::MAX, mistakes),
+    };
+    let queue: Option<Placed<QueueName>> = table.name("queue", mistakes);
+    let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
+    let rollback = table.boolean("rollback", mistakes);
+    table.finish(|_| None, mistakes);
+    let (name, uses) = (name?, uses?);
+    spans.insert("name".into(), name.span);
+    spans.insert("use".into(), uses.span);
+    let rollback = rollback.map(|rollback| {
+        spans.insert("rollback".into(), rollback.span);
+        rollback.value
+    });
+    let queue = queue.map(|queue| queue.value);
+    let (name, uses) = (name.value, uses.value.to_owned());
+    Some(DraftTask { name, uses, requires, provides, with, retry, limits, queue, priority, rollback, spans })
+}
+
+/// The name of a node, which then stands in the mistakes of its table.
+pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Mistakes) -> Option<Placed<NodeName>> {
+    if table.take("name").is_none() {
+        mistakes.miss(table.lacks("name", &format!("name = {example:?}")));
+    }
+    let name: Placed<NodeName> = table.name("name", mistakes)?;
+    let kind = table.whose.trim_start_matches("a ");
+    table.whose = format!("{kind} {:?}", name.value);
+    Some(name)
+}
+
+/// What the task calls a value = what the flow calls it; a list keeps the names.
+fn renames(table: &mut Reader<'_>, key: &'static str, spans: &mut Spans, mistakes: &mut Mistakes) -> Option<Renames> {
+    let toml = table.take(key)?;
+    let whose = format!("{key:?} of {}", table.whose);
+    let mut renames = Renames::new();
+    spans.insert(key.into(), toml.span());
+    match toml.get_ref() {
+        DeValue::Array(names) => {
+            for name in names {
+                let Some(known) = value_name(name, &whose, mistakes) else { continue };
+                spans.insert(format!("{key}.{known}"), name.span());
+                if renames.insert(known.clone(), known.clone()).is_some() {
+                    let mistake = Mistake::error(Some(name.span()), format!("{whose} has {known:?} twice"));
+                    mistakes.push(mistake.hint("name it once"));
+                }
+            }
+        }
+        DeValue::Table(entries) => {
+            for (own, flows) in entries {
+                let own_name = key_name(own, &whose, mistakes);
+                let flows_name = value_name(flows, &whose, mistakes);
+                let (Some(own_name), Some(flows_name)) = (own_name, flows_name) else { continue };
+                spans.insert(format!("{key}.{own_name}"), own.span().start..flows.span().end);
+                renames.insert(own_name, flows_name);
+            }
+        }
+        other @ (DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)) => {
+            let what = "a list such as [\"pan\"], or a table such as { pan = \"first_pan\" }";
+            mistakes.push(wrong_type(&whose, what, other, toml.span()));
+        }
+    }
+    Some(renames)
+}
+
+fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> Values {
+    let Some(toml) = table.take("with") else { return Values::new() };
+    spans.insert("with".into(), toml.span());
+    let (values, places) = values(toml, &format!("\"with\" of {}", table.whose), mistakes);
+    spans.extend(places.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
+    values
+}
+
+/// A table of values by name, and where each stands.
+pub(super) fn values<'t>(
+    toml: &'t Spanned<DeValue<'t>>,
+    whose: &str,
+    mistakes: &mut Mistakes,
+) -> (Values, BTreeMap<ValueName, Range<usize>>) {
+    let (mut values, mut spans) = (Values::new(), BTreeMap::new());
+    let DeValue::Table(entries) = toml.get_ref() else {
+        let what = "a table such as { celsius = 180 }";
+        mistakes.push(wrong_type(whose, what, toml.get_ref(), toml.span()));
+        return (values, spans);
+    };
+    for (key, toml) in entries {
+        let Some(name) = key_name(key, whose, mistakes) else { continue };
+        match json::value(toml, &format!("{name:?} in {whose}")) {
+            Ok(value) => drop(values.insert(name.clone(), value)),
+            Err(mistake) => mistakes.push(mistake),
+        }
+        spans.insert(name, key.span());
+    }
+    (values, spans)
+}
+
+fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
+    match toml.get_ref() {
+        DeValue::String(text) => parse_name(text, toml.span(), whose, mistakes),
+        other @ (DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_)) => {
+            mistakes.push(wrong_type(&format!("a name in {whose}"), "a text in quotes", other, toml.span()));
+            None
+        }
+    }
+}
+
+fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
+    parse_name(key.get_ref(), key.span(), whose, mistakes)
+}
+
+fn parse_name(text: &str, span: Range<usize>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
+    ValueName::new(text).map_err(|error| mistakes.push(Mistake::refused(Some(span), whose, &error))).ok()
+}

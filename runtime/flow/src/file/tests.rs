@@ -1,0 +1,84 @@
+//! What a flow file may hold, and what is said of one that does not.
+
+use super::parse;
+use crate::{DraftNode, DraftTask, Strategy, Value, render, tables};
+
+#[test]
+fn every_mistake_of_a_file_is_told_with_its_line_and_a_hint() {
+    tables::check(include_str!("mistakes.txt"), |text| match parse(text) {
+        Ok(draft) => format!("accepted: {draft:?}"),
+        Err(mistakes) => render(&mistakes, "f.toml", text),
+    });
+}
+
+fn only_task(text: &str) -> DraftTask {
+    let draft = parse(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\n{text}")).unwrap();
+    match draft.body.nodes.into_iter().next().unwrap() {
+        DraftNode::Task(task) => *task,
+        DraftNode::Flow(_) => panic!("it is a task"),
+    }
+}
+
+#[test]
+fn values_keep_every_digit_on_their_way_from_toml_to_json() {
+    let task = only_task(
+        "with = { min = -9223372036854775808, max = 18446744073709551615, hex = 0xff, big = 1_000, \
+         float = 0.10000000000000000001, plus = +2.5e+3, when = 1979-05-27T07:32:00.123-08:00, day = 1979-05-27, \
+         time = 07:32, text = \"ä\\\"\\n\", list = [1, [true], {}], nested.deep = 'x' }",
+    );
+    let found: Vec<String> = task.with.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    let wanted = [
+        "big=1000",
+        "day=\"1979-05-27\"",
+        "float=0.10000000000000000001",
+        "hex=255",
+        "list=[1,[true],{}]",
+        "max=18446744073709551615",
+        "min=-9223372036854775808",
+        "nested={\"deep\":\"x\"}",
+        "plus=2.5e+3",
+        "text=\"ä\\\"\\n\"",
+        "time=\"07:32:00\"",
+        "when=\"1979-05-27T07:32:00.123-08:00\"",
+    ];
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn requires_and_provides_are_lists_that_keep_names_or_tables_that_change_them() {
+    let task = only_task("requires = [\"a\", \"b\"]\nprovides = { own = \"flows\" }");
+    assert_eq!(format!("{:?}", task.requires.unwrap()), r#"{"a": "a", "b": "b"}"#);
+    assert_eq!(format!("{:?}", task.provides.unwrap()), r#"{"own": "flows"}"#);
+    assert!(only_task("").provides.is_none(), "unsaid is not the same as nothing");
+    assert!(only_task("provides = []").provides.unwrap().is_empty());
+}
+
+#[test]
+fn nodes_stand_in_the_order_of_the_file_unless_an_order_is_given() {
+    let text = |order: &str| {
+        format!(
+            "name = \"f\"\npattern = \"linear\"\n{order}\n[[task]]\nname = \"a\"\nuse = \"m\"\n[[flow]]\nname = \"b\"\n\
+             [[flow.task]]\nname = \"inner\"\nuse = \"m\"\n[[task]]\nname = \"c\"\nuse = \"m\""
+        )
+    };
+    let names = |order: &str| {
+        let draft = parse(&text(order)).unwrap();
+        draft.body.nodes.iter().map(|node| node.name().to_string()).collect::<Vec<_>>().concat()
+    };
+    assert_eq!(names(""), "abc");
+    assert_eq!(names("order = [\"c\", \"a\", \"b\"]"), "cab");
+}
+
+#[test]
+fn inputs_and_for_each_lists_are_read_inline_or_as_tables() {
+    let inline =
+        parse("name = \"f\"\ninputs = { x = 1 }\nretry = { for_each = [1, \"a\"], provides = \"y\" }").unwrap();
+    let table = parse("name = \"f\"\n[inputs]\nx = 1\n[retry]\nfor_each = [1, \"a\"]\nprovides = \"y\"").unwrap();
+    for draft in [inline, table] {
+        assert_eq!(draft.inputs["x"], Value::json(&1.into()));
+        let controller = draft.body.controller.unwrap();
+        assert_eq!(controller.provides.unwrap().as_str(), "y");
+        let Strategy::ForEach(values) = controller.strategy else { panic!("{:?}", controller.strategy) };
+        assert_eq!(values.iter().map(|value| value.as_str()).collect::<Vec<_>>(), ["1", "\"a\""]);
+    }
+}

@@ -1,0 +1,178 @@
+//! A flow that was checked whole: every requirement has its source, every order is explicit, no circle.
+//!
+//! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
+//! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Digest, Export, FlowName, Limits, NodeName, Otherwise, QueueName, RetryPolicy, Strategy, Value, ValueName, Values,
+};
+
+/// Where a node stands in [`Flow::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub u32);
+
+/// Where a scope stands in [`Flow::scopes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeIndex(pub u32);
+
+impl ScopeIndex {
+    /// The whole flow.
+    pub const ROOT: Self = Self(0);
+}
+
+/// A flow that was checked whole. Made by [`crate::wire`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// Its name.
+    pub name: FlowName,
+    /// All nodes, so that among those that may start a lower index comes first in the file.
+    pub nodes: Vec<Node>,
+    /// The whole flow first, then the nested ones; a parent stands before its children.
+    pub scopes: Vec<Scope>,
+    /// The values a run starts with: the file's, with those the caller set put over them.
+    pub inputs: Values,
+}
+
+/// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The flow it stands in; `None` for the whole.
+    pub parent: Option<ScopeIndex>,
+    /// Its `Begin` or controller: every node of it comes after this one.
+    pub begin: NodeIndex,
+    /// Its `End`: comes after every node of it.
+    pub end: NodeIndex,
+}
+
+/// One node of the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The name it is told by. `Begin` and `End` carry their flow's name and are never told.
+    pub name: NodeName,
+    /// The flow it stands in. `Begin`, controller and `End` stand in the flow they belong to.
+    pub scope: ScopeIndex,
+    /// What it does.
+    pub role: Role,
+    /// What it waits for, each once.
+    pub before: Vec<NodeIndex>,
+    /// What waits for it, each once.
+    pub after: Vec<NodeIndex>,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Calls a guest.
+    Task(Box<Task>),
+    /// Opens a flow and decides about its failures.
+    Controller(Controller),
+    /// Opens a flow without a controller.
+    Begin,
+    /// Closes a flow.
+    End,
+}
+
+/// What a task calls, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The module.
+    pub module: Digest,
+    /// The task in the module; `None` for a WASI command.
+    pub export: Option<Export>,
+    /// Where each of its parameters comes from, `rollback`'s own included.
+    pub inputs: Vec<Input>,
+    /// What it leaves: what the task calls it, and what the flow calls it.
+    pub provides: BTreeMap<ValueName, ValueName>,
+    /// Whether taking it back calls the guest.
+    pub rollback: bool,
+    /// When a failed call is tried again.
+    pub retry: RetryPolicy,
+    /// What a call may use.
+    pub limits: Limits,
+    /// The queue its jobs go to.
+    pub queue: QueueName,
+    /// Higher first.
+    pub priority: i32,
+}
+
+/// One parameter of a task and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What the task calls it.
+    pub parameter: ValueName,
+    /// Where it comes from.
+    pub source: Source,
+    /// Whether the task can do without.
+    pub optional: bool,
+    /// Which calls get it.
+    pub audience: Audience,
+}
+
+/// Which calls get an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// `apply`, and `rollback` too.
+    Both,
+    /// `rollback` alone.
+    Rollback,
+}
+
+/// Where the value of a parameter comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The flow says it.
+    Constant(Value),
+    /// A task or controller provides it, under this name of the flow's.
+    Node {
+        /// The provider.
+        node: NodeIndex,
+        /// What the flow calls it.
+        value: ValueName,
+    },
+    /// The run starts with it.
+    RunInput(ValueName),
+    /// Nobody provides it, and the task can do without.
+    Absent,
+}
+
+/// A retry controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// What it tries.
+    pub strategy: Strategy,
+    /// Where the list comes from, when the strategy is [`Strategy::ForEachOf`].
+    pub list: Option<Source>,
+    /// What it answers in the end.
+    pub otherwise: Otherwise,
+    /// What the flow calls what it provides.
+    pub provides: Option<ValueName>,
+}
+
+impl Flow {
+    /// The node at an index of this flow.
+    #[must_use]
+    pub fn node(&self, index: NodeIndex) -> &Node {
+        &self.nodes[index.0 as usize]
+    }
+
+    /// The scope at an index of this flow.
+    #[must_use]
+    pub fn scope(&self, index: ScopeIndex) -> &Scope {
+        &self.scopes[index.0 as usize]
+    }
+
+    /// The indices of all nodes, in order.
+    pub fn indices(&self) -> impl Iterator<Item = NodeIndex> + use<> {
+        (0..u32::try_from(self.nodes.len()).expect("wire refuses flows of over 2^32 nodes")).map(NodeIndex)
+    }
+
+    /// The tasks, in order, with their names.
+    pub fn tasks(&self) -> impl Iterator<Item = (NodeIndex, &NodeName, &Task)> {
+        self.indices().filter_map(|index| match &self.node(index).role {
+            Role::Task(task) => Some((index, &self.node(index).name, &**task)),
+            Role::Controller(_) | Role::Begin | Role::End => None,
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! Flows, and the machine that decides how a run of one goes on.
+//!
+//! This crate is the vocabulary of the system: names, values, failures, limits. It knows no I/O, no clock
+//! and no async. Start reading at `machine`.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod name;
+mod digest;
+mod time;
+mod value;
+mod failure;
+mod limits;
+mod retry;
+mod task_info;
+
+pub use digest::{Digest, InvalidDigest};
+pub use failure::{Failure, FailureKind, Failures, LONGEST_MESSAGE, Outcome};
+pub use limits::{LimitOverrides, Limits};
+pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
+pub use retry::{Backoff, RetryPolicy};
+pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
+pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
+pub use value::{InvalidJson, Json, Value, Values};
+
+mod draft;
+mod flow;
+mod suggest;
+mod render;
+pub mod file;
+mod builder;
+mod wire;
+pub mod picture;
+#[cfg(test)]
+mod draw;
+#[cfg(test)]
+mod tables;
+
+pub use builder::{Builder, Nested, TaskBuilder, Whole};
+pub use draft::{
+    Body, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, Mistake, ModuleContent, ModuleInfo,
+    ModuleReference, Otherwise, Pattern, Renames, Severity, Span, Strategy,
+};
+pub use flow::{Audience, Controller, Flow, Input, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Task};
+pub use render::{line_and_column, render};
+pub use wire::wire;
+
+mod call;
+mod command;
+mod machine;
+mod record;
+
+pub use call::{Action, Attempt, CallId, Firing, Revision};
+pub use command::{Answer, Call, Change, Command, Event, NodeChange, NodeKind, RollbackCall, Signal, State};
+pub use machine::{IllegalRecord, Machine, Step};
+pub use record::{Fact, NodeAttempt, Record, Resolution, RunState};

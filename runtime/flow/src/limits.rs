@@ -1,0 +1,71 @@
+//! What one call may use. There is no unlimited value.
+
+use std::time::Duration;
+
+/// The limits of one call, all of them granted, none open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall-clock time from the start of the call, waiting included.
+    pub timeout: Duration,
+    /// Bytes over all linear memories of the call together.
+    pub memory: u64,
+    /// Bytes of WebAssembly stack. A sandbox may round it up to the next class it keeps an engine for.
+    pub stack: u64,
+    /// Bytes over all values the call leaves, names included.
+    pub output: u64,
+    /// Bytes of log lines, standard output and standard error together.
+    pub log: u64,
+    /// Elements over all tables of the call together.
+    pub table_elements: u64,
+    /// Core instances, memories and tables the component may have, each.
+    pub instances: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(300),
+            memory: 64 << 20,
+            stack: 512 << 10,
+            output: 16 << 20,
+            log: 1 << 20,
+            table_elements: 100_000,
+            instances: 32,
+        }
+    }
+}
+
+/// Limits that a module or a flow file states; what is not stated stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LimitOverrides {
+    /// See [`Limits::timeout`].
+    pub timeout: Option<Duration>,
+    /// See [`Limits::memory`].
+    pub memory: Option<u64>,
+    /// See [`Limits::stack`].
+    pub stack: Option<u64>,
+    /// See [`Limits::output`].
+    pub output: Option<u64>,
+    /// See [`Limits::log`].
+    pub log: Option<u64>,
+    /// See [`Limits::table_elements`].
+    pub table_elements: Option<u64>,
+    /// See [`Limits::instances`].
+    pub instances: Option<u32>,
+}
+
+impl Limits {
+    /// These limits with what is stated put in.
+    #[must_use]
+    pub fn with(self, stated: &LimitOverrides) -> Self {
+        Self {
+            timeout: stated.timeout.unwrap_or(self.timeout),
+            memory: stated.memory.unwrap_or(self.memory),
+            stack: stated.stack.unwrap_or(self.stack),
+            output: stated.output.unwrap_or(self.output),
+            log: stated.log.unwrap_or(self.log),
+            table_elements: stated.table_elements.unwrap_or(self.table_elements),
+            instances: stated.instances.unwrap_or(self.instances),
+        }
+    }
+}

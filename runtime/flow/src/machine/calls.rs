@@ -1,0 +1,140 @@
+//! What workers are asked for: calls with their inputs.
+
+use crate::{
+    Action, Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp,
+    Value, ValueName, Values,
+};
+
+use super::{Machine, node::NodeState};
+
+impl Machine {
+    /// The commands that are still unanswered: what a restarted engine sends again.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Command> {
+        self.calling.iter().filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call))).collect()
+    }
+
+    /// The calls that are with the workers.
+    pub fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.calling.iter().map(|index| self.call_id(*index))
+    }
+
+    /// The call a node is in, if it is in one.
+    pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
+        let Role::Task(task) = &self.flow.node(index).role else { return None };
+        let (at, rollback) = match &self.node(index).state {
+            NodeState::Running { since } => (*since, None),
+            NodeState::RollingBack { since, outcome, retry_at: None } => {
+                let outcome = in_the_modules_words(task, outcome);
+                (*since, Some(RollbackCall { outcome, failures: self.failures.clone() }))
+            }
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => return None,
+        };
+        let audience = if rollback.is_some() { Audience::Rollback } else { Audience::Both };
+        let inputs = self.inputs(task, audience).unwrap_or_else(|known| known.inputs);
+        Some(Call { id: self.call_id(index), node: index, at, inputs, rollback })
+    }
+
+    pub(super) fn call_id(&self, index: NodeIndex) -> CallId {
+        let node = self.node(index);
+        let (action, count) = match node.state {
+            NodeState::RollingBack { .. } => (Action::Rollback, node.rollbacks),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => (Action::Apply, node.applies),
+        };
+        CallId {
+            run: self.run.clone(),
+            task: self.flow.node(index).name.clone(),
+            firing: node.firing,
+            attempt: Attempt::new(count),
+            action,
+        }
+    }
+
+    /// What a call takes, by the module's names; or what is missing, with what is there.
+    ///
+    /// A rollback gets all there is: what it cannot do without was there when the task applied, and is rolled
+    /// back after it.
+    pub(super) fn inputs(&self, task: &Task, audience: Audience) -> Result<Values, Starved> {
+        let mut inputs = Values::new();
+        let mut missing = Vec::new();
+        for input in &task.inputs {
+            if audience == Audience::Both && input.audience == Audience::Rollback {
+                continue;
+            }
+            match self.read(&input.source) {
+                Some(value) => {
+                    inputs.insert(input.parameter.clone(), value.clone());
+                }
+                None if input.optional => {}
+                None => missing.push((input.parameter.clone(), input.source.clone())),
+            }
+        }
+        if missing.is_empty() { Ok(inputs) } else { Err(Starved { inputs, missing }) }
+    }
+
+    /// The value a source has now.
+    pub(super) fn read<'a>(&'a self, source: &'a Source) -> Option<&'a Value> {
+        match source {
+            Source::Constant(value) => Some(value),
+            Source::RunInput(name) => self.flow.inputs.get(name),
+            Source::Node { node, value } => self.node(*node).state.readable()?.get(value),
+            Source::Absent => None,
+        }
+    }
+
+    /// Says what is missing, for a person.
+    pub(super) fn describe_missing(&self, starved: &Starved) -> String {
+        let missing = starved.missing.iter().map(|(parameter, source)| match source {
+            Source::Node { node, value } => {
+                let provider = &self.flow.node(*node).name;
+                format!("{value:?} of {provider:?} (for {parameter:?})")
+            }
+            Source::Constant(_) | Source::RunInput(_) | Source::Absent => format!("{parameter:?}"),
+        });
+        format!("not there when the task started: {}", missing.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What is there, and what is missing, of the inputs of a call.
+pub(super) struct Starved {
+    inputs: Values,
+    missing: Vec<(ValueName, Source)>,
+}
+
+impl std::fmt::Debug for Starved {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "missing {:?}", self.missing)
+    }
+}
+
+/// The time a call was handed out, for tests and displays.
+impl Call {
+    /// When the worker must have stopped it, given the task's timeout.
+    #[must_use]
+    pub fn deadline(&self, task: &Task) -> Timestamp {
+        self.at.after(task.limits.timeout)
+    }
+}
+
+fn in_the_modules_words(task: &Task, outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Provided(provided) => {
+            let translate = |(own, flows): (&ValueName, &ValueName)| Some((own.clone(), provided.get(flows)?.clone()));
+            Outcome::Provided(task.provides.iter().filter_map(translate).collect())
+        }
+        Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
+        Outcome::Unknown => Outcome::Unknown,
+    }
+}

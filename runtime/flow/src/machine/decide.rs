@@ -1,0 +1,301 @@
+//! What an event means, as records. Nothing here changes the machine.
+
+use crate::{
+    Action, Answer, Attempt, Audience, Event, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex, Otherwise,
+    Record, Resolution, RetryPolicy, Role, RunState, Signal, Strategy, Task, Timestamp, Value, ValueName, Values,
+};
+
+use super::{
+    Machine,
+    node::{Intention, NodeState},
+};
+
+impl Machine {
+    /// Says what an event means. Changes nothing.
+    ///
+    /// An event that came twice, late or out of order means nothing.
+    #[must_use]
+    pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+        let facts = match (self.state, event) {
+            (RunState::Pending, Event::Start) => {
+                vec![Fact::RunStarted { flow: self.flow.clone(), revision: self.revision }]
+            }
+            (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
+            (RunState::Suspending | RunState::Suspended, Event::Cancel) if !self.rolling_back() => {
+                vec![Fact::Resumed, Fact::CancelRequested]
+            }
+            (RunState::Running, Event::Suspend) => vec![Fact::SuspendRequested],
+            (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![Fact::Resumed],
+            (RunState::Running | RunState::Suspending, Event::Signal(signal)) => self.decide_signal(now, signal),
+            (RunState::Running, Event::Tick) => self.decide_tick(now),
+            (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
+            (RunState::Suspending, Event::Tick) if self.calling.is_empty() && self.starved.is_empty() => {
+                vec![Fact::RunEntered { state: self.end().unwrap_or(RunState::Suspended) }]
+            }
+            (
+                RunState::Pending
+                | RunState::Running
+                | RunState::Suspending
+                | RunState::Suspended
+                | RunState::Success
+                | RunState::Failure
+                | RunState::RolledBack,
+                Event::Start
+                | Event::Signal(_)
+                | Event::Cancel
+                | Event::Suspend
+                | Event::Abandon
+                | Event::Resume
+                | Event::Tick,
+            ) => Vec::new(),
+        };
+        facts.into_iter().map(|fact| Record { at: now, fact }).collect()
+    }
+
+    fn rolling_back(&self) -> bool {
+        self.scopes[0].intention == Intention::Rollback
+    }
+
+    fn decide_signal(&self, now: Timestamp, signal: &Signal) -> Vec<Fact> {
+        let Some(index) = self.tasks.get(&signal.call.task).copied() else { return Vec::new() };
+        if !self.calling.contains(&index) || self.call_id(index) != signal.call {
+            return Vec::new();
+        }
+        let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
+        let attempt = self.node_attempt(index, signal.call.attempt);
+        let worker = signal.worker.clone();
+        let fact = match (signal.call.action, &signal.answer) {
+            (Action::Apply, Answer::Succeeded(left)) => match in_the_flows_words(task, left) {
+                Ok(provided) => Fact::Succeeded { attempt, provided, worker },
+                Err(failure) => self.failed(now, attempt, failure, worker),
+            },
+            (Action::Rollback, Answer::Succeeded(_)) => Fact::RolledBack { attempt, worker },
+            (Action::Apply, Answer::Failed(failure)) => self.failed(now, attempt, failure.clone(), worker),
+            (Action::Rollback, Answer::Failed(failure)) => {
+                let retry_at = self.retry_at(now, attempt, failure);
+                Fact::RollbackFailed { attempt, failure: failure.clone(), retry_at, worker }
+            }
+        };
+        vec![fact]
+    }
+
+    fn failed(
+        &self,
+        now: Timestamp,
+        attempt: NodeAttempt,
+        failure: Failure,
+        worker: Option<crate::WorkerName>,
+    ) -> Fact {
+        // Once its flow is to be rolled back, another attempt could only delay that.
+        let executing = self.executing(self.flow.node(attempt.node).scope);
+        let retry_at = if executing { self.retry_at(now, attempt, &failure) } else { None };
+        Fact::Failed { attempt, failure, retry_at, worker }
+    }
+
+    fn retry_at(&self, now: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Option<Timestamp> {
+        if !failure.kind.may_retry() {
+            return None;
+        }
+        let failed = self.node(attempt.node).failed_in_row.saturating_add(1);
+        let pause = self.policy(attempt.node).pause(failed, self.seed(attempt))?;
+        Some(now.after(pause))
+    }
+
+    fn policy(&self, index: NodeIndex) -> RetryPolicy {
+        match &self.flow.node(index).role {
+            Role::Task(task) => task.retry,
+            Role::Controller(_) | Role::Begin | Role::End => RetryPolicy::default(),
+        }
+    }
+
+    /// A number that differs from attempt to attempt and from run to run, and is the same at every replay: the
+    /// 64-bit FNV-1a hash of the run's id with node and attempt mixed in.
+    fn seed(&self, attempt: NodeAttempt) -> u64 {
+        let counts = [u64::from(attempt.node.0), attempt.firing.get(), u64::from(attempt.attempt.get())];
+        let bytes = self.run.as_str().bytes().chain(counts.into_iter().flat_map(u64::to_le_bytes));
+        bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+    }
+
+    fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
+        if let Some(node) = self.unresolved.first() {
+            return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
+        }
+        let mut facts: Vec<Fact> = Vec::new();
+        facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
+        facts.extend(self.unwinding.iter().map(|turn| self.unwind(turn.1)));
+        facts.extend(self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| self.try_again(*index)));
+        facts.extend(self.ready.iter().map(|turn| self.execute(turn.1)));
+        if facts.is_empty() {
+            facts.extend(self.end().map(|state| Fact::RunEntered { state }));
+        }
+        facts
+    }
+
+    /// Asks the controllers, from the nearest outward.
+    fn resolve(&self, failed: NodeIndex) -> Resolution {
+        let node = self.flow.node(failed);
+        let own = match node.role {
+            Role::Controller(_) => 1,
+            Role::Task(_) | Role::Begin | Role::End => 0,
+        };
+        // A controller that failed is not asked about itself.
+        for scope in self.enclosing(node.scope).skip(own) {
+            let begin = self.flow.scope(scope).begin;
+            let Role::Controller(controller) = &self.flow.node(begin).role else { continue };
+            let tried = self.node(begin).applies;
+            let tries_again = match &controller.strategy {
+                Strategy::Times(times) => tried < *times,
+                Strategy::ForEach(list) => (tried as usize) < list.len(),
+                Strategy::ForEachOf(_) => {
+                    self.node(begin).list.as_ref().is_some_and(|list| (tried as usize) < list.len())
+                }
+                Strategy::Always => false,
+            };
+            match controller.otherwise {
+                Otherwise::Rollback | Otherwise::RollbackAll if tries_again => return Resolution::Retry(scope),
+                Otherwise::Rollback => {}
+                Otherwise::RollbackAll => return Resolution::RollbackRun,
+            }
+        }
+        Resolution::RollbackRun
+    }
+
+    /// What a node does that may be rolled back now.
+    fn unwind(&self, index: NodeIndex) -> Fact {
+        let node = self.flow.node(index);
+        match &node.role {
+            Role::Task(task) if task.rollback => Fact::Started {
+                attempt: self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1)),
+                action: Action::Rollback,
+            },
+            Role::Controller(_) if self.is_to_try_again(index) => Fact::Retrying { node: index },
+            Role::Task(_) | Role::Controller(_) | Role::Begin | Role::End => Fact::PassedRollback { node: index },
+        }
+    }
+
+    /// Whether a controller's own flow, and nothing around it, is to be run again.
+    fn is_to_try_again(&self, controller: NodeIndex) -> bool {
+        let mut around = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
+        around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
+    }
+
+    fn try_again(&self, index: NodeIndex) -> Fact {
+        let node = self.node(index);
+        let (action, count) = match node.state {
+            NodeState::RollingBack { .. } => (Action::Rollback, node.rollbacks),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => (Action::Apply, node.applies),
+        };
+        Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
+    }
+
+    fn execute(&self, index: NodeIndex) -> Fact {
+        let next = Attempt::new(self.node(index).applies + 1);
+        match &self.flow.node(index).role {
+            Role::Controller(controller) => match self.next_value(index, controller) {
+                Ok((value, list)) => Fact::ControllerRan { node: index, attempt: next, value, list },
+                Err(message) => Fact::ControllerFailed {
+                    node: index,
+                    attempt: next,
+                    failure: Failure::new(FailureKind::Permanent, message),
+                },
+            },
+            Role::Task(_) | Role::Begin | Role::End => {
+                Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
+            }
+        }
+    }
+
+    /// What a controller provides at its next try, and the list it read for that, if it had not read it before.
+    fn next_value(
+        &self,
+        index: NodeIndex,
+        controller: &crate::Controller,
+    ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
+        let tried = self.node(index).applies as usize;
+        let pick = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
+        match &controller.strategy {
+            Strategy::Times(_) => Ok((Some(Value::json(&(tried + 1).into())), None)),
+            Strategy::ForEach(list) => Ok((pick(list), None)),
+            Strategy::Always => Ok((None, None)),
+            Strategy::ForEachOf(name) => {
+                if let Some(list) = &self.node(index).list {
+                    return Ok((pick(list), None));
+                }
+                let value = controller.list.as_ref().and_then(|source| self.read(source));
+                let list = read_list(name, value)?;
+                Ok((pick(&list), Some(list)))
+            }
+        }
+    }
+
+    fn starve(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let attempt = self.node_attempt(index, self.node(index).attempt());
+        let message = match &self.flow.node(index).role {
+            Role::Task(task) => match self.inputs(task, Audience::Both) {
+                Err(starved) => self.describe_missing(&starved),
+                Ok(_) => "not all inputs were there when the task started".into(),
+            },
+            Role::Controller(_) | Role::Begin | Role::End => String::new(),
+        };
+        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), None)
+    }
+
+    /// The state the run ends in, once nothing is under way and nothing can start.
+    fn end(&self) -> Option<RunState> {
+        let idle = self.calling.is_empty()
+            && self.starved.is_empty()
+            && self.ready.is_empty()
+            && self.unwinding.is_empty()
+            && self.unresolved.is_empty()
+            && self.due.is_empty();
+        if !idle {
+            return None;
+        }
+        if !self.stuck.is_empty() {
+            return Some(RunState::Failure);
+        }
+        if self.rolling_back() {
+            return Some(RunState::RolledBack);
+        }
+        let end = self.flow.scopes[0].end;
+        let done = self.node(end).state.lets_follow();
+        assert!(done, "a run without work left has reached its end: {}", self.run);
+        Some(RunState::Success)
+    }
+
+    pub(super) fn node_attempt(&self, node: NodeIndex, attempt: Attempt) -> NodeAttempt {
+        NodeAttempt { node, firing: self.node(node).firing, attempt }
+    }
+}
+
+fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {
+    let json = match value {
+        None => return Err(format!("value {name:?} is not there, and the retry controller tries its elements")),
+        Some(Value::Bytes(_)) => return Err(format!("value {name:?} is bytes, not a list to try the elements of")),
+        Some(Value::Json(json)) => json,
+    };
+    let elements = json.elements().ok_or_else(|| format!("value {name:?} is not a list to try the elements of"))?;
+    if elements.is_empty() {
+        return Err(format!("value {name:?} is an empty list: there is nothing to try"));
+    }
+    Ok(elements)
+}
+
+/// What apply left, by the flow's names. What the flow does not take is dropped.
+fn in_the_flows_words(task: &Task, left: &Values) -> Result<Values, Failure> {
+    let mut provided = Values::new();
+    for (own, flows) in &task.provides {
+        let Some(value) = left.get(own) else {
+            let message = format!("{own:?} was promised and is missing");
+            return Err(Failure::new(FailureKind::InvalidOutput, message));
+        };
+        provided.insert(flows.clone(), value.clone());
+    }
+    Ok(provided)
+}

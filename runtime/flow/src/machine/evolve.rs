@@ -1,0 +1,370 @@
+//! What a durable record changes, and what is to be done because of it.
+
+use std::sync::Arc;
+
+use crate::{
+    Action, Attempt, Call, Change, Command, Fact, Failure, NodeAttempt, NodeChange, NodeIndex, NodeKind, Outcome,
+    Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
+};
+
+use super::{
+    IllegalRecord, Machine,
+    node::{Intention, NodeState},
+};
+
+impl Machine {
+    /// Takes one durable record. Nothing else ever changes the machine.
+    ///
+    /// # Errors
+    /// [`IllegalRecord`] when the record cannot follow those before it; the machine is then to be dropped.
+    pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
+        let at = record.at;
+        let legal = |reason: &str| IllegalRecord {
+            run: self.run.clone(),
+            fact: record.fact.name().into(),
+            reason: reason.into(),
+        };
+        self.check(&record.fact).map_err(|reason| legal(&reason))?;
+        let commands = match &record.fact {
+            Fact::RunStarted { flow, revision } => {
+                self.revision = *revision;
+                self.flow = flow.clone();
+                self.state = RunState::Running;
+                self.settle(vec![self.flow.scope(ScopeIndex::ROOT).begin]);
+                self.tell_run(at)
+            }
+            Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
+            Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
+            Fact::Succeeded { attempt, provided, worker } => self.succeed(at, *attempt, provided, worker.as_ref()),
+            Fact::Failed { attempt, failure, retry_at, worker } => {
+                self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
+            }
+            Fact::RolledBack { attempt, worker } => {
+                self.calling.remove(&attempt.node);
+                self.enter(attempt.node, NodeState::RolledBack);
+                vec![self.tell(attempt.node, at, Telling { worker: worker.clone(), ..Telling::default() })]
+            }
+            Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
+                self.fail_rollback(at, *attempt, failure, *retry_at, worker.as_ref())
+            }
+            Fact::PassedRollback { node } => self.pass_rollback(at, *node),
+            Fact::Resolved { node, resolution } => {
+                self.unresolved.remove(node);
+                match resolution {
+                    Resolution::Retry(scope) => self.mark(*scope, Intention::Retry),
+                    Resolution::RollbackRun => self.mark(ScopeIndex::ROOT, Intention::Rollback),
+                }
+                Vec::new()
+            }
+            Fact::ControllerRan { node, attempt, value, list } => {
+                let run = self.node_mut(*node);
+                run.applies = attempt.get();
+                if list.is_some() {
+                    run.list.clone_from(list);
+                }
+                self.run_controller(at, *node, value.as_ref())
+            }
+            Fact::ControllerFailed { node, attempt, failure } => {
+                self.node_mut(*node).applies = attempt.get();
+                self.enter(*node, NodeState::Running { since: at });
+                let running = self.tell(*node, at, Telling::default());
+                let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
+                let mut commands = vec![running];
+                commands.extend(self.fail(at, attempt, failure, None, None));
+                commands
+            }
+            Fact::Retrying { node } => self.retry_scope(at, *node),
+            Fact::CancelRequested => {
+                let interrupted = self.calls_out().filter(|call| call.action == Action::Apply);
+                let commands = interrupted.map(Command::Interrupt).collect();
+                self.mark(ScopeIndex::ROOT, Intention::Rollback);
+                commands
+            }
+            Fact::SuspendRequested => {
+                self.state = RunState::Suspending;
+                self.tell_run(at)
+            }
+            Fact::Resumed => {
+                self.state = RunState::Running;
+                self.tell_run(at)
+            }
+            Fact::RunEntered { state } => {
+                self.state = *state;
+                self.tell_run(at)
+            }
+        };
+        Ok(commands)
+    }
+
+    /// Whether a record can follow: what comes from a logbook is not trusted to.
+    fn check(&self, fact: &Fact) -> Result<(), String> {
+        let known = |node: NodeIndex| match self.nodes.get(node.0 as usize) {
+            Some(run) => Ok(run),
+            None => Err(format!("the flow has no node {}", node.0)),
+        };
+        let within = |node: NodeIndex, state: State, wanted: &[State]| {
+            if wanted.contains(&state) {
+                return Ok(());
+            }
+            Err(format!("node {:?} is {state}", self.flow.node(node).name))
+        };
+        let expect = |node: NodeIndex, wanted: &[State]| within(node, known(node)?.state.told(), wanted);
+        if (self.state == RunState::Pending) != matches!(fact, Fact::RunStarted { .. }) {
+            return Err(format!("the run is {}", self.state));
+        }
+        match fact {
+            Fact::RunStarted { flow, .. } if flow.nodes.len() != self.nodes.len() => Err("it is another flow's".into()),
+            Fact::Started { attempt, action: Action::Apply } => expect(attempt.node, &[State::Pending, State::Failure]),
+            Fact::Started { attempt, action: Action::Rollback } => {
+                expect(attempt.node, &[State::Success, State::Failure, State::RollingBack])
+            }
+            Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => expect(attempt.node, &[State::Running]),
+            Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => {
+                expect(attempt.node, &[State::RollingBack])
+            }
+            Fact::PassedRollback { node } | Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
+            Fact::ControllerRan { node, .. } | Fact::ControllerFailed { node, .. } => {
+                expect(*node, &[State::Pending, State::Retrying])
+            }
+            Fact::Resolved { node, resolution } => match resolution {
+                Resolution::Retry(scope) if scope.0 as usize >= self.scopes.len() => Err("no such scope".into()),
+                Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
+            },
+            Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
+            Fact::RunStarted { .. }
+            | Fact::CancelRequested
+            | Fact::SuspendRequested
+            | Fact::Resumed
+            | Fact::RunEntered { .. } => Ok(()),
+        }
+    }
+
+    fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
+        let index = attempt.node;
+        if let NodeState::Failure { retry_at, .. } = &self.node(index).state {
+            self.not_due(*retry_at, index);
+        }
+        self.node_mut(index).applies = attempt.attempt.get();
+        self.forget_failure(index);
+        self.enter(index, NodeState::Running { since: at });
+        let mut commands = vec![self.tell(index, at, Telling::default())];
+        commands.extend(self.hand_out(index));
+        commands
+    }
+
+    /// The command that hands out a node's call; none when not all of its inputs are there.
+    fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
+        let flow = self.flow.clone();
+        if let Role::Task(task) = &flow.node(index).role
+            && matches!(self.node(index).state, NodeState::Running { .. })
+            && self.inputs(task, crate::Audience::Both).is_err()
+        {
+            self.starved.insert(index);
+            return None;
+        }
+        self.calling.insert(index);
+        self.call(index).map(|call: Call| Command::Call(Box::new(call)))
+    }
+
+    fn start_rollback(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
+        let index = attempt.node;
+        let outcome = match &self.node(index).state {
+            NodeState::Success { provided } => Outcome::Provided(provided.clone()),
+            NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
+            NodeState::RollingBack { outcome, retry_at, .. } => {
+                let (outcome, retry_at) = (outcome.clone(), *retry_at);
+                self.not_due(retry_at, index);
+                outcome
+            }
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => Outcome::Unknown,
+        };
+        let node = self.node_mut(index);
+        node.rollbacks = attempt.attempt.get();
+        if !matches!(node.state, NodeState::RollingBack { .. }) {
+            node.failed_in_row = 0;
+        }
+        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
+        let mut commands = vec![self.tell(index, at, Telling::default())];
+        commands.extend(self.hand_out(index));
+        commands
+    }
+
+    fn succeed(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        provided: &Values,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.calling.remove(&index);
+        self.node_mut(index).failed_in_row = 0;
+        self.enter(index, NodeState::Success { provided: provided.clone() });
+        let telling = Telling { provides: Some(provided.clone()), worker: worker.cloned(), ..Telling::default() };
+        vec![self.tell(index, at, telling)]
+    }
+
+    fn fail(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.calling.remove(&index);
+        self.starved.remove(&index);
+        self.node_mut(index).failed_in_row += 1;
+        self.remember_failure(index, failure);
+        self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
+        match retry_at {
+            Some(due) => {
+                self.due.insert((due, index));
+            }
+            // Where its flow is to be rolled back already, nobody is asked again.
+            None if self.executing(self.flow.node(index).scope) => {
+                self.unresolved.insert(index);
+            }
+            None => {}
+        }
+        vec![self.tell(index, at, Telling::failure(at, failure, retry_at, worker))]
+    }
+
+    fn fail_rollback(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.calling.remove(&index);
+        let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
+        self.node_mut(index).failed_in_row += 1;
+        let telling = Telling::failure(at, failure, retry_at, worker);
+        let Some(due) = retry_at else {
+            let apply = match outcome {
+                Outcome::Failed(failure) => Some(failure),
+                Outcome::Provided(_) | Outcome::Unknown => None,
+            };
+            self.stuck.insert(index);
+            self.remember_failure(index, failure);
+            self.enter(index, NodeState::RollbackFailure { apply });
+            let told = self.tell(index, at, telling);
+            // Its controller can never try again: the rest of the run is rolled back as far as it goes.
+            self.mark(ScopeIndex::ROOT, Intention::Rollback);
+            return vec![told];
+        };
+        self.due.insert((due, index));
+        self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
+        vec![self.tell_as(index, State::Failure, at, telling)]
+    }
+
+    fn pass_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
+        let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
+        self.enter(index, NodeState::RolledBack);
+        vec![rolling_back, self.tell(index, at, Telling::default())]
+    }
+
+    fn run_controller(&mut self, at: Timestamp, index: NodeIndex, value: Option<&crate::Value>) -> Vec<Command> {
+        let name = match &self.flow.node(index).role {
+            Role::Controller(controller) => controller.provides.clone(),
+            Role::Task(_) | Role::Begin | Role::End => None,
+        };
+        let provided: Values = name.into_iter().zip(value.cloned()).collect();
+        let running = self.tell_as(index, State::Running, at, Telling::default());
+        self.enter(index, NodeState::Success { provided: provided.clone() });
+        let telling = Telling { provides: Some(provided), ..Telling::default() };
+        vec![running, self.tell(index, at, telling)]
+    }
+
+    /// Makes everything in a controller's flow pending again, the histories of the controllers in it anew.
+    fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
+        let scope = self.flow.node(controller).scope;
+        let ran = self.ran_within(scope);
+        for within in self.scopes_within(scope) {
+            self.scope_mut(within).intention = Intention::Execute;
+        }
+        // First the controller: nothing in its flow may start before it has executed.
+        self.enter(controller, NodeState::Retrying);
+        let mut commands = vec![self.tell(controller, at, Telling::default())];
+        for index in ran.into_iter().filter(|index| *index != controller) {
+            self.forget_failure(index);
+            let node = self.node_mut(index);
+            node.failed_in_row = 0;
+            self.enter(index, NodeState::Pending);
+            match &self.flow.node(index).role {
+                Role::Task(_) => commands.push(self.tell(index, at, Telling::default())),
+                Role::Controller(_) => {
+                    commands.push(self.tell(index, at, Telling::default()));
+                    let inner = self.node_mut(index);
+                    inner.applies = 0;
+                    inner.list = None;
+                }
+                Role::Begin | Role::End => {}
+            }
+        }
+        commands
+    }
+
+    fn remember_failure(&mut self, index: NodeIndex, failure: &Failure) {
+        let name = self.flow.node(index).name.clone();
+        Arc::make_mut(&mut self.failures).insert(name, failure.clone());
+    }
+
+    fn forget_failure(&mut self, index: NodeIndex) {
+        let name = &self.flow.node(index).name;
+        if self.failures.contains_key(name) {
+            Arc::make_mut(&mut self.failures).remove(name);
+        }
+    }
+
+    fn tell_run(&self, at: Timestamp) -> Vec<Command> {
+        vec![Command::Tell(Change::Run { state: self.state, at })]
+    }
+
+    fn tell(&self, index: NodeIndex, at: Timestamp, telling: Telling) -> Command {
+        self.tell_as(index, self.node(index).state.told(), at, telling)
+    }
+
+    fn tell_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
+        let node = self.flow.node(index);
+        let run = self.node(index);
+        let (kind, digest) = match &node.role {
+            Role::Task(task) => (NodeKind::Task, Some(task.module)),
+            Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
+        };
+        let attempt: Attempt = run.attempt();
+        let Telling { provides, failure, retry_in, worker } = telling;
+        let name = node.name.clone();
+        let firing = run.firing;
+        let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
+        Command::Tell(Change::Node(change))
+    }
+}
+
+/// What is told of a change besides the state.
+#[derive(Default)]
+struct Telling {
+    provides: Option<Values>,
+    failure: Option<Failure>,
+    retry_in: Option<std::time::Duration>,
+    worker: Option<WorkerName>,
+}
+
+impl Telling {
+    fn failure(at: Timestamp, failure: &Failure, retry_at: Option<Timestamp>, worker: Option<&WorkerName>) -> Self {
+        Self {
+            failure: Some(failure.clone()),
+            retry_in: retry_at.map(|due| due.since(at)),
+            worker: worker.cloned(),
+            ..Self::default()
+        }
+    }
+}

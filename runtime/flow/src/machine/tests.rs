@@ -1,0 +1,22 @@
+//! The rules of a run as tables: a flow as text in, the changes that are told as text out.
+//!
+//! Every run here checks the machine's invariants on the way, whatever its own table asks.
+
+mod traces;
+mod rules;
+mod histories;
+mod world;
+
+use self::world::{World, flow};
+use crate::RunState;
+
+/// Runs a flow and compares what was told, the state at the end, and the values.
+#[track_caller]
+fn check(text: &str, trace: &str, state: RunState, values: &str) {
+    let mut world = World::start(flow(text));
+    world.run();
+    let wanted = trace.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(world.trace(), wanted);
+    assert_eq!(world.state(), state);
+    assert_eq!(world.values(), values);
+}

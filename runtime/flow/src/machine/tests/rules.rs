@@ -1,0 +1,289 @@
+//! The rules of a run that no numbered trace pins.
+
+use std::time::Duration;
+
+use super::{
+    check,
+    world::{World, flow, name},
+};
+use crate::{Event, FailureKind, RunState};
+
+#[test]
+fn a_flow_with_nothing_in_it_succeeds() {
+    check("", "", RunState::Success, "");
+}
+
+#[test]
+fn a_failed_task_is_rolled_back_first_then_strictly_backwards() {
+    check(
+        r#"
+        pattern = "linear"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#plain"
+        [[task]]
+        name = "c"
+        use = "g#fails"
+        [[task]]
+        name = "d"
+        use = "g#noop"
+        "#,
+        "a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn a_running_sibling_may_finish_and_is_then_rolled_back() {
+    check(
+        r#"
+        pattern = "unordered"
+        [[task]]
+        name = "a"
+        use = "g#fails"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        "#,
+        "a:R b:R a:F a:RB a:RD b:S b:RB b:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn a_task_is_tried_again_after_its_pause_without_rollback_between() {
+    let text = r#"
+        [[task]]
+        name = "a"
+        use = "g#flaky"
+        retry = { attempts = 3, initial = "2s", jitter = false }
+        "#;
+    let mut world = World::start(flow(text));
+    let begun = world.now;
+    world.run();
+    assert_eq!(world.trace(), "a:R a:F a:R a:S");
+    assert!(world.now.since(begun) >= Duration::from_secs(2), "the pause was waited for");
+    assert_eq!(world.told[1].retry_in, Some(Duration::from_secs(2)));
+    assert!(world.machine.failures().is_empty(), "what succeeded in the end did not fail");
+}
+
+#[test]
+fn a_permanent_failure_is_not_tried_again() {
+    check(
+        "[[task]]\nname = \"t\"\nuse = \"g#fails\"\nretry = { attempts = 5 }",
+        "t:R t:F t:RB t:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn a_rollback_is_retried_by_the_tasks_policy() {
+    check(
+        r#"
+        pattern = "linear"
+        [[task]]
+        name = "a"
+        use = "g#flaky"
+        retry = { attempts = 2, jitter = false }
+        [[task]]
+        name = "b"
+        use = "g#fails"
+        "#,
+        "a:R a:F a:R a:S b:R b:F b:RB b:RD a:RB a:F a:RB a:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn after_a_failed_rollback_independent_branches_are_rolled_back_to_their_end() {
+    check(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "stuck"
+        use = "g#nasty"
+        provides = []
+        [[task]]
+        name = "c"
+        use = "g#fails"
+        [[link]]
+        from = "a"
+        to = "stuck"
+        [[link]]
+        from = "stuck"
+        to = "c"
+        [[link]]
+        from = "b"
+        to = "c"
+        "#,
+        "a:R b:R a:S stuck:R b:S stuck:S c:R c:F c:RB c:RD b:RB stuck:RB b:RD stuck:RF",
+        RunState::Failure,
+        "",
+    );
+}
+
+#[test]
+fn higher_priority_starts_first_then_file_order() {
+    let text = r#"
+        pattern = "unordered"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        priority = 5
+        [[task]]
+        name = "c"
+        use = "g#noop"
+        "#;
+    let world = World::start(flow(text));
+    assert_eq!(world.trace(), "b:R a:R c:R");
+}
+
+#[test]
+fn a_value_that_a_link_turned_round_is_a_missing_input() {
+    let text = r#"
+        [[task]]
+        name = "late"
+        use = "g#five"
+        provides = { value = "x" }
+        [[task]]
+        name = "early"
+        use = "g#same"
+        with = { y = 1 }
+        [[link]]
+        from = "early"
+        to = "late"
+        "#;
+    let mut world = World::start(flow(text));
+    world.run();
+    assert_eq!(world.trace(), "early:R early:F early:RB early:RD");
+    let failure = &world.machine.failures()[&name("early")];
+    assert_eq!(failure.kind, FailureKind::MissingInput);
+    assert_eq!(failure.message, r#"not there when the task started: "x" of "late" (for "x")"#);
+}
+
+#[test]
+fn when_an_outer_controller_retries_the_history_of_the_inner_starts_anew() {
+    let text = r#"
+        pattern = "linear"
+        retry = { times = 2, provides = "o" }
+        [[flow]]
+        name = "inner"
+        retry = { times = 2, provides = "i" }
+        [[flow.task]]
+        name = "t"
+        use = "g#fails"
+        "#;
+    let pass = |inner: u32| format!("inner:R inner:S({inner}) t:R t:F t:RB t:RD");
+    let inner = [1, 2].map(pass).join(" inner:RT t:P ");
+    let expected =
+        format!("f:R f:S(1) {inner} inner:RB inner:RD f:RT inner:P t:P f:R f:S(2) {inner} inner:RB inner:RD f:RB f:RD");
+    check(text, &expected, RunState::RolledBack, "");
+}
+
+#[test]
+fn otherwise_rollback_all_asks_nobody_further() {
+    check(
+        r#"
+        retry = { times = 9 }
+        [[flow]]
+        name = "inner"
+        retry = { times = 1, otherwise = "rollback-all" }
+        [[flow.task]]
+        name = "t"
+        use = "g#fails"
+        "#,
+        "f:R f:S inner:R inner:S t:R t:F t:RB t:RD inner:RB inner:RD f:RB f:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn for_each_reads_its_list_when_the_flow_starts_and_fails_when_it_is_none() {
+    let with = |list: &str| {
+        format!(
+            r#"
+            inputs = {{ list = {list}, y = 7 }}
+            [[flow]]
+            name = "inner"
+            retry = {{ for_each = "list", provides = "x" }}
+            [[flow.task]]
+            name = "t"
+            use = "g#same"
+            "#
+        )
+    };
+    check(
+        &with("[6, 7]"),
+        "inner:R inner:S(6) t:R t:F t:RB t:RD inner:RT t:P inner:R inner:S(7) t:R t:S",
+        RunState::Success,
+        "list=[6,7] x=7 y=7",
+    );
+    check(&with("8"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=8 y=7");
+    check(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
+}
+
+#[test]
+fn cancelling_stops_what_runs_and_rolls_the_run_back() {
+    let text = r#"
+        pattern = "linear"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#noop"
+        "#;
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    world.step(&Event::Cancel);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S b:R b:S b:RB b:RD a:RB a:RD");
+    assert_eq!(world.state(), RunState::RolledBack);
+}
+
+#[test]
+fn an_abandoned_call_is_sent_again_when_the_run_goes_on() {
+    let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
+    let mut world = World::start(flow(text));
+    world.step(&Event::Suspend);
+    assert_eq!(world.state(), RunState::Suspending);
+    world.step(&Event::Abandon);
+    assert_eq!(world.state(), RunState::Suspended);
+    world.step(&Event::Resume);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S");
+    assert_eq!(world.state(), RunState::Success);
+}
+
+#[test]
+fn a_record_that_cannot_follow_is_refused() {
+    let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
+    let mut world = World::start(flow(text));
+    world.run();
+    let run = world.machine.run().clone();
+    let mut twice = world.records.clone();
+    twice.push(world.records[1].clone());
+    let error = crate::Machine::replay(run.clone(), &twice).unwrap_err();
+    assert_eq!(error.to_string(), r#"record started does not fit run r: node "a" is success"#);
+    let error = crate::Machine::replay(run, &world.records[1..]).unwrap_err();
+    assert_eq!(error.to_string(), "record started does not fit run r: the first record starts the run");
+}

@@ -1,0 +1,230 @@
+//! A world for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    Action, Answer, Call, CallId, Change, Command, Digest, Event, Fact, Failure, FailureKind, Flow, Machine,
+    ModuleContent, ModuleInfo, NodeChange, NodeName, Parameter, Provided, Record, Rollback, RunId, RunState, Signal,
+    State, TaskInfo, Timestamp, Value, Values,
+};
+
+/// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
+const TASKS: [(&str, &[&str], &[&str], bool); 8] = [
+    ("five", &[], &["value"], true),
+    ("fails", &[], &[], false),
+    ("same", &["x", "y"], &[], false),
+    ("nasty", &[], &["value"], true),
+    ("noop", &[], &[], true),
+    ("plain", &[], &[], false),
+    ("flaky", &[], &[], true),
+    ("stubborn", &[], &[], true),
+];
+
+pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
+    let parameter =
+        |name: &&str| Parameter { name: name.parse().unwrap(), doc: String::new(), schema: None, optional: false };
+    let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
+    let tasks = TASKS.iter().map(|(name, requires, provides, rollback)| TaskInfo {
+        name: name.parse().unwrap(),
+        doc: String::new(),
+        requires: requires.iter().map(parameter).collect(),
+        provides: provides.iter().map(provided).collect(),
+        rollback: if *rollback { Rollback::Guest { requires: Vec::new() } } else { Rollback::None },
+        retry: None,
+        limits: crate::LimitOverrides::default(),
+    });
+    let content = ModuleContent::Tasks(tasks.collect());
+    BTreeMap::from([("g".into(), ModuleInfo { digest: Digest::from_bytes([1; 32]), content })])
+}
+
+/// Wires a flow; the text needs no `[modules]`.
+pub(super) fn flow(text: &str) -> Arc<Flow> {
+    let text = format!("name = \"f\"\n{text}\n[modules]\ng = \"g.wasm\"\n");
+    let draft = crate::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let (flow, _) = crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    Arc::new(flow)
+}
+
+/// A machine, its history so far, and the calls that are out.
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) records: Vec<Record>,
+    pub(super) told: Vec<NodeChange>,
+    pub(super) out: Vec<Call>,
+    pub(super) now: Timestamp,
+    answered: Vec<Signal>,
+}
+
+impl World {
+    pub(super) fn start(flow: Arc<Flow>) -> Self {
+        let machine = Machine::new(RunId::new("r").unwrap(), flow);
+        let now = Timestamp::from_micros(1_000_000);
+        let mut world =
+            Self { machine, records: Vec::new(), told: Vec::new(), out: Vec::new(), now, answered: Vec::new() };
+        world.step(&Event::Start);
+        world
+    }
+
+    /// One event; then everything that must hold after every event.
+    pub(super) fn step(&mut self, event: &Event) {
+        let step = self.machine.step(self.now, event);
+        self.records.extend(step.records);
+        for command in step.commands {
+            match command {
+                Command::Call(call) => self.out.push(*call),
+                Command::Interrupt(_) | Command::Tell(Change::Run { .. }) => {}
+                Command::Tell(Change::Node(change)) => self.told.push(change),
+            }
+        }
+        self.replay_equals_live();
+        self.what_is_pending_is_what_is_out();
+        self.an_old_event_changes_nothing();
+    }
+
+    fn replay_equals_live(&self) {
+        let replayed = Machine::replay(self.machine.run().clone(), &self.records).unwrap();
+        assert!(replayed == self.machine, "replay equals live");
+    }
+
+    fn what_is_pending_is_what_is_out(&self) {
+        let id = |command: &Command| match command {
+            Command::Call(call) => call.id.clone(),
+            Command::Interrupt(_) | Command::Tell(_) => panic!("only calls are answered"),
+        };
+        let pending: BTreeSet<CallId> = self.machine.pending().iter().map(id).collect();
+        let out: BTreeSet<CallId> = self.out.iter().map(|call| call.id.clone()).collect();
+        assert_eq!(pending, out);
+    }
+
+    fn an_old_event_changes_nothing(&self) {
+        for signal in &self.answered {
+            assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
+        }
+        assert_eq!(self.machine.decide(self.now, &Event::Start), []);
+    }
+
+    /// Answers the call at a place among those that are out, as its guest would.
+    pub(super) fn answer(&mut self, place: usize) {
+        let call = self.out.remove(place);
+        self.now = self.now.after(Duration::from_millis(1));
+        let answer = guest(&self.machine, &call);
+        let signal = Signal { call: call.id, answer, worker: None };
+        self.step(&Event::Signal(signal.clone()));
+        self.answered.push(signal);
+    }
+
+    /// Answers calls in the order they came, and lets time jump where only time is waited for.
+    pub(super) fn run(&mut self) {
+        while !self.machine.state().is_final() {
+            if self.out.is_empty() {
+                let due = self.machine.next_due().expect("a run that is not ended waits for a call or for time");
+                self.now = self.now.max(due);
+                self.step(&Event::Tick);
+            } else {
+                self.answer(0);
+            }
+        }
+        assert!(self.out.is_empty(), "a run that has ended waits for nobody");
+    }
+
+    /// What was told, in short: `t1:R t1:S(5)`.
+    pub(super) fn trace(&self) -> String {
+        self.told.iter().map(short).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The values at the end, in short: `x=2 y=2`.
+    pub(super) fn values(&self) -> String {
+        let values = self.machine.values();
+        values.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Every answer that was given so far.
+    pub(super) fn answered(&self) -> &[Signal] {
+        &self.answered
+    }
+
+    pub(super) fn state(&self) -> RunState {
+        self.machine.state()
+    }
+}
+
+fn short(change: &NodeChange) -> String {
+    let state = match change.state {
+        State::Pending => "P",
+        State::Running => "R",
+        State::Success => "S",
+        State::Failure => "F",
+        State::RollingBack => "RB",
+        State::RolledBack => "RD",
+        State::RollbackFailure => "RF",
+        State::Ignored => "I",
+        State::Retrying => "RT",
+    };
+    let value = change.provides.as_ref().and_then(|provides| provides.values().next());
+    let value = value.map(|value| format!("({value:?})")).unwrap_or_default();
+    format!("{}:{state}{value}", change.name)
+}
+
+/// What the guests of the module `g` do.
+fn guest(machine: &Machine, call: &Call) -> Answer {
+    let node = machine.flow().node(call.node);
+    let export = match &node.role {
+        crate::Role::Task(task) => task.export.as_ref().unwrap().as_str().to_owned(),
+        crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => panic!("only tasks are called"),
+    };
+    let permanent = |message: &str| Answer::Failed(Failure::new(FailureKind::Permanent, message));
+    let transient = |message: &str| Answer::Failed(Failure::new(FailureKind::Transient, message));
+    let value = |number: u32| Answer::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
+    let input = |name: &str| call.inputs.get(name).cloned();
+    match (export.as_str(), call.action()) {
+        ("five" | "nasty", Action::Apply) => value(5),
+        ("nasty", Action::Rollback) => permanent("gotcha"),
+        ("fails", Action::Apply) => permanent("woot"),
+        ("same", Action::Apply) if input("x") != input("y") => permanent("woot"),
+        // Fails at each odd attempt.
+        ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
+        ("stubborn", Action::Rollback) => transient("never"),
+        _ => Answer::Succeeded(Values::new()),
+    }
+}
+
+/// Where tasks were applied and rolled back, from the records alone.
+pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let (mut applied, mut undone) = (BTreeSet::new(), BTreeSet::new());
+    for record in records {
+        match &record.fact {
+            Fact::Succeeded { attempt, .. } => {
+                applied.insert(attempt.node.0);
+                undone.remove(&attempt.node.0);
+            }
+            Fact::RolledBack { attempt, .. } => {
+                undone.insert(attempt.node.0);
+            }
+            Fact::PassedRollback { node } => {
+                undone.insert(node.0);
+            }
+            Fact::RunStarted { .. }
+            | Fact::Started { .. }
+            | Fact::Failed { .. }
+            | Fact::RollbackFailed { .. }
+            | Fact::Resolved { .. }
+            | Fact::ControllerRan { .. }
+            | Fact::ControllerFailed { .. }
+            | Fact::Retrying { .. }
+            | Fact::CancelRequested
+            | Fact::SuspendRequested
+            | Fact::Resumed
+            | Fact::RunEntered { .. } => {}
+        }
+    }
+    (applied, undone)
+}
+
+/// The name a change is told by.
+pub(super) fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}

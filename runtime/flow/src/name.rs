@@ -1,0 +1,123 @@
+//! Names: parsed once, at the edge; inside, a value of the type is proof that the name is lawful.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+/// The longest name, in bytes. AMQP short strings hold 255; an exchange name joins two of ours.
+const LONGEST: usize = 100;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a name: use 1 to {LONGEST} of the characters A-Z a-z 0-9 _ -")]
+pub struct InvalidName {
+    /// The refused text, cut to what fits a line.
+    pub text: String,
+}
+
+fn check(text: &str) -> Result<(), InvalidName> {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(lawful) {
+        return Err(InvalidName { text: text.chars().take(LONGEST).collect() });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Parses a name.
+            ///
+            /// # Errors
+            /// [`InvalidName`] when the text is empty, too long or holds another character.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
+                check(text.as_ref())?;
+                Ok(Self(text.as_ref().into()))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::new(text)
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.pad(&self.0)
+            }
+        }
+        impl fmt::Debug for $type {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, "{:?}", &self.0)
+            }
+        }
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a flow.
+    FlowName
+}
+name! {
+    /// The name of a node of a flow: a task, or a nested flow (which is also its controller's name).
+    /// Unique in the whole flow file.
+    NodeName
+}
+name! {
+    /// The name of a value that tasks provide and require.
+    ValueName
+}
+name! {
+    /// The name a module gives to one of its tasks: what follows `#` in `use = "module#task"`.
+    Export
+}
+name! {
+    /// The name of a queue of jobs.
+    QueueName
+}
+name! {
+    /// The name of a worker, as it shows in `waft workers`.
+    WorkerName
+}
+name! {
+    /// The identity of one run, chosen by who starts it.
+    RunId
+}
+name! {
+    /// The part of all runs that one engine at a time drives.
+    Shard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_to_a_hundred_letters_digits_underscores_and_dashes() {
+        for good in ["a", "bake-cake", "first_pan", "9", &"x".repeat(100)] {
+            assert_eq!(NodeName::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a.b", "a/b", "ä", "#", &"x".repeat(101)] {
+            assert!(NodeName::new(bad).is_err(), "{bad:?} passed");
+        }
+    }
+}

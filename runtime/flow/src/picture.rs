@@ -1,0 +1,177 @@
+//! Pictures of a flow: Graphviz, Mermaid, and SVG of our own.
+//!
+//! All three show the same: tasks as boxes, nested flows as frames around theirs, order as arrows, and on an arrow
+//! the values that go along it. What begins and ends a flow is not shown; a retry controller is told in the title
+//! of its flow.
+
+mod dot;
+mod layers;
+mod mermaid;
+mod svg;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::{dot::dot, mermaid::mermaid, svg::svg};
+use crate::{Controller, Flow, NodeIndex, Otherwise, Role, ScopeIndex, Source, Strategy, ValueName};
+
+/// What is drawn: a task, or a nested flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    Task(NodeIndex),
+    Flow(ScopeIndex),
+}
+
+/// The shapes of one flow and the arrows between them, with the values that go along.
+struct Drawing<'f> {
+    shapes: Vec<Shape>,
+    arrows: BTreeMap<(Shape, Shape), BTreeSet<&'f ValueName>>,
+}
+
+/// A flow as its drawings, the whole first.
+struct Drawings<'f> {
+    flow: &'f Flow,
+    by_scope: Vec<Drawing<'f>>,
+}
+
+impl<'f> Drawings<'f> {
+    fn of(flow: &'f Flow) -> Self {
+        let empty = || Drawing { shapes: Vec::new(), arrows: BTreeMap::new() };
+        let mut drawings = Self { flow, by_scope: flow.scopes.iter().map(|_| empty()).collect() };
+        for index in flow.indices() {
+            if let Some(shape) = drawings.shape_begun_by(index)
+                && let Some(home) = drawings.home(shape)
+            {
+                drawings.by_scope[home.0 as usize].shapes.push(shape);
+            }
+        }
+        flow.indices().for_each(|index| drawings.order_after(index));
+        flow.indices().for_each(|index| drawings.values_into(index));
+        drawings
+    }
+
+    fn drawing(&self, scope: ScopeIndex) -> &Drawing<'f> {
+        &self.by_scope[scope.0 as usize]
+    }
+
+    /// What stands where a node begins it.
+    fn shape_begun_by(&self, index: NodeIndex) -> Option<Shape> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) => Some(Shape::Task(index)),
+            Role::Begin | Role::Controller(_) => Some(Shape::Flow(node.scope)),
+            Role::End => None,
+        }
+    }
+
+    /// What stands where a node ends it.
+    fn shape_ended_by(&self, index: NodeIndex) -> Option<Shape> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) => Some(Shape::Task(index)),
+            Role::End => Some(Shape::Flow(node.scope)),
+            Role::Begin | Role::Controller(_) => None,
+        }
+    }
+
+    /// The flow a shape is drawn in; none around the whole.
+    fn home(&self, shape: Shape) -> Option<ScopeIndex> {
+        match shape {
+            Shape::Task(index) => Some(self.flow.node(index).scope),
+            Shape::Flow(scope) => self.flow.scope(scope).parent,
+        }
+    }
+
+    /// The name and, for a flow with a retry controller, what that does.
+    fn title(&self, shape: Shape) -> String {
+        match shape {
+            Shape::Task(index) => self.flow.node(index).name.to_string(),
+            Shape::Flow(scope) => title(self.flow, scope),
+        }
+    }
+
+    fn order_after(&mut self, index: NodeIndex) {
+        let Some(from) = self.shape_ended_by(index) else { return };
+        let Some(home) = self.home(from) else { return };
+        for after in &self.flow.node(index).after {
+            if let Some(to) = self.shape_begun_by(*after) {
+                self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
+            }
+        }
+    }
+
+    fn values_into(&mut self, index: NodeIndex) {
+        let node = self.flow.node(index);
+        let sources: Vec<&'f Source> = match &node.role {
+            Role::Task(task) => task.inputs.iter().map(|input| &input.source).collect(),
+            Role::Controller(controller) => controller.list.iter().collect(),
+            Role::Begin | Role::End => Vec::new(),
+        };
+        for source in sources {
+            match source {
+                Source::Node { node, value } => self.value_goes(*node, index, value),
+                Source::Constant(_) | Source::RunInput(_) | Source::Absent => {}
+            }
+        }
+    }
+
+    /// Writes a value on the arrow between the shapes of one flow that hold its provider and who requires it.
+    fn value_goes(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
+        let (from_line, to_line) = (self.holders(provider), self.holders(consumer));
+        let apart = from_line.iter().zip(&to_line).find(|(from, to)| from != to);
+        // A controller provides to what it holds, which needs no arrow.
+        let Some((from, to)) = apart else { return };
+        let Some(home) = self.home(*from) else { return };
+        let arrows = &mut self.by_scope[home.0 as usize].arrows;
+        // Where a link turned the order round, the value never arrives.
+        if !arrows.contains_key(&(*to, *from)) {
+            arrows.entry((*from, *to)).or_default().insert(value);
+        }
+    }
+
+    /// What holds a node, from the whole flow inward, the node itself last.
+    fn holders(&self, index: NodeIndex) -> Vec<Shape> {
+        let node = self.flow.node(index);
+        let mut holders = Vec::new();
+        if matches!(node.role, Role::Task(_)) {
+            holders.push(Shape::Task(index));
+        }
+        let mut scope = Some(node.scope);
+        while let Some(inner) = scope {
+            holders.push(Shape::Flow(inner));
+            scope = self.flow.scope(inner).parent;
+        }
+        holders.reverse();
+        holders
+    }
+}
+
+/// A flow's name, and what its retry controller does if it has one.
+fn title(flow: &Flow, scope: ScopeIndex) -> String {
+    let begin = flow.node(flow.scope(scope).begin);
+    match &begin.role {
+        Role::Controller(controller) => format!("{} ({})", begin.name, policy(controller)),
+        Role::Task(_) | Role::Begin | Role::End => begin.name.to_string(),
+    }
+}
+
+fn policy(controller: &Controller) -> String {
+    let tries = match &controller.strategy {
+        Strategy::Times(times) => format!("retry: {} in all", times.max(&1)),
+        Strategy::ForEach(values) => format!("retry: for each of {} values", values.len()),
+        Strategy::ForEachOf(value) => format!("retry: for each of {value}"),
+        Strategy::Always => "always".into(),
+    };
+    match (&controller.strategy, controller.otherwise) {
+        (Strategy::Always, Otherwise::Rollback) => format!("{tries} rollback"),
+        (Strategy::Always, Otherwise::RollbackAll) => format!("{tries} rollback-all"),
+        (_, Otherwise::Rollback) => tries,
+        (_, Otherwise::RollbackAll) => format!("{tries}, then rollback-all"),
+    }
+}
+
+/// Values as an arrow tells them.
+fn label(values: &BTreeSet<&ValueName>) -> String {
+    values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,93 @@
+//! A flow for Graphviz.
+
+use std::collections::BTreeSet;
+
+use super::{Drawings, Shape, label};
+use crate::{Flow, ScopeIndex, ValueName};
+
+/// The flow as a Graphviz graph; nested flows are clusters.
+#[must_use]
+pub fn dot(flow: &Flow) -> String {
+    let drawings = Drawings::of(flow);
+    let mut out = format!("digraph {} {{\n", quoted(flow.name.as_str()));
+    out.push_str("  compound=true;\n  node [shape=box, style=rounded];\n");
+    let whole = Shape::Flow(ScopeIndex::ROOT);
+    out.push_str(&format!("  label={};\n", quoted(&drawings.title(whole))));
+    inside(&drawings, ScopeIndex::ROOT, "  ", &mut out);
+    out.push_str("}\n");
+    out
+}
+
+fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut String) {
+    let drawing = drawings.drawing(scope);
+    if drawing.shapes.is_empty() && scope != ScopeIndex::ROOT {
+        // Graphviz draws no cluster, and leads no edge to one, that holds nothing.
+        out.push_str(&format!(
+            "{indent}{} [style=invis, label=\"\"];\n",
+            node(drawings, Shape::Flow(scope), End::First)
+        ));
+    }
+    for shape in &drawing.shapes {
+        match shape {
+            Shape::Task(_) => out.push_str(&format!("{indent}{};\n", quoted(&drawings.title(*shape)))),
+            Shape::Flow(nested) => {
+                out.push_str(&format!("{indent}subgraph {} {{\n", cluster(drawings, *nested)));
+                let deeper = format!("{indent}  ");
+                out.push_str(&format!("{deeper}label={};\n", quoted(&drawings.title(*shape))));
+                inside(drawings, *nested, &deeper, out);
+                out.push_str(&format!("{indent}}}\n"));
+            }
+        }
+    }
+    for ((from, to), values) in &drawing.arrows {
+        let attributes = attributes(drawings, *from, *to, values);
+        let (tail, head) = (node(drawings, *from, End::Last), node(drawings, *to, End::First));
+        out.push_str(&format!("{indent}{tail} -> {head}{attributes};\n"));
+    }
+}
+
+fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, values: &BTreeSet<&ValueName>) -> String {
+    let mut attributes = Vec::new();
+    if let Shape::Flow(scope) = from {
+        attributes.push(format!("ltail={}", cluster(drawings, scope)));
+    }
+    if let Shape::Flow(scope) = to {
+        attributes.push(format!("lhead={}", cluster(drawings, scope)));
+    }
+    if !values.is_empty() {
+        attributes.push(format!("label={}", quoted(&label(values))));
+    }
+    if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) }
+}
+
+fn cluster(drawings: &Drawings<'_>, scope: ScopeIndex) -> String {
+    let begin = drawings.flow.scope(scope).begin;
+    quoted(&format!("cluster_{}", drawings.flow.node(begin).name))
+}
+
+/// Which of the tasks in a flow stands for it where an edge needs a node.
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
+fn node(drawings: &Drawings<'_>, shape: Shape, end: End) -> String {
+    match shape {
+        Shape::Task(_) => quoted(&drawings.title(shape)),
+        Shape::Flow(scope) => {
+            let shapes = &drawings.drawing(scope).shapes;
+            let held = match end {
+                End::First => shapes.first(),
+                End::Last => shapes.last(),
+            };
+            // No node has a colon in its name.
+            let empty = || quoted(&format!("empty:{}", drawings.flow.node(drawings.flow.scope(scope).begin).name));
+            held.map_or_else(empty, |held| node(drawings, *held, end))
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,209 @@
+//! A flow as an SVG image that needs no other program.
+
+use std::fmt::Write;
+
+use super::{
+    Drawings, Shape, label,
+    layers::{Arrow, Layers, lay_out},
+};
+use crate::{Flow, ScopeIndex};
+
+/// The width that a character of a title takes.
+const CHARACTER: f64 = 8.0;
+/// The width that a character on an arrow takes.
+const SMALL_CHARACTER: f64 = 7.0;
+const BOX_HEIGHT: f64 = 34.0;
+const BOX_PADDING: f64 = 14.0;
+const FRAME_PADDING: f64 = 16.0;
+const FRAME_TITLE: f64 = 26.0;
+
+const STYLE: &str = "
+  svg { background: #ffffff; font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+  .task { fill: #eef4ff; stroke: #3b6fd4; stroke-width: 1.2; }
+  .flow { fill: #80808014; stroke: #8a94a6; stroke-dasharray: 5 3; }
+  .arrow { fill: none; stroke: #5b6472; stroke-width: 1.3; }
+  .head { fill: #5b6472; }
+  text { fill: #1c2430; }
+  .title { fill: #5b6472; }
+  .value { fill: #96480f; font-size: 11px; paint-order: stroke; stroke: #ffffff; stroke-width: 4px; }
+  @media (prefers-color-scheme: dark) {
+    svg { background: #14181f; }
+    .task { fill: #1d2b45; stroke: #6f9bf0; }
+    .arrow { stroke: #9aa5b5; }
+    .head { fill: #9aa5b5; }
+    text { fill: #e6eaf0; }
+    .title { fill: #9aa5b5; }
+    .value { fill: #f0b27a; stroke: #14181f; }
+  }
+";
+
+/// The flow as an SVG image; nested flows are framed.
+#[must_use]
+pub fn svg(flow: &Flow) -> String {
+    let drawings = Drawings::of(flow);
+    // A nested flow stands after the one around it: so the inner sizes are there when the outer ones are asked for.
+    let mut frames: Vec<Option<Frame>> = flow.scopes.iter().map(|_| None).collect();
+    for scope in (0..flow.scopes.len()).rev() {
+        frames[scope] =
+            Some(Frame::of(&drawings, ScopeIndex(u32::try_from(scope).expect("scopes have indices")), &frames));
+    }
+    let whole = frames[0].as_ref().expect("every scope was framed");
+    let (width, height) = (whole.width, whole.height);
+    let mut out = String::new();
+    let _ = write!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" role=\"img\">\n\
+         <title>{}</title>\n<style>{STYLE}</style>\n\
+         <defs><marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
+         <path class=\"head\" d=\"M0 0L10 5L0 10z\"/></marker></defs>\n",
+        escaped(&drawings.title(Shape::Flow(ScopeIndex::ROOT)))
+    );
+    draw(&drawings, ScopeIndex::ROOT, &frames, (0.0, 0.0), &mut out);
+    out.push_str("</svg>\n");
+    out
+}
+
+/// One flow, laid out in a frame.
+struct Frame {
+    width: f64,
+    height: f64,
+    sizes: Vec<(f64, f64)>,
+    arrows: Vec<Arrow>,
+    layers: Layers,
+}
+
+impl Frame {
+    fn of(drawings: &Drawings<'_>, scope: ScopeIndex, frames: &[Option<Frame>]) -> Self {
+        let drawing = drawings.drawing(scope);
+        let size = |shape: &Shape| match shape {
+            Shape::Task(_) => (text_width(&drawings.title(*shape), CHARACTER) + 2.0 * BOX_PADDING, BOX_HEIGHT),
+            Shape::Flow(nested) => {
+                let frame = frames[nested.0 as usize].as_ref().expect("what is nested was framed before");
+                (frame.width, frame.height)
+            }
+        };
+        let sizes: Vec<(f64, f64)> = drawing.shapes.iter().map(size).collect();
+        let place = |shape| {
+            let found = drawing.shapes.binary_search_by_key(&begins(drawings, shape), |other| begins(drawings, *other));
+            found.expect("arrows join shapes of the drawing")
+        };
+        let arrow = |((from, to), values): (&(Shape, Shape), &_)| Arrow {
+            from: place(*from),
+            to: place(*to),
+            label: text_width(&label(values), SMALL_CHARACTER),
+        };
+        let arrows: Vec<Arrow> = drawing.arrows.iter().map(arrow).collect();
+        let layers = lay_out(&sizes, &arrows);
+        let title = text_width(&drawings.title(Shape::Flow(scope)), CHARACTER);
+        let width = layers.width.max(title) + 2.0 * FRAME_PADDING;
+        let height = layers.height + FRAME_TITLE + 2.0 * FRAME_PADDING;
+        Self { width, height, sizes, arrows, layers }
+    }
+}
+
+/// The node that begins a shape: shapes of one flow are sorted by it.
+fn begins(drawings: &Drawings<'_>, shape: Shape) -> crate::NodeIndex {
+    match shape {
+        Shape::Task(index) => index,
+        Shape::Flow(scope) => drawings.flow.scope(scope).begin,
+    }
+}
+
+/// Draws a flow with its upper left corner at a point.
+fn draw(
+    drawings: &Drawings<'_>,
+    scope: ScopeIndex,
+    frames: &[Option<Frame>],
+    (left, top): (f64, f64),
+    out: &mut String,
+) {
+    let frame = frames[scope.0 as usize].as_ref().expect("every scope was framed");
+    let drawing = drawings.drawing(scope);
+    if scope != ScopeIndex::ROOT {
+        let (width, height) = (frame.width, frame.height);
+        let _ = writeln!(
+            out,
+            "<rect class=\"flow\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"10\"/>"
+        );
+    }
+    let title = escaped(&drawings.title(Shape::Flow(scope)));
+    let (x, y) = (left + FRAME_PADDING, top + FRAME_PADDING + 6.0);
+    let _ = writeln!(out, "<text class=\"title\" x=\"{x:.1}\" y=\"{y:.1}\">{title}</text>");
+    // The layers stand in the middle of a frame that its title makes wider.
+    let (left, top) = (left + (frame.width - frame.layers.width) / 2.0, top + FRAME_PADDING + FRAME_TITLE);
+    for (at, shape) in drawing.shapes.iter().enumerate() {
+        let (x, y) = (left + frame.layers.corners[at].0, top + frame.layers.corners[at].1);
+        match shape {
+            Shape::Task(_) => task(&drawings.title(*shape), (x, y), frame.sizes[at].0, out),
+            Shape::Flow(nested) => draw(drawings, *nested, frames, (x, y), out),
+        }
+    }
+    let (mut outs, mut ins) = (vec![0; drawing.shapes.len()], vec![0; drawing.shapes.len()]);
+    for Arrow { from, to, .. } in &frame.arrows {
+        outs[*from] += 1;
+        ins[*to] += 1;
+    }
+    for ((way, values), Arrow { from, to, .. }) in
+        frame.layers.ways.iter().zip(drawing.arrows.values()).zip(&frame.arrows)
+    {
+        let way: Vec<(f64, f64)> = way.iter().map(|(x, y)| (left + x, top + y)).collect();
+        arrow(&way, out);
+        // Where arrows from one source have parted, or those to one target have not met yet.
+        let along = if outs[*from] > ins[*to] { 0.75 } else { 0.25 };
+        written(&label(values), &way, along, out);
+    }
+}
+
+fn task(name: &str, (x, y): (f64, f64), width: f64, out: &mut String) {
+    let (center, base) = (x + width / 2.0, y + BOX_HEIGHT / 2.0 + 4.5);
+    let _ = writeln!(
+        out,
+        "<rect class=\"task\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\n\
+         <text x=\"{center:.1}\" y=\"{base:.1}\" text-anchor=\"middle\">{}</text>",
+        escaped(name)
+    );
+}
+
+/// An arrow: straight through each layer, curved between two.
+fn arrow(way: &[(f64, f64)], out: &mut String) {
+    let Some(((x, y), rest)) = way.split_first() else { return };
+    let mut path = format!("M{x:.1} {y:.1}");
+    for (step, (x, y)) in rest.iter().enumerate() {
+        if step % 2 == 0 {
+            let _ = write!(path, "L{x:.1} {y:.1}");
+        } else {
+            let (from, above) = way[step];
+            let half = f64::midpoint(above, *y);
+            let _ = write!(path, "C{from:.1} {half:.1} {x:.1} {half:.1} {x:.1} {y:.1}");
+        }
+    }
+    let _ = writeln!(out, "<path class=\"arrow\" marker-end=\"url(#head)\" d=\"{path}\"/>");
+}
+
+/// What goes along an arrow, written on its last curve.
+fn written(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
+    if let [.., (from, above), (to, below), _] = way
+        && !label.is_empty()
+    {
+        // The point of the curve in `arrow`, from its four points.
+        let rest = 1.0 - along;
+        let [first, second, third, fourth] =
+            [rest.powi(3), 3.0 * rest * rest * along, 3.0 * rest * along * along, along.powi(3)];
+        let half = f64::midpoint(*above, *below);
+        let x = (first + second) * from + (third + fourth) * to;
+        let y = first * above + (second + third) * half + fourth * below + 4.0;
+        let _ = writeln!(
+            out,
+            "<text class=\"value\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>",
+            escaped(label)
+        );
+    }
+}
+
+fn text_width(text: &str, character: f64) -> f64 {
+    text.chars().map(|_| character).sum()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

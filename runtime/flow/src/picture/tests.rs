@@ -1,0 +1,196 @@
+//! What the pictures of a flow show.
+
+use std::collections::BTreeMap;
+
+use super::{
+    dot,
+    layers::{Arrow, Layers, lay_out},
+    mermaid, svg,
+};
+use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, draw::Draw, file, wire};
+
+fn flow(text: &str) -> Flow {
+    let text = format!("{text}\n[modules]\nm = \"m.wasm\"");
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Command };
+    wire(&file::parse(&text).unwrap(), &BTreeMap::from([("m".into(), info)]), &Values::new()).unwrap().0
+}
+
+/// Values, links, a nested flow with a retry controller, one with nothing in it, and a name that is a word of Mermaid.
+const CAKE: &str = r#"
+    name = "cake"
+    retry = { times = 3 }
+    [[task]]
+    name = "mix"
+    use = "m"
+    provides = ["batter", "bowl"]
+    [[flow]]
+    name = "pans"
+    pattern = "linear"
+    retry = { for_each = [1, 2], otherwise = "rollback-all", provides = "size" }
+    [[flow.task]]
+    name = "pan"
+    use = "m"
+    requires = ["batter", "bowl", "size"]
+    provides = ["pan"]
+    [[flow.task]]
+    name = "grease"
+    use = "m"
+    [[flow]]
+    name = "nothing"
+    [[task]]
+    name = "end"
+    use = "m"
+    requires = ["pan"]
+    [[link]]
+    from = "nothing"
+    to = "end"
+"#;
+
+#[test]
+fn dot_draws_nested_flows_as_clusters_and_values_on_edges() {
+    let expected = r#"digraph "cake" {
+  compound=true;
+  node [shape=box, style=rounded];
+  label="cake (retry: 3 in all)";
+  "mix";
+  subgraph "cluster_pans" {
+    label="pans (retry: for each of 2 values, then rollback-all)";
+    "pan";
+    "grease";
+    "pan" -> "grease";
+  }
+  subgraph "cluster_nothing" {
+    label="nothing";
+    "empty:nothing" [style=invis, label=""];
+  }
+  "end";
+  "mix" -> "pan" [lhead="cluster_pans", label="batter, bowl"];
+  "grease" -> "end" [ltail="cluster_pans", label="pan"];
+  "empty:nothing" -> "end" [ltail="cluster_nothing"];
+}
+"#;
+    assert_eq!(dot(&flow(CAKE)), expected);
+}
+
+#[test]
+fn mermaid_draws_nested_flows_as_subgraphs_and_values_on_edges() {
+    let expected = r#"---
+title: "cake (retry: 3 in all)"
+---
+flowchart TB
+  t1["mix"]
+  subgraph f1["pans (retry: for each of 2 values, then rollback-all)"]
+    t3["pan"]
+    t4["grease"]
+    t3 --> t4
+  end
+  f2["nothing"]
+  t8["end"]
+  t1 -->|"batter, bowl"| f1
+  f1 -->|"pan"| t8
+  f2 --> t8
+"#;
+    assert_eq!(mermaid(&flow(CAKE)), expected);
+}
+
+#[test]
+fn svg_shows_every_task_every_flow_with_its_controller_and_every_value() {
+    let picture = svg(&flow(CAKE));
+    let texts: Vec<&str> = picture
+        .lines()
+        .filter_map(|line| line.strip_prefix("<text ")?.strip_suffix("</text>")?.split('>').nth(1))
+        .collect();
+    let wanted = [
+        "cake (retry: 3 in all)",
+        "mix",
+        "pans (retry: for each of 2 values, then rollback-all)",
+        "pan",
+        "grease",
+        "nothing",
+        "end",
+        "batter, bowl",
+        "pan",
+    ];
+    assert_eq!(texts, wanted);
+    let count = |what: &str| picture.matches(what).count();
+    assert_eq!((count("class=\"task\""), count("class=\"flow\""), count("class=\"arrow\"")), (4, 2, 4));
+}
+
+#[test]
+fn a_link_that_turned_the_order_round_is_drawn_as_it_points() {
+    let turned = flow(
+        "name = \"f\"\n[[task]]\nname = \"late\"\nuse = \"m\"\nprovides = [\"x\"]\n\
+         [[task]]\nname = \"early\"\nuse = \"m\"\nrequires = [\"x\"]\n[[link]]\nfrom = \"early\"\nto = \"late\"",
+    );
+    assert!(dot(&turned).contains("  \"early\" -> \"late\";\n"));
+    assert!(!dot(&turned).contains("\"late\" -> \"early\""));
+}
+
+#[test]
+fn a_flow_with_nothing_in_it_is_drawn() {
+    let nothing = flow("name = \"nothing\"");
+    assert!(dot(&nothing).contains("nothing") && mermaid(&nothing).contains("nothing"));
+    assert!(svg(&nothing).contains(">nothing</text>"));
+}
+
+/// Random boxes and arrows that have no circle.
+fn random_layers(seed: u64) -> (Vec<(f64, f64)>, Vec<Arrow>, Layers) {
+    let mut draw = Draw(seed);
+    let boxes = 1 + draw.below(20);
+    let sizes: Vec<(f64, f64)> =
+        (0..boxes).map(|_| (20.0 + draw.below(100) as f64, 10.0 + draw.below(50) as f64)).collect();
+    let arrows = (0..draw.below(30)).map(|_| (draw.below(boxes), draw.below(boxes)));
+    let arrows: Vec<Arrow> =
+        arrows.filter(|(from, to)| from < to).map(|(from, to)| Arrow { from, to, label: 30.0 }).collect();
+    let layers = lay_out(&sizes, &arrows);
+    (sizes, arrows, layers)
+}
+
+#[test]
+fn boxes_stand_inside_and_apart_and_arrows_lead_down_from_one_to_the_other() {
+    for seed in 0..300 {
+        let (sizes, arrows, layers) = random_layers(seed);
+        let place = |index: usize| (layers.corners[index], sizes[index]);
+        let close = |one: f64, other: f64| (one - other).abs() < 0.001;
+        for index in 0..sizes.len() {
+            let ((x, y), (width, height)) = place(index);
+            assert!(x > -0.001 && y > -0.001 && x + width < layers.width + 0.001 && y + height < layers.height + 0.001);
+            for other in 0..index {
+                let ((other_x, other_y), (other_width, other_height)) = place(other);
+                let beside = x + width < other_x || other_x + other_width < x;
+                assert!(beside || y + height < other_y || other_y + other_height < y, "boxes overlap, seed {seed}");
+            }
+        }
+        for (Arrow { from, to, .. }, way) in arrows.iter().zip(&layers.ways) {
+            let (((x, y), (width, height)), ((to_x, to_y), (to_width, _))) = (place(*from), place(*to));
+            let (first, last) = (way[0], way[way.len() - 1]);
+            assert!(close(first.0, x + width / 2.0) && close(first.1, y + height), "it begins below its box");
+            assert!(close(last.0, to_x + to_width / 2.0) && close(last.1, to_y), "it ends above its box");
+            assert!(way.windows(2).all(|pair| pair[0].1 <= pair[1].1 + 0.001), "it leads down");
+        }
+    }
+}
+
+#[test]
+fn values_that_go_into_one_task_are_written_side_by_side() {
+    let sources = ["batter", "first_oven", "second_oven", "icing"];
+    let provider = |value: &str| format!("[[task]]\nname = \"{value}\"\nuse = \"m\"\nprovides = [\"{value}\"]\n");
+    let text = format!(
+        "name = \"f\"\n{}[[task]]\nname = \"bake\"\nuse = \"m\"\nrequires = {sources:?}",
+        sources.map(provider).concat()
+    );
+    let picture = svg(&flow(&text));
+    let attribute = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}=\"")).unwrap();
+        rest.split('"').next().unwrap().parse::<f64>().unwrap()
+    };
+    let mut spans: Vec<(f64, f64)> = Vec::new();
+    for line in picture.lines().filter(|line| line.contains("class=\"value\"")) {
+        let label = line.split(['>', '<']).nth(2).unwrap();
+        let (center, half) = (attribute(line, "x"), label.len() as f64 * 3.3);
+        spans.push((center - half, center + half));
+    }
+    spans.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert_eq!(spans.len(), 4);
+    assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0), "labels overlap: {spans:?}");
+}

@@ -1,0 +1,226 @@
+//! The history of a run: what was decided, in order, never rewritten.
+
+use std::sync::Arc;
+
+use crate::{
+    Action, Attempt, Failure, Firing, Flow, Json, NodeIndex, Revision, ScopeIndex, Timestamp, Value, Values, WorkerName,
+};
+
+/// One line of a run's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What was decided.
+    pub fact: Fact,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// The run begins. Always the first record, and only that.
+    RunStarted {
+        /// What it runs.
+        flow: Arc<Flow>,
+        /// The first revision.
+        revision: Revision,
+    },
+    /// A task's attempt is handed to the workers.
+    Started {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Apply or rollback.
+        action: Action,
+    },
+    /// An apply succeeded.
+    Succeeded {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// What it left, by the flow's names.
+        provided: Values,
+        /// Who called it.
+        worker: Option<WorkerName>,
+    },
+    /// An apply failed.
+    Failed {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Why.
+        failure: Failure,
+        /// When it is tried again; `None` when it failed for good.
+        retry_at: Option<Timestamp>,
+        /// Who called it.
+        worker: Option<WorkerName>,
+    },
+    /// What a task did was taken back.
+    RolledBack {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Who called it.
+        worker: Option<WorkerName>,
+    },
+    /// A rollback failed.
+    RollbackFailed {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Why.
+        failure: Failure,
+        /// When it is tried again; `None` when it failed for good.
+        retry_at: Option<Timestamp>,
+        /// Who called it.
+        worker: Option<WorkerName>,
+    },
+    /// A node without a guest to call, a retry controller included, passed through its rollback.
+    PassedRollback {
+        /// The node.
+        node: NodeIndex,
+    },
+    /// What a failure leads to.
+    Resolved {
+        /// The node that failed for good.
+        node: NodeIndex,
+        /// What the controllers answered.
+        resolution: Resolution,
+    },
+    /// A retry controller executed.
+    ControllerRan {
+        /// The controller.
+        node: NodeIndex,
+        /// Its try.
+        attempt: Attempt,
+        /// What it provides.
+        value: Option<Value>,
+        /// The values it will try, when they were read from another node; kept until it is started anew.
+        list: Option<Vec<Json>>,
+    },
+    /// A retry controller has nothing it could execute with.
+    ControllerFailed {
+        /// The controller.
+        node: NodeIndex,
+        /// Its try.
+        attempt: Attempt,
+        /// Why.
+        failure: Failure,
+    },
+    /// Everything in a controller's flow is rolled back, and is pending again.
+    Retrying {
+        /// The controller.
+        node: NodeIndex,
+    },
+    /// The run is to stop and to be rolled back.
+    CancelRequested,
+    /// The run is to start nothing new.
+    SuspendRequested,
+    /// The run goes on.
+    Resumed,
+    /// The run reached this state: its end, or a rest.
+    RunEntered {
+        /// Success, failure, rolled-back or suspended.
+        state: RunState,
+    },
+}
+
+/// One attempt of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeAttempt {
+    /// The node.
+    pub node: NodeIndex,
+    /// The firing.
+    pub firing: Firing,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// What a failure that cannot be retried by its task leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// This flow is rolled back, and its controller tries again.
+    Retry(ScopeIndex),
+    /// The whole run is rolled back.
+    RollbackRun,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunState {
+    /// Not started.
+    Pending,
+    /// Under way.
+    Running,
+    /// Every node is in success or ignored.
+    Success,
+    /// A rollback failed: only a person can settle it.
+    Failure,
+    /// What was applied was taken back.
+    RolledBack,
+    /// Told to stop; running attempts may finish.
+    Suspending,
+    /// Stopped with work left.
+    Suspended,
+}
+
+impl RunState {
+    /// Every state, in the order of the design.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Running,
+        Self::Success,
+        Self::Failure,
+        Self::RolledBack,
+        Self::Suspending,
+        Self::Suspended,
+    ];
+
+    /// The state's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::RolledBack => "rolled-back",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Whether the run has ended; a suspended one has not.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Success | Self::Failure | Self::RolledBack => true,
+            Self::Pending | Self::Running | Self::Suspending | Self::Suspended => false,
+        }
+    }
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+impl Fact {
+    /// What the record says, in a word, for errors and displays.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run-started",
+            Self::Started { .. } => "started",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::RolledBack { .. } => "rolled-back",
+            Self::RollbackFailed { .. } => "rollback-failed",
+            Self::PassedRollback { .. } => "passed-rollback",
+            Self::Resolved { .. } => "resolved",
+            Self::ControllerRan { .. } => "controller-ran",
+            Self::ControllerFailed { .. } => "controller-failed",
+            Self::Retrying { .. } => "retrying",
+            Self::CancelRequested => "cancel-requested",
+            Self::SuspendRequested => "suspend-requested",
+            Self::Resumed => "resumed",
+            Self::RunEntered { .. } => "run-entered",
+        }
+    }
+}

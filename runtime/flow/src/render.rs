@@ -1,0 +1,128 @@
+//! Mistakes as a person reads them: what, where, the line itself, and what to do.
+
+use std::{fmt::Write, ops::Range};
+
+use crate::{Mistake, Severity};
+
+/// The widest piece of a line that is shown, in characters.
+const WIDEST: usize = 120;
+
+/// Where the lines of a text begin.
+pub(crate) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(crate) fn of(text: &'t str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// Line and column of a byte, both from 1; columns count characters.
+    pub(crate) fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.starts.partition_point(|start| *start <= offset);
+        (line, self.text[self.starts[line - 1]..offset].chars().count() + 1)
+    }
+
+    /// A line, from 1, without its end.
+    fn line(&self, number: usize) -> &'t str {
+        let end = self.starts.get(number).map_or(self.text.len(), |next| next - 1);
+        self.text[self.starts[number - 1]..end].trim_end_matches('\r')
+    }
+}
+
+/// Line and column of a byte of a text, both from 1; columns count characters.
+#[must_use]
+pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    Lines::of(text).line_and_column(offset)
+}
+
+/// Shows mistakes with the lines they are about. `file` is the name that is shown, `text` what it holds.
+#[must_use]
+pub fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
+    let lines = Lines::of(text);
+    let shown = mistakes.iter().map(|mistake| one(mistake, file, &lines));
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+fn one(mistake: &Mistake, file: &str, lines: &Lines<'_>) -> String {
+    let severity = match mistake.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let mut out = format!("{severity}: {}\n", mistake.message);
+    match &mistake.span {
+        Some(span) => excerpt(span, file, lines, &mut out),
+        None => out.push_str(&format!(" --> {file}\n")),
+    }
+    if let Some(hint) = &mistake.hint {
+        out.push_str(&format!("hint: {hint}\n"));
+    }
+    out
+}
+
+/// The first line of a span, underlined.
+fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String) {
+    let (number, column) = lines.line_and_column(span.start);
+    let (end_number, end_column) = lines.line_and_column(span.end);
+    let line: Vec<char> = lines.line(number).chars().map(printable).collect();
+    let end = if end_number == number { end_column - 1 } else { line.len() };
+    // Of a very long line, the piece around the culprit.
+    let from = if line.len() <= WIDEST { 0 } else { (column - 1).saturating_sub(WIDEST / 4).min(line.len() - WIDEST) };
+    let piece = &line[from..line.len().min(from + WIDEST)];
+    let until = end.min(from + piece.len());
+    let pad: String = piece[..(column - 1 - from).min(piece.len())]
+        .iter()
+        .map(|char| if *char == '\t' { '\t' } else { ' ' })
+        .collect();
+    let carets = "^".repeat(until.saturating_sub(column - 1).max(1));
+    let margin = " ".repeat(number.to_string().len());
+    let piece: String = piece.iter().collect();
+    let _ = writeln!(out, "{margin}--> {file}:{number}:{column}");
+    let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", piece.trim_end());
+}
+
+/// A file may hold what would command a terminal.
+fn printable(char: char) -> char {
+    if char.is_control() && char != '\t' { '\u{FFFD}' } else { char }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_stay_within_the_text() {
+        let text = "ä = 1\nbc\n";
+        for (offset, place) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
+            assert_eq!(line_and_column(text, offset), place, "{offset}");
+        }
+        assert_eq!(line_and_column("", 0), (1, 1));
+    }
+
+    #[test]
+    fn a_mistake_shows_its_line_underlined() {
+        let text = "a = 1\n\tbad\t= \"x\u{7}\"\n";
+        let mistake = Mistake::error(Some(7..10), "it is bad").hint("make it good");
+        let warning = Mistake::warning(None, "it is odd");
+        let expected = "error: it is bad\n --> f.toml:2:2\n  |\n2 | \tbad\t= \"x\u{FFFD}\"\n  | \t^^^\nhint: make it good\n\nwarning: it is odd\n --> f.toml\n";
+        assert_eq!(render(&[mistake, warning], "f.toml", text), expected);
+    }
+
+    #[test]
+    fn of_a_very_long_line_the_piece_around_the_culprit_is_shown() {
+        let text = format!("{}bad{}", "x".repeat(10_000), "y".repeat(10_000));
+        let shown = render(&[Mistake::error(Some(10_000..10_003), "bad")], "f", &text);
+        assert!(shown.len() < 400 && shown.contains("xbady") && shown.contains(" ^^^\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_span_beyond_the_text_or_over_lines_is_shown_all_the_same() {
+        for (text, span) in [("", 0..5), ("a", 9..12), ("a\nb", 0..3), ("a\n", 2..2), ("ä", 1..1)] {
+            let shown = render(&[Mistake::error(Some(span), "bad")], "f", text);
+            assert!(shown.contains('^'), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A task's own retry policy: apply again, after a pause, without rollback between.
+
+use std::time::Duration;
+
+/// How the pause grows from attempt to attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backoff {
+    /// Each pause is twice the one before, up to the longest.
+    Exponential,
+    /// Each pause is the first one.
+    Fixed,
+}
+
+/// When a failed call is tried again. The same policy governs apply and rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; at least one.
+    pub attempts: u32,
+    /// How pauses grow.
+    pub backoff: Backoff,
+    /// The first pause.
+    pub initial: Duration,
+    /// The longest pause.
+    pub max: Duration,
+    /// Whether a pause is drawn from between its half and its whole.
+    pub jitter: bool,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            backoff: Backoff::Exponential,
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            jitter: true,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after the `failed`-th attempt of a row (from 1), or `None` when no attempt is left.
+    ///
+    /// `seed` decides the jitter, so that live and replay agree.
+    #[must_use]
+    pub fn pause(&self, failed: u32, seed: u64) -> Option<Duration> {
+        if failed >= self.attempts {
+            return None;
+        }
+        let doublings = match self.backoff {
+            Backoff::Exponential => failed.saturating_sub(1).min(31),
+            Backoff::Fixed => 0,
+        };
+        let whole = self.initial.saturating_mul(1 << doublings).min(self.max);
+        if !self.jitter {
+            return Some(whole);
+        }
+        let half = whole / 2;
+        let spread = u64::try_from((whole - half).as_micros()).unwrap_or(u64::MAX);
+        Some(half + Duration::from_micros(split_mix(seed) % spread.saturating_add(1)))
+    }
+}
+
+/// One round of SplitMix64 (Steele, Lea, Flood 2014): spreads a counter over all 64 bits.
+fn split_mix(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
+        let policy = RetryPolicy {
+            attempts: 5,
+            initial: Duration::from_millis(200),
+            max: Duration::from_millis(700),
+            jitter: false,
+            ..RetryPolicy::default()
+        };
+        let pauses: Vec<_> = (1..=5).map(|failed| policy.pause(failed, 0)).collect();
+        let millis = |count| Some(Duration::from_millis(count));
+        assert_eq!(pauses, [millis(200), millis(400), millis(700), millis(700), None]);
+    }
+
+    #[test]
+    fn jitter_stays_between_half_and_the_whole_of_the_pause() {
+        let policy = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
+        let drawn: Vec<_> = (0..100).map(|seed| policy.pause(1, seed).unwrap()).collect();
+        assert!(drawn.iter().all(|pause| (500..=1000).contains(&pause.as_millis())));
+        assert!(drawn.iter().any(|pause| *pause != drawn[0]), "it varies");
+    }
+}

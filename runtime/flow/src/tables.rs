@@ -1,0 +1,22 @@
+//! Tables of cases as text: a flow, and what comes of it.
+//!
+//! A case opens with `=== the rule`; then comes what goes in, a line `---`, and what comes out.
+
+/// Checks every case of a table and shows all that differ, each as it would have to be written.
+#[track_caller]
+pub(crate) fn check(table: &str, run: impl Fn(&str) -> String) {
+    let cases = table.split("=== ").skip(1);
+    let mut differing = Vec::new();
+    let mut count = 0;
+    for case in cases {
+        let (rule, rest) = case.split_once('\n').expect("a case has a rule and lines");
+        let (given, wanted) = rest.split_once("---\n").expect("a case has both sides");
+        let found = run(given);
+        count += 1;
+        if found.trim_end() != wanted.trim_end() {
+            differing.push(format!("=== {rule}\n{given}---\n{found}\n"));
+        }
+    }
+    assert!(count > 0, "the table has cases");
+    assert!(differing.is_empty(), "{} of {count} cases come out otherwise:\n\n{}", differing.len(), differing.concat());
+}

@@ -1,0 +1,95 @@
+//! Values: what tasks take and leave.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::ValueName;
+
+/// One value: JSON text, kept as it was written so that every digit survives, or bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A JSON text that parses.
+    Json(Json),
+    /// Bytes that mean something to the guests alone.
+    Bytes(Arc<[u8]>),
+}
+
+/// Values by name.
+pub type Values = BTreeMap<ValueName, Value>;
+
+/// A text that is known to be one JSON value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+/// Why a text is not JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("not a JSON value: {0}")]
+pub struct InvalidJson(#[from] serde_json::Error);
+
+impl Json {
+    /// Checks that the text is one JSON value.
+    ///
+    /// # Errors
+    /// [`InvalidJson`] with line and column.
+    pub fn parse(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, InvalidJson> {
+        serde_json::from_str::<serde::de::IgnoredAny>(text.as_ref())?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The elements, when the text is a list; each keeps its digits.
+    #[must_use]
+    pub fn elements(&self) -> Option<Vec<Json>> {
+        let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(&self.0).ok()?;
+        Some(elements.into_iter().map(|element| Self(element.get().into())).collect())
+    }
+
+    /// The text as a tree.
+    #[must_use]
+    pub fn to_tree(&self) -> serde_json::Value {
+        // Checked on the way in; only numbers beyond f64 can be refused by the tree and not by the check.
+        serde_json::from_str(&self.0).unwrap_or_else(|_| serde_json::Value::String(self.0.to_string()))
+    }
+}
+
+impl From<&serde_json::Value> for Json {
+    fn from(tree: &serde_json::Value) -> Self {
+        Self(tree.to_string().into())
+    }
+}
+
+impl Value {
+    /// A JSON value from a tree.
+    #[must_use]
+    pub fn json(tree: &serde_json::Value) -> Self {
+        Self::Json(Json::from(tree))
+    }
+
+    /// How many bytes the value takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Json(json) => json.0.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(json) => out.write_str(&json.0),
+            Self::Bytes(bytes) => write!(out, "{} bytes", bytes.len()),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From a [`Draft`] to a [`Flow`]: every requirement finds its source, every order becomes explicit, or every
+//! mistake is told.
+//!
+//! The flows of a draft are wired from the inside out, since what a nested flow does not provide itself it wants
+//! from the flow around it. In each, [`order`] lays the explicit edges, [`values`] finds who provides what and
+//! adds the order that follows from it, and [`assembly`] makes the arena of the result.
+
+mod assembly;
+mod circles;
+mod graph;
+mod layout;
+mod missing;
+mod order;
+mod several;
+mod task;
+mod values;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::{
+    layout::{Layout, Slot},
+    task::{Resolved, Want},
+    values::{Answer, Exports, Home},
+};
+use crate::{
+    Draft, DraftController, Flow, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source, Strategy, ValueName,
+    Values,
+};
+
+/// Wires a flow. `modules` holds what is known of each module by its alias; `given` are values that the caller
+/// sets, over those of the file.
+///
+/// A flow that can run comes with warnings.
+///
+/// # Errors
+/// Every mistake in it, in the order of its file, warnings included.
+pub fn wire(
+    draft: &Draft,
+    modules: &BTreeMap<String, ModuleInfo>,
+    given: &Values,
+) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
+    let mut mistakes = draft.mistakes.clone();
+    let flow = try_wire(draft, modules, given, &mut mistakes);
+    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
+    match flow {
+        Some(flow) if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) => Ok((flow, mistakes)),
+        Some(_) | None => Err(mistakes),
+    }
+}
+
+/// The flow as far as it goes; `None` only when there is a mistake that says why.
+fn try_wire(
+    draft: &Draft,
+    modules: &BTreeMap<String, ModuleInfo>,
+    given: &Values,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Flow> {
+    let Some(name) = &draft.name else {
+        mistakes.push(Mistake::error(None, "the flow has no name"));
+        return None;
+    };
+    let layout = Layout::of(name, &draft.body, mistakes);
+    let tasks = resolve_tasks(&layout, draft, modules, mistakes);
+    let providers = providers(&layout, &tasks);
+    let mut inputs = draft.inputs.clone();
+    inputs.extend(given.clone());
+    shadowing(draft, &inputs, &layout, &providers, mistakes);
+
+    let mut graphs = BTreeMap::new();
+    let mut exports: BTreeMap<ScopeIndex, Exports> = BTreeMap::new();
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut wants = wants_by_flow(&layout, &tasks);
+    for scope in layout.scopes().rev() {
+        check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), mistakes);
+        let explicit = order::explicit(&layout, scope, mistakes);
+        let home = Home { layout: &layout, scope, tasks: &tasks, exports: &exports, everywhere: &providers };
+        let found = values::find(&home, explicit, wants.remove(&scope).unwrap_or_default(), mistakes);
+        circles::tell(&layout, scope, &found.graph, mistakes);
+        answers.extend(found.answers);
+        let outward = wants.entry(layout.flow(scope).parent.map_or(OUTSIDE, |place| place.scope)).or_default();
+        let member = layout.flow(scope).parent.map_or(0, |place| place.member);
+        outward.extend(found.outward.into_iter().chain(list_wanted(&layout, scope)).map(|want| (member, want)));
+        exports.insert(scope, found.exports);
+        graphs.insert(scope, found.graph);
+    }
+    let left = wants.remove(&OUTSIDE).unwrap_or_default().into_iter().map(|(_, want)| want);
+    let rest = missing::Rest { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
+    answers.extend(rest.answer(left.collect(), mistakes));
+    rest.unused(&answers, mistakes);
+    assembly::assemble(&layout, tasks, &graphs, answers, name.clone(), inputs)
+}
+
+/// Where the wants of the whole flow go that nothing in it answers.
+const OUTSIDE: ScopeIndex = ScopeIndex(u32::MAX);
+
+fn resolve_tasks(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    modules: &BTreeMap<String, ModuleInfo>,
+    mistakes: &mut Vec<Mistake>,
+) -> BTreeMap<NodeIndex, Resolved> {
+    let modules = task::Modules { known: modules, named: &draft.modules };
+    let tasks = layout.tasks();
+    tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
+}
+
+/// Who provides what, wherever it stands, in the order of the arena.
+fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> BTreeMap<ValueName, Vec<NodeIndex>> {
+    let mut providers: BTreeMap<ValueName, Vec<NodeIndex>> = BTreeMap::new();
+    for (index, slot) in layout.slots() {
+        let provided: BTreeSet<&ValueName> = match slot {
+            Slot::Task { .. } => tasks[&index].provides.values().collect(),
+            Slot::Begin(scope) => layout.controller_value(*scope).into_iter().collect(),
+            Slot::End(_) => continue,
+        };
+        for value in provided {
+            providers.entry(value.clone()).or_default().push(index);
+        }
+    }
+    providers
+}
+
+type WantsByFlow = BTreeMap<ScopeIndex, Vec<(usize, Want)>>;
+
+fn wants_by_flow(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> WantsByFlow {
+    let mut wants = WantsByFlow::new();
+    for (index, slot) in layout.slots() {
+        if let Slot::Task { place, .. } = slot {
+            let of_task = tasks[&index].wants.iter().map(|want| (place.member, want.clone()));
+            wants.entry(place.scope).or_default().extend(of_task);
+        }
+    }
+    wants
+}
+
+/// What a controller reads when its flow starts, and so from before its flow.
+fn list_wanted(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Want> {
+    let flow = layout.flow(scope);
+    let controller = flow.body.controller.as_ref()?;
+    match &controller.strategy {
+        Strategy::ForEachOf(value) => Some(Want {
+            node: flow.begin,
+            input: 0,
+            parameter: value.clone(),
+            value: value.clone(),
+            optional: false,
+            turned: None,
+        }),
+        Strategy::Times(_) | Strategy::ForEach(_) | Strategy::Always => None,
+    }
+}
+
+fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: &mut Vec<Mistake>) {
+    let Some(controller) = controller else { return };
+    match &controller.strategy {
+        Strategy::ForEach(values) if values.is_empty() => {
+            let message = format!("\"for_each\" of the retry of flow {flow:?} is empty");
+            let hint = "give it a value for each try, or leave the retry controller out";
+            mistakes.push(Mistake::error(controller.span.clone(), message).hint(hint));
+        }
+        Strategy::Always if controller.provides.is_some() => {
+            let message = format!("the retry of flow {flow:?} provides a value, but \"always\" has none to provide");
+            mistakes.push(Mistake::error(controller.span.clone(), message).hint("leave provides out"));
+        }
+        Strategy::Times(_) | Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => {}
+    }
+}
+
+/// An input with the name of a value that is provided would silently be another value at another time.
+fn shadowing(
+    draft: &Draft,
+    inputs: &Values,
+    layout: &Layout<'_>,
+    providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    for name in inputs.keys() {
+        let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
+        let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
+        let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
+        mistakes.push(Mistake::error(span, message).hint("give one of them another name"));
+    }
+}
+
+/// A source that a node provides.
+fn of_node(node: NodeIndex, value: &ValueName) -> Source {
+    Source::Node { node, value: value.clone() }
+}

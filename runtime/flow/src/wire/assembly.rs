@@ -1,0 +1,89 @@
+//! The arena of a flow, from everything that was found about it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    graph::Graph,
+    layout::{Layout, Slot},
+    task::Resolved,
+    values::Answer,
+};
+use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
+
+/// Puts the flow together; `None` when a task is not known.
+pub(super) fn assemble(
+    layout: &Layout<'_>,
+    tasks: BTreeMap<NodeIndex, Resolved>,
+    graphs: &BTreeMap<ScopeIndex, Graph>,
+    answers: Vec<Answer>,
+    name: FlowName,
+    inputs: Values,
+) -> Option<Flow> {
+    let mut nodes = nodes(layout, tasks)?;
+    for Answer { node, input, source } in answers {
+        match &mut nodes[node.0 as usize].role {
+            Role::Task(task) => task.inputs[input].source = source,
+            Role::Controller(controller) => controller.list = Some(source),
+            Role::Begin | Role::End => {}
+        }
+    }
+    for (scope, graph) in graphs {
+        connect(layout, *scope, graph, &mut nodes);
+    }
+    for node in &mut nodes {
+        node.before.sort_unstable();
+        node.after.sort_unstable();
+    }
+    let scope = |scope| {
+        let flow = layout.flow(scope);
+        Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
+    };
+    let scopes = layout.scopes().map(scope).collect();
+    Some(Flow { name, nodes, scopes, inputs })
+}
+
+fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Option<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for (index, slot) in layout.slots() {
+        let (name, scope, role) = match slot {
+            Slot::Task { task, place } => (task.name.clone(), place.scope, Role::Task(tasks.remove(&index)?.task?)),
+            Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
+            Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
+        };
+        nodes.push(Node { name, scope, role, before: Vec::new(), after: Vec::new() });
+    }
+    Some(nodes)
+}
+
+fn beginning(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
+    let Some(draft) = &layout.flow(scope).body.controller else { return Role::Begin };
+    Role::Controller(Controller {
+        strategy: draft.strategy.clone(),
+        list: None,
+        otherwise: draft.otherwise,
+        provides: draft.provides.clone(),
+    })
+}
+
+/// Joins the members of a flow with one another, with its beginning and with its end.
+fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, nodes: &mut [Node]) {
+    let flow = layout.flow(scope);
+    let mut join = |before: NodeIndex, after: NodeIndex| {
+        nodes[before.0 as usize].after.push(after);
+        nodes[after.0 as usize].before.push(before);
+    };
+    for (from, to) in graph.edges() {
+        join(flow.members[from].last, flow.members[to].first);
+    }
+    for (place, member) in flow.members.iter().enumerate() {
+        if graph.before[place].is_empty() {
+            join(flow.begin, member.first);
+        }
+        if graph.after[place].is_empty() {
+            join(member.last, flow.end);
+        }
+    }
+    if flow.members.is_empty() {
+        join(flow.begin, flow.end);
+    }
+}

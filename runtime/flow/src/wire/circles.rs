@@ -1,0 +1,108 @@
+//! Circles of members that wait for one another: found, and told with the reason of each step.
+
+use std::collections::BTreeMap;
+
+use super::{
+    graph::{Graph, Reason},
+    layout::Layout,
+};
+use crate::{Mistake, ScopeIndex, Span};
+
+/// Tells the circles of a flow, no member in two of them.
+pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Mistake>) {
+    if graph.positions().is_some() {
+        return;
+    }
+    let flow = layout.flow(scope);
+    let name = |member: usize| format!("{:?}", flow.members[member].name);
+    let mut remains = Remains::of(graph);
+    while let Some(circle) = remains.take_circle() {
+        let steps: Vec<(usize, usize)> = circle.iter().copied().zip(circle.iter().copied().cycle().skip(1)).collect();
+        let mut names: Vec<String> = circle.iter().map(|member| name(*member)).collect();
+        names.push(name(circle[0]));
+        let why = steps.iter().map(|(from, to)| match graph.reason(*from, *to) {
+            Some(Reason::Value(value)) => format!("{} requires {value:?} of {}", name(*to), name(*from)),
+            Some(Reason::Link(_) | Reason::Sequence) | None => format!("{} is linked to {}", name(*from), name(*to)),
+        });
+        let hint = format!("{}: one of these must go", why.collect::<Vec<_>>().join(", "));
+        let message = format!("nodes wait for one another: {}", names.join(" -> "));
+        let span = steps.iter().find_map(|(from, to)| span(layout, scope, graph, *from, *to));
+        mistakes.push(Mistake::error(span, message).hint(hint));
+    }
+}
+
+/// Where the reason of a step stands.
+fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: usize) -> Span {
+    let flow = layout.flow(scope);
+    match graph.reason(from, to)? {
+        Reason::Link(place) => flow.body.links[*place].from_span.clone(),
+        Reason::Value(_) => layout.span(flow.members[to].first, "requires"),
+        Reason::Sequence => None,
+    }
+}
+
+/// The members that are in circles, or between two of them.
+struct Remains<'g> {
+    graph: &'g Graph,
+    is_left: Vec<bool>,
+    befores: Vec<usize>,
+    afters: Vec<usize>,
+    lowest: usize,
+}
+
+impl<'g> Remains<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        let members = graph.after.len();
+        let befores: Vec<usize> = graph.before.iter().map(Vec::len).collect();
+        let afters: Vec<usize> = graph.after.iter().map(Vec::len).collect();
+        let ends = (0..members).filter(|member| befores[*member] == 0 || afters[*member] == 0).collect();
+        let mut remains = Self { graph, is_left: vec![true; members], befores, afters, lowest: 0 };
+        remains.remove(ends);
+        remains
+    }
+
+    /// Takes members out, and then all that no circle can pass any more.
+    fn remove(&mut self, mut work: Vec<usize>) {
+        while let Some(member) = work.pop() {
+            if !std::mem::take(&mut self.is_left[member]) {
+                continue;
+            }
+            for after in &self.graph.after[member] {
+                self.befores[*after] -= 1;
+                if self.befores[*after] == 0 {
+                    work.push(*after);
+                }
+            }
+            for before in &self.graph.before[member] {
+                self.afters[*before] -= 1;
+                if self.afters[*before] == 0 {
+                    work.push(*before);
+                }
+            }
+        }
+    }
+
+    /// The first circle that a walk from the lowest member closes, its lowest member first.
+    fn take_circle(&mut self) -> Option<Vec<usize>> {
+        while !*self.is_left.get(self.lowest)? {
+            self.lowest += 1;
+        }
+        let mut walk = vec![self.lowest];
+        let mut step = BTreeMap::new();
+        let begins = loop {
+            let last = *walk.last().expect("a walk begins somewhere");
+            if let Some(before) = step.insert(last, walk.len() - 1) {
+                break before;
+            }
+            let left = |after: &&usize| self.is_left[**after];
+            let next = self.graph.after[last].iter().filter(left).min();
+            walk.push(*next.expect("whoever has no one after it was taken out"));
+        };
+        walk.pop();
+        let mut circle = walk.split_off(begins);
+        let lowest = (0..circle.len()).min_by_key(|place| circle[*place]).unwrap_or_default();
+        circle.rotate_left(lowest);
+        self.remove(circle.clone());
+        Some(circle)
+    }
+}

@@ -1,0 +1,216 @@
+//! What comes before what among the members of one flow, and why.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use crate::ValueName;
+
+/// The members of one flow, by their place in it, and the edges between them.
+pub(super) struct Graph {
+    pub(super) after: Vec<Vec<usize>>,
+    pub(super) before: Vec<Vec<usize>>,
+    reasons: BTreeMap<(usize, usize), Reason>,
+}
+
+/// Why one member comes before another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The flow is linear.
+    Sequence,
+    /// The link at this place among the flow's links.
+    Link(usize),
+    /// The other requires this value of it.
+    Value(ValueName),
+}
+
+impl Graph {
+    pub(super) fn new(members: usize) -> Self {
+        Self { after: vec![Vec::new(); members], before: vec![Vec::new(); members], reasons: BTreeMap::new() }
+    }
+
+    /// Adds an edge; of several for one pair the first gives the reason.
+    pub(super) fn add(&mut self, from: usize, to: usize, reason: Reason) {
+        self.reasons.entry((from, to)).or_insert_with(|| {
+            self.after[from].push(to);
+            self.before[to].push(from);
+            reason
+        });
+    }
+
+    /// Why `from` comes right before `to`, if it does.
+    pub(super) fn reason(&self, from: usize, to: usize) -> Option<&Reason> {
+        self.reasons.get(&(from, to))
+    }
+
+    pub(super) fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.reasons.keys().copied()
+    }
+
+    /// Whether an explicit link makes `to` come right after `from`.
+    pub(super) fn is_linked(&self, from: usize, to: usize) -> bool {
+        matches!(self.reason(from, to), Some(Reason::Link(_)))
+    }
+
+    /// The members from which explicit links, one after the other, lead to this one.
+    pub(super) fn linked_to(&self, member: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut work = vec![member];
+        while let Some(member) = work.pop() {
+            let linked = self.before[member].iter().filter(|before| self.is_linked(**before, member));
+            work.extend(linked.filter(|before| found.insert(**before)));
+        }
+        found
+    }
+
+    /// The place of each member in an order that keeps all edges, lower members first; `None` in a circle.
+    pub(super) fn positions(&self) -> Option<Vec<usize>> {
+        let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
+        let mut ready: BinaryHeap<_> = (0..waiting.len()).filter(|member| waiting[*member] == 0).map(Reverse).collect();
+        let mut positions = vec![usize::MAX; waiting.len()];
+        let mut next = 0;
+        while let Some(Reverse(member)) = ready.pop() {
+            positions[member] = next;
+            next += 1;
+            for after in &self.after[member] {
+                waiting[*after] -= 1;
+                if waiting[*after] == 0 {
+                    ready.push(Reverse(*after));
+                }
+            }
+        }
+        (next == positions.len()).then_some(positions)
+    }
+}
+
+/// Answers who surely comes before whom, looking no further than it must.
+pub(super) struct Reach<'g> {
+    graph: &'g Graph,
+    /// The place of each member in an order that keeps all edges.
+    pub(super) position: Vec<usize>,
+    seen: Vec<u32>,
+    search: u32,
+}
+
+impl<'g> Reach<'g> {
+    /// `None` when the graph has a circle.
+    pub(super) fn of(graph: &'g Graph) -> Option<Self> {
+        let position = graph.positions()?;
+        Some(Self { graph, seen: vec![0; position.len()], position, search: 0 })
+    }
+
+    /// Sorts members so that each stands before those it surely comes before.
+    pub(super) fn sort(&self, members: &mut [usize]) {
+        members.sort_by_key(|member| self.position[*member]);
+    }
+
+    /// Whether `from` surely comes before `to`.
+    pub(super) fn reaches(&mut self, from: usize, to: usize) -> bool {
+        let last = self.position[to];
+        self.begin();
+        let mut work = vec![from];
+        while let Some(member) = work.pop() {
+            for after in &self.graph.after[member] {
+                if *after == to {
+                    return true;
+                }
+                if self.position[*after] < last && self.seen[*after] != self.search {
+                    self.seen[*after] = self.search;
+                    work.push(*after);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether each of these, sorted, surely comes before the next. Each search stays between two neighbours.
+    pub(super) fn is_chain(&mut self, sorted: &[usize]) -> bool {
+        self.first_gap(sorted).is_none()
+    }
+
+    /// The first two neighbours of these, sorted, of which neither comes before the other.
+    pub(super) fn first_gap(&mut self, sorted: &[usize]) -> Option<(usize, usize)> {
+        sorted.windows(2).map(|pair| (pair[0], pair[1])).find(|(one, other)| !self.reaches(*one, *other))
+    }
+
+    /// Of these, sorted, those that surely come before a member.
+    pub(super) fn before(&mut self, member: usize, sorted: &[usize]) -> Vec<usize> {
+        let first = sorted.first().map_or(usize::MAX, |first| self.position[*first]);
+        self.visit_before(vec![member], first, |_| {});
+        sorted.iter().copied().filter(|other| *other != member && self.seen[*other] == self.search).collect()
+    }
+
+    /// Visits all that comes before these members and no earlier than a position.
+    fn visit_before(&mut self, mut work: Vec<usize>, first: usize, mut visit: impl FnMut(usize)) {
+        self.begin();
+        while let Some(member) = work.pop() {
+            for before in &self.graph.before[member] {
+                if self.position[*before] >= first && self.seen[*before] != self.search {
+                    self.seen[*before] = self.search;
+                    visit(*before);
+                    work.push(*before);
+                }
+            }
+        }
+    }
+
+    /// For each member, no earlier than a position, the lowest of a chain's links that surely comes after it.
+    pub(super) fn first_of_chain(&mut self, chain: &[usize], earliest: usize) -> BTreeMap<usize, usize> {
+        self.begin();
+        let mut first = BTreeMap::new();
+        for (place, link) in chain.iter().enumerate() {
+            let mut work = vec![*link];
+            while let Some(member) = work.pop() {
+                for before in &self.graph.before[member] {
+                    if self.position[*before] >= earliest && self.seen[*before] != self.search {
+                        self.seen[*before] = self.search;
+                        first.insert(*before, place);
+                        work.push(*before);
+                    }
+                }
+            }
+        }
+        first
+    }
+
+    /// For each member, no later than a position, the highest of a chain's links that surely comes before it.
+    pub(super) fn last_of_chain(&mut self, chain: &[usize], latest: usize) -> BTreeMap<usize, usize> {
+        self.begin();
+        let mut last = BTreeMap::new();
+        for (place, link) in chain.iter().enumerate().rev() {
+            let mut work = vec![*link];
+            while let Some(member) = work.pop() {
+                for after in &self.graph.after[member] {
+                    if self.position[*after] <= latest && self.seen[*after] != self.search {
+                        self.seen[*after] = self.search;
+                        last.insert(*after, place);
+                        work.push(*after);
+                    }
+                }
+            }
+        }
+        last
+    }
+
+    /// For each member, which of up to 64 others surely come after it, as bits; members that nothing of them
+    /// comes after are left out.
+    pub(super) fn followers(&mut self, others: &[usize]) -> BTreeMap<usize, u64> {
+        let mut ancestors = Vec::new();
+        self.visit_before(others.to_vec(), 0, |member| ancestors.push(member));
+        ancestors.sort_by_key(|member| Reverse(self.position[*member]));
+        let own: BTreeMap<usize, u64> =
+            others.iter().enumerate().map(|(place, member)| (*member, 1 << place)).collect();
+        let mut bits: BTreeMap<usize, u64> = BTreeMap::new();
+        for member in ancestors {
+            let of = |after: &usize| bits.get(after).unwrap_or(&0) | own.get(after).unwrap_or(&0);
+            let reached = self.graph.after[member].iter().map(of).fold(0, |all, some| all | some);
+            bits.insert(member, reached);
+        }
+        bits
+    }
+
+    fn begin(&mut self) {
+        self.search += 1;
+    }
+}

@@ -1,0 +1,220 @@
+//! Where everything of a draft stands in the arena: a flow's members between its beginning and its end.
+
+use std::collections::BTreeMap;
+
+use crate::{Body, DraftNode, DraftTask, FlowName, Mistake, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
+
+/// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep.
+const DEEPEST: usize = 100;
+
+/// The draft, laid out.
+pub(super) struct Layout<'d> {
+    flows: Vec<FlowLayout<'d>>,
+    slots: Vec<Slot<'d>>,
+    places: BTreeMap<&'d NodeName, Place>,
+}
+
+/// One flow of the draft.
+pub(super) struct FlowLayout<'d> {
+    pub(super) name: NodeName,
+    pub(super) body: &'d Body,
+    /// Where it stands in the flow around it.
+    pub(super) parent: Option<Place>,
+    pub(super) begin: NodeIndex,
+    pub(super) end: NodeIndex,
+    /// Its tasks and nested flows, in reading order.
+    pub(super) members: Vec<Member<'d>>,
+    span: Span,
+}
+
+/// A task or nested flow among the members of a flow. A task begins and ends with the same node.
+pub(super) struct Member<'d> {
+    pub(super) name: &'d NodeName,
+    pub(super) first: NodeIndex,
+    pub(super) last: NodeIndex,
+    pub(super) nested: Option<ScopeIndex>,
+}
+
+/// Which member of which flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) scope: ScopeIndex,
+    pub(super) member: usize,
+}
+
+/// What stands at one place of the arena.
+pub(super) enum Slot<'d> {
+    /// The beginning of a flow, or its controller.
+    Begin(ScopeIndex),
+    Task {
+        task: &'d DraftTask,
+        place: Place,
+    },
+    End(ScopeIndex),
+}
+
+impl<'d> Layout<'d> {
+    pub(super) fn of(name: &FlowName, body: &'d Body, mistakes: &mut Vec<Mistake>) -> Self {
+        let mut layout = Self { flows: Vec::new(), slots: Vec::new(), places: BTreeMap::new() };
+        let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
+        let whole = layout.lay(name, body, (None, None), 0, mistakes);
+        layout.check_controllers_name(whole, mistakes);
+        layout
+    }
+
+    /// Lays a flow out and gives its members their names. Returns its index.
+    fn lay(
+        &mut self,
+        name: NodeName,
+        body: &'d Body,
+        (parent, span): (Option<Place>, Span),
+        depth: usize,
+        mistakes: &mut Vec<Mistake>,
+    ) -> ScopeIndex {
+        let scope = ScopeIndex(index(self.flows.len()));
+        let begin = self.put(Slot::Begin(scope));
+        self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
+        if depth > DEEPEST {
+            let message = format!("flow {:?} is nested more than {DEEPEST} deep", self.flow(scope).name);
+            mistakes.push(Mistake::error(span, message).hint("let it stand further out"));
+        } else {
+            for node in &body.nodes {
+                self.lay_member(scope, node, depth, mistakes);
+            }
+        }
+        let end = self.put(Slot::End(scope));
+        self.flows[scope.0 as usize].end = end;
+        scope
+    }
+
+    fn lay_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Mistake>) {
+        let place = Place { scope, member: self.flow(scope).members.len() };
+        // Its place is taken before what is in it is laid out, for the order of the names.
+        self.name(node, place, mistakes);
+        let member = match node {
+            DraftNode::Task(task) => {
+                let index = self.put(Slot::Task { task, place });
+                Member { name: &task.name, first: index, last: index, nested: None }
+            }
+            DraftNode::Flow(flow) => {
+                let around = (Some(place), flow.span.clone());
+                let nested = self.lay(flow.name.clone(), &flow.body, around, depth + 1, mistakes);
+                let FlowLayout { begin, end, .. } = *self.flow(nested);
+                Member { name: &flow.name, first: begin, last: end, nested: Some(nested) }
+            }
+        };
+        self.flows[scope.0 as usize].members.push(member);
+    }
+
+    fn name(&mut self, node: &'d DraftNode, place: Place, mistakes: &mut Vec<Mistake>) {
+        let name = node.name();
+        if self.places.contains_key(name) {
+            let message = format!("the name {name:?} is used twice");
+            let hint = "names are unique in the whole flow, nested flows included";
+            mistakes.push(Mistake::error(span_of(node), message).hint(hint));
+        } else {
+            self.places.insert(name, place);
+        }
+    }
+
+    /// A controller is told by the name of its flow.
+    fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Mistake>) {
+        let flow = self.flow(whole);
+        let Some(place) = self.places.get(&flow.name) else { return };
+        if flow.body.controller.is_some() {
+            let node = self.flow(place.scope).members[place.member].first;
+            let message =
+                format!("{} has the name of the whole flow, which has a retry controller", self.describe(node));
+            let hint = "the retry controller is told by the name of its flow: give one of them another name";
+            mistakes.push(Mistake::error(self.span(node, "name"), message).hint(hint));
+        }
+    }
+
+    fn put(&mut self, slot: Slot<'d>) -> NodeIndex {
+        self.slots.push(slot);
+        NodeIndex(index(self.slots.len() - 1))
+    }
+
+    pub(super) fn flow(&self, scope: ScopeIndex) -> &FlowLayout<'d> {
+        &self.flows[scope.0 as usize]
+    }
+
+    /// All flows, each before those nested in it.
+    pub(super) fn scopes(&self) -> impl DoubleEndedIterator<Item = ScopeIndex> + use<> {
+        (0..index(self.flows.len())).map(ScopeIndex)
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = (NodeIndex, &Slot<'d>)> {
+        self.slots.iter().enumerate().map(|(at, slot)| (NodeIndex(index(at)), slot))
+    }
+
+    pub(super) fn tasks(&self) -> impl Iterator<Item = (NodeIndex, &'d DraftTask)> {
+        self.slots().filter_map(|(index, _)| Some((index, self.task(index)?)))
+    }
+
+    /// The flow a node stands in. What begins and ends a flow stands in it.
+    pub(super) fn scope_of(&self, node: NodeIndex) -> ScopeIndex {
+        match &self.slots[node.0 as usize] {
+            Slot::Begin(scope) | Slot::End(scope) => *scope,
+            Slot::Task { place, .. } => place.scope,
+        }
+    }
+
+    pub(super) fn task(&self, node: NodeIndex) -> Option<&'d DraftTask> {
+        match &self.slots[node.0 as usize] {
+            Slot::Task { task, .. } => Some(task),
+            Slot::Begin(_) | Slot::End(_) => None,
+        }
+    }
+
+    pub(super) fn place(&self, name: &NodeName) -> Option<Place> {
+        self.places.get(name).copied()
+    }
+
+    /// The value that a flow's controller provides.
+    pub(super) fn controller_value(&self, scope: ScopeIndex) -> Option<&'d ValueName> {
+        self.flow(scope).body.controller.as_ref()?.provides.as_ref()
+    }
+
+    /// The member of a flow that is a node or holds it; `None` when the node stands elsewhere.
+    pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
+        let members = &self.flow(scope).members;
+        let member = members.partition_point(|member| member.last < node);
+        members.get(member).is_some_and(|member| member.first <= node).then_some(member)
+    }
+
+    /// A node as messages tell it.
+    pub(super) fn describe(&self, node: NodeIndex) -> String {
+        match &self.slots[node.0 as usize] {
+            Slot::Task { task, .. } => format!("task {:?}", task.name),
+            Slot::Begin(scope) | Slot::End(scope) => {
+                let flow = self.flow(*scope);
+                let what = if flow.body.controller.is_some() { "the retry controller of flow" } else { "flow" };
+                format!("{what} {:?}", flow.name)
+            }
+        }
+    }
+
+    /// Where a part of a node stands in the file.
+    pub(super) fn span(&self, node: NodeIndex, part: &str) -> Span {
+        match &self.slots[node.0 as usize] {
+            Slot::Task { task, .. } => task.span(part),
+            Slot::Begin(scope) | Slot::End(scope) => {
+                let flow = self.flow(*scope);
+                let controller = flow.body.controller.as_ref();
+                controller.and_then(|controller| controller.span.clone()).or_else(|| flow.span.clone())
+            }
+        }
+    }
+}
+
+fn span_of(node: &DraftNode) -> Span {
+    match node {
+        DraftNode::Task(task) => task.span("name"),
+        DraftNode::Flow(flow) => flow.span.clone(),
+    }
+}
+
+fn index(count: usize) -> u32 {
+    u32::try_from(count).expect("a draft of 2^32 nodes does not fit the memory of a machine")
+}

@@ -1,0 +1,151 @@
+//! What nothing in the flow answers: the run's inputs do, or it is a mistake that says what to do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    layout::Layout,
+    of_node,
+    task::{Resolved, Want},
+    values::Answer,
+};
+use crate::{Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
+
+/// The flow, when all in it was asked.
+pub(super) struct Rest<'a, 'd> {
+    pub(super) layout: &'a Layout<'d>,
+    pub(super) draft: &'d Draft,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) inputs: &'a Values,
+    pub(super) providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+}
+
+impl Rest<'_, '_> {
+    /// Answers what is left, or tells that nothing does.
+    pub(super) fn answer(&self, wants: Vec<Want>, mistakes: &mut Vec<Mistake>) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for want in wants {
+            let source = if self.inputs.contains_key(&want.value) {
+                Source::RunInput(want.value.clone())
+            } else if let Some(provider) = want.turned {
+                if !want.optional {
+                    mistakes.push(self.turned_round(&want, provider));
+                }
+                of_node(provider, &want.value)
+            } else if want.optional {
+                Source::Absent
+            } else {
+                // A task of which nothing is known may provide anything.
+                if self.is_known() {
+                    let mistake = self.missing(&want, mistakes.len());
+                    mistakes.push(mistake);
+                }
+                continue;
+            };
+            answers.push(Answer { node: want.node, input: want.input, source });
+        }
+        answers
+    }
+
+    /// Warns of inputs that nobody reads.
+    pub(super) fn unused(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+        if !self.is_known() {
+            return;
+        }
+        let read: BTreeSet<&ValueName> = answers
+            .iter()
+            .filter_map(|answer| match &answer.source {
+                Source::RunInput(name) => Some(name),
+                Source::Constant(_) | Source::Node { .. } | Source::Absent => None,
+            })
+            .collect();
+        for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
+            let span = self.draft.input_spans.get(name).cloned();
+            let wanted = self.tasks.values().flat_map(|task| &task.wants).map(|want| want.value.as_str());
+            let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+            let others = wanted.filter(|wanted| *wanted != name.as_str());
+            let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), others)).flatten();
+            let mistake = Mistake::warning(span, format!("no task requires input {name:?}"));
+            mistakes.push(mistake.hint(hint.unwrap_or_else(|| "leave it out".into())));
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.tasks.values().all(|task| task.is_known)
+    }
+
+    fn turned_round(&self, want: &Want, provider: NodeIndex) -> Mistake {
+        let (consumer, provider) = (self.layout.describe(want.node), self.layout.describe(provider));
+        let message = format!("{consumer} requires {:?} of {provider}, but a link puts it first", want.value);
+        let span = self.span(want);
+        let hint = "its attempt will fail with missing-input: turn the link round, or take the value from elsewhere";
+        Mistake::warning(span, message).hint(hint)
+    }
+
+    /// `told` mistakes were told already.
+    fn missing(&self, want: &Want, told: usize) -> Mistake {
+        let consumer = self.layout.describe(want.node);
+        let renamed = if want.parameter == want.value { String::new() } else { format!(" (its {:?})", want.parameter) };
+        let provider = self.providers.get(&want.value).and_then(|nodes| nodes.iter().find(|node| **node != want.node));
+        let is_its_own = self.providers.contains_key(&want.value);
+        let (lacks, hint) = match provider {
+            Some(provider) => ("nothing before it provides", Some(self.why_not(want, *provider))),
+            None if is_its_own => {
+                ("only it provides itself", Some("let another provide it, or rename one of the two".into()))
+            }
+            None if told < suggest::WORTH_A_SEARCH => ("nothing provides", self.meant(want)),
+            None => ("nothing provides", None),
+        };
+        let message = format!("{consumer} requires {:?}{renamed}, which {lacks}", want.value);
+        let otherwise =
+            || format!("give it with --set {0}=VALUE, under [inputs], or let a task provide it", want.value);
+        Mistake::error(self.span(want), message).hint(hint.unwrap_or_else(otherwise))
+    }
+
+    fn span(&self, want: &Want) -> crate::Span {
+        self.layout.span(want.node, &format!("requires.{}", want.parameter))
+    }
+
+    /// Why a value is not there although some node provides it.
+    fn why_not(&self, want: &Want, provider: NodeIndex) -> String {
+        let who = self.layout.describe(provider);
+        let mut scope = self.layout.scope_of(want.node);
+        let is_controller = self.layout.flow(scope).begin == want.node;
+        if is_controller && self.layout.member_with(scope, provider).is_some() {
+            return format!("{who} provides it, but only after the retry controller of its flow has started");
+        }
+        let (flow, before, after) = loop {
+            let flow = self.layout.flow(scope);
+            let members = self.layout.member_with(scope, provider).zip(self.layout.member_with(scope, want.node));
+            match (members, flow.parent) {
+                (Some((before, after)), _) if before != after => break (flow, before, after),
+                (Some(_) | None, Some(around)) => scope = around.scope,
+                (Some(_) | None, None) => return format!("{who} provides it, but not to it"),
+            }
+        };
+        let name = |member: usize| &flow.members[member].name;
+        match flow.body.pattern {
+            Pattern::Linear => {
+                format!("{who} provides it, but comes after it: change the order of flow {:?}", flow.name)
+            }
+            Pattern::Unordered => format!(
+                "{who} provides it, but flow {:?} is unordered: link {:?} -> {:?}",
+                flow.name,
+                name(before),
+                name(after)
+            ),
+            Pattern::Graph => format!("{who} provides it, but links put it after {:?}", name(after)),
+        }
+    }
+
+    /// What was likely meant where a value does not exist at all.
+    fn meant(&self, want: &Want) -> Option<String> {
+        let task = self.layout.task(want.node);
+        let constants = task.into_iter().flat_map(|task| task.with.keys()).map(ValueName::as_str);
+        let parameter = want.parameter.as_str();
+        if let Some(constant) = suggest::closest(parameter, constants) {
+            return Some(format!("`with` says {constant:?}: did you mean {parameter:?}?"));
+        }
+        let known = self.providers.keys().chain(self.inputs.keys()).map(ValueName::as_str);
+        suggest::did_you_mean(want.value.as_str(), known)
+    }
+}

@@ -1,0 +1,89 @@
+//! The order that a flow states: its pattern, and its links.
+
+use super::{
+    graph::{Graph, Reason},
+    layout::{Layout, Place},
+};
+use crate::{Mistake, NodeName, Pattern, ScopeIndex, Span, suggest};
+
+/// The order of a flow's members as far as it was stated.
+pub(super) fn explicit(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) -> Graph {
+    let flow = layout.flow(scope);
+    let mut graph = Graph::new(flow.members.len());
+    if flow.body.pattern == Pattern::Linear {
+        for next in 1..flow.members.len() {
+            graph.add(next - 1, next, Reason::Sequence);
+        }
+    }
+    for (place, link) in flow.body.links.iter().enumerate() {
+        let from = end(layout, scope, &link.from, &link.from_span, mistakes);
+        let to = end(layout, scope, &link.to, &link.to_span, mistakes);
+        let (Some(from), Some(to)) = (from, to) else { continue };
+        if from == to {
+            let mistake = Mistake::error(link.to_span.clone(), format!("{:?} is linked to itself", link.to));
+            mistakes.push(mistake.hint("link two nodes, or leave the link out"));
+        } else if flow.body.pattern != Pattern::Linear {
+            graph.add(from, to, Reason::Link(place));
+        } else if from > to {
+            let message = format!(
+                "the link {:?} -> {:?} is against the order of the linear flow {:?}",
+                link.from, link.to, flow.name
+            );
+            let hint = "change the order of the flow, or leave the link out";
+            mistakes.push(Mistake::error(link.from_span.clone(), message).hint(hint));
+        }
+    }
+    graph
+}
+
+/// The member of the flow that an end of a link names.
+fn end(
+    layout: &Layout<'_>,
+    scope: ScopeIndex,
+    name: &NodeName,
+    span: &Span,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<usize> {
+    let flow = layout.flow(scope);
+    let refuse =
+        |why: String| Mistake::error(span.clone(), format!("a link of flow {:?} names {name:?}, {why}", flow.name));
+    let mistake = match layout.place(name) {
+        Some(place) if place.scope == scope => return Some(place.member),
+        Some(place) if flow.parent != Some(place) => {
+            let home = layout.flow(place.scope);
+            refuse(format!("which stands in flow {:?}", home.name)).hint(joinable(layout, scope, name, place))
+        }
+        Some(_) | None if *name == flow.name => refuse("which is the flow itself".into()).hint("link the nodes in it"),
+        Some(_) | None => {
+            let names = flow.members.iter().map(|member| member.name.as_str());
+            let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+            let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), names)).flatten();
+            refuse("which the flow does not have".into())
+                .hint(hint.unwrap_or_else(|| "a link joins two tasks or nested flows by name".into()))
+        }
+    };
+    mistakes.push(mistake);
+    None
+}
+
+/// Which two nodes a link could join instead of one that reaches into another flow, or out of its own.
+fn joinable(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: Place) -> String {
+    let holder = |scope| {
+        let member = layout.member_with(scope, layout.flow(place.scope).begin)?;
+        Some(layout.flow(scope).members[member].name)
+    };
+    if let Some(holder) = holder(scope) {
+        return format!("a link joins nodes of one flow: link {holder:?}, which holds it");
+    }
+    let mut inner = scope;
+    while let Some(around) = layout.flow(inner).parent {
+        let flow = layout.flow(around.scope);
+        let end = if around.scope == place.scope { Some(name) } else { holder(around.scope) };
+        if let Some(end) = end {
+            let own = flow.members[around.member].name;
+            return format!("a link joins nodes of one flow: link {end:?} and {own:?} in flow {:?}", flow.name);
+        }
+        inner = around.scope;
+    }
+    "a link joins nodes of one flow".into()
+}

@@ -1,0 +1,288 @@
+//! A task of the draft and what its module says of it, brought together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Audience, Digest, DraftTask, Export, Input, LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo,
+    ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Rollback, Source, Task, TaskInfo,
+    ValueName, suggest,
+};
+
+/// The modules a flow may use.
+pub(super) struct Modules<'d> {
+    /// Those that are known.
+    pub(super) known: &'d BTreeMap<String, ModuleInfo>,
+    /// Those the flow names.
+    pub(super) named: &'d BTreeMap<String, ModuleReference>,
+}
+
+/// A task as far as it is known.
+pub(super) struct Resolved {
+    /// `None` when it is not known what it calls, which is a mistake that was told.
+    pub(super) task: Option<Box<Task>>,
+    /// The values that its inputs are to come from.
+    pub(super) wants: Vec<Want>,
+    /// What the task calls it = what the flow calls it.
+    pub(super) provides: Renames,
+    /// Whether that is all it provides.
+    pub(super) is_known: bool,
+}
+
+/// A value that a node wants.
+#[derive(Clone)]
+pub(super) struct Want {
+    /// Who wants it: a task, or a controller.
+    pub(super) node: NodeIndex,
+    /// Which of its inputs it is for.
+    pub(super) input: usize,
+    /// What the task calls it.
+    pub(super) parameter: ValueName,
+    /// What the flow calls it.
+    pub(super) value: ValueName,
+    pub(super) optional: bool,
+    /// Who would have provided it, had no link turned their order round.
+    pub(super) turned: Option<NodeIndex>,
+}
+
+/// What a task calls.
+enum Callee<'d> {
+    Task(Digest, &'d TaskInfo),
+    Command(Digest),
+}
+
+/// One parameter of a task, whichever of its two functions takes it.
+struct Taken {
+    name: ValueName,
+    audience: Audience,
+    /// Whether apply can do without.
+    optional: bool,
+    /// Whether the flow must have it.
+    needed: bool,
+}
+
+pub(super) fn resolve(
+    index: NodeIndex,
+    draft: &DraftTask,
+    modules: &Modules<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Resolved {
+    let callee = modules.find(draft).map_err(|mistake| mistakes.push(mistake)).ok();
+    if draft.retry.is_some_and(|retry| retry.attempts == 0) {
+        let message = format!("the retry of task {:?} has no attempts", draft.name);
+        mistakes.push(
+            Mistake::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
+        );
+    }
+    let provides = provides(draft, callee.as_ref(), mistakes);
+    let rollback = rollback(draft, callee.as_ref(), mistakes);
+    let taken = match &callee {
+        Some(Callee::Task(_, info)) => {
+            check_requires(draft, info, mistakes);
+            parameters(info, rollback)
+        }
+        // What else it takes nobody says.
+        Some(Callee::Command(_)) | None => {
+            let names = draft.requires.iter().flat_map(BTreeMap::keys);
+            let taken = |name: &ValueName| Taken {
+                name: name.clone(),
+                audience: Audience::Both,
+                optional: false,
+                needed: true,
+            };
+            names.map(taken).collect()
+        }
+    };
+    let (inputs, wants) = inputs(index, draft, &taken);
+    let is_known = callee.is_some() || draft.provides.is_some();
+    let task = callee.map(|callee| Box::new(task(draft, &callee, inputs, provides.clone(), rollback)));
+    Resolved { task, wants, provides, is_known }
+}
+
+impl<'d> Modules<'d> {
+    fn find(&self, draft: &DraftTask) -> Result<Callee<'d>, Mistake> {
+        let refuse = |message: String| Mistake::error(draft.span("use"), format!("task {:?} {message}", draft.name));
+        let (alias, export) = match draft.uses.split_once('#') {
+            Some((alias, export)) => (alias, Some(export)),
+            None => (draft.uses.as_str(), None),
+        };
+        let Some(module) = self.known.get(alias) else {
+            let (why, hint) = self.why_unknown(alias);
+            return Err(refuse(why).hint(hint));
+        };
+        match (&module.content, export) {
+            (ModuleContent::Command, None) => Ok(Callee::Command(module.digest)),
+            (ModuleContent::Command, Some(export)) => {
+                let mistake =
+                    refuse(format!("uses {export:?} of {alias:?}, which is a command and one task by itself"));
+                Err(mistake.hint(format!("write use = {alias:?}")))
+            }
+            (ModuleContent::Tasks(tasks), None) => match tasks.as_slice() {
+                [only] => Ok(Callee::Task(module.digest, only)),
+                [] => {
+                    let mistake = refuse(format!("uses module {alias:?}, which holds no task"));
+                    Err(mistake.hint("build the module with a task in it, or use another one"))
+                }
+                [first, ..] => {
+                    let mistake =
+                        refuse(format!("does not say which task of {alias:?} it uses; it has {}", listed(tasks)));
+                    Err(mistake.hint(format!("write use = \"{alias}#{}\"", first.name)))
+                }
+            },
+            (ModuleContent::Tasks(tasks), Some(export)) => {
+                let found = tasks.iter().find(|task| task.name.as_str() == export);
+                found.map(|info| Callee::Task(module.digest, info)).ok_or_else(|| {
+                    let hint = suggest::did_you_mean(export, tasks.iter().map(|task| task.name.as_str()));
+                    let hint = hint.unwrap_or_else(|| format!("{alias:?} has {}", listed(tasks)));
+                    refuse(format!("uses {export:?}, which module {alias:?} does not have")).hint(hint)
+                })
+            }
+        }
+    }
+}
+
+impl Modules<'_> {
+    fn why_unknown(&self, alias: &str) -> (String, String) {
+        if alias.is_empty() {
+            return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
+        }
+        if self.named.contains_key(alias) {
+            let hint = format!("name a path, tag or digest that is there: {alias:?} = \"…\" under [modules]");
+            return (format!("uses module {alias:?}, which was not found"), hint);
+        }
+        let known = self.known.keys().chain(self.named.keys()).map(String::as_str);
+        let hint = suggest::did_you_mean(alias, known);
+        let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
+        (format!("uses module {alias:?}, which the flow does not name"), hint)
+    }
+}
+
+fn listed(tasks: &[TaskInfo]) -> String {
+    quoted(tasks.iter().map(|task| task.name.as_str()))
+}
+
+/// Names as messages list them.
+pub(super) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
+fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Mistake>) -> Renames {
+    let stated = draft.provides.clone();
+    let provides = match callee {
+        Some(Callee::Task(_, info)) => {
+            let own = || info.provides.iter().map(|provided| &provided.name);
+            if let Some(stated) = &stated {
+                for name in stated.keys().filter(|name| !own().any(|known| known == *name)) {
+                    let message = format!("task {:?} does not provide {name:?}", draft.name);
+                    let hint = format!("{:?} provides {}", info.name, quoted(own().map(ValueName::as_str)));
+                    mistakes.push(Mistake::error(draft.span(&format!("provides.{name}")), message).hint(hint));
+                }
+            }
+            stated.unwrap_or_else(|| own().map(|name| (name.clone(), name.clone())).collect())
+        }
+        Some(Callee::Command(_)) | None => stated.unwrap_or_default(),
+    };
+    let mut seen = BTreeSet::new();
+    for (own, flows) in &provides {
+        if !seen.insert(flows) {
+            let message = format!("task {:?} provides {flows:?} twice", draft.name);
+            let mistake = Mistake::error(draft.span(&format!("provides.{own}")), message);
+            mistakes.push(mistake.hint("give each value a name of its own"));
+        }
+    }
+    provides
+}
+
+fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Mistake>) -> bool {
+    match (draft.rollback, callee) {
+        (Some(true), Some(Callee::Task(_, TaskInfo { name, rollback: Rollback::None, .. }))) => {
+            let message = format!("task {:?} is to be rolled back, but {name:?} has no rollback", draft.name);
+            mistakes.push(Mistake::error(draft.span("rollback"), message).hint("leave rollback out"));
+            false
+        }
+        (None, Some(Callee::Task(_, info))) => info.rollback != Rollback::None,
+        (stated, Some(Callee::Task(..) | Callee::Command(_)) | None) => stated.unwrap_or(false),
+    }
+}
+
+fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Mistake>) {
+    let of_rollback = match &info.rollback {
+        Rollback::Guest { requires } => requires.as_slice(),
+        Rollback::None => &[],
+    };
+    let known = || info.requires.iter().chain(of_rollback).map(|parameter| &parameter.name);
+    for name in draft.requires.iter().flat_map(BTreeMap::keys) {
+        if !known().any(|known| known == name) {
+            let message = format!("task {:?} has no parameter {name:?}", draft.name);
+            let hint = format!("{:?} requires {}", info.name, quoted(known().map(ValueName::as_str)));
+            mistakes.push(Mistake::error(draft.span(&format!("requires.{name}")), message).hint(hint));
+        }
+    }
+}
+
+/// What apply takes, then what rollback alone takes; each name once.
+fn parameters(info: &TaskInfo, rollback: bool) -> Vec<Taken> {
+    let of_rollback = match &info.rollback {
+        Rollback::Guest { requires } if rollback => requires.as_slice(),
+        Rollback::Guest { .. } | Rollback::None => &[],
+    };
+    let taken = |audience| {
+        move |parameter: &Parameter| {
+            let Parameter { name, optional, .. } = parameter.clone();
+            Taken { name, audience, optional, needed: !optional }
+        }
+    };
+    let mut all: Vec<Taken> = Vec::new();
+    let listed = info.requires.iter().map(taken(Audience::Both));
+    for parameter in listed.chain(of_rollback.iter().map(taken(Audience::Rollback))) {
+        match all.iter_mut().find(|known| known.name == parameter.name) {
+            Some(known) => known.needed |= parameter.needed,
+            None => all.push(parameter),
+        }
+    }
+    all
+}
+
+/// The inputs of a task, with the constants in their places, and the values that the others want.
+fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, Vec<Want>) {
+    let (mut inputs, mut wants) = (Vec::new(), Vec::new());
+    for Taken { name, audience, optional, needed } in taken {
+        let constant = draft.with.get(name).cloned().map(Source::Constant);
+        if constant.is_none() {
+            let renamed = draft.requires.as_ref().and_then(|renames| renames.get(name));
+            wants.push(Want {
+                node: index,
+                input: inputs.len(),
+                parameter: name.clone(),
+                value: renamed.unwrap_or(name).clone(),
+                optional: !needed,
+                turned: None,
+            });
+        }
+        let source = constant.unwrap_or(Source::Absent);
+        inputs.push(Input { parameter: name.clone(), source, optional: *optional, audience: *audience });
+    }
+    for (name, value) in draft.with.iter().filter(|(name, _)| taken.iter().all(|taken| taken.name != **name)) {
+        let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
+        inputs.push(Input { parameter, source, optional: false, audience: Audience::Both });
+    }
+    (inputs, wants)
+}
+
+fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Renames, rollback: bool) -> Task {
+    let (module, export, retry, limits): (Digest, Option<Export>, Option<RetryPolicy>, LimitOverrides) = match callee {
+        Callee::Task(digest, info) => (*digest, Some(info.name.clone()), info.retry, info.limits),
+        Callee::Command(digest) => (*digest, None, None, LimitOverrides::default()),
+    };
+    Task {
+        module,
+        export,
+        inputs,
+        provides,
+        rollback,
+        retry: draft.retry.or(retry).unwrap_or_default(),
+        limits: Limits::default().with(&limits).with(&draft.limits),
+        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it keeps the rules of names")),
+        priority: draft.priority,
+    }
+}

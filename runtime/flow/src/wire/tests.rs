@@ -1,0 +1,176 @@
+//! Where the value of each parameter comes from, what waits for what, and what is said of a flow that cannot run.
+
+mod any_flow;
+
+use std::collections::BTreeMap;
+
+use super::wire;
+use crate::{
+    Digest, Draft, Flow, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy, Role,
+    Rollback, Source, TaskInfo, Value, Values, file, render, tables,
+};
+
+/// A task's name, what it requires (`?` where it can do without), what it provides, and what its rollback requires.
+type Described = (&'static str, &'static [&'static str], &'static [&'static str], Option<&'static [&'static str]>);
+
+/// The tasks of the module `m`.
+const TASKS: [Described; 7] = [
+    ("mix", &[], &["batter"], Some(&[])),
+    ("pan", &["batter", "size?"], &["pan"], Some(&[])),
+    ("heat", &["pan"], &["oven"], None),
+    ("bake", &["batter", "oven"], &["cake"], None),
+    ("sweep", &[], &["floor"], Some(&["broom"])),
+    ("rest", &[], &[], None),
+    ("any", &["one?", "two?"], &["left"], None),
+];
+
+fn parameter(name: &&str) -> Parameter {
+    let optional = name.ends_with('?');
+    Parameter { name: name.trim_end_matches('?').parse().unwrap(), doc: String::new(), schema: None, optional }
+}
+
+fn modules() -> BTreeMap<String, ModuleInfo> {
+    let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
+    let tasks = TASKS.iter().map(|(name, requires, provides, rollback)| TaskInfo {
+        name: name.parse().unwrap(),
+        doc: String::new(),
+        requires: requires.iter().map(parameter).collect(),
+        provides: provides.iter().map(provided).collect(),
+        rollback: match rollback {
+            Some(requires) => Rollback::Guest { requires: requires.iter().map(parameter).collect() },
+            None => Rollback::None,
+        },
+        retry: None,
+        limits: LimitOverrides::default(),
+    });
+    let tasks: Vec<TaskInfo> = tasks.collect();
+    let known = |content| ModuleInfo { digest: Digest::from_bytes([1; 32]), content };
+    [
+        ("m".to_owned(), known(ModuleContent::Tasks(tasks.clone()))),
+        ("only".to_owned(), known(ModuleContent::Tasks(tasks[..1].to_vec()))),
+        ("empty".to_owned(), known(ModuleContent::Tasks(Vec::new()))),
+        ("program".to_owned(), known(ModuleContent::Command)),
+    ]
+    .into()
+}
+
+/// Every task, and every beginning of a nested flow, with what it waits for and where its inputs come from.
+fn shown(flow: &Flow) -> String {
+    let name = |index| match &flow.node(index).role {
+        Role::Task(_) | Role::Controller(_) => flow.node(index).name.to_string(),
+        Role::Begin => format!("begin of {}", flow.node(index).name),
+        Role::End => format!("end of {}", flow.node(index).name),
+    };
+    let shown = |source: &Source| match source {
+        Source::Constant(Value::Json(json)) => format!("constant {}", json.as_str()),
+        Source::Constant(Value::Bytes(bytes)) => format!("constant of {} bytes", bytes.len()),
+        Source::Node { node, value } => format!("{value} of {}", name(*node)),
+        Source::RunInput(value) => format!("input {value}"),
+        Source::Absent => "nothing".into(),
+    };
+    let mut text = String::new();
+    for index in flow.indices() {
+        let node = flow.node(index);
+        let waits: Vec<String> = node.before.iter().map(|before| name(*before)).collect();
+        if !waits.is_empty() && node.role != Role::End {
+            text += &format!("{} waits for {}\n", name(index), waits.join(", "));
+        }
+        match &node.role {
+            Role::Task(task) => {
+                task.inputs
+                    .iter()
+                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, shown(&input.source)));
+            }
+            Role::Controller(controller) => {
+                controller.list.iter().for_each(|list| text += &format!("  its list = {}\n", shown(list)));
+            }
+            Role::Begin | Role::End => {}
+        }
+    }
+    text
+}
+
+/// How the flows of the tables name them; nothing is known of the last.
+const MODULES: &str = "
+[modules]
+m = \"m.wasm\"
+only = \"only.wasm\"
+empty = \"empty.wasm\"
+program = \"program.wasm\"
+lost = \"lost.wasm\"
+";
+
+fn wired(text: &str) -> String {
+    let text = format!("{text}\n{MODULES}");
+    let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f.toml", &text)));
+    match wire(&draft, &modules(), &Values::new()) {
+        Ok((flow, warnings)) => shown(&flow) + &render(&warnings, "f.toml", &text),
+        Err(mistakes) => render(&mistakes, "f.toml", &text),
+    }
+}
+
+#[test]
+fn every_requirement_finds_the_nearest_provider() {
+    tables::check(include_str!("sources.txt"), wired);
+}
+
+#[test]
+fn a_flow_that_cannot_run_is_refused_naming_the_task_and_the_value() {
+    tables::check(include_str!("mistakes.txt"), wired);
+}
+
+#[test]
+fn a_requirement_that_nothing_provides_is_refused_when_the_flow_is_built() {
+    let built = Draft::builder("f").unwrap().flow("inner", |flow| flow.task("heat", "m#heat", |task| task)).build();
+    let mistakes = wire(&built, &modules(), &Values::new()).unwrap_err();
+    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    assert_eq!(told, ["task \"heat\" requires \"pan\", which nothing provides"]);
+    let given = Values::from([("pan".parse().unwrap(), Value::json(&1.into()))]);
+    assert!(wire(&built, &modules(), &given).is_ok());
+}
+
+fn one_value(name: &str, value: u32) -> Values {
+    [(name.parse().unwrap(), Value::json(&value.into()))].into()
+}
+
+#[test]
+fn given_values_go_over_the_inputs_of_the_file_and_add_to_them() {
+    let pan = |inputs: Values| {
+        let builder = Draft::builder("f").unwrap().task("pan", "m#pan", |task| task);
+        inputs.into_iter().fold(builder, |builder, (name, value)| builder.input(name, value)).build()
+    };
+    let mut both = one_value("batter", 7);
+    both.extend(one_value("size", 1));
+    let draft = pan(one_value("batter", 3));
+    let (flow, warnings) = wire(&draft, &modules(), &both).unwrap();
+    assert_eq!((flow.inputs, warnings), (both, vec![]));
+}
+
+#[test]
+fn a_given_value_is_checked_like_an_input() {
+    let mix = Draft::builder("f").unwrap().task("mix", "m#mix", |task| task).build();
+    let mistakes = wire(&mix, &modules(), &one_value("batter", 1)).unwrap_err();
+    assert_eq!(mistakes[0].message, "input \"batter\" has the name of a value that task \"mix\" provides");
+    let (_, warnings) = wire(&mix, &modules(), &one_value("nobodys", 1)).unwrap();
+    assert_eq!(warnings[0].message, "no task requires input \"nobodys\"");
+}
+
+#[test]
+fn limits_and_retry_of_the_flow_go_over_those_of_the_module() {
+    let mut modules = modules();
+    let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
+    let of_module = RetryPolicy { attempts: 5, ..RetryPolicy::default() };
+    tasks[0].retry = Some(of_module);
+    tasks[0].limits = LimitOverrides { memory: Some(1), log: Some(2), ..LimitOverrides::default() };
+    let of_flow = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
+    let limits = LimitOverrides { memory: Some(3), ..LimitOverrides::default() };
+    let draft = Draft::builder("f")
+        .unwrap()
+        .task("module-says", "only", |task| task.provides_same([""; 0]))
+        .task("flow-says", "only", |task| task.retry(of_flow).limits(limits))
+        .build();
+    let (flow, _) = wire(&draft, &modules, &Values::new()).unwrap();
+    let found: Vec<_> = flow.tasks().map(|(_, _, task)| (task.retry, task.limits)).collect();
+    let limits = |memory| Limits { memory, log: 2, ..Limits::default() };
+    assert_eq!(found, [(of_module, limits(1)), (of_flow, limits(3))]);
+}

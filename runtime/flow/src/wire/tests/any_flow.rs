@@ -1,0 +1,229 @@
+//! Properties of any flow: no text makes reading or wiring panic, and whatever is wired keeps what it promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::{MODULES, modules};
+use crate::{
+    Body, DraftNode, Flow, Node, NodeIndex, NodeName, Pattern, Renames, Role, ScopeIndex, Source, Task, ValueName,
+    Values, draw::Draw, file, picture, render, wire,
+};
+
+/// Reads, wires, tells and draws.
+fn use_in_every_way(text: &str) {
+    let mistakes = match file::parse(text) {
+        Ok(draft) => match wire(&draft, &modules(), &Values::new()) {
+            Ok((flow, warnings)) => {
+                let pictures = [picture::dot(&flow), picture::mermaid(&flow), picture::svg(&flow)];
+                assert!(pictures.iter().all(|picture| !picture.is_empty()));
+                warnings
+            }
+            Err(mistakes) => mistakes,
+        },
+        Err(mistakes) => mistakes,
+    };
+    assert_eq!(render(&mistakes, "f.toml", text).is_empty(), mistakes.is_empty());
+    for mistake in &mistakes {
+        assert!(mistake.hint.is_some(), "{} has no hint", mistake.message);
+        assert!(!mistake.message.contains(char::is_control), "{:?} would command a terminal", mistake.message);
+    }
+}
+
+/// The flows of the tables, a few of their lines moved, lost, doubled or taken from one another.
+fn mixed_up(draw: &mut Draw) -> String {
+    let tables =
+        [include_str!("../mistakes.txt"), include_str!("../sources.txt"), include_str!("../../file/mistakes.txt")];
+    let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
+    let flows: Vec<&str> = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap()).collect();
+    let mut lines: Vec<&str> = draw.of(&flows).lines().chain(MODULES.lines()).collect();
+    let other: Vec<&str> = draw.of(&flows).lines().collect();
+    for _ in 0..draw.below(6) {
+        let at = draw.below(lines.len());
+        match draw.below(4) {
+            0 if lines.len() > 1 => drop(lines.remove(at)),
+            1 => lines.insert(at, draw.of(&other)),
+            2 => lines.insert(at, lines[draw.below(lines.len())]),
+            _ => lines[at] = draw.of(&other),
+        }
+    }
+    let mut text = lines.join("\n");
+    for _ in 0..draw.below(3) {
+        let at = text.floor_char_boundary(draw.below(text.len() + 1));
+        text.insert(at, draw.of(&['"', '\'', '[', ']', '{', '}', '#', '=', '\n', '\u{1b}', 'ä', '0', '.', ',', '-']));
+    }
+    text
+}
+
+/// A flow of tasks that can do without what they require, so that most of these are wired.
+fn random_flow(draw: &mut Draw) -> String {
+    let mut random = Random { text: String::new(), names: 0 };
+    random.body(draw, "f", "", 0);
+    format!("{}{MODULES}", random.text)
+}
+
+struct Random {
+    text: String,
+    names: usize,
+}
+
+impl Random {
+    fn body(&mut self, draw: &mut Draw, name: &str, prefix: &str, depth: usize) {
+        let pattern = draw.of(&["graph", "graph", "linear", "unordered"]);
+        let controller = draw.of(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
+        self.text += &format!("name = \"{name}\"\npattern = \"{pattern}\"\n{controller}");
+        let mut members = Vec::new();
+        for _ in 0..draw.below(6) {
+            self.names += 1;
+            let name = format!("n{}", self.names);
+            if depth < 2 && draw.below(4) == 0 {
+                self.text += &format!("[[{prefix}flow]]\n");
+                self.body(draw, &name, &format!("{prefix}flow."), depth + 1);
+            } else {
+                self.text += &format!("[[{prefix}task]]\nname = \"{name}\"\nuse = \"m#any\"\n");
+                self.text += &format!("requires = {{ one = \"v{}\", two = \"v{}\" }}\n", draw.below(5), draw.below(5));
+                let left = if draw.below(2) == 0 { format!("left = \"v{}\"", draw.below(5)) } else { String::new() };
+                self.text += &format!("provides = {{ {left} }}\n");
+            }
+            members.push(name);
+        }
+        for _ in 0..draw.below(8) {
+            let (from, to) = (draw.below(members.len().max(1)), draw.below(members.len().max(1)));
+            if from != to && (from < to || (pattern != "linear" && draw.below(8) == 0)) {
+                let (from, to) = (&members[from], &members[to]);
+                self.text += &format!("[[{prefix}link]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+            }
+        }
+    }
+}
+
+/// What comes after each node, however far.
+fn reached(flow: &Flow) -> Vec<BTreeSet<NodeIndex>> {
+    let mut reached = vec![BTreeSet::new(); flow.nodes.len()];
+    for index in flow.indices() {
+        let mut work = vec![index];
+        while let Some(next) = work.pop() {
+            work.extend(flow.node(next).after.iter().filter(|after| reached[index.0 as usize].insert(**after)));
+        }
+    }
+    reached
+}
+
+fn what_the_arena_promises(flow: &Flow, reached: &[BTreeSet<NodeIndex>]) {
+    let last = NodeIndex(u32::try_from(flow.nodes.len() - 1).unwrap());
+    let ends = |scope: ScopeIndex| (flow.scope(scope).begin, flow.scope(scope).end);
+    assert_eq!(ends(ScopeIndex::ROOT), (NodeIndex(0), last));
+    for index in flow.indices() {
+        let Node { before, after, scope, name, .. } = flow.node(index);
+        assert!(!reached[index.0 as usize].contains(&index), "{name} comes after itself");
+        assert!(before.is_sorted() && after.is_sorted());
+        assert!(after.iter().all(|after| flow.node(*after).before.contains(&index)));
+        assert_eq!(before.is_empty(), index == NodeIndex(0), "all but the first wait for something");
+        assert_eq!(after.is_empty(), index == last, "all but the last are waited for");
+        let (begin, end) = ends(*scope);
+        assert!(begin <= index && index <= end);
+        assert!(index == begin || reached[begin.0 as usize].contains(&index), "{name} comes after its flow begins");
+        assert!(index == end || reached[index.0 as usize].contains(&end), "{name} comes before its flow ends");
+    }
+}
+
+fn provides(node: &Node, value: &ValueName) -> bool {
+    match &node.role {
+        Role::Task(task) => task.provides.values().any(|provided| provided == value),
+        Role::Controller(controller) => controller.provides.as_ref() == Some(value),
+        Role::Begin | Role::End => false,
+    }
+}
+
+/// What a draft says: what each task requires, and whose members take their order from values too.
+#[derive(Default)]
+struct Said {
+    requires: BTreeMap<NodeName, Renames>,
+    graphs: BTreeSet<NodeName>,
+}
+
+impl Said {
+    fn by(&mut self, name: &NodeName, body: &Body) {
+        if body.pattern == Pattern::Graph {
+            self.graphs.insert(name.clone());
+        }
+        for node in &body.nodes {
+            match node {
+                DraftNode::Task(task) => {
+                    self.requires.insert(task.name.clone(), task.requires.clone().unwrap_or_default());
+                }
+                DraftNode::Flow(flow) => self.by(&flow.name, &flow.body),
+            }
+        }
+    }
+}
+
+/// Compares each source with what a search of the whole graph finds.
+fn the_nearest_provider_is_taken(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &Said) {
+    let comes_before = |one: NodeIndex, other: NodeIndex| reached[one.0 as usize].contains(&other);
+    for (task, name, Task { inputs, .. }) in flow.tasks() {
+        for input in inputs {
+            let value = &said.requires[name][&input.parameter];
+            let providers = || flow.indices().filter(|index| *index != task && provides(flow.node(*index), value));
+            let seen: Vec<NodeIndex> = providers().filter(|provider| comes_before(*provider, task)).collect();
+            match &input.source {
+                Source::Node { node: taken, .. } if seen.contains(taken) => {
+                    let is_nearest = seen.iter().all(|other| other == taken || comes_before(*other, *taken));
+                    assert!(is_nearest, "{name} takes {value} of {}, but another is nearer", flow.node(*taken).name);
+                }
+                // A link turned the order round, and nothing else is there.
+                Source::Node { .. } | Source::Absent => assert!(seen.is_empty(), "{name} could have {value}"),
+                Source::Constant(_) | Source::RunInput(_) => panic!("there are none"),
+            }
+            let scope = flow.node(task).scope;
+            if said.graphs.contains(&flow.node(flow.scope(scope).begin).name) {
+                let beside = |provider: &NodeIndex| {
+                    flow.node(*provider).scope == scope && matches!(flow.node(*provider).role, Role::Task(_))
+                };
+                for other in providers().filter(beside) {
+                    let is_ordered = comes_before(other, task) || comes_before(task, other);
+                    assert!(is_ordered, "{name} and {} have no order", flow.node(other).name);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a random flow was wired; then also that it is right.
+fn is_wired_right(seed: u64) -> bool {
+    let text = random_flow(&mut Draw(seed));
+    let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));
+    let Ok((flow, _)) = wire(&draft, &modules(), &Values::new()) else { return false };
+    let reached = reached(&flow);
+    what_the_arena_promises(&flow, &reached);
+    let mut said = Said::default();
+    said.by(&"f".parse().unwrap(), &draft.body);
+    the_nearest_provider_is_taken(&flow, &reached, &said);
+    true
+}
+
+#[test]
+fn most_random_flows_are_wired() {
+    let wired = (0..1_000).filter(|seed| is_wired_right(*seed)).count();
+    assert!(wired > 500, "a property of {wired} in 1000 flows says little");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+    #[test]
+    fn a_wired_flow_keeps_the_promises_of_the_arena_and_takes_the_nearest_provider(seed in any::<u64>()) {
+        is_wired_right(seed);
+    }
+
+    #[test]
+    fn a_flow_that_is_mixed_up_is_told_or_wired_and_nothing_panics(seed in any::<u64>()) {
+        use_in_every_way(&mixed_up(&mut Draw(seed)));
+    }
+
+    #[test]
+    fn no_text_makes_reading_panic(text in any::<String>(), line in ".*") {
+        use_in_every_way(&text);
+        use_in_every_way(&format!("name = \"f\"\n{line}\n[[task]]\n{text}"));
+    }
+}

@@ -1,0 +1,283 @@
+//! Who provides what to whom among the members of one flow, and the order that follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    graph::{Graph, Reach, Reason},
+    layout::Layout,
+    of_node,
+    several::{self, Ambiguity, Choice, Contest},
+    task::{Resolved, Want},
+};
+use crate::{Mistake, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
+
+/// One flow and what is known around it.
+pub(super) struct Home<'a, 'd> {
+    pub(super) layout: &'a Layout<'d>,
+    pub(super) scope: ScopeIndex,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    /// What the flows nested in it leave.
+    pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
+    /// Who provides what in the whole flow, in the order of the arena.
+    pub(super) everywhere: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+}
+
+/// What a flow leaves to those that come after it.
+pub(super) type Exports = BTreeMap<ValueName, Export>;
+
+/// Who has the last word on a value in a flow.
+#[derive(Clone, Copy)]
+pub(super) struct Export {
+    pub(super) node: NodeIndex,
+    /// Another that provides it, so that neither comes before the other: whoever wants the value from outside
+    /// does not know which.
+    pub(super) rival: Option<NodeIndex>,
+}
+
+/// A value and the member of a flow that provides it.
+struct Offer {
+    member: usize,
+    export: Export,
+    /// Whether the member is a task, and not a flow with a task that does.
+    is_direct: bool,
+}
+
+/// Where an input comes from.
+pub(super) struct Answer {
+    pub(super) node: NodeIndex,
+    pub(super) input: usize,
+    pub(super) source: Source,
+}
+
+/// What became of the wants of one flow.
+pub(super) struct Found {
+    /// With the edges that follow from the values.
+    pub(super) graph: Graph,
+    pub(super) answers: Vec<Answer>,
+    /// What the flow around must answer.
+    pub(super) outward: Vec<Want>,
+    pub(super) exports: Exports,
+}
+
+/// Finds what provides the values that the members of a flow want.
+pub(super) fn find(
+    home: &Home<'_, '_>,
+    mut graph: Graph,
+    wants: Vec<(usize, Want)>,
+    mistakes: &mut Vec<Mistake>,
+) -> Found {
+    let offers = home.offers();
+    let choices = match home.layout.flow(home.scope).body.pattern {
+        Pattern::Linear => in_line(&offers, &wants),
+        Pattern::Unordered => unordered(home, &graph, &offers, &wants, mistakes),
+        Pattern::Graph => in_graph(home, &mut graph, &offers, &wants, mistakes),
+    };
+    let (mut answers, mut outward) = (Vec::new(), Vec::new());
+    for ((member, mut want), choice) in wants.into_iter().zip(choices) {
+        let source = match choice {
+            Choice::Told => continue,
+            Choice::Of(provider) => {
+                let export = offered_by(&offers[&want.value], provider);
+                home.tell_rival(&want, export, mistakes);
+                of_node(export.node, &want.value)
+            }
+            Choice::Outward if home.layout.controller_value(home.scope) == Some(&want.value) => {
+                of_node(home.layout.flow(home.scope).begin, &want.value)
+            }
+            Choice::Outward => {
+                let turned = offers.get(&want.value).and_then(|offers| home.turned(&graph, member, offers));
+                want.turned = want.turned.or(turned);
+                outward.push(want);
+                continue;
+            }
+        };
+        answers.push(Answer { node: want.node, input: want.input, source });
+    }
+    let exports = home.leave(&graph, &offers);
+    Found { graph, answers, outward, exports }
+}
+
+type Offers = BTreeMap<ValueName, Vec<Offer>>;
+
+fn offered_by(offers: &[Offer], member: usize) -> Export {
+    let place = offers.partition_point(|offer| offer.member < member);
+    offers[place].export
+}
+
+/// The nearest before, by the places in the file.
+fn in_line(offers: &Offers, wants: &[(usize, Want)]) -> Vec<Choice> {
+    let choose = |(member, want): &(usize, Want)| {
+        let offers = offers.get(&want.value)?;
+        let before = offers.partition_point(|offer| offer.member < *member);
+        before.checked_sub(1).map(|last| Choice::Of(offers[last].member))
+    };
+    wants.iter().map(|want| choose(want).unwrap_or(Choice::Outward)).collect()
+}
+
+/// The nearest before, where only links say who comes before whom.
+fn unordered(
+    home: &Home<'_, '_>,
+    graph: &Graph,
+    offers: &Offers,
+    wants: &[(usize, Want)],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Choice> {
+    let mut choices = vec![Choice::Outward; wants.len()];
+    let mut contests: BTreeMap<&ValueName, Contest> =
+        offers.iter().map(|(value, offers)| (value, contest(value, offers))).collect();
+    for (at, (member, want)) in wants.iter().enumerate() {
+        contests.entry(&want.value).and_modify(|contest| contest.wants.push((at, *member)));
+    }
+    let ambiguities = several::settle_unordered(graph, contests.into_values().collect(), &mut choices);
+    home.tell_all(ambiguities, wants, mistakes);
+    choices
+}
+
+fn contest(value: &ValueName, offers: &[Offer]) -> Contest {
+    Contest::new(value, offers.iter().map(|offer| (offer.member, offer.is_direct)))
+}
+
+/// The nearest before, where whoever requires a value comes after whoever provides it.
+fn in_graph(
+    home: &Home<'_, '_>,
+    graph: &mut Graph,
+    offers: &Offers,
+    wants: &[(usize, Want)],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Choice> {
+    let mut choices = vec![Choice::Outward; wants.len()];
+    let several = offers.iter().filter(|(_, offers)| offers.len() > 1);
+    let mut contests: BTreeMap<&ValueName, Contest> =
+        several.map(|(value, offers)| (value, contest(value, offers))).collect();
+    let mut linked_to: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for (at, (member, want)) in wants.iter().enumerate() {
+        let mut others = offers.get(&want.value).into_iter().flatten().filter(|offer| offer.member != *member);
+        match (others.next(), others.next()) {
+            (None, _) => {}
+            (Some(only), None) => {
+                // Where links lead to the only provider, the value comes from further out, if it is there.
+                let mut leads =
+                    || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
+                let is_turned =
+                    graph.is_linked(*member, only.member) || (home.is_offered_outside(&want.value) && leads());
+                if !is_turned {
+                    graph.add(only.member, *member, Reason::Value(want.value.clone()));
+                    choices[at] = Choice::Of(only.member);
+                }
+            }
+            (Some(_), Some(_)) => {
+                let contest = contests.get_mut(&want.value);
+                contest.expect("a value with several providers is contested").wants.push((at, *member));
+            }
+        }
+    }
+    let ambiguities = several::settle(graph, contests.into_values().collect(), &mut choices);
+    home.tell_all(ambiguities, wants, mistakes);
+    choices
+}
+
+impl Home<'_, '_> {
+    /// What each member provides, in their order.
+    fn offers(&self) -> Offers {
+        let mut offers = Offers::new();
+        for (place, member) in self.layout.flow(self.scope).members.iter().enumerate() {
+            let mut offer = |value: &ValueName, export, is_direct| {
+                let of_value = offers.entry(value.clone()).or_default();
+                if of_value.last().is_none_or(|last| last.member != place) {
+                    of_value.push(Offer { member: place, export, is_direct });
+                }
+            };
+            match member.nested {
+                Some(nested) => self.exports[&nested].iter().for_each(|(value, export)| offer(value, *export, false)),
+                None => {
+                    let export = Export { node: member.first, rival: None };
+                    self.tasks[&member.first].provides.values().for_each(|value| offer(value, export, true));
+                }
+            }
+        }
+        offers
+    }
+
+    fn is_offered_outside(&self, value: &ValueName) -> bool {
+        let flow = self.layout.flow(self.scope);
+        let everywhere = self.everywhere.get(value).map_or(&[][..], Vec::as_slice);
+        everywhere.first().is_some_and(|first| *first < flow.begin)
+            || everywhere.last().is_some_and(|last| *last > flow.end)
+    }
+
+    /// Who would provide a value to a member, were there not a link that turns their order round.
+    fn turned(&self, graph: &Graph, member: usize, offers: &[Offer]) -> Option<NodeIndex> {
+        let linked = offers.iter().find(|offer| graph.is_linked(member, offer.member));
+        let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
+        linked.filter(|_| is_graph).map(|offer| offer.export.node)
+    }
+
+    /// What those that come after the flow can have of it.
+    fn leave(&self, graph: &Graph, offers: &Offers) -> Exports {
+        let mut reach = Reach::of(graph);
+        let mut exports = Exports::new();
+        if let Some(value) = self.layout.controller_value(self.scope) {
+            exports.insert(value.clone(), Export { node: self.layout.flow(self.scope).begin, rival: None });
+        }
+        let is_linear = self.layout.flow(self.scope).body.pattern == Pattern::Linear;
+        for (value, offers) in offers {
+            let mut providers: Vec<usize> = offers.iter().map(|offer| offer.member).collect();
+            let mut rival = None;
+            if let Some(reach) = reach.as_mut().filter(|_| !is_linear && providers.len() > 1) {
+                reach.sort(&mut providers);
+                let last = *providers.last().expect("a value on offer has a provider");
+                rival = several::gap_before(reach, last, &providers);
+            }
+            let last = *providers.last().expect("a value on offer has a provider");
+            let export = offered_by(offers, last);
+            let rival = export.rival.or(rival.map(|rival| offered_by(offers, rival).node));
+            exports.insert(value.clone(), Export { node: export.node, rival });
+        }
+        exports
+    }
+
+    fn tell_rival(&self, want: &Want, export: Export, mistakes: &mut Vec<Mistake>) {
+        if let Some(rival) = export.rival {
+            let (one, other) = (self.layout.describe(rival), self.layout.describe(export.node));
+            mistakes.push(self.ambiguous(want, &one, &other));
+        }
+    }
+
+    fn tell_all(&self, ambiguities: Vec<Ambiguity>, wants: &[(usize, Want)], mistakes: &mut Vec<Mistake>) {
+        for Ambiguity { value, pair, want } in ambiguities {
+            self.tell_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
+        }
+    }
+
+    fn tell_ambiguous(
+        &self,
+        value: &ValueName,
+        (one, other): (usize, usize),
+        want: Option<&Want>,
+        mistakes: &mut Vec<Mistake>,
+    ) {
+        let members = &self.layout.flow(self.scope).members;
+        let (one, other) = (&members[one], &members[other]);
+        let name = |node| self.layout.describe(node);
+        let mistake = match want {
+            Some(want) => self.ambiguous(want, &name(one.first), &name(other.first)),
+            None => {
+                let (one_name, other_name) = (name(one.first), name(other.first));
+                let message =
+                    format!("{one_name} and {other_name} both provide {value:?}, and neither comes before the other");
+                Mistake::error(self.layout.span(other.first, &format!("provides.{value}")), message)
+            }
+        };
+        mistakes.push(mistake.hint("link them, or let provides give one of the values another name"));
+    }
+
+    fn ambiguous(&self, want: &Want, one: &str, other: &str) -> Mistake {
+        let consumer = self.layout.describe(want.node);
+        let message = format!(
+            "{consumer} requires {:?}, which {one} and {other} both provide, and neither comes before the other",
+            want.value
+        );
+        let span = self.layout.span(want.node, &format!("requires.{}", want.parameter));
+        Mistake::error(span, message).hint("link them, or let provides give one of the values another name")
+    }
+}
