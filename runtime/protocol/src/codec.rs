@@ -1,0 +1,118 @@
+//! The one file that names the codec, so that it can be replaced under a new format version.
+//!
+//! A message is two bytes that say what it is, one byte of format version, and the codec's bytes.
+
+pub(crate) use bincode::{BorrowDecode, Encode};
+
+/// The most a message may make the decoder allocate.
+const LARGEST: usize = 256 << 20;
+
+fn configuration() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<LARGEST>()
+}
+
+/// What kind of message some bytes are: the two bytes it begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Job,
+    Report,
+    Control,
+    WorkerStatus,
+    FetchRequest,
+    FetchReply,
+}
+
+impl Kind {
+    const fn magic(self) -> [u8; 2] {
+        match self {
+            Self::Job => *b"wJ",
+            Self::Report => *b"wR",
+            Self::Control => *b"wC",
+            Self::WorkerStatus => *b"wS",
+            Self::FetchRequest => *b"wF",
+            Self::FetchReply => *b"wA",
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Report => "report of a worker",
+            Self::Control => "control message",
+            Self::WorkerStatus => "worker's status",
+            Self::FetchRequest => "request for content",
+            Self::FetchReply => "answer to a request for content",
+        }
+    }
+
+    /// The only format version so far.
+    const fn version(self) -> u8 {
+        1
+    }
+}
+
+/// Why some bytes are not the message they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They do not begin as one.
+    #[error("not a {what}: {length} bytes that begin {beginning:02x?}")]
+    Foreign {
+        /// What was expected.
+        what: &'static str,
+        /// How many bytes there were.
+        length: usize,
+        /// The first of them.
+        beginning: Vec<u8>,
+    },
+    /// They are of a format that this build does not know.
+    #[error("a {what} of format version {version}; this waft reads up to {known}: upgrade it")]
+    Version {
+        /// What was expected.
+        what: &'static str,
+        /// Its version.
+        version: u8,
+        /// The newest version known here.
+        known: u8,
+    },
+    /// They break off, go on too long, or say something unlawful.
+    #[error("a damaged {what}: {reason}")]
+    Damaged {
+        /// What was expected.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend(kind.magic());
+    bytes.push(kind.version());
+    bincode::encode_into_std_write(message, &mut bytes, configuration())
+        .expect("plain types without locks encode into memory");
+    bytes
+}
+
+pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [u8]) -> Result<Message, DecodeError> {
+    let what = kind.as_str();
+    let Some(rest) = bytes.strip_prefix(&kind.magic()) else {
+        let beginning = bytes.iter().take(8).copied().collect();
+        return Err(DecodeError::Foreign { what, length: bytes.len(), beginning });
+    };
+    let Some((version, body)) = rest.split_first() else {
+        return Err(damaged(kind, "it ends before its version"));
+    };
+    if *version != kind.version() {
+        return Err(DecodeError::Version { what, version: *version, known: kind.version() });
+    }
+    let (message, read) =
+        bincode::borrow_decode_from_slice(body, configuration()).map_err(|error| damaged(kind, error))?;
+    if read < body.len() {
+        return Err(damaged(kind, format!("{} bytes follow its end", body.len() - read)));
+    }
+    Ok(message)
+}
+
+pub(crate) fn damaged(kind: Kind, reason: impl ToString) -> DecodeError {
+    DecodeError::Damaged { what: kind.as_str(), reason: reason.to_string() }
+}

@@ -1,0 +1,131 @@
+//! What is said to all workers at once, and what they answer.
+
+use flow::{CallId, QueueName, WorkerName};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+    wire::{Unlawful, WireCall, unlawful},
+};
+
+/// Said to all workers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Control {
+    /// Say who you are.
+    Ping(Ping),
+    /// Stop this attempt, if you have it.
+    Interrupt(CallId),
+}
+
+/// A question to all workers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ping {
+    /// The queue that takes the answers.
+    pub reply_to: String,
+}
+
+/// A worker's answer to a ping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: WorkerName,
+    /// Tells two workers of one name apart: chosen anew at each start.
+    pub instance: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process there.
+    pub process: u32,
+    /// How many calls it takes at once.
+    pub slots: u32,
+    /// How many it has now.
+    pub busy: u32,
+    /// The queues it takes jobs from.
+    pub queues: Vec<QueueName>,
+    /// The version of waft it is.
+    pub version: String,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireControl<'a> {
+    Ping { reply_to: &'a str },
+    Interrupt { call: WireCall<'a> },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireStatus<'a> {
+    name: &'a str,
+    instance: &'a str,
+    host: &'a str,
+    process: u32,
+    slots: u32,
+    busy: u32,
+    queues: Vec<&'a str>,
+    version: &'a str,
+}
+
+impl Control {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = match self {
+            Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
+            Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
+        };
+        codec::encode(Kind::Control, &wire)
+    }
+
+    /// The message in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a control message of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match codec::decode(Kind::Control, bytes)? {
+            WireControl::Ping { reply_to } => Self::Ping(Ping { reply_to: reply_to.into() }),
+            WireControl::Interrupt { call } => {
+                Self::Interrupt(call.into_call().map_err(|reason| codec::damaged(Kind::Control, reason))?)
+            }
+        })
+    }
+}
+
+impl WorkerStatus {
+    /// The answer as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = WireStatus {
+            name: self.name.as_str(),
+            instance: &self.instance,
+            host: &self.host,
+            process: self.process,
+            slots: self.slots,
+            busy: self.busy,
+            queues: self.queues.iter().map(QueueName::as_str).collect(),
+            version: &self.version,
+        };
+        codec::encode(Kind::WorkerStatus, &wire)
+    }
+
+    /// The answer in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a worker's status of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let wire: WireStatus<'_> = codec::decode(Kind::WorkerStatus, bytes)?;
+        wire.into_status().map_err(|reason| codec::damaged(Kind::WorkerStatus, reason))
+    }
+}
+
+impl WireStatus<'_> {
+    fn into_status(self) -> Result<WorkerStatus, Unlawful> {
+        Ok(WorkerStatus {
+            name: WorkerName::new(self.name).map_err(unlawful)?,
+            instance: self.instance.into(),
+            host: self.host.into(),
+            process: self.process,
+            slots: self.slots,
+            busy: self.busy,
+            queues: self.queues.into_iter().map(QueueName::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            version: self.version.into(),
+        })
+    }
+}

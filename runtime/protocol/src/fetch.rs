@@ -1,0 +1,129 @@
+//! Content on its way over the bus: asked for by ranges of chunks, answered chunk by chunk.
+
+use std::ops::Range;
+
+use flow::Digest;
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+};
+
+/// The bytes of a chunk; the last one of a content may be shorter. It is part of the format: a chunk's place follows
+/// from its index. Large enough that a module is a few messages, small enough that a broker passes them on with ease.
+pub const CHUNK: usize = 256 << 10;
+
+/// The most chunks that one request is answered with.
+pub const LARGEST_RANGE: u32 = 16;
+
+/// Asks for some chunks of a content. The message's reply queue and correlation id say where the answers go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// The content.
+    pub digest: Digest,
+    /// Which of its chunks. What lies behind its end, or goes beyond [`LARGEST_RANGE`], is not answered.
+    pub chunks: Range<u32>,
+}
+
+/// Answers a [`FetchRequest`], once for every chunk or once in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchReply<'a> {
+    /// The content that was asked for.
+    pub digest: Digest,
+    /// The answer.
+    pub answer: FetchAnswer<'a>,
+}
+
+/// What became of a request for content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchAnswer<'a> {
+    /// One chunk. Empty content has one, which is empty.
+    Chunk {
+        /// How many bytes the whole content has.
+        size: u64,
+        /// Which chunk this is, from 0.
+        index: u32,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
+    /// The store does not have the content.
+    Missing,
+    /// The store has other bytes in its place.
+    Corrupt {
+        /// Their digest.
+        actual: Digest,
+    },
+    /// The store could not read it.
+    Unreadable {
+        /// Why.
+        reason: &'a str,
+    },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireRequest {
+    digest: [u8; 32],
+    first: u32,
+    end: u32,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireReply<'a> {
+    digest: [u8; 32],
+    answer: WireAnswer<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireAnswer<'a> {
+    Chunk { size: u64, index: u32, bytes: &'a [u8] },
+    Missing,
+    Corrupt { actual: [u8; 32] },
+    Unreadable { reason: &'a str },
+}
+
+impl FetchRequest {
+    /// The request as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let Range { start: first, end } = self.chunks;
+        codec::encode(Kind::FetchRequest, &WireRequest { digest: *self.digest.as_bytes(), first, end })
+    }
+
+    /// The request in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a request of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let WireRequest { digest, first, end } = codec::decode(Kind::FetchRequest, bytes)?;
+        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
+    }
+}
+
+impl<'a> FetchReply<'a> {
+    /// The reply as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let answer = match self.answer {
+            FetchAnswer::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
+            FetchAnswer::Missing => WireAnswer::Missing,
+            FetchAnswer::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
+            FetchAnswer::Unreadable { reason } => WireAnswer::Unreadable { reason },
+        };
+        codec::encode(Kind::FetchReply, &WireReply { digest: *self.digest.as_bytes(), answer })
+    }
+
+    /// The reply in some bytes, which it borrows.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a reply of a known version.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let WireReply { digest, answer } = codec::decode(Kind::FetchReply, bytes)?;
+        let answer = match answer {
+            WireAnswer::Chunk { size, index, bytes } => FetchAnswer::Chunk { size, index, bytes },
+            WireAnswer::Missing => FetchAnswer::Missing,
+            WireAnswer::Corrupt { actual } => FetchAnswer::Corrupt { actual: Digest::from_bytes(actual) },
+            WireAnswer::Unreadable { reason } => FetchAnswer::Unreadable { reason },
+        };
+        Ok(Self { digest: Digest::from_bytes(digest), answer })
+    }
+}

@@ -1,0 +1,106 @@
+//! A job: one call, with all that a worker needs for it.
+
+use flow::{CallId, Digest, Export, Failures, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+    wire::{
+        Unlawful, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
+        unlawful, values_from_wire, values_to_wire,
+    },
+};
+
+/// One call for a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Which call.
+    pub call: CallId,
+    /// The flow of the run.
+    pub flow: FlowName,
+    /// The module to call.
+    pub module: Digest,
+    /// The task in the module; `None` for a WASI command.
+    pub export: Option<Export>,
+    /// What it takes, by the module's names.
+    pub inputs: Values,
+    /// What a rollback is told: what apply left, and every task that failed. `None` for an apply.
+    pub rollback: Option<(Outcome, Failures)>,
+    /// What it must leave, by the module's names.
+    pub promised: Vec<ValueName>,
+    /// What it may use.
+    pub limits: Limits,
+    /// When it was handed out: the guest's clock stands here.
+    pub at: Timestamp,
+    /// The queue that takes the signal.
+    pub signal_to: String,
+    /// The queue that answers requests for modules.
+    pub fetch_from: String,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireJob<'a> {
+    call: WireCall<'a>,
+    flow: &'a str,
+    module: [u8; 32],
+    export: Option<&'a str>,
+    inputs: WireValues<'a>,
+    rollback: Option<(WireOutcome<'a>, WireFailures<'a>)>,
+    promised: Vec<&'a str>,
+    limits: WireLimits,
+    at_micros: u64,
+    signal_to: &'a str,
+    fetch_from: &'a str,
+}
+
+impl Job {
+    /// The job as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = WireJob {
+            call: (&self.call).into(),
+            flow: self.flow.as_str(),
+            module: *self.module.as_bytes(),
+            export: self.export.as_ref().map(Export::as_str),
+            inputs: values_to_wire(&self.inputs),
+            rollback: self.rollback.as_ref().map(|(outcome, failures)| (outcome.into(), failures_to_wire(failures))),
+            promised: self.promised.iter().map(ValueName::as_str).collect(),
+            limits: self.limits.into(),
+            at_micros: self.at.as_micros(),
+            signal_to: &self.signal_to,
+            fetch_from: &self.fetch_from,
+        };
+        codec::encode(Kind::Job, &wire)
+    }
+
+    /// The job in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a job of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let wire: WireJob<'_> = codec::decode(Kind::Job, bytes)?;
+        wire.into_job().map_err(|reason| codec::damaged(Kind::Job, reason))
+    }
+}
+
+impl WireJob<'_> {
+    fn into_job(self) -> Result<Job, Unlawful> {
+        let rollback = match self.rollback {
+            Some((outcome, failures)) => Some((outcome.into_outcome()?, failures_from_wire(failures)?)),
+            None => None,
+        };
+        Ok(Job {
+            call: self.call.into_call()?,
+            flow: FlowName::new(self.flow).map_err(unlawful)?,
+            module: Digest::from_bytes(self.module),
+            export: self.export.map(Export::new).transpose().map_err(unlawful)?,
+            inputs: values_from_wire(self.inputs)?,
+            rollback,
+            promised: self.promised.into_iter().map(ValueName::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            limits: self.limits.into(),
+            at: Timestamp::from_micros(self.at_micros),
+            signal_to: self.signal_to.into(),
+            fetch_from: self.fetch_from.into(),
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! The JSON that programs in any language read: notifications, and the lines of `waft run --json`.
+//!
+//! Values are written as the guests wrote them, every digit kept. Bytes are written `{"base64":"…"}`.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use flow::{Failure, FlowName, Machine, NodeChange, RunId, RunState, Timestamp, Value, Values};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+type Object = BTreeMap<String, Box<RawValue>>;
+
+#[derive(Serialize)]
+struct RunLine<'a> {
+    event: &'static str,
+    state: &'static str,
+    run: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provides: Option<Object>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<BTreeMap<&'a str, FailureObject<'a>>>,
+}
+
+#[derive(Serialize)]
+struct NodeLine<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<&'a str>,
+    kind: &'static str,
+    name: &'a str,
+    state: &'static str,
+    firing: u64,
+    attempt: u32,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provides: Option<Object>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_in: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FailureObject<'a> {
+    kind: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    apply: Option<Box<FailureObject<'a>>>,
+}
+
+/// The first line of a run.
+#[must_use]
+pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
+    line(&RunLine {
+        event: "run",
+        state: RunState::Running.as_str(),
+        run: run.as_str(),
+        flow: Some(flow.as_str()),
+        at: Some(rfc3339(at)),
+        provides: None,
+        failures: None,
+    })
+}
+
+/// The line of a node's change.
+#[must_use]
+pub fn node_changed(change: &NodeChange) -> String {
+    line(&node_line(None, None, change))
+}
+
+/// What is published when a node's change is recorded: its line, with run and flow.
+#[must_use]
+pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String {
+    line(&node_line(Some(run.as_str()), Some(flow.as_str()), change))
+}
+
+/// The last line of a run: every value still in force, and every failure of the last pass.
+#[must_use]
+pub fn run_ended(machine: &Machine) -> String {
+    let failures = match machine.state() {
+        RunState::Success => BTreeMap::new(),
+        RunState::Pending
+        | RunState::Running
+        | RunState::Failure
+        | RunState::RolledBack
+        | RunState::Suspending
+        | RunState::Suspended => machine
+            .failures()
+            .iter()
+            .map(|(name, failure)| {
+                let apply = machine.apply_failure(name).map(|apply| Box::new(failure_object(apply)));
+                (name.as_str(), FailureObject { apply, ..failure_object(failure) })
+            })
+            .collect(),
+    };
+    line(&RunLine {
+        event: "run",
+        state: machine.state().as_str(),
+        run: machine.run().as_str(),
+        flow: None,
+        at: None,
+        provides: Some(object(&machine.values())),
+        failures: Some(failures),
+    })
+}
+
+/// Values as one JSON object.
+#[must_use]
+pub fn values(values: &Values) -> String {
+    line(&object(values))
+}
+
+/// A value as JSON.
+#[must_use]
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::Json(json) => json.as_str().into(),
+        Value::Bytes(bytes) => {
+            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+            format!("{{\"base64\":\"{text}\"}}")
+        }
+    }
+}
+
+/// A point in time as RFC 3339 has it, in UTC and to the microsecond.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| at.as_micros().to_string(), |at| format!("{at:.6}"))
+}
+
+fn node_line<'a>(run: Option<&'a str>, flow: Option<&'a str>, change: &'a NodeChange) -> NodeLine<'a> {
+    NodeLine {
+        event: "state",
+        run,
+        flow,
+        kind: change.kind.as_str(),
+        name: change.name.as_str(),
+        state: change.state.as_str(),
+        firing: change.firing.get(),
+        attempt: change.attempt.get(),
+        at: rfc3339(change.at),
+        provides: change.provides.as_ref().map(object),
+        failure: change.failure.as_ref().map(failure_object),
+        retry_in: change.retry_in.map(|pause| pause.as_secs_f64()),
+        worker: change.worker.as_ref().map(flow::WorkerName::as_str),
+        digest: change.digest.map(|digest| digest.to_string()),
+    }
+}
+
+fn failure_object(failure: &Failure) -> FailureObject<'_> {
+    FailureObject {
+        kind: failure.kind.as_str(),
+        message: &failure.message,
+        details: failure.details.as_ref().map(|details| raw(details.as_str().into())),
+        apply: None,
+    }
+}
+
+fn object(values: &Values) -> Object {
+    values.iter().map(|(name, known)| (name.to_string(), raw(value(known)))).collect()
+}
+
+fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("values were checked to be JSON when they were made")
+}
+
+fn line(object: &impl Serialize) -> String {
+    serde_json::to_string(object).expect("strings, numbers and checked JSON serialize")
+}

@@ -1,0 +1,54 @@
+//! The names of exchanges and queues, as every waft and every program beside it knows them.
+
+use flow::{FlowName, NodeName, QueueName, RunId, Shard, State};
+
+/// The exchange that takes jobs; the routing key is the queue's name.
+pub const JOBS: &str = "waft.jobs";
+
+/// The exchange that takes notifications; see [`notification_key`].
+pub const NOTIFICATIONS: &str = "waft.notifications";
+
+/// The exchange that everyone hears.
+pub const CONTROL: &str = "waft.control";
+
+/// The queue that keeps what no worker could take, for a person.
+pub const QUARANTINE: &str = "waft.quarantine";
+
+/// How often a job may come back before it is kept in quarantine.
+pub const DELIVERY_LIMIT: u32 = 5;
+
+/// The queue of the jobs of a name.
+#[must_use]
+pub fn jobs(queue: &QueueName) -> String {
+    format!("waft.jobs.{queue}")
+}
+
+/// The queue of a shard's signals.
+#[must_use]
+pub fn engine(shard: &Shard) -> String {
+    format!("waft.engine.{shard}")
+}
+
+/// The queue that answers requests for content.
+#[must_use]
+pub fn store(shard: &Shard) -> String {
+    format!("waft.store.{shard}")
+}
+
+/// The exchange of one task's notifications.
+#[must_use]
+pub fn task(flow: &FlowName, task: &NodeName) -> String {
+    format!("waft.task.{flow}.{task}")
+}
+
+/// The pattern that binds a task's exchange to [`NOTIFICATIONS`].
+#[must_use]
+pub fn task_pattern(flow: &FlowName, task: &NodeName) -> String {
+    format!("{flow}.{task}.#")
+}
+
+/// The routing key of a notification: `<flow>.<task>.<run>.<state>`.
+#[must_use]
+pub fn notification_key(flow: &FlowName, task: &NodeName, run: &RunId, state: State) -> String {
+    format!("{flow}.{task}.{run}.{state}")
+}
