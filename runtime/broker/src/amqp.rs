@@ -1,0 +1,174 @@
+//! The contract over AMQP 0.9.1, made for RabbitMQ.
+//!
+//! `sessions.rs` keeps a connection, `declared.rs` says what goes over it to be there, `publisher.rs` and
+//! `consumer.rs` what goes out and comes in. lapin could recover a connection by itself; it is not asked to, since
+//! then nobody could say which publish was confirmed and which delivery was lost.
+
+mod channel;
+mod connect;
+mod consumer;
+mod declared;
+mod options;
+mod properties;
+mod publisher;
+mod refusal;
+mod session;
+mod sessions;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lapin::{
+    options::{ExchangeUnbindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
+};
+
+pub use self::{connect::ConnectError, options::Options};
+use self::{
+    declared::Declaration,
+    options::Endpoint,
+    properties::check_name,
+    publisher::Publisher,
+    refusal::Refusal,
+    session::Session,
+    sessions::{Sessions, Undone},
+};
+use crate::{
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Destination, Exchange, Message, PublishError, Queue,
+};
+
+/// A connection to an AMQP broker that comes back by itself. Dropped, it is closed.
+pub struct Amqp {
+    sessions: Arc<Sessions>,
+    publisher: Publisher,
+}
+
+impl Amqp {
+    /// Connects. Only this first connection can fail: afterwards there is always the next try.
+    pub async fn connect(options: Options) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::parse(options)?;
+        let connection = connect::connect(&endpoint).await?;
+        let sessions = Arc::new(Sessions::start(Session::new(connection), endpoint));
+        let publisher = Publisher::start(&sessions);
+        Ok(Self { sessions, publisher })
+    }
+
+    /// Declares one thing, again if the connection is lost before it is remembered.
+    async fn declare(&self, declaration: Declaration) -> Result<(), DeclareError> {
+        let what = declaration.to_string();
+        for name in declaration.names() {
+            check_name(name).map_err(|reason| DeclareError::Refused { what: what.clone(), reason })?;
+        }
+        loop {
+            let declaring = self.sessions.operate(|channel| {
+                let declaration = &declaration;
+                async move { declaration.declare(&channel).await }
+            });
+            let ((), session) = declaring.await.map_err(|undone| refused(&what, undone))?;
+            self.sessions.declared.remember(&declaration);
+            if !session.is_lost() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Amqp {
+    fn drop(&mut self) {
+        self.sessions.stop.cancel();
+    }
+}
+
+fn refused(what: &str, undone: Undone) -> DeclareError {
+    let what = what.to_owned();
+    match undone {
+        Undone::Closed => DeclareError::Closed,
+        Undone::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
+            DeclareError::Differs { what, reason }
+        }
+        Undone::Refused(Refusal { reason, .. }) => DeclareError::Refused { what, reason },
+    }
+}
+
+/// For what is to be gone or may be missing.
+fn unless_missing<T>(what: &str, done: Result<T, Undone>) -> Result<Option<T>, DeclareError> {
+    match done {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Undone::Refused(refusal)) if refusal.is_not_found() => Ok(None),
+        Err(undone) => Err(refused(what, undone)),
+    }
+}
+
+#[async_trait]
+impl Broker for Amqp {
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.declare(Declaration::Exchange(exchange.clone())).await
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        self.declare(Declaration::Queue(queue.clone())).await
+    }
+
+    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.declare(Declaration::Binding(binding.clone())).await
+    }
+
+    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        let unbound = Declaration::Binding(binding.clone());
+        if unbound.names().into_iter().any(|name| check_name(name).is_err()) {
+            return Ok(());
+        }
+        self.sessions.declared.forget_binding(binding);
+        let Binding { exchange, key, to } = binding;
+        let unbinding = self.sessions.operate(|channel| async move {
+            let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
+            match to {
+                Destination::Queue(to) => channel.queue_unbind(to.as_str().into(), from, key, none).await,
+                Destination::Exchange(to) => {
+                    let options = ExchangeUnbindOptions::default();
+                    channel.exchange_unbind(to.as_str().into(), from, key, options, none).await
+                }
+            }
+        });
+        unless_missing(&unbound.to_string(), unbinding.await)?;
+        Ok(())
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
+        if check_name(name).is_err() {
+            return Ok(());
+        }
+        self.sessions.declared.forget_queue(name);
+        let deleting = self
+            .sessions
+            .operate(|channel| async move { channel.queue_delete(name.into(), QueueDeleteOptions::default()).await });
+        unless_missing(&format!("queue {name:?}"), deleting.await)?;
+        Ok(())
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.publisher.publish(message).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        consumer::consume(&self.sessions, queue, prefetch).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        if check_name(queue).is_err() {
+            return Ok(None);
+        }
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let looking = self.sessions.operate(|channel| async move {
+            channel.queue_declare(queue.into(), passive, FieldTable::default()).await
+        });
+        let found = unless_missing(&format!("queue {queue:?}"), looking.await)?;
+        Ok(found.map(|(there, _)| u64::from(there.message_count())))
+    }
+
+    async fn close(&self) {
+        self.sessions.stop.cancel();
+        self.sessions.tasks.close();
+        self.sessions.tasks.wait().await;
+    }
+}

@@ -1,0 +1,148 @@
+//! Making one connection, and how that can fail.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use lapin::{Connection, ConnectionProperties, ErrorKind, tcp::OwnedTLSConfig};
+use tokio::time;
+
+use super::{options::Endpoint, refusal};
+
+/// How long a broker may take from the first packet to an open connection.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why there is no connection. No variant and no message holds the password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is not one.
+    #[error("the broker's address cannot be used: {reason}")]
+    BadUrl {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificates to trust are not to be had.
+    #[error("could not read the certificates in {}", path.display())]
+    TlsCa {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nobody answers there.
+    #[error("no broker answers at {address}; check that it runs and that this host and port are right")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// Somebody answers, but not in time.
+    #[error("the broker at {address} did not answer within {} seconds", PATIENCE.as_secs())]
+    Silent {
+        /// Host and port.
+        address: String,
+    },
+    /// The two sides do not agree on TLS.
+    #[error(
+        "could not agree on TLS with {address}; check that this port speaks TLS and that its certificate is trusted"
+    )]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What TLS says.
+        source: Arc<io::Error>,
+    },
+    /// The user or the password is wrong, or this user may not come from here.
+    #[error("the broker at {address} refused user {user:?} with this password")]
+    Credentials {
+        /// Host and port.
+        address: String,
+        /// Who wanted in.
+        user: String,
+    },
+    /// The virtual host is not there, or not for this user.
+    #[error("the broker at {address} has no virtual host {vhost:?} for user {user:?}: {reason}")]
+    VirtualHost {
+        /// Host and port.
+        address: String,
+        /// The virtual host.
+        vhost: String,
+        /// Who wanted in.
+        user: String,
+        /// The broker's words.
+        reason: String,
+    },
+    /// It broke off, or is no AMQP broker.
+    #[error("the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there")]
+    BrokenOff {
+        /// Host and port.
+        address: String,
+        /// What was said last.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Opens one connection.
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(endpoint).await? };
+    let properties = ConnectionProperties::default().with_connection_name(endpoint.name.as_str().into());
+    let connecting = async {
+        let runtime = lapin::runtime::default_runtime()?;
+        Connection::connect_uri_with_config(endpoint.uri.clone(), properties, tls, runtime).await
+    };
+    match time::timeout(PATIENCE, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(explain(endpoint, error)),
+        Err(_) => Err(ConnectError::Silent { address: endpoint.address() }),
+    }
+}
+
+/// Read anew for each connection, so that a renewed file counts from the next one on.
+async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectError> {
+    let Some(path) = endpoint.tls_ca.as_ref().filter(|_| endpoint.uses_tls()) else {
+        return Ok(None);
+    };
+    let unusable = |source| ConnectError::TlsCa { path: path.clone(), source };
+    let text = tokio::fs::read_to_string(path).await.map_err(unusable)?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate (PEM) in it");
+        return Err(unusable(source));
+    }
+    Ok(Some(text))
+}
+
+fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
+    let address = endpoint.address();
+    match error.kind() {
+        ErrorKind::IOError(source) if endpoint.uses_tls() && speaks_of_tls(source) => {
+            ConnectError::Tls { address, source: source.clone() }
+        }
+        ErrorKind::IOError(source) if !comes_after_the_connection(source) => {
+            ConnectError::Unreachable { address, source: source.clone() }
+        }
+        ErrorKind::ProtocolError(said) => match said.get_id() {
+            refusal::ACCESS_REFUSED => ConnectError::Credentials { address, user: endpoint.user().to_owned() },
+            refusal::NOT_ALLOWED => ConnectError::VirtualHost {
+                address,
+                vhost: endpoint.uri.vhost.clone(),
+                user: endpoint.user().to_owned(),
+                reason: said.get_message().to_string(),
+            },
+            _ => ConnectError::BrokenOff { address, source: Box::new(error) },
+        },
+        // lapin's list of kinds is open.
+        _ => ConnectError::BrokenOff { address, source: Box::new(error) },
+    }
+}
+
+/// lapin makes an abort of its own when the other side closes.
+fn comes_after_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// rustls reports through these kinds; what TCP reports has kinds of its own.
+fn speaks_of_tls(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
+}

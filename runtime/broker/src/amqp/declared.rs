@@ -1,0 +1,225 @@
+//! What was declared through one [`Amqp`](crate::Amqp), to be declared again on the next connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use lapin::{
+    ExchangeKind as Kind,
+    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{channel::Channel, refusal::Refusal, session::Session, sessions::MOMENT};
+use crate::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
+
+/// How many declarations are under way at once after a reconnect.
+const AT_ONCE: usize = 16;
+
+/// How long an exclusive queue may be held by the connection that was lost, while the broker has not noticed the
+/// loss: it does after two heartbeats.
+const GHOST: Duration = Duration::from_secs(60);
+const GHOST_PAUSE: Duration = Duration::from_millis(500);
+
+/// One thing to be there.
+#[derive(Debug, Clone)]
+pub(super) enum Declaration {
+    Exchange(Exchange),
+    Queue(Queue),
+    Binding(Binding),
+}
+
+impl Declaration {
+    /// Makes sure it is there.
+    pub(super) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+        match self {
+            Self::Exchange(exchange) => {
+                let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+                let kind = match exchange.kind {
+                    ExchangeKind::Direct => Kind::Direct,
+                    ExchangeKind::Topic => Kind::Topic,
+                    ExchangeKind::Fanout => Kind::Fanout,
+                };
+                let name = exchange.name.as_str().into();
+                channel.exchange_declare(name, kind, options, FieldTable::default()).await
+            }
+            Self::Queue(queue) => {
+                let (options, arguments) = how_to_keep(&queue.kind);
+                channel.queue_declare(queue.name.as_str().into(), options, arguments).await?;
+                Ok(())
+            }
+            Self::Binding(Binding { exchange, key, to }) => {
+                let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
+                match to {
+                    Destination::Queue(to) => {
+                        let options = QueueBindOptions::default();
+                        channel.queue_bind(to.as_str().into(), from, key, options, none).await
+                    }
+                    Destination::Exchange(to) => {
+                        let options = ExchangeBindOptions::default();
+                        channel.exchange_bind(to.as_str().into(), from, key, options, none).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// The names in it; AMQP has a limit for each.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Exchange(exchange) => vec![&exchange.name],
+            Self::Queue(queue) => vec![&queue.name],
+            Self::Binding(Binding { exchange, key, to: Destination::Queue(to) | Destination::Exchange(to) }) => {
+                vec![exchange, key, to]
+            }
+        }
+    }
+
+    fn is_exclusive(&self) -> bool {
+        match self {
+            Self::Queue(queue) => matches!(queue.kind, QueueKind::Exclusive),
+            Self::Exchange(_) | Self::Binding(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Declaration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(exchange) => write!(f, "exchange {:?}", exchange.name),
+            Self::Queue(queue) => write!(f, "queue {:?}", queue.name),
+            Self::Binding(Binding { exchange, key, to }) => {
+                write!(f, "binding {key:?} of exchange {exchange:?} to ")?;
+                match to {
+                    Destination::Queue(name) => write!(f, "queue {name:?}"),
+                    Destination::Exchange(name) => write!(f, "exchange {name:?}"),
+                }
+            }
+        }
+    }
+}
+
+fn how_to_keep(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    match kind {
+        QueueKind::Quorum { delivery_limit, dead_letter_to, single_active_consumer, expires } => {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+            if let Some(limit) = delivery_limit {
+                arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt((*limit).into()));
+            }
+            if let Some(queue) = dead_letter_to {
+                arguments.insert("x-dead-letter-exchange".into(), text(""));
+                arguments.insert("x-dead-letter-routing-key".into(), text(queue));
+                // The message stays until the other queue has it. RabbitMQ does that only where a full queue
+                // refuses new messages rather than dropping old ones; ours have no limit and are never full.
+                arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+                arguments.insert("x-overflow".into(), text("reject-publish"));
+            }
+            if *single_active_consumer {
+                arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            }
+            if let Some(expires) = expires {
+                arguments.insert("x-expires".into(), milliseconds(*expires));
+            }
+            (durable, arguments)
+        }
+        QueueKind::Exclusive => (QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() }, arguments),
+        QueueKind::Transient { expires } => {
+            arguments.insert("x-expires".into(), milliseconds(*expires));
+            // RabbitMQ 4 gives up queues that are neither durable nor exclusive, so that this one outlives a
+            // restart, for as long as it would have outlived its last consumer.
+            (durable, arguments)
+        }
+    }
+}
+
+/// A time in which a queue expires, within RabbitMQ's bounds: from 1 to what fits in 32 bits.
+fn milliseconds(time: Duration) -> AMQPValue {
+    let time = time.as_millis().clamp(1, u32::MAX.into());
+    AMQPValue::LongLongInt(i64::try_from(time).unwrap_or(i64::MAX))
+}
+
+/// Everything declared so far.
+#[derive(Default)]
+pub(super) struct Declared(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    exchanges: BTreeMap<String, Exchange>,
+    queues: BTreeMap<String, Queue>,
+    bindings: BTreeSet<Binding>,
+}
+
+impl Declared {
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remember(&self, declaration: &Declaration) {
+        let mut all = self.lock();
+        match declaration.clone() {
+            Declaration::Exchange(exchange) => {
+                all.exchanges.insert(exchange.name.clone(), exchange);
+            }
+            Declaration::Queue(queue) => {
+                all.queues.insert(queue.name.clone(), queue);
+            }
+            Declaration::Binding(binding) => {
+                all.bindings.insert(binding);
+            }
+        }
+    }
+
+    pub(super) fn forget_binding(&self, binding: &Binding) {
+        self.lock().bindings.remove(binding);
+    }
+
+    /// A queue takes the bindings to it along.
+    pub(super) fn forget_queue(&self, name: &str) {
+        let mut all = self.lock();
+        all.queues.remove(name);
+        all.bindings.retain(|binding| !matches!(&binding.to, Destination::Queue(to) if to == name));
+    }
+
+    /// In the order they must be declared in: within a stage any order will do.
+    fn stages(&self) -> [Vec<Declaration>; 3] {
+        let all = self.lock();
+        [
+            all.exchanges.values().cloned().map(Declaration::Exchange).collect(),
+            all.queues.values().cloned().map(Declaration::Queue).collect(),
+            all.bindings.iter().cloned().map(Declaration::Binding).collect(),
+        ]
+    }
+
+    /// Declares everything on a new session. What the broker refuses now is left out, and told.
+    pub(super) async fn restore(&self, session: &Session) {
+        for stage in self.stages() {
+            stream::iter(&stage).for_each_concurrent(AT_ONCE, |declaration| restore(session, declaration)).await;
+        }
+    }
+}
+
+async fn restore(session: &Session, declaration: &Declaration) {
+    let mut waited = Duration::ZERO;
+    while !session.is_lost() {
+        let declared = session.operate(|channel| async move { declaration.declare(&channel).await });
+        let Err(error) = declared.await else { return };
+        match Refusal::of(&error) {
+            None => session.settle_down(MOMENT).await,
+            Some(_) if declaration.is_exclusive() && waited < GHOST => {
+                session.settle_down(GHOST_PAUSE).await;
+                waited += GHOST_PAUSE;
+            }
+            Some(Refusal { reason, .. }) => {
+                tracing::warn!(%reason, what = %declaration, "could not declare again after a reconnect");
+                return;
+            }
+        }
+    }
+}

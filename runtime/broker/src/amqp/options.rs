@@ -1,0 +1,148 @@
+//! Where and how to connect: what a caller says, and what comes of it once it is checked.
+
+use std::{fmt, path::PathBuf};
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+
+use super::ConnectError;
+
+/// How often the two sides show that they are there, in seconds. A dead connection is noticed after twice that.
+const HEARTBEAT: u16 = 15;
+
+/// Where and how to connect. It has no `Debug`: the address holds the password.
+#[derive(Clone)]
+pub struct Options {
+    /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    pub url: String,
+    /// How the connection shows in the broker's list of connections.
+    pub name: String,
+    /// A file of certificates (PEM) to trust besides the system's own.
+    pub tls_ca: Option<PathBuf>,
+}
+
+impl Options {
+    /// Everything at its default but the address.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
+    }
+}
+
+/// A checked address, with all that a connection to it takes.
+pub(super) struct Endpoint {
+    pub(super) uri: AMQPUri,
+    pub(super) name: String,
+    pub(super) tls_ca: Option<PathBuf>,
+}
+
+impl Endpoint {
+    pub(super) fn parse(options: Options) -> Result<Self, ConnectError> {
+        let Options { url, name, tls_ca } = options;
+        let uri = parse(&url).map_err(|reason| ConnectError::BadUrl { reason })?;
+        Ok(Self { uri, name, tls_ca })
+    }
+
+    pub(super) fn uses_tls(&self) -> bool {
+        match self.uri.scheme {
+            AMQPScheme::AMQP => false,
+            AMQPScheme::AMQPS => true,
+        }
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+
+    /// Host and port, for people.
+    pub(super) fn address(&self) -> String {
+        let authority = &self.uri.authority;
+        if authority.host.contains(':') {
+            format!("[{}]:{}", authority.host, authority.port)
+        } else {
+            format!("{}:{}", authority.host, authority.port)
+        }
+    }
+}
+
+/// The reason of a refusal never quotes the address, which may hold a password anywhere when it is malformed.
+fn parse(url: &str) -> Result<AMQPUri, String> {
+    let rest = url
+        .strip_prefix("amqp://")
+        .or_else(|| url.strip_prefix("amqps://"))
+        .ok_or("it does not begin with amqp:// or amqps://")?;
+    let mut uri: AMQPUri = url.parse()?;
+    match host(rest) {
+        "" => return Err("it names no host".to_owned()),
+        // The parser of AMQP addresses passes over a host in brackets, in favour of localhost.
+        host => {
+            if let Some((host, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+                host.clone_into(&mut uri.authority.host);
+            }
+        }
+    }
+    // Nobody means the virtual host without a name, and people write the slash.
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    Ok(uri)
+}
+
+/// The host, and the port if there is one.
+fn host(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, address: &str, vhost: &str) {
+        let endpoint = Endpoint::parse(Options::new(url)).unwrap();
+        assert_eq!(endpoint.address(), address, "of {url}");
+        assert_eq!(endpoint.uri.vhost, vhost, "of {url}");
+    }
+
+    #[test]
+    fn an_address_may_leave_out_all_but_the_host() {
+        check("amqp://broker", "broker:5672", "/");
+        check("amqp://broker/", "broker:5672", "/");
+        check("amqps://broker", "broker:5671", "/");
+        check("amqp://me:secret@10.0.0.1:99/%2f", "10.0.0.1:99", "/");
+        check("amqp://me:secret@[::1]:99/kitchen", "[::1]:99", "kitchen");
+    }
+
+    #[test]
+    fn a_heartbeat_is_always_asked_for() {
+        let heartbeat = |url: &str| Endpoint::parse(Options::new(url)).unwrap().uri.query.heartbeat;
+        assert_eq!(heartbeat("amqp://broker"), Some(HEARTBEAT));
+        assert_eq!(heartbeat("amqp://broker?heartbeat=40"), Some(40));
+    }
+
+    #[test]
+    fn a_refused_address_never_shows_the_password() {
+        for url in [
+            "me:secret@broker:5672",
+            "http://me:secret@broker",
+            "amqp://me:secret@broker:port",
+            "amqp://me:secret/broker",
+            "amqp://me:secret@broker/%ff",
+            "amqp://",
+            "amqp://me:secret@/kitchen",
+        ] {
+            let Err(error) = Endpoint::parse(Options::new(url)) else {
+                panic!("{url} is taken");
+            };
+            let shown = format!("{error} {error:?}");
+            assert!(matches!(error, ConnectError::BadUrl { .. }));
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+}

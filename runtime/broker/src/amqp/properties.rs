@@ -1,0 +1,145 @@
+//! Messages as lapin has them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::{Message, Properties, Routing};
+
+/// How many bytes a name, a key or an id may have in AMQP.
+const LONGEST_NAME: usize = 255;
+
+/// How many bytes all headers may have together: they travel in one frame, and the smallest that brokers are set
+/// to is larger than this.
+const LONGEST_HEADERS: usize = 100 * 1024;
+
+/// AMQP's value for what survives a restart, and for what does not.
+const PERSISTENT: u8 = 2;
+const FLEETING: u8 = 1;
+
+/// The header in which quorum queues count how often a message came back.
+const RETURNED: &str = "x-delivery-count";
+
+/// Who sent it: a publish marks what must be routed with its number, and finds it again by that if it is returned.
+const SENDER: &str = "waft/";
+
+/// Whether AMQP can carry a name.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > LONGEST_NAME {
+        return Err(format!("{name:?} is longer than {LONGEST_NAME} bytes"));
+    }
+    Ok(())
+}
+
+/// Whether AMQP can carry a message, apart from its size, which is the broker's matter.
+pub(super) fn check(message: &Message) -> Result<(), String> {
+    let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
+    check_name(&message.exchange)?;
+    check_name(&message.key)?;
+    for id in [message_id, reply_to, correlation_id, content_type].into_iter().flatten() {
+        check_name(id)?;
+    }
+    headers.keys().try_for_each(|name| check_name(name))?;
+    if headers.iter().map(|(name, text)| name.len() + text.len() + 8).sum::<usize>() > LONGEST_HEADERS {
+        return Err(format!("its headers are longer than {LONGEST_HEADERS} bytes"));
+    }
+    Ok(())
+}
+
+/// The properties of a checked message. A publish that may be returned gives its number.
+pub(super) fn outgoing(message: &Message, number: Option<u64>) -> BasicProperties {
+    let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
+    let short = |text: &String| ShortString::from(text.as_str());
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(if message.persistent { PERSISTENT } else { FLEETING })
+        .with_priority(message.priority);
+    if let Some(id) = message_id {
+        properties = properties.with_message_id(short(id));
+    }
+    if let Some(queue) = reply_to {
+        properties = properties.with_reply_to(short(queue));
+    }
+    if let Some(id) = correlation_id {
+        properties = properties.with_correlation_id(short(id));
+    }
+    if let Some(kind) = content_type {
+        properties = properties.with_content_type(short(kind));
+    }
+    if let Some(number) = number {
+        properties = properties.with_app_id(format!("{SENDER}{number}").into());
+    }
+    if !headers.is_empty() {
+        let table: BTreeMap<_, _> =
+            headers.iter().map(|(name, text)| (short(name), AMQPValue::LongString(text.as_str().into()))).collect();
+        properties = properties.with_headers(FieldTable::from(table));
+    }
+    properties
+}
+
+/// The number of a publish whose message was returned.
+pub(super) fn number(returned: &BasicProperties) -> Option<u64> {
+    returned.app_id().as_ref()?.as_str().strip_prefix(SENDER)?.parse().ok()
+}
+
+/// A message as it was published, and how often it came back.
+pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
+    let Delivery { exchange, routing_key, properties, data, .. } = delivery;
+    let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
+    let mut returned = 0;
+    let mut headers = BTreeMap::new();
+    for (name, value) in properties.headers().iter().flatten() {
+        match name.as_str() {
+            RETURNED => returned = count(value),
+            name => headers.extend(scalar(value).map(|text| (name.to_owned(), text))),
+        }
+    }
+    let message = Message {
+        exchange: exchange.into(),
+        key: routing_key.into(),
+        routing: Routing::Optional,
+        persistent: *properties.delivery_mode() == Some(PERSISTENT),
+        priority: properties.priority().unwrap_or(0),
+        properties: Properties {
+            message_id: text(properties.message_id()),
+            reply_to: text(properties.reply_to()),
+            correlation_id: text(properties.correlation_id()),
+            content_type: text(properties.content_type()),
+            headers,
+        },
+        body: Bytes::from(data),
+    };
+    (message, returned)
+}
+
+fn count(value: &AMQPValue) -> u32 {
+    scalar(value).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A header's value as text. What has an inner structure, like the broker's `x-death`, is no text and is left out.
+fn scalar(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::Boolean(value) => Some(value.to_string()),
+        AMQPValue::ShortShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortShortUInt(value) => Some(value.to_string()),
+        AMQPValue::ShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortUInt(value) => Some(value.to_string()),
+        AMQPValue::LongInt(value) => Some(value.to_string()),
+        AMQPValue::LongUInt(value) => Some(value.to_string()),
+        AMQPValue::LongLongInt(value) => Some(value.to_string()),
+        AMQPValue::Float(value) => Some(value.to_string()),
+        AMQPValue::Double(value) => Some(value.to_string()),
+        AMQPValue::Timestamp(value) => Some(value.to_string()),
+        AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Void => None,
+    }
+}

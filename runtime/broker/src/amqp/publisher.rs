@@ -1,0 +1,177 @@
+//! Publishing with confirms: one channel, one task that owns it, and any number of publishes that wait.
+//!
+//! lapin numbers a publish and queues its frames in two steps, so only one task may publish on a channel; that
+//! also keeps the order. `publisher/confirms.rs` is what happens to a message once it was sent.
+
+mod confirms;
+
+use std::{collections::HashSet, sync::Arc};
+
+use lapin::{
+    ExchangeKind,
+    options::{ConfirmSelectOptions, ExchangeDeclareOptions},
+    types::FieldTable,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use self::confirms::Confirms;
+use super::{
+    channel::Channel,
+    properties,
+    refusal::Refusal,
+    session::Session,
+    sessions::{MOMENT, Sessions},
+};
+use crate::{Message, PublishError};
+
+/// How many messages may be unconfirmed at once. It bounds what lapin and the broker hold of ours; a broker
+/// confirms in batches, and gains nothing from more.
+const UNCONFIRMED: usize = 4096;
+
+/// How many publishes are taken in one turn, so that confirms are seen to between them.
+const TURN: usize = 256;
+
+/// A publish and who waits for it.
+struct Waiting {
+    message: Message,
+    answer: Answer,
+}
+
+/// Where the outcome goes. Whoever waited may be gone, which is fine: a publish may be given up.
+type Answer = oneshot::Sender<Result<(), PublishError>>;
+
+/// Hands messages to the task that publishes.
+pub(super) struct Publisher {
+    /// Not bounded by itself: each entry is a publish that somebody waits for, and holds what its caller would
+    /// hold instead. A bounded queue would let publishes that wait for room overtake one another.
+    queue: mpsc::UnboundedSender<Waiting>,
+}
+
+impl Publisher {
+    pub(super) fn start(sessions: &Arc<Sessions>) -> Self {
+        let (tx, queue) = mpsc::unbounded_channel();
+        sessions.tasks.spawn(run(sessions.clone(), queue));
+        Self { queue: tx }
+    }
+
+    /// Takes its place in the order when it is first polled.
+    pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        if let Err(reason) = properties::check(&message) {
+            let Message { exchange, key, .. } = message;
+            return Err(PublishError::Refused { exchange, key, reason });
+        }
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Waiting { message, answer }).map_err(|_| PublishError::Closed)?;
+        // What was sent is always answered.
+        answered.await.unwrap_or(Err(PublishError::Closed))
+    }
+}
+
+/// Publishes what waits, on the channel of one session after another, until the broker is closed.
+async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+    while let Some(session) = sessions.current().await {
+        match open(&session).await {
+            Ok(channel) => {
+                let mut outgoing = Outgoing::new(&session, channel);
+                let end = sessions.stop.run_until_cancelled(outgoing.publish(&mut queue)).await;
+                outgoing.confirms.give_up();
+                match end {
+                    Some(End::Channel) => {}
+                    Some(End::NobodyLeft) | None => return,
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not open a channel to publish on");
+                session.settle_down(MOMENT).await;
+            }
+        }
+    }
+}
+
+async fn open(session: &Session) -> lapin::Result<Arc<Channel>> {
+    let channel = session.open_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Why publishing on a channel ended.
+enum End {
+    /// The channel went, alone or with its connection.
+    Channel,
+    /// Nobody can publish any more.
+    NobodyLeft,
+}
+
+/// Publishes on one channel.
+struct Outgoing<'session> {
+    session: &'session Session,
+    confirms: Confirms,
+    /// Exchanges that were seen to be there: a publish to one that is not costs the channel, and with it the
+    /// confirms of others.
+    exchanges: HashSet<String>,
+}
+
+impl<'session> Outgoing<'session> {
+    fn new(session: &'session Session, channel: Arc<Channel>) -> Self {
+        Self { session, confirms: Confirms::new(channel), exchanges: HashSet::new() }
+    }
+
+    /// Publishes until the channel or the queue ends. May be dropped at any time: what was sent stays in
+    /// `confirms`, and what was taken from the queue and not sent hears that the broker is closed.
+    async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<Waiting>) -> End {
+        let mut turn = Vec::with_capacity(TURN);
+        loop {
+            let room = UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(TURN);
+            tokio::select! {
+                biased;
+                () = self.session.lost() => return End::Channel,
+                // Cancel-safe: see there.
+                still_open = self.confirms.next(), if self.confirms.unconfirmed() > 0 => {
+                    if !still_open {
+                        return End::Channel;
+                    }
+                }
+                taken = queue.recv_many(&mut turn, room), if room > 0 => {
+                    if taken == 0 {
+                        return End::NobodyLeft;
+                    }
+                    for waiting in turn.drain(..) {
+                        self.send(waiting).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, waiting: Waiting) {
+        if waiting.answer.is_closed() {
+            return;
+        }
+        match self.find_exchange(&waiting.message.exchange).await {
+            Ok(()) => self.confirms.send(waiting).await,
+            Err(reason) => {
+                let Waiting { message: Message { exchange, key, .. }, answer } = waiting;
+                let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
+            }
+        }
+    }
+
+    /// Refuses an exchange that is not there. When the connection is lost meanwhile, the publish will tell.
+    async fn find_exchange(&mut self, name: &str) -> Result<(), String> {
+        if name.is_empty() || self.exchanges.contains(name) {
+            return Ok(());
+        }
+        let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let found = self.session.operate(|channel| async move {
+            let none = FieldTable::default();
+            channel.exchange_declare(name.into(), ExchangeKind::Direct, passive, none).await
+        });
+        match found.await {
+            Ok(()) => {
+                self.exchanges.insert(name.to_owned());
+                Ok(())
+            }
+            Err(error) => Refusal::of(&error).map_or(Ok(()), |refusal| Err(refusal.reason)),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What was sent on one channel, until the broker says what became of it.
+//!
+//! The broker returns a message that must be routed and cannot be, and then confirms it like any other. lapin
+//! hands a returned message to whichever publish of the channel is confirmed next, and a batch of confirms comes
+//! to it in no order at all. So each message that may be returned carries a number, and no outcome is told before
+//! the whole batch is in. That suffices: RabbitMQ confirms the messages it returned in the order in which it
+//! returned them, so by the time a message's own confirm is in, some publish confirmed before or with it has
+//! brought its return.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::{self, Future},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use lapin::{Confirmation, Result, message::BasicReturnMessage, options::BasicPublishOptions};
+
+use super::{Answer, Waiting};
+use crate::{
+    PublishError, Routing,
+    amqp::{channel::Channel, properties, refusal::Refusal},
+};
+
+/// A message that was sent.
+struct Pending {
+    exchange: String,
+    key: String,
+    size: usize,
+    answer: Answer,
+}
+
+impl Pending {
+    fn answer(self, answer: std::result::Result<(), PublishError>) {
+        // Whoever waited may be gone.
+        let _ = self.answer.send(answer);
+    }
+
+    fn refused(self, reason: String) {
+        let Self { exchange, key, answer, .. } = self;
+        let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
+    }
+
+    fn unroutable(self) {
+        let Self { exchange, key, answer, .. } = self;
+        let _ = answer.send(Err(PublishError::Unroutable { exchange, key }));
+    }
+
+    fn unconfirmed(self) {
+        let Self { key, answer, .. } = self;
+        let _ = answer.send(Err(PublishError::Unconfirmed { key }));
+    }
+
+    /// Whether a refusal that closed the channel speaks of this message: of its exchange, or of its size.
+    fn is_meant_by(&self, refusal: &Refusal) -> bool {
+        let exchange = if self.exchange.is_empty() { "amq.default" } else { &self.exchange };
+        let size = self.size.to_string();
+        refusal.reason.contains(&format!("'{exchange}'"))
+            || refusal.reason.split(|char: char| !char.is_ascii_digit()).any(|word| word == size)
+    }
+}
+
+/// The number of a publish, and what lapin says came of it.
+type Outcome = (u64, Result<Confirmation>);
+
+/// What was sent on one channel.
+pub(super) struct Confirms {
+    channel: Arc<Channel>,
+    sent: u64,
+    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    pending: HashMap<u64, Pending>,
+    /// Messages that came back and whose own confirm is not in yet.
+    returned: HashSet<u64>,
+}
+
+impl Confirms {
+    pub(super) fn new(channel: Arc<Channel>) -> Self {
+        Self { channel, sent: 0, waiting: FuturesUnordered::new(), pending: HashMap::new(), returned: HashSet::new() }
+    }
+
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Sends a message; does not wait for anything.
+    pub(super) async fn send(&mut self, Waiting { message, answer }: Waiting) {
+        self.sent += 1;
+        let number = self.sent;
+        let mandatory = match message.routing {
+            Routing::Mandatory => true,
+            Routing::Optional => false,
+        };
+        let properties = properties::outgoing(&message, mandatory.then_some(number));
+        let (channel, body) = (self.channel.clone(), message.body.clone());
+        let (exchange, key) = (message.exchange.as_str().into(), message.key.as_str().into());
+        let mut publishing = Box::pin(async move {
+            let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+            let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
+            let confirmation = match sent {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            (number, confirmation)
+        });
+        // The first poll queues the frames. All others wait.
+        let outcome = futures::poll!(&mut publishing);
+        let size = message.body.len();
+        let pending = Pending { exchange: message.exchange, key: message.key, size, answer };
+        self.pending.insert(number, pending);
+        match outcome {
+            Poll::Pending => self.waiting.push(publishing),
+            Poll::Ready(outcome) => self.waiting.push(Box::pin(future::ready(outcome))),
+        }
+    }
+
+    /// Tells the outcome of everything that is confirmed, once something is. False when the channel has gone.
+    ///
+    /// Cancel-safe: it only waits before it has taken anything.
+    pub(super) async fn next(&mut self) -> bool {
+        let Some(first) = self.waiting.next().await else { return true };
+        let mut batch = vec![first];
+        self.take_ready(&mut batch).await;
+        pass_the_current_batch(&self.channel).await;
+        self.take_ready(&mut batch).await;
+        for (_, outcome) in &batch {
+            if let Some(message) = returned(outcome) {
+                self.returned.extend(properties::number(&message.properties));
+            }
+        }
+        let mut still_open = true;
+        for (number, outcome) in batch {
+            still_open &= outcome.is_ok();
+            self.tell(number, outcome);
+        }
+        still_open
+    }
+
+    async fn take_ready(&mut self, batch: &mut Vec<Outcome>) {
+        while let Poll::Ready(Some(outcome)) = futures::poll!(self.waiting.next()) {
+            batch.push(outcome);
+        }
+    }
+
+    fn tell(&mut self, number: u64, outcome: Result<Confirmation>) {
+        let Some(pending) = self.pending.remove(&number) else { return };
+        let was_returned = self.returned.remove(&number);
+        match outcome {
+            Ok(Confirmation::Ack(_)) if was_returned => pending.unroutable(),
+            Ok(Confirmation::Ack(_)) => pending.answer(Ok(())),
+            Ok(Confirmation::Nack(_)) => pending.refused("it could not take the message".to_owned()),
+            Ok(Confirmation::NotRequested) => pending.unconfirmed(),
+            Err(error) => match Refusal::of(&error) {
+                Some(refusal) if pending.is_meant_by(&refusal) => pending.refused(refusal.reason),
+                Some(_) | None => pending.unconfirmed(),
+            },
+        }
+    }
+
+    /// Tells everybody who still waits that nothing will be confirmed any more.
+    pub(super) fn give_up(mut self) {
+        self.waiting.clear();
+        self.pending.drain().for_each(|(_, pending)| pending.unconfirmed());
+    }
+}
+
+/// Returns once lapin has told the outcome of every publish in the batch of confirms it is working through.
+///
+/// lapin holds a lock while it does so, and the first poll of this wait takes that lock. What the wait itself is
+/// for does not matter here.
+async fn pass_the_current_batch(channel: &Channel) {
+    let _ = futures::poll!(pin!(channel.wait_for_confirms()));
+}
+
+fn returned(outcome: &Result<Confirmation>) -> Option<&BasicReturnMessage> {
+    match outcome {
+        Ok(Confirmation::Ack(returned) | Confirmation::Nack(returned)) => returned.as_ref(),
+        Ok(Confirmation::NotRequested) | Err(_) => None,
+    }
+}

@@ -1,0 +1,34 @@
+//! What a lapin error means: the broker's no to one operation, or a channel or connection that went away.
+
+use lapin::ErrorKind;
+
+pub(super) const ACCESS_REFUSED: u16 = 403;
+pub(super) const NOT_FOUND: u16 = 404;
+pub(super) const PRECONDITION_FAILED: u16 = 406;
+pub(super) const NOT_ALLOWED: u16 = 530;
+
+/// Connection errors that say nothing about the operation that met them: the broker stops, is short of
+/// something, or is at odds with other frames of the connection.
+const NOBODYS_FAULT: [u16; 5] = [320, 501, 504, 505, 506];
+
+/// The broker's no.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// AMQP's reply code.
+    pub(super) code: u16,
+    /// The broker's words.
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    /// `None` when the channel or the connection went away, so that the operation may be tried again.
+    pub(super) fn of(error: &lapin::Error) -> Option<Self> {
+        let ErrorKind::ProtocolError(said) = error.kind() else { return None };
+        let code = said.get_id();
+        (!NOBODYS_FAULT.contains(&code)).then(|| Self { code, reason: said.get_message().to_string() })
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code == NOT_FOUND
+    }
+}

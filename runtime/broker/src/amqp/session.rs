@@ -1,0 +1,120 @@
+//! One connection's life, from its making to its loss, and the channels on it.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use lapin::{Connection, Event};
+use tokio::{sync::Semaphore, time};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::Channel;
+
+/// How many operations may be under way at once: each has a channel of its own, and a broker grants a connection
+/// about two thousand.
+const OPERATIONS: usize = 16;
+
+/// lapin tells of every loss but a close without an error code, so its status is looked at now and then besides.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A connection while it lasts.
+pub(super) struct Session {
+    connection: Connection,
+    /// Channels at rest. An operation the broker refuses costs its channel, so none is ever shared.
+    resting: Mutex<Vec<Arc<Channel>>>,
+    operations: Semaphore,
+    lost: CancellationToken,
+}
+
+impl Session {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            resting: Mutex::default(),
+            operations: Semaphore::new(OPERATIONS),
+            lost: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Resolves when the connection has gone.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Waits after a failure that may be the connection's: until it is known to be lost, or for a moment.
+    pub(super) async fn settle_down(&self, moment: Duration) {
+        // Either way it is time to look again.
+        let _ = time::timeout(moment, self.lost()).await;
+    }
+
+    /// A channel for a long time.
+    pub(super) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
+        self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
+    }
+
+    /// Runs one operation on a channel of its own.
+    pub(super) async fn operate<T, F>(&self, operation: impl FnOnce(Arc<Channel>) -> F) -> lapin::Result<T>
+    where
+        F: Future<Output = lapin::Result<T>>,
+    {
+        let _permit = self.operations.acquire().await.expect("the semaphore is never closed");
+        let channel = match self.rested() {
+            Some(channel) => channel,
+            None => self.open_channel().await?,
+        };
+        let answer = operation(channel.clone()).await;
+        if answer.is_ok() {
+            self.lock().push(channel);
+        }
+        answer
+    }
+
+    fn rested(&self) -> Option<Arc<Channel>> {
+        let mut resting = self.lock();
+        while let Some(channel) = resting.pop() {
+            if channel.status().connected() {
+                return Some(channel);
+            }
+        }
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Channel>>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the connection until it is lost.
+    pub(super) async fn follow(&self) {
+        let mut events = pin!(self.connection.events_listener());
+        while self.connection.status().connected() {
+            match time::timeout(LOOK, events.next()).await {
+                Ok(Some(Event::ConnectionBlocked(reason))) => {
+                    tracing::warn!(%reason, "the broker takes no messages for now");
+                }
+                Ok(Some(Event::ConnectionUnblocked)) => {
+                    tracing::info!("the broker takes messages again");
+                }
+                // Errors of channels come here too; the status says whether it was the connection's.
+                Ok(Some(_)) | Err(_) => {}
+                Ok(None) => break,
+            }
+        }
+        self.lost.cancel();
+    }
+
+    /// Closes in order; what is unsettled goes back. A connection that is gone already is closed.
+    pub(super) async fn close(&self) {
+        self.lost.cancel();
+        if let Err(error) = self.connection.close(200, "closed".into()).await {
+            tracing::debug!(%error, "the connection was gone before it was closed");
+        }
+    }
+}

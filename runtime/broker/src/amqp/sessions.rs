@@ -1,0 +1,152 @@
+//! The sessions of one [`Amqp`](crate::Amqp), one after another: whoever needs a connection asks here and waits
+//! while there is none.
+
+use std::{
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    channel::Channel, connect::connect, declared::Declared, options::Endpoint, refusal::Refusal, session::Session,
+};
+
+/// The pauses between tries to connect again. The last is short enough that a broker which is back finds its
+/// clients within seconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long an operation that failed waits to hear that its connection is lost, before it is tried again.
+pub(super) const MOMENT: Duration = Duration::from_millis(100);
+
+/// Whether there is a connection.
+enum State {
+    Up(Arc<Session>),
+    /// It will come back.
+    Down,
+    Closed,
+}
+
+/// Why an operation was not done.
+pub(super) enum Undone {
+    Refused(Refusal),
+    Closed,
+}
+
+pub(super) struct Sessions {
+    state: watch::Receiver<State>,
+    pub(super) declared: Arc<Declared>,
+    /// Everything ends when this does.
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Sessions {
+    /// Starts from the first connection, and keeps replacing it.
+    pub(super) fn start(first: Session, endpoint: Endpoint) -> Self {
+        let first = Arc::new(first);
+        let (tx, state) = watch::channel(State::Up(first.clone()));
+        let sessions =
+            Self { state, declared: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let keeper = Keeper { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
+        sessions.tasks.spawn(keeper.keep(first));
+        sessions
+    }
+
+    /// The session there is, or the next; `None` once closed.
+    pub(super) async fn current(&self) -> Option<Arc<Session>> {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
+        match &*settled {
+            State::Up(session) => Some(session.clone()),
+            State::Down | State::Closed => None,
+        }
+    }
+
+    /// Does one operation, on the next session too if this one is lost meanwhile: it must be idempotent.
+    pub(super) async fn operate<T, F>(&self, operation: impl Fn(Arc<Channel>) -> F) -> Result<(T, Arc<Session>), Undone>
+    where
+        F: Future<Output = lapin::Result<T>>,
+    {
+        loop {
+            let session = self.current().await.ok_or(Undone::Closed)?;
+            match session.operate(&operation).await {
+                Ok(answer) => return Ok((answer, session)),
+                Err(error) => match Refusal::of(&error) {
+                    Some(refusal) => return Err(Undone::Refused(refusal)),
+                    None => session.settle_down(MOMENT).await,
+                },
+            }
+        }
+    }
+}
+
+/// Owns the connection: it follows it, and makes the next one when it is lost.
+struct Keeper {
+    endpoint: Endpoint,
+    state: watch::Sender<State>,
+    declared: Arc<Declared>,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    async fn keep(self, mut session: Arc<Session>) {
+        loop {
+            if self.stop.run_until_cancelled(session.follow()).await.is_none() {
+                break;
+            }
+            self.state.send_replace(State::Down);
+            tracing::warn!(broker = self.endpoint.address(), "the connection to the broker was lost");
+            match self.stop.run_until_cancelled(self.replace()).await {
+                Some(next) => session = next,
+                None => break,
+            }
+            tracing::info!(broker = self.endpoint.address(), "connected to the broker again");
+            self.state.send_replace(State::Up(session.clone()));
+        }
+        self.state.send_replace(State::Closed);
+        session.close().await;
+    }
+
+    /// The next session, with everything declared on it that was declared before.
+    async fn replace(&self) -> Arc<Session> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match connect(&self.endpoint).await {
+                Ok(connection) => {
+                    let session = Arc::new(Session::new(connection));
+                    if self.restore(&session).await {
+                        return session;
+                    }
+                }
+                Err(error) => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::warn!(error, "could not connect to the broker again yet");
+                }
+            }
+        }
+    }
+
+    /// Whether the new session lasted until everything was declared on it.
+    async fn restore(&self, session: &Session) -> bool {
+        tokio::select! {
+            () = session.follow() => false,
+            () = self.declared.restore(session) => true,
+        }
+    }
+}
+
+/// Between half and the whole of a pause, so that the clients of a broker that was restarted do not come all at
+/// once.
+fn jittered(pause: Duration) -> Duration {
+    // The standard library's only source of randomness: each state has new keys.
+    let random = RandomState::new().hash_one(());
+    let fraction = f64::from(u32::try_from(random % 1000).unwrap_or_default()) / 1000.0;
+    pause.mul_f64(0.5 + fraction / 2.0)
+}

@@ -1,0 +1,254 @@
+//! The suite that says what [`Broker`] means, run over every implementation.
+//!
+//! Each rule is a function of its name in one of the files below, and is given a [`World`]: connections to one
+//! broker, and names that nobody else uses. [`contract_tests!`](crate::contract_tests) makes a test of each.
+
+pub mod consume;
+pub mod declare;
+pub mod publish;
+pub mod route;
+pub mod settle;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time;
+
+use crate::{
+    Binding, Broker, Consumer, Delivery, Destination, Exchange, ExchangeKind, Message, Properties, Queue, QueueKind,
+    Routing,
+};
+
+/// How long something that must happen may take. Only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Opens connections to the broker that is tried.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// One more connection to the same broker.
+    async fn connect(&self) -> Arc<dyn Broker>;
+    /// A name that nobody else uses, made from this one.
+    fn unique(&self, base: &str) -> String;
+}
+
+/// What a rule is tried in.
+pub struct World {
+    connect: Box<dyn Connect>,
+    /// The first connection.
+    pub broker: Arc<dyn Broker>,
+    queues: Mutex<Vec<String>>,
+}
+
+impl World {
+    /// A world on this broker.
+    pub async fn new(connect: impl Connect + 'static) -> Self {
+        let broker = connect.connect().await;
+        Self { connect: Box::new(connect), broker, queues: Mutex::default() }
+    }
+
+    /// One more connection to the same broker.
+    pub async fn another(&self) -> Arc<dyn Broker> {
+        self.connect.connect().await
+    }
+
+    /// A name that nobody else uses.
+    pub fn unique(&self, base: &str) -> String {
+        self.connect.unique(base)
+    }
+
+    /// Removes what the rule left, which a broker that lives on would keep.
+    pub async fn clean(self) {
+        let queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
+        let broker = self.another().await;
+        for queue in queues {
+            // An exclusive one is gone already, or somebody else's.
+            let _ = broker.delete_queue(&queue).await;
+        }
+        broker.close().await;
+        self.broker.close().await;
+    }
+
+    /// Declares a queue under a name of its own.
+    pub async fn queue(&self, base: &str, kind: QueueKind) -> String {
+        let name = self.name_queue(base);
+        let queue = Queue { name: name.clone(), kind };
+        self.broker.declare_queue(&queue).await.expect("a new queue can be declared");
+        name
+    }
+
+    /// A name for a queue that the rule declares itself.
+    pub fn name_queue(&self, base: &str) -> String {
+        let name = self.unique(base);
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        name
+    }
+
+    /// Declares an exchange under a name of its own.
+    pub async fn exchange(&self, base: &str, kind: ExchangeKind) -> String {
+        let name = self.unique(base);
+        let exchange = Exchange { name: name.clone(), kind };
+        self.broker.declare_exchange(&exchange).await.expect("a new exchange can be declared");
+        name
+    }
+
+    /// Binds a queue.
+    pub async fn bind(&self, exchange: &str, key: &str, queue: &str) {
+        let bound = self.broker.bind(&to_queue(exchange, key, queue)).await;
+        bound.expect("what is there can be bound");
+    }
+
+    /// Publishes straight to a queue.
+    pub async fn send(&self, queue: &str, body: &str) {
+        let sent = self.broker.publish(message("", queue, body)).await;
+        sent.expect("a queue that is there takes messages");
+    }
+
+    /// Consumes on the first connection.
+    pub async fn consume(&self, queue: &str, prefetch: u16) -> Consumer {
+        self.broker.consume(queue, prefetch).await.expect("a queue that is there can be consumed")
+    }
+
+    /// How many messages wait in a queue that is there.
+    pub async fn waiting(&self, queue: &str) -> u64 {
+        let waiting = self.broker.waiting(queue).await.expect("anybody may look into this queue");
+        waiting.expect("the queue is there")
+    }
+}
+
+/// A queue of quorum kind with nothing special.
+pub(crate) const fn quorum() -> QueueKind {
+    QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None }
+}
+
+/// A binding to a queue.
+pub(crate) fn to_queue(exchange: &str, key: &str, queue: &str) -> Binding {
+    let to = Destination::Queue(queue.to_owned());
+    Binding { exchange: exchange.to_owned(), key: key.to_owned(), to }
+}
+
+/// A message that must be routed.
+pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
+    Message {
+        exchange: exchange.to_owned(),
+        key: key.to_owned(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties: Properties::default(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+/// The next delivery, which must come.
+pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
+    soon(consumer.next()).await.expect("the consumer has not ended")
+}
+
+/// The body of the next delivery, which is accepted.
+pub(crate) async fn take(consumer: &mut Consumer) -> String {
+    let delivery = next(consumer).await;
+    let body = body(&delivery);
+    delivery.accept();
+    body
+}
+
+/// Waits until the consumer has ended; nothing may come before.
+pub(crate) async fn end(consumer: &mut Consumer) {
+    let last = soon(consumer.next()).await;
+    assert!(last.is_none(), "a consumer that must end is given another delivery");
+}
+
+pub(crate) fn body(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.message.body.to_vec()).expect("these rules send text")
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    time::timeout(PATIENCE, future).await.expect("what must happen happens in time")
+}
+
+/// Makes a test of each rule. It is given an expression for a [`Connect`], and leaves `tokio` to its caller.
+#[macro_export]
+macro_rules! contract_tests {
+    ($connect:expr) => {
+        $crate::contract_tests! { @file $connect, declare:
+            exchanges_and_queues_may_be_declared_again,
+            an_exchange_of_another_kind_differs,
+            a_queue_of_another_kind_differs,
+            a_binding_needs_both_ends,
+            a_binding_that_is_not_there_can_be_taken_back,
+            what_is_unbound_takes_nothing_more,
+            a_queue_that_is_not_there_can_be_deleted,
+            a_deleted_queue_takes_its_messages_along,
+            an_exclusive_queue_is_refused_to_others,
+            an_exclusive_queue_goes_with_its_connection,
+            a_transient_queue_is_for_everybody,
+            an_unused_queue_goes_when_its_time_is_over,
+            waiting_counts_what_nobody_was_given,
+            a_closed_broker_refuses_everything,
+        }
+        $crate::contract_tests! { @file $connect, publish:
+            a_confirmed_message_is_in_its_queue,
+            a_mandatory_message_without_a_queue_is_unroutable,
+            an_optional_message_may_have_no_queue,
+            of_many_messages_only_the_unroutable_fail,
+            a_missing_exchange_is_refused_and_harms_nobody_else,
+            messages_keep_the_order_in_which_they_were_sent,
+            everything_about_a_message_arrives,
+            empty_and_big_bodies_arrive_whole,
+            a_priority_loses_no_message,
+            a_publish_may_be_given_up,
+        }
+        $crate::contract_tests! { @file $connect, route:
+            a_direct_exchange_goes_by_the_whole_key,
+            a_topic_exchange_goes_by_patterns,
+            a_fanout_exchange_goes_to_everybody,
+            the_empty_exchange_goes_to_the_queue_of_that_name,
+            an_exchange_bound_to_another_hears_it,
+            a_queue_bound_twice_gets_a_message_once,
+        }
+        $crate::contract_tests! { @file $connect, consume:
+            a_queue_that_is_not_there_cannot_be_consumed,
+            a_consumer_holds_no_more_than_its_prefetch,
+            a_prefetch_of_zero_is_one,
+            consumers_share_a_queue,
+            a_single_active_consumer_gets_everything_until_it_goes,
+            a_cancelled_consumer_gives_back_what_it_fetched,
+            a_dropped_consumer_gives_back_what_it_fetched,
+            a_delivery_can_be_settled_after_its_consumer_was_cancelled,
+            a_deleted_queue_ends_its_consumers,
+            a_closed_connection_ends_its_consumers,
+            a_closed_connection_gives_back_what_is_unsettled,
+            a_delivery_that_is_here_already_can_be_tried_for,
+        }
+        $crate::contract_tests! { @file $connect, settle:
+            a_message_comes_as_new_at_first,
+            an_accepted_message_never_comes_again,
+            a_requeued_message_comes_again_and_says_so,
+            a_dropped_delivery_comes_again,
+            a_returned_message_comes_before_later_ones,
+            a_rejected_message_goes_to_the_dead_letter_queue,
+            a_message_that_came_back_too_often_goes_to_the_dead_letter_queue,
+            a_message_without_a_dead_letter_queue_is_dropped,
+            a_delivery_can_be_settled_anywhere,
+        }
+    };
+    (@file $connect:expr, $file:ident: $($rule:ident,)*) => {
+        mod $file {
+            #[expect(unused_imports, reason = "the expression may name anything its caller can name")]
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $rule() {
+                    let world = $crate::contract::World::new($connect).await;
+                    $crate::contract::$file::$rule(&world).await;
+                    world.clean().await;
+                }
+            )*
+        }
+    };
+}

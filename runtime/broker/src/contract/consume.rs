@@ -1,0 +1,200 @@
+//! Rules of consuming: who gets what, and how a consumer ends.
+
+use std::collections::BTreeSet;
+
+use super::{World, body, end, message, next, quorum, take};
+use crate::{ConsumeError, QueueKind};
+
+/// The refusal names it.
+pub async fn a_queue_that_is_not_there_cannot_be_consumed(world: &World) {
+    let nowhere = world.unique("nowhere");
+    match world.broker.consume(&nowhere, 1).await {
+        Err(ConsumeError::NoQueue { queue }) => assert_eq!(queue, nowhere),
+        Err(other) => panic!("it must say that there is no queue, and says {other}"),
+        Ok(_) => panic!("nothing is consumed"),
+    }
+}
+
+/// What it may not have is there for another.
+pub async fn a_consumer_holds_no_more_than_its_prefetch(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut greedy = world.consume(&queue, 3).await;
+    for number in 0..5 {
+        world.send(&queue, &number.to_string()).await;
+    }
+    let mut held = Vec::new();
+    for number in 0..3 {
+        let delivery = next(&mut greedy).await;
+        assert_eq!(body(&delivery), number.to_string());
+        held.push(delivery);
+    }
+    let mut other = world.consume(&queue, 2).await;
+    let fourth = next(&mut other).await;
+    let fifth = next(&mut other).await;
+    assert_eq!((body(&fourth), body(&fifth)), ("3".to_owned(), "4".to_owned()));
+    // Room for one more, and it comes.
+    world.send(&queue, "5").await;
+    held.pop().expect("three are held").accept();
+    assert_eq!(take(&mut greedy).await, "5");
+}
+
+/// Nothing would ever come otherwise.
+pub async fn a_prefetch_of_zero_is_one(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    world.send(&queue, "first").await;
+    world.send(&queue, "second").await;
+    let mut consumer = world.consume(&queue, 0).await;
+    let first = next(&mut consumer).await;
+    let mut other = world.consume(&queue, 1).await;
+    assert_eq!(take(&mut other).await, "second");
+    assert_eq!(body(&first), "first");
+}
+
+/// Each message goes to one of them.
+pub async fn consumers_share_a_queue(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let other = world.another().await;
+    let mut one = world.consume(&queue, 1).await;
+    let mut two = other.consume(&queue, 1).await.expect("the queue is there");
+    world.send(&queue, "a").await;
+    world.send(&queue, "b").await;
+    let (a, b) = (next(&mut one).await, next(&mut two).await);
+    assert_eq!(BTreeSet::from([body(&a), body(&b)]), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    a.accept();
+    b.accept();
+    other.close().await;
+}
+
+/// Another gets nothing even while the active one holds all it may; then it takes over, beginning with what the
+/// first left.
+pub async fn a_single_active_consumer_gets_everything_until_it_goes(world: &World) {
+    let kind =
+        QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: true, expires: None };
+    let queue = world.queue("queue", kind).await;
+    let first_engine = world.another().await;
+    let mut active = first_engine.consume(&queue, 1).await.expect("the queue is there");
+    let mut standby = world.consume(&queue, 1).await;
+    for number in 0..4 {
+        world.send(&queue, &number.to_string()).await;
+    }
+    for number in 0..3 {
+        assert_eq!(take(&mut active).await, number.to_string());
+    }
+    let left = next(&mut active).await;
+    assert_eq!(body(&left), "3");
+    first_engine.close().await;
+    assert_eq!(take(&mut standby).await, "3");
+    world.send(&queue, "4").await;
+    assert_eq!(take(&mut standby).await, "4");
+}
+
+/// In the same order, marked as redelivered.
+pub async fn a_cancelled_consumer_gives_back_what_it_fetched(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 3).await;
+    for body in ["taken", "fetched", "fetched too"] {
+        world.send(&queue, body).await;
+    }
+    let taken = next(&mut consumer).await;
+    consumer.cancel();
+    end(&mut consumer).await;
+    let mut other = world.consume(&queue, 3).await;
+    assert_eq!(take(&mut other).await, "fetched");
+    assert_eq!(take(&mut other).await, "fetched too");
+    assert_eq!(body(&taken), "taken");
+    taken.accept();
+}
+
+/// The same without a word.
+pub async fn a_dropped_consumer_gives_back_what_it_fetched(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 2).await;
+    world.send(&queue, "taken").await;
+    world.send(&queue, "fetched").await;
+    let taken = next(&mut consumer).await;
+    drop(consumer);
+    let mut other = world.consume(&queue, 1).await;
+    assert_eq!(take(&mut other).await, "fetched");
+    drop(taken);
+    assert_eq!(take(&mut other).await, "taken");
+}
+
+/// Accepted, it is gone; requeued, it comes to another.
+pub async fn a_delivery_can_be_settled_after_its_consumer_was_cancelled(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 2).await;
+    world.send(&queue, "accepted").await;
+    world.send(&queue, "requeued").await;
+    let accepted = next(&mut consumer).await;
+    let requeued = next(&mut consumer).await;
+    consumer.cancel();
+    accepted.accept();
+    requeued.requeue();
+    let mut other = world.consume(&queue, 2).await;
+    assert_eq!(take(&mut other).await, "requeued");
+    world.send(&queue, "last").await;
+    assert_eq!(take(&mut other).await, "last");
+}
+
+/// On every connection.
+pub async fn a_deleted_queue_ends_its_consumers(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let other = world.another().await;
+    let mut consumer = world.consume(&queue, 1).await;
+    let mut foreign = other.consume(&queue, 1).await.expect("the queue is there");
+    world.broker.delete_queue(&queue).await.expect("it is there");
+    end(&mut consumer).await;
+    end(&mut foreign).await;
+    other.close().await;
+}
+
+/// Those of other connections go on.
+pub async fn a_closed_connection_ends_its_consumers(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let other = world.another().await;
+    let mut ended = other.consume(&queue, 1).await.expect("the queue is there");
+    let mut consumer = world.consume(&queue, 1).await;
+    other.close().await;
+    end(&mut ended).await;
+    world.send(&queue, "still here").await;
+    assert_eq!(take(&mut consumer).await, "still here");
+}
+
+/// What was taken and what was only fetched; settling it later changes nothing.
+pub async fn a_closed_connection_gives_back_what_is_unsettled(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let other = world.another().await;
+    let mut consumer = other.consume(&queue, 2).await.expect("the queue is there");
+    other.publish(message("", &queue, "taken")).await.expect("the queue is there");
+    other.publish(message("", &queue, "fetched")).await.expect("the queue is there");
+    let taken = next(&mut consumer).await;
+    other.close().await;
+    taken.accept();
+    let mut heir = world.consume(&queue, 2).await;
+    for body in ["taken", "fetched"] {
+        let delivery = next(&mut heir).await;
+        assert_eq!(super::body(&delivery), body);
+        delivery.accept();
+    }
+}
+
+/// Without waiting, and then the rest by waiting.
+pub async fn a_delivery_that_is_here_already_can_be_tried_for(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 10).await;
+    assert!(consumer.try_next().is_none(), "nothing was sent");
+    for number in 0..10 {
+        world.send(&queue, &number.to_string()).await;
+    }
+    let mut number = 0;
+    while number < 10 {
+        let delivery = match consumer.try_next() {
+            Some(delivery) => delivery,
+            None => next(&mut consumer).await,
+        };
+        assert_eq!(body(&delivery), number.to_string());
+        delivery.accept();
+        number += 1;
+    }
+    assert!(consumer.try_next().is_none(), "everything was taken");
+}

@@ -1,0 +1,159 @@
+//! Rules of settling: what becomes of a message that was handed out.
+
+use std::thread;
+
+use super::{World, body, next, quorum, take};
+use crate::{Delivery, QueueKind};
+
+/// It was not out before.
+pub async fn a_message_comes_as_new_at_first(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    world.send(&queue, "new").await;
+    let delivery = next(&mut world.consume(&queue, 1).await).await;
+    assert!(!delivery.redelivered);
+    assert_eq!(delivery.returned, 0);
+}
+
+/// Not even when the connection that accepted it goes.
+pub async fn an_accepted_message_never_comes_again(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let other = world.another().await;
+    let mut consumer = other.consume(&queue, 10).await.expect("the queue is there");
+    for number in 0..10 {
+        world.send(&queue, &number.to_string()).await;
+    }
+    let mut deliveries = Vec::new();
+    for _ in 0..10 {
+        deliveries.push(next(&mut consumer).await);
+    }
+    // In an order of its own, and one of them not at all.
+    let kept = deliveries.remove(4);
+    deliveries.reverse();
+    deliveries.into_iter().for_each(Delivery::accept);
+    other.close().await;
+    drop(kept);
+    world.send(&queue, "last").await;
+    let mut heir = world.consume(&queue, 10).await;
+    assert_eq!(take(&mut heir).await, "4");
+    assert_eq!(take(&mut heir).await, "last");
+}
+
+/// Each time it counts one more.
+pub async fn a_requeued_message_comes_again_and_says_so(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 1).await;
+    world.send(&queue, "again").await;
+    for returned in 0..4 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(body(&delivery), "again");
+        assert_eq!(delivery.returned, returned);
+        assert_eq!(delivery.redelivered, returned > 0);
+        delivery.requeue();
+    }
+    next(&mut consumer).await.accept();
+}
+
+/// Nobody has to say anything.
+pub async fn a_dropped_delivery_comes_again(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 1).await;
+    world.send(&queue, "again").await;
+    drop(next(&mut consumer).await);
+    let again = next(&mut consumer).await;
+    assert_eq!(body(&again), "again");
+    assert!(again.redelivered);
+}
+
+/// It keeps its place where the queue has a limit; without one, RabbitMQ puts it last.
+pub async fn a_returned_message_comes_before_later_ones(world: &World) {
+    let queue = world.queue("queue", with_limit(5, None)).await;
+    for body in ["first", "second", "third"] {
+        world.send(&queue, body).await;
+    }
+    let mut consumer = world.consume(&queue, 1).await;
+    next(&mut consumer).await.requeue();
+    for body in ["first", "second", "third"] {
+        assert_eq!(take(&mut consumer).await, body);
+    }
+}
+
+fn with_limit(limit: u32, dead_letter_to: Option<String>) -> QueueKind {
+    let delivery_limit = Some(limit);
+    QueueKind::Quorum { delivery_limit, dead_letter_to, single_active_consumer: false, expires: None }
+}
+
+/// Checks how a message arrived in its dead-letter queue.
+fn check_dead(delivery: &Delivery, from: &str, reason: &str, original: &str) {
+    let headers = &delivery.message.properties.headers;
+    let header = |name: &str| headers.get(name).map(String::as_str);
+    assert_eq!(header("x-first-death-queue"), Some(from));
+    assert_eq!(header("x-first-death-reason"), Some(reason));
+    assert_eq!(header("task"), Some("bake"), "its own headers stay");
+    assert_eq!(body(delivery), original);
+}
+
+/// With the reason, and everything it had.
+pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &World) {
+    let dead = world.queue("dead", quorum()).await;
+    let queue = world.queue("queue", with_limit(5, Some(dead.clone()))).await;
+    let mut message = super::message("", &queue, "refused");
+    message.properties.message_id = Some("message-1".to_owned());
+    message.properties.headers.insert("task".to_owned(), "bake".to_owned());
+    world.broker.publish(message).await.expect("the queue is there");
+    next(&mut world.consume(&queue, 1).await).await.dead_letter();
+    let buried = next(&mut world.consume(&dead, 1).await).await;
+    check_dead(&buried, &queue, "rejected", "refused");
+    assert_eq!(buried.message.properties.message_id.as_deref(), Some("message-1"));
+}
+
+/// The limit says how often it may come back; the next time is too often.
+pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(world: &World) {
+    let dead = world.queue("dead", quorum()).await;
+    let queue = world.queue("queue", with_limit(2, Some(dead.clone()))).await;
+    let mut message = super::message("", &queue, "poison");
+    message.properties.headers.insert("task".to_owned(), "bake".to_owned());
+    world.broker.publish(message).await.expect("the queue is there");
+    let mut consumer = world.consume(&queue, 1).await;
+    for returned in 0..=2 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.returned, returned);
+        drop(delivery);
+    }
+    let buried = next(&mut world.consume(&dead, 1).await).await;
+    check_dead(&buried, &queue, "delivery_limit", "poison");
+    world.send(&queue, "healthy").await;
+    assert_eq!(take(&mut consumer).await, "healthy");
+}
+
+/// Refused, or too often returned: the next one comes.
+pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &World) {
+    let queue = world.queue("queue", with_limit(1, None)).await;
+    for body in ["refused", "poison", "healthy"] {
+        world.send(&queue, body).await;
+    }
+    let mut consumer = world.consume(&queue, 1).await;
+    next(&mut consumer).await.dead_letter();
+    for _ in 0..2 {
+        let poison = next(&mut consumer).await;
+        assert_eq!(body(&poison), "poison");
+        poison.requeue();
+    }
+    assert_eq!(take(&mut consumer).await, "healthy");
+}
+
+/// From any thread, outside of any runtime.
+pub async fn a_delivery_can_be_settled_anywhere(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let mut consumer = world.consume(&queue, 2).await;
+    world.send(&queue, "accepted").await;
+    world.send(&queue, "dropped").await;
+    let (accepted, dropped) = (next(&mut consumer).await, next(&mut consumer).await);
+    let settled = thread::spawn(move || {
+        accepted.accept();
+        drop(dropped);
+    });
+    settled.join().expect("settling does not panic");
+    let again = next(&mut consumer).await;
+    assert_eq!(body(&again), "dropped");
+    assert!(again.redelivered);
+}

@@ -1,0 +1,107 @@
+//! The whole contract in memory: for a waft in one process, and for tests.
+//!
+//! Nothing runs by itself: whoever publishes, settles or cancels also hands out what that made possible.
+//! `in_process/queue.rs` is where a message waits, `in_process/server.rs` where it is routed.
+
+mod queue;
+mod route;
+mod server;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::task::coop;
+
+use self::server::{Connection, Server};
+use crate::{Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue};
+
+/// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
+///
+/// Nothing survives the process, so `persistent` says nothing here; `priority` is kept to.
+#[derive(Clone)]
+pub struct InProcess {
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+}
+
+impl InProcess {
+    /// An empty broker, and the first connection to it.
+    pub fn new() -> Self {
+        let server = Arc::<Server>::default();
+        let connection = server.connect();
+        Self { server, connection }
+    }
+
+    /// One more connection to the same broker: exclusive queues and what is unsettled belong to a connection.
+    pub fn connect(&self) -> Self {
+        Self { server: self.server.clone(), connection: self.server.connect() }
+    }
+}
+
+impl Default for InProcess {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl InProcess {
+    fn check_open(&self) -> Result<(), DeclareError> {
+        if self.connection.is_closed() { Err(DeclareError::Closed) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Broker for InProcess {
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.check_open()?;
+        self.server.declare_exchange(exchange)
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        self.check_open()?;
+        self.server.declare_queue(&self.connection, queue)
+    }
+
+    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.check_open()?;
+        self.server.bind(&self.connection, binding)
+    }
+
+    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.check_open()?;
+        self.server.unbind(binding);
+        Ok(())
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
+        self.check_open()?;
+        self.server.delete_queue(&self.connection, name)
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        if self.connection.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        let published = self.server.publish(message);
+        // A task that only publishes must still let others run; after the message is on its way, so that
+        // the order of sending is the order of first polls.
+        coop::consume_budget().await;
+        published
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        if self.connection.is_closed() {
+            return Err(ConsumeError::Closed);
+        }
+        self.server.consume(&self.connection, queue, prefetch)
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.check_open()?;
+        self.server.waiting(&self.connection, queue)
+    }
+
+    async fn close(&self) {
+        self.server.close(&self.connection);
+    }
+}

@@ -1,0 +1,244 @@
+//! One queue in memory: what waits in it, who consumes it, and what is out with whom.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, VecDeque},
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    Delivery, Message, QueueKind, Settlement,
+    delivery::{Settle, Unsettled},
+};
+
+/// Numbers that are used once: sequences, tags, consumers and connections.
+#[derive(Default)]
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(super) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Where a message stands in its queue. It keeps its place when it comes back, which is at the front of its
+/// priority: whatever stood before it is gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    priority: Reverse<u8>,
+    sequence: u64,
+}
+
+struct Entry {
+    message: Arc<Message>,
+    redelivered: bool,
+    returned: u32,
+}
+
+/// A delivery nobody has settled yet.
+struct Out {
+    place: Place,
+    entry: Entry,
+    consumer: u64,
+    connection: u64,
+}
+
+/// Someone who consumes the queue.
+pub(super) struct Subscriber {
+    pub(super) id: u64,
+    pub(super) connection: u64,
+    /// How many more deliveries may be out with it. The channel holds at least as many.
+    pub(super) credit: u16,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) settle: Arc<dyn Settle>,
+}
+
+/// A message that leaves for the dead-letter queue.
+pub(super) struct Dead {
+    pub(super) message: Arc<Message>,
+    /// RabbitMQ's word for why.
+    pub(super) reason: &'static str,
+}
+
+pub(super) struct Queue {
+    pub(super) kind: QueueKind,
+    /// The connection that declared it, which matters for an exclusive queue.
+    pub(super) owner: u64,
+    numbers: Arc<Numbers>,
+    ready: BTreeMap<Place, Entry>,
+    /// The first is served next; with a single active consumer, it alone is served.
+    subscribers: VecDeque<Subscriber>,
+    out: HashMap<u64, Out>,
+    unused_since: Option<Instant>,
+}
+
+impl Queue {
+    pub(super) fn new(kind: QueueKind, owner: u64, numbers: Arc<Numbers>) -> Self {
+        let mut queue = Self {
+            kind,
+            owner,
+            numbers,
+            ready: BTreeMap::new(),
+            subscribers: VecDeque::new(),
+            out: HashMap::new(),
+            unused_since: None,
+        };
+        queue.touch();
+        queue
+    }
+
+    /// Starts the time anew after which an unused queue goes.
+    pub(super) fn touch(&mut self) {
+        self.unused_since = self.subscribers.is_empty().then(Instant::now);
+    }
+
+    pub(super) fn is_expired(&self) -> bool {
+        self.expires().zip(self.unused_since).is_some_and(|(expires, since)| since.elapsed() >= expires)
+    }
+
+    /// How long it stays unused.
+    fn expires(&self) -> Option<Duration> {
+        match self.kind {
+            QueueKind::Transient { expires } => Some(expires),
+            QueueKind::Quorum { expires, .. } => expires,
+            QueueKind::Exclusive => None,
+        }
+    }
+
+    /// Whether a connection may use it.
+    pub(super) fn admits(&self, connection: u64) -> bool {
+        match self.kind {
+            QueueKind::Exclusive => self.owner == connection,
+            QueueKind::Transient { .. } | QueueKind::Quorum { .. } => true,
+        }
+    }
+
+    pub(super) fn dead_letter_to(&self) -> Option<&str> {
+        match &self.kind {
+            QueueKind::Quorum { dead_letter_to, .. } => dead_letter_to.as_deref(),
+            QueueKind::Exclusive | QueueKind::Transient { .. } => None,
+        }
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        self.ready.len() as u64
+    }
+
+    pub(super) fn push(&mut self, message: Arc<Message>) {
+        let place = Place { priority: Reverse(message.priority), sequence: self.numbers.next() };
+        self.ready.insert(place, Entry { message, redelivered: false, returned: 0 });
+        self.dispatch();
+    }
+
+    pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
+        self.subscribers.push_back(subscriber);
+        self.touch();
+        self.dispatch();
+    }
+
+    /// The removed subscriber is for the caller to drop, outside of the lock.
+    pub(super) fn unsubscribe(&mut self, consumer: u64) -> Option<Subscriber> {
+        let at = self.subscribers.iter().position(|subscriber| subscriber.id == consumer)?;
+        let gone = self.subscribers.remove(at);
+        self.touch();
+        self.dispatch();
+        gone
+    }
+
+    /// Settles what is out under this tag, unless that was done before.
+    pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<Dead> {
+        let out = self.out.remove(&tag)?;
+        if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == out.consumer) {
+            subscriber.credit += 1;
+        }
+        let dead = match settlement {
+            Settlement::Accept => None,
+            Settlement::Requeue => self.put_back(out),
+            Settlement::DeadLetter => Some(Dead { message: out.entry.message, reason: "rejected" }),
+        };
+        self.dispatch();
+        dead
+    }
+
+    /// Takes back everything from a connection that closed. The subscribers are for the caller to drop.
+    pub(super) fn leave(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<Dead>) {
+        let (gone, stay) = mem::take(&mut self.subscribers)
+            .into_iter()
+            .partition::<Vec<_>, _>(|subscriber| subscriber.connection == connection);
+        self.subscribers = stay.into();
+        let returned: Vec<Out> =
+            self.out.extract_if(|_, out| out.connection == connection).map(|(_, out)| out).collect();
+        let dead = returned.into_iter().filter_map(|out| self.put_back(out)).collect();
+        if !gone.is_empty() {
+            self.touch();
+        }
+        self.dispatch();
+        (gone, dead)
+    }
+
+    fn put_back(&mut self, out: Out) -> Option<Dead> {
+        let Out { place, mut entry, .. } = out;
+        entry.redelivered = true;
+        match self.kind {
+            QueueKind::Quorum { delivery_limit, .. } => {
+                entry.returned += 1;
+                if delivery_limit.is_some_and(|limit| entry.returned > limit) {
+                    return Some(Dead { message: entry.message, reason: "delivery_limit" });
+                }
+            }
+            QueueKind::Exclusive | QueueKind::Transient { .. } => {}
+        }
+        self.ready.insert(place, entry);
+        None
+    }
+
+    /// Hands out what waits, as far as there is credit.
+    fn dispatch(&mut self) {
+        while !self.ready.is_empty() && self.rotate_to_next() {
+            let subscriber = &mut self.subscribers[0];
+            let Ok(permit) = subscriber.deliveries.try_reserve() else {
+                // Its receiver is gone, or its credit is wrong: either way nothing more fits.
+                self.subscribers.pop_front();
+                continue;
+            };
+            let Some((place, entry)) = self.ready.pop_first() else { return };
+            let tag = self.numbers.next();
+            permit.send(Delivery::new(
+                Message::clone(&entry.message),
+                entry.redelivered,
+                entry.returned,
+                Unsettled { at: subscriber.settle.clone(), tag },
+            ));
+            subscriber.credit -= 1;
+            let (consumer, connection) = (subscriber.id, subscriber.connection);
+            self.out.insert(tag, Out { place, entry, consumer, connection });
+            if !self.is_single_active() {
+                self.subscribers.rotate_left(1);
+            }
+        }
+    }
+
+    /// Brings the subscriber to the front whose turn it is; false when nobody has credit.
+    fn rotate_to_next(&mut self) -> bool {
+        let considered = if self.is_single_active() { 1 } else { self.subscribers.len() };
+        let next = self.subscribers.iter().take(considered).position(|s| s.credit > 0);
+        if let Some(next) = next {
+            self.subscribers.rotate_left(next);
+        }
+        next.is_some()
+    }
+
+    fn is_single_active(&self) -> bool {
+        match self.kind {
+            QueueKind::Quorum { single_active_consumer, .. } => single_active_consumer,
+            QueueKind::Exclusive | QueueKind::Transient { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How an exchange chooses: its bindings, and which of them a key fits.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{Destination, ExchangeKind};
+
+/// The end of a binding, cheap to hand around.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    Queue(Arc<str>),
+    Exchange(Arc<str>),
+}
+
+impl From<&Destination> for End {
+    fn from(destination: &Destination) -> Self {
+        match destination {
+            Destination::Queue(name) => Self::Queue(name.as_str().into()),
+            Destination::Exchange(name) => Self::Exchange(name.as_str().into()),
+        }
+    }
+}
+
+/// The bindings of one exchange, kept as its kind looks them up.
+pub(super) enum Routes {
+    Direct(HashMap<String, Vec<End>>),
+    Topic(Vec<(Pattern, End)>),
+    /// The key is kept because it tells one binding from another, though it chooses nothing.
+    Fanout(Vec<(String, End)>),
+}
+
+impl Routes {
+    pub(super) fn new(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(HashMap::new()),
+            ExchangeKind::Topic => Self::Topic(Vec::new()),
+            ExchangeKind::Fanout => Self::Fanout(Vec::new()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> ExchangeKind {
+        match self {
+            Self::Direct(_) => ExchangeKind::Direct,
+            Self::Topic(_) => ExchangeKind::Topic,
+            Self::Fanout(_) => ExchangeKind::Fanout,
+        }
+    }
+
+    /// Adds a binding once, however often it is asked for.
+    pub(super) fn bind(&mut self, key: &str, end: End) {
+        self.unbind(key, &end);
+        match self {
+            Self::Direct(routes) => routes.entry(key.to_owned()).or_default().push(end),
+            Self::Topic(routes) => routes.push((Pattern::new(key), end)),
+            Self::Fanout(routes) => routes.push((key.to_owned(), end)),
+        }
+    }
+
+    pub(super) fn unbind(&mut self, key: &str, end: &End) {
+        match self {
+            Self::Direct(routes) => {
+                if let Some(ends) = routes.get_mut(key) {
+                    ends.retain(|other| other != end);
+                    if ends.is_empty() {
+                        routes.remove(key);
+                    }
+                }
+            }
+            Self::Topic(routes) => {
+                let pattern = Pattern::new(key);
+                routes.retain(|(other, other_end)| *other != pattern || other_end != end);
+            }
+            Self::Fanout(routes) => {
+                routes.retain(|(other, other_end)| other != key || other_end != end);
+            }
+        }
+    }
+
+    /// Forgets every binding that ends there.
+    pub(super) fn forget(&mut self, end: &End) {
+        match self {
+            Self::Direct(routes) => routes.retain(|_, ends| {
+                ends.retain(|other| other != end);
+                !ends.is_empty()
+            }),
+            Self::Topic(routes) => routes.retain(|(_, other)| other != end),
+            Self::Fanout(routes) => routes.retain(|(_, other)| other != end),
+        }
+    }
+
+    /// Hands every end that takes this key to `found`; an end with several bindings may come several times.
+    pub(super) fn each(&self, key: &str, mut found: impl FnMut(&End)) {
+        match self {
+            Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(found),
+            Self::Topic(routes) => {
+                let words: Vec<&str> = key.split('.').collect();
+                for (pattern, end) in routes {
+                    if pattern.fits(&words) {
+                        found(end);
+                    }
+                }
+            }
+            Self::Fanout(routes) => routes.iter().for_each(|(_, end)| found(end)),
+        }
+    }
+}
+
+/// A topic pattern, cut into its words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pattern(Vec<Word>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    This(String),
+    /// `*`
+    One,
+    /// `#`
+    Any,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        let word = |word: &str| match word {
+            "*" => Word::One,
+            "#" => Word::Any,
+            word => Word::This(word.to_owned()),
+        };
+        Self(text.split('.').map(word).collect())
+    }
+
+    fn fits(&self, words: &[&str]) -> bool {
+        fits(&self.0, words)
+    }
+}
+
+fn fits(pattern: &[Word], words: &[&str]) -> bool {
+    let Some((first, pattern)) = pattern.split_first() else {
+        return words.is_empty();
+    };
+    match first {
+        Word::This(text) => words.split_first().is_some_and(|(word, rest)| word == text && fits(pattern, rest)),
+        Word::One => words.split_first().is_some_and(|(_, rest)| fits(pattern, rest)),
+        Word::Any => pattern.is_empty() || (0..=words.len()).any(|skip| fits(pattern, &words[skip..])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, fitting: &[&str], other: &[&str]) {
+        let fits = |key: &str| Pattern::new(pattern).fits(&key.split('.').collect::<Vec<_>>());
+        for key in fitting {
+            assert!(fits(key), "{pattern} takes {key}");
+        }
+        for key in other {
+            assert!(!fits(key), "{pattern} does not take {key}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_one_word_and_a_hash_is_none_or_more() {
+        check("cake.bake", &["cake.bake"], &["cake", "cake.bake.now", "cake.mix"]);
+        check("cake.*", &["cake.bake"], &["cake", "cake.bake.now"]);
+        check("cake.#", &["cake", "cake.bake", "cake.bake.now"], &["pie", "pie.cake"]);
+        check("#", &["", "cake", "cake.bake"], &[]);
+        check("#.now", &["now", "cake.now", "cake.bake.now"], &["now.cake"]);
+        check("*.#.now", &["cake.now", "cake.bake.now"], &["now"]);
+    }
+}

@@ -1,0 +1,347 @@
+//! The state behind every handle: exchanges and queues under one lock, held for a few map operations and
+//! never over an await.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    queue::{Dead, Numbers, Queue, Subscriber},
+    route::{End, Routes},
+};
+use crate::{
+    Binding, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, QueueKind, Routing, Settlement,
+    delivery::Settle,
+};
+
+#[derive(Default)]
+pub(super) struct Server {
+    state: Mutex<State>,
+    numbers: Arc<Numbers>,
+}
+
+#[derive(Default)]
+struct State {
+    exchanges: HashMap<Arc<str>, Routes>,
+    queues: HashMap<Arc<str>, Queue>,
+}
+
+/// One connection: what it declared exclusively and holds unsettled goes when it closes.
+pub(super) struct Connection {
+    id: u64,
+    closed: AtomicBool,
+}
+
+impl Connection {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// Settles what one consumer received.
+struct Settler {
+    server: Weak<Server>,
+    connection: Arc<Connection>,
+    queue: Arc<str>,
+}
+
+impl Settle for Settler {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        if let Some(server) = self.server.upgrade() {
+            server.settle(&self.queue, tag, settlement);
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.connection.is_closed()
+    }
+}
+
+impl Server {
+    pub(super) fn connect(&self) -> Arc<Connection> {
+        Arc::new(Connection { id: self.numbers.next(), closed: AtomicBool::new(false) })
+    }
+
+    /// A panic of another thread cannot have left a half-done change that matters: what is behind the lock
+    /// are maps, each changed by whole operations.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        let mut state = self.lock();
+        match state.exchanges.get(exchange.name.as_str()) {
+            Some(routes) if routes.kind() != exchange.kind => Err(DeclareError::Differs {
+                what: format!("exchange {:?}", exchange.name),
+                reason: format!("it is of kind {:?}", routes.kind()),
+            }),
+            Some(_) => Ok(()),
+            None => {
+                let name = exchange.name.as_str().into();
+                state.exchanges.insert(name, Routes::new(exchange.kind));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn declare_queue(&self, connection: &Connection, queue: &crate::Queue) -> Result<(), DeclareError> {
+        let mut state = self.lock();
+        let swept = state.sweep();
+        let answer = match state.queue(&queue.name) {
+            Some(there) if !there.admits(connection.id) => Err(locked(&queue.name)),
+            Some(there) if there.kind != queue.kind => Err(DeclareError::Differs {
+                what: format!("queue {:?}", queue.name),
+                reason: format!("it is {:?}", there.kind),
+            }),
+            Some(there) => {
+                there.touch();
+                Ok(())
+            }
+            None => {
+                let new = Queue::new(queue.kind.clone(), connection.id, self.numbers.clone());
+                state.queues.insert(queue.name.as_str().into(), new);
+                Ok(())
+            }
+        };
+        drop(state);
+        drop(swept);
+        answer
+    }
+
+    pub(super) fn bind(&self, connection: &Connection, binding: &Binding) -> Result<(), DeclareError> {
+        let mut state = self.lock();
+        let end = End::from(&binding.to);
+        match &end {
+            End::Queue(name) => match state.queue(name) {
+                Some(queue) if !queue.admits(connection.id) => return Err(locked(name)),
+                Some(_) => {}
+                None => return Err(missing(binding, &format!("queue {name:?}"))),
+            },
+            End::Exchange(name) if !state.exchanges.contains_key(name) => {
+                return Err(missing(binding, &format!("exchange {name:?}")));
+            }
+            End::Exchange(_) => {}
+        }
+        match state.exchanges.get_mut(binding.exchange.as_str()) {
+            Some(routes) => {
+                routes.bind(&binding.key, end);
+                Ok(())
+            }
+            None => Err(missing(binding, &format!("exchange {:?}", binding.exchange))),
+        }
+    }
+
+    pub(super) fn unbind(&self, binding: &Binding) {
+        if let Some(routes) = self.lock().exchanges.get_mut(binding.exchange.as_str()) {
+            routes.unbind(&binding.key, &End::from(&binding.to));
+        }
+    }
+
+    pub(super) fn delete_queue(&self, connection: &Connection, name: &str) -> Result<(), DeclareError> {
+        let mut state = self.lock();
+        if state.queue(name).is_some_and(|queue| !queue.admits(connection.id)) {
+            return Err(locked(name));
+        }
+        let gone = state.remove_queue(name);
+        drop(state);
+        drop(gone);
+        Ok(())
+    }
+
+    pub(super) fn waiting(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {
+        match self.lock().queue(name) {
+            Some(queue) if !queue.admits(connection.id) => Err(locked(name)),
+            Some(queue) => Ok(Some(queue.waiting())),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn publish(&self, mut message: Message) -> Result<(), PublishError> {
+        let mut state = self.lock();
+        let Some(queues) = state.route(&message.exchange, &message.key) else {
+            let Message { exchange, key, .. } = message;
+            let reason = format!("there is no exchange {exchange:?}");
+            return Err(PublishError::Refused { exchange, key, reason });
+        };
+        match message.routing {
+            Routing::Mandatory if queues.is_empty() => {
+                let Message { exchange, key, .. } = message;
+                return Err(PublishError::Unroutable { exchange, key });
+            }
+            Routing::Mandatory | Routing::Optional => message.routing = Routing::Optional,
+        }
+        let message = Arc::new(message);
+        for name in &queues {
+            if let Some(queue) = state.queues.get_mut(name) {
+                queue.push(message.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn consume(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        name: &str,
+        prefetch: u16,
+    ) -> Result<Consumer, ConsumeError> {
+        let mut state = self.lock();
+        let Some((queue_name, queue)) = state.named_queue(name) else {
+            return Err(ConsumeError::NoQueue { queue: name.to_owned() });
+        };
+        if !queue.admits(connection.id) {
+            let reason = LOCKED.to_owned();
+            return Err(ConsumeError::Refused { queue: name.to_owned(), reason });
+        }
+        let credit = prefetch.max(1);
+        let (deliveries, receiver) = mpsc::channel(usize::from(credit));
+        let id = self.numbers.next();
+        let settle = Arc::new(Settler {
+            server: Arc::downgrade(self),
+            connection: connection.clone(),
+            queue: queue_name.clone(),
+        });
+        queue.subscribe(Subscriber { id, connection: connection.id, credit, deliveries, settle });
+        let server = Arc::downgrade(self);
+        Ok(Consumer::new(receiver, move || {
+            if let Some(server) = server.upgrade() {
+                server.cancel(&queue_name, id);
+            }
+        }))
+    }
+
+    fn cancel(&self, queue: &str, consumer: u64) {
+        let gone = self.lock().queues.get_mut(queue).and_then(|queue| queue.unsubscribe(consumer));
+        drop(gone);
+    }
+
+    fn settle(&self, queue: &str, tag: u64, settlement: Settlement) {
+        let mut state = self.lock();
+        let Some(from) = state.queues.get_mut(queue) else { return };
+        if let Some(dead) = from.settle(tag, settlement) {
+            state.bury(queue, dead);
+        }
+    }
+
+    pub(super) fn close(&self, connection: &Connection) {
+        let mut state = self.lock();
+        if connection.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let names: Vec<Arc<str>> = state.queues.keys().cloned().collect();
+        let mut deleted = Vec::new();
+        let mut subscribers = Vec::new();
+        for name in names {
+            let Some(queue) = state.queues.get_mut(&name) else { continue };
+            if matches!(queue.kind, QueueKind::Exclusive) && queue.owner == connection.id {
+                deleted.extend(state.remove_queue(&name));
+                continue;
+            }
+            let (gone, dead) = queue.leave(connection.id);
+            subscribers.extend(gone);
+            for dead in dead {
+                state.bury(&name, dead);
+            }
+        }
+        drop(state);
+        drop((deleted, subscribers));
+    }
+}
+
+impl State {
+    fn queue(&mut self, name: &str) -> Option<&mut Queue> {
+        self.named_queue(name).map(|(_, queue)| queue)
+    }
+
+    /// The queue, unless it is not there or its time is over.
+    fn named_queue(&mut self, name: &str) -> Option<(Arc<str>, &mut Queue)> {
+        if self.queues.get(name)?.is_expired() {
+            self.remove_queue(name);
+            return None;
+        }
+        let name = self.queues.get_key_value(name)?.0.clone();
+        let queue = self.queues.get_mut(&name)?;
+        Some((name, queue))
+    }
+
+    /// Removes a queue and the bindings to it. It is for the caller to drop, outside of the lock.
+    fn remove_queue(&mut self, name: &str) -> Option<Queue> {
+        let (name, queue) = self.queues.remove_entry(name)?;
+        let end = End::Queue(name);
+        self.exchanges.values_mut().for_each(|routes| routes.forget(&end));
+        Some(queue)
+    }
+
+    /// Removes the transient queues whose time is over. Nobody can see when that happens, so it happens when
+    /// another queue comes.
+    fn sweep(&mut self) -> Vec<Queue> {
+        let expired: Vec<Arc<str>> =
+            self.queues.iter().filter(|(_, queue)| queue.is_expired()).map(|(name, _)| name.clone()).collect();
+        expired.iter().filter_map(|name| self.remove_queue(name)).collect()
+    }
+
+    /// The queues that take a message, each once; `None` when there is no such exchange.
+    fn route(&mut self, exchange: &str, key: &str) -> Option<Vec<Arc<str>>> {
+        if exchange.is_empty() {
+            return Some(self.named_queue(key).map(|(name, _)| name).into_iter().collect());
+        }
+        let mut ends = Vec::new();
+        self.exchanges.get(exchange)?.each(key, |end| ends.push(end.clone()));
+        let mut queues: Vec<Arc<str>> = Vec::with_capacity(ends.len());
+        let mut seen: HashSet<End> = HashSet::new();
+        while let Some(end) = ends.pop() {
+            if !seen.insert(end.clone()) {
+                continue;
+            }
+            match end {
+                End::Queue(name) => {
+                    if self.queues.get(&name).is_some_and(|queue| !queue.is_expired()) {
+                        queues.push(name);
+                    }
+                }
+                End::Exchange(name) => {
+                    if let Some(routes) = self.exchanges.get(&name) {
+                        routes.each(key, |end| ends.push(end.clone()));
+                    }
+                }
+            }
+        }
+        Some(queues)
+    }
+
+    /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ gives it.
+    fn bury(&mut self, from: &str, dead: Dead) {
+        let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
+        let mut message = Message::clone(&dead.message);
+        let headers = &mut message.properties.headers;
+        if !headers.contains_key("x-first-death-queue") {
+            headers.insert("x-first-death-exchange".to_owned(), message.exchange);
+            headers.insert("x-first-death-queue".to_owned(), from.to_owned());
+            headers.insert("x-first-death-reason".to_owned(), dead.reason.to_owned());
+        }
+        message.exchange = String::new();
+        message.key = target.to_owned();
+        if let Some((_, queue)) = self.named_queue(&message.key) {
+            queue.push(Arc::new(message));
+        }
+    }
+}
+
+const LOCKED: &str = "it is exclusive to another connection";
+
+fn locked(queue: &str) -> DeclareError {
+    DeclareError::Refused { what: format!("queue {queue:?}"), reason: LOCKED.to_owned() }
+}
+
+fn missing(binding: &Binding, what: &str) -> DeclareError {
+    DeclareError::Refused {
+        what: format!("binding {:?} of exchange {:?}", binding.key, binding.exchange),
+        reason: format!("there is no {what}"),
+    }
+}

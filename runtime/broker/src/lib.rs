@@ -1,0 +1,23 @@
+//! Exchanges, queues and deliveries: one trait, two brokers behind it.
+//!
+//! [`Broker`] is the contract and [`contract`] the suite that says what it means; [`InProcess`] and [`Amqp`]
+//! pass it alike. This crate alone knows lapin, and knows nothing of runs and tasks: what a body means is
+//! its users' business. Start reading at `broker.rs`.
+
+mod broker;
+mod declare;
+mod delivery;
+mod message;
+
+mod amqp;
+mod in_process;
+
+pub mod contract;
+pub mod topology;
+
+pub use amqp::{Amqp, ConnectError, Options};
+pub use broker::{Broker, ConsumeError, DeclareError, PublishError};
+pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
+pub use delivery::{Consumer, Delivery, Settlement};
+pub use in_process::InProcess;
+pub use message::{Message, Properties, Routing};

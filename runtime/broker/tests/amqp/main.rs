@@ -1,0 +1,50 @@
+//! The contract over RabbitMQ, and what only a network can do to it.
+//!
+//! `WAFT_TEST_BROKER` names the broker: `amqp://guest:guest@127.0.0.1:5672/%2f`.
+
+#![expect(clippy::unwrap_used, reason = "the lint knows the tests and not what they are made of")]
+
+mod connecting;
+mod loss;
+mod proxy;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker::{Amqp, Broker, Options, contract::Connect};
+use uuid::Uuid;
+
+/// The broker that tests use. A test without one fails: what was not tried is not known to work.
+fn url() -> String {
+    std::env::var("WAFT_TEST_BROKER").expect("set WAFT_TEST_BROKER, or run `cargo xtask test`, which starts a RabbitMQ")
+}
+
+async fn connect(url: impl Into<String>) -> Amqp {
+    let options = Options { name: "waft-test".to_owned(), ..Options::new(url) };
+    Amqp::connect(options).await.expect("the broker answers")
+}
+
+/// A name that no other test and no other run of this one uses.
+fn unique(base: &str) -> String {
+    format!("waft-test.{}.{base}", Uuid::now_v7())
+}
+
+/// The broker of [`url`], which all tests share.
+struct Rabbit;
+
+#[async_trait]
+impl Connect for Rabbit {
+    async fn connect(&self) -> Arc<dyn Broker> {
+        Arc::new(connect(url()).await)
+    }
+
+    fn unique(&self, base: &str) -> String {
+        unique(base)
+    }
+}
+
+mod contract {
+    use super::Rabbit;
+
+    broker::contract_tests!(Rabbit);
+}
