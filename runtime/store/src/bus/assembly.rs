@@ -1,0 +1,232 @@
+//! Chunks that come in any order, any number of times, become content. No I/O.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use flow::Digest;
+use protocol::fetch::CHUNK;
+
+use crate::FetchError;
+
+/// How many chunks are asked for at a time: enough that a request is rare, few enough that one that is lost costs
+/// little.
+pub(super) const RANGE: u32 = 4;
+
+/// How many chunks may be asked for and not have come: 4 MiB keep a fast broker busy, and are little for a worker
+/// that fetches for all its slots at once.
+pub(super) const WINDOW: u32 = 16;
+
+/// A content on its way.
+pub(super) struct Assembly {
+    digest: Digest,
+    largest: u64,
+    /// Where asking goes on: every chunk before it was asked for.
+    next: u32,
+    arrived: Option<Arrived>,
+}
+
+/// What of a content is there, once the first chunk has told how large it is.
+struct Arrived {
+    bytes: Vec<u8>,
+    chunks: Vec<Chunk>,
+    missing: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chunk {
+    Missing,
+    There,
+}
+
+/// What a chunk was good for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It was missing.
+    New,
+    /// It was there already.
+    Again,
+    /// It cannot be of this content: its place, length or the size it tells is not right.
+    Unfit,
+}
+
+impl Assembly {
+    pub(super) fn new(digest: Digest, largest: u64) -> Self {
+        Self { digest, largest, next: 0, arrived: None }
+    }
+
+    /// Takes a chunk; `size` is what it says of the whole.
+    pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<Taken, FetchError> {
+        if size > self.largest {
+            return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.largest });
+        }
+        if index >= chunks_of(size) || chunk.len() != place_of(index, size).len() {
+            return Ok(Taken::Unfit);
+        }
+        let arrived = self.arrived.get_or_insert_with(|| Arrived::new(size));
+        if arrived.bytes.len() as u64 != size {
+            return Ok(Taken::Unfit);
+        }
+        let known = &mut arrived.chunks[index as usize];
+        if *known == Chunk::There {
+            return Ok(Taken::Again);
+        }
+        *known = Chunk::There;
+        arrived.bytes[place_of(index, size)].copy_from_slice(chunk);
+        arrived.missing -= 1;
+        Ok(Taken::New)
+    }
+
+    /// The next chunks to ask for, if there are any and the window has room for them.
+    pub(super) fn advance(&mut self) -> Option<Range<u32>> {
+        let end = match &self.arrived {
+            // Until the size is known, the first range is all that is asked for.
+            None => RANGE,
+            Some(arrived) => arrived.chunks.len() as u32,
+        };
+        if self.next >= end || self.in_flight() + RANGE > WINDOW {
+            return None;
+        }
+        let range = self.next..end.min(self.next + RANGE);
+        self.next = range.end;
+        Some(range)
+    }
+
+    /// What was asked for and has not come, in ranges to ask for again.
+    pub(super) fn lost(&self) -> Vec<Range<u32>> {
+        let mut ranges: Vec<Range<u32>> = Vec::new();
+        for index in (0..self.next).filter(|index| !self.is_there(*index)) {
+            match ranges.last_mut() {
+                Some(range) if range.end == index && range.len() < RANGE as usize => range.end += 1,
+                Some(_) | None => ranges.push(index..index + 1),
+            }
+        }
+        ranges
+    }
+
+    /// All of it; `None` while something is missing. It is not checked.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        let whole = self.arrived.take_if(|arrived| arrived.missing == 0)?;
+        Some(whole.bytes.into())
+    }
+
+    fn is_there(&self, index: u32) -> bool {
+        let Some(arrived) = &self.arrived else { return false };
+        // What lies behind the end was asked for before the size was known, and needs no waiting for.
+        arrived.chunks.get(index as usize).is_none_or(|chunk| *chunk == Chunk::There)
+    }
+
+    fn in_flight(&self) -> u32 {
+        let Some(arrived) = &self.arrived else { return self.next };
+        let asked = &arrived.chunks[..arrived.chunks.len().min(self.next as usize)];
+        asked.iter().filter(|chunk| **chunk == Chunk::Missing).count() as u32
+    }
+}
+
+impl Arrived {
+    /// `size` was checked to be no more than who asked would take.
+    fn new(size: u64) -> Self {
+        let chunks = chunks_of(size);
+        Self { bytes: vec![0; size as usize], chunks: vec![Chunk::Missing; chunks as usize], missing: chunks }
+    }
+}
+
+/// How many chunks a content has. Empty content has one, so that there is an answer; what has more than can be
+/// counted is refused as too large long before.
+pub(super) fn chunks_of(size: u64) -> u32 {
+    u32::try_from(size.div_ceil(CHUNK as u64).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Where in a content of this size a chunk of it lies.
+pub(super) fn place_of(index: u32, size: u64) -> Range<usize> {
+    let start = index as usize * CHUNK;
+    start..(start + CHUNK).min(size as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 40 * CHUNK + 5;
+
+    fn chunk(index: u32) -> Vec<u8> {
+        vec![index as u8; place_of(index, SIZE as u64).len()]
+    }
+
+    fn assembly() -> Assembly {
+        Assembly::new(Digest::from_bytes([7; 32]), SIZE as u64)
+    }
+
+    fn give(assembly: &mut Assembly, index: u32) -> Taken {
+        assembly.take(SIZE as u64, index, &chunk(index)).unwrap()
+    }
+
+    #[test]
+    fn chunks_in_any_order_and_any_number_of_times_become_the_content() {
+        let mut assembly = assembly();
+        for index in (0..41).rev() {
+            assert_eq!(assembly.take_whole(), None);
+            assert_eq!(give(&mut assembly, index), Taken::New);
+            assert_eq!(give(&mut assembly, index), Taken::Again);
+        }
+        assert!(assembly.take_whole().unwrap() == (0..41).flat_map(chunk).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_more_than_a_window_is_ever_in_flight() {
+        let mut assembly = assembly();
+        assert_eq!(assembly.advance(), Some(0..4));
+        assert_eq!(assembly.advance(), None, "the size is not known yet");
+        give(&mut assembly, 2);
+        let mut asked = 4;
+        while let Some(range) = assembly.advance() {
+            assert_eq!(range.start, asked);
+            asked = range.end;
+        }
+        assert_eq!(asked, 16, "another four would be more than sixteen");
+        give(&mut assembly, 0);
+        assert_eq!(assembly.in_flight(), 14);
+        assert_eq!(assembly.advance(), None);
+        give(&mut assembly, 1);
+        give(&mut assembly, 7);
+        assert_eq!(assembly.advance(), Some(16..20));
+    }
+
+    #[test]
+    fn what_has_not_come_is_asked_for_again_in_ranges() {
+        let mut assembly = assembly();
+        assembly.advance();
+        assert_eq!(assembly.lost().first(), Some(&(0..4)));
+        give(&mut assembly, 1);
+        while assembly.advance().is_some() {}
+        give(&mut assembly, 5);
+        assert_eq!(assembly.lost(), [0..1, 2..5, 6..10, 10..14, 14..16]);
+    }
+
+    #[test]
+    fn asking_ends_with_the_content() {
+        let mut small = Assembly::new(Digest::from_bytes([7; 32]), 100);
+        assert_eq!(small.advance(), Some(0..4));
+        small.take(3, 0, b"egg").unwrap();
+        assert_eq!((small.advance(), small.lost()), (None, vec![]));
+        assert_eq!(small.take_whole().unwrap(), "egg");
+    }
+
+    #[test]
+    fn a_chunk_that_does_not_fit_changes_nothing() {
+        let mut assembly = assembly();
+        let (size, chunk) = (SIZE as u64, [0; CHUNK]);
+        for (index, chunk) in [(0, &chunk[1..]), (0, &[]), (40, &chunk), (41, &[]), (u32::MAX, &chunk)] {
+            assert_eq!(assembly.take(size, index, chunk).unwrap(), Taken::Unfit, "{index} with {}", chunk.len());
+        }
+        assert_eq!(give(&mut assembly, 0), Taken::New);
+        assert_eq!(assembly.take(size - 1, 1, &chunk).unwrap(), Taken::Unfit, "of another size than was told before");
+        assert_eq!(give(&mut assembly, 1), Taken::New);
+    }
+
+    #[test]
+    fn a_content_that_is_too_large_is_refused_before_room_is_made_for_it() {
+        let mut small = Assembly::new(Digest::from_bytes([7; 32]), 100);
+        let error = small.take(u64::MAX, 0, b"egg").unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { size: u64::MAX, largest: 100, .. }), "{error}");
+    }
+}

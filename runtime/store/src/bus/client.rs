@@ -1,0 +1,124 @@
+//! The asking end: one queue for the answers to all fetches, and one task that hands them out.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use broker::{Broker, Consumer, QueueKind};
+use bytes::Bytes;
+use flow::Digest;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{
+    StartError,
+    assembly::WINDOW,
+    fetch::{Asking, Fetch},
+    open,
+};
+use crate::FetchError;
+
+/// Answers on their way to the client at once: a window's worth, which one fetch can have in flight.
+const PREFETCH: u16 = WINDOW as u16;
+
+/// Answers that wait for one fetch: all that it can have in flight, and as many again that come twice. What does not
+/// fit is dropped and asked for again.
+const ANSWERS: usize = 2 * WINDOW as usize;
+
+/// Fetches that wait to be known: each is so in no time.
+const BEGINNING: usize = 16;
+
+/// Fetches content from the stores that engines offer. Cheap to clone; ends with its last clone or with
+/// [`Client::close`].
+#[derive(Clone)]
+pub struct Client {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    broker: Arc<dyn Broker>,
+    reply_queue: String,
+    begin: mpsc::Sender<Beginning>,
+    fetches: AtomicU64,
+    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+/// A fetch that wants to hear what is said to it.
+struct Beginning {
+    id: String,
+    answers: mpsc::Sender<Bytes>,
+}
+
+impl Client {
+    /// Declares the queue that answers come on, whose name nobody else may use, and listens to it.
+    ///
+    /// # Errors
+    /// [`StartError`] when the broker refuses it.
+    pub async fn new(broker: Arc<dyn Broker>, reply_queue: String) -> Result<Self, StartError> {
+        let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, PREFETCH).await?;
+        let (begin, beginning) = mpsc::channel(BEGINNING);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(hand_out(consumer, beginning, stop.clone()));
+        tasks.close();
+        let shared = Shared { broker, reply_queue, begin, fetches: AtomicU64::new(0), stop, tasks };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Fetches the bytes of a digest, at most `largest` of them, from whoever answers on `queue`. They are checked
+    /// against the digest. Dropping the future gives the fetch up.
+    ///
+    /// # Errors
+    /// [`FetchError`] when they are not there, not right, or do not come.
+    pub async fn fetch(&self, queue: &str, digest: Digest, largest: u64) -> Result<Bytes, FetchError> {
+        let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
+        let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
+        let (sender, answers) = mpsc::channel(ANSWERS);
+        let beginning = Beginning { id: id.clone(), answers: sender };
+        begin.send(beginning).await.map_err(|_| FetchError::Closed { digest })?;
+        let asking = Asking { broker: &**broker, queue, reply_queue, id: &id, digest };
+        Fetch::new(asking, answers, largest).run().await
+    }
+
+    /// Ends all fetches and the listening, and returns when that is done.
+    pub async fn close(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// Hands each answer to the fetch it is for. Never waits for a fetch, so that none keeps another from being heard.
+async fn hand_out(mut consumer: Consumer, mut beginning: mpsc::Receiver<Beginning>, stop: CancellationToken) {
+    let mut fetches: HashMap<String, mpsc::Sender<Bytes>> = HashMap::new();
+    loop {
+        // All arms are cancel-safe by their documentation. Biased, because a fetch begins before it asks: heard in
+        // this order, no answer comes for a fetch that is not known yet.
+        let delivery = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            begun = beginning.recv() => {
+                let Some(Beginning { id, answers }) = begun else { return };
+                fetches.retain(|_, answers| !answers.is_closed());
+                fetches.insert(id, answers);
+                continue;
+            }
+            delivery = consumer.next() => delivery,
+        };
+        let Some(delivery) = delivery else {
+            warn!("the queue for fetched modules is gone: nothing can be fetched any more");
+            return;
+        };
+        let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
+        match fetches.get(id).map(|answers| answers.try_send(delivery.message.body.clone())) {
+            Some(Ok(())) => {}
+            Some(Err(_)) => debug!(fetch = id, "an answer is dropped: its fetch has ended, or has too many waiting"),
+            None => debug!(fetch = id, "an answer is for no fetch that is known"),
+        }
+        delivery.accept();
+    }
+}

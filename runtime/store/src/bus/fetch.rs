@@ -1,0 +1,175 @@
+//! One fetch: asks for ranges of chunks, takes what comes, asks again for what does not, and checks the whole.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use broker::{Broker, Message, Properties, PublishError, Routing};
+use bytes::Bytes;
+use flow::Digest;
+use protocol::{FetchAnswer, FetchReply, FetchRequest};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tracing::{debug, warn};
+
+use super::assembly::{Assembly, Taken};
+use crate::{FetchError, blocking::blocking, digest::digest_of};
+
+/// How long nothing new may come before what is missing is asked for again, and again. A server that is busy gets more
+/// time each time; after the last, nobody is there.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+    Duration::from_secs(8),
+    Duration::from_secs(12),
+];
+
+/// How often in a row there may be no queue to ask on: a broker that has started anew has none until the engine is
+/// back, too, which is some seconds.
+const NO_QUEUE: u32 = 3;
+
+/// Whom one fetch asks, and for what.
+pub(super) struct Asking<'a> {
+    pub(super) broker: &'a dyn Broker,
+    pub(super) queue: &'a str,
+    pub(super) reply_queue: &'a str,
+    /// What answers name.
+    pub(super) id: &'a str,
+    pub(super) digest: Digest,
+}
+
+/// One fetch on its way.
+pub(super) struct Fetch<'a> {
+    asking: Asking<'a>,
+    answers: mpsc::Receiver<Bytes>,
+    assembly: Assembly,
+    /// When something new came last.
+    heard: Instant,
+    /// How many pauses are over since then, and when the next one will be.
+    pauses: usize,
+    due: Instant,
+    no_queue: u32,
+}
+
+impl<'a> Fetch<'a> {
+    pub(super) fn new(asking: Asking<'a>, answers: mpsc::Receiver<Bytes>, largest: u64) -> Self {
+        let assembly = Assembly::new(asking.digest, largest);
+        let now = Instant::now();
+        Self { asking, answers, assembly, heard: now, pauses: 0, due: now + PAUSES[0], no_queue: 0 }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Bytes, FetchError> {
+        loop {
+            if let Some(bytes) = self.assembly.take_whole() {
+                return check(self.asking.digest, bytes).await;
+            }
+            while let Some(range) = self.assembly.advance() {
+                self.ask(range).await?;
+            }
+            match timeout_at(self.due, self.answers.recv()).await {
+                Ok(Some(answer)) => self.take(&answer)?,
+                Ok(None) => return Err(FetchError::Closed { digest: self.asking.digest }),
+                Err(_) => self.ask_again().await?,
+            }
+        }
+    }
+
+    async fn ask_again(&mut self) -> Result<(), FetchError> {
+        self.pauses += 1;
+        if self.pauses == PAUSES.len() {
+            let Asking { queue, digest, .. } = self.asking;
+            return Err(FetchError::Silent { digest, queue: queue.into(), silence: self.heard.elapsed() });
+        }
+        debug!(queue = self.asking.queue, digest = %self.asking.digest, "what has not come is asked for again");
+        for range in self.assembly.lost() {
+            self.ask(range).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
+        let Asking { queue, digest, .. } = self.asking;
+        match self.asking.broker.publish(self.asking.message(chunks)).await {
+            Ok(()) => self.no_queue = 0,
+            Err(PublishError::Unroutable { .. }) => {
+                self.no_queue += 1;
+                if self.no_queue == NO_QUEUE {
+                    return Err(FetchError::EngineGone { digest, queue: queue.into() });
+                }
+            }
+            // It may have arrived. Either way it is as good as lost, and is sent again when nothing comes.
+            Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
+                debug!(queue, %digest, %error, "a request for a module may be lost");
+            }
+            Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),
+        }
+        // From now, since to publish may have waited for a connection that was away.
+        self.due = Instant::now() + PAUSES[self.pauses];
+        Ok(())
+    }
+
+    fn take(&mut self, answer: &[u8]) -> Result<(), FetchError> {
+        let Asking { queue, digest, .. } = self.asking;
+        let answer = match FetchReply::decode(answer) {
+            Ok(reply) if reply.digest == digest => reply.answer,
+            Ok(other) => {
+                warn!(queue, %digest, other = %other.digest, "an answer is for another module; it is dropped");
+                return Ok(());
+            }
+            Err(error) => {
+                warn!(queue, %digest, %error, "what came instead of a module is dropped");
+                return Ok(());
+            }
+        };
+        match answer {
+            FetchAnswer::Chunk { size, index, bytes } => match self.assembly.take(size, index, bytes)? {
+                Taken::New => {
+                    self.heard = Instant::now();
+                    self.pauses = 0;
+                    self.due = self.heard + PAUSES[0];
+                }
+                Taken::Again => {}
+                Taken::Unfit => {
+                    warn!(queue, %digest, size, index, "a chunk that does not fit is dropped")
+                }
+            },
+            FetchAnswer::Missing => return Err(FetchError::Missing { digest }),
+            FetchAnswer::Corrupt { actual } => {
+                return Err(FetchError::Corrupt { expected: digest, actual });
+            }
+            FetchAnswer::Unreadable { reason } => {
+                return Err(FetchError::Unreadable { digest, queue: queue.into(), reason: reason.into() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Asking<'_> {
+    fn message(&self, chunks: Range<u32>) -> Message {
+        let request = FetchRequest { digest: self.digest, chunks };
+        Message {
+            exchange: String::new(),
+            key: self.queue.into(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties {
+                reply_to: Some(self.reply_queue.into()),
+                correlation_id: Some(self.id.into()),
+                headers: BTreeMap::from([("digest".into(), self.digest.to_string())]),
+                ..Properties::default()
+            },
+            body: request.encode().into(),
+        }
+    }
+}
+
+async fn check(digest: Digest, bytes: Bytes) -> Result<Bytes, FetchError> {
+    let (actual, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
+    if actual != digest {
+        return Err(FetchError::Corrupt { expected: digest, actual });
+    }
+    Ok(bytes)
+}

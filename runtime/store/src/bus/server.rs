@@ -1,0 +1,171 @@
+//! The answering end: a queue of requests over a store.
+
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+
+use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing};
+use bytes::Bytes;
+use flow::Digest;
+use futures::future;
+use protocol::{FetchAnswer, FetchReply, FetchRequest, fetch::LARGEST_RANGE};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{
+    StartError,
+    assembly::{chunks_of, place_of},
+    open,
+    recent::Recent,
+};
+use crate::{FetchError, Store};
+
+/// How long the queue outlives its server.
+const ABANDONED: Duration = Duration::from_secs(600);
+
+/// Requests that are answered at once. With the largest range each, 64 MiB are on their way to the broker.
+const PREFETCH: u16 = 16;
+
+/// Offers a store on a queue.
+pub struct Server {
+    broker: Arc<dyn Broker>,
+    queue: String,
+    store: Arc<dyn Store>,
+    requests: Consumer,
+    stop: CancellationToken,
+}
+
+/// Where an answer goes.
+struct Reader {
+    queue: String,
+    correlation_id: Option<String>,
+}
+
+impl Server {
+    /// Declares the queue and begins to consume it; [`Server::run`] answers.
+    ///
+    /// # Errors
+    /// [`StartError`] when the broker refuses the queue.
+    pub async fn start(
+        broker: Arc<dyn Broker>,
+        queue: String,
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let requests = open(&*broker, &queue, QueueKind::Transient { expires: ABANDONED }, PREFETCH).await?;
+        Ok(Self { broker, queue, store, requests, stop })
+    }
+
+    /// Answers requests until told to stop, or until the queue is deleted or the broker closed. What is no request is
+    /// dropped with a warning.
+    pub async fn run(mut self) {
+        let sending = TaskTracker::new();
+        let stop = self.stop.clone();
+        let mut recent = Recent::default();
+        while let Some(next) = stop.run_until_cancelled(self.requests.next()).await {
+            let Some(delivery) = next else {
+                debug!(queue = self.queue, "the queue of requests for modules is gone");
+                break;
+            };
+            let Some((request, reader)) = self.read(&delivery) else {
+                delivery.accept();
+                continue;
+            };
+            let Some(content) = stop.run_until_cancelled(self.content(&mut recent, request.digest)).await else {
+                break;
+            };
+            // A task for each, so that waiting for the broker's confirms keeps nobody else waiting; the prefetch bounds
+            // how many there are, since each holds its delivery.
+            let (broker, stop) = (self.broker.clone(), stop.clone());
+            sending.spawn(async move {
+                let messages = answers(&request, content, &reader);
+                if stop.run_until_cancelled(send(&*broker, messages)).await.is_some() {
+                    delivery.accept();
+                }
+            });
+        }
+        self.requests.cancel();
+        sending.close();
+        sending.wait().await;
+    }
+
+    fn read(&self, delivery: &Delivery) -> Option<(FetchRequest, Reader)> {
+        let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
+        let queue = &self.queue;
+        match (FetchRequest::decode(&delivery.message.body), reply_to) {
+            (Ok(request), Some(reply_to)) => {
+                let reader = Reader { queue: reply_to.clone(), correlation_id: correlation_id.clone() };
+                Some((request, reader))
+            }
+            (Ok(_), None) => {
+                warn!(queue, "a request for a module does not say where to answer; it is dropped");
+                None
+            }
+            (Err(error), _) => {
+                warn!(queue, %error, "a message on a queue of requests for modules is none; it is dropped");
+                None
+            }
+        }
+    }
+
+    /// The content of a digest, from what was served last or from the store.
+    async fn content(&self, recent: &mut Recent, digest: Digest) -> Result<Bytes, FetchError> {
+        if let Some(bytes) = recent.get(digest) {
+            return Ok(bytes);
+        }
+        let bytes = self.store.fetch(&digest).await.inspect_err(|error| {
+            warn!(queue = self.queue, error = error as &dyn Error, "a module that was asked for cannot be served");
+        })?;
+        recent.keep(digest, bytes.clone());
+        Ok(bytes)
+    }
+}
+
+/// The messages that answer a request.
+fn answers(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &Reader) -> Vec<Message> {
+    let digest = request.digest;
+    let message = |answer| reader.message(&FetchReply { digest, answer });
+    let bytes = match content {
+        Ok(bytes) => bytes,
+        Err(FetchError::Missing { .. }) => return vec![message(FetchAnswer::Missing)],
+        Err(FetchError::Corrupt { actual, .. }) => {
+            return vec![message(FetchAnswer::Corrupt { actual })];
+        }
+        Err(error) => {
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            return vec![message(FetchAnswer::Unreadable { reason: &format!("{error}{cause}") })];
+        }
+    };
+    let size = bytes.len() as u64;
+    let chunks = request.chunks.start..request.chunks.end.min(chunks_of(size));
+    let chunk = |index| {
+        let bytes = &bytes[place_of(index, size)];
+        message(FetchAnswer::Chunk { size, index, bytes })
+    };
+    chunks.take(LARGEST_RANGE as usize).map(chunk).collect()
+}
+
+/// Sends answers. One that does not arrive is asked for again; a reader that has gone needs none.
+async fn send(broker: &dyn Broker, messages: Vec<Message>) {
+    for sent in future::join_all(messages.into_iter().map(|message| broker.publish(message))).await {
+        if let Err(error) = sent {
+            debug!(%error, "an answer to a request for a module may be lost");
+        }
+    }
+}
+
+impl Reader {
+    fn message(&self, reply: &FetchReply<'_>) -> Message {
+        Message {
+            exchange: String::new(),
+            key: self.queue.clone(),
+            routing: Routing::Optional,
+            persistent: false,
+            priority: 0,
+            properties: Properties {
+                correlation_id: self.correlation_id.clone(),
+                headers: BTreeMap::from([("digest".into(), reply.digest.to_string())]),
+                ..Properties::default()
+            },
+            body: reply.encode().into(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A store in a folder, for all processes of this machine.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flow::Digest;
+use tracing::warn;
+
+use crate::{
+    Entry, FetchError, ListError, OpenError, PutError, Store, Tag, TagError,
+    blocking::blocking,
+    digest::digest_of,
+    folder::{self, Folder},
+};
+
+/// A store in a folder. Several handles and several processes may use one folder at the same time.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    folder: Arc<Folder>,
+}
+
+impl Directory {
+    /// Opens the store in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be made, or is a store of a format unknown here.
+    pub async fn open(folder: PathBuf) -> Result<Self, OpenError> {
+        let folder = blocking(move || Folder::open(folder)).await?;
+        Ok(Self { folder: Arc::new(folder) })
+    }
+
+    /// Does something with the folder on a thread that may block.
+    async fn with<Output: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Output + Send + 'static) -> Output {
+        let folder = self.folder.clone();
+        blocking(move || work(&folder)).await
+    }
+}
+
+#[async_trait]
+impl Store for Directory {
+    async fn put(&self, bytes: Bytes) -> Result<Digest, PutError> {
+        self.with(move |folder| {
+            let digest = digest_of(&bytes);
+            folder.put(&digest, &bytes)?;
+            Ok(digest)
+        })
+        .await
+    }
+
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        let digest = *digest;
+        self.with(move |folder| folder.read(&digest)).await
+    }
+
+    async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
+        let digest = *digest;
+        self.with(move |folder| {
+            let told = folder.contains(&digest);
+            told.map_err(|source| FetchError::Read { digest, path: folder.path(&digest), source })
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, ListError> {
+        self.with(Folder::entries).await
+    }
+
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        let (tag, digest) = (tag.clone(), *digest);
+        self.with(move |folder| set_tag(folder, tag, digest)).await
+    }
+
+    async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {
+        let tag = tag.clone();
+        self.with(move |folder| read_tag(folder, tag)).await
+    }
+
+    async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
+        self.with(all_tags).await
+    }
+}
+
+fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<(), TagError> {
+    let path = folder.tags().join(tag.as_str());
+    let written = match folder.contains(&digest) {
+        Ok(true) => folder.write_whole(&path, format!("{digest}\n").as_bytes()),
+        Ok(false) => return Err(TagError::Missing { tag, digest }),
+        Err(error) => Err(error),
+    };
+    written.map_err(|source| TagError::Write { tag, path, source })
+}
+
+fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {
+    let path = folder.tags().join(tag.as_str());
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let digest = String::from_utf8(bytes).ok().and_then(|text| text.trim_end().parse().ok());
+            digest.map(Some).ok_or(TagError::Damaged { tag, path })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TagError::Read { tag, path, source }),
+    }
+}
+
+/// All tags that can be read: one that is damaged does not hide the others.
+fn all_tags(folder: &Folder) -> Result<Vec<(Tag, Digest)>, ListError> {
+    let mut tags = Vec::new();
+    for file in folder::list(&folder.tags())? {
+        let name = file.file_name();
+        let Some(Ok(tag)) = name.to_str().map(str::parse::<Tag>) else { continue };
+        match read_tag(folder, tag.clone()) {
+            Ok(Some(digest)) => tags.push((tag, digest)),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "a tag is passed over"),
+        }
+    }
+    tags.sort();
+    Ok(tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_keeps_the_contract() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = std::sync::atomic::AtomicU32::new(0);
+        let next = || root.path().join(numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
+        crate::contract::all(async || Directory::open(next()).await.unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn what_one_handle_put_and_tagged_another_has() {
+        let root = tempfile::tempdir().unwrap();
+        let tag: Tag = "kitchen:1".parse().unwrap();
+        let first = Directory::open(root.path().into()).await.unwrap();
+        let digest = first.put("pan".into()).await.unwrap();
+        first.tag(&tag, &digest).await.unwrap();
+        drop(first);
+        let second = Directory::open(root.path().into()).await.unwrap();
+        assert_eq!(second.fetch(&digest).await.unwrap(), "pan");
+        assert_eq!(second.resolve_tag(&tag).await.unwrap(), Some(digest));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_tag_is_told_hides_no_other_and_is_repaired_by_setting_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::open(root.path().into()).await.unwrap();
+        let (bad, good): (Tag, Tag) = ("bad".parse().unwrap(), "good".parse().unwrap());
+        let digest = store.put("pan".into()).await.unwrap();
+        store.tag(&good, &digest).await.unwrap();
+        let path = root.path().join("tags/bad");
+        fs::write(&path, "sha256:12").unwrap();
+        fs::write(root.path().join("tags/.hidden"), "no tag").unwrap();
+        let error = store.resolve_tag(&bad).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("tag bad is damaged: {} holds no digest", path.display()));
+        assert_eq!(store.tags().await.unwrap(), [(good.clone(), digest)]);
+        store.tag(&bad, &digest).await.unwrap();
+        assert_eq!(store.tags().await.unwrap(), [(bad, digest), (good, digest)]);
+    }
+
+    #[test]
+    fn processes_that_move_one_tag_leave_it_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let tag: Tag = "kitchen".parse().unwrap();
+        let digests = thread::scope(|scope| {
+            let handles: Vec<_> = (0..4u8)
+                .map(|index| {
+                    let (root, tag) = (root.path(), &tag);
+                    scope.spawn(move || {
+                        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                        runtime.block_on(async {
+                            let store = Directory::open(root.into()).await.unwrap();
+                            let digest = store.put(vec![index; 1_000].into()).await.unwrap();
+                            for _ in 0..10 {
+                                store.tag(tag, &digest).await.unwrap();
+                                assert!(store.resolve_tag(tag).await.unwrap().is_some());
+                            }
+                            digest
+                        })
+                    })
+                })
+                .collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+        });
+        let folder = Folder::open(root.path().into()).unwrap();
+        let stands_for = read_tag(&folder, tag).unwrap().unwrap();
+        assert!(digests.contains(&stands_for));
+    }
+}

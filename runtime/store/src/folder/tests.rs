@@ -1,0 +1,146 @@
+//! What lies in a folder of content, whoever writes there at the same time.
+
+use std::{os::unix::fs::PermissionsExt as _, thread};
+
+use super::*;
+
+fn open(root: &Path) -> Folder {
+    Folder::open(root.into()).unwrap()
+}
+
+fn put(folder: &Folder, bytes: &[u8]) -> Digest {
+    let digest = digest_of(bytes);
+    folder.put(&digest, bytes).unwrap();
+    digest
+}
+
+fn incoming(folder: &Folder) -> usize {
+    list(&folder.incoming()).unwrap().len()
+}
+
+#[test]
+fn content_lies_under_its_digest_and_nothing_else_is_left() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let digest = put(&folder, b"abc");
+    let path = root.path().join("sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(folder.path(&digest), path);
+    assert_eq!(fs::read(&path).unwrap(), b"abc");
+    assert_eq!(fs::read_to_string(root.path().join("format")).unwrap(), "waft-store 1\n");
+    assert_eq!(incoming(&folder), 0);
+}
+
+#[test]
+fn content_can_be_read_by_those_whom_the_mask_lets() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let digest = put(&folder, b"abc");
+    let plain = root.path().join("plain");
+    fs::write(&plain, b"").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path(&digest)), mode(&plain));
+}
+
+#[test]
+fn wrong_bytes_are_told_with_both_digests_and_repaired_by_a_put() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let digest = put(&folder, b"right");
+    for wrong in [&b"wrong"[..], b"righ", b""] {
+        fs::write(folder.path(&digest), wrong).unwrap();
+        match folder.read(&digest) {
+            Err(FetchError::Corrupt { expected, actual }) => {
+                assert_eq!((expected, actual), (digest, digest_of(wrong)));
+            }
+            other => panic!("{other:?}"),
+        }
+        put(&folder, b"right");
+        assert_eq!(folder.read(&digest).unwrap(), "right");
+    }
+}
+
+#[test]
+fn what_is_half_written_is_never_content_and_goes_once_it_is_abandoned() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let (dead, living) = (folder.incoming().join("dead"), folder.incoming().join("living"));
+    for half in [&dead, &living] {
+        fs::write(half, b"half").unwrap();
+    }
+    let long_ago = SystemTime::now() - 2 * ABANDONED;
+    File::options().write(true).open(&dead).unwrap().set_modified(long_ago).unwrap();
+    let again = open(root.path());
+    assert!(!dead.exists(), "its writer has died");
+    assert!(living.exists(), "its writer may still be at it");
+    assert_eq!(again.entries().unwrap(), []);
+}
+
+#[test]
+fn foreign_files_are_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let digest = put(&folder, b"abc");
+    fs::write(root.path().join("sha256/README"), b"hello").unwrap();
+    fs::write(root.path().join("sha256/ba/notes.txt"), b"hello").unwrap();
+    let entries = folder.entries().unwrap();
+    assert_eq!(entries.iter().map(|entry| (entry.digest, entry.size)).collect::<Vec<_>>(), [(digest, 3)]);
+}
+
+#[test]
+fn a_folder_of_another_format_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("format"), "waft-store 2\n").unwrap();
+    let error = Folder::open(root.path().into()).unwrap_err();
+    let expected = format!("{} is a store of another format, \"waft-store 2\": upgrade waft", root.path().display());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = Folder::open(file.join("store")).unwrap_err();
+    assert_eq!(error.to_string(), format!("could not set up {}", file.join("store/sha256").display()));
+}
+
+#[test]
+fn a_put_that_fails_names_the_file_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    let digest = digest_of(b"abc");
+    fs::write(root.path().join("sha256/ba"), b"in the way").unwrap();
+    let error = folder.put(&digest, b"abc").unwrap_err();
+    let expected = format!("could not write module {digest} to {}", folder.path(&digest).display());
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(incoming(&folder), 0);
+}
+
+#[test]
+fn many_who_open_one_folder_and_put_the_same_never_see_less_than_the_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let contents: Vec<Vec<u8>> = (0..4u8).map(|index| vec![index; 200_000]).collect();
+    thread::scope(|scope| {
+        for start in 0..8 {
+            let (root, contents) = (root.path(), &contents);
+            scope.spawn(move || {
+                // Each a handle of its own, as each process has.
+                let folder = open(root);
+                for turn in 0..contents.len() {
+                    let bytes = &contents[(start + turn) % contents.len()];
+                    let digest = digest_of(bytes);
+                    match folder.read(&digest) {
+                        Ok(whole) => assert_eq!(whole, bytes),
+                        Err(FetchError::Missing { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    folder.put(&digest, bytes).unwrap();
+                    assert_eq!(folder.read(&digest).unwrap(), bytes);
+                }
+            });
+        }
+    });
+    let folder = open(root.path());
+    assert_eq!(folder.entries().unwrap().len(), contents.len());
+    assert_eq!(incoming(&folder), 0);
+}

@@ -1,0 +1,93 @@
+//! A store that lasts as long as its process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flow::Digest;
+
+use crate::{Entry, FetchError, ListError, PutError, Store, Tag, TagError, blocking::blocking, digest::digest_of};
+
+/// A store that lasts as long as its process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    content: BTreeMap<Digest, (Bytes, SystemTime)>,
+    tags: BTreeMap<Tag, Digest>,
+}
+
+impl Memory {
+    /// A store without content.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A panic elsewhere cannot leave the maps half written: each insertion is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn put(&self, bytes: Bytes) -> Result<Digest, PutError> {
+        let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
+        self.lock().content.entry(digest).or_insert_with(|| (bytes, SystemTime::now()));
+        Ok(digest)
+    }
+
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        let state = self.lock();
+        let (bytes, _) = state.content.get(digest).ok_or(FetchError::Missing { digest: *digest })?;
+        Ok(bytes.clone())
+    }
+
+    async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
+        Ok(self.lock().content.contains_key(digest))
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, ListError> {
+        let entry = |(digest, (bytes, stored_at)): (&Digest, &(Bytes, SystemTime))| Entry {
+            digest: *digest,
+            size: bytes.len() as u64,
+            stored_at: *stored_at,
+        };
+        Ok(self.lock().content.iter().map(entry).collect())
+    }
+
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        let mut state = self.lock();
+        if !state.content.contains_key(digest) {
+            return Err(TagError::Missing { tag: tag.clone(), digest: *digest });
+        }
+        state.tags.insert(tag.clone(), *digest);
+        Ok(())
+    }
+
+    async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {
+        Ok(self.lock().tags.get(tag).copied())
+    }
+
+    async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
+        Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_keeps_the_contract() {
+        crate::contract::all(async || Memory::new()).await;
+    }
+}

@@ -1,0 +1,97 @@
+//! Tags: movable names for digests.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use flow::Digest;
+
+/// The longest tag, in bytes: as long as the longest name.
+const LONGEST: usize = 100;
+
+/// A movable name for a digest, such as `kitchen` or `kitchen:1.2`.
+///
+/// It is made of the characters of names, `.` and `:`, begins with a letter or digit, and can be taken neither for a
+/// digest nor for the path of a file: a reference to a module is the one, the other or a tag.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(Arc<str>);
+
+/// Why a text is not a tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a tag: {reason}")]
+pub struct InvalidTag {
+    /// The refused text, cut to what fits a line.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl Tag {
+    /// The tag as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(text: &str) -> Result<(), &'static str> {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(lawful) {
+        return Err("use 1 to 100 of the characters A-Z a-z 0-9 _ - . :");
+    }
+    if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return Err("begin with a letter or digit");
+    }
+    if text.starts_with("sha256:") || format!("sha256:{text}").parse::<Digest>().is_ok() {
+        return Err("it looks like a digest");
+    }
+    if text.ends_with(".wasm") {
+        return Err("it looks like a file");
+    }
+    Ok(())
+}
+
+impl FromStr for Tag {
+    type Err = InvalidTag;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTag> {
+        check(text).map_err(|reason| InvalidTag { text: text.chars().take(LONGEST).collect(), reason })?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}", &self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_a_name_that_may_have_dots_and_colons() {
+        for good in ["kitchen", "kitchen:1.2", "9", "a_b-c", "latest.", &"x".repeat(100)] {
+            assert_eq!(good.parse::<Tag>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "ä", "a/b", "a#b", "a\0", &"x".repeat(101)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn a_tag_can_be_taken_neither_for_a_digest_nor_for_a_path() {
+        let digest = Digest::from_bytes([0xab; 32]);
+        for bad in [&digest.to_string(), &digest.hex(), "sha256:12", "kitchen.wasm", "..", ".", ".hidden", "-v", "../x"]
+        {
+            assert!(bad.parse::<Tag>().is_err(), "{bad:?} passed");
+        }
+        let error = "kitchen.wasm".parse::<Tag>().unwrap_err();
+        assert_eq!(error.to_string(), "\"kitchen.wasm\" is not a tag: it looks like a file");
+    }
+}
