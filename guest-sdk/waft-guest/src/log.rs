@@ -1,0 +1,72 @@
+//! Log lines that are kept with the call: `log::info!("{count} words")`.
+//!
+//! Outside of waft they go to standard error.
+
+use std::fmt;
+
+pub use crate::{debug, error, info, trace, warn};
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Of use to who follows every step.
+    Trace,
+    /// Of use to who looks for a mistake.
+    Debug,
+    /// Of use to who runs the flow.
+    Info,
+    /// Something is not as it should be.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// Keeps a line with the call. The macros of this module are shorter.
+pub fn log(level: Level, message: impl AsRef<str>) {
+    #[cfg(target_family = "wasm")]
+    crate::wasm::log(level, message.as_ref());
+    #[cfg(not(target_family = "wasm"))]
+    eprintln!("[{level}] {}", message.as_ref());
+}
+
+/// Logs a line at trace level, written as for [`format!`].
+#[macro_export]
+macro_rules! trace {
+    ($($line:tt)+) => { $crate::log::log($crate::log::Level::Trace, ::std::format!($($line)+)) };
+}
+
+/// Logs a line at debug level, written as for [`format!`].
+#[macro_export]
+macro_rules! debug {
+    ($($line:tt)+) => { $crate::log::log($crate::log::Level::Debug, ::std::format!($($line)+)) };
+}
+
+/// Logs a line at info level, written as for [`format!`].
+#[macro_export]
+macro_rules! info {
+    ($($line:tt)+) => { $crate::log::log($crate::log::Level::Info, ::std::format!($($line)+)) };
+}
+
+/// Logs a line at warn level, written as for [`format!`].
+#[macro_export]
+macro_rules! warn {
+    ($($line:tt)+) => { $crate::log::log($crate::log::Level::Warn, ::std::format!($($line)+)) };
+}
+
+/// Logs a line at error level, written as for [`format!`].
+#[macro_export]
+macro_rules! error {
+    ($($line:tt)+) => { $crate::log::log($crate::log::Level::Error, ::std::format!($($line)+)) };
+}

@@ -1,0 +1,33 @@
+//! What a rollback is told.
+
+use std::{collections::BTreeMap, iter::FromIterator, ops::Deref};
+
+use crate::RecordedFailure;
+
+/// What `apply` left behind. A rollback has to be right in all three cases, and called more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It succeeded and provided this.
+    Provided(T),
+    /// It failed. It may have done a part of its work before.
+    Failed(RecordedFailure),
+    /// Its answer was lost: it may have happened.
+    Unknown,
+}
+
+/// Every task of the run that failed, by its name in the flow, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failures(BTreeMap<String, RecordedFailure>);
+
+impl Deref for Failures {
+    type Target = BTreeMap<String, RecordedFailure>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl FromIterator<(String, RecordedFailure)> for Failures {
+    fn from_iter<I: IntoIterator<Item = (String, RecordedFailure)>>(failures: I) -> Self {
+        Self(failures.into_iter().collect())
+    }
+}

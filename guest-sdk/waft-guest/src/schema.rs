@@ -1,0 +1,54 @@
+//! The JSON schema of a type, where it has one.
+//!
+//! A macro cannot know whether a type implements `JsonSchema`, but method lookup can: `(&Schema::<T>::of()).text()`
+//! finds [`Known`] first where `T` implements it, and [`Unknown`], which needs one more reference, elsewhere.
+
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+
+use crate::content;
+
+/// Asks for the schema of a type.
+#[derive(Debug)]
+pub struct Schema<T>(PhantomData<T>);
+
+impl<T> Schema<T> {
+    /// The question.
+    #[must_use]
+    pub const fn of() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// The answer for types with a schema.
+pub trait Known {
+    /// The schema as JSON text; none for bytes, which are no JSON.
+    fn text(&self) -> Option<String>;
+}
+
+impl<T: JsonSchema + 'static> Known for Schema<T> {
+    fn text(&self) -> Option<String> {
+        if content::is_bytes::<T>() {
+            return None;
+        }
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.meta_schema = None;
+            settings.inline_subschemas = true;
+        });
+        let schema = SchemaGenerator::new(settings).into_root_schema_for::<T>();
+        Some(schema.as_value().to_string())
+    }
+}
+
+/// The answer for all other types.
+pub trait Unknown {
+    /// Nothing.
+    fn text(&self) -> Option<String>;
+}
+
+impl<T> Unknown for &Schema<T> {
+    fn text(&self) -> Option<String> {
+        None
+    }
+}

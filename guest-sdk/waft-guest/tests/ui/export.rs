@@ -1,0 +1,10 @@
+use waft_guest::prelude::*;
+
+#[task]
+fn mix() {}
+
+fn bake() {}
+
+waft_guest::export!(mix, bake, mixx);
+
+fn main() {}
