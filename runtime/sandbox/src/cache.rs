@@ -1,0 +1,197 @@
+//! Compiled code on this machine's disk, by digest and by the engine that compiled it.
+//!
+//! Machine code is run as it is, so it is taken only from where nobody but this user can have put it: the folder
+//! and its files must be ours and closed to others. The header then guards against accidents: a file of another
+//! module, of another engine, cut short or damaged is removed, and the module compiled anew.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use flow::Digest;
+
+/// What a file begins with. The number is the format's version.
+const MAGIC: [u8; 8] = *b"waftcc\x00\x01";
+
+/// Magic, digest, compatibility, length of the code, checksum of the code.
+const HEADER: usize = MAGIC.len() + 32 + 32 + 8 + 32;
+
+/// How the names of files end.
+const SUFFIX: &str = "cwasm";
+
+/// Which engines can run a file's code: a hash over version, settings and processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compatibility([u8; 32]);
+
+/// A folder of compiled code.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    largest: u64,
+    compatibility: Compatibility,
+    written: AtomicU64,
+}
+
+/// Why a folder is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("could not make or read the folder")]
+    Io(#[from] io::Error),
+    #[error("it belongs to user {owner}, and this is user {us}")]
+    Foreign { owner: u32, us: u32 },
+}
+
+impl Compatibility {
+    pub(crate) fn of(engine: &wasmtime::Engine) -> Self {
+        /// Feeds what an engine wants hashed to a hash that is the same in every process.
+        struct Stable(blake3::Hasher);
+        impl std::hash::Hasher for Stable {
+            fn write(&mut self, bytes: &[u8]) {
+                self.0.update(bytes);
+            }
+            fn finish(&self) -> u64 {
+                unreachable!("the whole hash is taken, not 64 bits of it")
+            }
+        }
+        let mut hasher = Stable(blake3::Hasher::new());
+        std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+        Self(hasher.0.finalize().into())
+    }
+}
+
+impl Cache {
+    /// Opens the folder, making it if it is not there, and closes it to others.
+    pub(crate) fn open(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let metadata = folder.metadata()?;
+        let us = user();
+        if metadata.uid() != us {
+            return Err(OpenError::Foreign { owner: metadata.uid(), us });
+        }
+        if metadata.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        }
+        Ok(Self { folder, largest, compatibility, written: AtomicU64::new(0) })
+    }
+
+    /// The code of a module, if it is here and whole.
+    pub(crate) fn load(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let path = self.path(digest);
+        match self.read(&path, digest) {
+            Ok(code) => Some(code),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "compiled code on disk is not trusted; it is compiled anew");
+                self.discard(digest);
+                None
+            }
+        }
+    }
+
+    /// Removes what is known of a module.
+    pub(crate) fn discard(&self, digest: &Digest) {
+        let path = self.path(digest);
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove compiled code");
+        }
+    }
+
+    /// Keeps the code of a module, and makes room for it. A cache that cannot be written costs time, not the call.
+    pub(crate) fn store(&self, digest: &Digest, code: &[u8]) {
+        let path = self.path(digest);
+        if let Err(error) = self.write(&path, digest, code).and_then(|()| self.make_room()) {
+            tracing::warn!(path = %path.display(), %error, "could not keep compiled code on disk");
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let compatibility = blake3::Hash::from_bytes(self.compatibility.0).to_hex();
+        self.folder.join(format!("{}.{}.{SUFFIX}", digest.hex(), &compatibility[..16]))
+    }
+
+    fn read(&self, path: &Path, digest: &Digest) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let ours = metadata.is_file() && metadata.uid() == user() && metadata.mode() & 0o022 == 0;
+        if !ours {
+            return Err(io::Error::other("others can write to it"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(io::Error::other)?);
+        file.read_to_end(&mut bytes)?;
+        let is_whole = bytes.split_at_checked(HEADER).is_some_and(|(header, code)| header == self.header(digest, code));
+        if !is_whole {
+            return Err(io::Error::other("it is damaged, or of another module or engine"));
+        }
+        // The age of a file is its last use. One that keeps its age is only removed sooner.
+        let _ = file.set_modified(SystemTime::now());
+        bytes.drain(..HEADER);
+        Ok(bytes)
+    }
+
+    /// Writes beside the file and renames, so that the file is whole or not there.
+    fn write(&self, path: &Path, digest: &Digest, code: &[u8]) -> io::Result<()> {
+        let serial = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.folder.join(format!("{}.{}-{serial}.new", digest.hex(), std::process::id()));
+        let written = (|| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            file.write_all(&self.header(digest, code))?;
+            file.write_all(code)?;
+            std::fs::rename(&unfinished, path)
+        })();
+        if written.is_err() {
+            // What it failed on is told; that its leftovers stay, too, is not worth a word more.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        written
+    }
+
+    fn header(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(digest.as_bytes());
+        header.extend_from_slice(&self.compatibility.0);
+        header.extend_from_slice(&(code.len() as u64).to_le_bytes());
+        header.extend_from_slice(blake3::hash(code).as_bytes());
+        header
+    }
+
+    /// Removes what was unused for longest until the rest fits. Files of other engines and leftovers of crashes
+    /// count like any other, and age away.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in self.folder.read_dir()? {
+            let entry = entry?;
+            // Another process may have removed it meanwhile.
+            let Ok(metadata) = entry.metadata() else { continue };
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+        files.sort_unstable();
+        let mut size: u64 = files.iter().map(|(_, length, _)| length).sum();
+        for (_, length, path) in files {
+            if size <= self.largest {
+                break;
+            }
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            size -= length;
+        }
+        Ok(())
+    }
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What the cache on disk keeps, and what it does not trust.
+
+use super::*;
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn open(folder: &Path, largest: u64) -> Cache {
+    Cache::open(folder.into(), largest, Compatibility([7; 32])).unwrap()
+}
+
+/// The one file of a cache that holds `code`.
+fn cached(folder: &Path, code: &[u8]) -> (Cache, PathBuf) {
+    let cache = open(folder, 1 << 20);
+    cache.store(&digest(1), code);
+    let path = cache.path(&digest(1));
+    (cache, path)
+}
+
+#[test]
+fn code_is_found_again_by_its_digest_and_engine_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = cached(folder.path(), b"code");
+    assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
+    assert_eq!(cache.load(&digest(2)), None);
+    let other = Cache::open(folder.path().into(), 1 << 20, Compatibility([8; 32])).unwrap();
+    assert_eq!(other.load(&digest(1)), None);
+}
+
+#[test]
+fn a_file_that_is_damaged_cut_short_or_of_another_module_is_removed() {
+    let spoilers: [fn(&mut Vec<u8>); 4] = [
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+        |bytes| bytes.truncate(HEADER + 1),
+        |bytes| bytes.truncate(3),
+        |bytes| bytes[MAGIC.len()] ^= 1,
+    ];
+    for spoil in spoilers {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, path) = cached(folder.path(), b"code");
+        let mut bytes = std::fs::read(&path).unwrap();
+        spoil(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(cache.load(&digest(1)), None);
+        assert!(!path.exists(), "it is removed");
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_to_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, path) = cached(folder.path(), b"code");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o622)).unwrap();
+    assert_eq!(cache.load(&digest(1)), None);
+}
+
+#[test]
+fn the_folder_and_its_files_are_closed_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let (_, path) = cached(folder.path(), b"code");
+    let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
+    assert_eq!((mode(folder.path()), mode(&path)), (0o700, 0o600));
+}
+
+#[test]
+fn what_was_unused_for_longest_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(folder.path(), 2 * (HEADER as u64 + 100));
+    for byte in 1..=2 {
+        cache.store(&digest(byte), &[byte; 100]);
+        let age = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(byte.into());
+        File::open(cache.path(&digest(byte))).unwrap().set_modified(age).unwrap();
+    }
+    assert!(cache.load(&digest(1)).is_some(), "used now, so the other one is older");
+    cache.store(&digest(3), &[3; 100]);
+    let kept = [1, 2, 3].map(|byte| cache.load(&digest(byte)).is_some());
+    assert_eq!(kept, [true, false, true]);
+}

@@ -1,0 +1,161 @@
+//! A module as machine code, ready to be called.
+
+use std::sync::{Arc, OnceLock};
+
+use flow::Digest;
+use wasmtime::component::Component;
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::{
+    engines::{Allocation, Engines, Kind, Room},
+    guest::TaskPre,
+    module::{self, ModuleError},
+    world::World,
+};
+
+/// A module that was compiled on this machine. Clones are cheap and share the code.
+#[derive(Clone)]
+pub struct Compiled(Arc<Inner>);
+
+struct Inner {
+    digest: Digest,
+    /// Bytes of code and data.
+    size: usize,
+    allocation: Allocation,
+    engines: Arc<Engines>,
+    /// What each engine needs to call it: the first when it is compiled, others when a call needs them.
+    ready: [OnceLock<Ready>; Kind::COUNT],
+}
+
+/// A component whose imports are linked.
+pub(crate) enum Ready {
+    /// It exports the contract.
+    Tasks { pre: TaskPre<World>, component: Component },
+    /// It exports `wasi:cli/run`.
+    Command { pre: CommandPre<World>, component: Component },
+}
+
+/// Why a module could not be compiled.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CompileError {
+    /// It is no module that could be called.
+    #[error("module {} cannot be called", digest.short())]
+    Module {
+        /// The module.
+        digest: Digest,
+        /// What it lacks.
+        source: ModuleError,
+    },
+    /// The compiler refused it.
+    #[error("could not compile module {}: {reason}", digest.short())]
+    Refused {
+        /// The module.
+        digest: Digest,
+        /// The compiler's words.
+        reason: String,
+    },
+    /// What it imports or exports has another type than the contract says.
+    #[error("module {} does not keep the contract: {reason}", digest.short())]
+    Contract {
+        /// The module.
+        digest: Digest,
+        /// What differs.
+        reason: String,
+    },
+    /// The process is ending.
+    #[error("compiling module {} was interrupted", digest.short())]
+    Interrupted {
+        /// The module.
+        digest: Digest,
+    },
+}
+
+impl Compiled {
+    /// The module's digest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Bytes of code and data.
+    pub(crate) fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// Where its instances may be allocated.
+    pub(crate) fn allocation(&self) -> Allocation {
+        self.0.allocation
+    }
+
+    /// Compiles a component to what the disk keeps and [`Compiled::load`] takes. Takes its time: not for async.
+    pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+        module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
+        let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
+        let room = engines.room(Kind::first(Allocation::Pooled)).map_err(refused)?;
+        room.engine.precompile_component(bytes).map_err(refused)
+    }
+
+    /// Loads what [`Compiled::compile`] made, and links it.
+    pub(crate) fn load(engines: &Arc<Engines>, digest: Digest, code: &[u8]) -> Result<Self, CompileError> {
+        let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
+        // What has more memories or tables than a place in the pool is refused there and allocated on demand.
+        let (kind, room, component) = match load_into(engines, Kind::first(Allocation::Pooled), code) {
+            Ok(loaded) => loaded,
+            Err(_) => load_into(engines, Kind::first(Allocation::OnDemand), code).map_err(refused)?,
+        };
+        let first =
+            link(room, component).map_err(|error| CompileError::Contract { digest, reason: format!("{error:#}") })?;
+        let ready = std::array::from_fn(|_| OnceLock::new());
+        let _ = ready[kind.index()].set(first);
+        let inner = Inner { digest, size: code.len(), allocation: kind.allocation(), engines: engines.clone(), ready };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The module for one of the engines, if it is there.
+    pub(crate) fn ready(&self, kind: Kind) -> Option<&Ready> {
+        self.0.ready[kind.index()].get()
+    }
+
+    /// Makes the module ready for one of the engines. Takes its time: not for async.
+    pub(crate) fn prepare(&self, kind: Kind) -> wasmtime::Result<()> {
+        let inner = &*self.0;
+        let first = inner.ready.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
+        let code = first.component().serialize()?;
+        let (_, room, component) = load_into(&inner.engines, kind, &code)?;
+        // Should two prepare it at once, either will do.
+        let _ = inner.ready[kind.index()].set(link(room, component)?);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Compiled").field("digest", &self.0.digest).field("size", &self.0.size).finish()
+    }
+}
+
+impl Ready {
+    pub(crate) fn component(&self) -> &Component {
+        match self {
+            Self::Tasks { component, .. } | Self::Command { component, .. } => component,
+        }
+    }
+}
+
+fn load_into<'a>(engines: &'a Engines, kind: Kind, code: &[u8]) -> wasmtime::Result<(Kind, &'a Room, Component)> {
+    let room = engines.room(kind)?;
+    #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate makes it")]
+    // SAFETY: the bytes are what `Engine::precompile_component` gave to this process just now, what
+    // `Component::serialize` gave from it, or what the same wrote to a folder that only this user can write to, with
+    // the digest, the engine's compatibility and a checksum verified. See `cache`.
+    let component = unsafe { Component::deserialize(&room.engine, code)? };
+    Ok((kind, room, component))
+}
+
+fn link(room: &Room, component: Component) -> wasmtime::Result<Ready> {
+    let pre = room.linker.instantiate_pre(&component)?;
+    if component.get_export_index(None, module::GUEST).is_some() {
+        return Ok(Ready::Tasks { pre: TaskPre::new(pre)?, component });
+    }
+    Ok(Ready::Command { pre: CommandPre::new(pre)?, component })
+}

@@ -1,0 +1,216 @@
+//! Asks a module what it holds, and believes only what can be so.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use flow::{
+    Backoff, Digest, Export, Failure, Json, LimitOverrides, Limits, ModuleContent, Parameter, Provided, RetryPolicy,
+    Rollback, TaskInfo, Timestamp, ValueName,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::Answer,
+    compiled::{Compiled, Ready},
+    engines::Kind,
+    guest::wit,
+    run::{self, Watch},
+    sandbox::Shared,
+    verdict,
+    world::{Origin, Process, Seed, World},
+};
+
+/// Tasks in a module, parameters and provided values of one task, each: far beyond what a person writes.
+const MOST: usize = 1_000;
+
+/// What describing may use: it computes nothing.
+fn limits() -> Limits {
+    Limits { timeout: Duration::from_secs(10), memory: 128 << 20, output: 1 << 20, log: 16 << 10, ..Limits::default() }
+}
+
+/// Why it is not known what a module holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescribeError {
+    /// It did not answer.
+    #[error("module {} does not describe itself: {failure}", digest.short())]
+    Failed {
+        /// The module.
+        digest: Digest,
+        /// How it ended.
+        failure: Failure,
+    },
+    /// Its answer cannot be.
+    #[error("module {} describes itself wrongly: {lie}", digest.short())]
+    Lies {
+        /// The module.
+        digest: Digest,
+        /// What is wrong.
+        lie: String,
+    },
+    /// All guests were stopped.
+    #[error("describing module {} was interrupted", digest.short())]
+    Interrupted {
+        /// The module.
+        digest: Digest,
+    },
+}
+
+/// What a module says of itself.
+pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
+    let digest = compiled.digest();
+    match ask(shared, compiled).await {
+        Ok(None) => Ok(ModuleContent::Command),
+        Ok(Some(tasks)) => match content(tasks) {
+            Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
+            Err(lie) => Err(DescribeError::Lies { digest, lie }),
+        },
+        Err(Answer::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
+        Err(Answer::Interrupted | Answer::Left(_)) => Err(DescribeError::Interrupted { digest }),
+    }
+}
+
+/// The guest's words; `None` for a command, which has none.
+async fn ask(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Answer> {
+    let limits = limits();
+    let interrupts = [CancellationToken::new(), shared.interrupts()];
+    let waiting = Watch::start(Duration::MAX, interrupts.clone());
+    let place = waiting.over(async { Ok(shared.describing().acquire().await?) }).await;
+    let watch = Watch::start(limits.timeout, interrupts);
+    let kind = Kind::of(&limits, compiled.allocation());
+    let _place = place.map_err(|error| verdict::without_guest(&error, &watch))?;
+    let ready = watch.over(run::ready(compiled, kind)).await;
+    let pre = match ready.map_err(|error| verdict::without_guest(&error, &watch))? {
+        Ready::Command { .. } => return Ok(None),
+        Ready::Tasks { pre, .. } => pre,
+    };
+    let origin = Origin { time: Timestamp::default(), seed: Seed::Describe };
+    let world = World::new(limits, watch.clone(), origin, Process::default(), None);
+    let _running = shared.ticker().begin();
+    let mut store = run::store(pre.engine(), world);
+    let asking = async {
+        let task = pre.instantiate_async(&mut store).await?;
+        task.waft_task_guest().call_describe(&mut store).await
+    };
+    match watch.over(asking).await {
+        Ok(tasks) => Ok(Some(tasks)),
+        Err(error) => Err(verdict::of(Err(error), store.data(), kind.stack())),
+    }
+}
+
+/// What the guest said, if it can be so; else what cannot.
+fn content(tasks: Vec<wit::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
+    at_most(tasks.len(), "tasks")?;
+    if tasks.is_empty() {
+        return Err("it has no task".into());
+    }
+    let mut names = BTreeSet::new();
+    let mut content = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let name = Export::new(&task.name).map_err(|error| format!("it has a task whose name {error}"))?;
+        if !names.insert(name.clone()) {
+            return Err(format!("it has two tasks named {name}"));
+        }
+        content.push(task_info(name.clone(), task).map_err(|lie| format!("its task {name} {lie}"))?);
+    }
+    Ok(content)
+}
+
+fn task_info(name: Export, task: wit::TaskInfo) -> Result<TaskInfo, String> {
+    let requires = parameters(task.requires)?;
+    let provides = provides(task.provides)?;
+    let rollback = match task.rollback {
+        None => Rollback::None,
+        Some(further) => {
+            let further = parameters(further).map_err(|lie| format!("{lie} for its rollback"))?;
+            let both = further.iter().find(|one| requires.iter().any(|other| other.name == one.name));
+            if let Some(parameter) = both {
+                return Err(format!("requires {} for apply and for rollback", parameter.name));
+            }
+            Rollback::Guest { requires: further }
+        }
+    };
+    let retry = task.retry.map(retry).transpose()?;
+    Ok(TaskInfo { name, doc: task.doc, requires, provides, rollback, retry, limits: overrides(&task.limits)? })
+}
+
+fn parameters(parameters: Vec<wit::Parameter>) -> Result<Vec<Parameter>, String> {
+    at_most(parameters.len(), "parameters")?;
+    let mut names = BTreeSet::new();
+    parameters
+        .into_iter()
+        .map(|parameter| {
+            let wit::Parameter { name, doc, schema, optional } = parameter;
+            let name = unique(&name, &mut names).map_err(|lie| format!("requires {lie}"))?;
+            Ok(Parameter { schema: parsed(schema, &name)?, name, doc, optional })
+        })
+        .collect()
+}
+
+fn provides(provided: Vec<wit::Provided>) -> Result<Vec<Provided>, String> {
+    at_most(provided.len(), "provided values")?;
+    let mut names = BTreeSet::new();
+    provided
+        .into_iter()
+        .map(|provided| {
+            let wit::Provided { name, doc, schema } = provided;
+            let name = unique(&name, &mut names).map_err(|lie| format!("provides {lie}"))?;
+            Ok(Provided { schema: parsed(schema, &name)?, name, doc })
+        })
+        .collect()
+}
+
+fn unique(name: &str, names: &mut BTreeSet<ValueName>) -> Result<ValueName, String> {
+    let name = ValueName::new(name).map_err(|error| format!("a value whose name {error}"))?;
+    if !names.insert(name.clone()) {
+        return Err(format!("{name} twice"));
+    }
+    Ok(name)
+}
+
+/// A schema is an object, or true or false.
+fn parsed(schema: Option<String>, name: &ValueName) -> Result<Option<Json>, String> {
+    let Some(schema) = schema else { return Ok(None) };
+    let schema = Json::parse(schema).map_err(|error| format!("has a schema for {name} that is {error}"))?;
+    let is_schema = schema.as_str().trim_start().starts_with(['{', 't', 'f']);
+    if !is_schema {
+        return Err(format!("has a schema for {name} that is neither an object nor true or false"));
+    }
+    Ok(Some(schema))
+}
+
+fn retry(retry: wit::Retry) -> Result<RetryPolicy, String> {
+    if retry.attempts == 0 {
+        return Err("asks for 0 attempts".into());
+    }
+    let backoff = match retry.backoff {
+        wit::Backoff::Exponential => Backoff::Exponential,
+        wit::Backoff::Fixed => Backoff::Fixed,
+    };
+    Ok(RetryPolicy {
+        attempts: retry.attempts,
+        backoff,
+        initial: Duration::from_millis(retry.initial_milliseconds),
+        max: Duration::from_millis(retry.max_milliseconds),
+        jitter: retry.jitter,
+    })
+}
+
+fn overrides(limits: &wit::Limits) -> Result<LimitOverrides, String> {
+    if limits.timeout_milliseconds == Some(0) {
+        return Err("asks for a timeout of 0".into());
+    }
+    if limits.memory_bytes == Some(0) {
+        return Err("asks for 0 bytes of memory".into());
+    }
+    Ok(LimitOverrides {
+        timeout: limits.timeout_milliseconds.map(Duration::from_millis),
+        memory: limits.memory_bytes,
+        ..LimitOverrides::default()
+    })
+}
+
+fn at_most(count: usize, what: &str) -> Result<(), String> {
+    if count > MOST { Err(format!("has {count} {what}, the limit is {MOST}")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

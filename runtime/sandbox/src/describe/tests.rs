@@ -1,0 +1,99 @@
+//! Descriptions that lie.
+
+use super::*;
+
+fn parameter(name: &str) -> wit::Parameter {
+    wit::Parameter { name: name.into(), doc: String::new(), schema: None, optional: false }
+}
+
+fn provided(name: &str) -> wit::Provided {
+    wit::Provided { name: name.into(), doc: String::new(), schema: None }
+}
+
+fn task(name: &str) -> wit::TaskInfo {
+    wit::TaskInfo {
+        name: name.into(),
+        doc: "Bakes.".into(),
+        requires: vec![parameter("pan")],
+        provides: vec![provided("cake")],
+        rollback: None,
+        retry: None,
+        limits: wit::Limits { timeout_milliseconds: None, memory_bytes: None },
+    }
+}
+
+fn lie(tasks: Vec<wit::TaskInfo>) -> String {
+    content(tasks).unwrap_err()
+}
+
+#[test]
+fn what_can_be_so_is_kept() {
+    let retry = wit::Retry {
+        attempts: 4,
+        backoff: wit::Backoff::Fixed,
+        initial_milliseconds: 200,
+        max_milliseconds: 1_000,
+        jitter: true,
+    };
+    let schema = Some("{\"type\": \"integer\"}".into());
+    let said = wit::TaskInfo {
+        requires: vec![wit::Parameter { schema, optional: true, ..parameter("pan") }],
+        rollback: Some(vec![parameter("reason")]),
+        retry: Some(retry),
+        limits: wit::Limits { timeout_milliseconds: Some(30_000), memory_bytes: Some(1 << 20) },
+        ..task("bake")
+    };
+    let [task] = content(vec![said]).unwrap().try_into().unwrap();
+    assert_eq!(task.requires[0].schema.as_ref().unwrap().as_str(), "{\"type\": \"integer\"}");
+    assert!(task.requires[0].optional);
+    let Rollback::Guest { requires } = task.rollback else { panic!("it has a rollback") };
+    assert_eq!(requires[0].name.as_str(), "reason");
+    let policy = task.retry.unwrap();
+    assert_eq!((policy.attempts, policy.backoff, policy.initial), (4, Backoff::Fixed, Duration::from_millis(200)));
+    assert_eq!((task.limits.timeout, task.limits.memory), (Some(Duration::from_secs(30)), Some(1 << 20)));
+}
+
+#[test]
+fn names_that_are_none_or_come_twice_are_lies() {
+    assert!(lie(vec![task("a cake")]).starts_with("it has a task whose name \"a cake\" is not a name"));
+    assert_eq!(lie(vec![task("bake"), task("bake")]), "it has two tasks named bake");
+    let twice = wit::TaskInfo { requires: vec![parameter("pan"), parameter("pan")], ..task("bake") };
+    assert_eq!(lie(vec![twice]), "its task bake requires pan twice");
+    let twice = wit::TaskInfo { provides: vec![provided("cake"), provided("cake")], ..task("bake") };
+    assert_eq!(lie(vec![twice]), "its task bake provides cake twice");
+    let unnamed = wit::TaskInfo { provides: vec![provided("")], ..task("bake") };
+    assert!(lie(vec![unnamed]).starts_with("its task bake provides a value whose name \"\" is not a name"));
+    let both = wit::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
+    assert_eq!(lie(vec![both]), "its task bake requires pan for apply and for rollback");
+}
+
+#[test]
+fn schemas_and_numbers_that_mean_nothing_are_lies() {
+    let schema = |text: &str| wit::TaskInfo {
+        requires: vec![wit::Parameter { schema: Some(text.into()), ..parameter("pan") }],
+        ..task("bake")
+    };
+    assert!(lie(vec![schema("{")]).starts_with("its task bake has a schema for pan that is not a JSON value"));
+    assert_eq!(
+        lie(vec![schema("7")]),
+        "its task bake has a schema for pan that is neither an object nor true or false"
+    );
+    let retry = wit::Retry {
+        attempts: 0,
+        backoff: wit::Backoff::Fixed,
+        initial_milliseconds: 0,
+        max_milliseconds: 0,
+        jitter: false,
+    };
+    assert_eq!(lie(vec![wit::TaskInfo { retry: Some(retry), ..task("bake") }]), "its task bake asks for 0 attempts");
+    let limits = wit::Limits { timeout_milliseconds: Some(0), memory_bytes: None };
+    assert_eq!(lie(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake asks for a timeout of 0");
+}
+
+#[test]
+fn more_than_a_person_writes_is_a_lie() {
+    let many = wit::TaskInfo { requires: vec![parameter("pan"); MOST + 1], ..task("bake") };
+    assert_eq!(lie(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
+    let tasks = (0..=MOST).map(|index| task(&format!("bake-{index}"))).collect();
+    assert_eq!(lie(tasks), "has 1001 tasks, the limit is 1000");
+}

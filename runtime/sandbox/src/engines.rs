@@ -1,0 +1,209 @@
+//! The engines that guests run in: one for each size of stack and way of allocating, made when first needed.
+//!
+//! Wasmtime fixes the stack for an engine and not for a call, so there are classes of it. All engines compile the
+//! same code.
+
+use std::sync::OnceLock;
+
+use flow::Limits;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+
+use crate::{
+    ticker::Ticker,
+    world::{self, World},
+};
+
+/// Bytes of WebAssembly stack in each class. The first is the default limit's.
+const STACKS: [usize; 3] = [512 << 10, 2 << 20, 8 << 20];
+
+/// What host functions may need of a stack beyond the guest's own part, in a debug build, too.
+const HOST_STACK: usize = 1 << 20;
+
+/// The largest memory and the most table elements that a place in the pool has room for.
+const POOL_MEMORY: usize = 1 << 32;
+const POOL_TABLE_ELEMENTS: u32 = 100_000;
+
+/// What one component may have in the pool. One made of a core module has four instances, a memory and two tables.
+const POOL_INSTANCES: u32 = 12;
+const POOL_MEMORIES: u32 = 2;
+const POOL_TABLES: u32 = 8;
+
+/// How much of a memory is put back byte by byte after a call. Beyond it the pages are given to the system, which
+/// costs a fault each at the next call.
+const KEEP_RESIDENT: usize = 128 << 10;
+
+/// How many bytes a component's own bookkeeping may take in the pool.
+const INSTANCE_SIZE: usize = 4 << 20;
+
+/// How an engine allocates instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allocation {
+    /// From places made beforehand: fast, and of bounded size.
+    Pooled,
+    /// From the system, for what is larger than a place.
+    OnDemand,
+}
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    stack: usize,
+    allocation: Allocation,
+}
+
+/// An engine, and what its guests may import.
+pub(crate) struct Room {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<World>,
+}
+
+/// All engines of a sandbox.
+pub(crate) struct Engines {
+    rooms: [OnceLock<Room>; Kind::COUNT],
+    places: u32,
+    ticker: Ticker,
+}
+
+impl Kind {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 2 * STACKS.len();
+
+    /// The engine for a call, given how the module may be allocated. A larger stack than the largest class has is
+    /// cut to it.
+    pub(crate) fn of(limits: &Limits, allocation: Allocation) -> Self {
+        let fits = |bytes: usize| limits.stack <= bytes as u64;
+        let stack = STACKS.iter().position(|bytes| fits(*bytes)).unwrap_or(STACKS.len() - 1);
+        let in_pool = limits.memory <= POOL_MEMORY as u64 && limits.table_elements <= u64::from(POOL_TABLE_ELEMENTS);
+        Self { stack, allocation: if in_pool { allocation } else { Allocation::OnDemand } }
+    }
+
+    /// The engine that new modules are compiled in.
+    pub(crate) fn first(allocation: Allocation) -> Self {
+        Self { stack: 0, allocation }
+    }
+
+    pub(crate) fn allocation(self) -> Allocation {
+        self.allocation
+    }
+
+    /// Bytes of WebAssembly stack.
+    pub(crate) fn stack(self) -> usize {
+        STACKS[self.stack]
+    }
+
+    /// Its place in a list of all.
+    pub(crate) fn index(self) -> usize {
+        match self.allocation {
+            Allocation::Pooled => self.stack,
+            Allocation::OnDemand => STACKS.len() + self.stack,
+        }
+    }
+}
+
+impl Engines {
+    /// Makes the engine that is always needed.
+    pub(crate) fn new(places: u32, ticker: Ticker) -> wasmtime::Result<Self> {
+        let engines = Self { rooms: std::array::from_fn(|_| OnceLock::new()), places, ticker };
+        engines.room(Kind::first(Allocation::Pooled))?;
+        Ok(engines)
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
+    /// The engine of this kind, made now if it is not there.
+    pub(crate) fn room(&self, kind: Kind) -> wasmtime::Result<&Room> {
+        let place = &self.rooms[kind.index()];
+        if let Some(room) = place.get() {
+            return Ok(room);
+        }
+        let engine = self.engine(kind)?;
+        let mut linker = Linker::new(&engine);
+        world::link(&mut linker)?;
+        // Should two make it at once, one is dropped; only the one that stays is ticked.
+        if place.set(Room { engine: engine.clone(), linker }).is_ok() {
+            self.ticker.add(engine);
+        }
+        Ok(place.get().expect("it was set just now, here or elsewhere"))
+    }
+
+    fn engine(&self, kind: Kind) -> wasmtime::Result<Engine> {
+        let mut config = config(kind.stack());
+        match kind.allocation {
+            Allocation::Pooled => {
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self.places)));
+                Engine::new(&config).or_else(|error| {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        places = self.places,
+                        "no pool of instances can be made here, so every call allocates its own and is slower; \
+                         is the address space limited (ulimit -v)? fewer slots need less of it"
+                    );
+                    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+                    Engine::new(&config)
+                })
+            }
+            Allocation::OnDemand => Engine::new(&config),
+        }
+    }
+}
+
+/// What all engines have in common: limits that can be enforced, and answers that depend on the job alone.
+fn config(stack: usize) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(stack);
+    config.async_stack_size(stack + HOST_STACK);
+    config.cranelift_nan_canonicalization(true);
+    config.relaxed_simd_deterministic(true);
+    // The pool is made for it, and other engines must compile the same code.
+    config.memory_reservation(POOL_MEMORY as u64);
+    config.memory_init_cow(true);
+    config
+}
+
+fn pool(places: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(places);
+    pool.total_core_instances(places.saturating_mul(POOL_INSTANCES));
+    pool.total_memories(places.saturating_mul(POOL_MEMORIES));
+    pool.total_tables(places.saturating_mul(POOL_TABLES));
+    pool.total_stacks(places);
+    pool.max_core_instances_per_component(POOL_INSTANCES);
+    pool.max_memories_per_component(POOL_MEMORIES);
+    pool.max_memories_per_module(POOL_MEMORIES);
+    pool.max_tables_per_component(POOL_TABLES);
+    pool.max_tables_per_module(POOL_TABLES);
+    pool.max_component_instance_size(INSTANCE_SIZE);
+    pool.max_core_instance_size(INSTANCE_SIZE);
+    pool.max_memory_size(POOL_MEMORY);
+    pool.table_elements(POOL_TABLE_ELEMENTS as usize);
+    pool.linear_memory_keep_resident(KEEP_RESIDENT);
+    pool.table_keep_resident(KEEP_RESIDENT);
+    pool.pagemap_scan(Enabled::Auto);
+    pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_rounded_up_to_its_class_and_cut_to_the_largest() {
+        let stack = |bytes| Kind::of(&Limits { stack: bytes, ..Limits::default() }, Allocation::Pooled).stack();
+        assert_eq!(
+            [stack(1), stack(512 << 10), stack((512 << 10) + 1), stack(1 << 40)],
+            [512 << 10, 512 << 10, 2 << 20, 8 << 20]
+        );
+    }
+
+    #[test]
+    fn a_call_that_may_grow_beyond_a_place_in_the_pool_runs_outside_of_it() {
+        let kind = |limits| Kind::of(&limits, Allocation::Pooled).allocation;
+        assert_eq!(kind(Limits::default()), Allocation::Pooled);
+        assert_eq!(kind(Limits { memory: 1 << 33, ..Limits::default() }), Allocation::OnDemand);
+        assert_eq!(kind(Limits { table_elements: 1 << 20, ..Limits::default() }), Allocation::OnDemand);
+    }
+}

@@ -1,0 +1,213 @@
+//! The contract as Rust types, and the way between them and ours. Nothing that comes from a guest is trusted.
+
+use std::collections::BTreeSet;
+
+use flow::{Failure, FailureKind, Json, Outcome, Size, Value, ValueName, Values};
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::{
+    call::{Action, Call, Level},
+    world::World,
+};
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../../guest-sdk/wit",
+        world: "task",
+        imports: { default: trappable },
+        exports: { default: async },
+        // Inputs are lent to the guest, not copied first.
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+pub(crate) use bindings::{Task, TaskPre, waft::task::types as wit};
+
+use bindings::waft::task::host;
+
+/// The longest JSON that a failure may carry: it is recorded with every failed attempt.
+const LONGEST_DETAILS: usize = 64 << 10;
+
+pub(crate) fn link(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    host::add_to_linker::<_, HasSelf<World>>(linker, |world| world)
+}
+
+impl host::Host for World {
+    fn log(&mut self, level: host::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            host::Level::Trace => Level::Trace,
+            host::Level::Debug => Level::Debug,
+            host::Level::Info => Level::Info,
+            host::Level::Warn => Level::Warn,
+            host::Level::Error => Level::Error,
+        };
+        self.streams.log(level, &message)?;
+        if let Some(observer) = &self.observer {
+            observer.log(level, &message);
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, fraction: f64, mut message: String) -> wasmtime::Result<()> {
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
+        message.truncate(message.floor_char_boundary(LONGEST_PROGRESS));
+        if let Some(observer) = &self.observer {
+            observer.progress(fraction, &message);
+        }
+        Ok(())
+    }
+}
+
+/// The longest word on progress, in bytes: it is shown in one line.
+const LONGEST_PROGRESS: usize = 1 << 10;
+
+/// Calls the guest for what the job asks, and judges what it says.
+pub(crate) async fn call(
+    task: &Task,
+    store: &mut wasmtime::Store<World>,
+    call: &Call,
+) -> wasmtime::Result<Result<Values, Failure>> {
+    let guest = task.waft_task_guest();
+    let (told, inputs) = (told(call), lent(&call.inputs));
+    match &call.action {
+        Action::Apply => {
+            let answer = guest.call_apply(store, told, &inputs).await?;
+            Ok(answer.map_err(failure).and_then(|left| checked(left, call)))
+        }
+        Action::Rollback { outcome, failures } => {
+            let provided = match outcome {
+                Outcome::Provided(values) => lent(values),
+                Outcome::Failed(_) | Outcome::Unknown => Vec::new(),
+            };
+            let outcome = match outcome {
+                Outcome::Provided(_) => wit::Outcome::Provided(&provided),
+                Outcome::Failed(failure) => wit::Outcome::Failed(recorded(failure)),
+                Outcome::Unknown => wit::Outcome::Unknown,
+            };
+            let failures: Vec<_> = failures
+                .iter()
+                .map(|(task, failure)| wit::TaskFailure { task: task.as_str(), failure: recorded(failure) })
+                .collect();
+            let answer = guest.call_rollback(store, told, &inputs, outcome, &failures).await?;
+            Ok(answer.map_err(failure).map(|()| Values::new()))
+        }
+    }
+}
+
+fn told(call: &Call) -> wit::Call<'_> {
+    let deadline = call.job_time.after(call.limits.timeout);
+    wit::Call {
+        run: call.run.as_str(),
+        flow: call.flow.as_str(),
+        task: call.task.as_str(),
+        export: call.export.as_ref().map_or("", |export| export.as_str()),
+        firing: call.firing,
+        attempt: call.attempt,
+        idempotency_key: &call.idempotency_key,
+        deadline: deadline.as_micros() / 1_000,
+    }
+}
+
+fn lent(values: &Values) -> Vec<wit::ValueParam<'_>> {
+    values.iter().map(|(name, value)| wit::ValueParam { name: name.as_str(), content: lent_content(value) }).collect()
+}
+
+fn lent_content(value: &Value) -> wit::ContentParam<'_> {
+    match value {
+        Value::Json(json) => wit::ContentParam::Json(json.as_str()),
+        Value::Bytes(bytes) => wit::ContentParam::Bytes(bytes),
+    }
+}
+
+fn recorded(failure: &Failure) -> wit::RecordedFailure<'_> {
+    wit::RecordedFailure {
+        kind: failure.kind.as_str(),
+        message: &failure.message,
+        details: failure.details.as_ref().map(Json::as_str),
+    }
+}
+
+/// The guest's own failure.
+fn failure(said: wit::Failure) -> Failure {
+    let kind = match said.retryable {
+        wit::Retryable::Transient => FailureKind::Transient,
+        wit::Retryable::Permanent => FailureKind::Permanent,
+    };
+    let (details, remark) = match said.details {
+        None => (None, None),
+        Some(details) if details.len() > LONGEST_DETAILS => {
+            (None, Some(format!("{} bytes, the limit is {}", details.len(), Size(LONGEST_DETAILS as u64))))
+        }
+        Some(details) => match Json::parse(details) {
+            Ok(details) => (Some(details), None),
+            Err(error) => (None, Some(error.to_string())),
+        },
+    };
+    let message = match remark {
+        None => said.message,
+        Some(remark) => format!("{} [its details are dropped: {remark}]", said.message),
+    };
+    Failure { details, ..Failure::new(kind, message) }
+}
+
+/// The values that an apply left, if they are what it promised.
+fn checked(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
+    let used: u64 = left.iter().map(size).sum();
+    if used > call.limits.output {
+        let limit = Size(call.limits.output);
+        return Err(Failure::new(
+            FailureKind::OutputLimit,
+            format!("it left {used} bytes of values and names, the limit is {limit}"),
+        ));
+    }
+    let mut values = Values::new();
+    let mut names = BTreeSet::new();
+    for value in left {
+        let name =
+            ValueName::new(&value.name).map_err(|error| invalid(format!("it left a value whose name {error}")))?;
+        if !names.insert(name.clone()) {
+            return Err(invalid(format!("it left the value {name} twice")));
+        }
+        // What nobody was promised is dropped, unread.
+        if call.promised.contains(&name) {
+            values.insert(name.clone(), parsed(&name, value.content)?);
+        }
+    }
+    promised(values, &call.promised)
+}
+
+fn size(value: &wit::ValueResult) -> u64 {
+    let content = match &value.content {
+        wit::ContentResult::Json(text) => text.len(),
+        wit::ContentResult::Bytes(bytes) => bytes.len(),
+    };
+    (value.name.len() + content) as u64
+}
+
+fn parsed(name: &ValueName, content: wit::ContentResult) -> Result<Value, Failure> {
+    match content {
+        wit::ContentResult::Bytes(bytes) => Ok(Value::Bytes(bytes.into())),
+        wit::ContentResult::Json(text) => match Json::parse(text) {
+            Ok(json) => Ok(Value::Json(json)),
+            Err(error) => Err(invalid(format!("the value {name} that it left is {error}"))),
+        },
+    }
+}
+
+/// The values, if all that was promised is there.
+pub(crate) fn promised(values: Values, promised: &[ValueName]) -> Result<Values, Failure> {
+    let missing: Vec<&str> =
+        promised.iter().filter(|name| !values.contains_key(*name)).map(ValueName::as_str).collect();
+    if missing.is_empty() {
+        return Ok(values);
+    }
+    let mut left: Vec<&str> = values.keys().map(ValueName::as_str).collect();
+    if left.is_empty() {
+        left.push("nothing else that it promised");
+    }
+    Err(invalid(format!("it promised {} and did not leave it; it left {}", missing.join(", "), left.join(", "))))
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::InvalidOutput, message)
+}

@@ -1,0 +1,126 @@
+//! What a call has used, counted where wasmtime asks whether it may have more.
+
+use flow::{Limits, Size};
+use wasmtime::ResourceLimiter;
+
+/// Counts memory and table elements over the whole of one call. Nothing is counted back: a guest cannot shrink
+/// what it has.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    limits: Limits,
+    memory: u64,
+    table_elements: u64,
+    refused: Option<Refusal>,
+}
+
+/// The last thing that a guest asked for and was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Memory { asked: u64 },
+    TableElements { asked: u64 },
+}
+
+impl Meter {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, memory: 0, table_elements: 0, refused: None }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Bytes over all memories.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// What was refused, with limit and use, if anything was.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        Some(match self.refused? {
+            Refusal::Memory { asked } => {
+                let (asked, limit) = (Size(asked), Size(self.limits.memory));
+                format!("it asked for {asked} of memory in all, the limit is {limit}")
+            }
+            Refusal::TableElements { asked } => {
+                let limit = self.limits.table_elements;
+                format!("it asked for {asked} table elements in all, the limit is {limit}")
+            }
+        })
+    }
+}
+
+/// Whether a growth is granted, and what is used then.
+fn grow(used: u64, current: usize, desired: usize, limit: u64) -> Result<u64, u64> {
+    let wanted = used.saturating_add(desired.saturating_sub(current) as u64);
+    if wanted > limit { Err(wanted) } else { Ok(wanted) }
+}
+
+/// A growth within the call's limit but beyond what the module itself declares fails whatever we say, so it is not
+/// counted. Asked after the limit: in a pool, `maximum` is also what a slot holds.
+fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_some_and(|maximum| desired > maximum)
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        match grow(self.memory, current, desired, self.limits.memory) {
+            Err(asked) => {
+                self.refused = Some(Refusal::Memory { asked });
+                Ok(false)
+            }
+            Ok(_) if is_beyond(desired, maximum) => Ok(false),
+            Ok(used) => {
+                self.memory = used;
+                Ok(true)
+            }
+        }
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        match grow(self.table_elements, current, desired, self.limits.table_elements) {
+            Err(asked) => {
+                self.refused = Some(Refusal::TableElements { asked });
+                Ok(false)
+            }
+            Ok(_) if is_beyond(desired, maximum) => Ok(false),
+            Ok(used) => {
+                self.table_elements = used;
+                Ok(true)
+            }
+        }
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.instances as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.instances as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_summed_over_all_memories_and_a_refused_one_costs_nothing() {
+        let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
+        assert!(meter.memory_growing(0, 60, None).unwrap(), "the first memory");
+        assert!(!meter.memory_growing(0, 60, None).unwrap(), "the second one");
+        assert_eq!(meter.refusal().unwrap(), "it asked for 120B of memory in all, the limit is 100B");
+        assert!(meter.memory_growing(60, 100, None).unwrap());
+        assert_eq!(meter.memory(), 100);
+    }
+
+    #[test]
+    fn a_growth_beyond_what_the_module_declares_is_not_counted() {
+        let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
+        assert!(!meter.memory_growing(0, 60, Some(50)).unwrap());
+        assert_eq!((meter.memory(), meter.refusal()), (0, None));
+    }
+}

@@ -1,0 +1,42 @@
+//! A core module becomes a component: with the preview-1 adapter of a library if it exports the contract, with that
+//! of a program if it has a `_start`.
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND,
+    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as REACTOR,
+};
+use wit_component::ComponentEncoder;
+
+use super::{GUEST, ModuleError, exit, outline::Outline};
+
+pub(super) fn componentize(bytes: &[u8], outline: &Outline) -> Result<Vec<u8>, ModuleError> {
+    super::validate(bytes)?;
+    let names = not_adaptable(outline);
+    if !names.is_empty() {
+        return Err(ModuleError::NotGranted { names });
+    }
+    let exports = |name: &str| outline.exports.iter().any(|export| export == name);
+    // A program may carry the contract's exports, too; then they are what it is for.
+    if exports(&format!("{GUEST}#apply")) {
+        encode(bytes, REACTOR)
+    } else if exports("_start") {
+        encode(&exit::keep_status(bytes)?, COMMAND)
+    } else {
+        Err(ModuleError::NoTaskInCore { exports: outline.exports.clone() })
+    }
+}
+
+/// Imports that neither the adapter answers nor the component could pass on.
+fn not_adaptable(outline: &Outline) -> Vec<String> {
+    let is_known = |import: &&String| {
+        let interface = import.rsplit_once('.').map_or("", |(module, _)| module);
+        let reaches_world = interface.contains(':') || interface.starts_with("[export]");
+        !(interface == PREVIEW1 || reaches_world)
+    };
+    outline.imports.iter().filter(is_known).cloned().collect()
+}
+
+fn encode(bytes: &[u8], adapter: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    let encode = || ComponentEncoder::default().module(bytes)?.adapter(PREVIEW1, adapter)?.encode();
+    encode().map_err(|error| ModuleError::NotComponentizable { reason: format!("{error:#}") })
+}

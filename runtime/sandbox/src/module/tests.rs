@@ -1,0 +1,76 @@
+//! What a module may import.
+
+use wasmtime::{
+    Engine,
+    component::{Linker, ResourceType},
+};
+
+use super::*;
+use crate::world::{self, World};
+
+/// One thing that each granted interface has.
+const HELD: [(&str, &str); 29] = [
+    ("waft:task/host", "progress"),
+    ("waft:task/types", ""),
+    ("wasi:cli/environment", "get-environment"),
+    ("wasi:cli/exit", "exit"),
+    ("wasi:cli/stderr", "get-stderr"),
+    ("wasi:cli/stdin", "get-stdin"),
+    ("wasi:cli/stdout", "get-stdout"),
+    ("wasi:cli/terminal-input", "terminal-input"),
+    ("wasi:cli/terminal-output", "terminal-output"),
+    ("wasi:cli/terminal-stderr", "get-terminal-stderr"),
+    ("wasi:cli/terminal-stdin", "get-terminal-stdin"),
+    ("wasi:cli/terminal-stdout", "get-terminal-stdout"),
+    ("wasi:clocks/monotonic-clock", "now"),
+    ("wasi:clocks/wall-clock", "now"),
+    ("wasi:filesystem/preopens", "get-directories"),
+    ("wasi:filesystem/types", "descriptor"),
+    ("wasi:io/error", "error"),
+    ("wasi:io/poll", "poll"),
+    ("wasi:io/streams", "input-stream"),
+    ("wasi:random/insecure", "get-insecure-random-u64"),
+    ("wasi:random/insecure-seed", "insecure-seed"),
+    ("wasi:random/random", "get-random-u64"),
+    ("wasi:sockets/instance-network", "instance-network"),
+    ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
+    ("wasi:sockets/network", "network"),
+    ("wasi:sockets/tcp", "tcp-socket"),
+    ("wasi:sockets/tcp-create-socket", "create-tcp-socket"),
+    ("wasi:sockets/udp", "udp-socket"),
+    ("wasi:sockets/udp-create-socket", "create-udp-socket"),
+];
+
+/// Whether a linker has this: it cannot be defined again. Of WASI's patch versions one is linked.
+fn has(linker: &mut Linker<World>, interface: &str, held: &str) -> bool {
+    let versions: Vec<String> = match interface.starts_with("waft:") {
+        true => vec!["1.0.0".into()],
+        false => (0..100).map(|patch| format!("0.2.{patch}")).collect(),
+    };
+    versions.iter().any(|version| {
+        let mut instance = linker.instance(&format!("{interface}@{version}")).unwrap();
+        instance.resource(held, ResourceType::host::<()>(), |_, _| Ok(())).is_err()
+    })
+}
+
+#[test]
+fn what_is_granted_is_what_is_linked() {
+    let mut linker = Linker::<World>::new(&Engine::default());
+    world::link(&mut linker).unwrap();
+    assert_eq!(HELD.map(|(interface, _)| interface), GRANTED);
+    // Types alone need no linking.
+    for (interface, held) in HELD.into_iter().filter(|(_, held)| !held.is_empty()) {
+        assert!(has(&mut linker, interface, held), "{interface} has no {held}");
+    }
+    assert!(!has(&mut linker, "wasi:http/types", "fields"), "or the above says nothing");
+}
+
+#[test]
+fn versions_that_do_not_break_with_ours_are_granted() {
+    assert!(is_granted("wasi:cli/stdin@0.2.0"));
+    assert!(is_granted("wasi:cli/stdin@0.2.12"));
+    assert!(is_granted("waft:task/host@1.3.0"));
+    for other in ["wasi:cli/stdin@0.3.0", "wasi:cli/stdin", "waft:task/host@2.0.0", "wasi:http/types@0.2.0", "stdin"] {
+        assert!(!is_granted(other), "{other}");
+    }
+}

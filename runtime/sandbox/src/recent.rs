@@ -1,0 +1,54 @@
+//! The modules called last, in memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use flow::Digest;
+
+use crate::compiled::Compiled;
+
+/// How many bytes of code are kept. Beyond it the module unused for longest goes; the one used last always stays.
+const LARGEST: usize = 512 << 20;
+
+/// How many modules are kept: each holds maps of its own at the operating system, which are counted, too.
+const MOST: usize = 256;
+
+/// Compiled modules by digest.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Counts uses: the larger, the later.
+    now: u64,
+    size: usize,
+    modules: HashMap<Digest, (u64, Compiled)>,
+}
+
+impl Recent {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Compiled> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.now += 1;
+        let now = known.now;
+        let (used, compiled) = known.modules.get_mut(digest)?;
+        *used = now;
+        Some(compiled.clone())
+    }
+
+    pub(crate) fn put(&self, compiled: Compiled) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.now += 1;
+        let now = known.now;
+        known.size += compiled.size();
+        if let Some((_, replaced)) = known.modules.insert(compiled.digest(), (now, compiled)) {
+            known.size -= replaced.size();
+        }
+        while (known.size > LARGEST || known.modules.len() > MOST) && known.modules.len() > 1 {
+            let oldest = known.modules.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest);
+            let (_, gone) = oldest.and_then(|digest| known.modules.remove(&digest)).expect("more than one is there");
+            known.size -= gone.size();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Runs a guest in a fresh store until it answers, a limit is hit or somebody stops it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flow::{Failure, Values};
+use tokio_util::sync::CancellationToken;
+use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
+
+use crate::{
+    call::{Answer, Call, Observer, Report, Stats},
+    command,
+    compiled::{Compiled, Ready},
+    engines::Kind,
+    guest,
+    sandbox::Shared,
+    verdict,
+    world::{Kept, MOST_HANDLES, Origin, Process, Seed, World},
+};
+
+/// What the host may allocate for a guest at once beyond twice the limit of outputs: the lists that hold many
+/// small values take more room than the values.
+const HOST_SLACK: usize = 1 << 20;
+
+/// What may end a guest from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    started: Instant,
+    timeout: Duration,
+    /// One call's, and that of all calls.
+    interrupts: [CancellationToken; 2],
+}
+
+/// Why a guest was ended. It is carried through the guest as an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("it outlived its timeout")]
+    Timeout,
+    #[error("it was interrupted")]
+    Interrupt,
+}
+
+impl Watch {
+    /// Time starts to count now.
+    pub(crate) fn start(timeout: Duration, interrupts: [CancellationToken; 2]) -> Self {
+        Self { started: Instant::now(), timeout, interrupts }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Asked at every tick while the guest computes: the runtime's timers may be late then.
+    fn check(&self) -> Result<(), Stop> {
+        if self.interrupts.iter().any(CancellationToken::is_cancelled) {
+            return Err(Stop::Interrupt);
+        }
+        if self.elapsed() >= self.timeout { Err(Stop::Timeout) } else { Ok(()) }
+    }
+
+    /// Runs some work until it ends or must. This ends what waits; what computes is ended by [`Watch::check`].
+    pub(crate) async fn over<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+        let [one, all] = &self.interrupts;
+        tokio::select! {
+            // A guest that is ready is not stopped any more. What is dropped in the other arms is a guest, with all
+            // it has: that is what stopping one means.
+            biased;
+            ended = work => ended,
+            () = one.cancelled() => Err(Stop::Interrupt.into()),
+            () = all.cancelled() => Err(Stop::Interrupt.into()),
+            () = tokio::time::sleep(self.timeout.saturating_sub(self.elapsed())) => Err(Stop::Timeout.into()),
+        }
+    }
+}
+
+/// A store for one guest, with every limit armed.
+pub(crate) fn store(engine: &Engine, world: World) -> Store<World> {
+    let output = usize::try_from(world.meter.limits().output).unwrap_or(usize::MAX);
+    let mut store = Store::new(engine, world);
+    store.limiter(|world| &mut world.meter);
+    store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_SLACK));
+    store.set_max_component_handles(MOST_HANDLES);
+    store.epoch_deadline_callback(tick);
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// Looks at a guest that computes, and lets others run.
+fn tick(context: StoreContextMut<'_, World>) -> wasmtime::Result<UpdateDeadline> {
+    context.data().watch.check()?;
+    // Tokio's own yield looks at timers and sockets before it comes back, so that guests which compute do not
+    // starve the runtime of either.
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
+/// Calls a module.
+pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> Report {
+    let interrupts = [call.interrupt.clone(), shared.interrupts()];
+    // Its time starts when it has a slot.
+    let waiting = Watch::start(Duration::MAX, interrupts.clone());
+    let slot = waiting.over(async { Ok(shared.slots().acquire().await?) }).await;
+    let watch = Watch::start(call.limits.timeout, interrupts);
+    let kind = Kind::of(&call.limits, compiled.allocation());
+    let _slot = match slot {
+        Ok(slot) => slot,
+        Err(error) => return Report::without_guest(verdict::without_guest(&error, &watch)),
+    };
+    let ready = match watch.over(ready(compiled, kind)).await {
+        Ok(ready) => ready,
+        Err(error) => return Report::without_guest(verdict::without_guest(&error, &watch)),
+    };
+    let process = match ready {
+        Ready::Tasks { .. } => Process::default(),
+        Ready::Command { .. } => command::process(call),
+    };
+    let Call { run, task, firing, attempt, .. } = call;
+    let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
+    let origin = Origin { time: call.job_time, seed };
+    let world = World::new(call.limits, watch.clone(), origin, process, Some(observer));
+    let _running = shared.ticker().begin();
+    let mut store = store(ready.component().engine(), world);
+    let ended = watch.over(act(ready, &mut store, call)).await;
+    let answer = verdict::of(ended, store.data(), kind.stack());
+    Report::of(answer, store.into_data())
+}
+
+async fn act(ready: &Ready, store: &mut Store<World>, call: &Call) -> wasmtime::Result<Result<Values, Failure>> {
+    match ready {
+        Ready::Tasks { pre, .. } => {
+            let task = pre.instantiate_async(&mut *store).await?;
+            guest::call(&task, store, call).await
+        }
+        Ready::Command { pre, .. } => {
+            let program = pre.instantiate_async(&mut *store).await?;
+            command::call(&program, store, call).await
+        }
+    }
+}
+
+/// The module for an engine; made ready for it first where that is needed.
+pub(crate) async fn ready(compiled: &Compiled, kind: Kind) -> wasmtime::Result<&Ready> {
+    if let Some(ready) = compiled.ready(kind) {
+        return Ok(ready);
+    }
+    let preparing = compiled.clone();
+    tokio::task::spawn_blocking(move || preparing.prepare(kind)).await??;
+    Ok(compiled.ready(kind).expect("it was prepared just now"))
+}
+
+impl Report {
+    fn of(answer: Answer, world: World) -> Self {
+        let stats = Stats { duration: world.watch.elapsed(), memory: world.meter.memory() };
+        let Kept { log, stdout, stderr } = world.streams.take();
+        Self { answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+    }
+
+    /// The guest was not called at all.
+    fn without_guest(answer: Answer) -> Self {
+        Self {
+            answer,
+            log: Vec::new(),
+            stdout: bytes::Bytes::new(),
+            stderr: bytes::Bytes::new(),
+            stats: Stats::default(),
+        }
+    }
+}

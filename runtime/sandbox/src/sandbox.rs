@@ -1,0 +1,239 @@
+//! The sandbox: what all calls of a process share.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use flow::{Digest, ModuleContent};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared as SharedFuture},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cache::{Cache, Compatibility},
+    call::{Call, Observer, Report},
+    compiled::{CompileError, Compiled},
+    describe::{self, DescribeError},
+    engines::{Allocation, Engines, Kind},
+    recent::Recent,
+    run,
+    ticker::Ticker,
+};
+
+/// How many modules are asked what they hold at once, besides the calls.
+const DESCRIBING: u32 = 2;
+
+/// What a sandbox needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where compiled code is kept between processes; `None` keeps none. The folder is made, and closed to others.
+    pub cache_dir: Option<PathBuf>,
+    /// How many bytes that folder may hold.
+    pub cache_size: u64,
+    /// How many calls run at once; others wait. At least one.
+    pub slots: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cache_dir: None, cache_size: 2 << 30, slots: 16 }
+    }
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Wasmtime cannot work here.
+    #[error("could not start the WebAssembly engine: {reason}")]
+    Engine {
+        /// Its words.
+        reason: String,
+    },
+    /// There is no thread for the clock of running calls.
+    #[error("could not start the thread that watches running guests")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// Compiles modules and calls them. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Shared>);
+
+/// What is shared.
+pub(crate) struct Shared {
+    engines: Arc<Engines>,
+    recent: Recent,
+    cache: Option<Cache>,
+    /// What is being compiled now: who asks for the same waits for the same.
+    compiling: Mutex<HashMap<Digest, Compiling>>,
+    slots: Semaphore,
+    describing: Semaphore,
+    /// Cancelled, and replaced, to stop the calls that run.
+    interrupt: Mutex<CancellationToken>,
+}
+
+type Compiling = SharedFuture<BoxFuture<'static, Result<Compiled, CompileError>>>;
+
+impl Sandbox {
+    /// Starts a sandbox. A cache that cannot be used is told of and done without.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when wasmtime cannot work on this machine.
+    pub fn new(config: Config) -> Result<Self, SandboxError> {
+        let engine_error = |error: wasmtime::Error| SandboxError::Engine { reason: format!("{error:#}") };
+        let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
+        let slots = config.slots.max(1);
+        let engines = Engines::new(slots.saturating_add(DESCRIBING), ticker).map_err(engine_error)?;
+        let room = engines.room(Kind::first(Allocation::Pooled)).map_err(engine_error)?;
+        let compatibility = Compatibility::of(&room.engine);
+        let cache = config.cache_dir.and_then(|folder| open_cache(folder, config.cache_size, compatibility));
+        Ok(Self(Arc::new(Shared {
+            engines: Arc::new(engines),
+            recent: Recent::default(),
+            cache,
+            compiling: Mutex::default(),
+            slots: Semaphore::new(permits(slots)),
+            describing: Semaphore::new(permits(DESCRIBING)),
+            interrupt: Mutex::default(),
+        })))
+    }
+
+    /// The module, if it is compiled already: in memory, or on this machine's disk.
+    pub async fn cached(&self, digest: &Digest) -> Option<Compiled> {
+        if let Some(compiled) = self.0.recent.get(digest) {
+            return Some(compiled);
+        }
+        let (shared, digest) = (self.0.clone(), *digest);
+        tokio::task::spawn_blocking(move || shared.load(&digest)).await.ok().flatten()
+    }
+
+    /// Compiles a component, once however many ask at the same time. Whoever calls this has checked that the bytes
+    /// have this digest.
+    ///
+    /// # Errors
+    /// [`CompileError`] when the bytes are no component that could be called. Dropping the future does not stop the
+    /// compiler.
+    pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
+        let compiling = {
+            let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = || start_compiling(self.0.clone(), digest, bytes);
+            compiling.entry(digest).or_insert_with(start).clone()
+        };
+        compiling.await
+    }
+
+    /// What a module says of itself, checked. It need not say the same twice.
+    ///
+    /// # Errors
+    /// [`DescribeError`] when it fails to answer, or its answer cannot be.
+    pub async fn describe(&self, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
+        Box::pin(describe::describe(&self.0, compiled)).await
+    }
+
+    /// Calls a guest in a fresh instance, within its limits. Dropping the future stops the guest.
+    pub async fn call(&self, compiled: &Compiled, call: Call, observer: Arc<dyn Observer>) -> Report {
+        Box::pin(run::call(&self.0, compiled, &call, observer)).await
+    }
+
+    /// Stops all guests that run now; their calls end as interrupted.
+    pub fn interrupt_all(&self) {
+        let mut interrupt = self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *interrupt).cancel();
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Sandbox").field("slots", &self.0.slots).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A place for each call that runs.
+    pub(crate) fn slots(&self) -> &Semaphore {
+        &self.slots
+    }
+
+    /// A place for each module that is asked what it holds.
+    pub(crate) fn describing(&self) -> &Semaphore {
+        &self.describing
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        self.engines.ticker()
+    }
+
+    /// Cancelled when all calls that run now are to stop.
+    pub(crate) fn interrupts(&self) -> CancellationToken {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a module from disk.
+    fn load(&self, digest: &Digest) -> Option<Compiled> {
+        let cache = self.cache.as_ref()?;
+        let code = cache.load(digest)?;
+        match Compiled::load(&self.engines, *digest, &code) {
+            Ok(compiled) => {
+                self.recent.put(compiled.clone());
+                Some(compiled)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "compiled code on disk cannot be used; it is compiled anew");
+                cache.discard(digest);
+                None
+            }
+        }
+    }
+
+    fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, CompileError> {
+        // Someone may have ended compiling it between the question and now.
+        if let Some(compiled) = self.recent.get(&digest) {
+            return Ok(compiled);
+        }
+        let code = Compiled::compile(&self.engines, digest, bytes)?;
+        let compiled = Compiled::load(&self.engines, digest, &code)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&digest, &code);
+        }
+        self.recent.put(compiled.clone());
+        Ok(compiled)
+    }
+}
+
+/// Starts the compiler. It runs to its end, whoever still waits.
+fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compiling {
+    /// Takes the module off the list of what is being compiled, however the compiler ends.
+    struct Listed(Arc<Shared>, Digest);
+    impl Drop for Listed {
+        fn drop(&mut self) {
+            self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        }
+    }
+    let compiling = tokio::task::spawn_blocking(move || {
+        let listed = Listed(shared, digest);
+        listed.0.compile(digest, &bytes)
+    });
+    let ended = compiling.map(move |ended| ended.unwrap_or(Err(CompileError::Interrupted { digest })));
+    ended.boxed().shared()
+}
+
+fn open_cache(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Option<Cache> {
+    let shown = folder.display().to_string();
+    match Cache::open(folder, largest, compatibility) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+            tracing::warn!(folder = shown, "compiled code is not kept on disk: {error}{reason}");
+            None
+        }
+    }
+}
+
+fn permits(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}

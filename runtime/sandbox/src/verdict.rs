@@ -1,0 +1,133 @@
+//! From how a guest ended to what that means: which limit was hit, or what went wrong and where.
+
+use flow::{Failure, FailureKind, Size, Values};
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::{
+    call::Answer,
+    run::{Stop, Watch},
+    world::{Exited, World},
+};
+
+/// How many functions of a trap's stack are told: the first few say where it was.
+const MOST_FRAMES: usize = 5;
+
+/// How many lines of standard error are told with a trap.
+const MOST_LINES: usize = 3;
+
+/// Judges a guest that ran. A limit that was hit names the kind, whatever the guest then did about it.
+pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &World, stack: usize) -> Answer {
+    match ended {
+        Ok(Ok(values)) => Answer::Left(values),
+        Ok(Err(failure)) => Answer::Failed(match world.meter.refusal() {
+            Some(refusal) if failure.kind != FailureKind::OutputLimit => {
+                let message = format!("{refusal}; then it gave up: {}", failure.message);
+                Failure { details: failure.details, ..Failure::new(FailureKind::Memory, message) }
+            }
+            Some(_) | None => failure,
+        }),
+        Err(error) => match error.downcast_ref::<Stop>() {
+            Some(Stop::Interrupt) => Answer::Interrupted,
+            Some(Stop::Timeout) => Answer::Failed(timeout(&world.watch)),
+            None => Answer::Failed(broken_off(&error, world, stack)),
+        },
+    }
+}
+
+/// Judges a call that ended before the guest was there.
+pub(crate) fn without_guest(error: &wasmtime::Error, watch: &Watch) -> Answer {
+    match error.downcast_ref::<Stop>() {
+        Some(Stop::Interrupt) => Answer::Interrupted,
+        Some(Stop::Timeout) => Answer::Failed(timeout(watch)),
+        None => Answer::Failed(Failure::new(FailureKind::Module, format!("it could not be made ready: {error:#}"))),
+    }
+}
+
+fn timeout(watch: &Watch) -> Failure {
+    let (used, limit) = (watch.elapsed(), watch.timeout());
+    Failure::new(FailureKind::Timeout, format!("it had run for {used:.1?} when it was stopped, the limit is {limit:?}"))
+}
+
+/// Judges a guest that ended without an answer.
+fn broken_off(error: &wasmtime::Error, world: &World, stack: usize) -> Failure {
+    let limits = world.meter.limits();
+    let root = error.root_cause().to_string();
+    if let Some(overflow) = world.streams.overflow() {
+        return Failure::new(FailureKind::OutputLimit, overflow);
+    }
+    if let Some(refusal) = world.meter.refusal() {
+        let then = trap(error, world, stack);
+        return Failure::new(FailureKind::Memory, format!("{refusal}; then it broke off: {then}"));
+    }
+    // Wasmtime has no types for these two, so their words decide; tests hold them to it.
+    if root.contains("fuel allocated for hostcalls has been exhausted") {
+        let limit = Size(limits.output);
+        let message = format!("it handed over more at once than values of {limit} can take, the limit is {limit}");
+        return Failure::new(FailureKind::OutputLimit, message);
+    }
+    if let Some(what) = root.strip_prefix("resource limit exceeded: ") {
+        let limit = limits.instances;
+        let message = format!("its {what}, the limit is {limit} core instances, memories and tables, each");
+        return Failure::new(FailureKind::Memory, message);
+    }
+    if let Some(Exited(status)) = error.downcast_ref::<Exited>() {
+        let message = format!("it exited with status {status} and gave no answer{}", last_words(world));
+        return Failure::new(FailureKind::Trap, message);
+    }
+    Failure::new(FailureKind::Trap, trap(error, world, stack))
+}
+
+/// Why a guest broke off, where, and what it said of it.
+fn trap(error: &wasmtime::Error, world: &World, stack: usize) -> String {
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => format!("its call stack is exhausted, the limit is {}", Size(stack as u64)),
+        Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
+        None => error.root_cause().to_string(),
+    };
+    let place = place(error);
+    match panic_message(&world.streams.last_words()) {
+        Some(panic) => format!("{panic} ({cause}{place})"),
+        None => format!("{cause}{place}{}", last_words(world)),
+    }
+}
+
+/// The functions a trap passed through, innermost first, as far as the module kept their names.
+fn place(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
+    let names: Vec<String> = backtrace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .take(MOST_FRAMES)
+        .collect();
+    if names.is_empty() { String::new() } else { format!(", in {}", names.join(", called by ")) }
+}
+
+/// What a Rust panic says, in one line, if standard error ends with one.
+fn panic_message(stderr: &str) -> Option<String> {
+    let start = stderr.rfind("panicked at ")?;
+    let start = stderr[..start].rfind('\n').map_or(0, |end| end + 1);
+    let lines: Vec<&str> = stderr[start..].lines().take_while(|line| !line.starts_with("note: ")).collect();
+    Some(lines.join(" ").trim().to_owned())
+}
+
+fn last_words(world: &World) -> String {
+    let stderr = world.streams.last_words();
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines = &lines[lines.len().saturating_sub(MOST_LINES)..];
+    if lines.is_empty() { String::new() } else { format!("; its last words: {}", lines.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_in_one_line_without_its_note() {
+        let stderr =
+            "before\n\nthread 'main' panicked at src/lib.rs:3:5:\nno\nbatter\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(panic_message(stderr).unwrap(), "thread 'main' panicked at src/lib.rs:3:5: no batter");
+        assert_eq!(panic_message("nothing of the kind"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! What a guest sees of the world: its job's time, its job's randomness, its standard streams, and nothing else.
+//!
+//! Where WASI has more (files, sockets, terminals) it is offered, since guests' standard libraries import it, and it
+//! is empty: no folder is open, no socket can be made, no stream is a terminal.
+
+mod clock;
+mod process;
+mod random;
+mod stdio;
+
+use std::sync::Arc;
+
+use flow::{Limits, NodeName, RunId, Timestamp};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::{
+    cli::{WasiCli, WasiCliCtx, WasiCliCtxView},
+    filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView},
+    p2::bindings::{cli, clocks, filesystem, random as wasi_random, sockets},
+    sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView},
+};
+use wasmtime_wasi_io::bindings::wasi::io;
+
+use crate::{call::Observer, limits::Meter, run::Watch};
+
+pub(crate) use process::{Exited, Process};
+pub(crate) use stdio::{Kept, Stdout, Streams};
+
+use clock::Clock;
+use random::Randomness;
+
+/// Handles a guest may hold at once. Each costs the host some hundred bytes; a guest of the SDK holds a dozen.
+pub(crate) const MOST_HANDLES: usize = 10_000;
+
+/// What a store holds beside the guest.
+pub(crate) struct World {
+    pub(crate) meter: Meter,
+    pub(crate) watch: Watch,
+    pub(crate) streams: Streams,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    process: Process,
+    clock: Clock,
+    randomness: Randomness,
+    table: ResourceTable,
+    terminals: WasiCliCtx,
+    files: WasiFilesystemCtx,
+    sockets: WasiSocketsCtx,
+}
+
+/// What makes the world of one call another than that of the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// The wall clock stands here.
+    pub(crate) time: Timestamp,
+    /// Randomness is a function of this.
+    pub(crate) seed: Seed<'a>,
+}
+
+/// Which call randomness is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Seed<'a> {
+    /// One attempt at one task.
+    Attempt { run: &'a RunId, task: &'a NodeName, firing: u64, attempt: u32 },
+    /// A module that is asked what it holds.
+    Describe,
+}
+
+impl World {
+    pub(crate) fn new(
+        limits: Limits,
+        watch: Watch,
+        origin: Origin<'_>,
+        process: Process,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MOST_HANDLES);
+        Self {
+            meter: Meter::new(limits),
+            watch,
+            streams: Streams::new(&limits, process.stdout()),
+            observer,
+            process,
+            clock: Clock::new(origin.time),
+            randomness: Randomness::new(&origin.seed),
+            table,
+            terminals: WasiCliCtx::default(),
+            files: WasiFilesystemCtx::default(),
+            sockets: WasiSocketsCtx::default(),
+        }
+    }
+}
+
+/// The interfaces that [`link`] offers, without their versions. Nothing else can be imported.
+pub(crate) const GRANTED: [&str; 29] = [
+    "waft:task/host",
+    "waft:task/types",
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// Offers a guest everything that it may import.
+pub(crate) fn link(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    link_own(linker)?;
+    link_streams(linker)?;
+    link_empty(linker)
+}
+
+/// What is a function of the job.
+fn link_own(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    type Own = HasSelf<World>;
+    crate::guest::link(linker)?;
+    clocks::wall_clock::add_to_linker::<_, Own>(linker, |world| world)?;
+    clocks::monotonic_clock::add_to_linker::<_, Own>(linker, |world| world)?;
+    io::poll::add_to_linker::<_, Own>(linker, |world| world)?;
+    wasi_random::random::add_to_linker::<_, Own>(linker, |world| world)?;
+    wasi_random::insecure::add_to_linker::<_, Own>(linker, |world| world)?;
+    wasi_random::insecure_seed::add_to_linker::<_, Own>(linker, |world| world)?;
+    cli::environment::add_to_linker::<_, Own>(linker, |world| world)?;
+    cli::exit::add_to_linker::<_, Own>(linker, |world| world)?;
+    cli::stdin::add_to_linker::<_, Own>(linker, |world| world)?;
+    cli::stdout::add_to_linker::<_, Own>(linker, |world| world)?;
+    cli::stderr::add_to_linker::<_, Own>(linker, |world| world)
+}
+
+/// What works on the streams that we made.
+fn link_streams(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    struct Table;
+    impl HasData for Table {
+        type Data<'a> = &'a mut ResourceTable;
+    }
+    io::error::add_to_linker::<_, Table>(linker, |world| &mut world.table)?;
+    io::streams::add_to_linker::<_, Table>(linker, |world| &mut world.table)
+}
+
+/// What WASI has and no guest is granted: a context that nobody filled refuses everything.
+fn link_empty(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+    fn terminals(world: &mut World) -> WasiCliCtxView<'_> {
+        WasiCliCtxView { ctx: &mut world.terminals, table: &mut world.table }
+    }
+    fn files(world: &mut World) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView { ctx: &mut world.files, table: &mut world.table }
+    }
+    fn network(world: &mut World) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut world.sockets, table: &mut world.table }
+    }
+    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, terminals)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, terminals)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, terminals)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, files)?;
+    filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, files)?;
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
+    sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::tcp::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::udp::add_to_linker::<_, WasiSockets>(linker, network)
+}

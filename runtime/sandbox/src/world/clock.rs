@@ -1,0 +1,147 @@
+//! The two clocks of a call, and waiting for them.
+//!
+//! The wall clock stands at the job's time. The monotonic clock starts at zero and moves in two ways only: by a fixed
+//! tick when it is read, and by what the guest sleeps. A sleep takes real time, but how long it really took is not
+//! told, so every attempt sees the same clock.
+
+use std::{collections::HashMap, time::Duration};
+
+use flow::Timestamp;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::{
+    async_trait,
+    p2::bindings::clocks::{
+        monotonic_clock,
+        wall_clock::{self, Datetime},
+    },
+};
+use wasmtime_wasi_io::{
+    bindings::wasi::io::poll,
+    poll::{DynPollable, Pollable, subscribe},
+};
+
+use super::World;
+
+/// How far a reading moves the monotonic clock, in nanoseconds: so that a guest which waits for it by reading it
+/// gets there.
+const TICK: u64 = 1_000;
+
+/// The clocks of one call.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    wall: Timestamp,
+    /// Nanoseconds since the call began, as the guest is told.
+    monotonic: u64,
+    /// When each alarm rings, by the handle of its pollable.
+    alarms: HashMap<u32, u64>,
+}
+
+/// What an alarm's pollable refers to. When it rings is known to the [`Clock`].
+struct Alarm;
+
+#[async_trait]
+impl Pollable for Alarm {
+    /// Never asked: `wasi:io/poll` below asks the clock.
+    async fn ready(&mut self) {}
+}
+
+impl Clock {
+    pub(crate) fn new(wall: Timestamp) -> Self {
+        Self { wall, monotonic: 0, alarms: HashMap::new() }
+    }
+
+    fn read(&mut self) -> u64 {
+        let now = self.monotonic;
+        self.monotonic = now.saturating_add(TICK);
+        now
+    }
+
+    /// Whether a pollable is ready. Whatever is no alarm is a stream of ours, and those never wait.
+    fn is_ready(&self, pollable: &Resource<DynPollable>) -> bool {
+        self.alarms.get(&pollable.rep()).is_none_or(|rings| *rings <= self.monotonic)
+    }
+
+    /// Sleeps until the first of the alarms rings. Nothing moves if the sleep is cut off.
+    async fn sleep(&mut self, pollables: &[Resource<DynPollable>]) {
+        let first = pollables.iter().filter_map(|pollable| self.alarms.get(&pollable.rep())).min();
+        if let Some(first) = first.copied() {
+            let nanoseconds = first.saturating_sub(self.monotonic);
+            tokio::time::sleep(Duration::from_nanos(nanoseconds)).await;
+            self.monotonic = self.monotonic.max(first);
+        }
+    }
+
+    fn set_alarm(&mut self, table: &mut ResourceTable, rings: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let alarm = table.push(Alarm)?;
+        let pollable = subscribe(table, alarm)?;
+        self.alarms.insert(pollable.rep(), rings);
+        Ok(pollable)
+    }
+}
+
+impl wall_clock::Host for World {
+    fn now(&mut self) -> wasmtime::Result<Datetime> {
+        let micros = self.clock.wall.as_micros();
+        let nanoseconds = u32::try_from(micros % 1_000_000 * 1_000).expect("less than a second of nanoseconds");
+        Ok(Datetime { seconds: micros / 1_000_000, nanoseconds })
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<Datetime> {
+        Ok(Datetime { seconds: 0, nanoseconds: 1_000 })
+    }
+}
+
+impl monotonic_clock::Host for World {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.clock.read())
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(TICK)
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.clock.set_alarm(&mut self.table, when)
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let rings = self.clock.monotonic.saturating_add(duration);
+        self.clock.set_alarm(&mut self.table, rings)
+    }
+}
+
+impl poll::Host for World {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        if pollables.is_empty() {
+            return Err(wasmtime::Error::msg("it polled an empty list"));
+        }
+        for pollable in &pollables {
+            self.table.get(pollable)?;
+        }
+        if !pollables.iter().any(|pollable| self.clock.is_ready(pollable)) {
+            self.clock.sleep(&pollables).await;
+        }
+        let ready = pollables.iter().zip(0..).filter(|(pollable, _)| self.clock.is_ready(pollable));
+        Ok(ready.map(|(_, index)| index).collect())
+    }
+}
+
+impl poll::HostPollable for World {
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        self.table.get(&pollable)?;
+        Ok(self.clock.is_ready(&pollable))
+    }
+
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        self.table.get(&pollable)?;
+        if !self.clock.is_ready(&pollable) {
+            self.clock.sleep(&[pollable]).await;
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        self.clock.alarms.remove(&pollable.rep());
+        poll::HostPollable::drop(&mut self.table, pollable)
+    }
+}

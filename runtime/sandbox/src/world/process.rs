@@ -1,0 +1,108 @@
+//! What a guest is told as a process: arguments, environment, standard input; and its exit.
+
+use bytes::Bytes;
+use wasmtime::component::Resource;
+use wasmtime_wasi::{
+    async_trait,
+    p2::bindings::cli::{environment, exit, stderr, stdin, stdout},
+};
+use wasmtime_wasi_io::{
+    poll::Pollable,
+    streams::{DynInputStream, DynOutputStream, InputStream, StreamError, StreamResult},
+};
+
+use super::{
+    World,
+    stdio::{Standard, Stdout},
+};
+
+/// What a guest starts with. A component of the contract starts with nothing; a command with its job.
+#[derive(Debug, Default)]
+pub(crate) struct Process {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    stdin: Bytes,
+    stdout: Stdout,
+}
+
+impl Process {
+    /// A command's, which answers on standard output.
+    pub(crate) fn command(
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+        stdin: String,
+        stdout: Stdout,
+    ) -> Self {
+        Self { arguments, environment, stdin: stdin.into(), stdout }
+    }
+
+    pub(crate) fn stdout(&self) -> Stdout {
+        self.stdout
+    }
+}
+
+/// A guest ended itself with this status. It is how an exit leaves the guest, as an error that wasmtime carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it exited with status {0}")]
+pub(crate) struct Exited(pub(crate) u8);
+
+impl environment::Host for World {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.process.environment.clone())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.process.arguments.clone())
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+impl exit::Host for World {
+    fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
+        Err(Exited(u8::from(status.is_err())).into())
+    }
+
+    fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
+        Err(Exited(status).into())
+    }
+}
+
+impl stdin::Host for World {
+    fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
+        // Standard input is read once, by whoever asks first.
+        let unread = Stdin(std::mem::take(&mut self.process.stdin));
+        Ok(self.table.push(Box::new(unread) as DynInputStream)?)
+    }
+}
+
+impl stdout::Host for World {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        Ok(self.table.push(self.streams.writer(Standard::Output))?)
+    }
+}
+
+impl stderr::Host for World {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        Ok(self.table.push(self.streams.writer(Standard::Error))?)
+    }
+}
+
+/// What is left to read.
+struct Stdin(Bytes);
+
+#[async_trait]
+impl Pollable for Stdin {
+    async fn ready(&mut self) {}
+}
+
+impl InputStream for Stdin {
+    fn read(&mut self, most: usize) -> StreamResult<Bytes> {
+        if self.0.is_empty() {
+            return Err(StreamError::Closed);
+        }
+        Ok(self.0.split_to(most.min(self.0.len())))
+    }
+}

@@ -1,0 +1,75 @@
+//! Randomness that is a function of the attempt: the same again wherever it runs, another for the next one.
+
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+
+use super::{Seed, World};
+
+/// Three streams of bytes that say nothing of one another, from one hash in its extendable form.
+pub(crate) struct Randomness {
+    secure: blake3::OutputReader,
+    insecure: blake3::OutputReader,
+    seed: (u64, u64),
+}
+
+impl Randomness {
+    pub(crate) fn new(seed: &Seed<'_>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("waft 1: randomness of an attempt");
+        match seed {
+            Seed::Attempt { run, task, firing, attempt } => {
+                // A name holds no zero byte, so no two attempts feed the same bytes.
+                hasher.update(run.as_str().as_bytes()).update(&[0]).update(task.as_str().as_bytes()).update(&[0]);
+                hasher.update(&firing.to_le_bytes()).update(&attempt.to_le_bytes());
+            }
+            Seed::Describe => {}
+        }
+        let stream = |name: &str| hasher.clone().update(name.as_bytes()).finalize_xof();
+        let mut seeds = stream("insecure seed");
+        Self {
+            secure: stream("secure"),
+            insecure: stream("insecure"),
+            seed: (next_u64(&mut seeds), next_u64(&mut seeds)),
+        }
+    }
+}
+
+fn next_u64(stream: &mut blake3::OutputReader) -> u64 {
+    let mut bytes = [0; 8];
+    stream.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// As many bytes as asked for, if they could fit the guest's memory at all: it must not make the host allocate more.
+fn next_bytes(stream: &mut blake3::OutputReader, count: u64, most: u64) -> wasmtime::Result<Vec<u8>> {
+    if count > most {
+        return Err(wasmtime::Error::msg(format!("it asked for {count} random bytes, more than its memory may hold")));
+    }
+    let mut bytes = vec![0; usize::try_from(count)?];
+    stream.fill(&mut bytes);
+    Ok(bytes)
+}
+
+impl random::Host for World {
+    fn get_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
+        next_bytes(&mut self.randomness.secure, count, self.meter.limits().memory)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(next_u64(&mut self.randomness.secure))
+    }
+}
+
+impl insecure::Host for World {
+    fn get_insecure_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
+        next_bytes(&mut self.randomness.insecure, count, self.meter.limits().memory)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(next_u64(&mut self.randomness.insecure))
+    }
+}
+
+impl insecure_seed::Host for World {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        Ok(self.randomness.seed)
+    }
+}

@@ -1,0 +1,255 @@
+//! What a guest says: log lines, standard output, standard error, under one limit for all three.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use flow::{LONGEST_MESSAGE, Limits, Size};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi_io::{
+    poll::Pollable,
+    streams::{DynOutputStream, OutputStream, StreamError, StreamResult},
+};
+
+use crate::call::{Level, LogLine};
+
+/// How much a guest may hand over in one write; standard libraries hand over less.
+const LONGEST_WRITE: usize = 64 << 10;
+
+/// How much of the end of standard error is known whatever the limit: a failure's message is found there.
+const TAIL: usize = LONGEST_MESSAGE;
+
+/// What standard output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stdout {
+    /// Talk, kept with the log.
+    #[default]
+    Log,
+    /// A command's answer, under the limit of outputs.
+    Answer,
+}
+
+/// Which of a guest's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standard {
+    Output,
+    Error,
+}
+
+/// What a guest says has outgrown a limit; [`Streams::overflow`] tells which.
+#[derive(Debug, thiserror::Error)]
+#[error("what the guest says has outgrown its limit")]
+pub(crate) struct Outgrown;
+
+impl From<Outgrown> for StreamError {
+    fn from(outgrown: Outgrown) -> Self {
+        Self::Trap(outgrown.into())
+    }
+}
+
+/// A handle to what a guest says. The guest's streams hold clones of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams(Arc<Mutex<Said>>);
+
+/// What was kept of it.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// What outgrew its limit, and how large it had become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overflow {
+    /// A command's answer.
+    Answer { used: u64 },
+    /// Everything else that was said.
+    Log { used: u64 },
+}
+
+/// What was said so far.
+#[derive(Debug)]
+struct Said {
+    kept: Kept,
+    stdout_is: Stdout,
+    /// Bytes of log lines, standard output and standard error so far.
+    logged: u64,
+    log_limit: u64,
+    output_limit: u64,
+    overflow: Option<Overflow>,
+    tail: Vec<u8>,
+}
+
+impl Streams {
+    pub(crate) fn new(limits: &Limits, stdout: Stdout) -> Self {
+        Self(Arc::new(Mutex::new(Said {
+            kept: Kept::default(),
+            stdout_is: stdout,
+            logged: 0,
+            log_limit: limits.log,
+            output_limit: limits.output,
+            overflow: None,
+            tail: Vec::new(),
+        })))
+    }
+
+    /// The end of standard error as text.
+    pub(crate) fn last_words(&self) -> String {
+        self.look().last_words()
+    }
+
+    /// What went beyond its limit, with limit and use, if something did.
+    pub(crate) fn overflow(&self) -> Option<String> {
+        self.look().overflow()
+    }
+
+    /// What a command answered, which is kept no longer.
+    pub(crate) fn take_answer(&self) -> Vec<u8> {
+        std::mem::take(&mut self.look().kept.stdout)
+    }
+
+    /// Everything that was kept, which is kept here no longer.
+    pub(crate) fn take(&self) -> Kept {
+        std::mem::take(&mut self.look().kept)
+    }
+
+    /// Private, so that nobody can hold the guard and ask again.
+    fn look(&self) -> MutexGuard<'_, Said> {
+        // Each change is whole, so a panic elsewhere cannot have left half of one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a log line.
+    ///
+    /// # Errors
+    /// When it goes beyond the limit: the guest has to be stopped.
+    pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), Outgrown> {
+        let mut said = self.look();
+        // Each line counts its end, too: an empty one is not free.
+        said.grant(message.len() + 1)?;
+        said.kept.log.push(LogLine { level, message: message.into() });
+        Ok(())
+    }
+
+    pub(crate) fn writer(&self, standard: Standard) -> DynOutputStream {
+        Box::new(Writer { streams: self.clone(), standard })
+    }
+}
+
+impl Said {
+    /// The end of standard error as text.
+    fn last_words(&self) -> String {
+        let start = self.tail.len().saturating_sub(TAIL);
+        String::from_utf8_lossy(&self.tail[start..]).into_owned()
+    }
+
+    fn overflow(&self) -> Option<String> {
+        Some(match self.overflow? {
+            Overflow::Answer { used } => {
+                let limit = Size(self.output_limit);
+                format!("it had written {used} bytes to standard output when it was stopped, the limit is {limit}")
+            }
+            Overflow::Log { used } => {
+                let limit = Size(self.log_limit);
+                format!("it had logged and printed {used} bytes when it was stopped, the limit is {limit}")
+            }
+        })
+    }
+
+    /// Counts bytes against the limit of logs.
+    fn grant(&mut self, count: usize) -> Result<(), Outgrown> {
+        self.logged = self.logged.saturating_add(count as u64);
+        if self.logged > self.log_limit {
+            self.overflow = Some(Overflow::Log { used: self.logged });
+            return Err(Outgrown);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
+        match (standard, self.stdout_is) {
+            (Standard::Output, Stdout::Answer) => {
+                let used = self.kept.stdout.len() as u64 + bytes.len() as u64;
+                if used > self.output_limit {
+                    self.overflow = Some(Overflow::Answer { used });
+                    return Err(Outgrown.into());
+                }
+                self.kept.stdout.extend_from_slice(bytes);
+            }
+            (Standard::Output, Stdout::Log) => {
+                self.grant(bytes.len())?;
+                self.kept.stdout.extend_from_slice(bytes);
+            }
+            (Standard::Error, Stdout::Answer | Stdout::Log) => {
+                self.remember(bytes);
+                self.grant(bytes.len())?;
+                self.kept.stderr.extend_from_slice(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        self.tail.extend_from_slice(bytes);
+        // Cut now and then, not at every write.
+        if self.tail.len() > 2 * TAIL {
+            self.tail.drain(..self.tail.len() - TAIL);
+        }
+    }
+}
+
+/// One of a guest's outputs.
+struct Writer {
+    streams: Streams,
+    standard: Standard,
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.streams.look().write(self.standard, &bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(LONGEST_WRITE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_limit_holds_for_all_that_is_said_and_the_end_of_standard_error_is_known_beyond_it() {
+        let limits = Limits { log: 11, ..Limits::default() };
+        let streams = Streams::new(&limits, Stdout::Log);
+        assert!(streams.log(Level::Info, "four").is_ok());
+        streams.look().write(Standard::Output, b"five!").unwrap();
+        assert_eq!(streams.overflow(), None);
+        assert!(streams.look().write(Standard::Error, b"the end").is_err());
+        assert_eq!(streams.last_words(), "the end");
+        let overflow = streams.overflow().unwrap();
+        assert_eq!(overflow, "it had logged and printed 17 bytes when it was stopped, the limit is 11B");
+        let kept = streams.take();
+        assert_eq!((kept.log.len(), kept.stdout.as_slice(), kept.stderr.as_slice()), (1, &b"five!"[..], &b""[..]));
+    }
+
+    #[test]
+    fn a_commands_answer_is_stopped_at_the_limit_of_outputs_and_not_of_the_log() {
+        let limits = Limits { log: 1, output: 4, ..Limits::default() };
+        let streams = Streams::new(&limits, Stdout::Answer);
+        streams.look().write(Standard::Output, b"1234").unwrap();
+        assert!(streams.look().write(Standard::Output, b"5").is_err());
+        let overflow = streams.overflow().unwrap();
+        assert_eq!(overflow, "it had written 5 bytes to standard output when it was stopped, the limit is 4B");
+    }
+}

@@ -1,0 +1,169 @@
+//! What a guest answers is checked, and what it says on the way is heard.
+
+use std::sync::Arc;
+
+use flow::{Failure, FailureKind, Outcome, Values};
+use sandbox::{Action, Answer, Call, Level};
+
+use crate::support::{
+    Content, Heard, Image, assert_failure, bytes, call, compile, failure, guest, json, promising, report, sandbox,
+    text, values,
+};
+
+/// A guest that leaves these values.
+fn leaving(left: &[(&str, Content<'_>)]) -> Vec<u8> {
+    let mut image = Image::new();
+    let at = image.success(left);
+    guest(&image, "", &format!("(i32.const {at})"))
+}
+
+/// A guest that fails of itself.
+fn failing(retryable: u8, message: &str, details: Option<&str>) -> Vec<u8> {
+    let mut image = Image::new();
+    let at = image.failure(retryable, message, details);
+    guest(&image, "", &format!("(i32.const {at})"))
+}
+
+#[tokio::test]
+async fn what_was_promised_is_kept_as_it_was_written_and_the_rest_is_dropped() {
+    let core = leaving(&[
+        ("pan", Content::Json(" {\"cm\": 12345678901234567890} ")),
+        ("dough", Content::Bytes(&[0, 255])),
+        ("crumbs", Content::Json("not JSON, but nobody asked")),
+    ]);
+    let answer = report(&core, promising(&["pan", "dough"])).await.answer;
+    let kept = values([("pan", json(" {\"cm\": 12345678901234567890} ")), ("dough", bytes(&[0, 255]))]);
+    assert_eq!(answer, Answer::Left(kept));
+}
+
+#[tokio::test]
+async fn a_promised_value_that_is_missing_is_named() {
+    let core = leaving(&[("pan", Content::Json("1"))]);
+    let failure = failure(&core, promising(&["pan", "dough", "icing"])).await;
+    let said = ["it promised dough, icing and did not leave it; it left pan"];
+    assert_failure(&failure, FailureKind::InvalidOutput, &said);
+}
+
+#[tokio::test]
+async fn a_value_that_is_not_json_is_refused_with_the_place() {
+    let core = leaving(&[("pan", Content::Json("{\"cm\": }"))]);
+    let failure = failure(&core, promising(&["pan"])).await;
+    let said = ["the value pan that it left is not a JSON value", "line 1 column 8"];
+    assert_failure(&failure, FailureKind::InvalidOutput, &said);
+}
+
+#[tokio::test]
+async fn names_that_are_none_or_come_twice_are_refused() {
+    let none = failure(&leaving(&[("a pan", Content::Json("1"))]), call()).await;
+    assert_failure(&none, FailureKind::InvalidOutput, &["it left a value whose name \"a pan\" is not a name"]);
+    let twice = leaving(&[("pan", Content::Json("1")), ("pan", Content::Json("2"))]);
+    assert_failure(&failure(&twice, call()).await, FailureKind::InvalidOutput, &["it left the value pan twice"]);
+}
+
+#[tokio::test]
+async fn a_guests_own_failure_keeps_its_kind_message_and_details() {
+    let transient = failure(&failing(0, "the oven is cold", Some("{\"celsius\": 20}")), call()).await;
+    let details = match json("{\"celsius\": 20}") {
+        flow::Value::Json(details) => Some(details),
+        flow::Value::Bytes(_) => None,
+    };
+    assert_eq!(transient, Failure { details, ..Failure::new(FailureKind::Transient, "the oven is cold") });
+    let permanent = failure(&failing(1, "there is no oven", None), call()).await;
+    assert_eq!(permanent, Failure::new(FailureKind::Permanent, "there is no oven"));
+}
+
+#[tokio::test]
+async fn details_that_are_not_json_are_dropped_and_the_message_says_so() {
+    let failure = failure(&failing(0, "the oven is cold", Some("20°")), call()).await;
+    assert_failure(&failure, FailureKind::Transient, &["the oven is cold [its details are dropped: not a JSON value"]);
+    assert_eq!(failure.details, None);
+}
+
+#[tokio::test]
+async fn a_trap_says_what_and_where() {
+    let fields = "(func $divide (param i32) (result i32) (i32.div_s (i32.const 1) (local.get 0)))";
+    let failure = failure(&guest(&Image::new(), fields, "(call $divide (i32.const 0))"), call()).await;
+    assert_failure(&failure, FailureKind::Trap, &["integer divide by zero, in divide, called by apply"]);
+}
+
+#[tokio::test]
+async fn a_panic_is_told_in_its_own_words() {
+    let mut image = Image::new();
+    let panic = "\nthread 'main' panicked at src/lib.rs:7:5:\nthe oven is on fire\nnote: run with more\n";
+    let at = image.put(panic.as_bytes());
+    let fields = r#"(import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))"#;
+    let body = format!(
+        "(i32.store (i32.const 0) (i32.const {at})) (i32.store (i32.const 4) (i32.const {}))
+         (drop (call $w (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))
+         unreachable",
+        panic.len()
+    );
+    let report = report(&guest(&image, fields, &body), call()).await;
+    assert_eq!(text(&report.stderr), panic);
+    let Answer::Failed(failure) = report.answer else { panic!("it trapped") };
+    let said = ["thread 'main' panicked at src/lib.rs:7:5: the oven is on fire (", "unreachable"];
+    assert_failure(&failure, FailureKind::Trap, &said);
+}
+
+#[tokio::test]
+async fn a_guest_that_exits_gave_no_answer() {
+    let fields = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+    let failure = failure(&guest(&Image::new(), fields, "(call $exit (i32.const 0)) unreachable"), call()).await;
+    assert_failure(&failure, FailureKind::Trap, &["it exited with status 0 and gave no answer"]);
+}
+
+#[tokio::test]
+async fn log_lines_and_progress_are_heard_while_the_guest_runs_and_kept() {
+    let mut image = Image::new();
+    let line = image.put(b"the pan is warm");
+    let fine = image.success(&[]);
+    let fields = r#"(import "waft:task/host@1.0.0" "log" (func $log (param i32 i32 i32)))
+        (import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
+    let body = format!(
+        "(call $log (i32.const 3) (i32.const {line}) (i32.const 15))
+         (call $progress (f64.const 0.5) (i32.const {line}) (i32.const 7))
+         (call $progress (f64.const 7) (i32.const {line}) (i32.const 0))
+         (i32.const {fine})"
+    );
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &guest(&image, fields, &body)).await;
+    let heard = Arc::new(Heard::default());
+    let report = sandbox.call(&compiled, call(), heard.clone()).await;
+    assert_eq!(heard.lines(), ["warn: the pan is warm", "0.5: the pan", "1: "]);
+    let kept: Vec<_> = report.log.iter().map(|line| (line.level, line.message.as_str())).collect();
+    assert_eq!(kept, [(Level::Warn, "the pan is warm")]);
+}
+
+#[tokio::test]
+async fn a_rollback_leaves_nothing() {
+    let rollback = |outcome| Call {
+        action: Action::Rollback { outcome, failures: [].into() },
+        promised: promising(&["pan"]).promised,
+        ..call()
+    };
+    let core = guest(&Image::new(), "", "unreachable");
+    for outcome in [
+        Outcome::Provided(values([("pan", json("1"))])),
+        Outcome::Failed(Failure::new(FailureKind::Timeout, "too slow")),
+        Outcome::Unknown,
+    ] {
+        assert_eq!(report(&core, rollback(outcome)).await.answer, Answer::Left(Values::new()));
+    }
+}
+
+#[tokio::test]
+async fn inputs_arrive() {
+    // Leaves the bytes of its one input: its list is the last but one of apply's parameters.
+    let mut image = Image::new();
+    let at = image.success(&[("echo", Content::At(0, 0))]);
+    // The element's content is 12 bytes into it; the result's list is 4 bytes into it.
+    let body = format!(
+        "(local.set $i (i32.load offset=4 (i32.const {at})))
+         (i32.store offset=12 (local.get $i) (i32.load offset=12 (local.get 13)))
+         (i32.store offset=16 (local.get $i) (i32.load offset=16 (local.get 13)))
+         (i32.const {at})"
+    );
+    let call = Call { inputs: values([("batter", bytes(b"900 ml"))]), ..promising(&["echo"]) };
+    let answer = report(&guest(&image, "", &body), call).await.answer;
+    assert_eq!(answer, Answer::Left(values([("echo", bytes(b"900 ml"))])));
+}

@@ -1,0 +1,138 @@
+//! WASI programs as tasks.
+
+use flow::{Failure, FailureKind, NodeName, Outcome, Values};
+use sandbox::{Action, Answer, Call};
+
+use crate::support::{assert_failure, bytes, call, failure, json, program, promising, report, text, values};
+
+/// Writes what it reads to its file descriptor 1 or 2.
+fn cat(to: u32) -> Vec<u8> {
+    let body = format!(
+        "(loop $more
+            (i32.store (i32.const 0) (i32.const 1024))
+            (i32.store (i32.const 4) (i32.const 4096))
+            (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (local.set $count (i32.load (i32.const 8)))
+            (if (local.get $count)
+                (then (call $write (i32.const {to}) (i32.const 1024) (local.get $count)) (br $more))))"
+    );
+    program("", &body)
+}
+
+/// Writes these texts to standard output and standard error, and exits with this status.
+fn says(stdout: &str, stderr: &str, status: u32) -> Vec<u8> {
+    let quoted = |text: &str| text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+    let data = format!(r#"(data (i32.const 1024) "{}{}")"#, quoted(stdout), quoted(stderr));
+    let (out, error) = (stdout.len(), stderr.len());
+    let body = format!(
+        "(call $write (i32.const 1) (i32.const 1024) (i32.const {out}))
+         (call $write (i32.const 2) (i32.const {}) (i32.const {error}))
+         (call $proc_exit (i32.const {status}))",
+        1024 + out
+    );
+    program(&data, &body)
+}
+
+fn command(promised: &[&str]) -> Call {
+    Call { export: None, ..promising(promised) }
+}
+
+#[tokio::test]
+async fn inputs_come_as_one_json_object_and_outputs_leave_as_one() {
+    let inputs = values([("text", json("\"grüß\"")), ("blob", bytes(&[0, 255])), ("n", json("12345678901234567890"))]);
+    let call = Call { inputs: inputs.clone(), ..command(&["text", "blob", "n"]) };
+    let report = report(&cat(1), call).await;
+    assert_eq!(report.answer, Answer::Left(inputs));
+    assert_eq!(text(&report.stdout), "", "it was the answer");
+}
+
+#[tokio::test]
+async fn a_rollback_reads_the_outcome_and_the_failures() {
+    let failure = Failure::new(FailureKind::Timeout, "too slow");
+    let rollback = |outcome| Call {
+        inputs: values([("batter", json("900"))]),
+        action: Action::Rollback { outcome, failures: [(NodeName::new("heat").unwrap(), failure.clone())].into() },
+        ..command(&[])
+    };
+    let failures = r#""failures":{"heat":{"kind":"timeout","message":"too slow"}}"#;
+    let expected = [
+        (Outcome::Provided(values([("pan", json("{\"cm\": 24}"))])), r#"{"provided":{"pan":{"cm": 24}}}"#),
+        (Outcome::Failed(failure.clone()), r#"{"failed":{"kind":"timeout","message":"too slow"}}"#),
+        (Outcome::Unknown, r#""unknown""#),
+    ];
+    for (outcome, written) in expected {
+        let report = report(&cat(1), rollback(outcome)).await;
+        assert_eq!(report.answer, Answer::Left(Values::new()));
+        assert_eq!(text(&report.stdout), format!(r#"{{"inputs":{{"batter":900}},"outcome":{written},{failures}}}"#));
+    }
+}
+
+#[tokio::test]
+async fn the_environment_tells_the_job_and_nothing_else() {
+    let body = "
+        (drop (call $environ_get (i32.const 512) (i32.const 2048)))
+        (loop $ends
+            (local.set $count (i32.add (local.get $count) (i32.const 1)))
+            (br_if $ends (i32.or
+                (i32.load8_u offset=2047 (local.get $count))
+                (i32.load8_u offset=2048 (local.get $count)))))
+        (call $write (i32.const 2) (i32.const 2048) (local.get $count))";
+    let stderr = text(&report(&program("", body), command(&[])).await.stderr);
+    let variables: Vec<&str> = stderr.split_terminator('\0').collect();
+    assert_eq!(
+        variables,
+        [
+            "WAFT_RUN=run-1",
+            "WAFT_FLOW=bake-cake",
+            "WAFT_TASK=bake",
+            "WAFT_FIRING=1",
+            "WAFT_ATTEMPT=1",
+            "WAFT_IDEMPOTENCY_KEY=run-1.bake.1"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_rollback_is_told_by_its_first_argument_and_an_apply_has_none() {
+    // Exits with as many as it has arguments beside its name.
+    let counts = program(
+        "",
+        "(drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
+         (call $proc_exit (i32.sub (i32.load (i32.const 16)) (i32.const 1)))",
+    );
+    assert_eq!(report(&counts, command(&[])).await.answer, Answer::Left(Values::new()));
+    let rollback = Action::Rollback { outcome: Outcome::Unknown, failures: [].into() };
+    let failure = failure(&counts, Call { action: rollback, ..command(&[]) }).await;
+    assert_failure(&failure, FailureKind::Transient, &["it exited with status 1 and wrote nothing to standard error"]);
+}
+
+#[tokio::test]
+async fn a_status_that_is_not_0_is_a_failure_with_the_last_line_of_standard_error() {
+    let transient = failure(&says("{}", "warming up\nthe oven is cold\n\n", 3), command(&[])).await;
+    assert_eq!(transient, Failure::new(FailureKind::Transient, "the oven is cold"));
+    let permanent = failure(&says("", "there is no oven", 65), command(&[])).await;
+    assert_eq!(permanent, Failure::new(FailureKind::Permanent, "there is no oven"));
+}
+
+#[tokio::test]
+async fn an_exit_with_status_0_is_a_success() {
+    let report = report(&says(r#" {"pan": 24} "#, "", 0), command(&["pan"])).await;
+    assert_eq!(report.answer, Answer::Left(values([("pan", json("24"))])));
+}
+
+#[tokio::test]
+async fn output_that_is_no_object_is_refused_and_shown() {
+    let wrong = failure(&says("hello, world", "", 0), command(&[])).await;
+    let said = ["its standard output is not one JSON object", "it begins \"hello, world\""];
+    assert_failure(&wrong, FailureKind::InvalidOutput, &said);
+    let missing = failure(&says("", "", 0), command(&["pan"])).await;
+    assert_failure(&missing, FailureKind::InvalidOutput, &["it promised pan and did not leave it"]);
+    let twice = failure(&says(r#"{"pan":1,"pan":2}"#, "", 0), command(&["pan"])).await;
+    assert_failure(&twice, FailureKind::InvalidOutput, &["the output \"pan\" is there twice"]);
+}
+
+#[tokio::test]
+async fn a_program_that_traps_failed_for_it() {
+    let failure = failure(&program("", "unreachable"), Call { ..call() }).await;
+    assert_failure(&failure, FailureKind::Trap, &["unreachable"]);
+}

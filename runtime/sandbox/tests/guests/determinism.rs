@@ -1,0 +1,105 @@
+//! A call is a function of its job: clocks, randomness and numbers are the same in every attempt's world.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flow::{Timestamp, Value};
+use sandbox::{Answer, Call, Compiled, Sandbox};
+
+use crate::support::{Content, Heard, Image, compile, guest, promising, sandbox};
+
+/// Leaves, as bytes: the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and two
+/// NaNs made with different signs.
+fn curious() -> Vec<u8> {
+    let mut image = Image::new();
+    let at = image.success(&[("seen", Content::At(512, 48))]);
+    let fields = r#"
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+    let body = format!(
+        "(drop (call $clock (i32.const 0) (i64.const 1) (i32.const 512)))
+         (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 520)))
+         (i32.store8 (i32.const 8) (i32.const 0))
+         (i32.store (i32.const 16) (i32.const 1))
+         (i64.store (i32.const 24) (i64.const 3000000))
+         (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+         (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 528)))
+         (drop (call $random (i32.const 536) (i32.const 16)))
+         (f32.store (i32.const 552) (f32.div (f32.load (i32.const 4096)) (f32.load (i32.const 4096))))
+         (f32.store (i32.const 556) (f32.add (f32.const -nan:0x200001) (f32.load (i32.const 4096))))
+         (i32.const {at})"
+    );
+    guest(&image, fields, &body)
+}
+
+async fn seen(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
+    match sandbox.call(compiled, call, Arc::new(Heard::default())).await.answer {
+        Answer::Left(values) => match &values["seen"] {
+            Value::Bytes(bytes) => bytes.to_vec(),
+            Value::Json(json) => panic!("{json:?} is not bytes"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn the_same_job_sees_the_same_world_wherever_it_runs() {
+    let (here, there) = (sandbox(), sandbox());
+    let (compiled_here, compiled_there) = (compile(&here, &curious()).await, compile(&there, &curious()).await);
+    let job = promising(&["seen"]);
+    let first = seen(&here, &compiled_here, job.clone()).await;
+    assert_eq!(seen(&here, &compiled_here, job.clone()).await, first, "again");
+    assert_eq!(seen(&there, &compiled_there, job.clone()).await, first, "elsewhere");
+    // A larger stack is another engine.
+    let mut larger = job;
+    larger.limits.stack = 2 << 20;
+    assert_eq!(seen(&here, &compiled_here, larger).await, first, "in another engine");
+}
+
+#[tokio::test]
+async fn the_wall_clock_stands_at_the_jobs_time_and_a_sleep_takes_what_it_says() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &curious()).await;
+    let job = Call { job_time: Timestamp::from_micros(1_234_567_000_001), ..promising(&["seen"]) };
+    let before = Instant::now();
+    let seen = seen(&sandbox, &compiled, job).await;
+    assert!(before.elapsed() >= Duration::from_millis(3), "the sleep is a real one");
+    assert_eq!(number(&seen[..8]), 1_234_567_000_001_000);
+    let (early, late) = (number(&seen[8..16]), number(&seen[16..24]));
+    assert!((3_000_000..3_100_000).contains(&(late - early)), "{early} to {late}");
+}
+
+#[tokio::test]
+async fn another_attempt_is_another_world_of_randomness() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &curious()).await;
+    let job = promising(&["seen"]);
+    let first = seen(&sandbox, &compiled, job.clone()).await;
+    let others = [
+        Call { attempt: 2, ..job.clone() },
+        Call { firing: 2, ..job.clone() },
+        Call { task: flow::NodeName::new("heat").unwrap(), ..job.clone() },
+        Call { run: flow::RunId::new("run-2").unwrap(), ..job },
+    ];
+    for other in others {
+        let seen = seen(&sandbox, &compiled, other).await;
+        assert_ne!(seen[24..40], first[24..40], "random bytes");
+        assert_eq!((&seen[..24], &seen[40..]), (&first[..24], &first[40..]), "clocks and numbers");
+    }
+}
+
+#[tokio::test]
+async fn nans_are_canonical() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &curious()).await;
+    let seen = seen(&sandbox, &compiled, promising(&["seen"])).await;
+    let canonical = 0x7fc0_0000_u32.to_le_bytes();
+    assert_eq!((&seen[40..44], &seen[44..]), (&canonical[..], &canonical[..]));
+}

@@ -1,0 +1,118 @@
+//! A guest is stopped from outside, and one that computes does not keep others from their turn.
+
+use std::sync::Arc;
+
+use flow::Values;
+use sandbox::{Answer, Call, Compiled, Config, Sandbox};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Content, Heard, Image, OnProgress, call, compile, guest, sandbox};
+
+const PROGRESS: &str = r#"(import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
+
+/// Tells that it has begun, and then computes for ever.
+fn spinning() -> Vec<u8> {
+    guest(
+        &Image::new(),
+        PROGRESS,
+        "(call $progress (f64.const 0) (i32.const 0) (i32.const 0)) (loop $l (br $l)) unreachable",
+    )
+}
+
+/// Tells that it has begun, and then sleeps for an hour.
+fn sleeping() -> Vec<u8> {
+    let fields = format!(
+        r#"{PROGRESS} (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#
+    );
+    let body = "(call $progress (f64.const 0) (i32.const 0) (i32.const 0))
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+        unreachable";
+    guest(&Image::new(), &fields, body)
+}
+
+fn quick() -> Vec<u8> {
+    let mut image = Image::new();
+    let fine = image.success(&[("crumb", Content::Json("1"))]);
+    guest(&image, "", &format!("(i32.const {fine})"))
+}
+
+/// The answer of a call that is interrupted by `interrupt` as soon as the guest has begun.
+async fn interrupted(
+    sandbox: &Sandbox,
+    compiled: &Compiled,
+    call: Call,
+    interrupt: impl Fn() + Send + Sync + 'static,
+) -> Answer {
+    sandbox.call(compiled, call, Arc::new(OnProgress(interrupt))).await.answer
+}
+
+#[tokio::test]
+async fn one_call_is_interrupted_whether_it_computes_or_waits() {
+    for core in [spinning(), sleeping()] {
+        let sandbox = sandbox();
+        let compiled = compile(&sandbox, &core).await;
+        let call = call();
+        let interrupt = call.interrupt.clone();
+        assert_eq!(interrupted(&sandbox, &compiled, call, move || interrupt.cancel()).await, Answer::Interrupted);
+    }
+}
+
+#[tokio::test]
+async fn all_calls_that_run_are_interrupted_and_later_ones_are_not() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &spinning()).await;
+    let all = sandbox.clone();
+    let stop = move || all.interrupt_all();
+    assert_eq!(interrupted(&sandbox, &compiled, call(), stop).await, Answer::Interrupted);
+    let sandbox_of_quick = sandbox.clone();
+    let compiled = sandbox_of_quick
+        .compile(flow::Digest::from_bytes([2; 32]), sandbox::Module::componentize(&quick()).unwrap().into_bytes())
+        .await
+        .unwrap();
+    let report = sandbox.call(&compiled, call(), Arc::new(Heard::default())).await;
+    assert_eq!(report.answer, Answer::Left(Values::new()));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
+    let sandbox = Sandbox::new(Config { slots: 1, ..Config::default() }).unwrap();
+    let compiled = compile(&sandbox, &spinning()).await;
+    let (first, second) = (call(), call());
+    let (stop_first, stop_second) = (first.interrupt.clone(), second.interrupt.clone());
+    let second = async {
+        let report = sandbox.call(&compiled, second, Arc::new(Heard::default())).await;
+        stop_first.cancel();
+        report.answer
+    };
+    // Once the first one runs it holds the only slot.
+    let first = interrupted(&sandbox, &compiled, first, move || stop_second.cancel());
+    let (first, second) = futures::join!(first, second);
+    assert_eq!((first, second), (Answer::Interrupted, Answer::Interrupted));
+}
+
+// One thread for all of it: whoever keeps it keeps it from everyone.
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_that_computes_does_not_keep_its_neighbours_from_their_turn() {
+    let sandbox = sandbox();
+    let spinning = compile(&sandbox, &spinning()).await;
+    let quick = sandbox::Module::componentize(&quick()).unwrap().into_bytes();
+    let quick = sandbox.compile(flow::Digest::from_bytes([2; 32]), quick).await.unwrap();
+    let (begun, stop) = (CancellationToken::new(), CancellationToken::new());
+    let busy = async {
+        let begun = begun.clone();
+        let call = Call { interrupt: stop.clone(), ..call() };
+        interrupted(&sandbox, &spinning, call, move || begun.cancel()).await
+    };
+    let neighbour = async {
+        begun.cancelled().await;
+        // Timers run, too.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        let report = sandbox.call(&quick, call(), Arc::new(Heard::default())).await;
+        stop.cancel();
+        report.answer
+    };
+    let (busy, neighbour) = futures::join!(busy, neighbour);
+    assert_eq!((busy, neighbour), (Answer::Interrupted, Answer::Left(Values::new())));
+}

@@ -1,0 +1,128 @@
+//! What can be called, what cannot, and what is said of it.
+
+use flow::{Digest, Export, ModuleContent, Rollback};
+use sandbox::{DescribeError, Module};
+
+use crate::support::{Image, compile, guest, program, sandbox};
+
+fn refusal(bytes: &[u8]) -> String {
+    Module::componentize(bytes).unwrap_err().to_string()
+}
+
+fn refused_text(text: &str) -> String {
+    refusal(&wat::parse_str(text).unwrap())
+}
+
+#[test]
+fn the_same_core_module_gives_the_same_component() {
+    let core = guest(&Image::new(), "", "unreachable");
+    let once = Module::componentize(&core).unwrap();
+    assert_eq!(Module::componentize(&core).unwrap(), once);
+    // And a component is taken as it is.
+    let bytes = once.clone().into_bytes();
+    assert_eq!(Module::componentize(&bytes).unwrap(), once);
+}
+
+#[test]
+fn what_is_not_webassembly_is_told_what_it_looks_like() {
+    let expected = [
+        (&b""[..], "this is not WebAssembly: it is empty"),
+        (
+            b"\x7fELF\x02\x01",
+            "this is not WebAssembly: it looks like a Linux program or library; build it for wasm32-wasip1",
+        ),
+        (b"name = \"bake\"", "this is not WebAssembly: it looks like text and begins \"name = \\\"bake\\\"\""),
+        (b"  (module)", "this is not WebAssembly: it is WebAssembly text; assemble it first"),
+        (b"\x00\x01\x02", "this is not WebAssembly: it begins with the bytes 00 01 02"),
+    ];
+    for (bytes, said) in expected {
+        assert_eq!(refusal(bytes), said);
+    }
+}
+
+#[test]
+fn what_is_cut_short_or_damaged_is_told_so() {
+    let core = guest(&Image::new(), "", "unreachable");
+    let component = Module::componentize(&core).unwrap().into_bytes();
+    for whole in [&core[..], &component] {
+        for length in [4, 9, whole.len() / 2, whole.len() - 1] {
+            let said = refusal(&whole[..length]);
+            let expected = format!("this WebAssembly is cut short: it is {length} bytes long and goes on after that");
+            assert!(said == expected || said.contains("not valid"), "{length}: {said}");
+        }
+    }
+    assert_eq!(
+        refusal(&core[..core.len() / 2]),
+        format!("this WebAssembly is cut short: it is {} bytes long and goes on after that", core.len() / 2)
+    );
+    let untyped =
+        wat::parse_str(r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#).unwrap();
+    assert!(refusal(&untyped).contains("this is not valid WebAssembly: type mismatch"), "{}", refusal(&untyped));
+}
+
+#[test]
+fn what_has_nothing_to_call_is_told_what_it_exports() {
+    assert_eq!(
+        refused_text(r#"(module (func (export "add")) (func (export "sub")))"#),
+        "it exports neither waft:task/guest@1.0.0 (a library made with the guest SDK does) nor _start (a program with \
+         a main function does); it exports add, sub"
+    );
+    assert_eq!(
+        refused_text("(component)"),
+        "it exports neither waft:task/guest@1.0.0 nor wasi:cli/run; it exports nothing"
+    );
+    let other = r#"(component (instance $i) (export "waft:task/guest@2.0.0" (instance $i)))"#;
+    assert_eq!(
+        refused_text(other),
+        "it exports waft:task/guest@2.0.0, another version of the contract than waft:task/guest@1.0.0"
+    );
+}
+
+#[test]
+fn an_import_that_is_not_granted_is_named() {
+    assert_eq!(
+        refused_text(r#"(module (import "env" "secret" (func)) (func (export "_start")))"#),
+        "it imports env.secret, which no guest is granted"
+    );
+    let component = r#"(component
+        (import "wasi:http/outgoing-handler@0.2.0" (instance))
+        (import "wasi:clocks/wall-clock@0.2.0" (instance))
+        (instance $run)
+        (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+    assert_eq!(refused_text(component), "it imports wasi:http/outgoing-handler@0.2.0, which no guest is granted");
+}
+
+#[test]
+fn imports_are_told() {
+    let component = Module::componentize(&program("", "unreachable")).unwrap().into_bytes();
+    let imports = sandbox::imports(&component).unwrap();
+    assert!(imports.iter().any(|import| import.starts_with("wasi:cli/stdin@0.2.")), "{imports:?}");
+    assert!(sandbox::imports(b"neither").is_err());
+}
+
+#[tokio::test]
+async fn a_module_describes_itself() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &guest(&Image::new(), "", "unreachable")).await;
+    let ModuleContent::Tasks(tasks) = sandbox.describe(&compiled).await.unwrap() else { panic!("it has tasks") };
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].name, Export::new("bake").unwrap());
+    assert_eq!(tasks[0].rollback, Rollback::Guest { requires: Vec::new() });
+}
+
+#[tokio::test]
+async fn a_command_has_no_description() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &program("", "unreachable")).await;
+    assert!(matches!(sandbox.describe(&compiled).await, Ok(ModuleContent::Command)));
+}
+
+#[tokio::test]
+async fn a_module_without_tasks_lies() {
+    let sandbox = sandbox();
+    let compiled = compile(&sandbox, &guest(&Image::describing_nothing(), "", "unreachable")).await;
+    let lie = sandbox.describe(&compiled).await.unwrap_err();
+    let digest = Digest::from_bytes([1; 32]);
+    assert_eq!(lie, DescribeError::Lies { digest, lie: "it has no task".into() });
+    assert_eq!(lie.to_string(), "module sha256:010101010101 describes itself wrongly: it has no task");
+}
