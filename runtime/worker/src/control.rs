@@ -1,0 +1,103 @@
+//! What a worker hears with all others: pings, and calls to stop an attempt.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use broker::{
+    Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
+};
+use flow::{CallId, WorkerName};
+use protocol::{Control, WorkerStatus, topology};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// The calls a worker has now.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    running: Mutex<HashMap<CallId, CancellationToken>>,
+}
+
+impl Calls {
+    /// Notes a call; its token is cancelled when the call is to stop.
+    pub(crate) fn begin(&self, call: &CallId) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.lock().insert(call.clone(), token.clone());
+        token
+    }
+
+    pub(crate) fn end(&self, call: &CallId) {
+        self.lock().remove(call);
+    }
+
+    fn interrupt(&self, call: &CallId) {
+        if let Some(token) = self.lock().get(call) {
+            token.cancel();
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, CancellationToken>> {
+        // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The queue on which the worker of a name hears control messages. Exclusive: a second worker of the name is refused.
+fn queue_name(name: &WorkerName) -> String {
+    format!("waft.control.{name}")
+}
+
+/// Declares and binds the worker's control queue.
+pub(crate) async fn declare(broker: &dyn Broker, name: &WorkerName) -> Result<(), DeclareError> {
+    broker.declare_queue(&Queue { name: queue_name(name), kind: QueueKind::Exclusive }).await?;
+    let to = Destination::Queue(queue_name(name));
+    broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await
+}
+
+/// Opens the control queue. Few messages are out at once: each is answered on the spot.
+pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Consumer, broker::ConsumeError> {
+    broker.consume(&queue_name(name), 16).await
+}
+
+/// Answers control messages until told to stop.
+pub(crate) async fn answer(
+    broker: Arc<dyn Broker>,
+    mut messages: Consumer,
+    calls: Arc<Calls>,
+    status: WorkerStatus,
+    stop: CancellationToken,
+) {
+    while let Some(Some(delivery)) = stop.run_until_cancelled(messages.next()).await {
+        let control = Control::decode(&delivery.message.body);
+        Delivery::accept(delivery);
+        match control {
+            Ok(Control::Interrupt(call)) => calls.interrupt(&call),
+            Ok(Control::Ping(ping)) => {
+                let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
+                let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });
+                // Who asked may be gone.
+                if let Err(error) = broker.publish(reply).await {
+                    tracing::debug!(%error, "a ping was not answered");
+                }
+            }
+            Err(error) => warn!(%error, "left a control message alone"),
+        }
+    }
+}
+
+fn reply(to: String, status: &WorkerStatus) -> Message {
+    Message {
+        exchange: String::new(),
+        key: to,
+        routing: Routing::Optional,
+        persistent: false,
+        priority: 0,
+        properties: Properties::default(),
+        body: status.encode().into(),
+    }
+}

@@ -1,0 +1,14 @@
+//! Answers jobs: takes one when a slot is free, finds its module, calls the guest in the sandbox, broadcasts the
+//! signal, and only then accepts the job.
+//!
+//! A worker knows nothing of flows or runs beyond the ids it passes on, and needs nothing but a broker: modules
+//! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `call.rs`.
+
+mod call;
+mod control;
+mod modules;
+mod progress;
+mod worker;
+
+pub use modules::Modules;
+pub use worker::{Config, Worker, WorkerError};

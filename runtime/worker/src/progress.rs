@@ -1,0 +1,73 @@
+//! What a guest says while it runs, told now and then: a call that is over soon says nothing on the way.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use broker::{Broker, Message, Properties, Routing};
+use flow::{CallId, WorkerName};
+use protocol::{Progress, Report};
+use tokio_util::sync::CancellationToken;
+
+/// How often a call is heard of. A shorter call sends its signal alone.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// The last thing a guest said.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    last: Mutex<(Option<f64>, Option<String>)>,
+}
+
+impl Said {
+    fn last(&self) -> (Option<f64>, Option<String>) {
+        // Each assignment is whole, so a panic elsewhere cannot have left half of one.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl sandbox::Observer for Said {
+    fn log(&self, _level: sandbox::Level, line: &str) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
+    }
+
+    fn progress(&self, fraction: f64, message: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.0 = Some(fraction);
+        if !message.is_empty() {
+            last.1 = Some(message.into());
+        }
+    }
+}
+
+/// Tells the engine of a call every [`PERIOD`] until `done`: that it runs here, then whatever is new.
+pub(crate) async fn tell(
+    broker: Arc<dyn Broker>,
+    signal_to: String,
+    call: CallId,
+    worker: WorkerName,
+    said: Arc<Said>,
+    done: CancellationToken,
+) {
+    let mut told = None;
+    while done.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+        let now = said.last();
+        if told.as_ref() == Some(&now) {
+            continue;
+        }
+        let (fraction, message) = now.clone();
+        told = Some(now);
+        let report = Report::Progress(Progress { call: call.clone(), worker: worker.clone(), fraction, message });
+        let message = Message {
+            exchange: String::new(),
+            key: signal_to.clone(),
+            routing: Routing::Optional,
+            persistent: false,
+            priority: 0,
+            properties: Properties { headers: protocol::headers(&call), ..Properties::default() },
+            body: report.encode().into(),
+        };
+        // Nobody's record depends on it: what is lost is told again with the next.
+        let _ = done.run_until_cancelled(broker.publish(message)).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! The worker: slots, queues, and a stop in three stages.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Broker, ConsumeError, Consumer, DeclareError};
+use flow::{QueueName, WorkerName};
+use protocol::{WorkerStatus, topology};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+use crate::{
+    Modules,
+    call::Caller,
+    control::{self, Calls},
+};
+
+/// What a worker needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name; no other worker at the broker may have it.
+    pub name: WorkerName,
+    /// The machine it runs on, for people.
+    pub host: String,
+    /// Tells this start of it from others, for people.
+    pub instance: String,
+    /// The version of waft, for people.
+    pub version: String,
+    /// How many calls it takes at once.
+    pub slots: u16,
+    /// The queues it takes jobs from.
+    pub queues: Vec<QueueName>,
+    /// How long running calls may go on once it is told to stop.
+    pub grace: Duration,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Another worker of its name is connected.
+    #[error("a worker named {name} is connected to this broker already: {reason}")]
+    NameTaken {
+        /// The name.
+        name: WorkerName,
+        /// The broker's words.
+        reason: String,
+    },
+    /// Its exchanges and queues could not be declared.
+    #[error("could not declare the worker's exchanges and queues")]
+    Declare(#[from] DeclareError),
+    /// A queue could not be consumed.
+    #[error("could not consume a queue of jobs")]
+    Consume(#[from] ConsumeError),
+}
+
+/// A worker that is connected and has not taken a job yet.
+pub struct Worker {
+    config: Config,
+    broker: Arc<dyn Broker>,
+    caller: Arc<Caller>,
+    control: Consumer,
+    jobs: Vec<Consumer>,
+}
+
+impl Worker {
+    /// Declares what it needs and opens its queues.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when the broker refuses something, or its name is taken.
+    pub async fn connect(config: Config, broker: Arc<dyn Broker>, modules: Modules) -> Result<Self, WorkerError> {
+        broker::topology::declare_shared(&*broker).await?;
+        control::declare(&*broker, &config.name).await.map_err(|error| match error {
+            DeclareError::Refused { reason, .. } | DeclareError::Differs { reason, .. } => {
+                WorkerError::NameTaken { name: config.name.clone(), reason }
+            }
+            error @ DeclareError::Closed => error.into(),
+        })?;
+        let control = control::consume(&*broker, &config.name).await?;
+        let mut jobs = Vec::new();
+        for queue in &config.queues {
+            broker::topology::declare_jobs(&*broker, queue).await?;
+            jobs.push(broker.consume(&topology::jobs(queue), config.slots).await?);
+        }
+        let name = config.name.clone();
+        let abandon = CancellationToken::new();
+        let calls = Arc::new(Calls::default());
+        let caller = Arc::new(Caller { broker: broker.clone(), modules, calls, name, abandon });
+        Ok(Self { config, broker, caller, control, jobs })
+    }
+
+    /// Answers jobs until told to stop. First nothing new is taken and what was only fetched goes back; then what
+    /// runs may finish, for the grace; then guests are stopped and their jobs go back. Cancelling `abandon`
+    /// goes straight to the third stage.
+    pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) {
+        let Self { config, broker, caller, control, jobs } = self;
+        let (calls, listening) = (TaskTracker::new(), TaskTracker::new());
+        let no_control = CancellationToken::new();
+        let status = status(&config);
+        let answering = control::answer(broker, control, caller.calls.clone(), status, no_control.clone());
+        listening.spawn(answering);
+        let slots = Arc::new(Semaphore::new(config.slots.into()));
+        let takers = TaskTracker::new();
+        for consumer in jobs {
+            takers.spawn(take(consumer, slots.clone(), caller.clone(), calls.clone(), stop.clone()));
+        }
+        takers.close();
+        takers.wait().await;
+        calls.close();
+        info!(running = calls.len(), "the worker takes nothing new");
+        let in_grace = async {
+            // Either may come first; both leave the calls where they are.
+            tokio::select! {
+                ended = timeout(config.grace, calls.wait()) => ended.is_ok(),
+                () = abandon.cancelled() => false,
+            }
+        };
+        if !in_grace.await {
+            info!(running = calls.len(), "the grace is over: what runs goes back");
+            caller.abandon.cancel();
+            caller.modules.sandbox().interrupt_all();
+            calls.wait().await;
+        }
+        no_control.cancel();
+        listening.close();
+        listening.wait().await;
+    }
+}
+
+/// Takes jobs from one queue, each when a slot is free.
+async fn take(
+    mut consumer: Consumer,
+    slots: Arc<Semaphore>,
+    caller: Arc<Caller>,
+    calls: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let next = async {
+            // The slot first: a job in hand without one would wait here while another worker is free.
+            let slot = slots.clone().acquire_owned().await.ok()?;
+            Some((slot, consumer.next().await?))
+        };
+        let Some(Some((slot, delivery))) = stop.run_until_cancelled(next).await else { break };
+        let caller = caller.clone();
+        calls.spawn(async move {
+            caller.answer(delivery).await;
+            drop(slot);
+        });
+    }
+    consumer.cancel();
+}
+
+fn status(config: &Config) -> WorkerStatus {
+    WorkerStatus {
+        name: config.name.clone(),
+        instance: config.instance.clone(),
+        host: config.host.clone(),
+        process: std::process::id(),
+        slots: config.slots.into(),
+        busy: 0,
+        queues: config.queues.clone(),
+        version: config.version.clone(),
+    }
+}
