@@ -1,0 +1,51 @@
+//! The exchanges and queues of one engine and its flows.
+
+use std::time::Duration;
+
+use broker::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, Queue, QueueKind};
+use flow::{Flow, NodeName, Role, Shard};
+use protocol::topology;
+
+/// In larger flows the exchanges of tasks are declared on request: each costs the broker about a millisecond.
+const LARGEST_DECLARED: usize = 256;
+
+/// How often a signal may come back: at each death of its engine. So high that a signal meets it only where it kills
+/// engines, and given at all because a broker's own limit, where it has one, drops what goes beyond it.
+const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
+
+/// How long the queue of a shard that ends with its process outlives it.
+const ABANDONED: Duration = Duration::from_secs(600);
+
+/// Declares the queue that takes a shard's signals, gone some time after its engine.
+pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard) -> Result<(), DeclareError> {
+    let kind = QueueKind::Quorum {
+        delivery_limit: Some(SIGNAL_DELIVERY_LIMIT),
+        dead_letter_to: Some(topology::QUARANTINE.into()),
+        single_active_consumer: true,
+        expires: Some(ABANDONED),
+    };
+    broker.declare_queue(&Queue { name: topology::engine(shard), kind }).await
+}
+
+/// The tasks of a flow whose exchanges are declared at its first run: those that others of the flow listen to.
+pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
+    if flow.tasks().count() > LARGEST_DECLARED {
+        return Vec::new();
+    }
+    let is_listened_to = |index| {
+        flow.node(index).after.iter().any(|after| match flow.node(*after).role {
+            Role::Task(_) | Role::Controller(_) | Role::Begin => true,
+            Role::End => false,
+        })
+    };
+    flow.tasks().filter(|(index, _, _)| is_listened_to(*index)).map(|(_, name, _)| name.clone()).collect()
+}
+
+/// Declares the exchange of one task's notifications and binds it.
+pub(crate) async fn declare_task(broker: &dyn Broker, flow: &Flow, task: &NodeName) -> Result<(), DeclareError> {
+    let name = topology::task(&flow.name, task);
+    broker.declare_exchange(&Exchange { name: name.clone(), kind: ExchangeKind::Topic }).await?;
+    let key = topology::task_pattern(&flow.name, task);
+    let to = Destination::Exchange(name);
+    broker.bind(&Binding { exchange: topology::NOTIFICATIONS.into(), key, to }).await
+}

@@ -1,0 +1,137 @@
+//! What an engine promises, with a worker that answers by hand and a logbook that can fail.
+
+#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+
+mod world;
+
+use flow::{Action, RunState};
+use world::{Fault, World, linear};
+
+#[tokio::test]
+async fn no_command_leaves_before_its_record_is_durable() {
+    let mut world = World::new().await;
+    world.logbook.hold();
+    let flow = linear(&["a"]);
+    let watch = {
+        let submitting = world.submit("r", &flow);
+        tokio::pin!(submitting);
+        // Nothing can be awaited but the append, which is held: when the run is asked for, no job may be out.
+        let held = tokio::select! {
+            _ = &mut submitting => panic!("the run began before its records were durable"),
+            () = world.logbook.wait_for_append() => world.jobs_waiting().await,
+        };
+        assert_eq!(held, 0, "no job is out while the append is held");
+        world.logbook.release();
+        submitting.await.expect("the run begins")
+    };
+    world.answer_next().await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test]
+async fn a_run_is_driven_to_its_end() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    assert_eq!(world.answer_next().await.task.as_str(), "a");
+    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_twice_is_recorded_once() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let first = world.answer_next().await;
+    world.signal(&first).await;
+    world.answer_next().await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(world.successes("r").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_signal_changes_nothing() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    for garbage in [&b""[..], b"garbage", b"wR\x09", b"wR\x01\xff\xff\xff"] {
+        world.publish_to_engine(garbage).await;
+    }
+    world.answer_next().await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_an_append_fails_the_machine_is_dropped_and_replayed() {
+    for fault in [Fault::NotWritten, Fault::WrittenAndNotSaid] {
+        let mut world = World::new().await;
+        let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+        world.logbook.fail_next(fault);
+        // Its signal cannot be recorded; the run goes on from its records all the same.
+        world.answer_next().await;
+        while world.answer_next().await.task.as_str() != "b" {}
+        assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
+        assert_eq!(world.successes("r").await, ["a", "b"], "each once, {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_beginning_cannot_be_written_is_refused() {
+    let world = World::new().await;
+    world.logbook.fail_next(Fault::NotWritten);
+    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
+    assert_eq!(error.to_string(), "could not write the run's first records");
+    assert_eq!(world.jobs_waiting().await, 0);
+}
+
+#[tokio::test]
+async fn of_two_runs_of_one_id_the_second_is_refused() {
+    let world = World::new().await;
+    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
+    assert_eq!(error.to_string(), "there is a run r already");
+}
+
+#[tokio::test]
+async fn of_two_engines_that_drive_one_run_one_loses() {
+    let world = World::new().await;
+    let other = world.another_engine().await;
+    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let Err(error) = other.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
+    assert_eq!(error.to_string(), "there is a run r already");
+    assert_eq!(other.jobs_waiting().await, 1, "only the first engine's job is out");
+}
+
+#[tokio::test]
+async fn cancelling_rolls_the_run_back() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    world.answer_next().await;
+    let b = world.take_job().await;
+    world.engine.cancel("r".parse().unwrap()).await.expect("the engine is there");
+    assert_eq!(world.next_interrupt().await, b.call, "the running call is told to stop");
+    world.fail(&b.call, flow::FailureKind::Cancelled).await;
+    for task in ["b", "a"] {
+        let undone = world.answer_next().await;
+        assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
+    }
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+}
+
+#[tokio::test]
+async fn every_change_is_a_notification_in_json() {
+    let mut world = World::new().await;
+    let mut heard = world.listen("f.a.#").await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    world.answer_next().await;
+    World::end(watch).await;
+    let mut states = Vec::new();
+    for _ in 0..2 {
+        let delivery = heard.next().await.expect("a notification");
+        let told: serde_json::Value = serde_json::from_slice(&delivery.message.body).expect("it is JSON");
+        let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+        assert_eq!((text("run"), text("flow"), text("name")), ("r".into(), "f".into(), "a".into()));
+        assert_eq!(delivery.message.key, format!("f.a.r.{}", text("state")));
+        states.push(text("state"));
+        delivery.accept();
+    }
+    assert_eq!(states, ["running", "success"]);
+}
