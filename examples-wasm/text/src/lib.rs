@@ -1,0 +1,141 @@
+//! Counts the words of a text in parallel: split it into four parts, count each, merge the counts.
+
+use std::collections::BTreeMap;
+
+use waft_guest::prelude::*;
+
+/// How many of the most frequent words are told.
+const TOLD: usize = 10;
+
+/// The four parts of a text. Put together they are the text.
+#[derive(Debug, Clone, PartialEq, Provides)]
+pub struct Parts {
+    /// The first quarter, up to the end of a word.
+    pub first_part: String,
+    /// The second quarter.
+    pub second_part: String,
+    /// The third quarter.
+    pub third_part: String,
+    /// The rest.
+    pub fourth_part: String,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// How many characters there are.
+    pub characters: u64,
+    /// How many lines end.
+    pub lines: u64,
+    /// How often each word occurs, in lower case.
+    pub words: BTreeMap<String, u64>,
+}
+
+/// What is told of a whole text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// How many characters there are.
+    pub characters: u64,
+    /// How many lines end.
+    pub lines: u64,
+    /// How many words there are.
+    pub words: u64,
+    /// How many different words there are.
+    pub different_words: u64,
+    /// The most frequent words, and how often each occurs.
+    pub most_frequent: Vec<(String, u64)>,
+}
+
+/// Splits a text into four parts of about the same size, between words.
+#[task(provides = fields)]
+fn split(
+    /// The text: `--set-file text=PATH`.
+    text: &str,
+) -> Parts {
+    let (first_part, rest) = split_off(text, 4);
+    let (second_part, rest) = split_off(rest, 3);
+    let (third_part, fourth_part) = split_off(rest, 2);
+    Parts {
+        first_part: first_part.into(),
+        second_part: second_part.into(),
+        third_part: third_part.into(),
+        fourth_part: fourth_part.into(),
+    }
+}
+
+/// Counts the words of a text.
+#[task(provides = "counts")]
+fn count(
+    /// The text, or a part of it that ends between words.
+    text: &str,
+) -> Counts {
+    let mut counts = Counts {
+        characters: text.chars().count() as u64,
+        lines: text.matches('\n').count() as u64,
+        words: BTreeMap::new(),
+    };
+    for word in words(text) {
+        *counts.words.entry(word.to_lowercase()).or_default() += 1;
+    }
+    log::info!("{} different words in {} characters", counts.words.len(), counts.characters);
+    counts
+}
+
+/// Merges what was counted in the four parts.
+#[task(provides = "summary")]
+fn merge(first: Counts, second: Counts, third: Counts, fourth: Counts) -> Summary {
+    let mut all = first;
+    for part in [second, third, fourth] {
+        all.characters += part.characters;
+        all.lines += part.lines;
+        for (word, times) in part.words {
+            *all.words.entry(word).or_default() += times;
+        }
+    }
+    let (words, different_words) = (all.words.values().sum(), all.words.len() as u64);
+    let mut most_frequent: Vec<(String, u64)> = all.words.into_iter().collect();
+    most_frequent.sort_by(|(a, often), (b, more_often)| more_often.cmp(often).then_with(|| a.cmp(b)));
+    most_frequent.truncate(TOLD);
+    Summary { characters: all.characters, lines: all.lines, words, different_words, most_frequent }
+}
+
+/// Splits off the first of as many parts, up to the next space.
+fn split_off(text: &str, parts: usize) -> (&str, &str) {
+    let about = text.floor_char_boundary(text.len() / parts);
+    let end = text[about..].find(char::is_whitespace).map_or(text.len(), |space| about + space);
+    text.split_at(end)
+}
+
+/// Words are what letters and digits form; an apostrophe inside of one belongs to it.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !character.is_alphanumeric() && character != '\'')
+        .map(|word| word.trim_matches('\''))
+        .filter(|word| !word.is_empty())
+}
+
+waft_guest::export!(split, count, merge);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POEM: &str = "It's a long way to the end,\nand the way back is the same way.\nÄpfel, äpfel!\n";
+
+    #[test]
+    fn the_parts_put_together_are_the_text() {
+        for text in ["", "one", "one two", POEM, "ä ö ü ß", "nospaceanywhereatall", "   "] {
+            let Parts { first_part, second_part, third_part, fourth_part } = split(text);
+            assert_eq!([first_part, second_part, third_part, fourth_part].concat(), text);
+        }
+    }
+
+    #[test]
+    fn counting_the_parts_is_counting_the_whole() {
+        let Parts { first_part, second_part, third_part, fourth_part } = split(POEM);
+        let merged = merge(count(&first_part), count(&second_part), count(&third_part), count(&fourth_part));
+        let whole = merge(count(POEM), Counts::default(), Counts::default(), Counts::default());
+        assert_eq!(merged, whole);
+        assert_eq!((whole.words, whole.different_words, whole.lines), (17, 12, 3));
+        assert_eq!(whole.most_frequent[..3], [("the".into(), 3), ("way".into(), 3), ("äpfel".into(), 2)]);
+    }
+}
