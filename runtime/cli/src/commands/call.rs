@@ -1,0 +1,61 @@
+//! `waft call`: one task, now.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use anyhow::anyhow;
+use flow::{Draft, ModuleInfo, ModuleReference, ValueName, Values};
+
+use super::run::{Running, run_flow};
+use crate::{
+    arguments::{BrokerFlag, ValueFlags},
+    exit::{Exit, Failed},
+    flow_file,
+    modules::{Keep, Library},
+    settings::Settings,
+};
+
+pub(super) async fn run(
+    settings: &Settings,
+    task: &str,
+    values: &ValueFlags,
+    broker: &BrokerFlag,
+    provides: &[String],
+    as_json: bool,
+) -> Result<Exit, Failed> {
+    let given = flow_file::given_values(values)?;
+    let (module, export) = match task.rsplit_once('#') {
+        Some((module, export)) => (module, Some(export)),
+        None => (task, None),
+    };
+    let library = Library::open(settings, super::run::slots(settings)).await?;
+    let found = library
+        .find(module, Path::new("."), Keep::Store)
+        .await
+        .map_err(|error| Failed::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
+    let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
+    let provides = provides.map_err(Failed::invalid)?;
+    let mut draft = Draft::builder("call").map_err(Failed::invalid)?;
+    let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
+    let node = task_name(export);
+    draft = draft.task(&node, &uses, |task| {
+        // As constants: a task may call what it takes and what it leaves alike.
+        let task = given.into_iter().fold(task, |task, (name, value)| task.with(name, value));
+        if provides.is_empty() { task } else { task.provides_same(provides) }
+    });
+    let mut draft = draft.build();
+    draft.modules = BTreeMap::from([("module".into(), ModuleReference { text: module.into(), span: None })]);
+    let info = ModuleInfo { digest: found.digest, content: found.content };
+    let modules = BTreeMap::from([("module".into(), info)]);
+    let (flow, _) = flow::wire(&draft, &modules, &Values::new()).map_err(|mistakes| {
+        let told: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
+        Failed::invalid(anyhow!("{}", told.join("\n       ")))
+            .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
+    })?;
+    let running = Running { settings, modules: library, flow: Arc::new(flow), broker, run_id: None, as_json };
+    run_flow(running).await
+}
+
+/// What the one task is called in displays: as its module calls it.
+fn task_name(export: Option<&str>) -> String {
+    export.filter(|name| flow::NodeName::new(name).is_ok()).unwrap_or("task").into()
+}

@@ -1,0 +1,41 @@
+//! `waft check`: every mistake in a flow at once.
+
+use std::path::Path;
+
+use flow::{Mistake, Severity};
+use serde_json::json;
+
+use crate::{
+    arguments::ValueFlags,
+    exit::{Exit, Failed},
+    flow_file,
+    modules::{Keep, Library},
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, as_json: bool) -> Result<Exit, Failed> {
+    let given = flow_file::given_values(values)?;
+    let library = Library::open(settings, 1).await?;
+    let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
+    if as_json {
+        for mistake in &checked.mistakes {
+            println!("{}", mistake_json(flow, &checked.text, mistake));
+        }
+        return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
+    }
+    let flow = checked.into_flow()?;
+    println!("{}: {} tasks, ready to run", flow.name, flow.tasks().count());
+    Ok(Exit::Success)
+}
+
+fn mistake_json(file: &Path, text: &str, mistake: &Mistake) -> serde_json::Value {
+    let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
+    json!({
+        "severity": match mistake.severity { Severity::Error => "error", Severity::Warning => "warning" },
+        "file": file,
+        "line": place.map(|(line, _)| line),
+        "column": place.map(|(_, column)| column),
+        "message": mistake.message,
+        "hint": mistake.hint,
+    })
+}

@@ -1,0 +1,29 @@
+//! `waft graph`: the picture of a flow.
+
+use std::path::Path;
+
+use crate::{
+    arguments::{Picture, ValueFlags},
+    exit::{Exit, Failed},
+    flow_file,
+    modules::{Keep, Library},
+    settings::Settings,
+};
+
+pub(super) async fn run(
+    settings: &Settings,
+    flow: &Path,
+    format: Picture,
+    values: &ValueFlags,
+) -> Result<Exit, Failed> {
+    let given = flow_file::given_values(values)?;
+    let library = Library::open(settings, 1).await?;
+    let flow = flow_file::check(&library, flow, &given, Keep::Nothing).await?.into_flow()?;
+    let picture = match format {
+        Picture::Dot => flow::picture::dot(&flow),
+        Picture::Mermaid => flow::picture::mermaid(&flow),
+        Picture::Svg => flow::picture::svg(&flow),
+    };
+    println!("{}", picture.trim_end());
+    Ok(Exit::Success)
+}

@@ -1,0 +1,101 @@
+//! `waft inspect`: the tasks of a module.
+
+use std::path::Path;
+
+use flow::{Json, ModuleContent, Rollback, Size, TaskInfo};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Failed},
+    modules::{Keep, Library},
+    paint::{self, Paint},
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, Failed> {
+    let library = Library::open(settings, 1).await?;
+    let found = library.find(module, Path::new("."), Keep::Nothing).await.map_err(|error| {
+        Failed::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
+    })?;
+    let imports = sandbox::imports(&found.bytes).map_err(Failed::invalid)?;
+    if as_json {
+        let (kind, tasks) = match &found.content {
+            ModuleContent::Tasks(tasks) => ("tasks", tasks.iter().map(task_json).collect()),
+            ModuleContent::Command => ("command", Vec::new()),
+        };
+        let (digest, size) = (found.digest.to_string(), found.bytes.len());
+        println!("{}", json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
+        return Ok(Exit::Success);
+    }
+    println!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
+    match &found.content {
+        ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
+        ModuleContent::Command => {
+            println!("\na WASI command: the flow says what it requires and provides");
+        }
+    }
+    println!("\nimports");
+    for import in imports {
+        println!("  {import}");
+    }
+    Ok(Exit::Success)
+}
+
+fn print_task(task: &TaskInfo) {
+    let colour = paint::on(&std::io::stdout());
+    println!("\n{}", Paint::Bold.text(task.name.as_str(), colour));
+    for line in task.doc.lines() {
+        println!("  {line}");
+    }
+    let described = |doc: &str| if doc.is_empty() { String::new() } else { format!("  {}", doc.replace('\n', " ")) };
+    for parameter in &task.requires {
+        let optional = if parameter.optional { " (optional)" } else { "" };
+        let kind = kind_of(parameter.schema.as_ref());
+        println!("  requires {}{kind}{optional}{}", parameter.name, described(&parameter.doc));
+    }
+    for provided in &task.provides {
+        println!("  provides {}{}{}", provided.name, kind_of(provided.schema.as_ref()), described(&provided.doc));
+    }
+    match &task.rollback {
+        Rollback::None => println!("  has no rollback"),
+        Rollback::Guest { requires } if requires.is_empty() => println!("  can be rolled back"),
+        Rollback::Guest { requires } => {
+            let names: Vec<&str> = requires.iter().map(|parameter| parameter.name.as_str()).collect();
+            println!("  can be rolled back, given {}", names.join(", "));
+        }
+    }
+    if let Some(retry) = &task.retry {
+        println!("  is tried {} times", retry.attempts);
+    }
+}
+
+/// The type a schema speaks of, where it is a simple one.
+fn kind_of(schema: Option<&Json>) -> String {
+    let kind = schema.and_then(|schema| Some(schema.to_tree().get("type")?.as_str()?.to_owned()));
+    kind.map_or_else(String::new, |kind| format!(": {kind}"))
+}
+
+fn task_json(task: &TaskInfo) -> Value {
+    let schema = |schema: &Option<Json>| schema.as_ref().map(Json::to_tree);
+    let parameter = |parameter: &flow::Parameter| {
+        json!({
+            "name": parameter.name.as_str(),
+            "doc": parameter.doc,
+            "schema": schema(&parameter.schema),
+            "optional": parameter.optional,
+        })
+    };
+    let provided = |provided: &flow::Provided| json!({"name": provided.name.as_str(), "doc": provided.doc, "schema": schema(&provided.schema)});
+    let (has_rollback, rollback_requires) = match &task.rollback {
+        Rollback::None => (false, Vec::new()),
+        Rollback::Guest { requires } => (true, requires.iter().map(parameter).collect()),
+    };
+    json!({
+        "name": task.name.as_str(),
+        "doc": task.doc,
+        "requires": task.requires.iter().map(parameter).collect::<Vec<_>>(),
+        "provides": task.provides.iter().map(provided).collect::<Vec<_>>(),
+        "rollback": has_rollback,
+        "rollback_requires": rollback_requires,
+    })
+}

@@ -1,0 +1,83 @@
+//! `waft new`: a guest crate that builds as it is. The SDK and the contract it speaks travel inside this binary.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use flow::FlowName;
+use include_dir::{Dir, include_dir};
+
+use crate::exit::{Exit, Failed};
+
+static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/template");
+static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/wit");
+static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/waft-guest");
+static MACROS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/waft-guest-macros");
+
+/// Where the SDK goes in the new crate.
+const SDK_FOLDER: &str = "waft-sdk";
+
+pub(super) fn run(name: &str) -> Result<Exit, Failed> {
+    let name: FlowName = name.parse().map_err(Failed::invalid)?;
+    if !name.as_str().starts_with(|first: char| first.is_ascii_alphabetic()) {
+        let error = anyhow!("{name:?} cannot be the name of a crate: it begins with no letter");
+        return Err(Failed::invalid(error).hint("choose a name such as my-task"));
+    }
+    let folder = PathBuf::from(name.as_str());
+    if folder.exists() {
+        let error = anyhow!("{} is there already", folder.display());
+        return Err(Failed::invalid(error).hint("choose another name, or remove it"));
+    }
+    write_all(&folder, &name).map_err(Failed::unreachable)?;
+    println!("{name}/");
+    eprintln!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
+    eprintln!("  cd {name}");
+    eprintln!("  cargo build --target wasm32-wasip1 --release");
+    eprintln!("  waft run flow.toml");
+    Ok(Exit::Success)
+}
+
+/// Writes everything beside its place and moves it there at last: a crate is there whole or not at all.
+fn write_all(folder: &Path, name: &FlowName) -> anyhow::Result<()> {
+    let draft = PathBuf::from(format!(".{name}.waft-new-{}", std::process::id()));
+    let written = write_draft(&draft, name)
+        .and_then(|()| fs::rename(&draft, folder).with_context(|| format!("could not create {}", folder.display())));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_dir_all(&draft);
+    }
+    written
+}
+
+fn write_draft(draft: &Path, name: &FlowName) -> anyhow::Result<()> {
+    write(&TEMPLATE, draft, &|_| true, name)?;
+    let sdk = draft.join(SDK_FOLDER);
+    write(&WIT, &sdk.join("wit"), &|_| true, name)?;
+    let is_source = |path: &Path| path.starts_with("src") || path == Path::new("Cargo.toml");
+    write(&SDK, &sdk.join("waft-guest"), &is_source, name)?;
+    write(&MACROS, &sdk.join("waft-guest-macros"), &is_source, name)
+}
+
+fn write(from: &Dir<'_>, to: &Path, wanted: &dyn Fn(&Path) -> bool, name: &FlowName) -> anyhow::Result<()> {
+    for file in from.files().filter(|file| wanted(file.path())) {
+        // A template's name that cargo or git would take for its own ends in `.in`.
+        let path = to.join(file.path());
+        let path = if path.extension().is_some_and(|end| end == "in") { path.with_extension("") } else { path };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("could not create {}", parent.display()))?;
+        }
+        let filled = file.contents_utf8().map(|text| fill(text, name));
+        let contents = filled.as_ref().map_or(file.contents(), |text| text.as_bytes());
+        fs::write(&path, contents).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    for folder in from.dirs() {
+        write(folder, to, wanted, name)?;
+    }
+    Ok(())
+}
+
+fn fill(text: &str, name: &FlowName) -> String {
+    text.replace("{{name}}", name.as_str()).replace("{{crate}}", &name.as_str().replace('-', "_"))
+}

@@ -1,0 +1,78 @@
+//! `waft worker`: a generic worker.
+
+use std::sync::Arc;
+
+use ::worker::{Config, Modules, Worker, WorkerError};
+use anyhow::anyhow;
+use flow::{QueueName, WorkerName};
+use tracing::info;
+
+use super::{connect, cores, process_name, required_broker_url};
+use crate::{
+    arguments::BrokerFlag,
+    exit::{Exit, Failed},
+    modules::Library,
+    settings::Settings,
+    signals::Stop,
+};
+
+pub(super) async fn run(
+    settings: Settings,
+    flag: &BrokerFlag,
+    slots: Option<u16>,
+    queues: Option<Vec<String>>,
+    name: Option<String>,
+) -> Result<Exit, Failed> {
+    let url = required_broker_url(&settings, flag)?;
+    let slots = slots.or(settings.slots).unwrap_or_else(cores);
+    if slots == 0 {
+        return Err(Failed::invalid(anyhow!("a worker without slots takes no jobs")).hint("give --slots 1 or more"));
+    }
+    let name = name.unwrap_or_else(process_name);
+    let name: WorkerName = name.parse().map_err(Failed::invalid)?;
+    let queues = match queues {
+        Some(names) => parse_queues(&names)?,
+        None => settings.queues.clone(),
+    };
+    let stop = Stop::listen().map_err(Failed::unreachable)?;
+    let broker = connect(url, flag.tls_ca.clone(), &format!("waft worker {name}")).await?;
+    let modules = modules(&settings, slots, broker.clone(), &name).await?;
+    let config = config(name, slots, queues, &settings);
+    let shown = config.queues.iter().map(QueueName::as_str).collect::<Vec<_>>().join(",");
+    let worker = Worker::connect(config.clone(), broker.clone(), modules).await.map_err(|error| match error {
+        error @ WorkerError::NameTaken { .. } => Failed::invalid(error).hint("choose another --name, or leave it out"),
+        error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => Failed::unreachable(error),
+    })?;
+    info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
+    worker.run(stop.asked, stop.insisted).await;
+    broker::Broker::close(&*broker).await;
+    info!("the worker has stopped");
+    Ok(Exit::Success)
+}
+
+fn parse_queues(names: &[String]) -> Result<Vec<QueueName>, Failed> {
+    let queues: Result<Vec<QueueName>, _> = names.iter().map(|name| name.trim().parse()).collect();
+    queues.map_err(|error| Failed::invalid(error).hint("give --queues default,ovens"))
+}
+
+fn config(name: WorkerName, slots: u16, queues: Vec<QueueName>, settings: &Settings) -> Config {
+    Config {
+        name,
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+        instance: uuid::Uuid::now_v7().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        slots,
+        queues,
+        grace: settings.grace,
+    }
+}
+
+async fn modules(
+    settings: &Settings,
+    slots: u16,
+    broker: Arc<dyn broker::Broker>,
+    name: &WorkerName,
+) -> Result<Modules, Failed> {
+    let sandbox = Library::sandbox(settings, slots)?;
+    super::local_modules(settings, sandbox, broker, name.as_str()).await
+}

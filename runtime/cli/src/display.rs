@@ -1,0 +1,157 @@
+//! Showing a run: JSON lines, a live table on a terminal, or plain lines where nobody watches.
+
+mod summary;
+mod table;
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use flow::{Change, Flow, Machine, NodeChange, RunId, RunState, State};
+use protocol::Progress;
+
+use crate::paint::{self, Paint};
+use table::Table;
+
+/// Shows one run.
+pub(crate) struct Display {
+    run: RunId,
+    flow: Arc<Flow>,
+    style: Style,
+    table: Table,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// One JSON object a line on standard output, and nothing else there.
+    Json,
+    /// A table that is drawn again and again.
+    Live,
+    /// A line for every change.
+    Lines,
+}
+
+impl Display {
+    /// How often a live table is drawn again.
+    pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+
+    pub(crate) fn new(run: RunId, flow: Arc<Flow>, as_json: bool) -> Self {
+        let style = match (as_json, std::io::stderr().is_terminal()) {
+            (true, _) => Style::Json,
+            (false, true) => Style::Live,
+            (false, false) => Style::Lines,
+        };
+        Self { run, table: Table::new(&flow), flow, style }
+    }
+
+    /// A node or the run is in a new state.
+    pub(crate) fn change(&mut self, change: &Change) {
+        match change {
+            Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
+                print_line(&protocol::json::run_started(&self.run, &self.flow.name, *at));
+            }
+            // The other states of the run are told at its end.
+            Change::Run { .. } => {}
+            Change::Node(change) => {
+                self.table.change(change);
+                match self.style {
+                    Style::Json => print_line(&protocol::json::node_changed(change)),
+                    Style::Lines => eprintln!("{}", plain_line(change)),
+                    Style::Live => {}
+                }
+            }
+        }
+    }
+
+    /// A call has come some way.
+    pub(crate) fn progress(&mut self, progress: &Progress) {
+        self.table.progress(progress);
+    }
+
+    /// Draws what is new, on a terminal.
+    pub(crate) fn draw(&mut self) {
+        if self.style == Style::Live {
+            self.table.draw(self.flow.name.as_str(), self.run.as_str());
+        }
+    }
+
+    /// Says something besides.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.clear();
+        eprintln!("{text}");
+    }
+
+    /// Takes a live table away, so that other output may follow.
+    pub(crate) fn clear(&mut self) {
+        if self.style == Style::Live {
+            self.table.clear();
+        }
+    }
+
+    /// Shows how the run ended.
+    pub(crate) fn end(&mut self, machine: &Machine) {
+        match self.style {
+            Style::Json => return print_line(&protocol::json::run_ended(machine)),
+            Style::Live => {
+                self.table.draw(self.flow.name.as_str(), self.run.as_str());
+                self.table.leave();
+            }
+            Style::Lines => {}
+        }
+        eprint!("{}", summary::text(machine, self.table.elapsed(), paint::on(&std::io::stderr())));
+        print_values(machine);
+    }
+}
+
+/// The values still in force that the run added to its inputs, one a line.
+fn print_values(machine: &Machine) {
+    let short = std::io::stdout().is_terminal();
+    for (name, value) in machine.values() {
+        if machine.flow().inputs.contains_key(&name) {
+            continue;
+        }
+        let text = protocol::json::value(&value);
+        match text.char_indices().nth(200).filter(|_| short) {
+            Some((cut, _)) => println!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
+            None => println!("{name} = {text}"),
+        }
+    }
+}
+
+fn plain_line(change: &NodeChange) -> String {
+    let mut line = format!("{} {}", change.name, change.state);
+    if change.attempt.get() > 1 {
+        line.push_str(&format!(", attempt {}", change.attempt));
+    }
+    if let Some(worker) = &change.worker {
+        line.push_str(&format!(" ({worker})"));
+    }
+    if let Some(failure) = &change.failure {
+        line.push_str(&format!(": {failure}"));
+    }
+    if let Some(pause) = change.retry_in {
+        line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
+    }
+    line
+}
+
+/// A closed pipe ends nobody's run: what is written to it is lost.
+fn print_line(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The mark before a node's name.
+fn mark(state: State, colour: bool) -> String {
+    let mark = match state {
+        State::Pending | State::Ignored => "·",
+        State::Running | State::RollingBack => "▸",
+        State::Retrying => "↻",
+        State::Success => "✓",
+        State::Failure | State::RollbackFailure => "✗",
+        State::RolledBack => "↩",
+    };
+    Paint::of(state).text(mark, colour)
+}

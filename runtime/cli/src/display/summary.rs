@@ -1,0 +1,85 @@
+//! The end of a run, for a person to act on: what failed, why, what was rolled back.
+
+use std::{fmt::Write, time::Duration};
+
+use flow::{Machine, NodeIndex, RunState, State};
+
+use crate::paint::Paint;
+
+/// The summary, lines and all.
+pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String {
+    let mut text = String::new();
+    let flow = &machine.flow().name;
+    let (state, paint) = match machine.state() {
+        RunState::Success => ("succeeded", Paint::Green),
+        RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
+        RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
+        RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
+            ("was interrupted", Paint::Yellow)
+        }
+    };
+    let seconds = elapsed.as_secs_f64();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "\n{} {} after {seconds:.1}s",
+        Paint::Bold.text(flow.as_str(), colour),
+        paint.text(state, colour)
+    );
+    if machine.state() != RunState::Success {
+        failures(machine, colour, &mut text);
+        for (what, state) in [
+            ("rolled back", State::RolledBack),
+            ("still applied", State::Success),
+            ("not started", State::Pending),
+            ("not finished", State::Running),
+        ] {
+            nodes(machine, what, state, &mut text);
+        }
+    }
+    if let Some(next) = next(machine.state()) {
+        let _ = writeln!(text, "{next}");
+    }
+    text
+}
+
+fn failures(machine: &Machine, colour: bool, text: &mut String) {
+    for (name, failure) in machine.failures() {
+        let kind = failure.kind;
+        let stuck = machine.apply_failure(name).is_some() || is_stuck(machine, name.as_str());
+        let what = if stuck { "could not be rolled back" } else { "failed" };
+        let _ = writeln!(text, "  {} {what} ({kind}): {}", Paint::Red.text(name.as_str(), colour), failure.message);
+        if let Some(apply) = machine.apply_failure(name) {
+            let _ = writeln!(text, "    after it had failed ({}): {}", apply.kind, apply.message);
+        }
+    }
+}
+
+fn is_stuck(machine: &Machine, name: &str) -> bool {
+    let flow = machine.flow();
+    let found = flow.indices().find(|index| flow.node(*index).name.as_str() == name);
+    found.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)
+}
+
+/// Names tasks that are in a state, a few of them.
+fn nodes(machine: &Machine, what: &str, state: State, text: &mut String) {
+    const MOST: usize = 20;
+    let is_in = |index: &NodeIndex| machine.node_state(*index) == state;
+    let names: Vec<&str> =
+        machine.flow().tasks().filter(|(index, _, _)| is_in(index)).map(|(_, name, _)| name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
+    let _ = writeln!(text, "  {what}: {}{more}", names[..names.len().min(MOST)].join(", "));
+}
+
+fn next(state: RunState) -> Option<&'static str> {
+    match state {
+        RunState::Success | RunState::RolledBack => None,
+        RunState::Failure => Some("undo by hand what is still applied, then run the flow again"),
+        RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
+            Some("nothing was rolled back; run the flow again to start anew")
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The live table: a line a node, drawn in place, never longer than the terminal is high.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use crossterm::{
+    QueueableCommand, cursor,
+    terminal::{self, Clear, ClearType},
+};
+use flow::{Flow, NodeChange, NodeKind, NodeName, Role, State};
+use protocol::Progress;
+
+use super::mark;
+use crate::paint::{self, Paint};
+
+/// What is known of each node, and what is on the screen of it.
+pub(super) struct Table {
+    rows: Vec<Row>,
+    by_name: BTreeMap<NodeName, usize>,
+    begun: Instant,
+    drawn_lines: u16,
+    name_width: usize,
+}
+
+struct Row {
+    name: NodeName,
+    state: State,
+    attempt: u32,
+    since: Instant,
+    /// How long it took, once it is neither running nor rolling back.
+    took: Option<Duration>,
+    worker: Option<String>,
+    said: String,
+}
+
+impl Table {
+    pub(super) fn new(flow: &Flow) -> Self {
+        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Controller(_));
+        let row = |index| Row {
+            name: flow.node(index).name.clone(),
+            state: State::Pending,
+            attempt: 1,
+            since: Instant::now(),
+            took: None,
+            worker: None,
+            said: String::new(),
+        };
+        let rows: Vec<Row> = flow.indices().filter(|index| is_told(*index)).map(row).collect();
+        let by_name = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index)).collect();
+        let name_width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0).min(40);
+        Self { rows, by_name, begun: Instant::now(), drawn_lines: 0, name_width }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    pub(super) fn change(&mut self, change: &NodeChange) {
+        let Some(row) = self.by_name.get(&change.name).and_then(|index| self.rows.get_mut(*index)) else { return };
+        match change.state {
+            State::Running | State::RollingBack => {
+                row.since = Instant::now();
+                row.took = None;
+                row.said.clear();
+                row.worker = None;
+            }
+            State::Pending => row.took = None,
+            State::Success
+            | State::Failure
+            | State::RolledBack
+            | State::RollbackFailure
+            | State::Ignored
+            | State::Retrying => row.took = Some(row.since.elapsed()),
+        }
+        row.state = change.state;
+        row.attempt = change.attempt.get();
+        if let Some(worker) = &change.worker {
+            row.worker = Some(worker.to_string());
+        }
+        match (&change.failure, change.retry_in) {
+            (Some(failure), Some(pause)) => row.said = format!("again in {:.1}s: {failure}", pause.as_secs_f64()),
+            (Some(failure), None) => row.said = failure.to_string(),
+            (None, _) if change.kind == NodeKind::Retry => {
+                let provided = change.provides.as_ref().and_then(|provided| provided.values().next());
+                row.said = provided.map(|value| format!("{value:?}")).unwrap_or_default();
+            }
+            (None, _) => {}
+        }
+    }
+
+    pub(super) fn progress(&mut self, progress: &Progress) {
+        let row = self.by_name.get(&progress.call.task).and_then(|index| self.rows.get_mut(*index));
+        let Some(row) = row.filter(|row| matches!(row.state, State::Running | State::RollingBack)) else { return };
+        row.worker = Some(progress.worker.to_string());
+        row.said = progress.fraction.map(|fraction| format!("{:3.0}% ", fraction * 100.0)).unwrap_or_default();
+        row.said.push_str(progress.message.as_deref().unwrap_or_default());
+    }
+
+    /// Draws the table where it stands, or below what is there.
+    pub(super) fn draw(&mut self, flow: &str, run: &str) {
+        let (width, height) = terminal::size().unwrap_or((80, 24));
+        let lines = self.lines(flow, run, usize::from(height.max(4)) - 1);
+        let mut text = String::new();
+        for line in &lines {
+            text.push_str(&cut(line, usize::from(width)));
+            text.push_str("\r\n");
+        }
+        self.clear();
+        let mut err = std::io::stderr().lock();
+        // What cannot be shown is no reason to stop the run.
+        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        self.drawn_lines = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+    }
+
+    /// Takes the table away.
+    pub(super) fn clear(&mut self) {
+        if self.drawn_lines > 0 {
+            let mut err = std::io::stderr().lock();
+            let _ = err
+                .queue(cursor::MoveToPreviousLine(self.drawn_lines))
+                .and_then(|err| err.queue(Clear(ClearType::FromCursorDown)))
+                .and_then(|err| err.flush());
+        }
+        self.drawn_lines = 0;
+    }
+
+    /// Lets the table stand.
+    pub(super) fn leave(&mut self) {
+        self.drawn_lines = 0;
+    }
+
+    fn lines(&self, flow: &str, run: &str, most: usize) -> Vec<String> {
+        let colour = paint::on(&std::io::stderr());
+        let elapsed = self.elapsed().as_secs_f64();
+        let title = Paint::Bold.text(flow, colour);
+        let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Paint::Dim.text(run, colour))];
+        let shown = self.shown(most.saturating_sub(2));
+        lines.extend(shown.iter().map(|row| self.line(row, colour)));
+        if shown.len() < self.rows.len() {
+            lines.push(Paint::Dim.text(&self.rest(), colour));
+        }
+        lines
+    }
+
+    /// All rows in order, or as many as fit: those that say most come first.
+    fn shown(&self, most: usize) -> Vec<&Row> {
+        if self.rows.len() <= most {
+            return self.rows.iter().collect();
+        }
+        let weight = |row: &Row| match row.state {
+            State::Failure | State::RollbackFailure => 0,
+            State::Running | State::RollingBack | State::Retrying => 1,
+            State::RolledBack => 2,
+            State::Success => 3,
+            State::Pending | State::Ignored => 4,
+        };
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|index| (weight(&self.rows[*index]), *index));
+        order.truncate(most);
+        order.sort_unstable();
+        order.into_iter().map(|index| &self.rows[index]).collect()
+    }
+
+    fn rest(&self) -> String {
+        let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+        for row in &self.rows {
+            *counts.entry(row.state).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect();
+        format!("  {} in all: {}", self.rows.len(), counts.join(", "))
+    }
+
+    fn line(&self, row: &Row, colour: bool) -> String {
+        let elapsed = match (row.state, row.took) {
+            (State::Running | State::RollingBack, _) => format!("{:.1}s", row.since.elapsed().as_secs_f64()),
+            (State::Pending | State::Ignored, _) => String::new(),
+            (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
+        };
+        let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
+        let state = Paint::of(row.state).text(&format!("{:16}", row.state.as_str()), colour);
+        let width = self.name_width;
+        let mut line = format!("  {} {:width$}  {state} {attempt:4} {elapsed:>7}", mark(row.state, colour), row.name);
+        if let Some(worker) = &row.worker {
+            let _ = write!(line, "  {}", Paint::Dim.text(worker, colour));
+        }
+        if let Some(said) = row.said.lines().next() {
+            let _ = write!(line, "  {said}");
+        }
+        line
+    }
+}
+
+/// Cuts a line to the terminal's width; colour codes take no room.
+fn cut(line: &str, width: usize) -> String {
+    let mut cut = String::new();
+    let (mut room, mut in_code) = (width, false);
+    for char in line.chars() {
+        match char {
+            '\x1b' => in_code = true,
+            _ if in_code => in_code = char != 'm',
+            _ if room == 0 => continue,
+            _ => room -= 1,
+        }
+        let harmless = !char.is_control() || char == '\x1b';
+        cut.push(if harmless { char } else { ' ' });
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_to_the_width_and_keeps_its_colour_codes() {
+        assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 3), "\x1b[31mabc\x1b[0m");
+        assert_eq!(cut("a\tb\u{7}c", 10), "a b c", "control characters of a guest move nothing");
+    }
+}

@@ -1,0 +1,83 @@
+//! What the process answers to its caller.
+
+use flow::RunState;
+
+/// Exit codes, as the design has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All went well.
+    Success,
+    /// The run failed and was rolled back.
+    RolledBack,
+    /// Wrong usage, or an invalid flow or module.
+    Invalid,
+    /// The run needs a person: a rollback failed.
+    NeedsPerson,
+    /// Something the runtime needs could not be reached.
+    Unreachable,
+    /// Interrupted: the run is suspended.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::RolledBack => 1,
+            Self::Invalid => 2,
+            Self::NeedsPerson => 3,
+            Self::Unreachable => 4,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What the end of a run comes to.
+    pub(crate) const fn of(state: RunState) -> Self {
+        match state {
+            RunState::Success => Self::Success,
+            RunState::RolledBack => Self::RolledBack,
+            RunState::Failure => Self::NeedsPerson,
+            RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => Self::Interrupted,
+        }
+    }
+}
+
+/// An error with what becomes of the process, and what a person can do.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failed {
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into(), hint: None }
+    }
+
+    /// Something is wrong with what the person gave.
+    pub(crate) fn invalid(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Invalid, error)
+    }
+
+    /// Something the runtime needs is not there.
+    pub(crate) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Unreachable, error)
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Prints the chain of causes, then a blank line and the hint.
+    pub(crate) fn print(&self) {
+        if self.error.to_string().is_empty() {
+            return;
+        }
+        eprintln!("error: {:#}", self.error);
+        if let Some(hint) = &self.hint {
+            eprintln!("\nhint: {hint}");
+        }
+    }
+}

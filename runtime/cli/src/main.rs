@@ -1,0 +1,71 @@
+//! The `waft` binary: flags, configuration, output, exit codes. Alone knows clap, the environment and OS signals.
+//!
+//! Start reading at `arguments.rs`, then `commands.rs`.
+
+mod arguments;
+mod commands;
+mod display;
+mod exit;
+mod flow_file;
+mod modules;
+mod paint;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use arguments::Arguments;
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes; clap knows which stream they go to.
+            let code = if error.use_stderr() { Exit::Invalid } else { Exit::Success };
+            let _ = error.print();
+            return ExitCode::from(code.code());
+        }
+    };
+    log(&arguments);
+    let exit = match run(arguments) {
+        Ok(exit) => exit,
+        Err(failed) => {
+            failed.print();
+            failed.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
+    let settings = settings::Settings::read(&arguments.shared)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| exit::Failed::unreachable(error).hint("the system gave no threads; raise its limits"))?;
+    runtime.block_on(commands::run(arguments.command, settings))
+}
+
+/// What of waft logs. Others' libraries are heard from a warning on, and lapin never: it logs whole messages.
+const OURS: [&str; 6] = ["waft", "broker", "engine", "sandbox", "store", "worker"];
+
+fn log(arguments: &Arguments) {
+    let level = match arguments.shared.verbose {
+        0 if arguments.command.is_service() => "info",
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let ours: String = OURS.iter().map(|target| format!("{target}={level},")).collect();
+    // How a run ended is told by its summary.
+    let ending = if arguments.shared.verbose == 0 { "off" } else { "info" };
+    let default = format!("warn,{ours}lapin=off,waft::run={ending}");
+    let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    logs.with_ansi(paint::on(&std::io::stderr())).compact().init();
+}

@@ -1,0 +1,50 @@
+//! Colour, only on a terminal and only where it is wanted (<https://no-color.org>).
+
+use std::io::IsTerminal;
+
+use flow::State;
+
+/// Whether a stream takes colour.
+pub(crate) fn on(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
+/// A colour or weight, as the code that ECMA-48 (SGR) gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Blue,
+}
+
+impl Paint {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Bold => "1",
+            Self::Dim => "2",
+            Self::Red => "31",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Blue => "34",
+        }
+    }
+
+    /// The text in this paint, if `on`.
+    pub(crate) fn text(self, text: &str, on: bool) -> String {
+        if on { format!("\x1b[{}m{text}\x1b[0m", self.code()) } else { text.into() }
+    }
+
+    /// The paint of a state.
+    pub(crate) const fn of(state: State) -> Self {
+        match state {
+            State::Success => Self::Green,
+            State::Failure | State::RollbackFailure => Self::Red,
+            State::Running => Self::Blue,
+            State::RollingBack | State::RolledBack | State::Retrying => Self::Yellow,
+            State::Pending | State::Ignored => Self::Dim,
+        }
+    }
+}

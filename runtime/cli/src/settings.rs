@@ -1,0 +1,150 @@
+//! Settings: built-in, then `waft.toml`, then the environment; flags go over them where commands take them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use flow::QueueName;
+use serde::Deserialize;
+
+use crate::{arguments::Shared, exit::Failed};
+
+/// The defaults, and their reference.
+const DEFAULT: &str = include_str!("../default.toml");
+
+/// The file that people change settings in.
+const FILE: &str = "waft.toml";
+
+/// Settings as they are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    broker: Option<String>,
+    store: Option<String>,
+    cache: Option<String>,
+    cache_size: Option<String>,
+    worker: WrittenWorker,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenWorker {
+    slots: Option<u16>,
+    queues: Option<Vec<String>>,
+    grace: Option<String>,
+}
+
+/// Checked settings.
+pub(crate) struct Settings {
+    /// The broker's address; it may hold a password, so it is never shown.
+    pub(crate) broker: Option<String>,
+    pub(crate) store: PathBuf,
+    pub(crate) cache: PathBuf,
+    pub(crate) cache_size: u64,
+    pub(crate) slots: Option<u16>,
+    pub(crate) queues: Vec<QueueName>,
+    pub(crate) grace: Duration,
+}
+
+impl Written {
+    /// These settings, and where they say nothing the lower ones. An empty text says nothing.
+    fn over(self, lower: Self) -> Self {
+        let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
+        Self {
+            broker: text(self.broker, lower.broker),
+            store: text(self.store, lower.store),
+            cache: text(self.cache, lower.cache),
+            cache_size: text(self.cache_size, lower.cache_size),
+            worker: WrittenWorker {
+                slots: self.worker.slots.or(lower.worker.slots),
+                queues: self.worker.queues.or(lower.worker.queues),
+                grace: text(self.worker.grace, lower.worker.grace),
+            },
+        }
+    }
+
+    /// What the environment says.
+    fn from_environment() -> Self {
+        let variable = |name| env::var(name).ok();
+        Self {
+            broker: variable("WAFT_BROKER"),
+            store: variable("WAFT_STORE"),
+            cache: variable("WAFT_CACHE"),
+            ..Self::default()
+        }
+    }
+
+    /// What `waft.toml` says, if there is one.
+    fn from_file() -> Result<Self, Failed> {
+        match std::fs::read_to_string(FILE) {
+            Ok(text) => parse(&text, FILE),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Failed::invalid(anyhow!(error).context(format!("could not read {FILE}")))),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads and checks all settings; every mistake is told at once.
+    pub(crate) fn read(flags: &Shared) -> Result<Self, Failed> {
+        let flags = flags.store.clone();
+        let written =
+            Written::from_environment().over(Written::from_file()?).over(parse(DEFAULT, "the built-in settings")?);
+        let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
+        let store = flags.or_else(|| folder(written.store));
+        let cache = folder(written.cache);
+        let mut mistakes = Vec::new();
+        let mut note = |key: &str, error: String| mistakes.push(format!("{key}: {error}"));
+        let cache_size = flow::parse_size(&written.cache_size.unwrap_or_default()).unwrap_or_else(|error| {
+            note("cache_size", error.to_string());
+            0
+        });
+        let grace = flow::parse_duration(&written.worker.grace.unwrap_or_default()).unwrap_or_else(|error| {
+            note("worker.grace", error.to_string());
+            Duration::ZERO
+        });
+        let mut queues = Vec::new();
+        for name in written.worker.queues.unwrap_or_default() {
+            match QueueName::new(name) {
+                Ok(name) => queues.push(name),
+                Err(error) => note("worker.queues", error.to_string()),
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(Failed::invalid(anyhow!("{FILE} is not right:\n  {}", mistakes.join("\n  "))));
+        }
+        Ok(Self {
+            broker: written.broker.filter(|url| !url.is_empty()),
+            store: store.map_or_else(|| home("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
+            cache: cache.map_or_else(|| home("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
+            cache_size,
+            slots: written.worker.slots.filter(|slots| *slots > 0),
+            queues,
+            grace,
+        })
+    }
+}
+
+fn parse(text: &str, name: &str) -> Result<Written, Failed> {
+    toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
+        Failed::invalid(error)
+            .hint("`waft.toml` knows broker, store, cache, cache_size and [worker] slots, queues, grace")
+    })
+}
+
+fn home(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, Failed> {
+    let base = match env::var_os(variable).filter(|value| Path::new(value).is_absolute()) {
+        Some(base) => PathBuf::from(base),
+        None => env::home_dir()
+            .filter(|home| home.is_absolute())
+            .ok_or_else(|| {
+                let error = anyhow!("there is no home folder to keep modules in");
+                Failed::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
+            })?
+            .join(below_home),
+    };
+    Ok(base.join(name))
+}

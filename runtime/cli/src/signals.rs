@@ -1,0 +1,34 @@
+//! Ctrl-C and its like.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What the operating system says about stopping.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    /// Somebody asked to stop.
+    pub(crate) asked: CancellationToken,
+    /// Somebody asked again: stop at once.
+    pub(crate) insisted: CancellationToken,
+}
+
+impl Stop {
+    /// Listens for SIGINT and SIGTERM from now on.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let stop = Self { asked: CancellationToken::new(), insisted: CancellationToken::new() };
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let heard = stop.clone();
+        let listening = async move {
+            for token in [&heard.asked, &heard.insisted] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                token.cancel();
+            }
+        };
+        // It lives as long as the process: the tracker is never waited for.
+        tokio_util::task::TaskTracker::new().spawn(listening);
+        Ok(stop)
+    }
+}
