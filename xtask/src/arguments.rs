@@ -1,0 +1,156 @@
+//! What a person asks of `cargo xtask`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::test::Step;
+
+/// Told when the question is wrong, or when it is asked for.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--release]           build the example guests and run them: to success, and through a rollback; needs no server
+  test [--only STEP]... [-- ARGUMENTS]
+                             all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc guests
+                             guest-tests build tests doctests; ARGUMENTS go to the test runner
+  audit                      advisories, licences and sources of all dependencies, by cargo-deny
+  bench [ARGUMENTS]          measure, with a real RabbitMQ
+  build-guest PATH           build the guest crate at PATH for WebAssembly
+  broker                     start a private RabbitMQ and keep it until Ctrl-C or the end of standard input
+
+What is missing is installed with a line that says what and why. WAFT_TEST_BROKER=amqp://… names a broker to use instead of
+starting one.";
+
+/// One of the commands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Demo(Profile),
+    Test(Wanted),
+    Audit,
+    Bench(Vec<String>),
+    BuildGuest(PathBuf),
+    Broker,
+    Help,
+}
+
+/// How the host's binary is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Dependencies optimised a little: minutes faster to build.
+    Dev,
+    Release,
+}
+
+/// Which part of the tests.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// All steps when empty.
+    pub(crate) only: Vec<Step>,
+    /// For the test runner.
+    pub(crate) rest: Vec<String>,
+}
+
+pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command> {
+    let Some(command) = arguments.next() else { bail!("no command") };
+    let mut rest: Vec<String> = arguments.collect();
+    let asks_for_help = |word: &String| word == "--help" || word == "-h";
+    if command == "help" || asks_for_help(&command) || (command != "bench" && rest.first().is_some_and(asks_for_help)) {
+        return Ok(Command::Help);
+    }
+    let parsed = match command.as_str() {
+        "demo" => Command::Demo(profile(&mut rest)),
+        "test" => Command::Test(wanted(&mut rest)?),
+        "audit" => Command::Audit,
+        "bench" => Command::Bench(std::mem::take(&mut rest)),
+        "build-guest" if rest.is_empty() => bail!("build-guest wants the PATH of a guest crate"),
+        "build-guest" => Command::BuildGuest(rest.remove(0).into()),
+        "broker" => Command::Broker,
+        _ => bail!("no command is called {command:?}"),
+    };
+    match rest.first() {
+        Some(word) => bail!("{command} does not know {word:?}"),
+        None => Ok(parsed),
+    }
+}
+
+fn profile(rest: &mut Vec<String>) -> Profile {
+    match rest.iter().position(|word| word == "--release") {
+        Some(place) => {
+            rest.remove(place);
+            Profile::Release
+        }
+        None => Profile::Dev,
+    }
+}
+
+/// Takes what it knows; what is left is a mistake.
+fn wanted(rest: &mut Vec<String>) -> Result<Wanted> {
+    let mut wanted = Wanted::default();
+    if let Some(place) = rest.iter().position(|word| word == "--") {
+        wanted.rest = rest.split_off(place + 1);
+        rest.truncate(place);
+    }
+    while rest.first().is_some_and(|word| word == "--only") {
+        let name = rest.get(1).context("--only wants the name of a step")?;
+        wanted.only.push(Step::named(name).with_context(|| format!("no step is called {name:?}"))?);
+        rest.drain(..2);
+    }
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command> {
+        parse(line.split_whitespace().map(String::from))
+    }
+
+    fn mistake(line: &str) -> String {
+        parsed(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_command_is_known() {
+        assert_eq!(parsed("demo").unwrap(), Command::Demo(Profile::Dev));
+        assert_eq!(parsed("demo --release").unwrap(), Command::Demo(Profile::Release));
+        assert_eq!(parsed("audit").unwrap(), Command::Audit);
+        assert_eq!(
+            parsed("bench --help -n 3").unwrap(),
+            Command::Bench(vec!["--help".into(), "-n".into(), "3".into()])
+        );
+        assert_eq!(parsed("build-guest a/b").unwrap(), Command::BuildGuest("a/b".into()));
+        assert_eq!(parsed("broker").unwrap(), Command::Broker);
+        for line in ["help", "--help", "-h", "test --help"] {
+            assert_eq!(parsed(line).unwrap(), Command::Help, "{line}");
+        }
+    }
+
+    #[test]
+    fn steps_and_what_follows_the_dashes_are_told_apart() {
+        let all = Command::Test(Wanted::default());
+        assert_eq!(parsed("test").unwrap(), all);
+        let some = Wanted { only: vec![Step::Clippy, Step::Tests], rest: vec!["--only".into(), "name".into()] };
+        assert_eq!(parsed("test --only clippy --only tests -- --only name").unwrap(), Command::Test(some));
+    }
+
+    #[test]
+    fn a_mistake_names_the_culprit() {
+        assert_eq!(mistake(""), "no command");
+        assert_eq!(mistake("tset"), r#"no command is called "tset""#);
+        assert_eq!(mistake("demo fast"), r#"demo does not know "fast""#);
+        assert_eq!(mistake("test clippy"), r#"test does not know "clippy""#);
+        assert_eq!(mistake("test --only"), "--only wants the name of a step");
+        assert_eq!(mistake("test --only lint"), r#"no step is called "lint""#);
+        assert_eq!(mistake("build-guest"), "build-guest wants the PATH of a guest crate");
+        assert_eq!(mistake("build-guest a b"), r#"build-guest does not know "b""#);
+    }
+
+    #[test]
+    fn the_usage_names_every_step() {
+        for step in Step::ALL {
+            assert!(USAGE.contains(step.name()), "{}", step.name());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: hands over to the package that measures, with a broker and guests for it.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use xtask::{
+    guests,
+    process::{self, Transcript, shown},
+    project,
+    rabbitmq::{self, Broker},
+};
+
+use crate::test::{BINARY, GUESTS};
+
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let transcript = Transcript::new();
+    let guests = guests::build_all(&transcript)?;
+    // Built together, so that both have the same features of what they depend on.
+    transcript.run(process::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "waft-bench",
+        "--package",
+        "waft-cli",
+    ]))?;
+    let built = project::build_folder().join("release");
+    let broker = Broker::find_or_start(&transcript)?;
+    let mut bench = process::command(built.join("waft-bench"));
+    bench.args(arguments).env(rabbitmq::BROKER, broker.url()).env(GUESTS, guests).env(BINARY, built.join("waft"));
+    println!("$ {}", shown(&bench));
+    let status = bench.status().with_context(|| format!("could not run `{}`", shown(&bench)))?;
+    ensure!(status.success(), "the benchmark ended with {status}");
+    Ok(ExitCode::SUCCESS)
+}

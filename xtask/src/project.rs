@@ -1,0 +1,78 @@
+//! Where things are: the clone, and the folders that builds fill.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+/// The workspaces of guests, beside the host's own: their target is WebAssembly, so they cannot be members of it.
+const GUEST_WORKSPACES: [&str; 2] = ["examples-wasm", "tests/guests"];
+
+/// The clone this program was built from.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ lies in the root of the clone")
+}
+
+/// The workspaces of guests.
+pub fn guest_workspaces() -> impl Iterator<Item = PathBuf> {
+    GUEST_WORKSPACES.iter().map(|folder| root().join(folder))
+}
+
+/// The clone's own `target/`: for what must not be shared between clones, such as built guests and running brokers.
+pub fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// Where the host workspace is built. Continuous integration starts from a new clone each time, so there it is one
+/// folder outside, kept between runs; `CARGO_TARGET_DIR` has the last word.
+pub fn build_folder() -> PathBuf {
+    choose_build_folder(env::var_os("CARGO_TARGET_DIR"), env::var_os("CI"), env::home_dir())
+}
+
+fn choose_build_folder(given: Option<OsString>, ci: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
+    let set = |variable: Option<OsString>| variable.filter(|value| !value.is_empty());
+    match (set(given), set(ci), home) {
+        (Some(given), _, _) => std::path::absolute(&given).unwrap_or_else(|_| given.into()),
+        (None, Some(_), Some(home)) => home.join(".cache/waft/target"),
+        (None, Some(_) | None, _) => target(),
+    }
+}
+
+/// A path as a person in the root of the clone would type it.
+pub fn short(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(given: Option<&str>, ci: Option<&str>) -> PathBuf {
+        choose_build_folder(given.map(Into::into), ci.map(Into::into), Some("/home/me".into()))
+    }
+
+    #[test]
+    fn a_person_builds_inside_the_clone() {
+        assert_eq!(choose(None, None), target());
+        assert_eq!(choose(Some(""), Some("")), target());
+    }
+
+    #[test]
+    fn continuous_integration_builds_outside_the_clone() {
+        assert_eq!(choose(None, Some("true")), Path::new("/home/me/.cache/waft/target"));
+        assert_eq!(choose_build_folder(None, Some("true".into()), None), target());
+    }
+
+    #[test]
+    fn a_given_folder_has_the_last_word() {
+        assert_eq!(choose(Some("/elsewhere"), Some("true")), Path::new("/elsewhere"));
+        assert!(choose(Some("elsewhere"), None).is_absolute());
+    }
+
+    #[test]
+    fn paths_inside_the_clone_are_told_from_its_root() {
+        assert_eq!(short(&root().join("target/guests")), "target/guests");
+        assert_eq!(short(Path::new("/elsewhere")), "/elsewhere");
+    }
+}

@@ -1,0 +1,291 @@
+//! A RabbitMQ of one's own: a private node that disturbs no other, for tests that need a real broker.
+//!
+//! Start reading at [`Rabbit`]; [`Broker`] is what a command of this project needs.
+
+mod installation;
+mod ports;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use installation::Installation;
+pub use installation::install_if_missing;
+use ports::Ports;
+
+use crate::{
+    process::{Group, Transcript},
+    project,
+};
+
+/// The variable that names the broker for tests; where it is set, no broker is started.
+pub const BROKER: &str = "WAFT_TEST_BROKER";
+
+/// How long a node may take to start: Erlang starts slowly, and a busy machine makes it slower.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a node that was asked to stop may take.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether it answers.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often other ports are tried when somebody took one between its choice and its use.
+const TRIES: usize = 3;
+
+/// How much of the log an error shows.
+const LOG_LINES: usize = 30;
+
+/// A running node. Dropped, it is killed and its files are removed; when the process dies, the node dies with it.
+#[derive(Debug)]
+pub struct Rabbit {
+    /// `None` while it is killed or stopped. Before `names`, which it needs.
+    node: Option<Group>,
+    /// The port mapper of Erlang: its own, since a shared one would outlive it.
+    names: Group,
+    place: Place,
+    url: String,
+}
+
+/// What stays the same over restarts.
+#[derive(Debug)]
+struct Place {
+    installation: Installation,
+    name: String,
+    folder: PathBuf,
+    ports: Ports,
+}
+
+impl Rabbit {
+    /// Starts a node that keeps its files in a new folder inside `parent`, and waits until it speaks AMQP.
+    ///
+    /// # Errors
+    ///
+    /// When RabbitMQ is not installed, or does not start: then with the end of its log.
+    pub fn start(parent: &Path) -> Result<Self> {
+        let installation = Installation::find()?;
+        let mut tries = 1;
+        loop {
+            match Self::start_once(parent, installation.clone()) {
+                Err(error) if tries == TRIES => return Err(error),
+                Err(_) => tries += 1,
+                Ok(rabbit) => return Ok(rabbit),
+            }
+        }
+    }
+
+    fn start_once(parent: &Path, installation: Installation) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("waft-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let place = Place { installation, folder: parent.join(&name), name, ports: Ports::free()? };
+        place.lay_out().with_context(|| format!("could not make {}", place.folder.display()))?;
+        let names = place.start_names()?;
+        let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", place.ports.amqp);
+        let mut rabbit = Self { node: None, names, place, url };
+        rabbit.restart()?;
+        Ok(rabbit)
+    }
+
+    /// Where clients connect: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port that it listens on; the same after a restart.
+    pub fn port(&self) -> u16 {
+        self.place.ports.amqp
+    }
+
+    /// Kills the node, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.kill();
+            self.place.wait_until_gone();
+        }
+    }
+
+    /// Stops the node the way an operator does.
+    pub fn stop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.stop(GRACE);
+            self.place.wait_until_gone();
+        }
+    }
+
+    /// Starts the node again with what is on its disk; stops it first if it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start: with the end of its log.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        if self.names.has_ended() {
+            self.names = self.place.start_names()?;
+        }
+        let mut node = Group::start(&self.place.node(), &self.place.log())?;
+        let patience = Instant::now() + PATIENCE;
+        while !self.place.speaks_amqp() {
+            if node.has_ended() || Instant::now() > patience {
+                drop(node);
+                bail!("RabbitMQ does not start; its log ends with:\n{}", self.place.log_tail());
+            }
+            thread::sleep(PAUSE);
+        }
+        self.node = Some(node);
+        Ok(())
+    }
+}
+
+impl Drop for Rabbit {
+    fn drop(&mut self) {
+        self.kill();
+        // A failing test leaves them to be looked at.
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.place.folder);
+        }
+    }
+}
+
+impl Place {
+    fn lay_out(&self) -> std::io::Result<()> {
+        for folder in ["home", "data", "log"] {
+            fs::create_dir_all(self.folder.join(folder))?;
+        }
+        fs::write(self.folder.join("enabled_plugins"), "[].\n")?;
+        fs::write(self.folder.join("rabbitmq.conf"), self.configuration())
+    }
+
+    fn configuration(&self) -> String {
+        let port = self.ports.amqp;
+        format!(
+            "listeners.tcp.1 = 127.0.0.1:{port}\n\
+             # Publishing stops below this much free disk; the default needs more than a small machine may have.\n\
+             disk_free_limit.absolute = 32MB\n\
+             # Quorum queues write ahead in files of this size, half a gigabyte by default.\n\
+             raft.wal_max_size_bytes = 67108864\n\
+             log.file.level = info\n"
+        )
+    }
+
+    fn start_names(&self) -> Result<Group> {
+        let port = self.ports.names;
+        let mut epmd = Command::new(&self.installation.epmd);
+        epmd.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+        let mut names = Group::start(&epmd, &self.log())?;
+        let patience = Instant::now() + PATIENCE;
+        // A node that finds none starts one of its own, which would stay.
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if names.has_ended() || Instant::now() > patience {
+                bail!("the port mapper of Erlang does not start at port {port}: {}", self.log_tail());
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(names)
+    }
+
+    /// The command that is the node, sharing nothing with another node on this machine.
+    fn node(&self) -> Command {
+        let mut node = Command::new(&self.installation.server);
+        let file = |name: &str| self.folder.join(name);
+        node.env("HOME", file("home"))
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", self.ports.names.to_string())
+            .env("ERL_CRASH_DUMP", file("log/erl_crash.dump"))
+            .env("RABBITMQ_NODENAME", format!("{}@localhost", self.name))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.ports.amqp.to_string())
+            .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env("RABBITMQ_CONF_ENV_FILE", file("no-environment"))
+            .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("no-advanced.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", file("data"))
+            .env("RABBITMQ_LOG_BASE", file("log"))
+            .env("RABBITMQ_PID_FILE", file("data/node.pid"));
+        node
+    }
+
+    /// Where what both processes print goes.
+    fn log(&self) -> PathBuf {
+        self.folder.join("log/console.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let node = self.folder.join(format!("log/{}@localhost.log", self.name));
+        [self.log(), node].iter().filter_map(|file| fs::read(file).ok()).fold(String::new(), |mut tails, bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                tails.push_str(line);
+                tails.push('\n');
+            }
+            tails
+        })
+    }
+
+    /// Whether a server here answers the protocol header with a method frame, which is `connection.start`.
+    fn speaks_amqp(&self) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.amqp));
+        let ask = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+            let mut kind = [0];
+            stream.read_exact(&mut kind)?;
+            std::io::Result::Ok(kind == [1])
+        };
+        ask().unwrap_or(false)
+    }
+
+    /// A killed process is gone a moment after it was killed; only then does its port refuse.
+    fn wait_until_gone(&self) {
+        let patience = Instant::now() + GRACE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < patience {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// A broker for one command: the one that `WAFT_TEST_BROKER` names, or else one that lives as long as this value.
+#[derive(Debug)]
+pub enum Broker {
+    /// Somebody else's.
+    Given(String),
+    /// One's own.
+    Own(Rabbit),
+}
+
+impl Broker {
+    /// Finds or starts a broker, and installs RabbitMQ for it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be installed or does not start.
+    pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
+        if let Some(url) = std::env::var(BROKER).ok().filter(|url| !url.is_empty()) {
+            transcript.say(&format!("using the broker that {BROKER} names"));
+            return Ok(Self::Given(url));
+        }
+        install_if_missing(transcript)?;
+        let rabbit = Rabbit::start(&project::target().join("rabbitmq"))?;
+        transcript.say(&format!("started a RabbitMQ at {}", rabbit.url()));
+        Ok(Self::Own(rabbit))
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Given(url) => url,
+            Self::Own(rabbit) => rabbit.url(),
+        }
+    }
+}

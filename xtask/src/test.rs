@@ -1,0 +1,55 @@
+//! `cargo xtask test`: every check there is, the same by hand and in continuous integration.
+//!
+//! Start reading at [`run`]; what each step does is in `test/session.rs`.
+
+mod count;
+mod session;
+mod step;
+mod verdict;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::Result;
+use session::Session;
+pub(crate) use step::Step;
+use verdict::{Outcome, Verdict};
+use xtask::process::Transcript;
+
+use crate::arguments::Wanted;
+
+/// The variable that names the `waft` binary for tests.
+pub(crate) const BINARY: &str = "WAFT_TEST_BINARY";
+
+/// The variable that names the folder of built guests for tests.
+pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
+
+pub(crate) fn run(wanted: &Wanted) -> Result<ExitCode> {
+    let mut session = Session::new(&wanted.rest);
+    let mut verdict = Verdict::default();
+    for step in Step::ALL {
+        if !wanted.only.is_empty() && !wanted.only.contains(&step) {
+            continue;
+        }
+        if verdict.is_hopeless() {
+            verdict.add(step, Outcome::Skipped);
+            continue;
+        }
+        println!("\n== {} ==", step.name());
+        let (transcript, started) = (Transcript::new(), Instant::now());
+        let ended = session.carry_out(step, &transcript);
+        let took = started.elapsed();
+        verdict.add(
+            step,
+            match ended {
+                Ok(()) => Outcome::Passed { took },
+                Err(error) => {
+                    transcript.say(&format!("error: {error:#}"));
+                    Outcome::Failed { took, transcript }
+                }
+            },
+        );
+    }
+    let count = session.count();
+    print!("{}", verdict.closing(count));
+    Ok(if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,117 @@
+//! What each step does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use xtask::{
+    guests,
+    process::{self, Transcript},
+    project,
+    rabbitmq::{self, Broker},
+};
+
+use super::{BINARY, GUESTS, Step, count::Count};
+
+/// One run of the tests: what its steps share.
+pub(super) struct Session<'a> {
+    /// What a person gave for the test runner.
+    for_the_runner: &'a [String],
+    guests: Option<PathBuf>,
+    binary: Option<PathBuf>,
+    count: Count,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(for_the_runner: &'a [String]) -> Self {
+        Self { for_the_runner, guests: None, binary: None, count: Count::default() }
+    }
+
+    /// How many tests ended how, so far.
+    pub(super) fn count(&self) -> Count {
+        self.count
+    }
+
+    /// Carries out a step.
+    pub(super) fn carry_out(&mut self, step: Step, transcript: &Transcript) -> Result<()> {
+        match step {
+            Step::Format => format(transcript),
+            Step::Clippy => cargo(transcript, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+            Step::Docs => {
+                let mut cargo = process::cargo();
+                cargo.env("RUSTDOCFLAGS", "--deny warnings").args(["doc", "--workspace", "--no-deps"]);
+                transcript.run(&mut cargo)
+            }
+            Step::Guests => self.guests(transcript).map(drop),
+            Step::GuestTests => self.counted(transcript, |_| guest_tests(transcript)),
+            Step::Build => self.binary(transcript).map(drop),
+            Step::Tests => self.counted(transcript, |session| session.tests(transcript)),
+            Step::Doctests => self.counted(transcript, |_| cargo(transcript, &["test", "--workspace", "--doc"])),
+        }
+    }
+
+    /// The folder of built guests; builds them when that has not been done.
+    fn guests(&mut self, transcript: &Transcript) -> Result<&Path> {
+        let folder = match self.guests.take() {
+            Some(folder) => folder,
+            None => guests::build_all(transcript)?,
+        };
+        Ok(self.guests.insert(folder))
+    }
+
+    /// The `waft` binary; builds it, and the tests with it, when that has not been done. Built alone, it would have other
+    /// features of its dependencies than the tests have, and all would be compiled twice.
+    fn binary(&mut self, transcript: &Transcript) -> Result<&Path> {
+        let binary = match self.binary.take() {
+            Some(binary) => binary,
+            None => {
+                cargo(transcript, &["build", "--workspace", "--all-targets"])?;
+                project::build_folder().join("debug/waft")
+            }
+        };
+        Ok(self.binary.insert(binary))
+    }
+
+    /// All tests of the host workspace, with guests and a broker that lives as long as they run.
+    fn tests(&mut self, transcript: &Transcript) -> Result<()> {
+        let mut cargo = process::cargo();
+        cargo.env(GUESTS, self.guests(transcript)?).env(BINARY, self.binary(transcript)?);
+        let broker = Broker::find_or_start(transcript)?;
+        cargo.env(rabbitmq::BROKER, broker.url());
+        if process::answers(process::cargo().args(["nextest", "--version"])) {
+            cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);
+        } else {
+            // Without `--all-targets` it would run the doctests too, which are a step of their own.
+            cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--"]).args(self.for_the_runner);
+        }
+        transcript.run(&mut cargo)?;
+        ensure!(Count::of(&transcript.text()).passed > 0, "no test ran");
+        Ok(())
+    }
+
+    /// Adds what a step's test runners said to the count, however the step ends.
+    fn counted(&mut self, transcript: &Transcript, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let ended = step(self);
+        let count = Count::of(&transcript.text());
+        self.count += count;
+        ended?;
+        ensure!(count.failed == 0, "{} tests failed, and the test runner ended with success", count.failed);
+        Ok(())
+    }
+}
+
+fn cargo(transcript: &Transcript, arguments: &[&str]) -> Result<()> {
+    transcript.run(process::cargo().args(arguments))
+}
+
+fn format(transcript: &Transcript) -> Result<()> {
+    let folders = std::iter::once(project::root().to_owned()).chain(project::guest_workspaces());
+    // The rest is looked at however one ends, so that one pass finds all.
+    let results: Vec<Result<()>> = folders
+        .map(|folder| transcript.run(process::cargo().args(["fmt", "--all", "--check"]).current_dir(folder)))
+        .collect();
+    results.into_iter().collect()
+}
+
+fn guest_tests(transcript: &Transcript) -> Result<()> {
+    project::guest_workspaces().try_for_each(|workspace| guests::test(transcript, &workspace))
+}

@@ -1,0 +1,138 @@
+//! What came of it all.
+
+use std::{fmt::Write, time::Duration};
+
+use xtask::process::Transcript;
+
+use super::{Step, count::Count};
+
+/// How much of a failed step's output is shown again at the end.
+const TAIL: usize = 40;
+
+/// How a step ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Passed {
+        took: Duration,
+    },
+    Failed {
+        took: Duration,
+        transcript: Transcript,
+    },
+    /// Something it needs has failed.
+    Skipped,
+}
+
+/// How every step ended.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    steps: Vec<(Step, Outcome)>,
+}
+
+impl Verdict {
+    pub(super) fn add(&mut self, step: Step, outcome: Outcome) {
+        self.steps.push((step, outcome));
+    }
+
+    /// Whether nothing has failed.
+    pub(super) fn is_good(&self) -> bool {
+        self.failed().next().is_none()
+    }
+
+    /// Whether the steps to come have nothing to work on.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.failed().any(|(step, _)| step.is_needed_by_the_rest())
+    }
+
+    fn failed(&self) -> impl Iterator<Item = (Step, &Transcript)> {
+        self.steps.iter().filter_map(|(step, outcome)| match outcome {
+            Outcome::Failed { transcript, .. } => Some((*step, transcript)),
+            Outcome::Passed { .. } | Outcome::Skipped => None,
+        })
+    }
+
+    /// The last words: the steps; then the count where all is good, or else what failed and how to do it again.
+    pub(super) fn closing(&self, count: Count) -> String {
+        let mut text = String::from("\n");
+        for (step, outcome) in &self.steps {
+            let (word, took) = match outcome {
+                Outcome::Passed { took } => ("ok", format!("{:>8.1} s", took.as_secs_f64())),
+                Outcome::Failed { took, .. } => ("failed", format!("{:>8.1} s", took.as_secs_f64())),
+                Outcome::Skipped => ("skipped", String::new()),
+            };
+            put(&mut text, format!("{:<12} {word:<8}{took}", step.name()).trim_end());
+        }
+        for (step, transcript) in self.failed() {
+            put(&mut text, &format!("\n{} failed; its output ends with:\n\n{}", step.name(), transcript.tail(TAIL)));
+        }
+        put(&mut text, "");
+        if self.is_good() && count.passed > 0 {
+            put(&mut text, &format!("{} passed, {} failed", count.passed, count.failed));
+        }
+        for (step, _) in self.failed() {
+            let name = step.name();
+            put(&mut text, &format!("{name} failed: `cargo xtask test --only {name}` does it again"));
+        }
+        text
+    }
+}
+
+fn put(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("a string takes all that is written to it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOOK: Duration = Duration::from_millis(1250);
+
+    fn failed(line: &str) -> Outcome {
+        let transcript = Transcript::new();
+        transcript.say(line);
+        Outcome::Failed { took: TOOK, transcript }
+    }
+
+    #[test]
+    fn a_good_end_closes_with_the_count() {
+        let mut verdict = Verdict::default();
+        verdict.add(Step::Format, Outcome::Passed { took: TOOK });
+        verdict.add(Step::Tests, Outcome::Passed { took: TOOK });
+        assert!(verdict.is_good());
+        let closing = verdict.closing(Count { passed: 7, failed: 0 });
+        assert_eq!(
+            closing,
+            "\nfmt          ok           1.2 s\ntests        ok           1.2 s\n\n7 passed, 0 failed\n"
+        );
+    }
+
+    #[test]
+    fn a_bad_end_closes_with_what_failed_and_how_to_do_it_again() {
+        let mut verdict = Verdict::default();
+        verdict.add(Step::Clippy, failed("a lint"));
+        assert!(!verdict.is_good() && !verdict.is_hopeless());
+        verdict.add(Step::Guests, failed("no toolchain"));
+        assert!(verdict.is_hopeless());
+        verdict.add(Step::Tests, Outcome::Skipped);
+        let closing = verdict.closing(Count::default());
+        assert_eq!(
+            closing,
+            "
+clippy       failed       1.2 s
+guests       failed       1.2 s
+tests        skipped
+
+clippy failed; its output ends with:
+
+a lint
+
+guests failed; its output ends with:
+
+no toolchain
+
+clippy failed: `cargo xtask test --only clippy` does it again
+guests failed: `cargo xtask test --only guests` does it again
+"
+        );
+    }
+}
