@@ -1,0 +1,265 @@
+//! Runs over RabbitMQ, with workers that are processes of their own: what comes, goes, dies and is sent twice.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use broker::{Amqp, Broker, Message, Options, Properties, Routing};
+use serde_json::{Value, json};
+use waft_tests::{Process, Ran, Waft, broker_url, unique};
+use xtask::rabbitmq::Rabbit;
+
+/// Only a broken test waits that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A flow of one task, whose jobs go to a queue of their own.
+fn one_task(queue: &str, uses: &str, keys: &str) -> String {
+    format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\nqueue = \"{queue}\"\n{keys}")
+}
+
+/// A flow of tasks one after another.
+fn chain(queue: &str, length: usize) -> String {
+    let task = |number: usize| {
+        format!(
+            "[[task]]\nname = \"t{number}\"\nuse = \"hostile#sleep\"\nqueue = \"{queue}\"\nwith = {{ ms = 50 }}\nprovides = []\n"
+        )
+    };
+    let tasks: String = (0..length).map(task).collect();
+    format!("name = \"f\"\npattern = \"linear\"\n{tasks}")
+}
+
+/// The trace of a chain, each step recorded once.
+fn each_once(length: usize) -> Vec<String> {
+    (0..length).flat_map(|task| [format!("t{task}:running"), format!("t{task}:success")]).collect()
+}
+
+/// What the workers at a broker say of themselves.
+fn workers(waft: &Waft, url: &str) -> Vec<Value> {
+    waft.run(["workers", "--broker", url, "--json"]).expect(0).json()
+}
+
+/// Waits until a worker has so many calls in hand.
+#[track_caller]
+fn wait_until_busy(waft: &Waft, url: &str, name: &str, calls: u64) {
+    let until = Instant::now() + PATIENCE;
+    while !workers(waft, url).iter().any(|worker| worker["name"] == name && worker["busy"] == calls) {
+        assert!(Instant::now() < until, "{name} never has {calls} calls in hand");
+    }
+}
+
+/// Starts a run whose output is read once it has ended.
+fn start_run(waft: &Waft, url: &str, flow: &str) -> std::process::Child {
+    let flow = waft.flow(flow);
+    let mut command = waft.command(["run", "--broker", url, "--json"]);
+    command.arg(flow).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("waft starts")
+}
+
+fn ended(run: std::process::Child) -> Ran {
+    run.wait_with_output().expect("it ends").into()
+}
+
+#[test]
+fn a_worker_without_task_code_runs_what_arrives() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    // The worker has an empty store and an empty cache of its own.
+    let elsewhere = Waft::with_own_cache();
+    let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);
+    let flow = one_task(&queue, "hostile#echo", "with = { value = { a = 1 } }");
+    let ran = waft.run_flow(&flow, &["--broker", &url]);
+    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:success");
+    assert_eq!(ran.end()["provides"], json!({"value": {"a": 1}}));
+    let success = ran.json().into_iter().find(|line| line["state"] == "success" && line["name"] == "t");
+    assert_eq!(success.map(|line| line["worker"].clone()), Some(json!(queue)));
+}
+
+#[test]
+fn the_list_of_workers_tells_name_slots_busy_and_queues() {
+    let (waft, url, name) = (Waft::default(), broker_url(), unique("w"));
+    let queues = format!("{name},ovens-{name}");
+    let _worker = Process::worker(&waft, &url, &["--queues", &queues, "--name", &name, "--slots", "3"]);
+    let worker = workers(&waft, &url).into_iter().find(|worker| worker["name"] == name.as_str()).expect("it is listed");
+    assert_eq!((&worker["slots"], &worker["busy"]), (&json!(3), &json!(0)));
+    assert_eq!(worker["queues"], json!([name, format!("ovens-{name}")]));
+    assert_eq!(worker["version"], env!("CARGO_PKG_VERSION"));
+    let shown = waft.run(["workers", "--broker", &url]);
+    assert!(shown.expect(0).stdout.lines().any(|line| line.starts_with(&name)), "{}", shown.stdout);
+}
+
+#[test]
+fn a_killed_workers_job_goes_to_another() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let doomed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\""));
+    wait_until_busy(&waft, &url, &queue, 1);
+    doomed.kill();
+    let heir = format!("{queue}-heir");
+    let _heir = Process::worker(&waft, &url, &["--queues", &queue, "--name", &heir]);
+    wait_until_busy(&waft, &url, &heir, 1);
+    waft_tests::signal(run.id(), "INT");
+    ended(run).expect(130);
+}
+
+#[test]
+fn workers_that_are_killed_at_any_moment_leave_each_step_recorded_once() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let run = start_run(&waft, &url, &chain(&queue, 40));
+    for death in 0..3 {
+        let name = format!("{queue}-{death}");
+        let doomed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
+        doomed.kill();
+    }
+    let _last = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    assert_eq!(ended(run).expect(0).trace(), each_once(40));
+}
+
+#[test]
+fn a_job_that_kills_its_workers_becomes_poison() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\""));
+    for death in 0..protocol::topology::DELIVERY_LIMIT {
+        let name = format!("{queue}-{death}");
+        let worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
+        wait_until_busy(&waft, &url, &name, 1);
+        worker.kill();
+    }
+    let mut last = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    last.wait_for("waft.quarantine");
+    let ran = ended(run);
+    let (kind, message) = ran.expect(1).failure("t");
+    assert_eq!(kind, "poison");
+    assert!(message.contains("came back 5 times") && message.contains("waft.quarantine"), "{message}");
+}
+
+#[test]
+fn a_stopping_worker_finishes_what_it_has_in_hand() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 2000 }"));
+    wait_until_busy(&waft, &url, &queue, 1);
+    worker.signal("TERM");
+    let ran = ended(run);
+    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:success");
+    assert!(worker.wait().success(), "{}", worker.heard());
+}
+
+#[test]
+fn a_worker_that_is_told_twice_stops_at_once_and_its_job_goes_back() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
+    wait_until_busy(&waft, &url, &queue, 1);
+    worker.signal("TERM");
+    worker.wait_for("takes nothing new");
+    worker.signal("TERM");
+    assert!(worker.wait().success(), "{}", worker.heard());
+    let heir = format!("{queue}-heir");
+    let _heir = Process::worker(&waft, &url, &["--queues", &queue, "--name", &heir]);
+    wait_until_busy(&waft, &url, &heir, 1);
+    waft_tests::signal(run.id(), "INT");
+    ended(run).expect(130);
+}
+
+#[test]
+fn a_spinning_guest_does_not_starve_its_neighbours() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue, "--slots", "3"]);
+    let spinning = [Waft::default(), Waft::default()]
+        .map(|other| (start_run(&other, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\"")), other));
+    wait_until_busy(&waft, &url, &queue, 2);
+    waft.run_flow(&one_task(&queue, "hostile#noop", ""), &["--broker", &url]).expect(0);
+    for (mut run, _) in spinning {
+        run.kill().expect("it can be killed");
+        run.wait().expect("it can be waited for");
+    }
+}
+
+#[test]
+fn an_interrupted_run_stops_a_busy_guest_and_is_suspended() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
+    wait_until_busy(&waft, &url, &queue, 1);
+    waft_tests::signal(run.id(), "INT");
+    let ran = ended(run);
+    assert_eq!(ran.expect(130).end()["state"], "suspended");
+    wait_until_busy(&waft, &url, &queue, 0);
+}
+
+#[test]
+fn two_workers_of_one_name_are_one_too_many() {
+    let (waft, url, name) = (Waft::default(), broker_url(), unique("w"));
+    let _first = Process::worker(&waft, &url, &["--queues", &name, "--name", &name]);
+    let second = waft.run(["worker", "--broker", &url, "--queues", &name, "--name", &name]);
+    let told = &second.expect(2).stderr;
+    assert!(told.contains(&format!("a worker named {name} is connected to this broker already")), "{told}");
+    assert!(told.contains("hint: choose another --name, or leave it out"), "{told}");
+    assert_eq!(workers(&waft, &url).iter().filter(|worker| worker["name"] == name.as_str()).count(), 1);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named() {
+    let waft = Waft::default();
+    let ran = waft.run(["workers", "--broker", "amqp://guest:secret@127.0.0.1:1/%2f"]);
+    let told = &ran.expect(4).stderr;
+    assert!(told.contains("127.0.0.1:1") && !told.contains("secret"), "{told}");
+}
+
+#[test]
+fn a_refused_password_is_told_and_not_shown() {
+    let url = broker_url().replace("guest:guest@", "guest:mistaken@");
+    let ran = Waft::default().run(["workers", "--broker", &url]);
+    let told = &ran.expect(4).stderr;
+    assert!(told.contains("password") && !told.contains("mistaken"), "{told}");
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let told = Waft::default().run(["workers", "--broker", "localhost:5672"]);
+    assert!(told.expect(2).stderr.contains("hint: write amqp://user:password@host:5672/vhost"), "{}", told.stderr);
+}
+
+/// Publishes bytes to a queue of jobs, as somebody else's program might.
+fn publish(url: &str, queue: &str, body: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let broker = Amqp::connect(Options::new(url)).await.expect("the broker is there");
+        let message = Message {
+            exchange: protocol::topology::JOBS.into(),
+            key: queue.into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: body.to_vec().into(),
+        };
+        broker.publish(message).await.expect("the queue is there");
+        broker.close().await;
+    });
+}
+
+#[test]
+fn garbage_on_a_queue_of_jobs_is_kept_in_quarantine_and_the_worker_goes_on() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    for garbage in [&b"garbage"[..], b"", &[0xff; 100]] {
+        publish(&url, &queue, garbage);
+        let told = worker.wait_for("cannot be read");
+        assert!(told.contains("it is kept in waft.quarantine"), "{told}");
+    }
+    waft.run_flow(&one_task(&queue, "hostile#noop", ""), &["--broker", &url]).expect(0);
+}
+
+#[test]
+fn a_run_survives_a_restart_of_its_broker() {
+    let (waft, folder) = (Waft::default(), tempfile::tempdir().expect("a temporary folder"));
+    let mut rabbit = Rabbit::start(folder.path()).expect("RabbitMQ starts");
+    let url = rabbit.url().to_owned();
+    let _worker = Process::worker(&waft, &url, &["--name", "w", "--slots", "2"]);
+    let run = start_run(&waft, &url, &chain("default", 60));
+    wait_until_busy(&waft, &url, "w", 1);
+    rabbit.kill();
+    rabbit.restart().expect("RabbitMQ starts again");
+    let ran = ended(run);
+    assert_eq!(ran.expect(0).trace(), each_once(60));
+}

@@ -1,0 +1,90 @@
+//! Arrows between the rooms go down the list and never up; a library that one room alone may know stays there.
+
+use std::{collections::BTreeMap, process::Command};
+
+use serde_json::Value;
+
+/// The rooms from top to bottom, with the rooms below that each may use.
+const ROOMS: [(&str, &[&str]); 10] = [
+    ("cli", &["engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
+    ("engine", &["logbook", "store", "broker", "protocol", "flow"]),
+    ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
+    ("sandbox", &["flow"]),
+    ("client", &["broker", "protocol", "flow"]),
+    ("logbook", &["protocol", "flow"]),
+    ("store", &["broker", "protocol", "flow"]),
+    ("broker", &["protocol", "flow"]),
+    ("protocol", &["flow"]),
+    ("flow", &[]),
+];
+
+/// Libraries that one room alone knows.
+const ALONE: [(&str, &str); 12] = [
+    ("clap", "cli"),
+    ("tracing-subscriber", "cli"),
+    ("anyhow", "cli"),
+    ("wasmtime", "sandbox"),
+    ("wasmtime-wasi", "sandbox"),
+    ("wit-component", "sandbox"),
+    ("wasmparser", "sandbox"),
+    ("sha2", "store"),
+    ("lapin", "broker"),
+    ("bincode", "protocol"),
+    ("toml", "flow"),
+    ("crossterm", "cli"),
+];
+
+/// Rooms that may know a library though it is another's: each with its reason.
+const EXCEPTIONS: [(&str, &str); 1] = [
+    // Its settings are a TOML file.
+    ("toml", "cli"),
+];
+
+/// What the crates of the workspace depend on when they run.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(waft_tests::root());
+    let output = command.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let package = |package: &Value| {
+        let all = package["dependencies"].as_array().expect("a list of dependencies");
+        let runs = all.iter().filter(|dependency| dependency["kind"].is_null());
+        (text(&package["name"]), runs.map(|dependency| text(&dependency["name"])).collect())
+    };
+    packages.iter().map(package).collect()
+}
+
+#[test]
+fn arrows_between_rooms_go_down_the_list() {
+    let dependencies = dependencies();
+    for (room, allowed) in ROOMS {
+        let known = &dependencies[&format!("waft-{room}")];
+        for used in known.iter().filter_map(|name| name.strip_prefix("waft-")) {
+            assert!(allowed.contains(&used), "{room} uses {used}: the architecture has no such arrow");
+        }
+    }
+}
+
+#[test]
+fn every_room_stands_in_the_list() {
+    for package in dependencies().keys().filter_map(|name| name.strip_prefix("waft-")) {
+        let beside = ["tests", "bench", "guest", "guest-macros"].contains(&package);
+        assert!(beside || ROOMS.iter().any(|(room, _)| *room == package), "{package} stands in no list");
+    }
+}
+
+#[test]
+fn what_one_room_alone_knows_stays_there() {
+    for (room, known) in dependencies() {
+        let Some(room) = room.strip_prefix("waft-").filter(|name| ROOMS.iter().any(|(room, _)| room == name)) else {
+            continue;
+        };
+        for (library, owner) in ALONE {
+            let lawful = room == owner || EXCEPTIONS.contains(&(library, room));
+            assert!(lawful || !known.iter().any(|name| name == library), "{room} knows {library}, which is {owner}'s");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The command line as a person meets it: what it prints, what it says, and its exit codes.
+
+use serde_json::{Value, json};
+use waft_tests::{Ran, Waft, example, guest};
+
+/// A flow with a mistake of every kind that does not hide another.
+const WRONG: &str = r#"name = "wrong"
+[inputs]
+slept_ms = 3
+[[task]]
+name = "a"
+use = "hostle#spin"
+[[task]]
+name = "a"
+use = "hostile#spinn"
+[[task]]
+name = "b"
+use = "hostile#sleep"
+[[link]]
+from = "a"
+to = "z"
+"#;
+
+const TOLD: &str = r#"error: input "slept_ms" has the name of a value that task "b" provides
+ --> flow.toml:3:1
+  |
+3 | slept_ms = 3
+  | ^^^^^^^^
+hint: give one of them another name
+
+error: task "a" uses module "hostle", which the flow does not name
+ --> flow.toml:6:7
+  |
+6 | use = "hostle#spin"
+  |       ^^^^^^^^^^^^^
+hint: did you mean "hostile"?
+
+error: the name "a" is used twice
+ --> flow.toml:8:8
+  |
+8 | name = "a"
+  |        ^^^
+hint: names are unique in the whole flow, nested flows included
+
+error: task "a" uses "spinn", which module "hostile" does not have
+ --> flow.toml:9:7
+  |
+9 | use = "hostile#spinn"
+  |       ^^^^^^^^^^^^^^^
+hint: did you mean "spin"?
+
+error: a link of flow "wrong" names "z", which the flow does not have
+  --> flow.toml:15:6
+   |
+15 | to = "z"
+   |      ^^^
+hint: a link joins two tasks or nested flows by name
+
+error: flow.toml has 5 mistakes
+"#;
+
+/// A module that is stored, and its digest.
+fn push(waft: &Waft, name: &str) -> String {
+    let module = guest(name);
+    let ran = waft.run(["push".as_ref(), module.as_os_str()]);
+    ran.expect(0).stdout.trim_end().to_owned()
+}
+
+#[track_caller]
+fn refuses(ran: &Ran, code: i32, told: &str) {
+    let ran = ran.expect(code);
+    assert!(ran.stderr.contains(told), "{told:?} is not in:\n{}", ran.stderr);
+    assert_eq!(ran.stdout, "", "data is printed only when all is well");
+}
+
+#[test]
+fn check_and_run_tell_every_mistake_at_once() {
+    let waft = Waft::default();
+    waft.flow(WRONG);
+    for command in ["check", "run"] {
+        let ran = waft.run([command, "flow.toml"]);
+        assert_eq!((ran.expect(2).stdout.as_str(), ran.stderr.as_str()), ("", TOLD));
+    }
+}
+
+#[test]
+fn check_tells_mistakes_as_json() {
+    let waft = Waft::default();
+    waft.flow(WRONG);
+    let ran = waft.run(["check", "flow.toml", "--json"]);
+    let mistakes = ran.expect(2).json();
+    assert_eq!(mistakes.len(), 5);
+    assert_eq!(
+        mistakes[1],
+        json!({
+            "severity": "error",
+            "file": "flow.toml",
+            "line": 6,
+            "column": 7,
+            "message": "task \"a\" uses module \"hostle\", which the flow does not name",
+            "hint": "did you mean \"hostile\"?",
+        })
+    );
+}
+
+#[test]
+fn a_module_that_is_not_there_hides_no_other_mistake() {
+    let waft = Waft::default();
+    waft.write(
+        "flow.toml",
+        "name = \"f\"\n[modules]\nm = \"nowhere.wasm\"\n[[task]]\nname = \"t\"\nuse = \"m#a\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n",
+    );
+    let ran = waft.run(["check", "flow.toml"]);
+    refuses(&ran, 2, "module \"m\": there is no module file");
+    refuses(&ran, 2, "nowhere.wasm");
+    refuses(&ran, 2, "names \"z\", which the flow does not have");
+}
+
+#[test]
+fn a_flow_without_mistakes_is_ready() {
+    let kitchen = example("kitchen/flow.toml");
+    let ran = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
+    assert_eq!(ran.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
+}
+
+#[test]
+fn push_prints_the_digest_and_pushing_again_the_same() {
+    let waft = Waft::default();
+    let digest = push(&waft, "hostile");
+    assert!(digest.len() == 71 && digest.starts_with("sha256:"), "{digest}");
+    assert_eq!(push(&waft, "hostile"), digest);
+    let held = waft.run(["modules", "--json"]).expect(0).json();
+    assert_eq!(held.iter().map(|entry| &entry["digest"]).collect::<Vec<_>>(), [&json!(digest)]);
+}
+
+#[test]
+fn a_flow_may_name_modules_by_tag_and_by_digest() {
+    let waft = Waft::default();
+    let module = guest("hostile");
+    let digest = push(&waft, "hostile");
+    waft.run(["push".as_ref(), module.as_os_str(), "--tag".as_ref(), "steady".as_ref()]).expect(0);
+    for reference in ["steady", &digest] {
+        let flow = format!("name = \"f\"\n[modules]\nm = \"{reference}\"\n[[task]]\nname = \"t\"\nuse = \"m#noop\"\n");
+        waft.write("flow.toml", flow);
+        waft.run(["run", "flow.toml"]).expect(0);
+    }
+}
+
+#[test]
+fn what_is_no_guest_is_refused_with_what_it_lacks() {
+    let waft = Waft::default();
+    let wasm = std::fs::read(guest("hostile")).expect("it is built");
+    for (name, bytes, told) in [
+        ("text.wasm", &b"hello\n"[..], "it looks like text"),
+        ("empty.wasm", b"", "it is empty"),
+        ("cut.wasm", &wasm[..1000], "this WebAssembly is cut short"),
+        ("bare.wasm", b"\0asm\x01\0\0\0", "exports neither waft:task/guest@1.0.0"),
+    ] {
+        waft.write(name, bytes);
+        refuses(&waft.run(["push", name]), 2, told);
+        refuses(&waft.run(["push", name]), 2, name);
+    }
+    let held = waft.run(["modules", "--json"]);
+    assert_eq!(held.expect(0).stdout, "", "nothing was stored");
+}
+
+#[test]
+fn a_module_that_imports_what_is_not_granted_is_refused_by_name() {
+    let module = guest("foreign_import");
+    refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "foreign:house/door");
+}
+
+#[test]
+fn a_module_whose_description_lies_is_refused() {
+    let module = guest("liar");
+    refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "twin");
+}
+
+#[test]
+fn inspect_shows_tasks_and_imports() {
+    let module = guest("hostile");
+    let ran = Waft::default().run(["inspect".as_ref(), module.as_os_str(), "--json".as_ref()]);
+    let module = ran.expect(0).end();
+    let tasks = module["tasks"].as_array().expect("a list");
+    let sleep = tasks.iter().find(|task| task["name"] == "sleep").expect("it is there");
+    assert_eq!(sleep["doc"], "Sleeps, then answers.");
+    assert_eq!((&sleep["requires"][0]["name"], &sleep["provides"][0]["name"]), (&json!("ms"), &json!("slept_ms")));
+    assert_eq!(sleep["rollback"], Value::Bool(false));
+    let imports = module["imports"].as_array().expect("a list");
+    assert!(imports.contains(&json!("waft:task/host@1.0.0")), "{imports:?}");
+}
+
+#[test]
+fn call_calls_one_task() {
+    let (waft, module) = (Waft::default(), guest("hostile"));
+    let task = format!("{}#echo", module.display());
+    let ran = waft.run(["call", &task, "--set", "value={\"a\":[1]}"]);
+    assert_eq!(ran.expect(0).stdout, "value = {\"a\":[1]}\n");
+    refuses(&waft.run(["call", &task]), 2, "requires \"value\", which");
+}
+
+#[test]
+fn run_prints_json_lines_from_running_to_the_end() {
+    let ran = Waft::default().run_flow(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nwith = { value = 7 }\n",
+        &["--run-id", "r1"],
+    );
+    let mut lines = ran.expect(0).json();
+    for line in &mut lines {
+        let line = line.as_object_mut().expect("an object");
+        // What differs from run to run.
+        for key in ["at", "digest"] {
+            line.remove(key);
+        }
+    }
+    assert_eq!(
+        lines,
+        [
+            json!({"event": "run", "state": "running", "run": "r1", "flow": "f"}),
+            json!({"event": "state", "kind": "task", "name": "t", "state": "running", "firing": 1, "attempt": 1}),
+            json!({"event": "state", "kind": "task", "name": "t", "state": "success", "firing": 1, "attempt": 1,
+                "provides": {"value": 7}, "worker": "local"}),
+            json!({"event": "run", "state": "success", "run": "r1", "provides": {"value": 7}, "failures": {}}),
+        ]
+    );
+}
+
+#[test]
+fn an_interrupted_run_stops_a_busy_guest_here_too() {
+    let waft = Waft::default();
+    let flow = waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
+    let mut run = waft_tests::Process::spawn(&mut waft.command(["run".as_ref(), flow.as_os_str()]));
+    run.wait_for("t running");
+    run.signal("INT");
+    run.wait_for("stopping");
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130), "{}", run.heard());
+}
+
+#[test]
+fn values_that_are_wrongly_given_are_told_at_once() {
+    let waft = Waft::default();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    let ran = waft.run(["run", "flow.toml", "--set", "x", "--set-file", "y=/nowhere"]);
+    refuses(&ran, 2, "--set \"x\" has no `=`");
+    refuses(&ran, 2, "--set-file y: could not read /nowhere");
+}
+
+#[test]
+fn settings_that_are_wrong_name_the_key() {
+    let waft = Waft::default();
+    waft.write("waft.toml", "brocker = \"amqp://x\"\n");
+    refuses(&waft.run(["modules"]), 2, "brocker");
+    waft.write("waft.toml", "cache_size = \"many\"\n[worker]\nqueues = [\"a b\"]\n");
+    let ran = waft.run(["modules"]);
+    refuses(&ran, 2, "cache_size: \"many\" is not a size");
+    refuses(&ran, 2, "worker.queues: \"a b\" is not a name");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_stores_nothing_and_says_so() {
+    let (waft, module) = (Waft::default(), guest("hostile"));
+    // A file may have no byte: as on a full disk, the write fails.
+    let script = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" push '{}'", module.display());
+    let push = waft.command(["push"]);
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(script).arg(push.get_program()).current_dir(waft.folder());
+    for (name, value) in push.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let ran: Ran = shell.output().expect("sh is there").into();
+    refuses(&ran, 4, "store");
+    assert_eq!(waft.run(["modules", "--json"]).expect(0).stdout, "", "nothing half written is listed");
+}
+
+#[test]
+fn graph_draws_the_flow() {
+    let kitchen = example("kitchen/flow.toml");
+    let graph = |format: &str| {
+        let ran = Waft::default().run(["graph".as_ref(), kitchen.as_os_str(), "--format".as_ref(), format.as_ref()]);
+        ran.expect(0).stdout.clone()
+    };
+    assert!(graph("dot").starts_with("digraph"), "{}", graph("dot"));
+    assert!(graph("mermaid").contains("\nflowchart "), "{}", graph("mermaid"));
+    assert!(graph("svg").starts_with("<svg") && graph("svg").contains("heat-first"), "{}", graph("svg"));
+}
+
+#[test]
+fn a_new_crate_builds_and_runs_as_it_is() {
+    let waft = Waft::default();
+    waft.run(["new", "my-task"]).expect(0);
+    let folder = waft.folder().join("my-task");
+    xtask::guests::build(&xtask::process::Transcript::new(), &folder).expect("it builds for WebAssembly");
+    let ran = waft.run(["run", "my-task/flow.toml", "--json", "--set", "who=Ada"]);
+    let invitation = "Dear Ada, please come to table 3.";
+    assert_eq!(ran.expect(0).end()["provides"]["invitation"], invitation);
+    waft.run(["run", "my-task/flow.toml", "--set", "who="]).expect(1);
+    refuses(&waft.run(["new", "my-task"]), 2, "my-task is there already");
+    refuses(&waft.run(["new", "1st"]), 2, "cannot be the name of a crate");
+}
+
+#[test]
+fn usage_that_is_wrong_has_its_exit_code() {
+    refuses(&Waft::default().run(["frobnicate"]), 2, "unrecognized subcommand");
+    refuses(&Waft::default().run(["worker"]), 2, "this command needs a broker");
+    refuses(&Waft::default().run(["run", "nowhere.toml"]), 2, "could not read the flow file nowhere.toml");
+    assert!(Waft::default().run(["--help"]).expect(0).stdout.contains("Usage: waft"));
+    assert!(Waft::default().run(["completions", "bash"]).expect(0).stdout.contains("_waft()"));
+}

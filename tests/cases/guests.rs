@@ -1,0 +1,272 @@
+//! Guests through the whole of waft: each example does what it is there to show, and each hostile guest ends as a
+//! failure of its own kind that tells limit and use.
+
+use serde_json::{Value, json};
+use waft_tests::{Ran, Waft, example};
+
+/// Runs an example's flow.
+fn run_example(name: &str, arguments: &[&str]) -> Ran {
+    let flow = example(&format!("{name}/flow.toml"));
+    let flow = flow.to_str().expect("the path is text");
+    Waft::default().run(["run", flow, "--json"].into_iter().chain(arguments.iter().copied()))
+}
+
+/// Where a state was reached.
+#[track_caller]
+fn at(trace: &[String], state: &str) -> usize {
+    trace.iter().position(|told| told == state).unwrap_or_else(|| panic!("no {state} in {trace:?}"))
+}
+
+/// Runs one task alone, with more keys of its own, and gives the failure it ends with.
+fn failure_of(uses: &str, keys: &str) -> (String, String) {
+    let ran =
+        Waft::default().run_flow(&format!("name = \"hostile\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\n{keys}"), &[]);
+    ran.expect(1).failure("t")
+}
+
+/// Asserts how one task alone fails.
+#[track_caller]
+fn fails(uses: &str, keys: &str, kind: &str, message: &str) {
+    assert_eq!(failure_of(uses, keys), (kind.to_owned(), message.to_owned()));
+}
+
+/// Asserts how one task alone fails, where the message goes on.
+#[track_caller]
+fn fails_beginning(uses: &str, keys: &str, kind: &str, beginning: &str) {
+    let (actual, message) = failure_of(uses, keys);
+    assert_eq!((actual.as_str(), message.starts_with(beginning)), (kind, true), "{message}");
+}
+
+#[test]
+fn kitchen_bakes_a_cake() {
+    let ran = run_example("kitchen", &[]);
+    let trace = ran.expect(0).trace();
+    for (first, then) in [
+        ("mix:success", "first-pan:running"),
+        ("mix:success", "second-pan:running"),
+        ("first-pan:success", "heat-first:running"),
+        ("second-pan:success", "heat-second:running"),
+        ("heat-first:success", "bake:running"),
+        ("heat-second:success", "bake:running"),
+        ("mix-icing:success", "bake:running"),
+    ] {
+        assert!(at(&trace, first) < at(&trace, then), "{first} comes before {then} in {trace:?}");
+    }
+    let provides = &ran.end()["provides"];
+    assert_ne!(provides["first_pan"], Value::Null, "{provides}");
+    assert_ne!(provides["second_oven"], Value::Null, "{provides}");
+    assert_ne!(provides["cake"], Value::Null, "{provides}");
+}
+
+#[test]
+fn provision_sets_a_server_up() {
+    let end = run_example("provision", &[]).expect(0).end();
+    assert_eq!((&end["state"], &end["failures"]), (&json!("success"), &json!({})));
+    assert_eq!(end["provides"]["ledger"].as_array().map(Vec::len), Some(4), "{end}");
+}
+
+#[test]
+fn provision_is_rolled_back_strictly_backwards() {
+    let ran = run_example("provision", &["--set", "fail_at=add-monitor"]);
+    let trace = ran.expect(1).trace();
+    let backwards = ["add-monitor", "add-to-load-balancer", "install-wordpress", "create-server"];
+    let expected: Vec<String> =
+        backwards.iter().flat_map(|task| [format!("{task}:rolling-back"), format!("{task}:rolled-back")]).collect();
+    assert_eq!(trace[at(&trace, "add-monitor:rolling-back")..], expected);
+    let end = ran.end();
+    assert_eq!(end["state"], "rolled-back");
+    assert_eq!(
+        end["failures"].as_object().map(|failures| failures.keys().collect::<Vec<_>>()),
+        Some(vec![&"add-monitor".to_owned()])
+    );
+}
+
+#[test]
+fn provision_whose_rollback_fails_needs_a_person() {
+    let ran =
+        run_example("provision", &["--set", "fail_at=add-monitor", "--set", "fail_rollback_of=install-wordpress"]);
+    let trace = ran.expect(3).trace();
+    at(&trace, "add-to-load-balancer:rolled-back");
+    at(&trace, "install-wordpress:rollback-failure");
+    assert!(!trace.contains(&"create-server:rolling-back".into()), "it was depended on: {trace:?}");
+    assert_eq!(ran.end()["state"], "failure");
+}
+
+#[test]
+fn text_counts_the_words_of_a_file() {
+    let waft = Waft::default();
+    let text = waft.write("text.txt", "the cat and the dog\nand the bird\n");
+    let ran = run_example("text", &["--set-file", &format!("text={}", text.display())]);
+    let provides = ran.expect(0).end()["provides"].clone();
+    assert_eq!(provides["summary"]["words"], 8, "{provides}");
+    assert_eq!(provides["summary"]["most_frequent"][0], json!(["the", 3]), "{provides}");
+}
+
+#[test]
+fn shout_is_a_plain_program() {
+    let end = run_example("shout", &["--set", "text=good morning"]).expect(0).end();
+    assert_eq!(end["provides"]["shouted"], "GOOD MORNING!", "{end}");
+}
+
+#[test]
+fn a_guest_that_spins_ends_in_timeout() {
+    let (kind, message) = failure_of("hostile#spin", "timeout = \"200ms\"");
+    assert_eq!(kind, "timeout");
+    assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+}
+
+#[test]
+fn a_guest_that_sleeps_too_long_ends_in_timeout() {
+    let (kind, message) = failure_of("hostile#sleep", "with = { ms = 60000 }\ntimeout = \"200ms\"");
+    assert_eq!(kind, "timeout");
+    assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+}
+
+#[test]
+fn a_guest_that_takes_all_memory_ends_in_memory() {
+    fails_beginning("hostile#allocate", "memory = \"8MiB\"", "memory", "it asked for ");
+}
+
+#[test]
+fn a_guest_that_survives_its_memory_limit_ends_in_memory() {
+    fails_beginning("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it asked for ");
+}
+
+#[test]
+fn a_guest_that_recurses_for_ever_traps() {
+    fails_beginning("hostile#recurse", "", "trap", "its call stack is exhausted, the limit is 512KiB");
+}
+
+#[test]
+fn a_guest_that_panics_traps_with_its_words() {
+    let (kind, message) = failure_of("hostile#panic", "");
+    assert_eq!(kind, "trap");
+    assert!(message.contains("the oven is on fire"), "{message}");
+}
+
+#[test]
+fn a_guest_that_prints_endlessly_is_stopped() {
+    fails_beginning("hostile#print-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+}
+
+#[test]
+fn a_guest_that_logs_endlessly_is_stopped() {
+    fails_beginning("hostile#log-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+}
+
+#[test]
+fn a_guest_that_tells_its_progress_endlessly_ends_in_timeout() {
+    fails_beginning("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
+}
+
+#[test]
+fn an_output_that_is_too_large_is_refused() {
+    fails_beginning("hostile#big", "with = { bytes = 2000000 }\noutput = \"1MiB\"", "output-limit", "it ");
+}
+
+#[test]
+fn a_guest_finds_nothing_of_its_host() {
+    let ran = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]);
+    let found = ran.expect(0).end()["provides"]["found"].clone();
+    assert_eq!((&found["variables"], &found["arguments"]), (&json!([]), &json!([])));
+    for nothing in ["root", "passwords", "written", "reached"] {
+        assert!(found[nothing].as_str().is_some_and(|told| told.starts_with("no: ")), "{nothing}: {found}");
+    }
+    assert_eq!(found["standard_input"], "0 bytes");
+}
+
+#[test]
+fn outputs_that_are_not_what_was_declared_are_invalid() {
+    for task in ["breaks-json", "leaves-nothing", "leaves-half", "leaves-twice", "breaks-names"] {
+        let (kind, message) = failure_of(&format!("careless#{task}"), "");
+        assert_eq!(kind, "invalid-output", "{task}: {message}");
+    }
+}
+
+#[test]
+fn an_output_that_was_not_promised_is_dropped() {
+    let ran = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"careless#leaves-more\"", &[]);
+    assert_eq!(ran.expect(0).end()["provides"], json!({"first": 1, "second": 2}));
+}
+
+#[test]
+fn a_command_tells_its_failure_by_its_exit_status() {
+    let keys = |what: &str| format!("with = {{ do = \"{what}\" }}\nprovides = []");
+    fails("command", &keys("exit-1"), "transient", "the oven answered 1");
+    fails("command", &keys("exit-65"), "permanent", "the oven answered 65");
+}
+
+#[test]
+fn a_command_that_prints_what_is_no_object_leaves_invalid_output() {
+    for what in ["print-garbage", "print-list", "print-nothing", "print-twice"] {
+        let (kind, message) = failure_of("command", &format!("with = {{ do = \"{what}\" }}\nprovides = [\"x\"]"));
+        assert_eq!(kind, "invalid-output", "{what}: {message}");
+    }
+}
+
+#[test]
+fn a_command_knows_its_call_and_nothing_else() {
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"command\"\nwith = { do = \"tell-world\" }\nprovides = [\"arguments\", \"variables\"]";
+    let ran = Waft::default().run_flow(flow, &["--run-id", "r1"]);
+    let provides = ran.expect(0).end()["provides"].clone();
+    assert_eq!(provides["arguments"], json!([]));
+    let variables = provides["variables"].as_object().expect("an object");
+    let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+    assert_eq!(names, ["WAFT_ATTEMPT", "WAFT_FIRING", "WAFT_FLOW", "WAFT_IDEMPOTENCY_KEY", "WAFT_RUN", "WAFT_TASK"]);
+    assert_eq!((&variables["WAFT_RUN"], &variables["WAFT_TASK"]), (&json!("r1"), &json!("t")));
+}
+
+#[test]
+fn a_task_is_tried_again_until_it_succeeds() {
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail-until\"\nwith = { attempt = 3 }\nretry = { attempts = 4, initial = \"1ms\" }";
+    let ran = Waft::default().run_flow(flow, &[]);
+    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:failure t:running t:failure t:running t:success");
+    assert_eq!(ran.end()["provides"]["attempts"], 3);
+}
+
+#[test]
+fn a_permanent_failure_is_not_tried_again() {
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\nretry = { attempts = 4, initial = \"1ms\" }";
+    let ran = Waft::default().run_flow(flow, &[]);
+    assert_eq!(ran.expect(1).trace().join(" "), "t:running t:failure t:rolling-back t:rolled-back");
+}
+
+#[test]
+fn a_rollback_is_told_what_apply_left_and_who_failed() {
+    let flow = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"held\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }";
+    let ran = Waft::default().run_flow(flow, &[]);
+    let (kind, message) = ran.expect(3).failure("held");
+    assert_eq!(
+        (kind.as_str(), message.as_str()),
+        ("transient", "holds on to 7; provided 7; failed: t (permanent: no)")
+    );
+}
+
+#[test]
+fn integers_of_64_bits_keep_every_digit() {
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nrequires = { value = \"given\" }";
+    let ran = Waft::default().run_flow(flow, &["--set", "given=[18446744073709551615,-9223372036854775808]"]);
+    assert_eq!(ran.expect(0).end()["provides"]["value"].to_string(), "[18446744073709551615,-9223372036854775808]");
+}
+
+/// Traces 1 to 6 of the rules of a run, through every part.
+#[test]
+fn a_controller_tries_again_with_its_next_number() {
+    let flow = |times: u32, task: &str| {
+        format!(
+            "name = \"f\"\npattern = \"linear\"\nretry = {{ times = {times}, provides = \"x\" }}\n[[task]]\nname = \"t1\"\nuse = \"traces#{task}\"\n[[task]]\nname = \"t2\"\nuse = \"traces#same\"\n"
+        )
+    };
+    let ran = Waft::default().run_flow(&flow(4, "five"), &["--set", "y=2"]);
+    let expected = "f:running f:success t1:running t1:success t2:running t2:failure t2:rolling-back t2:rolled-back \
+                    t1:rolling-back t1:rolled-back f:retrying t1:pending t2:pending f:running f:success t1:running \
+                    t1:success t2:running t2:success";
+    assert_eq!(ran.expect(0).trace().join(" "), expected);
+    assert_eq!(ran.end()["provides"]["x"], 2);
+    let ran = Waft::default().run_flow(&flow(2, "five"), &["--set", "y=4"]);
+    assert!(ran.expect(1).trace().join(" ").ends_with("f:rolling-back f:rolled-back"));
+    assert_eq!(ran.end()["provides"], json!({"y": 4}));
+    let ran = Waft::default().run_flow(&flow(2, "nasty"), &["--set", "y=4"]);
+    assert!(ran.expect(3).trace().join(" ").ends_with("t1:rolling-back t1:rollback-failure"));
+    assert_eq!(ran.end()["provides"]["x"], 1);
+}

@@ -1,0 +1,178 @@
+//! What a worker does with a job. A call is a function of its job: any attempt can be run again, anywhere, with the same
+//! result.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing};
+use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Values};
+use protocol::{Job, Report, topology};
+use sandbox::Sandbox;
+use store::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use waft_tests::guest;
+use worker::{Config, Modules, Worker};
+
+/// Where the workers' signals go.
+const SIGNALS: &str = "signals";
+
+/// Where the workers fetch.
+const STORE: &str = "store";
+
+/// A worker with a sandbox and a cache of its own, which takes jobs from the queue of its name.
+async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
+    let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
+    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker is there");
+    let config = Config {
+        name: name.parse().expect("a name"),
+        host: "here".into(),
+        instance: name.into(),
+        version: "test".into(),
+        slots: 1,
+        queues: vec![name.parse().expect("a name")],
+        grace: Duration::ZERO,
+    };
+    let worker = Worker::connect(config, broker, Modules::new(sandbox, bytes, client)).await.expect("it connects");
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        worker.run(stop.clone(), stop).await;
+        drop(cache);
+    });
+}
+
+/// The first attempt at a task of the hostile guest.
+fn job(module: Digest, export: &str) -> Job {
+    Job {
+        call: CallId {
+            run: "r".parse().expect("an id"),
+            task: "t".parse().expect("a name"),
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST,
+            action: flow::Action::Apply,
+        },
+        flow: "f".parse().expect("a name"),
+        module,
+        export: Some(export.parse().expect("a name")),
+        inputs: Values::new(),
+        rollback: None,
+        promised: Vec::new(),
+        limits: Limits::default(),
+        at: Timestamp::from_micros(1_700_000_000_000_000),
+        signal_to: SIGNALS.into(),
+        fetch_from: STORE.into(),
+    }
+}
+
+/// A broker with a store of the hostile guest, and a queue of signals, that needs workers.
+struct World {
+    broker: Arc<dyn Broker>,
+    module: Digest,
+    signals: Consumer,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl World {
+    async fn new() -> Self {
+        let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
+        let store = Arc::new(store::Memory::new());
+        let wasm = std::fs::read(guest("hostile")).expect("it is built");
+        let component = sandbox::Module::componentize(&wasm).expect("it is a guest").into_bytes();
+        let module = store.put(component).await.expect("memory takes it");
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let server = store::bus::Server::start(broker.clone(), STORE.into(), store, stop.clone()).await;
+        tasks.spawn(server.expect("the broker is there").run());
+        broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+        let signals = broker.consume(SIGNALS, 16).await.expect("it is there");
+        Self { broker, module, signals, tasks, stop }
+    }
+
+    async fn start_worker(&self, name: &str) {
+        start_worker(name, self.broker.clone(), &self.tasks, &self.stop).await;
+    }
+
+    async fn publish(&self, queue: &str, job: &Job) {
+        let message = Message {
+            exchange: topology::JOBS.into(),
+            key: queue.into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: job.encode().into(),
+        };
+        self.broker.publish(message).await.expect("the queue is there");
+    }
+
+    /// The next answer of a worker.
+    async fn answer(&mut self) -> Answer {
+        loop {
+            let delivery = self.signals.next().await.expect("the broker is there");
+            let report = Report::decode(&delivery.message.body).expect("a worker's report");
+            delivery.accept();
+            if let Report::Signal(signal) = report {
+                return signal.answer;
+            }
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    world.start_worker("other").await;
+    let first = Job { promised: vec!["observed".parse().expect("a name")], ..job(world.module, "observe") };
+    let second = Job { call: CallId { attempt: Attempt::new(2), ..first.call.clone() }, ..first.clone() };
+    let mut answers = Vec::new();
+    for (worker, job) in [("one", &first), ("one", &first), ("other", &first), ("one", &second)] {
+        world.publish(worker, job).await;
+        answers.push(world.answer().await);
+    }
+    assert!(matches!(answers[0], Answer::Succeeded(_)), "{:?}", answers[0]);
+    assert_eq!(answers[0], answers[1], "the same job twice");
+    assert_eq!(answers[0], answers[2], "the same job on another worker");
+    assert_ne!(answers[0], answers[3], "another attempt has other random numbers");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
+    let mut world = World::new().await;
+    let queue = "one".parse().expect("a name");
+    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
+    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
+    world.publish("one", &Job { signal_to: "gone".into(), ..job(world.module, "spin") }).await;
+    // A worker took it, and died.
+    let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+    drop(doomed.next().await.expect("the job"));
+    drop(doomed);
+    // It has one slot, so a call that spins would keep it from the next job.
+    world.start_worker("one").await;
+    world.publish("one", &job(world.module, "noop")).await;
+    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_no_store_holds_fails_its_task_by_name() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let unknown = Digest::from_bytes([9; 32]);
+    world.publish("one", &job(unknown, "noop")).await;
+    match world.answer().await {
+        Answer::Failed(failure) => {
+            assert_eq!(failure.kind, FailureKind::Module);
+            assert!(failure.message.contains(&unknown.to_string()), "{failure}");
+        }
+        Answer::Succeeded(values) => panic!("it left {values:?}"),
+    }
+    world.stop().await;
+}

@@ -1,0 +1,67 @@
+//! A module that describes its tasks rightly, and keeps none of its promises. The SDK cannot be made to do that.
+//!
+//! Every task promises `first` and `second`.
+
+// There is nothing in it for a host: its imports are WebAssembly's.
+#![cfg(target_family = "wasm")]
+#![expect(missing_docs, unsafe_code, reason = "generated from the contract")]
+
+wit_bindgen::generate!({ path: "../../../guest-sdk/wit", world: "task" });
+
+use exports::waft::task::guest::{Call, Failure, Guest, Outcome, TaskFailure, TaskInfo, Value};
+use waft::task::types::{Content, Limits, Provided, Retryable};
+
+/// What each task leaves, by the task's name.
+const TASKS: [(&str, &[(&str, &str)]); 6] = [
+    ("breaks-json", &[("first", "{\"a\":"), ("second", "2")]),
+    ("leaves-nothing", &[]),
+    ("leaves-half", &[("first", "1")]),
+    ("leaves-more", &[("first", "1"), ("second", "2"), ("third", "3")]),
+    ("leaves-twice", &[("first", "1"), ("second", "2"), ("first", "3")]),
+    ("breaks-names", &[("first", "1"), ("second", "2"), ("what a name!", "3")]),
+];
+
+/// Fails with details that are no JSON.
+const BREAKS_DETAILS: &str = "breaks-details";
+
+struct Careless;
+
+impl Guest for Careless {
+    fn describe() -> Vec<TaskInfo> {
+        TASKS.iter().map(|(name, _)| *name).chain([BREAKS_DETAILS]).map(info).collect()
+    }
+
+    fn apply(call: Call, _: Vec<Value>) -> Result<Vec<Value>, Failure> {
+        let left = TASKS.iter().find(|(name, _)| *name == call.export).map(|(_, left)| *left);
+        let Some(left) = left else {
+            return Err(Failure {
+                retryable: Retryable::Permanent,
+                message: "its details are no JSON".into(),
+                details: Some("{\"a\":".into()),
+            });
+        };
+        Ok(left
+            .iter()
+            .map(|(name, text)| Value { name: (*name).into(), content: Content::Json((*text).into()) })
+            .collect())
+    }
+
+    fn rollback(_: Call, _: Vec<Value>, _: Outcome, _: Vec<TaskFailure>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn info(name: &str) -> TaskInfo {
+    let provided = |name: &str| Provided { name: name.into(), doc: String::new(), schema: None };
+    TaskInfo {
+        name: name.into(),
+        doc: "Promises two values.".into(),
+        requires: vec![],
+        provides: vec![provided("first"), provided("second")],
+        rollback: None,
+        retry: None,
+        limits: Limits { timeout_milliseconds: None, memory_bytes: None },
+    }
+}
+
+export!(Careless);

@@ -1,0 +1,28 @@
+//! Tasks that take what they can get, and tasks that tell what they got. None of them may harm the host or its
+//! neighbours, and each ends as a failure of its own kind.
+
+mod greedy;
+mod nosy;
+mod steady;
+
+waft_guest::export!(
+    greedy::allocate,
+    greedy::allocate_and_give_up,
+    greedy::big,
+    greedy::exit,
+    greedy::log_endlessly,
+    greedy::panic,
+    greedy::print_endlessly,
+    greedy::recurse,
+    greedy::spin,
+    greedy::tell_progress_endlessly,
+    nosy::observe,
+    nosy::rummage,
+    steady::echo,
+    steady::echo_bytes,
+    steady::fail,
+    steady::fail_until,
+    steady::noop,
+    steady::sleep,
+    steady::stubborn,
+);

@@ -1,0 +1,64 @@
+//! What the cases share: the `waft` binary as a person uses it, and processes that can be killed.
+//!
+//! `cargo xtask test` says where things are: `WAFT_TEST_BINARY` the binary, `WAFT_TEST_GUESTS` the built guests of
+//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone.
+
+mod process;
+mod waft;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+pub use process::{Process, signal};
+pub use waft::{Ran, Waft};
+
+/// The project's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
+}
+
+/// The guests of `tests/guests`, as flow files call them.
+const GUESTS: [&str; 6] = ["careless", "command", "foreign_import", "hostile", "liar", "traces"];
+
+/// A built guest of `tests/guests`.
+///
+/// # Panics
+/// When the guests were not built.
+#[must_use]
+pub fn guest(name: &str) -> PathBuf {
+    let path = PathBuf::from(from_xtask("WAFT_TEST_GUESTS")).join(format!("{name}.wasm"));
+    assert!(path.is_file(), "{} is not built: run `cargo xtask test`", path.display());
+    path
+}
+
+/// A file of `examples-wasm`.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn example(file: &str) -> PathBuf {
+    let path = root().join("examples-wasm").join(file);
+    assert!(path.is_file(), "there is no {}", path.display());
+    path
+}
+
+/// The address of the tests' RabbitMQ.
+#[must_use]
+pub fn broker_url() -> String {
+    from_xtask("WAFT_TEST_BROKER")
+}
+
+/// A name that no other test has.
+#[must_use]
+pub fn unique(base: &str) -> String {
+    let folder = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir().expect("a temporary folder");
+    let random = folder.path().file_name().expect("it has a name").to_string_lossy().into_owned();
+    format!("{base}-{random}")
+}
+
+fn from_xtask(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| panic!("set {variable}, or run `cargo xtask test`, which does"))
+}

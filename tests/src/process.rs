@@ -1,0 +1,121 @@
+//! Processes that live beside a test, and are killed when it ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::Waft;
+
+/// How long something may take that takes a moment: only a broken test waits that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process whose standard error is read line by line.
+pub struct Process {
+    process: Child,
+    lines: mpsc::Receiver<String>,
+    heard: Vec<String>,
+}
+
+impl Process {
+    /// Starts a worker and waits until it takes jobs.
+    #[must_use]
+    pub fn worker(waft: &Waft, broker: &str, arguments: &[&str]) -> Self {
+        let mut worker = Self::spawn(waft.command(["worker", "--broker", broker]).args(arguments));
+        worker.wait_for("takes jobs");
+        worker
+    }
+
+    /// Starts any command.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("waft starts");
+        let stderr = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
+        let (tx, lines) = mpsc::channel();
+        // It ends with the process.
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
+        Self { process, lines, heard: Vec::new() }
+    }
+
+    /// Waits until a line holds a text, and gives the line.
+    ///
+    /// # Panics
+    /// When the process ends before, or nothing of it is heard for a long time.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.heard.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("{text:?} was not said ({error}); heard:\n{}", self.heard.join("\n")),
+            }
+        }
+    }
+
+    /// Kills it with SIGKILL: it can do nothing about that.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn kill(mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it can be waited for");
+    }
+
+    /// Sends it a signal by name, as `kill -TERM` does.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        signal(self.process.id(), name);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        // The pipe closes with the process.
+        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.heard.push(line);
+        }
+        assert!(Instant::now() < until, "it does not end; heard:\n{}", self.heard.join("\n"));
+        self.process.wait().expect("it can be waited for")
+    }
+
+    /// All it said so far, as far as it was read.
+    #[must_use]
+    pub fn heard(&self) -> String {
+        self.heard.join("\n")
+    }
+}
+
+/// Sends a process a signal by name, as `kill -TERM` does.
+///
+/// # Panics
+/// When it cannot be sent.
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
+    assert!(sent.expect("kill is there").success(), "SIG{name} was sent");
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,168 @@
+//! The `waft` binary, with a store and a cache of its own.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::from_xtask;
+
+/// A folder to run `waft` in, with a store of its own and an environment that says nothing else.
+pub struct Waft {
+    folder: TempDir,
+    cache: PathBuf,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; `None` when it was killed.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said besides.
+    pub stderr: String,
+}
+
+impl Default for Waft {
+    fn default() -> Self {
+        // Compiled code is shared between tests: that it is checked is shown elsewhere.
+        let cache = std::env::temp_dir().join("waft-tests-cache");
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), cache }
+    }
+}
+
+impl Waft {
+    /// As on a machine that never saw a module.
+    ///
+    /// # Panics
+    /// When there can be no temporary folder.
+    #[must_use]
+    pub fn with_own_cache() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = folder.path().join("cache");
+        Self { folder, cache }
+    }
+
+    /// The folder commands run in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file into the folder.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder().join(name);
+        fs::write(&path, contents).expect("the folder can be written");
+        path
+    }
+
+    /// Writes a flow file that may use the guests of `tests/guests` by their names.
+    pub fn flow(&self, text: &str) -> PathBuf {
+        let used = |name: &&str| text.contains(&format!("use = \"{name}"));
+        let module = |name: &str| format!("{name} = {:?}\n", crate::guest(name));
+        let modules: String = crate::GUESTS.into_iter().filter(used).map(module).collect();
+        self.write("flow.toml", format!("{text}\n[modules]\n{modules}"))
+    }
+
+    /// Runs a flow of text to its end, as JSON.
+    pub fn run_flow(&self, text: &str, arguments: &[&str]) -> Ran {
+        let flow = self.flow(text);
+        self.run(
+            [OsStr::new("run"), flow.as_os_str(), OsStr::new("--json")]
+                .into_iter()
+                .chain(arguments.iter().map(OsStr::new)),
+        )
+    }
+
+    /// A command to be run in the folder.
+    #[must_use]
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(from_xtask("WAFT_TEST_BINARY"));
+        for variable in ["WAFT_BROKER", "WAFT_LOGBOOK", "WAFT_SERVER", "WAFT_LOG"] {
+            command.env_remove(variable);
+        }
+        command.env("WAFT_STORE", self.folder().join("store")).env("WAFT_CACHE", &self.cache).env("NO_COLOR", "1");
+        command.current_dir(self.folder()).stdin(Stdio::null()).args(arguments);
+        command
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ran {
+        self.command(arguments).output().expect("waft starts").into()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("waft prints UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("waft says UTF-8"),
+        }
+    }
+}
+
+impl Ran {
+    /// Asserts the exit code, showing everything when it is another.
+    ///
+    /// # Panics
+    /// When it is another.
+    #[track_caller]
+    pub fn expect(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The lines of standard output, each a JSON object.
+    ///
+    /// # Panics
+    /// When one is not.
+    #[must_use]
+    pub fn json(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The last line of `waft run --json`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn end(&self) -> Value {
+        self.json().pop().unwrap_or_else(|| panic!("nothing was printed; stderr:\n{}", self.stderr))
+    }
+
+    /// The states that nodes went through, in order: `mix:running mix:success`.
+    #[must_use]
+    pub fn trace(&self) -> Vec<String> {
+        let told = self.json().into_iter().filter(|line| line["event"] == "state");
+        told.map(|line| format!("{}:{}", text(&line["name"]), text(&line["state"]))).collect()
+    }
+
+    /// The failure a task has at the end: kind and message.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn failure(&self, task: &str) -> (String, String) {
+        let failure = &self.end()["failures"][task];
+        assert!(failure.is_object(), "{task} has not failed: {}", self.end());
+        (text(&failure["kind"]), text(&failure["message"]))
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
