@@ -1,0 +1,138 @@
+//! A fresh instance and a no-op apply, against wasmtime alone doing the same.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::{Context, ensure};
+use flow::{Attempt, Digest, Firing, Limits, Timestamp, Values};
+use sandbox::{Action, Answer, Call, Sandbox};
+use tokio_util::sync::CancellationToken;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    component::{Component, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::{Bench, report::Pairs};
+
+mod bindings {
+    //! What wasmtime makes of the contract.
+    wasmtime::component::bindgen!({
+        path: "../guest-sdk/wit",
+        world: "task",
+        imports: { default: async },
+        exports: { default: async },
+    });
+}
+
+use bindings::{TaskPre, exports::waft::task::guest as contract, waft::task::host};
+
+/// Calls a round.
+const CALLS: u32 = 2_000;
+
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
+    let sandbox = Sandbox::new(sandbox::Config { slots: 4, ..sandbox::Config::default() })?;
+    let compiled = sandbox.compile(Digest::from_bytes([1; 32]), bench.guest.clone()).await?;
+    let bare = Bare::new(&bench.guest)?;
+    let mut pairs = Pairs::default();
+    for round in 0..12 {
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            let report = sandbox.call(&compiled, call(), Arc::new(Deaf)).await;
+            ensure!(matches!(report.answer, Answer::Left(_)), "the no-op failed: {:?}", report.answer);
+        }
+        let ours = begun.elapsed().as_secs_f64() / f64::from(CALLS);
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            bare.call().await?;
+        }
+        let theirs = begun.elapsed().as_secs_f64() / f64::from(CALLS);
+        // The first rounds warm the pools.
+        if round >= 2 {
+            pairs.push(ours, theirs);
+        }
+    }
+    pairs.print_times("fresh instance, no-op apply", "bare wasmtime");
+    Ok(())
+}
+
+struct Deaf;
+
+impl sandbox::Observer for Deaf {
+    fn log(&self, _level: sandbox::Level, _line: &str) {}
+    fn progress(&self, _fraction: f64, _message: &str) {}
+}
+
+fn call() -> Call {
+    Call {
+        run: "bench".parse().expect("a lawful name"),
+        flow: "bench".parse().expect("a lawful name"),
+        task: "noop".parse().expect("a lawful name"),
+        export: Some("noop".parse().expect("a lawful name")),
+        firing: Firing::FIRST.get(),
+        attempt: Attempt::FIRST.get(),
+        idempotency_key: "bench.noop.1".into(),
+        job_time: Timestamp::from_micros(1_700_000_000_000_000),
+        inputs: Values::new(),
+        action: Action::Apply,
+        limits: Limits::default(),
+        promised: Vec::new(),
+        interrupt: CancellationToken::new(),
+    }
+}
+
+/// wasmtime with its own WASI, a pool, and nothing of ours.
+struct Bare {
+    engine: Engine,
+    pre: TaskPre<Context_>,
+}
+
+struct Context_ {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Context_ {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl host::Host for Context_ {
+    async fn log(&mut self, _level: host::Level, _message: String) {}
+    async fn progress(&mut self, _fraction: f64, _message: String) {}
+}
+
+impl bindings::waft::task::types::Host for Context_ {}
+
+impl Bare {
+    fn new(guest: &[u8]) -> anyhow::Result<Self> {
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::default()));
+        let engine = Engine::new(&config)?;
+        let mut linker: Linker<Context_> = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        bindings::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |context| context)?;
+        let component = Component::new(&engine, guest)?;
+        let pre = TaskPre::new(linker.instantiate_pre(&component)?)?;
+        Ok(Self { engine, pre })
+    }
+
+    async fn call(&self) -> anyhow::Result<()> {
+        let context = Context_ { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
+        let mut store = Store::new(&self.engine, context);
+        let task = self.pre.instantiate_async(&mut store).await?;
+        let call = contract::Call {
+            run: "bench".into(),
+            flow: "bench".into(),
+            task: "noop".into(),
+            export: "noop".into(),
+            firing: 1,
+            attempt: 1,
+            idempotency_key: "bench.noop.1".into(),
+            deadline: 0,
+        };
+        let left = task.waft_task_guest().call_apply(&mut store, &call, &[]).await?;
+        left.ok().context("the no-op failed")?;
+        Ok(())
+    }
+}

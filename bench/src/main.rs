@@ -1,0 +1,72 @@
+//! Measures waft side by side with what it stands on, in one run, as ratios: `cargo xtask bench [NAME]...`.
+//!
+//! The machine is taken to be shared and noisy: each measurement alternates between waft and its baseline several
+//! times, and the median of the ratios is what counts.
+
+mod cold;
+mod idle;
+mod instance;
+mod messages;
+mod raw;
+mod report;
+mod system;
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+
+/// What every measurement may use.
+struct Bench {
+    /// The component with the task `noop`.
+    guest: Bytes,
+    /// A real broker.
+    broker: String,
+    /// The `waft` binary.
+    binary: PathBuf,
+    /// The flow file, and the module, of a first result.
+    text_guest: PathBuf,
+}
+
+const NAMES: [&str; 8] = ["instance", "in-process", "throughput", "latency", "chain", "fan-out", "cold", "idle"];
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("there is no measurement {unknown:?}; there are {}", NAMES.join(", "));
+    }
+    let bench = Bench::find()?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&bench, &wanted))
+}
+
+async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
+    for name in NAMES.into_iter().filter(|name| is_wanted(name)) {
+        match name {
+            "instance" => instance::measure(bench).await,
+            "in-process" => messages::in_process(bench).await,
+            "throughput" => messages::throughput(bench).await,
+            "latency" => messages::latency(bench).await,
+            "chain" => messages::chain(bench).await,
+            "fan-out" => messages::fan_out(bench).await,
+            "cold" => cold::measure(bench).await,
+            _ => idle::measure(bench).await,
+        }
+        .with_context(|| format!("could not measure {name}"))?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn find() -> anyhow::Result<Self> {
+        let variable =
+            |name: &str| env::var_os(name).with_context(|| format!("{name} is not set: use `cargo xtask bench`"));
+        let guests = PathBuf::from(variable("WAFT_TEST_GUESTS")?);
+        let module = guests.join("hostile.wasm");
+        let bytes = std::fs::read(&module).with_context(|| format!("could not read {}", module.display()))?;
+        let guest = sandbox::Module::componentize(&bytes)?.into_bytes();
+        let broker = variable("WAFT_TEST_BROKER")?.into_string().ok().context("WAFT_TEST_BROKER is no text")?;
+        let binary = PathBuf::from(variable("WAFT_TEST_BINARY")?);
+        Ok(Self { guest, broker, binary, text_guest: module })
+    }
+}

@@ -1,0 +1,113 @@
+//! A whole waft in this process: an engine and a worker, over any broker.
+
+use std::sync::Arc;
+
+use anyhow::{anyhow, ensure};
+use broker::{Amqp, Broker, InProcess, Options};
+use bytes::Bytes;
+use engine::{Engine, Happening, SystemClock};
+use flow::{Draft, Flow, ModuleContent, ModuleInfo, Pattern, RunId, RunState, Shard, Values};
+use sandbox::Sandbox;
+use store::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use worker::{Config, Modules, Worker};
+
+/// An engine and a worker.
+pub(crate) struct Waft {
+    engine: Engine,
+    module: ModuleInfo,
+    queue: String,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    brokers: [Arc<dyn Broker>; 2],
+    _cache: tempfile::TempDir,
+}
+
+impl Waft {
+    /// Over RabbitMQ, with a connection for the engine and one for the worker.
+    pub(crate) async fn over_amqp(url: &str, guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
+        let connect = async || anyhow::Ok(Arc::new(Amqp::connect(Options::new(url)).await?) as Arc<dyn Broker>);
+        Self::start([connect().await?, connect().await?], guest, slots).await
+    }
+
+    /// Over the broker in this process.
+    pub(crate) async fn in_process(guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
+        let broker = InProcess::new();
+        Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots).await
+    }
+
+    async fn start(brokers: [Arc<dyn Broker>; 2], guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
+        let unique = uuid::Uuid::now_v7().to_string();
+        // Jobs of this start alone.
+        let queue = format!("bench-{unique}");
+        let store = Arc::new(store::Memory::new());
+        let digest = store.put(guest.clone()).await?;
+        let logbook = Arc::new(logbook::Memory::new());
+        let config = engine::Config { shard: Shard::new(&unique)? };
+        let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
+        let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
+        let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
+        let cache = tempfile::tempdir()?;
+        let bytes = store::Cache::open(cache.path().into(), 1 << 30).await?;
+        let client = store::bus::Client::new(brokers[1].clone(), format!("waft.reply.{unique}")).await?;
+        let config = Config {
+            name: format!("bench-{unique}").parse()?,
+            host: "here".into(),
+            instance: unique.clone(),
+            version: "bench".into(),
+            slots,
+            queues: vec![queue.parse()?],
+            grace: std::time::Duration::ZERO,
+        };
+        let worker = Worker::connect(config, brokers[1].clone(), Modules::new(sandbox, bytes, client)).await?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(worker.run(stop.clone(), stop.clone()));
+        tasks.close();
+        let module = ModuleInfo { digest, content };
+        Ok(Self { engine, module, queue, stop, tasks, brokers, _cache: cache })
+    }
+
+    /// Runs a flow to its end.
+    pub(crate) async fn run(&self, flow: &Arc<Flow>) -> anyhow::Result<()> {
+        let run = RunId::new(uuid::Uuid::now_v7().to_string())?;
+        let mut watch = self.engine.submit(run, flow.clone()).await?;
+        while let Some(happening) = watch.next().await {
+            if let Happening::Ended(machine) = happening {
+                let (state, failures) = (machine.state(), machine.failures());
+                ensure!(state == RunState::Success, "the run ended in {state}: {failures:?}");
+                return Ok(());
+            }
+        }
+        Err(anyhow!("the engine stopped"))
+    }
+
+    /// A flow of `noop` tasks: layers of so many, each after the one before.
+    pub(crate) fn flow(&self, layers: &[usize]) -> anyhow::Result<Arc<Flow>> {
+        let ModuleContent::Tasks(_) = &self.module.content else { return Err(anyhow!("the guest is a command")) };
+        let queue = self.queue.as_str();
+        let mut builder = Draft::builder("bench")?.pattern(Pattern::Linear);
+        for (layer, width) in layers.iter().enumerate() {
+            builder = builder.flow(format!("layer-{layer}"), |mut nested| {
+                for task in 0..*width {
+                    let name = format!("t-{layer}-{task}");
+                    nested = nested.task(&name, "guest#noop", |task| task.queue(queue));
+                }
+                nested.pattern(Pattern::Unordered)
+            });
+        }
+        let modules = [("guest".to_owned(), self.module.clone())].into();
+        let (flow, _) = flow::wire(&builder.module("guest", "guest.wasm").build(), &modules, &Values::new())
+            .map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+        Ok(Arc::new(flow))
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.engine.stop().await;
+        for broker in self.brokers {
+            broker.close().await;
+        }
+        Ok(())
+    }
+}
