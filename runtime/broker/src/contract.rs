@@ -230,6 +230,7 @@ macro_rules! contract_tests {
             a_requeued_message_comes_again_and_says_so,
             a_dropped_delivery_comes_again,
             a_returned_message_comes_before_later_ones,
+            without_a_limit_a_message_comes_back_any_number_of_times,
             a_rejected_message_goes_to_the_dead_letter_queue,
             a_message_that_came_back_too_often_goes_to_the_dead_letter_queue,
             a_message_without_a_dead_letter_queue_is_dropped,

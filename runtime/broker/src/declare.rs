@@ -28,7 +28,7 @@ pub enum QueueKind {
     /// Durable and replicated (a quorum queue). A message that was delivered more than `delivery_limit` times
     /// without being accepted goes to the queue `dead_letter_to`, if any, else it is dropped.
     Quorum {
-        /// How often a message may come back. Without one, RabbitMQ 3 has no limit and RabbitMQ 4 takes 20.
+        /// How often a message may come back; any number of times when not given.
         delivery_limit: Option<u32>,
         /// The queue that keeps what was refused or came back too often.
         dead_letter_to: Option<String>,

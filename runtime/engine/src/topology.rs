@@ -10,7 +10,7 @@ use protocol::topology;
 const LARGEST_DECLARED: usize = 256;
 
 /// How often a signal may come back: at each death of its engine. So high that a signal meets it only where it kills
-/// engines, and given at all because a broker's own limit, where it has one, drops what goes beyond it.
+/// engines, and given at all so that such a one is kept in the quarantine and kills no more of them.
 const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 
 /// How long the queue of a shard that ends with its process outlives it.

@@ -36,7 +36,10 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// Somebody answers, but not in time.
-    #[error("the broker at {address} did not answer within {} seconds", PATIENCE.as_secs())]
+    #[error(
+        "the broker at {address} did not answer within {} seconds; check host and port, and what lies between",
+        PATIENCE.as_secs()
+    )]
     Silent {
         /// Host and port.
         address: String,
@@ -52,7 +55,10 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// The user or the password is wrong, or this user may not come from here.
-    #[error("the broker at {address} refused user {user:?} with this password")]
+    #[error(
+        "the broker at {address} refused user {user:?} with this password; check both (guest is let in from the \
+         broker's own machine only, by default)"
+    )]
     Credentials {
         /// Host and port.
         address: String,
@@ -60,7 +66,10 @@ pub enum ConnectError {
         user: String,
     },
     /// The virtual host is not there, or not for this user.
-    #[error("the broker at {address} has no virtual host {vhost:?} for user {user:?}: {reason}")]
+    #[error(
+        "the broker at {address} has no virtual host {vhost:?} for user {user:?} ({reason}); check what follows host \
+         and port in the address, or create it"
+    )]
     VirtualHost {
         /// Host and port.
         address: String,
@@ -72,7 +81,10 @@ pub enum ConnectError {
         reason: String,
     },
     /// It broke off, or is no AMQP broker.
-    #[error("the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there")]
+    #[error(
+        "the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there, and \
+         whether it wants amqps://"
+    )]
     BrokenOff {
         /// Host and port.
         address: String,

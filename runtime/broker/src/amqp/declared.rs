@@ -25,6 +25,10 @@ const AT_ONCE: usize = 16;
 const GHOST: Duration = Duration::from_secs(60);
 const GHOST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Where a message may come back any number of times. Given nothing, RabbitMQ 4 drops it after twenty, and RabbitMQ 3
+/// puts it behind all others; RabbitMQ 4 would take -1, and RabbitMQ 3 would not.
+const UNLIMITED: u32 = u32::MAX;
+
 /// One thing to be there.
 #[derive(Debug, Clone)]
 pub(super) enum Declaration {
@@ -110,9 +114,8 @@ fn how_to_keep(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
     match kind {
         QueueKind::Quorum { delivery_limit, dead_letter_to, single_active_consumer, expires } => {
             arguments.insert("x-queue-type".into(), text("quorum"));
-            if let Some(limit) = delivery_limit {
-                arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt((*limit).into()));
-            }
+            let limit = delivery_limit.unwrap_or(UNLIMITED);
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(limit.into()));
             if let Some(queue) = dead_letter_to {
                 arguments.insert("x-dead-letter-exchange".into(), text(""));
                 arguments.insert("x-dead-letter-routing-key".into(), text(queue));

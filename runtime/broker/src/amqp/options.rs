@@ -9,6 +9,9 @@ use super::ConnectError;
 /// How often the two sides show that they are there, in seconds. A dead connection is noticed after twice that.
 const HEARTBEAT: u16 = 15;
 
+const AT_BEHIND_HOST: &str = "there is an @ behind its host; in a user, a password or a virtual host, write / as %2F, \
+    ? as %3F, # as %23 and @ as %40";
+
 /// Where and how to connect. It has no `Debug`: the address holds the password.
 #[derive(Clone)]
 pub struct Options {
@@ -69,8 +72,18 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
         .strip_prefix("amqp://")
         .or_else(|| url.strip_prefix("amqps://"))
         .ok_or("it does not begin with amqp:// or amqps://")?;
-    let mut uri: AMQPUri = url.parse()?;
-    match host(rest) {
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // The beginning of such a password would be taken for a port, and shown as one.
+    if behind.contains('@') {
+        return Err(AT_BEHIND_HOST.to_owned());
+    }
+    let mut uri = url.parse::<AMQPUri>().map_err(|reason| match url.split_once('?') {
+        Some((address, _)) if address.parse::<AMQPUri>().is_ok() => {
+            format!("a setting behind its ? cannot be read: {reason}")
+        }
+        Some(_) | None => reason,
+    })?;
+    match authority.rsplit_once('@').map_or(authority, |(_, host)| host) {
         "" => return Err("it names no host".to_owned()),
         // The parser of AMQP addresses passes over a host in brackets, in favour of localhost.
         host => {
@@ -85,12 +98,6 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     Ok(uri)
-}
-
-/// The host, and the port if there is one.
-fn host(rest: &str) -> &str {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 impl fmt::Debug for Endpoint {
@@ -136,6 +143,10 @@ mod tests {
             "amqp://me:secret@broker/%ff",
             "amqp://",
             "amqp://me:secret@/kitchen",
+            "amqp://me:1/secret@broker",
+            "amqp://me:1?secret@broker",
+            "amqp://me:1#secret@broker/kitchen",
+            "amqp://me:secret@broker?heartbeat=soon",
         ] {
             let Err(error) = Endpoint::parse(Options::new(url)) else {
                 panic!("{url} is taken");

@@ -64,17 +64,32 @@ pub async fn a_dropped_delivery_comes_again(world: &World) {
     assert!(again.redelivered);
 }
 
-/// It keeps its place where the queue has a limit; without one, RabbitMQ puts it last.
+/// It keeps its place, whether or not there is a limit.
 pub async fn a_returned_message_comes_before_later_ones(world: &World) {
-    let queue = world.queue("queue", with_limit(5, None)).await;
-    for body in ["first", "second", "third"] {
-        world.send(&queue, body).await;
+    for kind in [quorum(), with_limit(5, None)] {
+        let queue = world.queue("queue", kind).await;
+        for body in ["first", "second", "third"] {
+            world.send(&queue, body).await;
+        }
+        let mut consumer = world.consume(&queue, 1).await;
+        next(&mut consumer).await.requeue();
+        for body in ["first", "second", "third"] {
+            assert_eq!(take(&mut consumer).await, body);
+        }
     }
+}
+
+/// More often than any broker allows by itself.
+pub async fn without_a_limit_a_message_comes_back_any_number_of_times(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    world.send(&queue, "again").await;
     let mut consumer = world.consume(&queue, 1).await;
-    next(&mut consumer).await.requeue();
-    for body in ["first", "second", "third"] {
-        assert_eq!(take(&mut consumer).await, body);
+    for returned in 0..30 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.returned, returned);
+        delivery.requeue();
     }
+    assert_eq!(take(&mut consumer).await, "again");
 }
 
 fn with_limit(limit: u32, dead_letter_to: Option<String>) -> QueueKind {
