@@ -218,7 +218,7 @@ impl TaskBuilder {
         Self { retry: Some(retry), ..self }
     }
 
-    /// Limits that differ from the module's and the defaults.
+    /// Limits that differ from the module's and the defaults; they stand in place of all said before.
     #[must_use]
     pub fn limits(self, limits: LimitOverrides) -> Self {
         Self { limits, ..self }

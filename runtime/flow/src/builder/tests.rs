@@ -149,10 +149,10 @@ fn flows_nested_without_end_are_refused() {
     fn deeper(flow: Builder<Nested>, depth: usize) -> Builder<Nested> {
         if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
     }
-    let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 99)).build();
+    let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 63)).build();
     assert!(wire(&draft, &modules(), &Values::new()).is_ok());
     let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 200)).build();
     let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
     let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    assert_eq!(told, ["flow \"n101\" is nested more than 100 deep"]);
+    assert_eq!(told, ["flow \"n137\" is nested more than 64 deep"]);
 }

@@ -52,6 +52,9 @@ fn mistake(error: &Error, text: &str) -> Mistake {
             format!("not TOML: {shown} is not a value"),
             "texts stand in quotes, and commas part the values of a list".into(),
         ),
+        "recursion limit" | "cannot recurse further; max recursion depth met" => {
+            ("it is nested too deep to be read".into(), "let the innermost tables and lists stand further out".into())
+        }
         "key with no value" => {
             ("not TOML: a key without a value".into(), "a line is a key, `=` and a value, or a [header]".into())
         }

@@ -11,6 +11,68 @@ fn every_mistake_of_a_file_is_told_with_its_line_and_a_hint() {
     });
 }
 
+#[test]
+fn what_is_nested_without_end_is_told() {
+    let headers = (1..=200).map(|depth| format!("[[{}]]\nname = \"n{depth}\"\n", vec!["flow"; depth].join(".")));
+    let nested_flows = format!("name = \"f\"\n{}", headers.collect::<String>());
+    let nested_lists = format!("name = \"f\"\ninputs = {{ x = {} }}", "[".repeat(100_000));
+    for text in [nested_flows, nested_lists] {
+        let mistakes = parse(&text).unwrap_err();
+        assert_eq!(mistakes[0].message, "it is nested too deep to be read");
+    }
+}
+
+/// The blocks of the reference that are flow files, or the rest of one.
+fn examples() -> Vec<String> {
+    let blocks = REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks
+        .map(|block| if block.starts_with("name") { block.into() } else { format!("name = \"f\"\n{block}") })
+        .collect()
+}
+
+const REFERENCE: &str = include_str!("../../../../docs/flow-file.md");
+
+#[test]
+fn the_examples_of_the_reference_can_be_read() {
+    let examples = examples();
+    assert!(examples.len() > 3);
+    for text in examples {
+        parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "flow-file.md", &text)));
+    }
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let text = "
+        unknown = 1
+        name = \"f\"
+        retry = { times = 1, unknown = 1 }
+        [[task]]
+        name = \"t\"
+        use = \"m\"
+        unknown = 1
+        retry = { unknown = 1 }
+        [[link]]
+        from = \"t\"
+        to = \"n\"
+        unknown = 1
+        [[flow]]
+        name = \"n\"
+        unknown = 1
+    ";
+    let mistakes = parse(text).unwrap_err();
+    let hints = mistakes.iter().filter_map(|mistake| mistake.hint.as_deref()?.strip_prefix("the keys known here are "));
+    let keys: Vec<&str> = hints.flat_map(|keys| keys.split(", ")).collect();
+    assert_eq!(mistakes.len(), 6);
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys {
+        let is_named = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]
+            .iter()
+            .any(|told| REFERENCE.contains(told));
+        assert!(is_named, "docs/flow-file.md does not tell what {key} is");
+    }
+}
+
 fn only_task(text: &str) -> DraftTask {
     let draft = parse(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\n{text}")).unwrap();
     match draft.body.nodes.into_iter().next().unwrap() {

@@ -19,12 +19,8 @@ impl Machine {
     /// [`IllegalRecord`] when the record cannot follow those before it; the machine is then to be dropped.
     pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
         let at = record.at;
-        let legal = |reason: &str| IllegalRecord {
-            run: self.run.clone(),
-            fact: record.fact.name().into(),
-            reason: reason.into(),
-        };
-        self.check(&record.fact).map_err(|reason| legal(&reason))?;
+        let illegal = |reason| IllegalRecord { run: self.run.clone(), fact: record.fact.name().into(), reason };
+        self.check(&record.fact).map_err(illegal)?;
         let commands = match &record.fact {
             Fact::RunStarted { flow, revision } => {
                 self.revision = *revision;
@@ -39,21 +35,13 @@ impl Machine {
             Fact::Failed { attempt, failure, retry_at, worker } => {
                 self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
             }
-            Fact::RolledBack { attempt, worker } => {
-                self.calling.remove(&attempt.node);
-                self.enter(attempt.node, NodeState::RolledBack);
-                vec![self.tell(attempt.node, at, Telling { worker: worker.clone(), ..Telling::default() })]
-            }
+            Fact::RolledBack { attempt, worker } => self.succeed_rollback(at, *attempt, worker.as_ref()),
             Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
                 self.fail_rollback(at, *attempt, failure, *retry_at, worker.as_ref())
             }
             Fact::PassedRollback { node } => self.pass_rollback(at, *node),
             Fact::Resolved { node, resolution } => {
-                self.unresolved.remove(node);
-                match resolution {
-                    Resolution::Retry(scope) => self.mark(*scope, Intention::Retry),
-                    Resolution::RollbackRun => self.mark(ScopeIndex::ROOT, Intention::Rollback),
-                }
+                self.follow(*node, resolution);
                 Vec::new()
             }
             Fact::ControllerRan { node, attempt, value, list } => {
@@ -65,20 +53,15 @@ impl Machine {
                 self.run_controller(at, *node, value.as_ref())
             }
             Fact::ControllerFailed { node, attempt, failure } => {
-                self.node_mut(*node).applies = attempt.get();
-                self.enter(*node, NodeState::Running { since: at });
-                let running = self.tell(*node, at, Telling::default());
                 let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
-                let mut commands = vec![running];
-                commands.extend(self.fail(at, attempt, failure, None, None));
-                commands
+                self.fail_controller(at, attempt, failure)
             }
             Fact::Retrying { node } => self.retry_scope(at, *node),
             Fact::CancelRequested => {
-                let interrupted = self.calls_out().filter(|call| call.action == Action::Apply);
-                let commands = interrupted.map(Command::Interrupt).collect();
+                let applies = self.calls_out().filter(|call| call.action == Action::Apply);
+                let interrupts = applies.map(Command::Interrupt).collect();
                 self.mark(ScopeIndex::ROOT, Intention::Rollback);
-                commands
+                interrupts
             }
             Fact::SuspendRequested => {
                 self.state = RunState::Suspending;
@@ -235,6 +218,12 @@ impl Machine {
         vec![self.tell(index, at, Telling::failure(at, failure, retry_at, worker))]
     }
 
+    fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
+        self.calling.remove(&attempt.node);
+        self.enter(attempt.node, NodeState::RolledBack);
+        vec![self.tell(attempt.node, at, Telling { worker: worker.cloned(), ..Telling::default() })]
+    }
+
     fn fail_rollback(
         &mut self,
         at: Timestamp,
@@ -282,6 +271,22 @@ impl Machine {
         self.enter(index, NodeState::Success { provided: provided.clone() });
         let telling = Telling { provides: Some(provided), ..Telling::default() };
         vec![running, self.tell(index, at, telling)]
+    }
+
+    fn fail_controller(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
+        self.node_mut(attempt.node).applies = attempt.attempt.get();
+        self.enter(attempt.node, NodeState::Running { since: at });
+        let mut commands = vec![self.tell(attempt.node, at, Telling::default())];
+        commands.extend(self.fail(at, attempt, failure, None, None));
+        commands
+    }
+
+    fn follow(&mut self, index: NodeIndex, resolution: &Resolution) {
+        self.unresolved.remove(&index);
+        match resolution {
+            Resolution::Retry(scope) => self.mark(*scope, Intention::Retry),
+            Resolution::RollbackRun => self.mark(ScopeIndex::ROOT, Intention::Rollback),
+        }
     }
 
     /// Makes everything in a controller's flow pending again, the histories of the controllers in it anew.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{Body, DraftNode, DraftTask, FlowName, Mistake, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
 
-/// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep.
-const DEEPEST: usize = 100;
+/// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep. What reads TOML
+/// stops at tables 80 deep, and less clearly.
+const DEEPEST: usize = 64;
 
 /// The draft, laid out.
 pub(super) struct Layout<'d> {

@@ -23,6 +23,8 @@ impl Rest<'_, '_> {
     /// Answers what is left, or tells that nothing does.
     pub(super) fn answer(&self, wants: Vec<Want>, mistakes: &mut Vec<Mistake>) -> Vec<Answer> {
         let mut answers = Vec::new();
+        // A task of which nothing is known may provide anything.
+        let is_known = self.is_known();
         for want in wants {
             let source = if self.inputs.contains_key(&want.value) {
                 Source::RunInput(want.value.clone())
@@ -34,8 +36,7 @@ impl Rest<'_, '_> {
             } else if want.optional {
                 Source::Absent
             } else {
-                // A task of which nothing is known may provide anything.
-                if self.is_known() {
+                if is_known {
                     let mistake = self.missing(&want, mistakes.len());
                     mistakes.push(mistake);
                 }
