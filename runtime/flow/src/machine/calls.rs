@@ -1,8 +1,8 @@
 //! What workers are asked for: calls with their inputs.
 
 use crate::{
-    Action, Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp,
-    Value, ValueName, Values,
+    Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp, Value,
+    ValueName, Values,
 };
 
 use super::{Machine, node::NodeState};
@@ -43,16 +43,7 @@ impl Machine {
 
     pub(super) fn call_id(&self, index: NodeIndex) -> CallId {
         let node = self.node(index);
-        let (action, count) = match node.state {
-            NodeState::RollingBack { .. } => (Action::Rollback, node.rollbacks),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => (Action::Apply, node.applies),
-        };
+        let (action, count) = node.under_way();
         CallId {
             run: self.run.clone(),
             task: self.flow.node(index).name.clone(),

@@ -5,10 +5,7 @@ use crate::{
     Record, Resolution, RetryPolicy, Role, RunState, Signal, Strategy, Task, Timestamp, Value, ValueName, Values,
 };
 
-use super::{
-    Machine,
-    node::{Intention, NodeState},
-};
+use super::{Machine, node::Intention};
 
 impl Machine {
     /// Says what an event means. Changes nothing.
@@ -180,17 +177,7 @@ impl Machine {
     }
 
     fn try_again(&self, index: NodeIndex) -> Fact {
-        let node = self.node(index);
-        let (action, count) = match node.state {
-            NodeState::RollingBack { .. } => (Action::Rollback, node.rollbacks),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => (Action::Apply, node.applies),
-        };
+        let (action, count) = self.node(index).under_way();
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 

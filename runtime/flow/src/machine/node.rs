@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Attempt, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values};
+use crate::{Action, Attempt, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values};
 
 /// A node of a run. `Begin` and `End` know only pending, success and rolled-back.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,20 @@ impl NodeRun {
             waiting: before,
             holding: 0,
             list: None,
+        }
+    }
+
+    /// What the node is called for now, and how many attempts at that were handed out.
+    pub(super) fn under_way(&self) -> (Action, u32) {
+        match self.state {
+            NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => (Action::Apply, self.applies),
         }
     }
 
