@@ -197,6 +197,7 @@ fn call_calls_one_task() {
     let ran = waft.run(["call", &task, "--set", "value={\"a\":[1]}"]);
     assert_eq!(ran.expect(0).stdout, "value = {\"a\":[1]}\n");
     refuses(&waft.run(["call", &task]), 2, "requires \"value\", which");
+    refuses(&waft.run(["call", &task, "--set", "value=1", "--set", "valeu=2"]), 2, "task \"echo\" does not take valeu");
 }
 
 #[test]

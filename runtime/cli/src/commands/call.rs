@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::anyhow;
-use flow::{Draft, ModuleInfo, ModuleReference, ValueName, Values};
+use flow::{Draft, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
 
 use super::run::{Running, run_flow};
 use crate::{
@@ -34,25 +34,44 @@ pub(super) async fn run(
         .map_err(|error| Failed::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
     let provides = provides.map_err(Failed::invalid)?;
-    let mut draft = Draft::builder("call").map_err(Failed::invalid)?;
+    refuse_unknown(&given, &found.content, export)?;
+    let draft = Draft::builder("call").map_err(Failed::invalid)?.module("module", module);
     let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
     let node = task_name(export);
-    draft = draft.task(&node, &uses, |task| {
+    let draft = draft.task(&node, &uses, |task| {
         // As constants: a task may call what it takes and what it leaves alike.
         let task = given.into_iter().fold(task, |task, (name, value)| task.with(name, value));
         if provides.is_empty() { task } else { task.provides_same(provides) }
     });
-    let mut draft = draft.build();
-    draft.modules = BTreeMap::from([("module".into(), ModuleReference { text: module.into(), span: None })]);
     let info = ModuleInfo { digest: found.digest, content: found.content };
     let modules = BTreeMap::from([("module".into(), info)]);
-    let (flow, _) = flow::wire(&draft, &modules, &Values::new()).map_err(|mistakes| {
+    let (flow, _) = flow::wire(&draft.build(), &modules, &Values::new()).map_err(|mistakes| {
         let told: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
         Failed::invalid(anyhow!("{}", told.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
     let running = Running { settings, modules: library, flow: Arc::new(flow), broker, run_id: None, as_json };
     run_flow(running).await
+}
+
+/// Refuses a value that the task does not take: as a constant it would reach the guest unheard. A command takes any, and
+/// what is wrong with the task's own name is told when the flow is wired.
+fn refuse_unknown(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), Failed> {
+    let ModuleContent::Tasks(tasks) = content else { return Ok(()) };
+    let Some(task) = tasks.iter().find(|task| export.is_none_or(|name| task.name.as_str() == name)) else {
+        return Ok(());
+    };
+    let of_rollback = match &task.rollback {
+        Rollback::Guest { requires } => requires.as_slice(),
+        Rollback::None => &[],
+    };
+    let takes = |name: &ValueName| task.requires.iter().chain(of_rollback).any(|parameter| parameter.name == *name);
+    let unknown: Vec<&str> = given.keys().filter(|name| !takes(name)).map(ValueName::as_str).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Failed::invalid(anyhow!("task {:?} does not take {}", task.name, unknown.join(", ")))
+        .hint("`waft inspect MODULE` shows its tasks and what they require"))
 }
 
 /// What the one task is called in displays: as its module calls it.
