@@ -51,6 +51,11 @@ count! {
     Firing(u64)
 }
 count! {
+    /// One time a worker made a call, by a number that no other time has: a job that is delivered twice is executed twice,
+    /// and each execution answers for itself.
+    Execution(u64)
+}
+count! {
     /// What a run's flow looked like: 1 as it was started, and one more with every edit.
     Revision(u64)
 }

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Failure, Failures, Firing, NodeIndex, NodeName, Outcome, RunState, Timestamp,
-    Values, WorkerName,
+    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, NodeIndex, NodeName, Outcome, RunState,
+    Timestamp, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -23,6 +23,29 @@ pub enum Event {
     Abandon,
     /// The run is to go on.
     Resume,
+    /// A worker has taken a long call under a lease.
+    Leased {
+        /// Which call.
+        call: CallId,
+        /// Who has it.
+        worker: WorkerName,
+    },
+    /// The lease of a call was missed, or its worker gave it back.
+    Lost {
+        /// Which call.
+        call: CallId,
+        /// Who had it.
+        worker: WorkerName,
+    },
+    /// The rollbacks that failed for good are to be tried again; of a run that was rolled back, the whole from the start.
+    Retry,
+    /// A person has settled a rollback that failed for good.
+    Skip {
+        /// The task.
+        task: NodeName,
+        /// Why, in the person's words.
+        reason: String,
+    },
     /// Time passed, or records have left work to go on with.
     Tick,
 }
@@ -34,6 +57,11 @@ pub struct Signal {
     pub call: CallId,
     /// What came of it.
     pub answer: Answer,
+    /// Which time of calling it this was.
+    pub execution: Execution,
+    /// Whether the job had been handed out before, to a worker that was lost with its answer: what that one did is not
+    /// known.
+    pub redelivered: bool,
     /// Who called it.
     pub worker: Option<WorkerName>,
 }

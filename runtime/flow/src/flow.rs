@@ -3,7 +3,7 @@
 //! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Digest, Export, FlowName, Limits, NodeName, Otherwise, QueueName, RetryPolicy, Strategy, Value, ValueName, Values,
@@ -174,5 +174,33 @@ impl Flow {
             Role::Task(task) => Some((index, &self.node(index).name, &**task)),
             Role::Controller(_) | Role::Begin | Role::End => None,
         })
+    }
+
+    /// The constants that its tasks take.
+    pub fn constants(&self) -> impl Iterator<Item = &Value> {
+        self.tasks().flat_map(|(_, _, task)| &task.inputs).filter_map(|input| match &input.source {
+            Source::Constant(value) => Some(value),
+            Source::Node { .. } | Source::RunInput(_) | Source::Absent => None,
+        })
+    }
+
+    /// The constants that its tasks take, to be put elsewhere.
+    pub fn constants_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        let tasks = self.nodes.iter_mut().filter_map(|node| match &mut node.role {
+            Role::Task(task) => Some(task),
+            Role::Controller(_) | Role::Begin | Role::End => None,
+        });
+        tasks.flat_map(|task| &mut task.inputs).filter_map(|input| match &mut input.source {
+            Source::Constant(value) => Some(value),
+            Source::Node { .. } | Source::RunInput(_) | Source::Absent => None,
+        })
+    }
+
+    /// What of the store the flow refers to, each once: its modules, and values too large to stand in it.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        let values = self.constants().chain(self.inputs.values()).filter_map(Value::digest);
+        let all: BTreeSet<Digest> = self.tasks().map(|(_, _, task)| task.module).chain(values).collect();
+        all.into_iter().collect()
     }
 }

@@ -21,7 +21,7 @@ pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard,
 pub use retry::{Backoff, RetryPolicy};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
-pub use value::{InvalidJson, Json, Value, Values};
+pub use value::{Form, InvalidJson, Json, LARGEST_INLINE, Stored, Value, Values};
 
 mod draft;
 mod flow;
@@ -50,7 +50,7 @@ mod command;
 mod machine;
 mod record;
 
-pub use call::{Action, Attempt, CallId, Firing, Revision};
+pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use command::{Answer, Call, Change, Command, Event, NodeChange, NodeKind, RollbackCall, Signal, State};
-pub use machine::{IllegalRecord, Machine, Step};
+pub use machine::{IllegalRecord, IllegalSnapshot, Intention, Machine, NodeRun, NodeState, Snapshot, Step};
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState};

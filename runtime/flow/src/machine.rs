@@ -5,13 +5,16 @@
 //! counts the neighbours it still waits for, and only nodes whose count reaches nothing are looked at.
 //!
 //! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `calls.rs` (what workers are asked for).
+//! start), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `snapshot.rs` (a
+//! machine without its history).
 
 mod calls;
 mod decide;
 mod evolve;
 mod node;
+mod late;
 mod readiness;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +25,12 @@ use std::{
 };
 
 use crate::{
-    Command, Event, Fact, Failures, Flow, NodeIndex, NodeName, Record, Revision, Role, RunId, RunState, ScopeIndex,
-    State, Timestamp, Values,
+    Command, Event, Fact, Failures, Flow, NodeIndex, NodeName, Outcome, Record, Revision, Role, RunId, RunState,
+    ScopeIndex, State, Timestamp, Values,
 };
-use node::{NodeRun, NodeState, ScopeRun};
+use node::ScopeRun;
+pub use node::{Intention, NodeRun, NodeState};
+pub use snapshot::{IllegalSnapshot, Snapshot};
 
 /// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +75,8 @@ pub struct Machine {
     starved: BTreeSet<NodeIndex>,
     /// Nodes whose rollback failed for good.
     stuck: BTreeSet<NodeIndex>,
+    /// Pending nodes of which a lost apply has answered.
+    strays: BTreeSet<NodeIndex>,
     /// Nodes that failed in the last pass and why. Shared with the rollbacks that are told of it.
     failures: Arc<Failures>,
 }
@@ -106,6 +113,7 @@ impl Machine {
             calling: BTreeSet::new(),
             starved: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            strays: BTreeSet::new(),
             failures: Arc::default(),
         }
     }
@@ -199,13 +207,14 @@ impl Machine {
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
         match &self.node(*self.tasks.get(name)?).state {
-            NodeState::RollbackFailure { apply } => apply.as_ref(),
+            NodeState::RollbackFailure { outcome: Outcome::Failed(failure) } => Some(failure),
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
+            | NodeState::RollbackFailure { outcome: Outcome::Provided(_) | Outcome::Unknown }
             | NodeState::Retrying => None,
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, Failure, Firing, Flow, Json, NodeIndex, Revision, ScopeIndex, Timestamp, Value, Values, WorkerName,
+    Action, Attempt, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision, ScopeIndex,
+    Timestamp, Value, Values, WorkerName,
 };
 
 /// One line of a run's history.
@@ -38,6 +39,8 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// What it left, by the flow's names.
         provided: Values,
+        /// Which time of calling it this was.
+        execution: Execution,
         /// Who called it.
         worker: Option<WorkerName>,
     },
@@ -49,7 +52,44 @@ pub enum Fact {
         failure: Failure,
         /// When it is tried again; `None` when it failed for good.
         retry_at: Option<Timestamp>,
+        /// Which time of calling it this was; `None` where no worker has answered.
+        execution: Option<Execution>,
+        /// Whether the attempt had begun before, on a worker that was lost with its answer.
+        redelivered: bool,
         /// Who called it.
+        worker: Option<WorkerName>,
+    },
+    /// A worker has taken a long call under a lease: it accepted the job, and sends heartbeats instead.
+    Leased {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Apply or rollback.
+        action: Action,
+        /// Who has it.
+        worker: WorkerName,
+    },
+    /// The lease of a call was missed, or its worker gave it back: another attempt follows under a new number. What the
+    /// lost one did is not known.
+    Lost {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Apply or rollback.
+        action: Action,
+        /// Who had it.
+        worker: Option<WorkerName>,
+    },
+    /// A lost attempt was answered after all, or an execution of one that is answered has come to its end. That changes nothing,
+    /// unless what it applied, or began to, was rolled back meanwhile: then it is rolled back again.
+    Late {
+        /// Which call.
+        attempt: NodeAttempt,
+        /// Apply or rollback.
+        action: Action,
+        /// Which time of calling it this was; `None` where its lease was missed and it has not answered.
+        execution: Option<Execution>,
+        /// What an apply came to, by the flow's names; `None` of a rollback.
+        outcome: Option<Outcome>,
+        /// Who answered.
         worker: Option<WorkerName>,
     },
     /// What a task did was taken back.
@@ -107,6 +147,20 @@ pub enum Fact {
         /// The controller.
         node: NodeIndex,
     },
+    /// A person wants a rollback that failed for good to be tried again.
+    RollbackRetried {
+        /// The node.
+        node: NodeIndex,
+    },
+    /// A person has settled a rollback that failed for good.
+    RollbackSkipped {
+        /// The node.
+        node: NodeIndex,
+        /// Why, in the person's words.
+        reason: String,
+    },
+    /// The run, which was rolled back, begins from the start: every node is pending again.
+    Reset,
     /// The run is to stop and to be rolled back.
     CancelRequested,
     /// The run is to start nothing new.
@@ -201,6 +255,41 @@ impl std::fmt::Display for RunState {
     }
 }
 
+impl Record {
+    /// What of the store the record refers to: modules, and values too large to stand in it.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        fn stored(values: &Values) -> impl Iterator<Item = Digest> + use<'_> {
+            values.values().filter_map(Value::digest)
+        }
+        match &self.fact {
+            Fact::RunStarted { flow, .. } => flow.digests(),
+            Fact::Succeeded { provided, .. } | Fact::Late { outcome: Some(Outcome::Provided(provided)), .. } => {
+                stored(provided).collect()
+            }
+            Fact::ControllerRan { value, .. } => value.iter().filter_map(Value::digest).collect(),
+            Fact::Started { .. }
+            | Fact::Failed { .. }
+            | Fact::Leased { .. }
+            | Fact::Lost { .. }
+            | Fact::Late { .. }
+            | Fact::RolledBack { .. }
+            | Fact::RollbackFailed { .. }
+            | Fact::PassedRollback { .. }
+            | Fact::RollbackRetried { .. }
+            | Fact::RollbackSkipped { .. }
+            | Fact::Resolved { .. }
+            | Fact::ControllerFailed { .. }
+            | Fact::Retrying { .. }
+            | Fact::Reset
+            | Fact::CancelRequested
+            | Fact::SuspendRequested
+            | Fact::Resumed
+            | Fact::RunEntered { .. } => Vec::new(),
+        }
+    }
+}
+
 impl Fact {
     /// What the record says, in a word, for errors and displays.
     #[must_use]
@@ -210,6 +299,9 @@ impl Fact {
             Self::Started { .. } => "started",
             Self::Succeeded { .. } => "succeeded",
             Self::Failed { .. } => "failed",
+            Self::Leased { .. } => "leased",
+            Self::Lost { .. } => "lost",
+            Self::Late { .. } => "late",
             Self::RolledBack { .. } => "rolled-back",
             Self::RollbackFailed { .. } => "rollback-failed",
             Self::PassedRollback { .. } => "passed-rollback",
@@ -217,6 +309,9 @@ impl Fact {
             Self::ControllerRan { .. } => "controller-ran",
             Self::ControllerFailed { .. } => "controller-failed",
             Self::Retrying { .. } => "retrying",
+            Self::RollbackRetried { .. } => "rollback-retried",
+            Self::RollbackSkipped { .. } => "rollback-skipped",
+            Self::Reset => "reset",
             Self::CancelRequested => "cancel-requested",
             Self::SuspendRequested => "suspend-requested",
             Self::Resumed => "resumed",

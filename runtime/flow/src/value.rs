@@ -2,15 +2,40 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::ValueName;
+use crate::{Digest, ValueName};
 
-/// One value: JSON text, kept as it was written so that every digit survives, or bytes.
+/// The most bytes of a value that travel in messages and stand in records; a larger one goes to the store by digest.
+pub const LARGEST_INLINE: usize = 64 << 10;
+
+/// One value: JSON text, kept as it was written so that every digit survives, or bytes; or where to find it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// A JSON text that parses.
     Json(Json),
     /// Bytes that mean something to the guests alone.
     Bytes(Arc<[u8]>),
+    /// A value over [`LARGEST_INLINE`], which the store keeps.
+    Stored(Stored),
+}
+
+/// A value that the store keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The digest of its bytes: of the text, where it is JSON.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// What the bytes are.
+    pub form: Form,
+}
+
+/// What the bytes of a value are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A JSON text.
+    Json,
+    /// Anything.
+    Bytes,
 }
 
 /// Values by name.
@@ -75,6 +100,16 @@ impl Value {
         match self {
             Self::Json(json) => json.0.len(),
             Self::Bytes(bytes) => bytes.len(),
+            Self::Stored(stored) => usize::try_from(stored.size).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// What of the value is in the store.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Json(_) | Self::Bytes(_) => None,
+            Self::Stored(stored) => Some(stored.digest),
         }
     }
 }
@@ -90,6 +125,7 @@ impl fmt::Debug for Value {
         match self {
             Self::Json(json) => out.write_str(&json.0),
             Self::Bytes(bytes) => write!(out, "{} bytes", bytes.len()),
+            Self::Stored(stored) => write!(out, "{} bytes of {}", stored.size, stored.digest.short()),
         }
     }
 }

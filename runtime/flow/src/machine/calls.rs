@@ -2,16 +2,50 @@
 
 use crate::{
     Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp, Value,
-    ValueName, Values,
+    ValueName, Values, WorkerName,
 };
 
 use super::{Machine, node::NodeState};
 
 impl Machine {
-    /// The commands that are still unanswered: what a restarted engine sends again.
+    /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
+    /// them: their worker is heard from, or the lease is missed.
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
-        self.calling.iter().filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call))).collect()
+        let unleased = self.calling.iter().filter(|index| !self.is_leased(**index));
+        unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call))).collect()
+    }
+
+    /// Whether somebody has a node's call under a lease.
+    fn is_leased(&self, index: NodeIndex) -> bool {
+        let (action, count) = self.node(index).under_way();
+        let is_it = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
+        self.node(index).holders.iter().any(is_it)
+    }
+
+    /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody waits
+    /// for any more.
+    pub fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+        self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
+            node.holders.iter().map(move |(action, attempt, worker)| {
+                let task = self.flow.node(index).name.clone();
+                let (run, firing) = (self.run.clone(), node.firing);
+                (CallId { run, task, firing, attempt: *attempt, action: *action }, worker.clone())
+            })
+        })
+    }
+
+    /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
+    /// back what it is about to do.
+    #[must_use]
+    pub fn wants(&self, call: &CallId) -> bool {
+        let Some(index) = self.tasks.get(&call.task) else { return false };
+        let wanted = call.action == crate::Action::Rollback || self.executing(self.flow.node(*index).scope);
+        wanted && self.is_out(*index, call)
+    }
+
+    pub(super) fn is_out(&self, index: NodeIndex, call: &CallId) -> bool {
+        self.calling.contains(&index) && self.call_id(index) == *call
     }
 
     /// The calls that are with the workers.
@@ -23,12 +57,13 @@ impl Machine {
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
         let Role::Task(task) = &self.flow.node(index).role else { return None };
         let (at, rollback) = match &self.node(index).state {
-            NodeState::Running { since } => (*since, None),
+            NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
                 let outcome = in_the_modules_words(task, outcome);
                 (*since, Some(RollbackCall { outcome, failures: self.failures.clone() }))
             }
             NodeState::Pending
+            | NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
             | NodeState::RollingBack { .. }

@@ -1,11 +1,29 @@
 //! What an event means, as records. Nothing here changes the machine.
 
 use crate::{
-    Action, Answer, Attempt, Audience, Event, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex, Otherwise,
-    Record, Resolution, RetryPolicy, Role, RunState, Signal, Strategy, Task, Timestamp, Value, ValueName, Values,
+    Action, Answer, Attempt, Audience, Event, Execution, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex,
+    Otherwise, Record, Resolution, RetryPolicy, Role, RunState, Signal, Size, State, Strategy, Task, Timestamp, Value,
+    ValueName, Values,
 };
 
-use super::{Machine, node::Intention};
+use super::{Machine, late::lost, node::Intention};
+
+/// How a failure came to be known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) execution: Option<Execution>,
+    /// Whether another execution of the attempt may have happened.
+    pub(super) redelivered: bool,
+}
+
+impl Told {
+    /// No worker has told it: nothing was executed, or it is not known.
+    pub(super) const BY_NOBODY: Self = Self { execution: None, redelivered: false };
+
+    fn by(signal: &Signal) -> Self {
+        Self { execution: Some(signal.execution), redelivered: signal.redelivered }
+    }
+}
 
 impl Machine {
     /// Says what an event means. Changes nothing.
@@ -24,6 +42,38 @@ impl Machine {
             (RunState::Running, Event::Suspend) => vec![Fact::SuspendRequested],
             (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![Fact::Resumed],
             (RunState::Running | RunState::Suspending, Event::Signal(signal)) => self.decide_signal(now, signal),
+            (
+                RunState::Suspended | RunState::Success | RunState::Failure | RunState::RolledBack,
+                Event::Signal(signal),
+            ) => self.decide_late(signal),
+            (
+                RunState::Running
+                | RunState::Suspending
+                | RunState::Suspended
+                | RunState::Success
+                | RunState::Failure
+                | RunState::RolledBack,
+                Event::Leased { call, worker },
+            ) => self.decide_lease(call, worker),
+            (
+                RunState::Running
+                | RunState::Suspending
+                | RunState::Suspended
+                | RunState::Success
+                | RunState::Failure
+                | RunState::RolledBack,
+                Event::Lost { call, worker },
+            ) => self.decide_lost(now, call, worker),
+            (RunState::Failure, Event::Retry) => {
+                self.stuck.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
+            }
+            (RunState::RolledBack, Event::Retry) => vec![Fact::Reset],
+            (RunState::Failure, Event::Skip { task, reason }) => match self.tasks.get(task) {
+                Some(node) if self.stuck.contains(node) => {
+                    vec![Fact::RollbackSkipped { node: *node, reason: reason.clone() }]
+                }
+                Some(_) | None => Vec::new(),
+            },
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick) if self.calling.is_empty() && self.starved.is_empty() => {
@@ -43,6 +93,10 @@ impl Machine {
                 | Event::Suspend
                 | Event::Abandon
                 | Event::Resume
+                | Event::Leased { .. }
+                | Event::Lost { .. }
+                | Event::Retry
+                | Event::Skip { .. }
                 | Event::Tick,
             ) => Vec::new(),
         };
@@ -55,19 +109,21 @@ impl Machine {
 
     fn decide_signal(&self, now: Timestamp, signal: &Signal) -> Vec<Fact> {
         let Some(index) = self.tasks.get(&signal.call.task).copied() else { return Vec::new() };
-        if !self.calling.contains(&index) || self.call_id(index) != signal.call {
-            return Vec::new();
+        if !self.is_out(index, &signal.call) {
+            return self.decide_late(signal);
         }
         let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
             (Action::Apply, Answer::Succeeded(left)) => match in_the_flows_words(task, left) {
-                Ok(provided) => Fact::Succeeded { attempt, provided, worker },
-                Err(failure) => self.failed(now, attempt, failure, worker),
+                Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
+                Err(failure) => self.failed(now, attempt, failure, Told::by(signal), worker),
             },
             (Action::Rollback, Answer::Succeeded(_)) => Fact::RolledBack { attempt, worker },
-            (Action::Apply, Answer::Failed(failure)) => self.failed(now, attempt, failure.clone(), worker),
+            (Action::Apply, Answer::Failed(failure)) => {
+                self.failed(now, attempt, failure.clone(), Told::by(signal), worker)
+            }
             (Action::Rollback, Answer::Failed(failure)) => {
                 let retry_at = self.retry_at(now, attempt, failure);
                 Fact::RollbackFailed { attempt, failure: failure.clone(), retry_at, worker }
@@ -76,17 +132,19 @@ impl Machine {
         vec![fact]
     }
 
-    fn failed(
+    pub(super) fn failed(
         &self,
         now: Timestamp,
         attempt: NodeAttempt,
         failure: Failure,
+        told: Told,
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once its flow is to be rolled back, another attempt could only delay that.
         let executing = self.executing(self.flow.node(attempt.node).scope);
         let retry_at = if executing { self.retry_at(now, attempt, &failure) } else { None };
-        Fact::Failed { attempt, failure, retry_at, worker }
+        let Told { execution, redelivered } = told;
+        Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
 
     fn retry_at(&self, now: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Option<Timestamp> {
@@ -119,8 +177,9 @@ impl Machine {
         }
         let mut facts: Vec<Fact> = Vec::new();
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
-        facts.extend(self.unwinding.iter().map(|turn| self.unwind(turn.1)));
-        facts.extend(self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| self.try_again(*index)));
+        let unwinding = self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1));
+        facts.extend(unwinding.map(|turn| self.unwind(turn.1)));
+        facts.extend(self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| self.try_again(now, *index)));
         facts.extend(self.ready.iter().map(|turn| self.execute(turn.1)));
         if facts.is_empty() {
             facts.extend(self.end().map(|state| Fact::RunEntered { state }));
@@ -176,8 +235,21 @@ impl Machine {
         around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
     }
 
-    fn try_again(&self, index: NodeIndex) -> Fact {
+    /// Whether a controller that is to try again has something in its flow that is still being rolled back: what a lost
+    /// attempt did can be taken back after all that comes before it.
+    fn is_unfinished(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        matches!(node.role, Role::Controller(_))
+            && self.is_to_try_again(index)
+            && self.ran_within(node.scope).iter().any(|ran| self.node(*ran).state.told() == State::RollingBack)
+    }
+
+    fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let (action, count) = self.node(index).under_way();
+        if action == Action::Apply && !self.executing(self.flow.node(index).scope) {
+            // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
+            return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::BY_NOBODY, None);
+        }
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 
@@ -230,7 +302,7 @@ impl Machine {
             },
             Role::Controller(_) | Role::Begin | Role::End => String::new(),
         };
-        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), None)
+        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::BY_NOBODY, None)
     }
 
     /// The state the run ends in, once nothing is under way and nothing can start.
@@ -265,6 +337,10 @@ fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, Strin
     let json = match value {
         None => return Err(format!("value {name:?} is not there, and the retry controller tries its elements")),
         Some(Value::Bytes(_)) => return Err(format!("value {name:?} is bytes, not a list to try the elements of")),
+        Some(Value::Stored(stored)) => {
+            let size = Size(stored.size);
+            return Err(format!("value {name:?} is too large ({size:#}) to try the elements of"));
+        }
         Some(Value::Json(json)) => json,
     };
     let elements = json.elements().ok_or_else(|| format!("value {name:?} is not a list to try the elements of"))?;
@@ -275,7 +351,7 @@ fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, Strin
 }
 
 /// What apply left, by the flow's names. What the flow does not take is dropped.
-fn in_the_flows_words(task: &Task, left: &Values) -> Result<Values, Failure> {
+pub(super) fn in_the_flows_words(task: &Task, left: &Values) -> Result<Values, Failure> {
     let mut provided = Values::new();
     for (own, flows) in &task.provides {
         let Some(value) = left.get(own) else {

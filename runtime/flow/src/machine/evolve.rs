@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, Call, Change, Command, Fact, Failure, NodeAttempt, NodeChange, NodeIndex, NodeKind, Outcome,
-    Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
+    Action, Attempt, Call, Change, Command, Fact, Failure, FailureKind, NodeAttempt, NodeChange, NodeIndex, NodeKind,
+    Outcome, Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
 };
 
 use super::{
     IllegalRecord, Machine,
+    late::Late,
     node::{Intention, NodeState},
 };
 
@@ -31,9 +32,25 @@ impl Machine {
             }
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
-            Fact::Succeeded { attempt, provided, worker } => self.succeed(at, *attempt, provided, worker.as_ref()),
-            Fact::Failed { attempt, failure, retry_at, worker } => {
+            Fact::Succeeded { attempt, provided, execution, worker } => {
+                self.node_mut(attempt.node).executions.insert((attempt.attempt, *execution));
+                self.succeed(at, *attempt, provided, worker.as_ref())
+            }
+            Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
+                let node = self.node_mut(attempt.node);
+                node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
+                node.unsure |= *redelivered || failure.kind == FailureKind::Poison;
                 self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
+            }
+            Fact::Leased { attempt, action, worker } => {
+                self.lease(*attempt, *action, worker);
+                Vec::new()
+            }
+            Fact::Lost { attempt, action, worker } => self.lose(at, *attempt, *action, worker.as_ref()),
+            Fact::Late { attempt, action, execution, outcome, worker } => {
+                let (outcome, worker) = (outcome.as_ref(), worker.as_ref());
+                let late = Late { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
+                self.hear_late(at, late)
             }
             Fact::RolledBack { attempt, worker } => self.succeed_rollback(at, *attempt, worker.as_ref()),
             Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
@@ -41,7 +58,7 @@ impl Machine {
             }
             Fact::PassedRollback { node } => self.pass_rollback(at, *node),
             Fact::Resolved { node, resolution } => {
-                self.follow(*node, resolution);
+                self.follow(at, *node, resolution);
                 Vec::new()
             }
             Fact::ControllerRan { node, attempt, value, list } => {
@@ -57,10 +74,13 @@ impl Machine {
                 self.fail_controller(at, attempt, failure)
             }
             Fact::Retrying { node } => self.retry_scope(at, *node),
+            Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
+            Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
+            Fact::Reset => self.reset(at),
             Fact::CancelRequested => {
                 let applies = self.calls_out().filter(|call| call.action == Action::Apply);
                 let interrupts = applies.map(Command::Interrupt).collect();
-                self.mark(ScopeIndex::ROOT, Intention::Rollback);
+                self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
                 interrupts
             }
             Fact::SuspendRequested => {
@@ -97,7 +117,9 @@ impl Machine {
         }
         match fact {
             Fact::RunStarted { flow, .. } if flow.nodes.len() != self.nodes.len() => Err("it is another flow's".into()),
-            Fact::Started { attempt, action: Action::Apply } => expect(attempt.node, &[State::Pending, State::Failure]),
+            Fact::Started { attempt, action: Action::Apply } => {
+                expect(attempt.node, &[State::Pending, State::Running, State::Failure])
+            }
             Fact::Started { attempt, action: Action::Rollback } => {
                 expect(attempt.node, &[State::Success, State::Failure, State::RollingBack])
             }
@@ -105,6 +127,12 @@ impl Machine {
             Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => {
                 expect(attempt.node, &[State::RollingBack])
             }
+            Fact::Lost { attempt, .. } => expect(attempt.node, &[State::Running, State::RollingBack]),
+            Fact::Leased { attempt, .. } | Fact::Late { attempt, .. } => known(attempt.node).map(|_| ()),
+            Fact::RollbackRetried { node } | Fact::RollbackSkipped { node, .. } => {
+                expect(*node, &[State::RollbackFailure])
+            }
+            Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
             Fact::PassedRollback { node } | Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
             Fact::ControllerRan { node, .. } | Fact::ControllerFailed { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
@@ -115,6 +143,7 @@ impl Machine {
             },
             Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
             Fact::RunStarted { .. }
+            | Fact::Reset
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
@@ -124,12 +153,24 @@ impl Machine {
 
     fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
         let index = attempt.node;
-        if let NodeState::Failure { retry_at, .. } = &self.node(index).state {
-            self.not_due(*retry_at, index);
+        match &self.node(index).state {
+            NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } => {
+                self.not_due(*retry_at, index);
+            }
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => {}
         }
-        self.node_mut(index).applies = attempt.attempt.get();
+        self.strays.remove(&index);
+        let node = self.node_mut(index);
+        node.applies = attempt.attempt.get();
+        // A lost apply that has answered is covered by this one, until this one fails.
+        node.unsure |= node.stray.take().is_some();
         self.forget_failure(index);
-        self.enter(index, NodeState::Running { since: at });
+        self.enter(index, NodeState::Running { since: at, retry_at: None });
         let mut commands = vec![self.tell(index, at, Telling::default())];
         commands.extend(self.hand_out(index));
         commands
@@ -153,6 +194,7 @@ impl Machine {
         let index = attempt.node;
         let outcome = match &self.node(index).state {
             NodeState::Success { provided } => Outcome::Provided(provided.clone()),
+            NodeState::Failure { .. } if self.node(index).unsure => Outcome::Unknown,
             NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
                 let (outcome, retry_at) = (outcome.clone(), *retry_at);
@@ -167,8 +209,11 @@ impl Machine {
         };
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
+        // This attempt comes after what a lost apply did, if one has answered.
+        node.stray = None;
         if !matches!(node.state, NodeState::RollingBack { .. }) {
             node.failed_in_row = 0;
+            node.lost_in_row = 0;
         }
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
         let mut commands = vec![self.tell(index, at, Telling::default())];
@@ -184,7 +229,7 @@ impl Machine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.calling.remove(&index);
+        self.answered(attempt, Action::Apply, worker);
         self.node_mut(index).failed_in_row = 0;
         self.enter(index, NodeState::Success { provided: provided.clone() });
         let telling = Telling { provides: Some(provided.clone()), worker: worker.cloned(), ..Telling::default() };
@@ -200,8 +245,11 @@ impl Machine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.calling.remove(&index);
+        self.answered(attempt, Action::Apply, worker);
         self.starved.remove(&index);
+        if let NodeState::Running { retry_at, .. } = &self.node(index).state {
+            self.not_due(*retry_at, index);
+        }
         self.node_mut(index).failed_in_row += 1;
         self.remember_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
@@ -219,9 +267,16 @@ impl Machine {
     }
 
     fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
-        self.calling.remove(&attempt.node);
-        self.enter(attempt.node, NodeState::RolledBack);
-        vec![self.tell(attempt.node, at, Telling { worker: worker.cloned(), ..Telling::default() })]
+        let index = attempt.node;
+        self.answered(attempt, Action::Rollback, worker);
+        self.node_mut(index).unsure = false;
+        if let Some(outcome) = self.node(index).stray.clone() {
+            // What was taken back may have been done after that: once more.
+            self.roll_back_again(at, index, outcome);
+            return Vec::new();
+        }
+        self.enter(index, NodeState::RolledBack);
+        vec![self.tell(index, at, Telling { worker: worker.cloned(), ..Telling::default() })]
     }
 
     fn fail_rollback(
@@ -233,21 +288,17 @@ impl Machine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.calling.remove(&index);
+        self.answered(attempt, Action::Rollback, worker);
         let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
         self.node_mut(index).failed_in_row += 1;
         let telling = Telling::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
-            let apply = match outcome {
-                Outcome::Failed(failure) => Some(failure),
-                Outcome::Provided(_) | Outcome::Unknown => None,
-            };
             self.stuck.insert(index);
             self.remember_failure(index, failure);
-            self.enter(index, NodeState::RollbackFailure { apply });
+            self.enter(index, NodeState::RollbackFailure { outcome });
             let told = self.tell(index, at, telling);
             // Its controller can never try again: the rest of the run is rolled back as far as it goes.
-            self.mark(ScopeIndex::ROOT, Intention::Rollback);
+            self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
             return vec![told];
         };
         self.due.insert((due, index));
@@ -257,6 +308,7 @@ impl Machine {
 
     fn pass_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
+        self.node_mut(index).unsure = false;
         self.enter(index, NodeState::RolledBack);
         vec![rolling_back, self.tell(index, at, Telling::default())]
     }
@@ -275,17 +327,23 @@ impl Machine {
 
     fn fail_controller(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
-        self.enter(attempt.node, NodeState::Running { since: at });
+        self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
         let mut commands = vec![self.tell(attempt.node, at, Telling::default())];
         commands.extend(self.fail(at, attempt, failure, None, None));
         commands
     }
 
-    fn follow(&mut self, index: NodeIndex, resolution: &Resolution) {
+    fn answered(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
+        self.calling.remove(&attempt.node);
+        self.end_lease(attempt, action, worker);
+        self.node_mut(attempt.node).lost_in_row = 0;
+    }
+
+    fn follow(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) {
         self.unresolved.remove(&index);
         match resolution {
-            Resolution::Retry(scope) => self.mark(*scope, Intention::Retry),
-            Resolution::RollbackRun => self.mark(ScopeIndex::ROOT, Intention::Rollback),
+            Resolution::Retry(scope) => self.mark(at, *scope, Intention::Retry),
+            Resolution::RollbackRun => self.mark(at, ScopeIndex::ROOT, Intention::Rollback),
         }
     }
 
@@ -300,45 +358,32 @@ impl Machine {
         self.enter(controller, NodeState::Retrying);
         let mut commands = vec![self.tell(controller, at, Telling::default())];
         for index in ran.into_iter().filter(|index| *index != controller) {
-            self.forget_failure(index);
-            let node = self.node_mut(index);
-            node.failed_in_row = 0;
-            self.enter(index, NodeState::Pending);
-            match &self.flow.node(index).role {
-                Role::Task(_) => commands.push(self.tell(index, at, Telling::default())),
-                Role::Controller(_) => {
-                    commands.push(self.tell(index, at, Telling::default()));
-                    let inner = self.node_mut(index);
-                    inner.applies = 0;
-                    inner.list = None;
-                }
-                Role::Begin | Role::End => {}
-            }
+            commands.extend(self.make_pending(at, index));
         }
         commands
     }
 
-    fn remember_failure(&mut self, index: NodeIndex, failure: &Failure) {
+    pub(super) fn remember_failure(&mut self, index: NodeIndex, failure: &Failure) {
         let name = self.flow.node(index).name.clone();
         Arc::make_mut(&mut self.failures).insert(name, failure.clone());
     }
 
-    fn forget_failure(&mut self, index: NodeIndex) {
+    pub(super) fn forget_failure(&mut self, index: NodeIndex) {
         let name = &self.flow.node(index).name;
         if self.failures.contains_key(name) {
             Arc::make_mut(&mut self.failures).remove(name);
         }
     }
 
-    fn tell_run(&self, at: Timestamp) -> Vec<Command> {
+    pub(super) fn tell_run(&self, at: Timestamp) -> Vec<Command> {
         vec![Command::Tell(Change::Run { state: self.state, at })]
     }
 
-    fn tell(&self, index: NodeIndex, at: Timestamp, telling: Telling) -> Command {
+    pub(super) fn tell(&self, index: NodeIndex, at: Timestamp, telling: Telling) -> Command {
         self.tell_as(index, self.node(index).state.told(), at, telling)
     }
 
-    fn tell_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
+    pub(super) fn tell_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
         let node = self.flow.node(index);
         let run = self.node(index);
         let (kind, digest) = match &node.role {
@@ -356,7 +401,7 @@ impl Machine {
 
 /// What is told of a change besides the state.
 #[derive(Default)]
-struct Telling {
+pub(super) struct Telling {
     provides: Option<Values>,
     failure: Option<Failure>,
     retry_in: Option<std::time::Duration>,
@@ -364,7 +409,12 @@ struct Telling {
 }
 
 impl Telling {
-    fn failure(at: Timestamp, failure: &Failure, retry_at: Option<Timestamp>, worker: Option<&WorkerName>) -> Self {
+    pub(super) fn failure(
+        at: Timestamp,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Self {
         Self {
             failure: Some(failure.clone()),
             retry_in: retry_at.map(|due| due.since(at)),

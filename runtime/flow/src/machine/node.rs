@@ -2,28 +2,52 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Action, Attempt, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values};
+use crate::{
+    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values,
+    WorkerName,
+};
 
 /// A node of a run. `Begin` and `End` know only pending, success and rolled-back.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct NodeRun {
-    pub(super) state: NodeState,
-    pub(super) firing: Firing,
+pub struct NodeRun {
+    /// Its state.
+    pub state: NodeState,
+    /// How often it was triggered.
+    pub firing: Firing,
     /// Attempts handed out so far, in the whole run; of a controller, the tries since its flow began anew.
-    pub(super) applies: u32,
+    pub applies: u32,
     /// Rollback attempts handed out so far.
-    pub(super) rollbacks: u32,
+    pub rollbacks: u32,
     /// Attempts of the present call that failed, since the task was last pending.
-    pub(super) failed_in_row: u32,
+    pub failed_in_row: u32,
+    /// Attempts of the present call that were lost, since the task was last pending.
+    pub lost_in_row: u32,
+    /// Attempts that were lost and not answered since.
+    pub lost: BTreeSet<(Action, Attempt)>,
+    /// The executions of its applies that are recorded: another one has done it once more.
+    pub executions: BTreeSet<(Attempt, Execution)>,
+    /// Whether an apply may have happened of which nothing else tells: a rollback is told `unknown`.
+    pub unsure: bool,
+    /// Who has which of its calls under a lease: the one that is out, or one whose job was delivered twice.
+    pub holders: BTreeSet<(Action, Attempt, WorkerName)>,
+    /// What a late apply came to that answered when the node was pending again, or was being rolled back: what it did
+    /// is still to be taken back.
+    pub stray: Option<Outcome>,
     /// How many of the nodes before it are neither in success nor ignored.
     pub(super) waiting: usize,
     /// How many of the nodes after it are not pending, rolled-back or ignored.
     pub(super) holding: usize,
     /// What a controller tries, when another node provided it.
-    pub(super) list: Option<Vec<Json>>,
+    pub list: Option<Vec<Json>>,
 }
 
 impl NodeRun {
+    /// A node that has not run, as a snapshot begins with it.
+    #[must_use]
+    pub fn untouched() -> Self {
+        Self::new(0)
+    }
+
     pub(super) fn new(before: usize) -> Self {
         Self {
             state: NodeState::Pending,
@@ -31,6 +55,12 @@ impl NodeRun {
             applies: 0,
             rollbacks: 0,
             failed_in_row: 0,
+            lost_in_row: 0,
+            lost: BTreeSet::new(),
+            executions: BTreeSet::new(),
+            unsure: false,
+            holders: BTreeSet::new(),
+            stray: None,
             waiting: before,
             holding: 0,
             list: None,
@@ -70,30 +100,45 @@ impl NodeRun {
 
 /// What is true of a node in each of its states.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum NodeState {
+pub enum NodeState {
+    /// It waits.
     Pending,
+    /// Its apply is with the workers.
     Running {
+        /// When the attempt was handed out.
         since: Timestamp,
+        /// The attempt was lost, and the next one starts then.
+        retry_at: Option<Timestamp>,
     },
+    /// Its apply succeeded.
     Success {
+        /// What it left, by the flow's names.
         provided: Values,
     },
-    /// `retry_at` is `None` once the failure is for good.
+    /// Its apply failed.
     Failure {
+        /// Why.
         failure: Failure,
+        /// When it is tried again; `None` once the failure is for good.
         retry_at: Option<Timestamp>,
     },
-    /// `outcome` is told by the flow's names. With `retry_at`, no call is out.
+    /// Its rollback is with the workers, or waits for its next attempt.
     RollingBack {
+        /// When the attempt was handed out.
         since: Timestamp,
+        /// What it is told of the apply, by the flow's names.
         outcome: Outcome,
+        /// No call is out, and the next one starts then.
         retry_at: Option<Timestamp>,
     },
+    /// What it did was taken back.
     RolledBack,
-    /// Why the rollback failed stands among the machine's failures; here, why the apply had failed, if it had.
+    /// Taking back failed for good. Why stands among the machine's failures.
     RollbackFailure {
-        apply: Option<Failure>,
+        /// What the rollback was told of the apply.
+        outcome: Outcome,
     },
+    /// A controller that will execute again.
     Retrying,
 }
 
@@ -167,10 +212,12 @@ pub(super) struct ScopeRun {
 
 /// What is to become of a scope. The strongest of those around a node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Intention {
+pub enum Intention {
+    /// It runs.
     #[default]
     Execute,
+    /// It is rolled back, and its controller tries again.
     Retry,
-    /// Never changed back to retry.
+    /// It is rolled back. Never changed back to retry.
     Rollback,
 }

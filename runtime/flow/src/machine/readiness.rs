@@ -59,20 +59,22 @@ impl Machine {
 
     /// Gives a scope a stronger intention and looks at all that ran in it. What waited for another attempt or for
     /// a decision in it waits no more.
-    pub(super) fn mark(&mut self, scope: ScopeIndex, intention: Intention) {
+    pub(super) fn mark(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
         let known = &mut self.scope_mut(scope).intention;
         *known = intention.max(*known);
         let ran = self.ran_within(scope);
         for index in &ran {
             self.unresolved.remove(index);
             if let NodeState::Failure { retry_at, .. } = &mut self.node_mut(*index).state
-                && let Some(at) = retry_at.take()
+                && let Some(due) = retry_at.take()
             {
-                self.due.remove(&(at, *index));
+                self.due.remove(&(due, *index));
             }
         }
         let ready = std::mem::take(&mut self.ready);
         self.ready = ready.into_iter().filter(|turn| self.executing(self.flow.node(turn.1).scope)).collect();
+        // First these: what comes before them is not to be rolled back yet.
+        self.roll_back_strays(at);
         self.settle(ran);
     }
 

@@ -64,6 +64,7 @@ fn shown(flow: &Flow) -> String {
     let shown = |source: &Source| match source {
         Source::Constant(Value::Json(json)) => format!("constant {}", json.as_str()),
         Source::Constant(Value::Bytes(bytes)) => format!("constant of {} bytes", bytes.len()),
+        Source::Constant(Value::Stored(stored)) => format!("constant {stored:?}"),
         Source::Node { node, value } => format!("{value} of {}", name(*node)),
         Source::RunInput(value) => format!("input {value}"),
         Source::Absent => "nothing".into(),

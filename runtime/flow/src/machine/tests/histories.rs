@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::world::{World, applied_and_undone, flow};
-use crate::{CallId, Event, Fact, Machine, NodeIndex, Record, Role, RunState, draw::Draw};
+use crate::{
+    Action, CallId, Event, Execution, Fact, Machine, NodeAttempt, NodeIndex, Record, Role, RunState, Signal, draw::Draw,
+};
 
 /// A random flow as text, nested up to three deep.
 fn random_flow(draw: &mut Draw) -> String {
@@ -74,6 +76,18 @@ fn live(seed: u64) -> World {
             world.step(&Event::Suspend);
         } else if draw.below(300) == 0 {
             world.step(&Event::Cancel);
+        } else if draw.below(20) == 0 && !world.out.is_empty() {
+            let place = draw.below(world.out.len());
+            match draw.below(3) {
+                0 => world.lose(place),
+                _ => world.lease(place),
+            }
+        } else if draw.below(8) == 0 && !world.twice.is_empty() {
+            let place = draw.below(world.twice.len());
+            world.execute_again(place);
+        } else if draw.below(4) == 0 && !world.lost.is_empty() {
+            let place = draw.below(world.lost.len());
+            world.answer_late(place);
         } else if world.out.is_empty() {
             match world.machine.next_due() {
                 Some(due) => world.now = world.now.max(due),
@@ -88,10 +102,52 @@ fn live(seed: u64) -> World {
     world
 }
 
+/// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
+fn live_on(seed: u64) -> World {
+    let mut world = live(seed);
+    let mut draw = Draw(seed ^ 0xA5A5);
+    loop {
+        if !world.twice.is_empty() {
+            let place = draw.below(world.twice.len());
+            world.execute_again(place);
+        } else if !world.lost.is_empty() {
+            let place = draw.below(world.lost.len());
+            world.answer_late(place);
+        } else if world.state() == RunState::Failure {
+            let stuck: Vec<_> = world.machine.failures().keys().cloned().collect();
+            if draw.below(3) == 0 {
+                world.step(&Event::Retry);
+            } else {
+                for task in stuck {
+                    world.step(&Event::Skip { task, reason: "by hand".into() });
+                }
+            }
+        } else {
+            return world;
+        }
+        if !world.state().is_final() {
+            world.run();
+        }
+    }
+}
+
+/// The tasks whose effect stands: applied, and not taken back since.
+fn standing_effects(world: &World) -> BTreeSet<NodeIndex> {
+    let mut standing = BTreeSet::new();
+    for (node, action) in &world.done {
+        match action {
+            crate::Action::Apply => standing.insert(*node),
+            crate::Action::Rollback => standing.remove(node),
+        };
+    }
+    standing
+}
+
 /// Whether everything that came after a node was undone, or never ran, when it was rolled back itself.
 fn rollback_is_strictly_backwards(world: &World) {
     let flow = world.machine.flow();
     let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
+    let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in &world.records {
         match fact {
             Fact::Started { attempt, action: crate::Action::Apply } => {
@@ -100,8 +156,15 @@ fn rollback_is_strictly_backwards(world: &World) {
             Fact::ControllerRan { node, .. } | Fact::ControllerFailed { node, .. } => {
                 standing.insert(*node);
             }
+            Fact::Late { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
+                // What it came after may be undone already: it is undone again on its own.
+                late.insert(attempt.node);
+            }
             Fact::Started { attempt, action: crate::Action::Rollback } => {
-                assert!(standing.contains(&attempt.node), "only what ran is rolled back");
+                assert!(
+                    late.contains(&attempt.node) || standing.contains(&attempt.node),
+                    "only what ran is rolled back"
+                );
                 nothing_after_stands(flow, attempt.node, &standing);
             }
             Fact::PassedRollback { node } => {
@@ -115,7 +178,13 @@ fn rollback_is_strictly_backwards(world: &World) {
             Fact::RunStarted { .. }
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }
+            | Fact::Leased { .. }
+            | Fact::Lost { .. }
+            | Fact::Late { .. }
             | Fact::RollbackFailed { .. }
+            | Fact::RollbackRetried { .. }
+            | Fact::RollbackSkipped { .. }
+            | Fact::Reset
             | Fact::Resolved { .. }
             | Fact::Retrying { .. }
             | Fact::CancelRequested
@@ -124,6 +193,10 @@ fn rollback_is_strictly_backwards(world: &World) {
             | Fact::RunEntered { .. } => {}
         }
     }
+}
+
+fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
+    matches!(&flow.node(node).role, Role::Task(task) if task.rollback)
 }
 
 fn nothing_after_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
@@ -167,6 +240,33 @@ proptest! {
     }
 
     #[test]
+    fn what_a_lost_attempt_applied_is_taken_back_however_late_it_answers(seed in any::<u64>()) {
+        let world = live_on(seed);
+        if world.state() == RunState::RolledBack {
+            let flow = world.machine.flow();
+            let mut skipped = BTreeSet::new();
+            for record in &world.records {
+                if let Fact::RollbackSkipped { node, .. } = &record.fact {
+                    skipped.insert(*node);
+                }
+            }
+            let standing = standing_effects(&world);
+            let forgotten = standing.iter().find(|node| can_roll_back(flow, **node) && !skipped.contains(node));
+            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(*node).name));
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_rolled_back_can_begin_again(seed in any::<u64>()) {
+        let mut world = live_on(seed);
+        if world.state() == RunState::RolledBack {
+            world.step(&Event::Retry);
+            prop_assert!(!world.state().is_final() || world.machine.flow().tasks().count() == 0);
+            world.run();
+        }
+    }
+
+    #[test]
     fn replay_equals_live(seed in any::<u64>()) {
         // Each step compares the two already; here, the history as a whole, told again record by record.
         let world = live(seed);
@@ -186,12 +286,37 @@ proptest! {
     fn an_event_twice_late_or_out_of_order_changes_nothing(seed in any::<u64>()) {
         let world = live(seed);
         let run = world.machine.run().clone();
-        let mut machine = Machine::new(run, world.machine.flow().clone());
+        let mut machine = Machine::new(run.clone(), world.machine.flow().clone());
+        let mut lost: BTreeSet<CallId> = BTreeSet::new();
+        let mut heard: BTreeSet<Execution> = BTreeSet::new();
+        let call = |attempt: &NodeAttempt, action: &Action| CallId {
+            run: run.clone(),
+            task: world.machine.flow().node(attempt.node).name.clone(),
+            firing: attempt.firing,
+            attempt: attempt.attempt,
+            action: *action,
+        };
         // At every point of the history, every answer that is not asked for at that point means nothing.
         for record in &world.records {
             machine.evolve(record).unwrap();
-            let asked: BTreeSet<CallId> = machine.calls_out().collect();
-            for signal in world.answered().iter().filter(|signal| !asked.contains(&signal.call)) {
+            if let Fact::Lost { attempt, action, .. } = &record.fact {
+                lost.insert(call(attempt, action));
+            }
+            if let Fact::Late { attempt, action, execution, .. } = &record.fact {
+                lost.remove(&call(attempt, action));
+                heard.extend(*execution);
+            }
+            if let Fact::Succeeded { execution, .. } | Fact::Failed { execution: Some(execution), .. } = &record.fact {
+                heard.insert(*execution);
+            }
+            let asked: BTreeSet<CallId> = machine.calls_out().chain(lost.iter().cloned()).collect();
+            // An apply that nothing has told of yet is news whenever it comes.
+            let is_news = |signal: &&Signal| {
+                signal.call.action == Action::Apply
+                    && !heard.contains(&signal.execution)
+            };
+            let known = |signal: &&Signal| !asked.contains(&signal.call) && !is_news(signal);
+            for signal in world.answered().iter().filter(known) {
                 prop_assert_eq!(machine.decide(world.now, &Event::Signal(signal.clone())), []);
             }
             prop_assert_eq!(machine.decide(world.now, &Event::Start), []);

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    Action, Answer, Call, CallId, Change, Command, Digest, Event, Fact, Failure, FailureKind, Flow, Machine,
-    ModuleContent, ModuleInfo, NodeChange, NodeName, Parameter, Provided, Record, Rollback, RunId, RunState, Signal,
-    State, TaskInfo, Timestamp, Value, Values,
+    Action, Answer, Call, CallId, Change, Command, Digest, Event, Execution, Fact, Failure, FailureKind, Flow, Machine,
+    ModuleContent, ModuleInfo, NodeChange, NodeIndex, NodeName, Parameter, Provided, Record, Rollback, RunId, RunState,
+    Signal, State, TaskInfo, Timestamp, Value, Values,
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
@@ -55,16 +55,33 @@ pub(super) struct World {
     pub(super) records: Vec<Record>,
     pub(super) told: Vec<NodeChange>,
     pub(super) out: Vec<Call>,
+    /// Calls whose workers were lost: each may have happened, and may be answered yet.
+    pub(super) lost: Vec<Call>,
+    /// Calls that were answered, and whose jobs may be delivered once more.
+    pub(super) twice: Vec<Call>,
+    /// What the guests truly did, in order.
+    pub(super) done: Vec<(NodeIndex, Action)>,
     pub(super) now: Timestamp,
     answered: Vec<Signal>,
+    executions: u64,
 }
 
 impl World {
     pub(super) fn start(flow: Arc<Flow>) -> Self {
         let machine = Machine::new(RunId::new("r").unwrap(), flow);
         let now = Timestamp::from_micros(1_000_000);
-        let mut world =
-            Self { machine, records: Vec::new(), told: Vec::new(), out: Vec::new(), now, answered: Vec::new() };
+        let mut world = Self {
+            machine,
+            records: Vec::new(),
+            told: Vec::new(),
+            out: Vec::new(),
+            lost: Vec::new(),
+            executions: 0,
+            twice: Vec::new(),
+            done: Vec::new(),
+            now,
+            answered: Vec::new(),
+        };
         world.step(&Event::Start);
         world
     }
@@ -81,6 +98,7 @@ impl World {
             }
         }
         self.replay_equals_live();
+        self.a_snapshot_restores_the_machine();
         self.what_is_pending_is_what_is_out();
         self.an_old_event_changes_nothing();
     }
@@ -90,14 +108,21 @@ impl World {
         assert!(replayed == self.machine, "replay equals live");
     }
 
+    fn a_snapshot_restores_the_machine(&self) {
+        let restored = Machine::restore(self.machine.run().clone(), self.machine.snapshot()).unwrap();
+        assert!(restored == self.machine, "a snapshot restores the machine");
+    }
+
     fn what_is_pending_is_what_is_out(&self) {
         let id = |command: &Command| match command {
             Command::Call(call) => call.id.clone(),
             Command::Interrupt(_) | Command::Tell(_) => panic!("only calls are answered"),
         };
         let pending: BTreeSet<CallId> = self.machine.pending().iter().map(id).collect();
+        let leased: BTreeSet<CallId> = self.machine.leased().map(|(call, _)| call).collect();
         let out: BTreeSet<CallId> = self.out.iter().map(|call| call.id.clone()).collect();
-        assert_eq!(pending, out);
+        assert_eq!(self.machine.calls_out().collect::<BTreeSet<_>>(), out);
+        assert_eq!(pending, &out - &leased, "what is under a lease is not sent again");
     }
 
     fn an_old_event_changes_nothing(&self) {
@@ -110,9 +135,52 @@ impl World {
     /// Answers the call at a place among those that are out, as its guest would.
     pub(super) fn answer(&mut self, place: usize) {
         let call = self.out.remove(place);
+        if self.delivers_twice() {
+            self.twice.push(call.clone());
+        }
+        self.answer_call(call);
+    }
+
+    /// Answers a call whose worker was taken for lost.
+    pub(super) fn answer_late(&mut self, place: usize) {
+        let call = self.lost.remove(place);
+        self.answer_call(call);
+    }
+
+    /// Executes a call again that was answered, since its job was delivered twice.
+    pub(super) fn execute_again(&mut self, place: usize) {
+        let call = self.twice.remove(place);
+        self.answer_call(call);
+    }
+
+    /// Loses the worker of a call.
+    pub(super) fn lose(&mut self, place: usize) {
+        let call = self.out.remove(place);
+        self.lost.push(call.clone());
+        self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
+    }
+
+    /// A worker takes a call under a lease.
+    pub(super) fn lease(&mut self, place: usize) {
+        let worker = "w".parse().unwrap();
+        self.step(&Event::Leased { call: self.out[place].id.clone(), worker });
+    }
+
+    /// One apply in eight, by its number.
+    fn delivers_twice(&self) -> bool {
+        self.executions % 8 == 3
+    }
+
+    fn answer_call(&mut self, call: Call) {
         self.now = self.now.after(Duration::from_millis(1));
         let answer = guest(&self.machine, &call);
-        let signal = Signal { call: call.id, answer, worker: None };
+        if matches!(answer, Answer::Succeeded(_)) {
+            self.done.push((call.node, call.action()));
+        }
+        self.executions += 1;
+        let execution = Execution::new(self.executions);
+        let signal =
+            Signal { call: call.id, answer, execution, redelivered: false, worker: Some("w".parse().unwrap()) };
         self.step(&Event::Signal(signal.clone()));
         self.answered.push(signal);
     }
@@ -210,7 +278,13 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             Fact::RunStarted { .. }
             | Fact::Started { .. }
             | Fact::Failed { .. }
+            | Fact::Leased { .. }
+            | Fact::Lost { .. }
+            | Fact::Late { .. }
             | Fact::RollbackFailed { .. }
+            | Fact::RollbackRetried { .. }
+            | Fact::RollbackSkipped { .. }
+            | Fact::Reset
             | Fact::Resolved { .. }
             | Fact::ControllerRan { .. }
             | Fact::ControllerFailed { .. }

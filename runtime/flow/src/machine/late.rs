@@ -1,0 +1,311 @@
+//! Attempts whose worker was lost, and what becomes of them when they answer after all; and those that are executed a
+//! second time, after they were answered, because their job was delivered twice.
+//!
+//! A lost attempt may have applied, or may yet. The next attempt of its firing covers that: it has the same idempotency
+//! key. Only what is taken back before the lost one answers is not covered, and is taken back again.
+
+use crate::{
+    Action, Answer, Attempt, CallId, Command, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex, Outcome,
+    Role, RunState, Signal, State, Timestamp, WorkerName,
+};
+
+use super::{
+    Machine,
+    decide::{Told, in_the_flows_words},
+    evolve::Telling,
+    node::{Intention, NodeState},
+};
+
+/// So many workers may be lost with one call before it is taken for what kills them.
+const LOST_LIMIT: u32 = 5;
+
+/// The end of an execution that nobody waits for any more.
+pub(super) struct Late<'a> {
+    pub(super) attempt: NodeAttempt,
+    pub(super) action: Action,
+    pub(super) execution: Option<Execution>,
+    pub(super) outcome: Option<&'a Outcome>,
+    pub(super) worker: Option<&'a WorkerName>,
+}
+
+/// Nobody has told what the attempt did.
+const LOST: Told = Told { execution: None, redelivered: true };
+
+impl Machine {
+    pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
+        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let node = self.node(index);
+        let handed_out = match call.action {
+            Action::Apply => node.applies,
+            Action::Rollback => node.rollbacks,
+        };
+        let holder = (call.action, call.attempt, worker.clone());
+        if node.firing != call.firing || call.attempt.get() > handed_out || node.holders.contains(&holder) {
+            return Vec::new();
+        }
+        let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
+        if self.is_out(index, call) {
+            return vec![Fact::Leased { attempt, action, worker: worker.clone() }];
+        }
+        // Nobody waits for this execution, and by now it may have applied. If it says what it did, that is news again.
+        match action {
+            Action::Apply => {
+                let (outcome, worker) = (Some(Outcome::Unknown), Some(worker.clone()));
+                vec![Fact::Late { attempt, action, execution: None, outcome, worker }]
+            }
+            Action::Rollback => Vec::new(),
+        }
+    }
+
+    pub(super) fn decide_lost(&self, now: Timestamp, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
+        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let node = self.node(index);
+        let attempt = self.node_attempt(index, call.attempt);
+        let (action, worker) = (call.action, worker.clone());
+        let holds = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
+        let is_held_by_another = node.holders.iter().filter(holds).any(|holder| holder.2 != worker);
+        if !self.is_out(index, call) || is_held_by_another {
+            if !node.holders.contains(&(action, call.attempt, worker.clone())) {
+                return Vec::new();
+            }
+            // Another execution has answered or will; what this one did is not known.
+            let outcome = (action == Action::Apply).then_some(Outcome::Unknown);
+            return vec![Fact::Late { attempt, action, execution: None, outcome, worker: Some(worker) }];
+        }
+        let worker = Some(worker);
+        if node.lost_in_row + 1 >= LOST_LIMIT {
+            let message = format!("{LOST_LIMIT} workers were lost one after the other while they called it");
+            let failure = Failure::new(FailureKind::Poison, message);
+            return vec![match action {
+                Action::Apply => self.failed(now, attempt, failure, LOST, worker),
+                Action::Rollback => Fact::RollbackFailed { attempt, failure, retry_at: None, worker },
+            }];
+        }
+        if action == Action::Apply && !self.executing(self.flow.node(index).scope) {
+            // Nobody tries it again: its flow is being rolled back.
+            return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
+        }
+        vec![Fact::Lost { attempt, action, worker }]
+    }
+
+    /// What the answer of an attempt means that is not out: nothing, unless it was lost, or tells of an execution that
+    /// nothing else has told of.
+    pub(super) fn decide_late(&self, signal: &Signal) -> Vec<Fact> {
+        let call = &signal.call;
+        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let node = self.node(index);
+        let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
+        let outcome = match (call.action, &signal.answer) {
+            (Action::Apply, Answer::Succeeded(left)) => {
+                Some(in_the_flows_words(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
+            }
+            (Action::Apply, Answer::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
+            (Action::Rollback, Answer::Succeeded(_) | Answer::Failed(_)) => None,
+        };
+        let is_lost = node.lost.contains(&(call.action, call.attempt));
+        let is_new = outcome.is_some()
+            && call.attempt.get() <= node.applies
+            && !node.executions.contains(&(call.attempt, signal.execution));
+        if node.firing != call.firing || !(is_lost || is_new) {
+            return Vec::new();
+        }
+        let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
+        let (execution, worker) = (Some(signal.execution), signal.worker.clone());
+        vec![Fact::Late { attempt, action, execution, outcome, worker }]
+    }
+
+    pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
+        self.node_mut(attempt.node).holders.insert((action, attempt.attempt, worker.clone()));
+    }
+
+    /// Somebody who may have had a call under a lease has it no more.
+    pub(super) fn end_lease(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
+        if let Some(worker) = worker {
+            self.node_mut(attempt.node).holders.remove(&(action, attempt.attempt, worker.clone()));
+        }
+    }
+
+    /// Gives an attempt up: the next one is due at once.
+    pub(super) fn lose(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        action: Action,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        let interrupt = Command::Interrupt(self.call_id(index));
+        let told = self.tell_as(index, State::Failure, at, Telling::failure(at, &lost(worker), Some(at), worker));
+        self.calling.remove(&index);
+        self.due.insert((at, index));
+        self.end_lease(attempt, action, worker);
+        let node = self.node_mut(index);
+        node.lost_in_row += 1;
+        node.lost.insert((action, attempt.attempt));
+        node.unsure |= action == Action::Apply;
+        match &mut node.state {
+            NodeState::Running { retry_at, .. } | NodeState::RollingBack { retry_at, .. } => *retry_at = Some(at),
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => {}
+        }
+        vec![interrupt, told]
+    }
+
+    pub(super) fn hear_late(&mut self, at: Timestamp, late: Late<'_>) -> Vec<Command> {
+        let Late { attempt, action, execution, outcome, worker } = late;
+        let index = attempt.node;
+        self.end_lease(attempt, action, worker);
+        let node = self.node_mut(index);
+        node.lost.remove(&(action, attempt.attempt));
+        if outcome.is_some() {
+            node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
+        }
+        let can_roll_back = match &self.flow.node(index).role {
+            Role::Task(task) => task.rollback,
+            Role::Controller(_) | Role::Begin | Role::End => false,
+        };
+        let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
+            return Vec::new();
+        };
+        match self.node(index).state {
+            NodeState::Pending if self.executing(self.flow.node(index).scope) => {
+                self.node_mut(index).stray = Some(outcome.clone());
+                self.strays.insert(index);
+                Vec::new()
+            }
+            NodeState::RollingBack { .. } => {
+                self.node_mut(index).stray = Some(outcome.clone());
+                Vec::new()
+            }
+            NodeState::Pending | NodeState::RolledBack => {
+                self.roll_back_again(at, index, outcome.clone());
+                if self.state.is_final() { self.reopen(at) } else { Vec::new() }
+            }
+            // The attempt that followed covers it, until it fails.
+            NodeState::Running { .. } | NodeState::Failure { .. } => {
+                self.node_mut(index).unsure = true;
+                Vec::new()
+            }
+            // What is rolled back from here covers it, or a person does.
+            NodeState::Success { .. } | NodeState::RollbackFailure { .. } | NodeState::Retrying => Vec::new(),
+        }
+    }
+
+    /// Takes back what a lost apply did after its task was rolled back.
+    pub(super) fn roll_back_again(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
+        self.strays.remove(&index);
+        let node = self.node_mut(index);
+        node.stray = None;
+        node.failed_in_row = 0;
+        self.due.insert((at, index));
+        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
+    }
+
+    /// Pending nodes that a lost apply has answered for, and that will not run any more.
+    pub(super) fn roll_back_strays(&mut self, at: Timestamp) {
+        for index in self.strays.clone() {
+            if !self.executing(self.flow.node(index).scope)
+                && let Some(outcome) = self.node(index).stray.clone()
+            {
+                self.roll_back_again(at, index, outcome);
+            }
+        }
+    }
+
+    /// A person wants a rollback that failed for good to be tried again.
+    pub(super) fn retry_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
+        let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
+        self.unstick(index, &outcome);
+        let node = self.node_mut(index);
+        node.failed_in_row = 0;
+        node.lost_in_row = 0;
+        self.due.insert((at, index));
+        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
+        self.reopen(at)
+    }
+
+    /// A person has settled a rollback that failed for good.
+    pub(super) fn skip_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
+        let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
+        self.unstick(index, &outcome);
+        let node = self.node_mut(index);
+        node.unsure = false;
+        node.stray = None;
+        self.enter(index, NodeState::RolledBack);
+        let mut commands = self.reopen(at);
+        commands.push(self.tell(index, at, Telling::default()));
+        commands
+    }
+
+    fn unstick(&mut self, index: NodeIndex, outcome: &Outcome) {
+        self.stuck.remove(&index);
+        match outcome {
+            Outcome::Failed(failure) => self.remember_failure(index, failure),
+            Outcome::Provided(_) | Outcome::Unknown => self.forget_failure(index),
+        }
+    }
+
+    /// A run that had ended goes on.
+    fn reopen(&mut self, at: Timestamp) -> Vec<Command> {
+        if self.state == RunState::Running {
+            return Vec::new();
+        }
+        self.state = RunState::Running;
+        self.tell_run(at)
+    }
+
+    /// Begins a run that was rolled back anew: attempts go on counting, so that no two calls share an identity.
+    pub(super) fn reset(&mut self, at: Timestamp) -> Vec<Command> {
+        let mut commands = self.reopen(at);
+        let root = crate::ScopeIndex::ROOT;
+        // While the intention is to roll back, nothing that becomes pending may start.
+        for index in self.ran_within(root) {
+            commands.extend(self.make_pending(at, index));
+        }
+        for scope in &mut self.scopes {
+            scope.intention = Intention::Execute;
+        }
+        self.failures = std::sync::Arc::default();
+        self.settle(vec![self.flow.scope(root).begin]);
+        commands
+    }
+
+    /// Makes a node pending as if it had never run, but for its counts of attempts.
+    pub(super) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
+        self.forget_failure(index);
+        let node = self.node_mut(index);
+        node.failed_in_row = 0;
+        node.lost_in_row = 0;
+        self.enter(index, NodeState::Pending);
+        match &self.flow.node(index).role {
+            Role::Task(_) => Some(self.tell(index, at, Telling::default())),
+            Role::Controller(_) => {
+                let told = self.tell(index, at, Telling::default());
+                let controller = self.node_mut(index);
+                controller.applies = 0;
+                controller.list = None;
+                Some(told)
+            }
+            Role::Begin | Role::End => None,
+        }
+    }
+}
+
+/// Whether an apply that came to this may have done something.
+fn may_have_applied(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Provided(_) | Outcome::Unknown => true,
+        // Its guest was never called.
+        Outcome::Failed(failure) => failure.kind != FailureKind::Module,
+    }
+}
+
+/// Why an attempt that was lost is tried again.
+pub(super) fn lost(worker: Option<&WorkerName>) -> Failure {
+    let who = worker.map_or_else(|| "its worker".into(), |worker| format!("worker {worker}"));
+    Failure::new(FailureKind::Transient, format!("{who} was lost while it called the task; what it did is not known"))
+}
