@@ -14,33 +14,48 @@ fn configuration() -> impl bincode::config::Config {
 /// What kind of message some bytes are: the two bytes it begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Records,
+    Snapshot,
+    Log,
     Job,
     Report,
+    Reply,
     Control,
     WorkerStatus,
     FetchRequest,
+    PutRequest,
     FetchReply,
 }
 
 impl Kind {
     const fn magic(self) -> [u8; 2] {
         match self {
+            Self::Records => *b"wL",
+            Self::Snapshot => *b"wN",
+            Self::Log => *b"wO",
             Self::Job => *b"wJ",
             Self::Report => *b"wR",
+            Self::Reply => *b"wQ",
             Self::Control => *b"wC",
             Self::WorkerStatus => *b"wS",
             Self::FetchRequest => *b"wF",
+            Self::PutRequest => *b"wP",
             Self::FetchReply => *b"wA",
         }
     }
 
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Records => "record",
+            Self::Snapshot => "snapshot of a run",
+            Self::Log => "log of a call",
             Self::Job => "job",
-            Self::Report => "report of a worker",
+            Self::Report => "report",
+            Self::Reply => "reply of an engine",
             Self::Control => "control message",
             Self::WorkerStatus => "worker's status",
             Self::FetchRequest => "request for content",
+            Self::PutRequest => "request to keep content",
             Self::FetchReply => "answer to a request for content",
         }
     }

@@ -25,7 +25,16 @@ pub struct FetchRequest {
     pub chunks: Range<u32>,
 }
 
-/// Answers a [`FetchRequest`], once for every chunk or once in all.
+/// Asks a store to keep a content. The message's reply queue and correlation id say where the answer goes.
+///
+/// It is one message, since any of several engines may take it; what a call may leave bounds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutRequest<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Answers a [`FetchRequest`], once for every chunk or once in all; or a [`PutRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchReply<'a> {
     /// The content that was asked for.
@@ -46,6 +55,8 @@ pub enum FetchAnswer<'a> {
         /// Its bytes.
         bytes: &'a [u8],
     },
+    /// The store has the content now, as durably as it has anything.
+    Kept,
     /// The store does not have the content.
     Missing,
     /// The store has other bytes in its place.
@@ -53,7 +64,7 @@ pub enum FetchAnswer<'a> {
         /// Their digest.
         actual: Digest,
     },
-    /// The store could not read it.
+    /// The store could not read it, or not keep it.
     Unreadable {
         /// Why.
         reason: &'a str,
@@ -79,6 +90,29 @@ enum WireAnswer<'a> {
     Missing,
     Corrupt { actual: [u8; 32] },
     Unreadable { reason: &'a str },
+    Kept,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePut<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> PutRequest<'a> {
+    /// The request as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(Kind::PutRequest, &WirePut { bytes: self.bytes })
+    }
+
+    /// The request in some bytes, which it borrows.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a request of a known version.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let WirePut { bytes } = codec::decode(Kind::PutRequest, bytes)?;
+        Ok(Self { bytes })
+    }
 }
 
 impl FetchRequest {
@@ -105,6 +139,7 @@ impl<'a> FetchReply<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let answer = match self.answer {
             FetchAnswer::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
+            FetchAnswer::Kept => WireAnswer::Kept,
             FetchAnswer::Missing => WireAnswer::Missing,
             FetchAnswer::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
             FetchAnswer::Unreadable { reason } => WireAnswer::Unreadable { reason },
@@ -120,6 +155,7 @@ impl<'a> FetchReply<'a> {
         let WireReply { digest, answer } = codec::decode(Kind::FetchReply, bytes)?;
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchAnswer::Chunk { size, index, bytes },
+            WireAnswer::Kept => FetchAnswer::Kept,
             WireAnswer::Missing => FetchAnswer::Missing,
             WireAnswer::Corrupt { actual } => FetchAnswer::Corrupt { actual: Digest::from_bytes(actual) },
             WireAnswer::Unreadable { reason } => FetchAnswer::Unreadable { reason },

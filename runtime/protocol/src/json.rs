@@ -1,11 +1,12 @@
 //! The JSON that programs in any language read: notifications, and the lines of `waft run --json`.
 //!
-//! Values are written as the guests wrote them, every digit kept. Bytes are written `{"base64":"…"}`.
+//! Values are written as the guests wrote them, every digit kept. Bytes are written `{"base64":"…"}`, and a value that
+//! only the store has `{"digest":"sha256:…","size":N}`.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use flow::{Failure, FlowName, Machine, NodeChange, RunId, RunState, Timestamp, Value, Values};
+use flow::{Failure, FlowName, Machine, NodeChange, RunId, RunState, Stored, Timestamp, Value, Values};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -87,9 +88,10 @@ pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String
     line(&node_line(Some(run.as_str()), Some(flow.as_str()), change))
 }
 
-/// The last line of a run: every value still in force, and every failure of the last pass.
+/// The last line of a run: every value still in force, as [`Machine::values`] has them, and every failure of the last
+/// pass.
 #[must_use]
-pub fn run_ended(machine: &Machine) -> String {
+pub fn run_ended(machine: &Machine, values: &Values) -> String {
     let failures = match machine.state() {
         RunState::Success => BTreeMap::new(),
         RunState::Pending
@@ -112,7 +114,7 @@ pub fn run_ended(machine: &Machine) -> String {
         run: machine.run().as_str(),
         flow: None,
         at: None,
-        provides: Some(object(&machine.values())),
+        provides: Some(object(values)),
         failures: Some(failures),
     })
 }
@@ -131,6 +133,10 @@ pub fn value(value: &Value) -> String {
         Value::Bytes(bytes) => {
             let text = base64::engine::general_purpose::STANDARD.encode(bytes);
             format!("{{\"base64\":\"{text}\"}}")
+        }
+        Value::Stored(stored) => {
+            let Stored { digest, size, .. } = stored;
+            format!("{{\"digest\":\"{digest}\",\"size\":{size}}}")
         }
     }
 }

@@ -7,19 +7,30 @@
 mod codec;
 mod wire;
 
+mod flow_wire;
+mod record;
+mod snapshot;
+
 mod job;
+mod log;
 mod report;
+mod request;
 
 mod control;
 pub mod fetch;
 
 mod headers;
 pub mod json;
+pub mod lease;
 pub mod topology;
 
 pub use codec::DecodeError;
 pub use control::{Control, Ping, WorkerStatus};
-pub use fetch::{FetchAnswer, FetchReply, FetchRequest};
+pub use fetch::{FetchAnswer, FetchReply, FetchRequest, PutRequest};
 pub use headers::{call_of, headers, message_id};
 pub use job::Job;
+pub use log::{AttemptLog, CallLog, LARGEST_LOG, LogLine};
+pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};
+pub use request::{Reply, Request, Wish};
+pub use snapshot::{decode_snapshot, encode_snapshot};

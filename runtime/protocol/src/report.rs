@@ -1,20 +1,46 @@
-//! What a worker tells the engine of a call.
+//! What reaches the queue of a shard: what workers tell of calls, what is asked for runs, and engines' probes.
 
-use flow::{Answer, CallId, Signal, WorkerName};
+use flow::{Answer, CallId, Execution, Signal, WorkerName};
 
 use crate::{
-    DecodeError,
+    CallLog, DecodeError, Request,
     codec::{self, BorrowDecode, Encode, Kind},
+    log::WireLog,
+    request::WireRequest,
     wire::{Unlawful, WireCall, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
 };
 
-/// What a worker tells the engine of a call.
+/// What reaches the queue of a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// How it ended.
-    Signal(Signal),
-    /// How far it has come. Sent for calls that take a while, kept by nobody.
+    /// How a call ended, and what its guest wrote.
+    Signal(Signal, CallLog),
+    /// How far a call has come. Sent for calls that take a while, kept by nobody.
     Progress(Progress),
+    /// A long call is alive: its worker has it under a lease, which this renews. The first one comes before the worker
+    /// accepts the job.
+    Heartbeat {
+        /// Which call.
+        call: CallId,
+        /// Who calls it.
+        worker: WorkerName,
+    },
+    /// A worker that stops gives a call back that it had under a lease.
+    Released {
+        /// Which call.
+        call: CallId,
+        /// Who had it.
+        worker: WorkerName,
+    },
+    /// Something asked for a run. The message's reply queue and correlation id say where the answer goes.
+    Request(Request),
+    /// An engine asks who hears this queue: whoever takes it drives the shard from then on.
+    Probe {
+        /// Which engine asks.
+        engine: String,
+        /// Which of its probes it is.
+        number: u64,
+    },
 }
 
 /// How far a call has come.
@@ -32,9 +58,22 @@ pub struct Progress {
 
 #[derive(Encode, BorrowDecode)]
 enum WireReport<'a> {
-    Succeeded { call: WireCall<'a>, worker: Option<&'a str>, values: WireValues<'a> },
-    Failed { call: WireCall<'a>, worker: Option<&'a str>, failure: WireFailure<'a> },
+    Succeeded { signal: WireSignal<'a>, values: WireValues<'a> },
+    Failed { signal: WireSignal<'a>, failure: WireFailure<'a> },
     Progress { call: WireCall<'a>, worker: &'a str, fraction: Option<f64>, message: Option<&'a str> },
+    Heartbeat { call: WireCall<'a>, worker: &'a str },
+    Released { call: WireCall<'a>, worker: &'a str },
+    Request(WireRequest<'a>),
+    Probe { engine: &'a str, number: u64 },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireSignal<'a> {
+    call: WireCall<'a>,
+    worker: Option<&'a str>,
+    execution: u64,
+    redelivered: bool,
+    log: Option<WireLog<'a>>,
 }
 
 impl Report {
@@ -42,11 +81,17 @@ impl Report {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
-            Self::Signal(Signal { call, answer, worker }) => {
-                let (call, worker) = (call.into(), worker.as_ref().map(WorkerName::as_str));
+            Self::Signal(Signal { call, answer, execution, redelivered, worker }, log) => {
+                let signal = WireSignal {
+                    call: call.into(),
+                    worker: worker.as_ref().map(WorkerName::as_str),
+                    execution: execution.get(),
+                    redelivered: *redelivered,
+                    log: (!log.is_empty()).then(|| log.into()),
+                };
                 match answer {
-                    Answer::Succeeded(values) => WireReport::Succeeded { call, worker, values: values_to_wire(values) },
-                    Answer::Failed(failure) => WireReport::Failed { call, worker, failure: failure.into() },
+                    Answer::Succeeded(values) => WireReport::Succeeded { signal, values: values_to_wire(values) },
+                    Answer::Failed(failure) => WireReport::Failed { signal, failure: failure.into() },
                 }
             }
             Self::Progress(Progress { call, worker, fraction, message }) => WireReport::Progress {
@@ -55,6 +100,10 @@ impl Report {
                 fraction: *fraction,
                 message: message.as_deref(),
             },
+            Self::Heartbeat { call, worker } => WireReport::Heartbeat { call: call.into(), worker: worker.as_str() },
+            Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
+            Self::Request(request) => WireReport::Request(request.into()),
+            Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
         };
         codec::encode(Kind::Report, &wire)
     }
@@ -71,24 +120,34 @@ impl Report {
 
 impl WireReport<'_> {
     fn into_report(self) -> Result<Report, Unlawful> {
-        let named = |worker: Option<&str>| worker.map(WorkerName::new).transpose().map_err(unlawful);
+        let named = |worker: &str| WorkerName::new(worker).map_err(unlawful);
         Ok(match self {
-            Self::Succeeded { call, worker, values } => Report::Signal(Signal {
-                call: call.into_call()?,
-                answer: Answer::Succeeded(values_from_wire(values)?),
-                worker: named(worker)?,
-            }),
-            Self::Failed { call, worker, failure } => Report::Signal(Signal {
-                call: call.into_call()?,
-                answer: Answer::Failed(failure.into_failure()?),
-                worker: named(worker)?,
-            }),
+            Self::Succeeded { signal, values } => signal.into_signal(Answer::Succeeded(values_from_wire(values)?))?,
+            Self::Failed { signal, failure } => signal.into_signal(Answer::Failed(failure.into_failure()?))?,
             Self::Progress { call, worker, fraction, message } => Report::Progress(Progress {
                 call: call.into_call()?,
-                worker: WorkerName::new(worker).map_err(unlawful)?,
+                worker: named(worker)?,
                 fraction,
                 message: message.map(Into::into),
             }),
+            Self::Heartbeat { call, worker } => Report::Heartbeat { call: call.into_call()?, worker: named(worker)? },
+            Self::Released { call, worker } => Report::Released { call: call.into_call()?, worker: named(worker)? },
+            Self::Request(request) => Report::Request(request.into_request()?),
+            Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
         })
+    }
+}
+
+impl WireSignal<'_> {
+    fn into_signal(self, answer: Answer) -> Result<Report, Unlawful> {
+        let worker = self.worker.map(WorkerName::new).transpose().map_err(unlawful)?;
+        let signal = Signal {
+            call: self.call.into_call()?,
+            answer,
+            execution: Execution::new(self.execution),
+            redelivered: self.redelivered,
+            worker,
+        };
+        Ok(Report::Signal(signal, self.log.map(CallLog::from).unwrap_or_default()))
     }
 }

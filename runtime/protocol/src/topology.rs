@@ -14,6 +14,10 @@ pub const CONTROL: &str = "waft.control";
 /// The queue that keeps what no worker could take, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
 
+/// How many shards the runs of engines that share a broker are spread over: each has a queue of its own, and the engines
+/// divide them among themselves.
+pub const SHARDS: u32 = 8;
+
 /// How often a job may come back before it is kept in quarantine.
 pub const DELIVERY_LIMIT: u32 = 5;
 
@@ -28,6 +32,21 @@ pub fn jobs(queue: &QueueName) -> String {
 pub fn engine(shard: &Shard) -> String {
     format!("waft.engine.{shard}")
 }
+
+/// The shards of engines that share a broker.
+pub fn shards() -> impl Iterator<Item = Shard> {
+    (0..SHARDS).map(|number| Shard::new(number.to_string()).expect("a number is a lawful name"))
+}
+
+/// The queue on which an engine takes answers.
+#[must_use]
+pub fn replies(engine: &str) -> String {
+    format!("waft.reply.{engine}")
+}
+
+/// The queue that answers requests for content where engines share a broker: any of them answers, since their stores have
+/// the same content.
+pub const SHARED_STORE: &str = "waft.store.shared";
 
 /// The queue that answers requests for content.
 #[must_use]

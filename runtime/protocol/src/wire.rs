@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flow::{
-    Action, Attempt, CallId, Failure, FailureKind, Failures, Firing, Json, Limits, NodeName, Outcome, RunId, Value,
-    ValueName, Values,
+    Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Form, Json, Limits, NodeName, Outcome,
+    RunId, Stored, Value, ValueName, Values,
 };
 
 use crate::codec::{BorrowDecode, Encode};
@@ -20,6 +20,7 @@ pub(crate) fn unlawful(error: impl ToString) -> Unlawful {
 pub(crate) enum WireValue<'a> {
     Json(&'a str),
     Bytes(&'a [u8]),
+    Stored { digest: [u8; 32], size: u64, is_json: bool },
 }
 
 pub(crate) type WireValues<'a> = Vec<(&'a str, WireValue<'a>)>;
@@ -29,6 +30,9 @@ impl<'a> From<&'a Value> for WireValue<'a> {
         match value {
             Value::Json(json) => Self::Json(json.as_str()),
             Value::Bytes(bytes) => Self::Bytes(bytes),
+            Value::Stored(Stored { digest, size, form }) => {
+                Self::Stored { digest: *digest.as_bytes(), size: *size, is_json: *form == Form::Json }
+            }
         }
     }
 }
@@ -41,13 +45,22 @@ pub(crate) fn values_from_wire(wire: WireValues<'_>) -> Result<Values, Unlawful>
     let mut values = Values::new();
     for (name, value) in wire {
         let name = ValueName::new(name).map_err(unlawful)?;
-        let value = match value {
-            WireValue::Json(text) => Value::Json(Json::parse(text).map_err(|error| format!("value {name}: {error}"))?),
-            WireValue::Bytes(bytes) => Value::Bytes(bytes.into()),
-        };
+        let value = value_from_wire(value).map_err(|error| format!("value {name}: {error}"))?;
         values.insert(name, value);
     }
     Ok(values)
+}
+
+pub(crate) fn value_from_wire(wire: WireValue<'_>) -> Result<Value, Unlawful> {
+    Ok(match wire {
+        WireValue::Json(text) => Value::Json(Json::parse(text).map_err(unlawful)?),
+        WireValue::Bytes(bytes) => Value::Bytes(bytes.into()),
+        WireValue::Stored { digest, size, is_json } => Value::Stored(Stored {
+            digest: Digest::from_bytes(digest),
+            size,
+            form: if is_json { Form::Json } else { Form::Bytes },
+        }),
+    })
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -65,18 +78,32 @@ pub(crate) enum WireAction {
     Rollback,
 }
 
+impl From<Action> for WireAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Apply => Self::Apply,
+            Action::Rollback => Self::Rollback,
+        }
+    }
+}
+
+impl From<WireAction> for Action {
+    fn from(wire: WireAction) -> Self {
+        match wire {
+            WireAction::Apply => Self::Apply,
+            WireAction::Rollback => Self::Rollback,
+        }
+    }
+}
+
 impl<'a> From<&'a CallId> for WireCall<'a> {
     fn from(call: &'a CallId) -> Self {
-        let action = match call.action {
-            Action::Apply => WireAction::Apply,
-            Action::Rollback => WireAction::Rollback,
-        };
         Self {
             run: call.run.as_str(),
             task: call.task.as_str(),
             firing: call.firing.get(),
             attempt: call.attempt.get(),
-            action,
+            action: call.action.into(),
         }
     }
 }
@@ -88,10 +115,7 @@ impl WireCall<'_> {
             task: NodeName::new(self.task).map_err(unlawful)?,
             firing: Firing::new(self.firing),
             attempt: Attempt::new(self.attempt),
-            action: match self.action {
-                WireAction::Apply => Action::Apply,
-                WireAction::Rollback => Action::Rollback,
-            },
+            action: self.action.into(),
         })
     }
 }

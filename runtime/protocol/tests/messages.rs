@@ -2,15 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Failure, FailureKind, Firing, Json, Limits, Outcome, Signal, Timestamp,
-    Value, Values,
+    Action, Answer, Attempt, CallId, Digest, Event, Execution, Fact, Failure, FailureKind, Firing, Flow, Form, Json,
+    LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, Outcome, Parameter, Provided,
+    Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal, Snapshot, Stored, TaskInfo, Timestamp, Value,
+    Values,
 };
 use proptest::prelude::*;
 use protocol::{
-    Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, Ping, Progress, Report, WorkerStatus,
+    CallLog, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, LogLine, Ping, Progress, PutRequest,
+    Reply, Report, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -22,6 +25,10 @@ fn value() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(|number| Value::Json(Json::parse(number.to_string()).unwrap())),
         "\\PC{0,40}".prop_map(|text| Value::json(&text.into())),
         proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| Value::Bytes(bytes.into())),
+        (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
+            let form = if is_json { Form::Json } else { Form::Bytes };
+            Value::Stored(Stored { digest: Digest::from_bytes(digest), size, form })
+        }),
     ]
 }
 
@@ -72,15 +79,198 @@ fn job() -> impl Strategy<Value = Job> {
 
 fn report() -> impl Strategy<Value = Report> {
     let answer = prop_oneof![values().prop_map(Answer::Succeeded), failure().prop_map(Answer::Failed)];
-    let signal = (call(), answer, proptest::option::of(name())).prop_map(|(call, answer, worker)| {
-        Report::Signal(Signal { call, answer, worker: worker.map(|worker| worker.parse().unwrap()) })
+    let signal = (call(), answer, proptest::option::of(name()), any::<bool>(), log()).prop_map(
+        |(call, answer, worker, redelivered, log)| {
+            let worker = worker.map(|worker| worker.parse().unwrap());
+            Report::Signal(Signal { call, answer, execution: Execution::new(7), redelivered, worker }, log)
+        },
+    );
+    let lease = (call(), name(), any::<bool>()).prop_map(|(call, worker, alive)| {
+        let worker = worker.parse().unwrap();
+        if alive { Report::Heartbeat { call, worker } } else { Report::Released { call, worker } }
     });
+    let request =
+        (name(), wish()).prop_map(|(run, wish)| Report::Request(protocol::Request { run: run.parse().unwrap(), wish }));
+    let probe = (name(), any::<u64>()).prop_map(|(engine, number)| Report::Probe { engine, number });
     let progress = (call(), name(), proptest::option::of(0.0..1.0), proptest::option::of("\\PC{0,20}")).prop_map(
         |(call, worker, fraction, message)| {
             Report::Progress(Progress { call, worker: worker.parse().unwrap(), fraction, message })
         },
     );
-    prop_oneof![signal, progress]
+    prop_oneof![signal, progress, lease, request, probe]
+}
+
+fn log() -> impl Strategy<Value = CallLog> {
+    (proptest::collection::vec((name(), "\\PC{1,20}"), 0..3), any::<bool>()).prop_map(|(lines, cut)| CallLog {
+        lines: lines.into_iter().map(|(level, text)| LogLine { level, text }).collect(),
+        cut,
+    })
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        Just(Wish::Cancel),
+        Just(Wish::Suspend),
+        Just(Wish::Resume),
+        Just(Wish::Retry),
+        (name(), "\\PC{0,20}").prop_map(|(task, reason)| Wish::Skip { task: task.parse().unwrap(), reason }),
+    ]
+}
+
+fn attempt() -> impl Strategy<Value = NodeAttempt> {
+    any::<(u32, u64, u32)>().prop_map(|(node, firing, attempt)| NodeAttempt {
+        node: NodeIndex(node),
+        firing: Firing::new(firing),
+        attempt: Attempt::new(attempt),
+    })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let worker = || proptest::option::of(name().prop_map(|name| name.parse().unwrap()));
+    let later = || proptest::option::of(any::<u64>().prop_map(Timestamp::from_micros));
+    let action = || prop_oneof![Just(Action::Apply), Just(Action::Rollback)];
+    let node = || any::<u32>().prop_map(NodeIndex);
+    let fact = prop_oneof![
+        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3) }),
+        (attempt(), action()).prop_map(|(attempt, action)| Fact::Started { attempt, action }),
+        (attempt(), values(), any::<u64>(), worker()).prop_map(|(attempt, provided, execution, worker)| {
+            let execution = Execution::new(execution);
+            Fact::Succeeded { attempt, provided, execution, worker }
+        }),
+        (attempt(), failure(), later(), any::<bool>(), worker()).prop_map(
+            |(attempt, failure, retry_at, redelivered, worker)| Fact::Failed {
+                attempt,
+                failure,
+                retry_at,
+                execution: redelivered.then(|| Execution::new(9)),
+                redelivered,
+                worker
+            }
+        ),
+        (attempt(), action(), name()).prop_map(|(attempt, action, worker)| Fact::Leased {
+            attempt,
+            action,
+            worker: worker.parse().unwrap()
+        }),
+        (attempt(), action(), worker()).prop_map(|(attempt, action, worker)| Fact::Lost { attempt, action, worker }),
+        (attempt(), action(), proptest::option::of(outcome()), worker()).prop_map(
+            |(attempt, action, outcome, worker)| Fact::Late {
+                attempt,
+                action,
+                execution: Some(Execution::new(3)),
+                outcome,
+                worker
+            }
+        ),
+        (attempt(), worker()).prop_map(|(attempt, worker)| Fact::RolledBack { attempt, worker }),
+        (attempt(), failure(), later(), worker()).prop_map(|(attempt, failure, retry_at, worker)| {
+            Fact::RollbackFailed { attempt, failure, retry_at, worker }
+        }),
+        node().prop_map(|node| Fact::PassedRollback { node }),
+        node().prop_map(|node| Fact::RollbackRetried { node }),
+        (node(), "\\PC{0,20}").prop_map(|(node, reason)| Fact::RollbackSkipped { node, reason }),
+        (node(), proptest::option::of(any::<u32>())).prop_map(|(node, scope)| Fact::Resolved {
+            node,
+            resolution: scope.map_or(Resolution::RollbackRun, |scope| Resolution::Retry(ScopeIndex(scope))),
+        }),
+        (node(), any::<u32>(), proptest::option::of(value())).prop_map(|(node, attempt, value)| {
+            let list = Some(vec![Json::parse("[1,\"a\"]").unwrap(), Json::parse("null").unwrap()]);
+            Fact::ControllerRan { node, attempt: Attempt::new(attempt), value, list }
+        }),
+        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::ControllerFailed {
+            node,
+            attempt: Attempt::new(attempt),
+            failure
+        }),
+        node().prop_map(|node| Fact::Retrying { node }),
+        Just(Fact::Reset),
+        Just(Fact::CancelRequested),
+        Just(Fact::SuspendRequested),
+        Just(Fact::Resumed),
+        (0..RunState::ALL.len()).prop_map(|state| Fact::RunEntered { state: RunState::ALL[state] }),
+    ];
+    (any::<u64>(), fact).prop_map(|(at, fact)| Record { at: Timestamp::from_micros(at), fact })
+}
+
+/// A flow with everything that a flow can have.
+fn flow() -> Arc<Flow> {
+    let text = r#"
+name = "all"
+retry = { for_each = ["a", 2], provides = "word" }
+[modules]
+g = "g.wasm"
+[inputs]
+list = [1, 2]
+[[task]]
+name = "first"
+use = "g#t"
+with = { x = { deep = [1.50] } }
+provides = { y = "first_y" }
+retry = { attempts = 3, backoff = "fixed", initial = "20ms", jitter = false }
+queue = "ovens"
+priority = -4
+timeout = "3s"
+[[task]]
+name = "second"
+use = "g#t"
+requires = { x = "first_y" }
+provides = []
+[[flow]]
+name = "inner"
+retry = { for_each = "list", otherwise = "rollback-all" }
+[[flow.task]]
+name = "third"
+use = "g#t"
+requires = { x = "word" }
+provides = []
+"#;
+    let parameter =
+        |name: &str, optional| Parameter { name: name.parse().unwrap(), doc: String::new(), schema: None, optional };
+    let task = TaskInfo {
+        name: "t".parse().unwrap(),
+        doc: String::new(),
+        requires: vec![parameter("x", false), parameter("maybe", true)],
+        provides: vec![Provided { name: "y".parse().unwrap(), doc: String::new(), schema: None }],
+        rollback: Rollback::Guest { requires: vec![parameter("list", false)] },
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: Digest::from_bytes([9; 32]), content: ModuleContent::Tasks(vec![task]) };
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
+    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
+}
+
+/// A run of that flow after some answers.
+fn snapshot(seed: u64) -> Snapshot {
+    let mut machine = Machine::new("r".parse().unwrap(), flow());
+    let mut at = Timestamp::from_micros(1);
+    let mut out = machine.step(at, &Event::Start).commands;
+    for turn in 0..seed % 20 {
+        at = at.after(Duration::from_secs(1));
+        let Some(call) = machine.calls_out().next() else { break };
+        let event = match (seed >> turn) % 4 {
+            0 => Event::Lost { call, worker: "w".parse().unwrap() },
+            1 => Event::Leased { call, worker: "w".parse().unwrap() },
+            2 => {
+                let answer = Answer::Failed(Failure::new(FailureKind::Transient, "no"));
+                Event::Signal(Signal { call, answer, execution: Execution::new(turn), redelivered: true, worker: None })
+            }
+            _ => {
+                let answer = Answer::Succeeded([("y".parse().unwrap(), Value::json(&5.into()))].into());
+                Event::Signal(Signal {
+                    call,
+                    answer,
+                    execution: Execution::new(turn),
+                    redelivered: false,
+                    worker: None,
+                })
+            }
+        };
+        out.extend(machine.step(at, &event).commands);
+    }
+    assert!(!out.is_empty());
+    machine.snapshot()
 }
 
 proptest! {
@@ -92,6 +282,30 @@ proptest! {
     #[test]
     fn every_report_survives_a_round_trip(report in report()) {
         prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
+
+    #[test]
+    fn every_record_survives_a_round_trip(records in proptest::collection::vec(record(), 0..4)) {
+        prop_assert_eq!(decode_records(&encode_records(&records)), Ok(records));
+    }
+
+    #[test]
+    fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
+        let snapshot = snapshot(seed);
+        prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
+    }
+
+    #[test]
+    fn every_log_survives_a_round_trip(log in log()) {
+        prop_assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+
+    #[test]
+    fn every_reply_survives_a_round_trip(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
+        let state = RunState::ALL[state];
+        for reply in [Reply::Recorded(state), Reply::Meaningless(state), Reply::Missing, Reply::Failed(reason)] {
+            prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
     }
 
     #[test]
@@ -110,6 +324,7 @@ proptest! {
         let digest = Digest::from_bytes(digest);
         let answers = [
             FetchAnswer::Chunk { size, index, bytes: &bytes },
+            FetchAnswer::Kept,
             FetchAnswer::Missing,
             FetchAnswer::Corrupt { actual: digest },
             FetchAnswer::Unreadable { reason: &reason },
@@ -123,10 +338,11 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
-            let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes));
+            let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
+            let _ = (decode_records(&bytes), decode_snapshot(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
         }
     }
 
@@ -192,11 +408,73 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     };
     let digest = Digest::from_bytes([7; 32]);
     let reply = |answer| FetchReply { digest, answer }.encode();
-    let signal = |answer| Report::Signal(Signal { call: call.clone(), answer, worker: worker.clone() }).encode();
+    let mut log = CallLog::default();
+    log.push("info", "stirring");
+    let signal = |answer| {
+        let signal = Signal {
+            call: call.clone(),
+            answer,
+            execution: Execution::new(300),
+            redelivered: false,
+            worker: worker.clone(),
+        };
+        Report::Signal(signal, log.clone()).encode()
+    };
+    let worker_name = || "worker-1".parse().unwrap();
+    let skip = Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() };
+    let at = Timestamp::from_micros(1_700_000_000_000_000);
+    let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(2) };
+    let records = [
+        Fact::RunStarted { flow: flow(), revision: Revision::FIRST },
+        Fact::Started { attempt, action: Action::Apply },
+        Fact::Leased { attempt, action: Action::Apply, worker: worker_name() },
+        Fact::Lost { attempt, action: Action::Apply, worker: worker.clone() },
+        Fact::Late {
+            attempt,
+            action: Action::Apply,
+            execution: Some(Execution::new(300)),
+            outcome: Some(Outcome::Provided(values.clone())),
+            worker: worker.clone(),
+        },
+        Fact::Succeeded { attempt, provided: values.clone(), execution: Execution::new(300), worker: worker.clone() },
+        Fact::Failed {
+            attempt,
+            failure: failure.clone(),
+            retry_at: Some(at),
+            execution: None,
+            redelivered: false,
+            worker: None,
+        },
+        Fact::RolledBack { attempt, worker: None },
+        Fact::RollbackFailed { attempt, failure: failure.clone(), retry_at: None, worker: None },
+        Fact::PassedRollback { node: NodeIndex(3) },
+        Fact::RollbackRetried { node: NodeIndex(3) },
+        Fact::RollbackSkipped { node: NodeIndex(3), reason: "cleaned by hand".into() },
+        Fact::Resolved { node: NodeIndex(3), resolution: Resolution::Retry(ScopeIndex(1)) },
+        Fact::ControllerRan { node: NodeIndex(0), attempt: Attempt::FIRST, value: None, list: None },
+        Fact::ControllerFailed { node: NodeIndex(0), attempt: Attempt::FIRST, failure: failure.clone() },
+        Fact::Retrying { node: NodeIndex(0) },
+        Fact::Reset,
+        Fact::CancelRequested,
+        Fact::SuspendRequested,
+        Fact::Resumed,
+        Fact::RunEntered { state: RunState::RolledBack },
+    ];
+    let records: Vec<Record> = records.into_iter().map(|fact| Record { at, fact }).collect();
     vec![
         ("job-1", job.encode()),
         ("succeeded-1", signal(Answer::Succeeded(values))),
         ("failed-1", signal(Answer::Failed(failure))),
+        ("records-1", encode_records(&records)),
+        ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
+        ("log-1", log.encode()),
+        ("heartbeat-1", Report::Heartbeat { call: call.clone(), worker: worker_name() }.encode()),
+        ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
+        ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
+        ("request-1", Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish: skip }).encode()),
+        ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
+        ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
+        ("fetch-kept-1", reply(FetchAnswer::Kept)),
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
         ("interrupt-1", Control::Interrupt(call.clone()).encode()),
         ("worker-status-1", status.encode()),
@@ -225,7 +503,12 @@ fn every_version_ever_released_still_decodes() {
             || Control::decode(&bytes).is_ok()
             || WorkerStatus::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()
-            || FetchReply::decode(&bytes).is_ok();
+            || FetchReply::decode(&bytes).is_ok()
+            || PutRequest::decode(&bytes).is_ok()
+            || decode_records(&bytes).is_ok()
+            || decode_snapshot(&bytes).is_ok()
+            || CallLog::decode(&bytes).is_ok()
+            || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());
     }
 }

@@ -1,0 +1,13 @@
+//! How long calls hold what: the numbers that engines and workers have to agree on.
+
+use std::time::Duration;
+
+/// A call that runs for longer than this is taken under a lease: its worker tells the engine, accepts the job and
+/// sends heartbeats, so that no delivery is held for long.
+pub const THRESHOLD: Duration = Duration::from_secs(10);
+
+/// How often a call under a lease is heard of.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long a lease lasts without a heartbeat. Three may be lost; a fourth means that the worker is.
+pub const LEASE: Duration = Duration::from_secs(20);

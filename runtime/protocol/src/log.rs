@@ -1,0 +1,115 @@
+//! What a guest wrote during one attempt, as it is kept with its run.
+
+use flow::{CallId, Timestamp, WorkerName};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+};
+
+/// The most bytes of text that are kept of one attempt.
+pub const LARGEST_LOG: usize = 64 << 10;
+
+/// What a guest wrote during one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallLog {
+    /// The lines: those it logged in order, then its standard output and standard error.
+    pub lines: Vec<LogLine>,
+    /// Whether there was more than [`LARGEST_LOG`].
+    pub cut: bool,
+}
+
+/// One line that a guest wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// The level's word; `stdout` or `stderr` for what was not logged but printed.
+    pub level: String,
+    /// The line.
+    pub text: String,
+}
+
+/// The log of one attempt, as a logbook keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptLog {
+    /// Which call.
+    pub call: CallId,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Who called it.
+    pub worker: Option<WorkerName>,
+    /// What the guest wrote.
+    pub log: CallLog,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct WireLog<'a> {
+    lines: Vec<(&'a str, &'a str)>,
+    cut: bool,
+}
+
+impl CallLog {
+    /// Whether the guest wrote nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && !self.cut
+    }
+
+    /// Adds a line, until there are [`LARGEST_LOG`] bytes.
+    pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
+        let mut text = text.into();
+        let left = LARGEST_LOG.saturating_sub(self.lines.iter().map(|line| line.text.len()).sum());
+        if text.len() > left {
+            self.cut = true;
+            text.truncate(text.floor_char_boundary(left));
+        }
+        if !text.is_empty() || left > 0 {
+            self.lines.push(LogLine { level: level.into(), text });
+        }
+    }
+
+    /// The log as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(Kind::Log, &WireLog::from(self))
+    }
+
+    /// The log in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a log of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(codec::decode::<WireLog<'_>>(Kind::Log, bytes)?.into())
+    }
+}
+
+impl<'a> From<&'a CallLog> for WireLog<'a> {
+    fn from(log: &'a CallLog) -> Self {
+        let lines = log.lines.iter().map(|line| (line.level.as_str(), line.text.as_str())).collect();
+        Self { lines, cut: log.cut }
+    }
+}
+
+impl From<WireLog<'_>> for CallLog {
+    fn from(wire: WireLog<'_>) -> Self {
+        let line = |(level, text): (&str, &str)| LogLine { level: level.into(), text: text.into() };
+        Self { lines: wire.lines.into_iter().map(line).collect(), cut: wire.cut }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_kept_up_to_its_limit_and_says_that_it_was_cut() {
+        let mut log = CallLog::default();
+        log.push("info", "ä".repeat(LARGEST_LOG / 2 - 1));
+        assert!(!log.cut);
+        log.push("warn", "äää");
+        log.push("warn", "more");
+        assert!(log.cut);
+        assert_eq!(log.lines.len(), 2);
+        assert_eq!(log.lines[1].text, "ä");
+        assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+}

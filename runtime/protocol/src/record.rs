@@ -1,0 +1,313 @@
+//! Records as bytes: what a logbook keeps.
+
+use flow::{
+    Attempt, Execution, Fact, Firing, Json, NodeAttempt, NodeIndex, Record, Resolution, Revision, RunState, ScopeIndex,
+    Timestamp, WorkerName,
+};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+    flow_wire::WireFlow,
+    wire::{
+        Unlawful, WireAction, WireFailure, WireOutcome, WireValue, WireValues, unlawful, value_from_wire,
+        values_from_wire, values_to_wire,
+    },
+};
+
+#[derive(Encode, BorrowDecode)]
+struct WireRecord<'a> {
+    at_micros: u64,
+    fact: WireFact<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireFact<'a> {
+    RunStarted {
+        flow: WireFlow<'a>,
+        revision: u64,
+    },
+    Started {
+        attempt: WireAttempt,
+        action: WireAction,
+    },
+    Succeeded {
+        attempt: WireAttempt,
+        provided: WireValues<'a>,
+        execution: u64,
+        worker: Option<&'a str>,
+    },
+    Failed {
+        attempt: WireAttempt,
+        failure: WireFailure<'a>,
+        retry_at: Option<u64>,
+        execution: Option<u64>,
+        redelivered: bool,
+        worker: Option<&'a str>,
+    },
+    Leased {
+        attempt: WireAttempt,
+        action: WireAction,
+        worker: &'a str,
+    },
+    Lost {
+        attempt: WireAttempt,
+        action: WireAction,
+        worker: Option<&'a str>,
+    },
+    Late {
+        attempt: WireAttempt,
+        action: WireAction,
+        execution: Option<u64>,
+        outcome: Option<WireOutcome<'a>>,
+        worker: Option<&'a str>,
+    },
+    RolledBack {
+        attempt: WireAttempt,
+        worker: Option<&'a str>,
+    },
+    RollbackFailed {
+        attempt: WireAttempt,
+        failure: WireFailure<'a>,
+        retry_at: Option<u64>,
+        worker: Option<&'a str>,
+    },
+    PassedRollback {
+        node: u32,
+    },
+    RollbackRetried {
+        node: u32,
+    },
+    RollbackSkipped {
+        node: u32,
+        reason: &'a str,
+    },
+    Resolved {
+        node: u32,
+        retry: Option<u32>,
+    },
+    ControllerRan {
+        node: u32,
+        attempt: u32,
+        value: Option<WireValue<'a>>,
+        list: Option<Vec<&'a str>>,
+    },
+    ControllerFailed {
+        node: u32,
+        attempt: u32,
+        failure: WireFailure<'a>,
+    },
+    Retrying {
+        node: u32,
+    },
+    Reset,
+    CancelRequested,
+    SuspendRequested,
+    Resumed,
+    /// The state's word: states may be added without breaking old records.
+    RunEntered {
+        state: &'a str,
+    },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireAttempt {
+    node: u32,
+    firing: u64,
+    attempt: u32,
+}
+
+impl From<&NodeAttempt> for WireAttempt {
+    fn from(attempt: &NodeAttempt) -> Self {
+        Self { node: attempt.node.0, firing: attempt.firing.get(), attempt: attempt.attempt.get() }
+    }
+}
+
+impl From<WireAttempt> for NodeAttempt {
+    fn from(wire: WireAttempt) -> Self {
+        Self { node: NodeIndex(wire.node), firing: Firing::new(wire.firing), attempt: Attempt::new(wire.attempt) }
+    }
+}
+
+/// Records that were appended together, as bytes.
+#[must_use]
+pub fn encode_records(records: &[Record]) -> Vec<u8> {
+    let wire: Vec<WireRecord<'_>> = records.iter().map(WireRecord::from).collect();
+    codec::encode(Kind::Records, &wire)
+}
+
+/// The records in some bytes.
+///
+/// # Errors
+/// [`DecodeError`] for whatever are not records of a known version.
+pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    let wire: Vec<WireRecord<'_>> = codec::decode(Kind::Records, bytes)?;
+    let records = wire.into_iter().map(WireRecord::into_record).collect::<Result<_, _>>();
+    records.map_err(|reason| codec::damaged(Kind::Records, reason))
+}
+
+impl<'a> From<&'a Record> for WireRecord<'a> {
+    fn from(record: &'a Record) -> Self {
+        let micros = |at: &Option<Timestamp>| at.map(Timestamp::as_micros);
+        fn name(worker: &Option<WorkerName>) -> Option<&str> {
+            worker.as_ref().map(WorkerName::as_str)
+        }
+        let fact = match &record.fact {
+            Fact::RunStarted { flow, revision } => {
+                WireFact::RunStarted { flow: (&**flow).into(), revision: revision.get() }
+            }
+            Fact::Started { attempt, action } => {
+                WireFact::Started { attempt: attempt.into(), action: (*action).into() }
+            }
+            Fact::Succeeded { attempt, provided, execution, worker } => WireFact::Succeeded {
+                attempt: attempt.into(),
+                provided: values_to_wire(provided),
+                execution: execution.get(),
+                worker: name(worker),
+            },
+            Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => WireFact::Failed {
+                attempt: attempt.into(),
+                failure: failure.into(),
+                retry_at: micros(retry_at),
+                execution: execution.map(Execution::get),
+                redelivered: *redelivered,
+                worker: name(worker),
+            },
+            Fact::Leased { attempt, action, worker } => {
+                WireFact::Leased { attempt: attempt.into(), action: (*action).into(), worker: worker.as_str() }
+            }
+            Fact::Lost { attempt, action, worker } => {
+                WireFact::Lost { attempt: attempt.into(), action: (*action).into(), worker: name(worker) }
+            }
+            Fact::Late { attempt, action, execution, outcome, worker } => WireFact::Late {
+                attempt: attempt.into(),
+                action: (*action).into(),
+                execution: execution.map(Execution::get),
+                outcome: outcome.as_ref().map(WireOutcome::from),
+                worker: name(worker),
+            },
+            Fact::RolledBack { attempt, worker } => {
+                WireFact::RolledBack { attempt: attempt.into(), worker: name(worker) }
+            }
+            Fact::RollbackFailed { attempt, failure, retry_at, worker } => WireFact::RollbackFailed {
+                attempt: attempt.into(),
+                failure: failure.into(),
+                retry_at: micros(retry_at),
+                worker: name(worker),
+            },
+            Fact::PassedRollback { node } => WireFact::PassedRollback { node: node.0 },
+            Fact::RollbackRetried { node } => WireFact::RollbackRetried { node: node.0 },
+            Fact::RollbackSkipped { node, reason } => WireFact::RollbackSkipped { node: node.0, reason },
+            Fact::Resolved { node, resolution } => {
+                let retry = match resolution {
+                    Resolution::Retry(scope) => Some(scope.0),
+                    Resolution::RollbackRun => None,
+                };
+                WireFact::Resolved { node: node.0, retry }
+            }
+            Fact::ControllerRan { node, attempt, value, list } => WireFact::ControllerRan {
+                node: node.0,
+                attempt: attempt.get(),
+                value: value.as_ref().map(WireValue::from),
+                list: list.as_ref().map(|list| list.iter().map(Json::as_str).collect()),
+            },
+            Fact::ControllerFailed { node, attempt, failure } => {
+                WireFact::ControllerFailed { node: node.0, attempt: attempt.get(), failure: failure.into() }
+            }
+            Fact::Retrying { node } => WireFact::Retrying { node: node.0 },
+            Fact::Reset => WireFact::Reset,
+            Fact::CancelRequested => WireFact::CancelRequested,
+            Fact::SuspendRequested => WireFact::SuspendRequested,
+            Fact::Resumed => WireFact::Resumed,
+            Fact::RunEntered { state } => WireFact::RunEntered { state: state.as_str() },
+        };
+        Self { at_micros: record.at.as_micros(), fact }
+    }
+}
+
+impl WireRecord<'_> {
+    fn into_record(self) -> Result<Record, Unlawful> {
+        let at = |micros: Option<u64>| micros.map(Timestamp::from_micros);
+        let named = |worker: Option<&str>| worker.map(WorkerName::new).transpose().map_err(unlawful);
+        let fact = match self.fact {
+            WireFact::RunStarted { flow, revision } => {
+                Fact::RunStarted { flow: flow.into_flow()?, revision: Revision::new(revision) }
+            }
+            WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
+            WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
+                attempt: attempt.into(),
+                provided: values_from_wire(provided)?,
+                execution: Execution::new(execution),
+                worker: named(worker)?,
+            },
+            WireFact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => Fact::Failed {
+                attempt: attempt.into(),
+                failure: failure.into_failure()?,
+                retry_at: at(retry_at),
+                execution: execution.map(Execution::new),
+                redelivered,
+                worker: named(worker)?,
+            },
+            WireFact::Leased { attempt, action, worker } => Fact::Leased {
+                attempt: attempt.into(),
+                action: action.into(),
+                worker: WorkerName::new(worker).map_err(unlawful)?,
+            },
+            WireFact::Lost { attempt, action, worker } => {
+                Fact::Lost { attempt: attempt.into(), action: action.into(), worker: named(worker)? }
+            }
+            WireFact::Late { attempt, action, execution, outcome, worker } => Fact::Late {
+                attempt: attempt.into(),
+                action: action.into(),
+                execution: execution.map(Execution::new),
+                outcome: outcome.map(WireOutcome::into_outcome).transpose()?,
+                worker: named(worker)?,
+            },
+            WireFact::RolledBack { attempt, worker } => {
+                Fact::RolledBack { attempt: attempt.into(), worker: named(worker)? }
+            }
+            WireFact::RollbackFailed { attempt, failure, retry_at, worker } => Fact::RollbackFailed {
+                attempt: attempt.into(),
+                failure: failure.into_failure()?,
+                retry_at: at(retry_at),
+                worker: named(worker)?,
+            },
+            WireFact::PassedRollback { node } => Fact::PassedRollback { node: NodeIndex(node) },
+            WireFact::RollbackRetried { node } => Fact::RollbackRetried { node: NodeIndex(node) },
+            WireFact::RollbackSkipped { node, reason } => {
+                Fact::RollbackSkipped { node: NodeIndex(node), reason: reason.into() }
+            }
+            WireFact::Resolved { node, retry } => Fact::Resolved {
+                node: NodeIndex(node),
+                resolution: retry.map_or(Resolution::RollbackRun, |scope| Resolution::Retry(ScopeIndex(scope))),
+            },
+            WireFact::ControllerRan { node, attempt, value, list } => Fact::ControllerRan {
+                node: NodeIndex(node),
+                attempt: Attempt::new(attempt),
+                value: value.map(value_from_wire).transpose()?,
+                list: match list {
+                    Some(list) => Some(list.into_iter().map(Json::parse).collect::<Result<_, _>>().map_err(unlawful)?),
+                    None => None,
+                },
+            },
+            WireFact::ControllerFailed { node, attempt, failure } => Fact::ControllerFailed {
+                node: NodeIndex(node),
+                attempt: Attempt::new(attempt),
+                failure: failure.into_failure()?,
+            },
+            WireFact::Retrying { node } => Fact::Retrying { node: NodeIndex(node) },
+            WireFact::Reset => Fact::Reset,
+            WireFact::CancelRequested => Fact::CancelRequested,
+            WireFact::SuspendRequested => Fact::SuspendRequested,
+            WireFact::Resumed => Fact::Resumed,
+            WireFact::RunEntered { state } => Fact::RunEntered { state: run_state(state)? },
+        };
+        Ok(Record { at: Timestamp::from_micros(self.at_micros), fact })
+    }
+}
+
+/// The state of a word.
+pub(crate) fn run_state(word: &str) -> Result<RunState, Unlawful> {
+    let known = RunState::ALL.into_iter().find(|state| state.as_str() == word);
+    known.ok_or_else(|| format!("{word:?} is no state of a run"))
+}

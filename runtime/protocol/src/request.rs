@@ -1,0 +1,145 @@
+//! What is asked of the engine that drives a run, wherever it is, and what it answers.
+
+use flow::{NodeName, RunId, RunState};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+    record::run_state,
+    wire::{Unlawful, unlawful},
+};
+
+/// Something asked of the engine that drives a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The run.
+    pub run: RunId,
+    /// What is asked.
+    pub wish: Wish,
+}
+
+/// What is asked for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Stop it and roll it back.
+    Cancel,
+    /// Start nothing new; what runs may finish.
+    Suspend,
+    /// Go on.
+    Resume,
+    /// Try the rollbacks that failed for good again; a run that was rolled back, from the start.
+    Retry,
+    /// Take the rollback of a task that failed for good as done.
+    Skip {
+        /// The task.
+        task: NodeName,
+        /// Why, in a person's words.
+        reason: String,
+    },
+}
+
+/// What an engine answers to a request, once what it led to is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is recorded; the run is in this state now.
+    Recorded(RunState),
+    /// It means nothing for a run in this state; nothing was recorded.
+    Meaningless(RunState),
+    /// There is no such run.
+    Missing,
+    /// It could not be recorded.
+    Failed(String),
+}
+
+impl Wish {
+    /// The wish's word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Skip { .. } => "skip",
+        }
+    }
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct WireRequest<'a> {
+    run: &'a str,
+    wish: WireWish<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireWish<'a> {
+    Cancel,
+    Suspend,
+    Resume,
+    Retry,
+    Skip { task: &'a str, reason: &'a str },
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireReply<'a> {
+    Recorded(&'a str),
+    Meaningless(&'a str),
+    Missing,
+    Failed(&'a str),
+}
+
+impl<'a> From<&'a Request> for WireRequest<'a> {
+    fn from(request: &'a Request) -> Self {
+        let wish = match &request.wish {
+            Wish::Cancel => WireWish::Cancel,
+            Wish::Suspend => WireWish::Suspend,
+            Wish::Resume => WireWish::Resume,
+            Wish::Retry => WireWish::Retry,
+            Wish::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
+        };
+        Self { run: request.run.as_str(), wish }
+    }
+}
+
+impl WireRequest<'_> {
+    pub(crate) fn into_request(self) -> Result<Request, Unlawful> {
+        let wish = match self.wish {
+            WireWish::Cancel => Wish::Cancel,
+            WireWish::Suspend => Wish::Suspend,
+            WireWish::Resume => Wish::Resume,
+            WireWish::Retry => Wish::Retry,
+            WireWish::Skip { task, reason } => {
+                Wish::Skip { task: NodeName::new(task).map_err(unlawful)?, reason: reason.into() }
+            }
+        };
+        Ok(Request { run: RunId::new(self.run).map_err(unlawful)?, wish })
+    }
+}
+
+impl Reply {
+    /// The reply as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = match self {
+            Self::Recorded(state) => WireReply::Recorded(state.as_str()),
+            Self::Meaningless(state) => WireReply::Meaningless(state.as_str()),
+            Self::Missing => WireReply::Missing,
+            Self::Failed(reason) => WireReply::Failed(reason),
+        };
+        codec::encode(Kind::Reply, &wire)
+    }
+
+    /// The reply in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is not a reply of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let state = |word| run_state(word).map_err(|reason| codec::damaged(Kind::Reply, reason));
+        Ok(match codec::decode(Kind::Reply, bytes)? {
+            WireReply::Recorded(word) => Self::Recorded(state(word)?),
+            WireReply::Meaningless(word) => Self::Meaningless(state(word)?),
+            WireReply::Missing => Self::Missing,
+            WireReply::Failed(reason) => Self::Failed(reason.into()),
+        })
+    }
+}
