@@ -1,10 +1,14 @@
 //! What every logbook keeps, as one suite to run over each.
 
-use std::future::Future;
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
-use flow::{Fact, Record, RunId, RunState, Timestamp};
+use flow::{
+    Action, Attempt, CallId, Digest, Event, Fact, Firing, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo,
+    Record, Rollback, RunId, RunState, Shard, TaskInfo, Timestamp, Values,
+};
+use protocol::{AttemptLog, CallLog};
 
-use crate::{Append, Appended, LoadError, Logbook, Version};
+use crate::{Append, Appended, Filter, LoadError, Logbook, Standing, Summary, Version};
 
 /// Runs the whole suite, each rule over a logbook of its own.
 ///
@@ -12,49 +16,276 @@ use crate::{Append, Appended, LoadError, Logbook, Version};
 /// When a rule is broken.
 pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Making) {
     records_come_back_in_order(make().await).await;
+    records_are_read_from_any_version(make().await).await;
     of_two_that_follow_one_version_one_loses(make().await).await;
     a_conflict_in_a_batch_keeps_nobody_else_from_being_written(make().await).await;
+    two_appends_to_one_run_in_a_batch_follow_one_another(make().await).await;
     a_run_that_is_not_there_is_missing(make().await).await;
+    a_summary_tells_where_a_run_stands(make().await).await;
+    open_runs_are_those_an_engine_has_work_with(make().await).await;
+    a_list_is_filtered_and_comes_in_pages(make().await).await;
+    a_snapshot_stands_for_the_records_before_it(make().await).await;
+    logs_are_kept_with_the_run(make().await).await;
+    only_runs_that_ended_long_ago_are_forgotten(make().await).await;
+    what_runs_refer_to_is_known_as_long_as_they_are(make().await).await;
+    a_check_writes_and_reads(make().await).await;
 }
 
 fn run(name: &str) -> RunId {
     RunId::new(name).expect("a lawful name")
 }
 
+fn shard(name: &str) -> Shard {
+    Shard::new(name).expect("a lawful name")
+}
+
 fn record(at: u64) -> Record {
-    Record { at: Timestamp::from_micros(at), fact: Fact::RunEntered { state: RunState::Success } }
+    Record { at: Timestamp::from_micros(at), fact: Fact::Resumed }
+}
+
+fn standing(shard_name: &str, flow: &str, state: RunState) -> Standing {
+    Standing { shard: shard(shard_name), flow: flow.parse().expect("a lawful name"), state }
 }
 
 fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
-    Append { run: run(name), follows: Version::new(follows), records: at.into_iter().map(record).collect() }
+    append_as(name, follows, at, standing("s", "f", RunState::Running))
+}
+
+fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: Standing) -> Append {
+    let records = at.into_iter().map(record).collect();
+    Append { run: run(name), follows: Version::new(follows), records, standing, logs: Vec::new() }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<Appended> {
     logbook.append(appends).await.expect("the logbook can be written")
 }
 
+async fn records(logbook: &impl Logbook, name: &str) -> Vec<Record> {
+    logbook.load(&run(name)).await.expect("the run is there").records
+}
+
+async fn names(logbook: &impl Logbook, filter: Filter) -> Vec<String> {
+    let list = logbook.list(&filter).await.expect("the logbook can be read");
+    list.into_iter().map(|summary| summary.run.to_string()).collect()
+}
+
 async fn records_come_back_in_order(logbook: impl Logbook) {
     assert_eq!(write(&logbook, vec![append("a", 0, [1, 2]), append("b", 0, [7])]).await, [Appended::Durable; 2]);
     assert_eq!(write(&logbook, vec![append("a", 2, [3])]).await, [Appended::Durable]);
-    let records = logbook.load(&run("a")).await.expect("the run is there");
-    assert_eq!(records, [record(1), record(2), record(3)]);
+    let history = logbook.load(&run("a")).await.expect("the run is there");
+    assert_eq!(history.version(), Version::new(3));
+    assert_eq!(history.records, [record(1), record(2), record(3)]);
+    assert_eq!(history.standing, standing("s", "f", RunState::Running));
+}
+
+async fn records_are_read_from_any_version(logbook: impl Logbook) {
+    write(&logbook, vec![append("a", 0, [1, 2, 3])]).await;
+    write(&logbook, vec![append("a", 3, [4, 5])]).await;
+    for (after, limit, expected) in
+        [(0, 9, 1..6), (1, 2, 2..4), (2, 3, 3..6), (4, 1, 5..6), (5, 9, 0..0), (17, 9, 0..0), (0, 0, 0..0)]
+    {
+        let read = logbook.read(&run("a"), Version::new(after), limit).await.expect("the run is there");
+        assert_eq!(read, expected.map(record).collect::<Vec<_>>(), "{limit} after {after}");
+    }
 }
 
 async fn of_two_that_follow_one_version_one_loses(logbook: impl Logbook) {
     assert_eq!(write(&logbook, vec![append("a", 0, [1])]).await, [Appended::Durable]);
     assert_eq!(write(&logbook, vec![append("a", 0, [2])]).await, [Appended::Conflict(Version::new(1))]);
     assert_eq!(write(&logbook, vec![append("a", 5, [2])]).await, [Appended::Conflict(Version::new(1))]);
-    assert_eq!(logbook.load(&run("a")).await.expect("the run is there"), [record(1)]);
+    assert_eq!(write(&logbook, vec![append("b", 1, [2])]).await, [Appended::Conflict(Version::NONE)]);
+    assert_eq!(records(&logbook, "a").await, [record(1)]);
+    let both = futures::future::join_all((0..8).map(|at| write_one(&logbook, append("c", 0, [at])))).await;
+    assert_eq!(both.iter().filter(|appended| **appended == Appended::Durable).count(), 1, "{both:?}");
+}
+
+async fn write_one(logbook: &impl Logbook, append: Append) -> Appended {
+    write(logbook, vec![append]).await[0]
 }
 
 async fn a_conflict_in_a_batch_keeps_nobody_else_from_being_written(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [1])]).await;
     let batch = vec![append("a", 0, [9]), append("b", 0, [2])];
     assert_eq!(write(&logbook, batch).await, [Appended::Conflict(Version::new(1)), Appended::Durable]);
-    assert_eq!(logbook.load(&run("b")).await.expect("the run is there"), [record(2)]);
+    assert_eq!(records(&logbook, "b").await, [record(2)]);
+    assert_eq!(records(&logbook, "a").await, [record(1)]);
+}
+
+async fn two_appends_to_one_run_in_a_batch_follow_one_another(logbook: impl Logbook) {
+    let batch = vec![append("a", 0, [1]), append("a", 1, [2, 3]), append("a", 1, [9])];
+    let conflict = Appended::Conflict(Version::new(3));
+    assert_eq!(write(&logbook, batch).await, [Appended::Durable, Appended::Durable, conflict]);
+    assert_eq!(records(&logbook, "a").await, [record(1), record(2), record(3)]);
 }
 
 async fn a_run_that_is_not_there_is_missing(logbook: impl Logbook) {
-    let error = logbook.load(&run("nobody")).await.expect_err("there is no such run");
+    let nobody = run("nobody");
+    let errors = [
+        logbook.load(&nobody).await.err(),
+        logbook.read(&nobody, Version::NONE, 1).await.err(),
+        logbook.summary(&nobody).await.err(),
+        logbook.logs(&nobody).await.err(),
+    ];
+    for error in errors {
+        let error = error.expect("there is no such run");
+        assert!(matches!(error, LoadError::Missing { .. }), "{error}");
+    }
+}
+
+async fn a_summary_tells_where_a_run_stands(logbook: impl Logbook) {
+    write(&logbook, vec![append("a", 0, [10, 11])]).await;
+    let ended = standing("s", "f", RunState::RolledBack);
+    write(&logbook, vec![append_as("a", 2, [15], ended.clone())]).await;
+    let summary = logbook.summary(&run("a")).await.expect("the run is there");
+    let expected = Summary {
+        run: run("a"),
+        standing: ended,
+        version: Version::new(3),
+        started_at: Timestamp::from_micros(10),
+        changed_at: Timestamp::from_micros(15),
+    };
+    assert_eq!(summary, expected);
+}
+
+async fn open_runs_are_those_an_engine_has_work_with(logbook: impl Logbook) {
+    for (at, state) in (0..).zip(RunState::ALL) {
+        // The names stand against the order of time.
+        let name = format!("{}-{state}", 9 - at);
+        write(&logbook, vec![append_as(&name, 0, [at], standing("s", "f", state))]).await;
+    }
+    write(&logbook, vec![append_as("elsewhere", 0, [1], standing("t", "f", RunState::Running))]).await;
+    let open = logbook.open_runs(&shard("s")).await.expect("the logbook can be read");
+    assert_eq!(open, [run("8-running"), run("4-suspending")]);
+    assert_eq!(logbook.open_runs(&shard("t")).await.expect("the logbook can be read"), [run("elsewhere")]);
+    assert_eq!(logbook.open_runs(&shard("u")).await.expect("the logbook can be read"), []);
+}
+
+async fn a_list_is_filtered_and_comes_in_pages(logbook: impl Logbook) {
+    for (name, at, flow, state) in [
+        ("a", 1, "f", RunState::Success),
+        ("b", 2, "g", RunState::Running),
+        ("c", 2, "f", RunState::Running),
+        ("d", 4, "f", RunState::Failure),
+    ] {
+        write(&logbook, vec![append_as(name, 0, [at, 9], standing("s", flow, state))]).await;
+    }
+    let at = |micros| Some(Timestamp::from_micros(micros));
+    let all = Filter::default();
+    assert_eq!(names(&logbook, all.clone()).await, ["d", "c", "b", "a"]);
+    let flow = Some("f".parse().expect("a lawful name"));
+    assert_eq!(names(&logbook, Filter { flow, ..all.clone() }).await, ["d", "c", "a"]);
+    let states = vec![RunState::Running, RunState::Success];
+    assert_eq!(names(&logbook, Filter { states, ..all.clone() }).await, ["c", "b", "a"]);
+    assert_eq!(names(&logbook, Filter { since: at(2), until: at(4), ..all.clone() }).await, ["c", "b"]);
+    assert_eq!(names(&logbook, Filter { limit: 2, ..all.clone() }).await, ["d", "c"]);
+    let after = Some((Timestamp::from_micros(2), run("c")));
+    assert_eq!(names(&logbook, Filter { after, limit: 2, ..all }).await, ["b", "a"]);
+}
+
+/// A run of one task, as far as its call.
+fn begun() -> (Machine, Vec<Record>) {
+    let mut machine = Machine::new(run("long"), flow());
+    let records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
+    (machine, records)
+}
+
+fn flow() -> Arc<Flow> {
+    let text = "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
+    let task = TaskInfo {
+        name: "noop".parse().expect("a lawful name"),
+        doc: String::new(),
+        requires: Vec::new(),
+        provides: Vec::new(),
+        rollback: Rollback::None,
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: digest(), content: ModuleContent::Tasks(vec![task]) };
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
+    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:?}")).0)
+}
+
+fn digest() -> Digest {
+    Digest::from_bytes([1; 32])
+}
+
+async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
+    let (mut machine, records) = begun();
+    let known = Version::NONE.after(&records);
+    let length = records.len();
+    let standing = standing("s", "f", RunState::Running);
+    let append =
+        |follows, records| Append { run: run("long"), follows, records, standing: standing.clone(), logs: Vec::new() };
+    write(&logbook, vec![append(Version::NONE, records)]).await;
+    let early = machine.snapshot();
+    logbook.keep_snapshot(&run("long"), known, early.clone()).await.expect("the logbook can be written");
+    let suspend = machine.step(Timestamp::from_micros(6), &Event::Suspend).records;
+    write(&logbook, vec![append(known, suspend.clone())]).await;
+    let history = logbook.load(&run("long")).await.expect("the run is there");
+    assert_eq!(history.snapshot, Some((known, early.clone())));
+    assert_eq!(history.records, suspend);
+    assert_eq!(history.version(), known.after(&suspend));
+    assert!(history.into_machine().expect("the history is whole") == machine, "it loads as it was");
+    // All records are there all the same.
+    let all = logbook.read(&run("long"), Version::NONE, 100).await.expect("the run is there");
+    assert_eq!(all.len(), length + suspend.len());
+    let late = (known.after(&suspend), machine.snapshot());
+    logbook.keep_snapshot(&run("long"), late.0, late.1.clone()).await.expect("the logbook can be written");
+    logbook.keep_snapshot(&run("long"), known, early).await.expect("the logbook can be written");
+    let history = logbook.load(&run("long")).await.expect("the run is there");
+    assert_eq!(history.snapshot, Some(late), "an older one is dropped");
+    assert_eq!(history.records, []);
+}
+
+async fn logs_are_kept_with_the_run(logbook: impl Logbook) {
+    let log = |task: &str, text: &str| {
+        let mut log = CallLog::default();
+        log.push("info", text);
+        let call = CallId {
+            run: run("a"),
+            task: task.parse().expect("a lawful name"),
+            firing: Firing::FIRST,
+            attempt: Attempt::new(2),
+            action: Action::Rollback,
+        };
+        AttemptLog { call, at: Timestamp::from_micros(3), worker: Some("w".parse().expect("a lawful name")), log }
+    };
+    write(&logbook, vec![Append { logs: vec![log("z", "one"), log("y", "two")], ..append("a", 0, [1]) }]).await;
+    write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
+    // What loses leaves nothing.
+    write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
+    let logs = logbook.logs(&run("a")).await.expect("the run is there");
+    assert_eq!(logs, [log("z", "one"), log("y", "two"), log("x", "three")]);
+}
+
+async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {
+    for state in RunState::ALL {
+        write(&logbook, vec![append_as(state.as_str(), 0, [1], standing("s", "f", state))]).await;
+    }
+    let late = standing("s", "f", RunState::Success);
+    write(&logbook, vec![append_as("late", 0, [1, 10], late)]).await;
+    assert_eq!(logbook.forget(Timestamp::from_micros(10)).await.expect("the logbook can be written"), 2);
+    let left = names(&logbook, Filter::default()).await;
+    assert_eq!(left, ["suspending", "suspended", "running", "pending", "late", "failure"]);
+    let error = logbook.load(&run("success")).await.expect_err("it is forgotten");
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
+    // Its id is free again.
+    assert_eq!(write(&logbook, vec![append("success", 0, [20])]).await, [Appended::Durable]);
+    assert_eq!(records(&logbook, "success").await, [record(20)]);
+}
+
+async fn what_runs_refer_to_is_known_as_long_as_they_are(logbook: impl Logbook) {
+    let (_, records) = begun();
+    let standing = standing("s", "f", RunState::Success);
+    let append = Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new() };
+    write(&logbook, vec![append]).await;
+    assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
+    logbook.forget(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
+    assert_eq!(logbook.digests().await.expect("the logbook can be read"), [].into());
+}
+
+async fn a_check_writes_and_reads(logbook: impl Logbook) {
+    logbook.check().await.expect("the logbook works");
+    logbook.check().await.expect("the logbook works a second time");
 }

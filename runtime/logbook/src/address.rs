@@ -1,0 +1,153 @@
+//! Addresses: which logbook is meant.
+
+use std::{
+    fs::{File, TryLockError},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::{Logbook, Memory, OpenError, Postgres, Sqlite};
+
+/// Opens the logbook at an address: `memory:`, `sqlite:PATH`, a plain path, or `postgres://user:password@host/database`.
+///
+/// # Errors
+/// [`OpenError`] when there is none at that address, or it cannot be used. No error shows a password.
+pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
+    match parse(url)? {
+        Address::Memory => Ok(Arc::new(Memory::new())),
+        Address::Sqlite(path) => Ok(Arc::new(Sqlite::open(path).await?)),
+        Address::Postgres(url) => Ok(Arc::new(Postgres::connect(url).await?)),
+    }
+}
+
+/// Says that this process alone drives the runs of a logbook, for as long as it lives.
+#[derive(Debug)]
+pub struct Sole {
+    _lock: Option<File>,
+}
+
+/// Makes sure that no other process on this machine has said that it alone drives the runs of the logbook at an address.
+/// For engines that share no broker: what one does, the others do not hear of. A logbook in PostgreSQL is not looked
+/// after.
+///
+/// # Errors
+/// [`OpenError::Driven`] when another process has.
+pub fn claim(url: &str) -> Result<Sole, OpenError> {
+    let path = match parse(url)? {
+        Address::Memory | Address::Postgres(_) => return Ok(Sole { _lock: None }),
+        Address::Sqlite(mut path) => {
+            path.as_mut_os_string().push(".lock");
+            path
+        }
+    };
+    let unavailable =
+        |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
+    let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Sole { _lock: Some(file) }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Driven { place: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(unavailable(error)),
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Address<'a> {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres(&'a str),
+}
+
+fn parse(url: &str) -> Result<Address<'_>, OpenError> {
+    let Some((scheme, rest)) = scheme(url) else {
+        return if url.is_empty() { Err(refused(url)) } else { Ok(Address::Sqlite(url.into())) };
+    };
+    match scheme {
+        "memory" if rest.is_empty() => Ok(Address::Memory),
+        "sqlite" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            // SQLite's own word for a file that is none: it would not be shared by our two connections.
+            if path.is_empty() || path == ":memory:" { Err(refused(url)) } else { Ok(Address::Sqlite(path.into())) }
+        }
+        "postgres" | "postgresql" if rest.starts_with("//") => Ok(Address::Postgres(url)),
+        _ => Err(refused(url)),
+    }
+}
+
+/// The scheme, and what follows its colon. One letter is a drive of Windows, and what has another character is a path.
+fn scheme(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let lawful = scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '_'));
+    (lawful && scheme.len() > 1).then_some((scheme, rest))
+}
+
+/// The error for an address that is of no use. It shows the scheme alone: a password may stand anywhere behind it when
+/// the rest is malformed.
+pub(crate) fn refused(url: &str) -> OpenError {
+    let shown = match scheme(url) {
+        Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…"),
+        Some((scheme, "")) => format!("{scheme}:"),
+        Some((scheme, _)) => format!("{scheme}:…"),
+        None => url.to_owned(),
+    };
+    OpenError::Address { url: shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_that_claim_a_logbook_the_second_is_refused_while_the_first_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("a.db").display());
+        let first = claim(&url).unwrap();
+        let error = claim(&url).unwrap_err();
+        assert!(matches!(error, OpenError::Driven { .. }), "{error}");
+        drop(first);
+        claim(&url).unwrap();
+    }
+
+    #[test]
+    fn an_address_is_of_one_kind() {
+        let sqlite = |path: &str| Address::Sqlite(path.into());
+        for (url, address) in [
+            ("memory:", Address::Memory),
+            ("sqlite:a/b.db", sqlite("a/b.db")),
+            ("sqlite:/a/b.db", sqlite("/a/b.db")),
+            ("sqlite:///a/b.db", sqlite("/a/b.db")),
+            ("logbook.db", sqlite("logbook.db")),
+            ("./odd:name", sqlite("./odd:name")),
+            ("C:\\waft\\logbook.db", sqlite("C:\\waft\\logbook.db")),
+            ("postgres://h/d", Address::Postgres("postgres://h/d")),
+            ("postgresql:///d?host=/run", Address::Postgres("postgresql:///d?host=/run")),
+        ] {
+            assert_eq!(parse(url).unwrap(), address);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_shows_no_password() {
+        for (url, shown) in [
+            ("", "\"\""),
+            ("sqlite:", "\"sqlite:\""),
+            ("sqlite::memory:", "\"sqlite:…\""),
+            ("memory:secret", "\"memory:…\""),
+            ("mysql://u:secret@h/d", "\"mysql://…\""),
+            ("postgres:u:secret@h/d", "\"postgres:…\""),
+            ("postgres://u:secret@h:secret/d", "\"postgres://…\""),
+            ("postgres://h/d?password=a&secret=b", "\"postgres://…\""),
+        ] {
+            let error = open(url).await.err().expect("it is refused").to_string();
+            assert!(error.starts_with(shown) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_opens_its_logbook() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = format!("sqlite:{}", folder.path().join("logbook.db").display());
+        for url in ["memory:", &file] {
+            open(url).await.unwrap().check().await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A logbook whose appends somebody watches over: for tests that hold them, lose them, or stop the world around them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use protocol::AttemptLog;
+
+use crate::{Append, AppendError, Appended, Filter, History, LoadError, Logbook, Summary, Version};
+
+/// Watches over the appends to a logbook.
+#[async_trait]
+pub trait Guard: Send + Sync + 'static {
+    /// Before anything is written. An error is what the append comes to, and nothing is written.
+    ///
+    /// # Errors
+    /// What the guard makes up.
+    async fn before(&self, appends: &[Append]) -> Result<(), AppendError>;
+
+    /// After all is written. An error is what the append comes to all the same.
+    ///
+    /// # Errors
+    /// What the guard makes up.
+    async fn after(&self) -> Result<(), AppendError>;
+}
+
+/// A logbook with a guard.
+pub struct Guarded {
+    inner: Arc<dyn Logbook>,
+    guard: Arc<dyn Guard>,
+}
+
+impl Guarded {
+    /// Puts a guard before a logbook.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn Guard>) -> Self {
+        Self { inner, guard }
+    }
+}
+
+#[async_trait]
+impl Logbook for Guarded {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+        self.guard.before(&appends).await?;
+        let appended = self.inner.append(appends).await?;
+        self.guard.after().await?;
+        Ok(appended)
+    }
+
+    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+        self.inner.load(run).await
+    }
+
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+        self.inner.read(run, after, limit).await
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
+        self.inner.summary(run).await
+    }
+
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+        self.inner.open_runs(shard).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
+        self.inner.list(filter).await
+    }
+
+    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+        self.inner.keep_snapshot(run, version, snapshot).await
+    }
+
+    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        self.inner.logs(run).await
+    }
+
+    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+        self.inner.forget(ended_before).await
+    }
+
+    async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        self.inner.digests().await
+    }
+
+    async fn check(&self) -> Result<(), AppendError> {
+        self.inner.check().await
+    }
+}

@@ -1,0 +1,320 @@
+//! The contract every logbook keeps, and how each of its operations can fail.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use flow::{Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
+use protocol::AttemptLog;
+
+/// How many records a run has: what an append follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version(u64);
+
+impl Version {
+    /// Before the first record.
+    pub const NONE: Self = Self(0);
+
+    /// A version that was read from a logbook.
+    #[must_use]
+    pub const fn new(records: u64) -> Self {
+        Self(records)
+    }
+
+    /// How many records the run has.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The version after this many more records.
+    #[must_use]
+    pub fn after(self, records: &[Record]) -> Self {
+        Self(self.0 + records.len() as u64)
+    }
+}
+
+/// Records to be added to one run.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The run.
+    pub run: RunId,
+    /// The version the records follow.
+    pub follows: Version,
+    /// The records; at least one.
+    pub records: Vec<Record>,
+    /// Where the run stands after them.
+    pub standing: Standing,
+    /// What guests wrote during attempts that the records answer.
+    pub logs: Vec<AttemptLog>,
+}
+
+/// Where a run stands: what is known of it without its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The shard that drives it.
+    pub shard: Shard,
+    /// The flow it runs.
+    pub flow: FlowName,
+    /// Its state.
+    pub state: RunState,
+}
+
+/// What became of one run's part of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// The records are durable.
+    Durable,
+    /// Somebody else has added to the run, which is now at this version; nothing of it was written.
+    Conflict(Version),
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The run.
+    pub run: RunId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// How many records it has.
+    pub version: Version,
+    /// When its first record was decided.
+    pub started_at: Timestamp,
+    /// When its last record was decided.
+    pub changed_at: Timestamp,
+}
+
+/// Which runs a list is to have. The youngest come first: by when they started, then by id, both downwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this flow only.
+    pub flow: Option<FlowName>,
+    /// In one of these states; in any where there is none.
+    pub states: Vec<RunState>,
+    /// Started at or after this.
+    pub since: Option<Timestamp>,
+    /// Started before this.
+    pub until: Option<Timestamp>,
+    /// Those that come after this one in the order of the list: where the page before ended.
+    pub after: Option<(Timestamp, RunId)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { flow: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
+    }
+}
+
+/// What a run is loaded from: its last snapshot, if it has one, and the records since.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// The run.
+    pub run: RunId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The machine at some version.
+    pub snapshot: Option<(Version, Snapshot)>,
+    /// The records after that.
+    pub records: Vec<Record>,
+}
+
+impl History {
+    /// The version the run is at.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version).after(&self.records)
+    }
+
+    /// The machine that its records tell of.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when they do not fit together.
+    pub fn into_machine(self) -> Result<Machine, LoadError> {
+        let damaged = |run: RunId, reason: String| LoadError::Damaged { run, reason };
+        let Some((_, snapshot)) = self.snapshot else {
+            let replayed = Machine::replay(self.run.clone(), &self.records);
+            return replayed.map_err(|error| damaged(self.run, error.to_string()));
+        };
+        let restored = Machine::restore(self.run.clone(), snapshot);
+        let mut machine = restored.map_err(|error| damaged(self.run.clone(), error.to_string()))?;
+        for record in &self.records {
+            machine.evolve(record).map_err(|error| damaged(self.run.clone(), error.to_string()))?;
+        }
+        Ok(machine)
+    }
+}
+
+/// Why nothing of a batch was written.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The logbook could not be reached or written.
+    #[error("could not write the logbook: {reason}")]
+    Unavailable {
+        /// What its driver says.
+        reason: String,
+    },
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no such run.
+    #[error("there is no run {run}")]
+    Missing {
+        /// The run.
+        run: RunId,
+    },
+    /// What was written does not read as it was.
+    #[error("the records of run {run} are damaged: {reason}")]
+    Damaged {
+        /// The run.
+        run: RunId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The logbook could not be reached or read.
+    #[error("could not read the logbook: {reason}")]
+    Unavailable {
+        /// What its driver says.
+        reason: String,
+    },
+}
+
+/// Why a logbook could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is of no kind that is known.
+    #[error("{url:?} is no logbook's address: write sqlite:PATH, postgres://… or memory:")]
+    Address {
+        /// The address, without a password.
+        url: String,
+    },
+    /// A newer waft has written it.
+    #[error(
+        "the logbook {place} has schema {found}, and this waft knows up to {known}: it was written by a newer waft"
+    )]
+    Newer {
+        /// Which logbook.
+        place: String,
+        /// Its schema.
+        found: i64,
+        /// The newest schema known here.
+        known: i64,
+    },
+    /// Another process says that it alone drives its runs.
+    #[error("another waft drives the runs of this logbook: it holds {place}")]
+    Driven {
+        /// The file that it holds.
+        place: String,
+    },
+    /// There is something else in its place, or it is damaged.
+    #[error("{place} is no logbook, or a damaged one: {reason}")]
+    Damaged {
+        /// Which logbook.
+        place: String,
+        /// What its driver says.
+        reason: String,
+    },
+    /// It could not be reached, read or written.
+    #[error("could not open the logbook {place}: {reason}")]
+    Unavailable {
+        /// Which logbook.
+        place: String,
+        /// What its driver says.
+        reason: String,
+    },
+}
+
+/// Records in order, per run. Cheap to share: all methods take `&self`, and dropping their future is safe: what it would
+/// have written is then written or not, and never by half.
+#[async_trait]
+pub trait Logbook: Send + Sync + 'static {
+    /// Appends to several runs in one transaction: those that follow the version they name become durable together,
+    /// in order; the others are told apart as conflicts. The answers stand in the order of the appends.
+    ///
+    /// # Errors
+    /// [`AppendError`] when nothing was written, or when it is not known whether it was: drop the runs' machines
+    /// and load them again. Dropping the future is the same.
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError>;
+
+    /// What a run is loaded from.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn load(&self, run: &RunId) -> Result<History, LoadError>;
+
+    /// At most `limit` records of a run that come after a version, in order, snapshots or not.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError>;
+
+    /// Where a run stands.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn summary(&self, run: &RunId) -> Result<Summary, LoadError>;
+
+    /// The runs of a shard that are running or suspending, in the order they started.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError>;
+
+    /// The runs that pass a filter, the youngest first.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError>;
+
+    /// Keeps a snapshot of a run at a version, so that it loads without the records before. One that is older than what
+    /// is kept is dropped.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it was not written: the run then loads from an older one.
+    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError>;
+
+    /// What guests wrote during the attempts of a run, in the order they were answered.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
+
+    /// Forgets the runs that ended before a time, with all that is kept of them; answers how many. Runs that are
+    /// suspended or need a person are kept.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it broke off: some may be forgotten then, each of them whole.
+    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError>;
+
+    /// The digests of modules and values that the runs refer to.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError>;
+
+    /// Writes something small and reads it back.
+    ///
+    /// # Errors
+    /// [`AppendError`] when that does not work.
+    async fn check(&self) -> Result<(), AppendError>;
+}
+
+/// The states of runs that an engine has work with.
+#[must_use]
+pub const fn is_open(state: RunState) -> bool {
+    match state {
+        RunState::Running | RunState::Suspending => true,
+        RunState::Pending | RunState::Success | RunState::Failure | RunState::RolledBack | RunState::Suspended => false,
+    }
+}
+
+/// The states of runs that may be forgotten.
+#[must_use]
+pub const fn may_be_forgotten(state: RunState) -> bool {
+    match state {
+        RunState::Success | RunState::RolledBack => true,
+        RunState::Pending | RunState::Running | RunState::Failure | RunState::Suspending | RunState::Suspended => false,
+    }
+}

@@ -1,0 +1,204 @@
+//! A logbook in a PostgreSQL database: what several engines on several machines share.
+//!
+//! Everything is in the schema `waft`. A few connections are shared by all callers and made again by themselves: a call
+//! that finds its connection lost fails, and the next one connects. That what is answered is durable rests on the
+//! server's `synchronous_commit`, which is on unless somebody turned it off.
+
+mod append;
+mod connection;
+mod read;
+mod schema;
+mod tls;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, future::Future};
+
+use async_trait::async_trait;
+use deadpool_postgres::Client;
+use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use futures::future;
+use protocol::{AttemptLog, decode_snapshot, encode_snapshot};
+use tokio_postgres::{Config, Error};
+
+use self::connection::Connections;
+use crate::{
+    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    row::{self, AppendRow, RunRow, column},
+};
+
+/// How many runs are forgotten in one transaction: appends to them would wait for it.
+const SLICE: usize = 500;
+
+// The run's row is held, so that nobody forgets it in between.
+const KEEP_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, version, body)
+    SELECT key, $2, $3 FROM waft.runs WHERE id = $1 AND version >= $2 FOR KEY SHARE
+    ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
+    WHERE excluded.version > snapshots.version";
+// Those that somebody appends to at this moment are not waited for: they are forgotten another time.
+const FORGETTABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
+    ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
+const FORGET: [&str; 5] = [
+    "DELETE FROM waft.records WHERE run = ANY ($1)",
+    "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
+    "DELETE FROM waft.logs WHERE run = ANY ($1)",
+    "DELETE FROM waft.content WHERE run = ANY ($1)",
+    "DELETE FROM waft.runs WHERE key = ANY ($1)",
+];
+const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
+    ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
+const CHECKED: &str = "SELECT number FROM waft.checks WHERE key = 1";
+
+/// A logbook in a PostgreSQL database.
+pub struct Postgres {
+    connections: Connections,
+}
+
+impl Postgres {
+    /// Connects to the database at `postgres://user:password@host:port/database`, and makes the tables where they are
+    /// missing.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address is malformed, the database cannot be reached or written, or was written by a newer
+    /// waft. None shows the password.
+    pub async fn connect(url: &str) -> Result<Self, OpenError> {
+        Self::with(connection::parse(url)?).await
+    }
+
+    async fn with(config: Config) -> Result<Self, OpenError> {
+        Ok(Self { connections: Connections::open(config).await? })
+    }
+
+    /// Does something with a connection. The error is a reason for people.
+    async fn ask<Answer>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
+    ) -> Result<Answer, String> {
+        let mut client = self.connections.get().await?;
+        work(&mut client).await.map_err(|error| self.connections.failed(client, &error))
+    }
+}
+
+/// Reads something of a run that has to be there.
+async fn of_run<Found>(
+    run: &RunId,
+    found: impl Future<Output = Result<Option<Found>, String>>,
+) -> Result<Found, LoadError> {
+    found.await.map_err(unread)?.ok_or_else(|| LoadError::Missing { run: run.clone() })
+}
+
+fn unwritten(reason: String) -> AppendError {
+    AppendError::Unavailable { reason }
+}
+
+fn unread(reason: String) -> LoadError {
+    LoadError::Unavailable { reason }
+}
+
+#[async_trait]
+impl Logbook for Postgres {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+        let rows: Vec<AppendRow> = appends.into_iter().map(AppendRow::from).collect();
+        self.ask(async |client| append::append(client, &rows).await).await.map_err(unwritten)
+    }
+
+    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+        let loaded = of_run(run, self.ask(async |client| read::load(client, run.as_str()).await)).await?;
+        let summary = loaded.run.into_summary()?;
+        let snapshot = match loaded.snapshot {
+            Some((version, body)) => {
+                let snapshot = decode_snapshot(&body).map_err(|error| row::damaged(run, error.to_string()))?;
+                Some((Version::new(row::count(run, version)?), snapshot))
+            }
+            None => None,
+        };
+        let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
+        let records = row::join(run, loaded.pieces, after, summary.version.get())?;
+        Ok(History { run: summary.run, standing: summary.standing, snapshot, records })
+    }
+
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+        let until = after.get().saturating_add(limit as u64);
+        let (first, end) = (column(after.get()), column(until));
+        let found = self.ask(async |client| read::read(client, run.as_str(), first, end).await);
+        let (found, pieces) = of_run(run, found).await?;
+        row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
+        of_run(run, self.ask(async |client| read::summary(client, run.as_str()).await)).await?.into_summary()
+    }
+
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+        let ids = self.ask(async |client| read::open_runs(client, shard.as_str()).await).await;
+        ids.map_err(unread)?.iter().map(|id| row::run_id(id)).collect()
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
+        let rows = self.ask(async |client| read::list(client, filter).await).await;
+        rows.map_err(unread)?.into_iter().map(RunRow::into_summary).collect()
+    }
+
+    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+        let (version, body) = (column(version.get()), encode_snapshot(&snapshot));
+        let kept = self.ask(async |client| {
+            let statement = client.prepare_cached(KEEP_SNAPSHOT).await?;
+            client.execute(&statement, &[&run.as_str(), &version, &body]).await
+        });
+        kept.await.map(drop).map_err(unwritten)
+    }
+
+    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str()).await)).await?;
+        logs.into_iter().map(|log| log.into_log(run)).collect()
+    }
+
+    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+        let before = column(ended_before.as_micros());
+        let mut forgotten = 0;
+        loop {
+            let gone = self.ask(async |client| forget_slice(client, before).await).await.map_err(unwritten)?;
+            forgotten += gone as u64;
+            if gone < SLICE {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        let digests = self.ask(async |client| read::digests(client).await).await;
+        digests.map_err(unread)?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn check(&self) -> Result<(), AppendError> {
+        let checked = self.ask(async |client| {
+            let written: i64 = client.query_one(CHECK, &[]).await?.try_get(0)?;
+            let read: i64 = client.query_one(CHECKED, &[]).await?.try_get(0)?;
+            Ok((written, read))
+        });
+        let (written, read) = checked.await.map_err(unwritten)?;
+        // Another process may have checked in between.
+        if read < written {
+            let place = self.connections.place();
+            return Err(unwritten(format!("{place}: {written} was written, and {read} was read")));
+        }
+        Ok(())
+    }
+}
+
+async fn forget_slice(client: &mut Client, before: i64) -> Result<usize, Error> {
+    let transaction = client.transaction().await?;
+    let statement = transaction.prepare_cached(FORGETTABLE).await?;
+    let rows = transaction.query(&statement, &[&before, &(SLICE as i64)]).await?;
+    let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, Error>>()?;
+    if !keys.is_empty() {
+        let delete = async |sql| {
+            let statement = transaction.prepare_cached(sql).await?;
+            transaction.execute(&statement, &[&keys]).await
+        };
+        // Not in the statement that locks them: it would not see what was appended while it waited for the locks.
+        future::try_join_all(FORGET.map(delete)).await?;
+    }
+    transaction.commit().await?;
+    Ok(keys.len())
+}

@@ -1,0 +1,194 @@
+//! Appends: a batch of runs in a number of round trips that does not grow with it.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::{Client, Transaction};
+use futures::future;
+use tokio_postgres::{Error, Row, types::ToSql};
+
+use crate::{
+    Appended, Version,
+    row::{AppendRow, LogRow},
+};
+
+// In the order of ids, so that two engines wait for each other in one direction only. What is read is what is locked.
+const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
+const ADVANCE: &str = "UPDATE waft.runs AS runs
+    SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+        AS new (key, shard, state, version, changed_at)
+    WHERE runs.key = new.key";
+const BEGIN: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+        AS new (id, shard, flow, state, version, started_at, changed_at) ORDER BY new.id COLLATE \"C\"
+    ON CONFLICT (id) DO NOTHING RETURNING id, key";
+const VERSIONS: &str = "SELECT id, version FROM waft.runs WHERE id = ANY ($1)";
+const RECORDS: &str = "INSERT INTO waft.records (run, first, body)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])";
+const LOGS: &str = "INSERT INTO waft.logs (run, first, number, task, firing, attempt, action, at, worker, body)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
+        $8::bigint[], $9::text[], $10::bytea[])";
+const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unnest($1::bigint[], $2::bytea[])
+    ON CONFLICT DO NOTHING";
+
+/// Writes a batch in one transaction.
+pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<Appended>, Error> {
+    let transaction = client.transaction().await?;
+    let mut appended = vec![Appended::Durable; rows.len()];
+    for round in rounds(rows) {
+        let of_round: Vec<&AppendRow> = round.iter().map(|index| &rows[*index]).collect();
+        let conflicts = write(&transaction, &of_round).await?;
+        for index in round {
+            if let Some(known) = conflicts.get(rows[index].run.as_str()) {
+                appended[index] = Appended::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(appended)
+}
+
+/// Which rows to write together: each run once a round, in the order of ids. There is one round, unless a batch names a
+/// run twice.
+fn rounds(rows: &[AppendRow]) -> Vec<Vec<usize>> {
+    let mut sorted: Vec<usize> = (0..rows.len()).collect();
+    sorted.sort_by_key(|index| &rows[*index].run);
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    for same_run in sorted.chunk_by(|one, other| rows[*one].run == rows[*other].run) {
+        for (nth, index) in same_run.iter().enumerate() {
+            if nth == rounds.len() {
+                rounds.push(Vec::new());
+            }
+            rounds[nth].push(*index);
+        }
+    }
+    rounds
+}
+
+/// Writes one round; answers the versions of those runs that are at another than the one that is followed.
+async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Result<BTreeMap<&'a str, i64>, Error> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.run.as_str()).collect();
+    let locked = query(transaction, LOCK, &[&ids]).await?;
+    let known = locked.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))));
+    let known: BTreeMap<&str, (i64, i64)> = known.collect::<Result<_, Error>>()?;
+
+    let mut conflicts = BTreeMap::new();
+    let mut old = Vec::new();
+    let mut new = Vec::new();
+    for row in rows {
+        match known.get(row.run.as_str()) {
+            Some((key, version)) if *version == row.follows => old.push((*key, *row)),
+            None if row.follows == 0 => new.push(*row),
+            other => {
+                conflicts.insert(row.run.as_str(), other.map_or(0, |(_, version)| *version));
+            }
+        }
+    }
+    let ((), begun) = future::try_join(advance(transaction, &old), begin(transaction, &new)).await?;
+    let (begun, lost): (Vec<_>, Vec<_>) =
+        new.into_iter().map(|row| (begun.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());
+    if !lost.is_empty() {
+        let ids: Vec<&str> = lost.iter().map(|(_, row)| row.run.as_str()).collect();
+        let versions = query(transaction, VERSIONS, &[&ids]).await?;
+        let versions = versions.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let versions: BTreeMap<&str, i64> = versions.collect::<Result<_, Error>>()?;
+        // One that is gone again was forgotten in between.
+        let conflict = |row: &'a AppendRow| (row.run.as_str(), versions.get(row.run.as_str()).copied().unwrap_or(0));
+        conflicts.extend(lost.into_iter().map(|(_, row)| conflict(row)));
+    }
+    old.extend(begun.into_iter().filter_map(|(key, row)| Some((*key?, row))));
+    keep(transaction, &old).await?;
+    Ok(conflicts)
+}
+
+/// Moves runs that are locked to their next version.
+async fn advance(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let keys = column(rows, |(key, _)| *key);
+    let shards = column(rows, |(_, row)| row.standing.shard.as_str());
+    let states = column(rows, |(_, row)| row.standing.state.as_str());
+    let versions = column(rows, |(_, row)| row.version);
+    let changed_at = column(rows, |(_, row)| row.changed_at);
+    query(transaction, ADVANCE, &[&keys, &shards, &states, &versions, &changed_at]).await.map(drop)
+}
+
+/// Makes the rows of new runs; answers the keys of those that nobody else has made meanwhile.
+async fn begin(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTreeMap<String, i64>, Error> {
+    if rows.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids = column(rows, |row| row.run.as_str());
+    let shards = column(rows, |row| row.standing.shard.as_str());
+    let flows = column(rows, |row| row.standing.flow.as_str());
+    let states = column(rows, |row| row.standing.state.as_str());
+    let versions = column(rows, |row| row.version);
+    let started_at = column(rows, |row| row.started_at);
+    let changed_at = column(rows, |row| row.changed_at);
+    let columns: [Column<'_>; 7] = [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at];
+    let begun = query(transaction, BEGIN, &columns).await?;
+    begun.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Keeps the records, logs and digests of runs whose rows are written.
+async fn keep(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let records = async {
+        let keys = column(rows, |(key, _)| *key);
+        let firsts = column(rows, |(_, row)| row.follows);
+        let bodies = column(rows, |(_, row)| row.body.as_slice());
+        query(transaction, RECORDS, &[&keys, &firsts, &bodies]).await
+    };
+    // They are sent one after another without waiting for answers.
+    future::try_join3(records, keep_logs(transaction, rows), keep_content(transaction, rows)).await.map(drop)
+}
+
+async fn keep_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    let mut logs: Vec<(i64, i64, i64, &LogRow)> = Vec::new();
+    for (key, row) in rows {
+        logs.extend((0..).zip(&row.logs).map(|(number, log)| (*key, row.follows, number, log)));
+    }
+    if logs.is_empty() {
+        return Ok(());
+    }
+    let keys = column(&logs, |(key, ..)| *key);
+    let firsts = column(&logs, |(_, first, ..)| *first);
+    let numbers = column(&logs, |(_, _, number, _)| *number);
+    let tasks = column(&logs, |(.., log)| log.task.as_str());
+    let firings = column(&logs, |(.., log)| log.firing);
+    let attempts = column(&logs, |(.., log)| log.attempt);
+    let actions = column(&logs, |(.., log)| log.action.as_str());
+    let at = column(&logs, |(.., log)| log.at);
+    let workers = column(&logs, |(.., log)| log.worker.as_deref());
+    let bodies = column(&logs, |(.., log)| log.body.as_slice());
+    let columns: [Column<'_>; 10] =
+        [&keys, &firsts, &numbers, &tasks, &firings, &attempts, &actions, &at, &workers, &bodies];
+    query(transaction, LOGS, &columns).await.map(drop)
+}
+
+async fn keep_content(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    let mut content: Vec<(i64, &[u8; 32])> = Vec::new();
+    for (key, row) in rows {
+        content.extend(row.content.iter().map(|digest| (*key, digest.as_bytes())));
+    }
+    if content.is_empty() {
+        return Ok(());
+    }
+    let keys = column(&content, |(key, _)| *key);
+    let digests = column(&content, |(_, digest)| digest.as_slice());
+    query(transaction, CONTENT, &[&keys, &digests]).await.map(drop)
+}
+
+type Column<'a> = &'a (dyn ToSql + Sync);
+
+fn column<'a, One, Value>(rows: &'a [One], value: impl Fn(&'a One) -> Value) -> Vec<Value> {
+    rows.iter().map(value).collect()
+}
+
+async fn query(transaction: &Transaction<'_>, sql: &str, columns: &[Column<'_>]) -> Result<Vec<Row>, Error> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.query(&statement, columns).await
+}

@@ -1,0 +1,179 @@
+//! Connections: how they are made, made again and shared, and what their errors mean.
+
+use std::{error::Error as _, time::Duration};
+
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio_postgres::{Config, Error, config::Host, error::SqlState};
+
+use super::{
+    schema::{self, MIGRATIONS, Unusable},
+    tls,
+};
+use crate::{OpenError, address};
+
+/// How many connections at most: one for the appends of an engine, and a few so that loads, lists and what cleans up do
+/// not wait for them. The server's own limit is 100 for everyone.
+const CONNECTIONS: usize = 4;
+
+/// How long a connection may take to be made.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// How long the server may leave our bytes unacknowledged before the connection counts as lost.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long to wait for one of our connections to be free.
+const WAITING: Duration = Duration::from_secs(30);
+
+/// The connections to one database.
+pub(super) struct Connections {
+    pool: Pool,
+    place: String,
+}
+
+impl Connections {
+    /// Connects once, to see that it works, and brings the schema up to date.
+    pub(super) async fn open(mut config: Config) -> Result<Self, OpenError> {
+        complete(&mut config);
+        let place = place(&config);
+        let connector = tls::connector(config.get_ssl_mode());
+        // Whether a connection lives is seen by its task: no query is needed to ask.
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let builder = Pool::builder(Manager::from_config(config, connector, manager_config));
+        let builder = builder.max_size(CONNECTIONS).runtime(Runtime::Tokio1);
+        let builder = builder.create_timeout(Some(CONNECTING)).wait_timeout(Some(WAITING));
+        let pool = builder.build().expect("a pool with timeouts has a runtime");
+        let connections = Self { pool, place };
+        let migrated = match connections.pool.get().await {
+            Ok(mut client) => schema::migrate(&mut client, MIGRATIONS).await,
+            Err(error) => return Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.place }),
+        };
+        match migrated {
+            Ok(()) => Ok(connections),
+            Err(unusable) => Err(refused(connections.place, unusable)),
+        }
+    }
+
+    /// A connection that lives as far as is known. The error is a reason for people.
+    pub(super) async fn get(&self) -> Result<Client, String> {
+        self.pool.get().await.map_err(|error| format!("{}: {}", self.place, pool_reason(&error)))
+    }
+
+    /// The reason for people. When a connection was lost the others are as well, whether they know or not: the next call
+    /// makes a new one.
+    pub(super) fn failed(&self, client: Client, error: &Error) -> String {
+        let shut_down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+        if error.code().is_none_or(|code| shut_down.contains(code)) {
+            drop(Client::take(client));
+            self.pool.retain(|_, _| false);
+        }
+        format!("{}: {}", self.place, reason(error))
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+/// Reads an address. `sslmode` may be `disable`, `prefer`, `require`, or as strict as that is here: `verify-full`.
+pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
+    let known = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+    // What the driver says of a malformed address may quote the password.
+    known.parse().map_err(|_| address::refused(url))
+}
+
+/// Sets what the address leaves open.
+fn complete(config: &mut Config) {
+    if config.get_application_name().is_none() {
+        config.application_name("waft");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECTING);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE);
+    }
+    config.keepalives_idle(SILENCE);
+}
+
+/// Which database, without the password.
+fn place(config: &Config) -> String {
+    let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
+    let ports = config.get_ports();
+    let host = |(index, host): (usize, &Host)| {
+        let host = match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let port = ports.get(index).or(ports.first()).map(|port| format!(":{port}"));
+        host + &port.unwrap_or_default()
+    };
+    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(host).collect();
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("postgres://{user}{}/{database}", hosts.join(","))
+}
+
+fn refused(place: String, unusable: Unusable) -> OpenError {
+    match unusable {
+        Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
+        Unusable::Foreign(reason) => OpenError::Damaged { place, reason },
+        Unusable::Failed(error) => OpenError::Unavailable { place, reason: reason(&error) },
+    }
+}
+
+fn pool_reason(error: &PoolError) -> String {
+    match error {
+        PoolError::Backend(error) => reason(error),
+        PoolError::Timeout(_) => "no connection within the time for it".to_owned(),
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => error.to_string(),
+    }
+}
+
+/// The driver's message with those below it: its own says little.
+fn reason(error: &Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        return format!("{}{detail}", error.message());
+    }
+    let mut reason = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let text = error.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        below = error.source();
+    }
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::config::SslMode;
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("postgres://u:secret@h:5433/d", "postgres://u@h:5433/d"),
+            ("postgresql://h/d?user=u&password=secret", "postgres://u@h:5432/d"),
+            ("postgres://u:secret@a:1,b:2/d?sslmode=verify-full", "postgres://u@a:1,b:2/d"),
+            ("postgres:///d?host=/run/postgresql&user=u", "postgres://u@/run/postgresql/d"),
+        ] {
+            assert_eq!(place(&parse(url).unwrap()), shown);
+        }
+    }
+
+    #[test]
+    fn the_mode_of_encryption_is_that_of_the_address() {
+        for (mode, expected) in [
+            ("", SslMode::Prefer),
+            ("?sslmode=disable", SslMode::Disable),
+            ("?sslmode=require", SslMode::Require),
+            ("?sslmode=verify-ca", SslMode::Require),
+        ] {
+            assert_eq!(parse(&format!("postgres://h/d{mode}")).unwrap().get_ssl_mode(), expected);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What is read, as rows. Each is one statement, which sees one state of the database.
+
+use deadpool_postgres::Client;
+use tokio_postgres::{Error, Row};
+
+use crate::{
+    Filter,
+    row::{LogRow, Piece, RunRow, column},
+};
+
+const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at,
+        pieces.firsts, pieces.bodies, snapshots.version, snapshots.body
+    FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
+    CROSS JOIN LATERAL (
+        SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
+        FROM waft.records WHERE run = key AND first < runs.version
+            AND first >= coalesce((SELECT max(first) FROM waft.records
+                WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
+    ) AS pieces WHERE id = $1";
+const READ: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, pieces.firsts, pieces.bodies
+    FROM waft.runs
+    CROSS JOIN LATERAL (
+        SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
+        FROM waft.records WHERE run = key AND first < $3
+            AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
+    ) AS pieces WHERE id = $1";
+const SUMMARY: &str = "SELECT id, shard, flow, state, version, started_at, changed_at FROM waft.runs WHERE id = $1";
+const OPEN_RUNS: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
+    ORDER BY started_at, id";
+const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at FROM waft.runs
+    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
+    AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
+    ORDER BY started_at DESC, id DESC LIMIT $7";
+const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM waft.runs
+    LEFT JOIN waft.logs ON run = key WHERE id = $1 ORDER BY first, number";
+const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
+
+/// What a run is loaded from.
+pub(super) struct Loaded {
+    pub(super) run: RunRow,
+    pub(super) snapshot: Option<(i64, Vec<u8>)>,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A run with its snapshot and the records since, if there is such a run.
+pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Error> {
+    let found = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
+    let loaded = |row: Row| {
+        let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(9)?, row.try_get(10)?);
+        Ok(Loaded { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), pieces: pieces(&row)? })
+    };
+    found.map(loaded).transpose()
+}
+
+/// A run with the pieces that hold its records after one version and up to another, if there is such a run.
+pub(super) async fn read(
+    client: &Client,
+    id: &str,
+    after: i64,
+    until: i64,
+) -> Result<Option<(RunRow, Vec<Piece>)>, Error> {
+    let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
+    found.map(|row| Ok((run_row(&row)?, pieces(&row)?))).transpose()
+}
+
+/// Where a run stands, if there is such a run.
+pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>, Error> {
+    let found = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
+    found.as_ref().map(run_row).transpose()
+}
+
+pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<String>, Error> {
+    let rows = client.query(&client.prepare_cached(OPEN_RUNS).await?, &[&shard]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
+    let since = filter.since.map_or(0, |at| column(at.as_micros()));
+    let until = filter.until.map_or(i64::MAX, |at| column(at.as_micros()));
+    let (after, after_id) =
+        filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
+    let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
+    let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let statement = client.prepare_cached(LIST).await?;
+    let rows = client.query(&statement, &[&since, &until, &after, &after_id, &flow, &states, &limit]).await?;
+    rows.iter().map(run_row).collect()
+}
+
+/// What guests wrote during a run, if there is such a run.
+pub(super) async fn logs(client: &Client, id: &str) -> Result<Option<Vec<LogRow>>, Error> {
+    let rows = client.query(&client.prepare_cached(LOGS).await?, &[&id]).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut logs = Vec::new();
+    for row in &rows {
+        // A run without logs is one row without a log.
+        if row.try_get::<_, Option<i64>>(0)?.is_some() {
+            logs.push(log_row(row)?);
+        }
+    }
+    Ok(Some(logs))
+}
+
+pub(super) async fn digests(client: &Client) -> Result<Vec<Vec<u8>>, Error> {
+    let rows = client.query(&client.prepare_cached(DIGESTS).await?, &[]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+fn run_row(row: &Row) -> Result<RunRow, Error> {
+    Ok(RunRow {
+        id: row.try_get(0)?,
+        shard: row.try_get(1)?,
+        flow: row.try_get(2)?,
+        state: row.try_get(3)?,
+        version: row.try_get(4)?,
+        started_at: row.try_get(5)?,
+        changed_at: row.try_get(6)?,
+    })
+}
+
+/// The pieces of a row that holds them behind those of the run. No pieces are no array.
+fn pieces(row: &Row) -> Result<Vec<Piece>, Error> {
+    let firsts: Option<Vec<i64>> = row.try_get(7)?;
+    let bodies: Option<Vec<Vec<u8>>> = row.try_get(8)?;
+    let both = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
+    Ok(both.map(|(first, body)| Piece { first, body }).collect())
+}
+
+fn log_row(row: &Row) -> Result<LogRow, Error> {
+    Ok(LogRow {
+        task: row.try_get(1)?,
+        firing: row.try_get(2)?,
+        attempt: row.try_get(3)?,
+        action: row.try_get(4)?,
+        at: row.try_get(5)?,
+        worker: row.try_get(6)?,
+        body: row.try_get(7)?,
+    })
+}

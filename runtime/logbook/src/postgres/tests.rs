@@ -1,0 +1,172 @@
+//! The contract over a real server, whose address stands in `WAFT_TEST_POSTGRES`: each rule has a database of its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::*;
+use crate::{Standing, contract};
+use flow::{Fact, RunState};
+
+/// A server to test with, and the databases that were made there.
+struct Server {
+    config: Config,
+    databases: RefCell<Vec<String>>,
+}
+
+impl Server {
+    /// None when there is no server to test with; the test is then over.
+    fn find() -> Option<Self> {
+        let Ok(url) = std::env::var("WAFT_TEST_POSTGRES") else {
+            eprintln!("skipped: WAFT_TEST_POSTGRES is not set");
+            return None;
+        };
+        Some(Self { config: connection::parse(&url).unwrap(), databases: RefCell::default() })
+    }
+
+    /// Runs a statement on the database that the address names.
+    async fn execute(&self, sql: &str) {
+        let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
+        let (result, _) = tokio::join!(
+            async {
+                let result = client.batch_execute(sql).await;
+                drop(client);
+                result
+            },
+            connection
+        );
+        result.unwrap();
+    }
+
+    /// Makes a database without tables.
+    async fn database(&self) -> Config {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("waft_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("CREATE DATABASE {name}")).await;
+        self.databases.borrow_mut().push(name.clone());
+        let mut config = self.config.clone();
+        config.dbname(name);
+        config
+    }
+
+    async fn clean_up(self) {
+        for name in self.databases.take() {
+            self.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+fn append(run: &str, follows: u64, state: RunState) -> Append {
+    Append {
+        run: RunId::new(run).unwrap(),
+        follows: Version::new(follows),
+        records: vec![Record { at: Timestamp::from_micros(1), fact: Fact::Resumed }],
+        standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
+        logs: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn postgres_keeps_the_contract() {
+    let Some(server) = Server::find() else { return };
+    contract::all(async || Postgres::with(server.database().await).await.unwrap()).await;
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn several_that_open_one_database_at_once_make_one_schema() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    let all = future::join_all((0..4).map(|_| Postgres::with(config.clone()))).await;
+    for logbook in &all {
+        let logbook = logbook.as_ref().unwrap_or_else(|error| panic!("{error}"));
+        logbook.check().await.unwrap();
+    }
+    drop(all);
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn an_older_schema_is_migrated_and_a_newer_one_refused() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    let logbook = Postgres::with(config.clone()).await.unwrap();
+    logbook.append(vec![append("r", 0, RunState::Running)]).await.unwrap();
+    let broken = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
+    let newest = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT DEFAULT 'none'"]].concat();
+    let mut client = logbook.connections.get().await.unwrap();
+    assert!(matches!(schema::migrate(&mut client, &broken).await, Err(schema::Unusable::Failed(_))));
+    schema::migrate(&mut client, &newest).await.unwrap();
+    schema::migrate(&mut client, &newest).await.unwrap();
+    let note: String = client.query_one("SELECT note FROM waft.runs", &[]).await.unwrap().get(0);
+    assert_eq!(note, "none");
+    let error = Postgres::with(config).await.err().expect("it is refused");
+    let known = schema::MIGRATIONS.len() as i64;
+    assert!(
+        matches!(error, OpenError::Newer { found, known: ours, .. } if (found, ours) == (known + 1, known)),
+        "{error}"
+    );
+    drop(client);
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    let one = Postgres::with(config.clone()).await.unwrap();
+    let other = Postgres::with(config).await.unwrap();
+    let names: Vec<String> = (0..50).map(|number| format!("r{number}")).collect();
+    for version in 0..20 {
+        let forwards = names.iter().map(|run| append(run, version, RunState::Running)).collect();
+        let backwards = names.iter().rev().map(|run| append(run, version, RunState::Running)).collect();
+        let (forwards, backwards) = tokio::join!(one.append(forwards), other.append(backwards));
+        let conflict = Appended::Conflict(Version::new(version + 1));
+        for (one, other) in forwards.unwrap().into_iter().zip(backwards.unwrap().into_iter().rev()) {
+            let pair = (one, other);
+            assert!(pair == (Appended::Durable, conflict) || pair == (conflict, Appended::Durable), "{pair:?}");
+        }
+    }
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_nothing() {
+    let Some(server) = Server::find() else { return };
+    let logbook = Postgres::with(server.database().await).await.unwrap();
+    let batch = (0..SLICE * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
+    logbook.append(batch).await.unwrap();
+    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), SLICE as u64 * 2 + 3);
+    let client = logbook.connections.get().await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
+    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
+    drop(client);
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
+    let Some(server) = Server::find() else { return };
+    let logbook = Postgres::with(server.database().await).await.unwrap();
+    let version = Cell::new(0);
+    let next = || {
+        let follows = version.replace(version.get() + 1);
+        logbook.append(vec![append("r", follows, RunState::Running)])
+    };
+    next().await.unwrap();
+    let killed = logbook.ask(async |client| client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await);
+    let error = killed.await.unwrap_err();
+    assert!(error.starts_with("postgres://"), "{error}");
+    assert_eq!(next().await.unwrap(), [Appended::Durable]);
+    drop(logbook);
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_without_the_password() {
+    let error = Postgres::connect("postgres://user:secret@127.0.0.1:1/d").await.err().expect("nobody is there");
+    let error = error.to_string();
+    assert!(error.contains("postgres://user@127.0.0.1:1/d") && !error.contains("secret"), "{error}");
+}

@@ -1,0 +1,243 @@
+//! What the logbooks in SQL databases share: what they keep as plain columns, and the way back.
+//!
+//! Nothing here knows a driver. Counts and times are `i64`, which is what both databases have; what is beyond it is
+//! taken for the largest. Bytes are those of `protocol`.
+
+use std::collections::BTreeSet;
+
+use flow::{Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, RunId, RunState, Shard, Timestamp};
+use protocol::{AttemptLog, CallLog, decode_records, encode_records};
+
+use crate::{Append, LoadError, Standing, Summary, Version};
+
+/// One append as the columns of its rows.
+pub(crate) struct AppendRow {
+    pub(crate) run: RunId,
+    pub(crate) follows: i64,
+    pub(crate) version: i64,
+    pub(crate) standing: Standing,
+    /// When the first of these records was decided: the run's start, if they are its first.
+    pub(crate) started_at: i64,
+    pub(crate) changed_at: i64,
+    pub(crate) body: Vec<u8>,
+    pub(crate) logs: Vec<LogRow>,
+    pub(crate) content: BTreeSet<Digest>,
+}
+
+impl From<Append> for AppendRow {
+    fn from(Append { run, follows, records, standing, logs }: Append) -> Self {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            panic!("an append to run {run} has no records");
+        };
+        Self {
+            follows: column(follows.get()),
+            version: column(follows.after(&records).get()),
+            standing,
+            started_at: column(first.at.as_micros()),
+            changed_at: column(last.at.as_micros()),
+            body: encode_records(&records),
+            logs: logs.into_iter().map(LogRow::from).collect(),
+            content: records.iter().flat_map(Record::digests).collect(),
+            run,
+        }
+    }
+}
+
+/// Where a run stands, as its row.
+pub(crate) struct RunRow {
+    pub(crate) id: String,
+    pub(crate) shard: String,
+    pub(crate) flow: String,
+    pub(crate) state: String,
+    pub(crate) version: i64,
+    pub(crate) started_at: i64,
+    pub(crate) changed_at: i64,
+}
+
+impl RunRow {
+    /// The summary it is of.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a column holds what none of ours would.
+    pub(crate) fn into_summary(self) -> Result<Summary, LoadError> {
+        let run = run_id(&self.id)?;
+        let damaged = |reason: String| damaged(&run, reason);
+        let state = RunState::ALL.into_iter().find(|state| state.as_str() == self.state);
+        let standing = Standing {
+            shard: Shard::new(&self.shard).map_err(|error| damaged(error.to_string()))?,
+            flow: FlowName::new(&self.flow).map_err(|error| damaged(error.to_string()))?,
+            state: state.ok_or_else(|| damaged(format!("{:?} is no state of a run", self.state)))?,
+        };
+        let version = count(&run, self.version)?;
+        let started_at = Timestamp::from_micros(count(&run, self.started_at)?);
+        let changed_at = Timestamp::from_micros(count(&run, self.changed_at)?);
+        Ok(Summary { standing, version: Version::new(version), started_at, changed_at, run })
+    }
+}
+
+/// What a guest wrote during one attempt, as its row.
+pub(crate) struct LogRow {
+    pub(crate) task: String,
+    pub(crate) firing: i64,
+    pub(crate) attempt: i64,
+    pub(crate) action: String,
+    pub(crate) at: i64,
+    pub(crate) worker: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl From<AttemptLog> for LogRow {
+    fn from(AttemptLog { call, at, worker, log }: AttemptLog) -> Self {
+        Self {
+            task: call.task.to_string(),
+            firing: column(call.firing.get()),
+            attempt: i64::from(call.attempt.get()),
+            action: call.action.as_str().to_owned(),
+            at: column(at.as_micros()),
+            worker: worker.map(|worker| worker.to_string()),
+            body: log.encode(),
+        }
+    }
+}
+
+impl LogRow {
+    /// The log it is of.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when a column holds what none of ours would.
+    pub(crate) fn into_log(self, run: &RunId) -> Result<AttemptLog, LoadError> {
+        let unnamed = |error: flow::InvalidName| damaged(run, error.to_string());
+        let action = [Action::Apply, Action::Rollback].into_iter().find(|action| action.as_str() == self.action);
+        let attempt = u32::try_from(self.attempt).map_err(|error| damaged(run, error.to_string()))?;
+        let call = CallId {
+            run: run.clone(),
+            task: NodeName::new(&self.task).map_err(unnamed)?,
+            firing: Firing::new(count(run, self.firing)?),
+            attempt: Attempt::new(attempt),
+            action: action.ok_or_else(|| damaged(run, format!("{:?} is no action", self.action)))?,
+        };
+        Ok(AttemptLog {
+            call,
+            at: Timestamp::from_micros(count(run, self.at)?),
+            worker: self.worker.map(|worker| worker.parse()).transpose().map_err(unnamed)?,
+            log: CallLog::decode(&self.body).map_err(|error| damaged(run, error.to_string()))?,
+        })
+    }
+}
+
+/// The records of one append, as their row.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// The version before the first of them.
+    pub(crate) first: i64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Puts together the records that come after one version, up to another, out of pieces in order.
+///
+/// # Errors
+/// [`LoadError::Damaged`] when one does not decode, or when there is a gap.
+pub(crate) fn join(
+    run: &RunId,
+    pieces: impl IntoIterator<Item = Piece>,
+    after: u64,
+    until: u64,
+) -> Result<Vec<Record>, LoadError> {
+    let mut records = Vec::new();
+    let mut next = after;
+    for Piece { first, body } in pieces {
+        if next >= until {
+            break;
+        }
+        let first = count(run, first)?;
+        let piece = decode_records(&body).map_err(|error| damaged(run, error.to_string()))?;
+        let end = first + piece.len() as u64;
+        // The first piece may begin before what is asked for; all the others begin where one ended.
+        let fits = if next == after { first <= next } else { first == next };
+        if !fits || end <= next {
+            break;
+        }
+        let skipped = usize::try_from(next - first).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(until - next).unwrap_or(usize::MAX);
+        records.extend(piece.into_iter().skip(skipped).take(wanted));
+        next = end;
+    }
+    if next < until {
+        return Err(damaged(run, format!("record {} is missing", next + 1)));
+    }
+    Ok(records)
+}
+
+/// A count or a time as a column.
+pub(crate) fn column(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A column as a count or a time.
+///
+/// # Errors
+/// [`LoadError::Damaged`] when it is below nothing.
+pub(crate) fn count(run: &RunId, column: i64) -> Result<u64, LoadError> {
+    u64::try_from(column).map_err(|_| damaged(run, format!("{column} stands where there is a count")))
+}
+
+/// A column as a run's id.
+///
+/// # Errors
+/// [`LoadError::Unavailable`] when it is none: there is no run to name.
+pub(crate) fn run_id(column: &str) -> Result<RunId, LoadError> {
+    RunId::new(column).map_err(|error| LoadError::Unavailable { reason: format!("a run has no lawful id: {error}") })
+}
+
+/// A column as a digest.
+///
+/// # Errors
+/// [`LoadError::Unavailable`] when it is none.
+pub(crate) fn digest(column: &[u8]) -> Result<Digest, LoadError> {
+    let bytes = column.try_into().map_err(|_| {
+        let reason = format!("a digest has {} bytes instead of 32", column.len());
+        LoadError::Unavailable { reason }
+    })?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+pub(crate) fn damaged(run: &RunId, reason: impl Into<String>) -> LoadError {
+    LoadError::Damaged { run: run.clone(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::Fact;
+
+    use super::*;
+
+    fn record(at: u64) -> Record {
+        Record { at: Timestamp::from_micros(at), fact: Fact::Resumed }
+    }
+
+    fn piece(first: i64, at: impl IntoIterator<Item = u64>) -> Piece {
+        Piece { first, body: encode_records(&at.into_iter().map(record).collect::<Vec<_>>()) }
+    }
+
+    fn joined(pieces: impl IntoIterator<Item = Piece>, after: u64, until: u64) -> Result<Vec<u64>, String> {
+        let records = join(&RunId::new("r").unwrap(), pieces, after, until).map_err(|error| error.to_string())?;
+        Ok(records.into_iter().map(|record| record.at.as_micros()).collect())
+    }
+
+    #[test]
+    fn pieces_are_joined_from_and_to_the_middle() {
+        assert_eq!(joined([piece(0, 1..4), piece(3, 4..6)], 1, 4), Ok(vec![2, 3, 4]));
+        assert_eq!(joined([piece(3, 4..6)], 3, 5), Ok(vec![4, 5]));
+        assert_eq!(joined([], 5, 5), Ok(vec![]));
+        assert_eq!(joined([piece(0, 1..4)], 5, 3), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_gap_between_pieces_is_damage() {
+        let missing = |number| Err(format!("the records of run r are damaged: record {number} is missing"));
+        assert_eq!(joined([piece(0, 1..3), piece(3, 4..6)], 0, 5), missing(3));
+        assert_eq!(joined([piece(1, 1..3)], 0, 3), missing(1));
+        assert_eq!(joined([piece(0, 1..3)], 0, 3), missing(3));
+        assert_eq!(joined([piece(0, 1..3), piece(1, 1..3)], 0, 3), missing(3));
+    }
+}

@@ -1,0 +1,188 @@
+//! A logbook in one file, with SQLite.
+//!
+//! One thread owns the connection that writes and another the one that reads, so that loading does not hold up appends.
+//! Appends that wait are written together: a commit costs one wait for the disk, however many they are. Several
+//! processes of one machine may share the file; a network file system has no place here.
+
+mod append;
+mod connection;
+mod failure;
+mod read;
+mod schema;
+mod thread;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use async_trait::async_trait;
+use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use protocol::{AttemptLog, decode_snapshot, encode_snapshot};
+use rusqlite::{TransactionBehavior, params};
+
+use self::{
+    connection::{open_reader, open_writer},
+    failure::Failure,
+    thread::Thread,
+};
+use crate::{
+    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    row::{self, AppendRow, LogRow, RunRow, column},
+};
+
+/// How many runs are forgotten in one transaction: appends get their turn in between.
+const SLICE: usize = 500;
+
+const KEEP_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
+    SELECT key, ?2, ?3 FROM runs WHERE id = ?1 AND version >= ?2
+    ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
+    WHERE excluded.version > snapshots.version";
+const FORGET: &str = "DELETE FROM runs WHERE key IN (SELECT key FROM runs
+    WHERE state IN ('success', 'rolled-back') AND changed_at < ?1 LIMIT ?2)";
+const CHECK: &str = "INSERT INTO checks (key, number) VALUES (1, 1)
+    ON CONFLICT (key) DO UPDATE SET number = number + 1 RETURNING number";
+const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
+
+/// A logbook in one file.
+pub struct Sqlite {
+    place: String,
+    writer: Thread,
+    reader: Thread,
+}
+
+impl Sqlite {
+    /// Opens a file, and makes it and its folder where they are missing.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read and written, is no logbook, or is one of a newer waft.
+    pub async fn open(path: PathBuf) -> Result<Self, OpenError> {
+        let place = path.display().to_string();
+        let path = std::path::absolute(path)
+            .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
+        let file = path.clone();
+        let writer = Thread::start(&place, move || open_writer(&file)).await?;
+        let reader = Thread::start(&place, move || open_reader(&path)).await?;
+        Ok(Self { place, writer, reader })
+    }
+
+    fn unwritten(&self, failure: Failure) -> AppendError {
+        AppendError::Unavailable { reason: format!("{}: {failure}", self.place) }
+    }
+
+    fn unread(&self, failure: Failure) -> LoadError {
+        LoadError::Unavailable { reason: format!("{}: {failure}", self.place) }
+    }
+
+    /// Reads something of a run.
+    async fn of_run<Found, Work>(&self, run: &RunId, work: Work) -> Result<Found, LoadError>
+    where
+        Found: Send + 'static,
+        Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Found>> + Send + 'static,
+    {
+        let id = run.clone();
+        let found = self.reader.ask(move |connection| work(connection, id.as_str())).await;
+        let found = found.map_err(|failure| match failure {
+            Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.place)),
+            Failure::Unavailable(_) => self.unread(failure),
+        })?;
+        found.ok_or_else(|| LoadError::Missing { run: run.clone() })
+    }
+}
+
+#[async_trait]
+impl Logbook for Sqlite {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+        // Encoded here, so that the one thread has only to write.
+        let rows = appends.into_iter().map(AppendRow::from).collect();
+        self.writer.append(rows).await.map_err(|failure| self.unwritten(failure))
+    }
+
+    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+        let loaded = self.of_run(run, read::load).await?;
+        let summary = loaded.run.into_summary()?;
+        let snapshot = match loaded.snapshot {
+            Some((version, body)) => {
+                let snapshot = decode_snapshot(&body).map_err(|error| row::damaged(run, error.to_string()))?;
+                Some((Version::new(row::count(run, version)?), snapshot))
+            }
+            None => None,
+        };
+        let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
+        let records = row::join(run, loaded.pieces, after, summary.version.get())?;
+        Ok(History { run: summary.run, standing: summary.standing, snapshot, records })
+    }
+
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+        let until = after.get().saturating_add(limit as u64);
+        let (first, end) = (column(after.get()), column(until));
+        let (found, pieces) = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
+        row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
+        self.of_run(run, |connection, id| read::summary(connection, id)).await?.into_summary()
+    }
+
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+        let shard = shard.clone();
+        let ids = self.reader.ask(move |connection| read::open_runs(connection, shard.as_str())).await;
+        ids.map_err(|failure| self.unread(failure))?.iter().map(|id| row::run_id(id)).collect()
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
+        let filter = filter.clone();
+        let rows = self.reader.ask(move |connection| read::list(connection, &filter)).await;
+        rows.map_err(|failure| self.unread(failure))?.into_iter().map(RunRow::into_summary).collect()
+    }
+
+    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+        let (run, version, body) = (run.clone(), column(version.get()), encode_snapshot(&snapshot));
+        let kept = self.writer.ask(move |connection| {
+            connection.prepare_cached(KEEP_SNAPSHOT)?.execute(params![run.as_str(), version, body])
+        });
+        kept.await.map(drop).map_err(|failure| self.unwritten(failure))
+    }
+
+    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        let logs: Vec<LogRow> = self.of_run(run, |connection, id| read::logs(connection, id)).await?;
+        logs.into_iter().map(|log| log.into_log(run)).collect()
+    }
+
+    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+        let before = column(ended_before.as_micros());
+        let mut forgotten = 0;
+        loop {
+            let slice = self
+                .writer
+                .ask(move |connection| connection.prepare_cached(FORGET)?.execute(params![before, SLICE as i64]));
+            let gone = slice.await.map_err(|failure| self.unwritten(failure))?;
+            forgotten += gone as u64;
+            if gone < SLICE {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        let digests = self.reader.ask(|connection| read::digests(connection)).await;
+        digests.map_err(|failure| self.unread(failure))?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn check(&self) -> Result<(), AppendError> {
+        let written = self.writer.ask(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let number: i64 = transaction.query_row(CHECK, [], |row| row.get(0))?;
+            transaction.commit()?;
+            Ok(number)
+        });
+        let written = written.await.map_err(|failure| self.unwritten(failure))?;
+        let read = self.reader.ask(|connection| connection.query_row(CHECKED, [], |row| row.get::<_, i64>(0))).await;
+        let read = read.map_err(|failure| self.unwritten(failure))?;
+        // Another process may have checked in between.
+        if read < written {
+            let reason = format!("{}: {written} was written, and {read} was read", self.place);
+            return Err(AppendError::Unavailable { reason });
+        }
+        Ok(())
+    }
+}

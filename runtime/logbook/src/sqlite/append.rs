@@ -1,0 +1,86 @@
+//! Appends: many callers, one transaction.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::{failure::Failure, thread::Request};
+use crate::{
+    Appended, Version,
+    row::{AppendRow, LogRow},
+};
+
+const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6
+    WHERE id = ?1 AND version = ?2 RETURNING key";
+const BEGIN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING RETURNING key";
+const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
+const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
+const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
+/// Writes what several callers wait for in one transaction, and answers each of them. If it fails, it fails for all.
+pub(super) fn append(connection: &mut Connection, requests: Vec<Request>) {
+    if requests.is_empty() {
+        return;
+    }
+    let (rows, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|Request { rows, answer }| (rows, answer)).unzip();
+    let result = write_all(connection, &rows).map_err(Failure::from);
+    let results = match result {
+        Ok(appended) => appended.into_iter().map(Ok).collect(),
+        Err(failure) => vec![Err(failure); answers.len()],
+    };
+    for (answer, result) in answers.into_iter().zip(results) {
+        // A caller who has gone loads the run again and finds what was written.
+        let _ = answer.send(result);
+    }
+}
+
+fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqlite::Result<Vec<Vec<Appended>>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let write_request = |rows: &Vec<AppendRow>| rows.iter().map(|row| write(&transaction, row)).collect();
+    let appended = requests.iter().map(write_request).collect::<rusqlite::Result<_>>()?;
+    transaction.commit()?;
+    Ok(appended)
+}
+
+fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Appended> {
+    let Some(key) = claim(transaction, row)? else {
+        let known = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
+        let known = u64::try_from(known.optional()?.unwrap_or_default()).unwrap_or_default();
+        return Ok(Appended::Conflict(Version::new(known)));
+    };
+    transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
+    for (number, log) in (0_i64..).zip(&row.logs) {
+        let LogRow { task, firing, attempt, action, at, worker, body } = log;
+        transaction.prepare_cached(LOG)?.execute(params![
+            key,
+            row.follows,
+            number,
+            task,
+            firing,
+            attempt,
+            action,
+            at,
+            worker,
+            body
+        ])?;
+    }
+    for digest in &row.content {
+        transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;
+    }
+    Ok(Appended::Durable)
+}
+
+/// Moves a run from the version that is followed to the next; answers its key. None when it is at another version.
+fn claim(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<i64>> {
+    let AppendRow { run, standing, .. } = row;
+    let (run, shard, state) = (run.as_str(), standing.shard.as_str(), standing.state.as_str());
+    let claimed = if row.follows == 0 {
+        let columns = params![run, shard, standing.flow.as_str(), state, row.version, row.started_at, row.changed_at];
+        transaction.prepare_cached(BEGIN)?.query_row(columns, |row| row.get(0))
+    } else {
+        let columns = params![run, row.follows, shard, state, row.version, row.changed_at];
+        transaction.prepare_cached(ADVANCE)?.query_row(columns, |row| row.get(0))
+    };
+    claimed.optional()
+}

@@ -1,0 +1,114 @@
+//! One connection to the file: how it is opened, and why it may not be.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::{
+    failure::Failure,
+    schema::{self, MIGRATIONS, Unusable},
+};
+use crate::OpenError;
+
+/// How long to wait for another process that writes the same file. Its transactions take milliseconds; a slow disk or a
+/// big checkpoint may take seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to ask again where SQLite itself does not wait.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What holds for every connection. Each commit is on the disk before it is answered, on macOS too. The log of writes is
+/// moved into the file after 16 MiB and cut to 64 MiB, so that a burst leaves no giant behind.
+const PRAGMAS: &str = "
+    PRAGMA synchronous = FULL;
+    PRAGMA fullfsync = ON;
+    PRAGMA foreign_keys = ON;
+    PRAGMA wal_autocheckpoint = 4096;
+    PRAGMA journal_size_limit = 67108864;
+    PRAGMA cache_size = -32768;
+    PRAGMA temp_store = MEMORY;
+";
+
+/// Opens the connection that writes: makes the file and its folder where they are missing, and its tables.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let place = path.display().to_string();
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| {
+            let reason = format!("the folder {} cannot be made: {error}", folder.display());
+            OpenError::Unavailable { place: place.clone(), reason }
+        })?;
+    }
+    let opened = connect(path, OpenFlags::SQLITE_OPEN_CREATE).map_err(Unusable::Failed).and_then(|mut connection| {
+        schema::migrate(&mut connection, MIGRATIONS)?;
+        Ok(connection)
+    });
+    opened.map_err(|unusable| refused(place, unusable))
+}
+
+/// Opens a connection that only reads a file that is there.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let opened = connect(path, OpenFlags::empty()).and_then(|connection| {
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    });
+    opened.map_err(|failure| refused(path.display().to_string(), Unusable::Failed(failure)))
+}
+
+fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
+    // No URIs: a path is a path, whatever characters it holds.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | also;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    write_ahead(&connection)?;
+    connection.execute_batch(PRAGMAS)?;
+    // All of our statements stay prepared.
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// Readers and one writer at once. SQLite does not wait by itself while another process does the same.
+fn write_ahead(connection: &Connection) -> Result<(), Failure> {
+    let started = Instant::now();
+    loop {
+        let switched = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
+        let busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        match switched {
+            Err(error) if busy(&error) && started.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let reason = format!("its file system allows no write-ahead log, only {mode}");
+                return Err(Failure::Unavailable(reason));
+            }
+        }
+    }
+}
+
+fn refused(place: String, unusable: Unusable) -> OpenError {
+    match unusable {
+        Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
+        Unusable::Foreign(reason) | Unusable::Failed(Failure::Damaged(reason)) => OpenError::Damaged { place, reason },
+        Unusable::Failed(Failure::Unavailable(reason)) => OpenError::Unavailable { place, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_waits_for_the_disk_and_rows_follow_their_run() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("logbook.db");
+        for connection in [open_writer(&path).unwrap(), open_reader(&path).unwrap()] {
+            let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+            // 2 is FULL.
+            assert_eq!((pragma("synchronous"), pragma("foreign_keys"), pragma("busy_timeout")), (2, 1, 10_000));
+        }
+    }
+}

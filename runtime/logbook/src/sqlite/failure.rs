@@ -1,0 +1,45 @@
+//! What SQLite's errors mean to us.
+
+use rusqlite::ErrorCode;
+
+use super::connection::PATIENCE;
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(super) enum Failure {
+    /// The file holds what SQLite or we would not have written.
+    #[error("{0}")]
+    Damaged(String),
+    /// It could not be read or written.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let Some(code) = error.sqlite_error_code() else {
+            return match error {
+                rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..) => Self::Damaged(error.to_string()),
+                _ => Self::Unavailable(error.to_string()),
+            };
+        };
+        let meaning = match code {
+            ErrorCode::DatabaseCorrupt => return Self::Damaged(format!("the file is damaged ({error})")),
+            ErrorCode::NotADatabase => return Self::Damaged(format!("the file is no SQLite database ({error})")),
+            ErrorCode::DiskFull => "the disk is full",
+            ErrorCode::ReadOnly => "the file or its folder is read-only",
+            ErrorCode::PermissionDenied => "this user may not read and write it",
+            ErrorCode::CannotOpen => "the file cannot be opened or made",
+            ErrorCode::SystemIoFailure => "the disk cannot be read or written",
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                let seconds = PATIENCE.as_secs();
+                return Self::Unavailable(format!("another process has held it for {seconds} s ({error})"));
+            }
+            _ => return Self::Unavailable(error.to_string()),
+        };
+        Self::Unavailable(format!("{meaning} ({error})"))
+    }
+}

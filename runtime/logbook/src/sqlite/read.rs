@@ -1,0 +1,138 @@
+//! What is read, as rows.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use crate::{
+    Filter,
+    row::{LogRow, Piece, RunRow, column},
+};
+
+const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at FROM runs WHERE id = ?1";
+const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
+// From the piece that holds the first one wanted.
+const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
+    AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
+const OPEN_RUNS: &str = "SELECT id FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
+    ORDER BY started_at, id";
+const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at FROM runs
+    WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
+    AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
+    ORDER BY started_at DESC, id DESC LIMIT :limit";
+const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM runs
+    LEFT JOIN logs ON run = key WHERE id = ?1 ORDER BY first, number";
+const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
+
+/// What a run is loaded from.
+pub(super) struct Loaded {
+    pub(super) run: RunRow,
+    pub(super) snapshot: Option<(i64, Vec<u8>)>,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A run with its snapshot and the records since, if there is such a run.
+pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Loaded>> {
+    // One view of the file: another process may append or forget meanwhile.
+    let view = connection.transaction()?;
+    let Some((key, run)) = find(&view, id)? else { return Ok(None) };
+    let snapshot = view.prepare_cached(SNAPSHOT)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)));
+    let snapshot: Option<(i64, Vec<u8>)> = snapshot.optional()?;
+    let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
+    let pieces = pieces(&view, key, after, run.version)?;
+    Ok(Some(Loaded { run, snapshot, pieces }))
+}
+
+/// A run with the pieces that hold its records after one version and up to another, if there is such a run.
+pub(super) fn read(
+    connection: &mut Connection,
+    id: &str,
+    after: i64,
+    until: i64,
+) -> rusqlite::Result<Option<(RunRow, Vec<Piece>)>> {
+    let view = connection.transaction()?;
+    let Some((key, run)) = find(&view, id)? else { return Ok(None) };
+    let pieces = pieces(&view, key, after, until)?;
+    Ok(Some((run, pieces)))
+}
+
+/// Where a run stands, if there is such a run.
+pub(super) fn summary(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRow>> {
+    Ok(find(connection, id)?.map(|(_, run)| run))
+}
+
+pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached(OPEN_RUNS)?.query_map([shard], |row| row.get(0))?.collect()
+}
+
+pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
+    let (after, after_id) =
+        filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
+    // No word holds a space.
+    let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
+    let wanted = named_params! {
+        ":since": filter.since.map_or(0, |at| column(at.as_micros())),
+        ":until": filter.until.map_or(i64::MAX, |at| column(at.as_micros())),
+        ":after": after,
+        ":after_id": after_id,
+        ":flow": filter.flow.as_ref().map(flow::FlowName::as_str),
+        ":states": states,
+        ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
+    };
+    let mut statement = connection.prepare_cached(LIST)?;
+    let rows = statement.query_map(wanted, |row| Ok(run_row(row)?.1))?;
+    rows.collect()
+}
+
+/// What guests wrote during a run, if there is such a run.
+pub(super) fn logs(connection: &Connection, id: &str) -> rusqlite::Result<Option<Vec<LogRow>>> {
+    let mut statement = connection.prepare_cached(LOGS)?;
+    let mut rows = statement.query([id])?;
+    let mut found = None;
+    while let Some(row) = rows.next()? {
+        let logs: &mut Vec<LogRow> = found.get_or_insert_default();
+        // A run without logs is one row without a log.
+        if row.get::<_, Option<i64>>(0)?.is_some() {
+            logs.push(log_row(row)?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn digests(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
+    connection.prepare_cached(DIGESTS)?.query_map([], |row| row.get(0))?.collect()
+}
+
+fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(i64, RunRow)>> {
+    connection.prepare_cached(RUN)?.query_row([id], run_row).optional()
+}
+
+fn pieces(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<Piece>> {
+    let mut statement = connection.prepare_cached(PIECES)?;
+    let rows =
+        statement.query_map(params![key, after, until], |row| Ok(Piece { first: row.get(0)?, body: row.get(1)? }))?;
+    rows.collect()
+}
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
+    let run = RunRow {
+        id: row.get(1)?,
+        shard: row.get(2)?,
+        flow: row.get(3)?,
+        state: row.get(4)?,
+        version: row.get(5)?,
+        started_at: row.get(6)?,
+        changed_at: row.get(7)?,
+    };
+    Ok((row.get(0)?, run))
+}
+
+fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
+    Ok(LogRow {
+        task: row.get(1)?,
+        firing: row.get(2)?,
+        attempt: row.get(3)?,
+        action: row.get(4)?,
+        at: row.get(5)?,
+        worker: row.get(6)?,
+        body: row.get(7)?,
+    })
+}

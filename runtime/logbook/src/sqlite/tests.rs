@@ -1,0 +1,175 @@
+//! The contract over files, and what only a file can do.
+
+use std::{cell::Cell, fs, path::Path, sync::Arc};
+
+use flow::{Fact, RunState};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Standing, contract};
+
+fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
+    let record = |at| Record { at: Timestamp::from_micros(at), fact: Fact::Resumed };
+    Append {
+        run: RunId::new(run).unwrap(),
+        follows: Version::new(follows),
+        records: at.into_iter().map(record).collect(),
+        standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        logs: Vec::new(),
+    }
+}
+
+async fn open(path: impl AsRef<Path>) -> Sqlite {
+    Sqlite::open(path.as_ref().to_owned()).await.unwrap()
+}
+
+async fn refused(path: impl AsRef<Path>) -> OpenError {
+    Sqlite::open(path.as_ref().to_owned()).await.err().expect("it cannot be opened")
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_contract() {
+    let folder = TempDir::new().unwrap();
+    let number = Cell::new(0);
+    contract::all(|| {
+        number.set(number.get() + 1);
+        open(folder.path().join(format!("{}.db", number.get())))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_opened_again_has_everything() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a/b/logbook.db");
+    let first = open(&path).await;
+    first.append(vec![append("r", 0, [1, 2])]).await.unwrap();
+    drop(first);
+    let second = open(&path).await;
+    assert_eq!(second.append(vec![append("r", 2, [3])]).await.unwrap(), [Appended::Durable]);
+    assert_eq!(second.load(&RunId::new("r").unwrap()).await.unwrap().records, append("r", 0, [1, 2, 3]).records);
+}
+
+#[tokio::test]
+async fn of_two_handles_that_follow_one_version_one_loses() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    let (one, other) = tokio::join!(open(&path), open(&path));
+    for version in 0..20 {
+        let both =
+            tokio::join!(one.append(vec![append("r", version, [1])]), other.append(vec![append("r", version, [2])]),);
+        let conflict = Appended::Conflict(Version::new(version + 1));
+        let both = [both.0.unwrap()[0], both.1.unwrap()[0]];
+        assert!(both == [Appended::Durable, conflict] || both == [conflict, Appended::Durable], "{both:?}");
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_together_are_answered_apart() {
+    let folder = TempDir::new().unwrap();
+    let logbook = Arc::new(open(folder.path().join("logbook.db")).await);
+    // More than the queue holds.
+    let all = (0..300_u64).map(|number| {
+        let run = format!("r{}", number % 100);
+        let logbook = &logbook;
+        async move { logbook.append(vec![append(&run, 0, [number])]).await.unwrap()[0] }
+    });
+    let all = futures::future::join_all(all).await;
+    let count = |wanted: Appended| all.iter().filter(|appended| **appended == wanted).count();
+    assert_eq!((count(Appended::Durable), count(Appended::Conflict(Version::new(1)))), (100, 200));
+}
+
+#[tokio::test]
+async fn many_runs_are_forgotten_in_slices() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    let logbook = open(&path).await;
+    let ended = |number: usize| {
+        let mut append = append(&format!("r{number}"), 0, [1]);
+        append.standing.state = RunState::Success;
+        append
+    };
+    logbook.append((0..2 * SLICE + 3).map(ended).collect()).await.unwrap();
+    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), 2 * SLICE as u64 + 3);
+    let left = |table: &str| {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((left("runs"), left("records")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_newer_file_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    drop(open(&path).await);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = refused(&path).await;
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("logbook.db"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_logbook_is_refused_and_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    for garbage in ["short", &"not a database. ".repeat(1000)] {
+        fs::write(&path, garbage).unwrap();
+        let error = refused(&path).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("logbook.db"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), garbage);
+    }
+    fs::remove_file(&path).unwrap();
+    Connection::open(&path).unwrap().execute("CREATE TABLE runs (theirs)", []).unwrap();
+    let error = refused(&path).await;
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_place_where_no_file_can_be_is_named() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let below_a_file = refused(folder.path().join("file/logbook.db")).await;
+    let a_folder = refused(folder.path()).await;
+    for (error, reason) in [(below_a_file, "cannot be made"), (a_folder, "cannot be opened")] {
+        assert!(matches!(error, OpenError::Unavailable { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(folder.path().to_str().unwrap()) && error.contains(reason), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_nothing_is_written() {
+    let folder = TempDir::new().unwrap();
+    let logbook = open(folder.path().join("logbook.db")).await;
+    logbook.append(vec![append("r", 0, [1])]).await.unwrap();
+    // SQLite answers as it does for a full disk.
+    let limit = |pages: &'static str| logbook.writer.ask(move |connection| connection.execute_batch(pages));
+    limit("PRAGMA max_page_count = 1").await.unwrap();
+    let batch = (0..1000).map(|number| append(&format!("many-{number}"), 0, 0..100)).collect();
+    let error = logbook.append(batch).await.unwrap_err().to_string();
+    assert!(error.contains("the disk is full") && error.contains("logbook.db"), "{error}");
+    limit("PRAGMA max_page_count = 1000000").await.unwrap();
+    assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(logbook.append(vec![append("r", 1, [2])]).await.unwrap(), [Appended::Durable]);
+}
+
+#[tokio::test]
+async fn damaged_rows_name_their_run() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    let logbook = open(&path).await;
+    let batch = ["state", "bytes", "gap", "whole"].map(|run| append(run, 0, [1]));
+    logbook.append(batch.into()).await.unwrap();
+    let damage = "UPDATE runs SET state = 'asleep' WHERE id = 'state';
+        UPDATE records SET body = x'00ff' WHERE run = (SELECT key FROM runs WHERE id = 'bytes');
+        DELETE FROM records WHERE run = (SELECT key FROM runs WHERE id = 'gap');";
+    Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+    for run in ["state", "bytes", "gap"] {
+        let error = logbook.load(&RunId::new(run).unwrap()).await.unwrap_err();
+        assert!(matches!(&error, LoadError::Damaged { run: named, .. } if named.as_str() == run), "{error}");
+    }
+    logbook.load(&RunId::new("whole").unwrap()).await.unwrap();
+}
