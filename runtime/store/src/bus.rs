@@ -36,6 +36,34 @@ pub enum StartError {
     },
 }
 
+/// Why a store at the other end may not have what it was to keep.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The store said no.
+    #[error("the store that answers on {queue:?} could not keep the value: {reason}")]
+    NotKept {
+        /// The queue.
+        queue: String,
+        /// The other end's words.
+        reason: String,
+    },
+    /// There is no longer a queue to send it to.
+    #[error("the engine that sent the job is gone: there is no queue {queue:?}")]
+    EngineGone {
+        /// The queue.
+        queue: String,
+    },
+    /// The other end said nothing for long.
+    #[error("nobody has answered on {queue:?}")]
+    Silent {
+        /// The queue.
+        queue: String,
+    },
+    /// This side of the bus is closed.
+    #[error("the connection to the broker is closed")]
+    Closed,
+}
+
 /// Declares a queue of one end and opens it.
 async fn open(
     broker: &dyn broker::Broker,

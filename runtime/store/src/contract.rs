@@ -15,6 +15,7 @@ pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
     putting_twice_is_putting_once(make().await).await;
     what_was_put_is_listed_in_order_of_digest(make().await).await;
     a_tag_stands_for_what_it_was_last_set_to(make().await).await;
+    what_was_removed_is_gone_and_can_be_put_again(make().await).await;
     a_tag_never_stands_for_what_is_not_there(make().await).await;
     many_at_once_do_not_disturb_one_another(make().await).await;
 }
@@ -90,6 +91,16 @@ async fn a_tag_stands_for_what_it_was_last_set_to(store: impl Store) {
     }
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), Some(new));
     assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old)]);
+}
+
+async fn what_was_removed_is_gone_and_can_be_put_again(store: impl Store) {
+    let (gone, kept) = (put(&store, "gone").await, put(&store, "kept").await);
+    store.remove(&gone).await.expect("it can be removed");
+    store.remove(&gone).await.expect("it may be removed twice");
+    assert!(matches!(store.fetch(&gone).await, Err(FetchError::Missing { .. })));
+    assert_eq!(store.fetch(&kept).await.expect("the other is there"), "kept");
+    assert_eq!(put(&store, "gone").await, gone);
+    assert_eq!(store.fetch(&gone).await.expect("it is there again"), "gone");
 }
 
 async fn a_tag_never_stands_for_what_is_not_there(store: impl Store) {

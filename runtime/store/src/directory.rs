@@ -8,7 +8,7 @@ use flow::Digest;
 use tracing::warn;
 
 use crate::{
-    Entry, FetchError, ListError, OpenError, PutError, Store, Tag, TagError,
+    Entry, FetchError, ListError, OpenError, PutError, RemoveError, Store, Tag, TagError,
     blocking::blocking,
     digest::digest_of,
     folder::{self, Folder},
@@ -78,6 +78,17 @@ impl Store for Directory {
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
         self.with(all_tags).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
+        let digest = *digest;
+        self.with(move |folder| match folder.remove(&digest) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(RemoveError::Delete { digest, path: folder.path(&digest), source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        })
+        .await
     }
 }
 

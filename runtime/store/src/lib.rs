@@ -13,6 +13,7 @@ mod tag;
 mod folder;
 
 mod cache;
+pub mod values;
 mod directory;
 mod memory;
 
@@ -25,5 +26,5 @@ pub use digest::digest_of;
 pub use directory::Directory;
 pub use folder::OpenError;
 pub use memory::Memory;
-pub use store::{Disposition, Entry, FetchError, ListError, PutError, Store, TagError};
+pub use store::{Disposition, Entry, FetchError, ListError, PutError, RemoveError, Store, TagError};
 pub use tag::{InvalidTag, Tag};

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flow::Digest;
 
-use crate::{Entry, FetchError, ListError, PutError, Store, Tag, TagError, blocking::blocking, digest::digest_of};
+use crate::{
+    Entry, FetchError, ListError, PutError, RemoveError, Store, Tag, TagError, blocking::blocking, digest::digest_of,
+};
 
 /// A store that lasts as long as its process.
 #[derive(Debug, Default)]
@@ -79,6 +81,11 @@ impl Store for Memory {
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
         Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
+        self.lock().content.remove(digest);
+        Ok(())
     }
 }
 

@@ -54,6 +54,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
+
+    /// Forgets the bytes of a digest. It is no error when there are none. Whoever asks knows that nobody needs them.
+    ///
+    /// # Errors
+    /// [`RemoveError`] when they are still there.
+    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError>;
 }
 
 /// One content of a store.
@@ -93,6 +99,14 @@ pub enum PutError {
 }
 
 impl PutError {
+    /// The digest of what could not be kept.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::NoSpace { digest, .. } | Self::Write { digest, .. } => *digest,
+        }
+    }
+
     pub(crate) fn new(digest: Digest, path: PathBuf, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { digest, path, source },
@@ -207,6 +221,21 @@ pub enum ListError {
     #[error("could not list {}", path.display())]
     Read {
         /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why the bytes of a digest could not be forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// They could not be deleted.
+    #[error("could not delete module {digest} from {}", path.display())]
+    Delete {
+        /// What was to be forgotten.
+        digest: Digest,
+        /// Where it is kept.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

@@ -6,22 +6,24 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use broker::{Broker, Consumer, QueueKind};
+use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use tokio::sync::mpsc;
+use protocol::{FetchAnswer, FetchReply, PutRequest};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    StartError,
+    SendError, StartError,
     assembly::WINDOW,
     fetch::{Asking, Fetch},
     open,
 };
-use crate::FetchError;
+use crate::{FetchError, blocking::blocking, digest::digest_of};
 
 /// Answers on their way to the client at once: a window's worth, which one fetch can have in flight.
 const PREFETCH: u16 = WINDOW as u16;
@@ -29,6 +31,9 @@ const PREFETCH: u16 = WINDOW as u16;
 /// Answers that wait for one fetch: all that it can have in flight, and as many again that come twice. What does not
 /// fit is dropped and asked for again.
 const ANSWERS: usize = 2 * WINDOW as usize;
+
+/// How long a store may take to keep something before it is sent again; after the last, nobody is there.
+const PUT_AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(15)];
 
 /// Fetches that wait to be known: each is so in no time.
 const BEGINNING: usize = 16;
@@ -83,6 +88,50 @@ impl Client {
         begin.send(beginning).await.map_err(|_| FetchError::Closed { digest })?;
         let asking = Asking { broker: &**broker, queue, reply_queue, id: &id, digest };
         Fetch::new(asking, answers, largest).run().await
+    }
+
+    /// Puts bytes into the store that answers on `queue`, and answers their digest once it has them. Dropping the future
+    /// is safe: they are then there or not.
+    ///
+    /// # Errors
+    /// [`SendError`] when the store does not have them, as far as is known.
+    pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
+        let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
+        let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
+        let (sender, mut answers) = mpsc::channel(ANSWERS);
+        begin.send(Beginning { id: id.clone(), answers: sender }).await.map_err(|_| SendError::Closed)?;
+        let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
+        let message = Message {
+            exchange: String::new(),
+            key: queue.to_owned(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties {
+                reply_to: Some(reply_queue.clone()),
+                correlation_id: Some(id),
+                headers: [("digest".to_owned(), digest.to_string())].into(),
+                ..Properties::default()
+            },
+            body: PutRequest { bytes: &bytes }.encode().into(),
+        };
+        for pause in PUT_AGAIN {
+            match broker.publish(message.clone()).await {
+                Ok(()) | Err(PublishError::Unconfirmed { .. } | PublishError::Refused { .. }) => {}
+                Err(PublishError::Unroutable { .. }) => return Err(SendError::EngineGone { queue: queue.to_owned() }),
+                Err(PublishError::Closed) => return Err(SendError::Closed),
+            }
+            let Ok(answer) = timeout(pause, answers.recv()).await else { continue };
+            let answer = answer.ok_or(SendError::Closed)?;
+            match FetchReply::decode(&answer) {
+                Ok(FetchReply { digest: kept, answer: FetchAnswer::Kept }) if kept == digest => return Ok(digest),
+                Ok(FetchReply { answer: FetchAnswer::Unreadable { reason }, .. }) => {
+                    return Err(SendError::NotKept { queue: queue.to_owned(), reason: reason.to_owned() });
+                }
+                Ok(_) | Err(_) => warn!(queue, %digest, "an answer to a value that was to be kept is none"),
+            }
+        }
+        Err(SendError::Silent { queue: queue.to_owned() })
     }
 
     /// Ends all fetches and the listening, and returns when that is done.

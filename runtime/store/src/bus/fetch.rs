@@ -134,6 +134,7 @@ impl<'a> Fetch<'a> {
                     warn!(queue, %digest, size, index, "a chunk that does not fit is dropped")
                 }
             },
+            FetchAnswer::Kept => debug!(queue, %digest, "an answer to another question is dropped"),
             FetchAnswer::Missing => return Err(FetchError::Missing { digest }),
             FetchAnswer::Corrupt { actual } => {
                 return Err(FetchError::Corrupt { expected: digest, actual });

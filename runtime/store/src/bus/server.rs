@@ -6,7 +6,7 @@ use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
-use protocol::{FetchAnswer, FetchReply, FetchRequest, fetch::LARGEST_RANGE};
+use protocol::{FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -65,6 +65,16 @@ impl Server {
                 debug!(queue = self.queue, "the queue of requests for modules is gone");
                 break;
             };
+            if let Ok(put) = PutRequest::decode(&delivery.message.body) {
+                let message = self.keep(put.bytes, &delivery).await;
+                let (broker, stop) = (self.broker.clone(), stop.clone());
+                sending.spawn(async move {
+                    if stop.run_until_cancelled(send(&*broker, message)).await.is_some() {
+                        delivery.accept();
+                    }
+                });
+                continue;
+            }
             let Some((request, reader)) = self.read(&delivery) else {
                 delivery.accept();
                 continue;
@@ -104,6 +114,22 @@ impl Server {
                 None
             }
         }
+    }
+
+    /// Keeps a content that came whole; the message that says so, where somebody wants to know.
+    async fn keep(&self, bytes: &[u8], delivery: &Delivery) -> Vec<Message> {
+        let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
+        let kept = self.store.put(Bytes::copy_from_slice(bytes)).await;
+        let Some(queue) = reply_to.clone() else { return Vec::new() };
+        let reader = Reader { queue, correlation_id: correlation_id.clone() };
+        vec![match kept {
+            Ok(digest) => reader.message(&FetchReply { digest, answer: FetchAnswer::Kept }),
+            Err(error) => {
+                warn!(queue = self.queue, error = &error as &dyn Error, "a value cannot be kept");
+                let digest = error.digest();
+                reader.message(&FetchReply { digest, answer: FetchAnswer::Unreadable { reason: &error.to_string() } })
+            }
+        }]
     }
 
     /// The content of a digest, from what was served last or from the store.
