@@ -174,6 +174,7 @@ fn object(values: &Values) -> Object {
     let member = |value: &Value| match value {
         Value::Json(json) => raw(json.as_str().to_owned()),
         Value::Bytes(bytes) => raw(written(&WrittenBytes { base64: BASE64.encode(bytes) })),
+        Value::Stored(_) => panic!("a worker fetches a value before it calls"),
     };
     values.iter().map(|(name, value)| (name.to_string(), member(value))).collect()
 }

@@ -116,6 +116,7 @@ fn lent_content(value: &Value) -> wit::ContentParam<'_> {
     match value {
         Value::Json(json) => wit::ContentParam::Json(json.as_str()),
         Value::Bytes(bytes) => wit::ContentParam::Bytes(bytes),
+        Value::Stored(_) => panic!("a worker fetches a value before it calls"),
     }
 }
 

@@ -1,18 +1,19 @@
 //! One job, from its delivery to its signal.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
+use bytes::Bytes;
 use flow::{Answer, CallId, Failure, FailureKind, Signal, WorkerName};
-use protocol::{Job, Report, topology};
-use sandbox::{Action, Call};
+use protocol::{CallLog, Job, Report, lease, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
-    Modules,
+    Called, Guests,
     control::Calls,
     progress::{self, Said},
+    recent::{Executions, Recent},
 };
 
 /// How long to wait before a signal that was not taken is sent again; after the last the job goes back.
@@ -24,7 +25,11 @@ const RESEND_AFTER: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
+/// How long a worker that stops tries to give a call back that it has under a lease. If it fails, the lease is missed.
+const RELEASE: Duration = Duration::from_secs(2);
+
 /// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signalled {
     /// The broker has it, or nobody wants it any more.
     Taken,
@@ -32,20 +37,33 @@ enum Signalled {
     NotTaken,
 }
 
+/// How the worker holds a call.
+enum Hold {
+    /// By its delivery, which goes back if the worker dies.
+    Delivery(Box<Delivery>),
+    /// By heartbeats.
+    Lease,
+}
+
+/// What came of a call: `None` when the worker stopped it.
+type Outcome = Option<(Answer, CallLog)>;
+
 /// What all jobs of a worker share.
 pub(crate) struct Caller {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) modules: Modules,
+    pub(crate) guests: Arc<dyn Guests>,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) recent: Recent,
+    pub(crate) executions: Executions,
     pub(crate) name: WorkerName,
     /// Cancelled when the worker's grace is over: what runs then goes back.
     pub(crate) abandon: CancellationToken,
 }
 
 impl Caller {
-    /// Answers a job. The delivery is accepted once its signal is confirmed, and goes back when the worker stops
-    /// before that. What cannot be a job, and a job that killed as many workers as the delivery limit allows, is kept
-    /// in quarantine, and its run is told.
+    /// Answers a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it goes back
+    /// when the worker stops before that. What cannot be a job, and a job that killed as many workers as the delivery
+    /// limit allows, is kept in quarantine, and its run is told.
     pub(crate) async fn answer(self: Arc<Self>, delivery: Delivery) {
         match Job::decode(&delivery.message.body) {
             Ok(job) => {
@@ -80,19 +98,100 @@ impl Caller {
             warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
             return delivery.accept();
         }
-        let interrupt = self.calls.begin(&job.call);
-        let answer = self.call(&job, interrupt).await;
+        let redelivered = delivery.redelivered || delivery.returned > 0;
+        // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
+        // again, and not by what was answered before.
+        let answered = if redelivered { None } else { self.recent.get(&job.call, &job.signal_to) };
+        if let Some(answer) = answered {
+            debug!("the job was answered before; the answer is sent again");
+            return settle(delivery, self.send_signal(&job.call, answer, &job.signal_to).await);
+        }
+        let Some(interrupt) = self.calls.begin(&job.call) else {
+            debug!("the job runs here already");
+            return delivery.accept();
+        };
+        let (hold, outcome) = self.hold_and_call(delivery, &job, interrupt).await;
         self.calls.end(&job.call);
-        let Some(answer) = answer else {
-            delivery.requeue();
-            return;
+        let Some((answer, log)) = outcome else {
+            return self.give_back(hold, &job).await;
         };
         if let Answer::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }
-        match self.signal(job.call, answer, job.signal_to).await {
-            Signalled::Taken => delivery.accept(),
-            Signalled::NotTaken => delivery.requeue(),
+        let signal = Signal {
+            call: job.call.clone(),
+            answer,
+            execution: self.executions.next(),
+            redelivered,
+            worker: Some(self.name.clone()),
+        };
+        let body = Bytes::from(Report::Signal(signal, log).encode());
+        match hold {
+            Hold::Delivery(delivery) => {
+                let signalled = self.send_signal(&job.call, body.clone(), &job.signal_to).await;
+                if signalled == Signalled::Taken {
+                    self.recent.keep(&job.call, &job.signal_to, &body);
+                }
+                settle(*delivery, signalled);
+            }
+            // Nobody but this worker knows the answer.
+            Hold::Lease => {
+                while self.send_signal(&job.call, body.clone(), &job.signal_to).await == Signalled::NotTaken
+                    && !self.abandon.is_cancelled()
+                {
+                    tokio::time::sleep(lease::HEARTBEAT).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the call; a long one is taken under a lease on the way, so that its delivery is not held for long.
+    async fn hold_and_call(&self, delivery: Delivery, job: &Job, interrupt: CancellationToken) -> (Hold, Outcome) {
+        let mut calling = pin!(self.call(job, interrupt));
+        // Both arms leave the call where it is.
+        tokio::select! {
+            biased;
+            outcome = &mut calling => return (Hold::Delivery(Box::new(delivery)), outcome),
+            () = tokio::time::sleep(lease::THRESHOLD) => {}
+        }
+        let mut hold = Hold::Delivery(Box::new(delivery));
+        loop {
+            hold = match hold {
+                Hold::Delivery(delivery) => match self.tell_engine(job, self.heartbeat(job), Told::Surely).await {
+                    Signalled::Taken => {
+                        delivery.accept();
+                        Hold::Lease
+                    }
+                    Signalled::NotTaken => Hold::Delivery(delivery),
+                },
+                Hold::Lease => {
+                    self.tell_engine(job, self.heartbeat(job), Told::Once).await;
+                    Hold::Lease
+                }
+            };
+            tokio::select! {
+                biased;
+                outcome = &mut calling => return (hold, outcome),
+                () = tokio::time::sleep(lease::HEARTBEAT) => {}
+            }
+        }
+    }
+
+    fn heartbeat(&self, job: &Job) -> Report {
+        Report::Heartbeat { call: job.call.clone(), worker: self.name.clone() }
+    }
+
+    /// Gives a call back that the worker stopped.
+    async fn give_back(&self, hold: Hold, job: &Job) {
+        match hold {
+            Hold::Delivery(delivery) => delivery.requeue(),
+            Hold::Lease => {
+                let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
+                let message = self.message(&job.call, &job.signal_to, released.encode().into());
+                if tokio::time::timeout(RELEASE, self.broker.publish(message)).await.is_err() {
+                    warn!("the call could not be given back: its lease will be missed");
+                }
+            }
         }
     }
 
@@ -108,8 +207,17 @@ impl Caller {
         let told = protocol::call_of(&properties.headers).zip(properties.reply_to.clone());
         let signalled = match told {
             Some((call, signal_to)) => {
-                let failure = Failure::new(FailureKind::Poison, format!("{reason}; its message is in waft.quarantine"));
-                self.signal(call, Answer::Failed(failure), signal_to).await
+                let message = format!("{reason}; its message is in waft.quarantine");
+                let answer = Answer::Failed(Failure::new(FailureKind::Poison, message));
+                let signal = Signal {
+                    call: call.clone(),
+                    answer,
+                    execution: self.executions.next(),
+                    redelivered: true,
+                    worker: Some(self.name.clone()),
+                };
+                let body = Report::Signal(signal, CallLog::default()).encode();
+                self.send_signal(&call, body.into(), &signal_to).await
             }
             None => Signalled::Taken,
         };
@@ -120,27 +228,48 @@ impl Caller {
     }
 
     /// Broadcasts the answer to a call.
-    async fn signal(&self, call: CallId, answer: Answer, signal_to: String) -> Signalled {
+    async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Signalled {
+        let message = self.message(call, signal_to, body);
+        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Signalled::NotTaken)
+    }
+
+    /// Tells the engine of a call that runs.
+    async fn tell_engine(&self, job: &Job, report: Report, told: Told) -> Signalled {
+        let message = self.message(&job.call, &job.signal_to, report.encode().into());
+        let telling = async {
+            match told {
+                Told::Surely => self.publish(message).await,
+                Told::Once => {
+                    let once = Message { persistent: false, routing: Routing::Optional, ..message };
+                    // What is lost is told again with the next.
+                    let _ = self.broker.publish(once).await;
+                    Signalled::Taken
+                }
+            }
+        };
+        // The call is not kept waiting for longer than until the next one.
+        tokio::time::timeout(lease::HEARTBEAT, telling).await.unwrap_or(Signalled::NotTaken)
+    }
+
+    fn message(&self, call: &CallId, queue: &str, body: Bytes) -> Message {
         let properties = Properties {
-            message_id: Some(protocol::message_id(&call)),
-            headers: protocol::headers(&call),
+            message_id: Some(protocol::message_id(call)),
+            headers: protocol::headers(call),
             ..Properties::default()
         };
-        let report = Report::Signal(Signal { call, answer, worker: Some(self.name.clone()) });
-        let message = Message {
+        Message {
             exchange: String::new(),
-            key: signal_to,
+            key: queue.to_owned(),
             routing: Routing::Mandatory,
             persistent: true,
             priority: 0,
             properties,
-            body: report.encode().into(),
-        };
-        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Signalled::NotTaken)
+            body,
+        }
     }
 
-    /// Publishes a signal until the broker has it: to send it again is cheaper than to make the call again, and a queue
-    /// that is just being deleted refuses a signal before it is known to be gone.
+    /// Publishes until the broker has it: to send it again is cheaper than to make the call again, and a queue that is
+    /// just being deleted refuses a signal before it is known to be gone.
     async fn publish(&self, message: Message) -> Signalled {
         for pause in RESEND_AFTER {
             match self.broker.publish(message.clone()).await {
@@ -161,17 +290,7 @@ impl Caller {
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job is to go back.
-    async fn call(&self, job: &Job, interrupt: CancellationToken) -> Option<Answer> {
-        let finding = self.modules.find(job.module, &job.fetch_from);
-        let found = tokio::select! {
-            found = finding => found,
-            () = self.abandon.cancelled() => return None,
-            () = interrupt.cancelled() => return Some(cancelled()),
-        };
-        let module = match found {
-            Ok(module) => module,
-            Err(failure) => return Some(Answer::Failed(failure)),
-        };
+    async fn call(&self, job: &Job, interrupt: CancellationToken) -> Outcome {
         let said = Arc::new(Said::default());
         let done = CancellationToken::new();
         let telling = progress::tell(
@@ -184,40 +303,35 @@ impl Caller {
         );
         let calling = async {
             let _telling_ends = done.drop_guard();
-            self.modules.sandbox().call(&module, sandbox_call(job, interrupt.clone()), said).await
+            // Dropped, the call stops; the token of one call is not that of all.
+            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said)).await
         };
-        let (report, ()) = futures::join!(calling, telling);
-        match report.answer {
-            sandbox::Answer::Left(values) => Some(Answer::Succeeded(values)),
-            sandbox::Answer::Failed(failure) => Some(Answer::Failed(failure)),
-            sandbox::Answer::Interrupted if interrupt.is_cancelled() => Some(cancelled()),
-            sandbox::Answer::Interrupted => None,
-        }
+        let (called, ()) = futures::join!(calling, telling);
+        let Called { answer, log } = called?;
+        let answer = match answer {
+            sandbox::Answer::Left(values) => Answer::Succeeded(values),
+            sandbox::Answer::Failed(failure) => Answer::Failed(failure),
+            sandbox::Answer::Interrupted if interrupt.is_cancelled() => {
+                Answer::Failed(Failure::new(FailureKind::Cancelled, "the run was told to stop"))
+            }
+            sandbox::Answer::Interrupted => return None,
+        };
+        Some((answer, log))
     }
 }
 
-fn cancelled() -> Answer {
-    Answer::Failed(Failure::new(FailureKind::Cancelled, "the run was told to stop"))
+/// How surely the engine is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Until the broker has it.
+    Surely,
+    /// As well as it goes.
+    Once,
 }
 
-fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
-    let action = match &job.rollback {
-        Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
-        None => Action::Apply,
-    };
-    Call {
-        run: job.call.run.clone(),
-        flow: job.flow.clone(),
-        task: job.call.task.clone(),
-        export: job.export.clone(),
-        firing: job.call.firing.get(),
-        attempt: job.call.attempt.get(),
-        idempotency_key: job.call.idempotency_key(),
-        job_time: job.at,
-        inputs: job.inputs.clone(),
-        action,
-        limits: job.limits,
-        promised: job.promised.clone(),
-        interrupt,
+fn settle(delivery: Delivery, signalled: Signalled) {
+    match signalled {
+        Signalled::Taken => delivery.accept(),
+        Signalled::NotTaken => delivery.requeue(),
     }
 }

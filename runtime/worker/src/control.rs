@@ -1,7 +1,7 @@
 //! What a worker hears with all others: pings, and calls to stop an attempt.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,37 +13,64 @@ use protocol::{Control, WorkerStatus, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+/// So many calls that were stopped before they came here are remembered.
+const STOPPED: usize = 10_000;
+
 /// The calls a worker has now.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    running: Mutex<HashMap<CallId, CancellationToken>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    running: HashMap<CallId, CancellationToken>,
+    /// Calls that were stopped and do not run here: their jobs may still be on the way.
+    stopped: HashSet<CallId>,
+    oldest: VecDeque<CallId>,
 }
 
 impl Calls {
-    /// Notes a call; its token is cancelled when the call is to stop.
-    pub(crate) fn begin(&self, call: &CallId) -> CancellationToken {
+    /// Notes a call; its token is cancelled when the call is to stop. `None` when it runs here already.
+    pub(crate) fn begin(&self, call: &CallId) -> Option<CancellationToken> {
+        let mut known = self.lock();
+        if known.running.contains_key(call) {
+            return None;
+        }
         let token = CancellationToken::new();
-        self.lock().insert(call.clone(), token.clone());
-        token
+        if known.stopped.contains(call) {
+            token.cancel();
+        }
+        known.running.insert(call.clone(), token.clone());
+        Some(token)
     }
 
     pub(crate) fn end(&self, call: &CallId) {
-        self.lock().remove(call);
+        self.lock().running.remove(call);
     }
 
-    fn interrupt(&self, call: &CallId) {
-        if let Some(token) = self.lock().get(call) {
-            token.cancel();
+    fn interrupt(&self, call: CallId) {
+        let mut known = self.lock();
+        if let Some(token) = known.running.get(&call) {
+            return token.cancel();
+        }
+        if known.stopped.insert(call.clone()) {
+            known.oldest.push_back(call);
+        }
+        if known.oldest.len() > STOPPED
+            && let Some(oldest) = known.oldest.pop_front()
+        {
+            known.stopped.remove(&oldest);
         }
     }
 
     fn count(&self) -> usize {
-        self.lock().len()
+        self.lock().running.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,7 +103,7 @@ pub(crate) async fn answer(
         let control = Control::decode(&delivery.message.body);
         Delivery::accept(delivery);
         match control {
-            Ok(Control::Interrupt(call)) => calls.interrupt(&call),
+            Ok(Control::Interrupt(call)) => calls.interrupt(call),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });

@@ -6,9 +6,12 @@
 
 mod call;
 mod control;
+mod guests;
 mod modules;
 mod progress;
+mod recent;
 mod worker;
 
+pub use guests::{Called, Guests};
 pub use modules::Modules;
 pub use worker::{Config, Worker, WorkerError};

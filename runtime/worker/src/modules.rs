@@ -1,14 +1,16 @@
-//! From a digest to something that can be called: memory, this machine's disk, then the store of the job's engine.
+//! From a digest to what it stands for: memory, this machine's disk, then the store of the job's engine.
 
-use std::{error::Error, iter::successors};
+use std::{error::Error, iter::successors, str};
 
-use flow::{Digest, Failure, FailureKind};
+use flow::{Digest, Failure, FailureKind, Form, Json, LARGEST_INLINE, Outcome, Stored, Value, Values};
+use protocol::Job;
 use sandbox::{Compiled, Sandbox};
+use tracing::warn;
 
-/// The largest module a worker fetches, in bytes.
+/// The largest module or value a worker fetches, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// Finds modules by digest.
+/// Finds modules and large values by digest.
 #[derive(Clone)]
 pub struct Modules {
     sandbox: Sandbox,
@@ -35,9 +37,60 @@ impl Modules {
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(compiled);
         }
-        let fetch = self.client.fetch(fetch_from, digest, LARGEST);
-        let bytes = self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))?;
+        let bytes = self.fetch(digest, fetch_from).await?;
         self.sandbox.compile(digest, bytes).await.map_err(|error| failure(&error))
+    }
+
+    /// The job with every value as the guest takes it.
+    ///
+    /// # Errors
+    /// A failure of kind `module` that says which value could not be had, and why.
+    pub(crate) async fn with_whole_values(&self, job: &Job) -> Result<Job, Failure> {
+        let mut job = job.clone();
+        let fetch_from = job.fetch_from.clone();
+        self.fetch_large(&mut job.inputs, &fetch_from).await?;
+        if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
+            self.fetch_large(provided, &fetch_from).await?;
+        }
+        Ok(job)
+    }
+
+    async fn fetch_large(&self, values: &mut Values, fetch_from: &str) -> Result<(), Failure> {
+        for (name, value) in values {
+            let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
+            let told = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
+            let bytes = self.fetch(digest, fetch_from).await.map_err(|error| told(&error.message))?;
+            *value = match form {
+                Form::Bytes => Value::Bytes(bytes.to_vec().into()),
+                Form::Json => {
+                    let text = str::from_utf8(&bytes).map_err(|error| told(&error.to_string()))?;
+                    Value::Json(Json::parse(text).map_err(|error| told(&error.to_string()))?)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The values with the large ones put into the engine's store. One that cannot be put there travels as it is.
+    pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
+        for (name, value) in &mut values {
+            let (bytes, form) = match value {
+                Value::Json(json) if json.as_str().len() > LARGEST_INLINE => (json.as_str().as_bytes(), Form::Json),
+                Value::Bytes(bytes) if bytes.len() > LARGEST_INLINE => (&bytes[..], Form::Bytes),
+                Value::Json(_) | Value::Bytes(_) | Value::Stored(_) => continue,
+            };
+            let (size, bytes) = (bytes.len() as u64, bytes.to_vec().into());
+            match self.client.put(put_to, bytes).await {
+                Ok(digest) => *value = Value::Stored(Stored { digest, size, form }),
+                Err(error) => warn!(%name, size, %error, "a large value could not be put into the store"),
+            }
+        }
+        values
+    }
+
+    async fn fetch(&self, digest: Digest, fetch_from: &str) -> Result<bytes::Bytes, Failure> {
+        let fetch = self.client.fetch(fetch_from, digest, LARGEST);
+        self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))
     }
 }
 

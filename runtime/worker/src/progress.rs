@@ -9,6 +9,7 @@ use broker::{Broker, Message, Properties, Routing};
 use flow::{CallId, WorkerName};
 use protocol::{Progress, Report};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// How often a call is heard of. A shorter call sends its signal alone.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -27,7 +28,9 @@ impl Said {
 }
 
 impl sandbox::Observer for Said {
-    fn log(&self, _level: sandbox::Level, line: &str) {
+    fn log(&self, level: sandbox::Level, line: &str) {
+        // Its level is the guest's: to an operator, all that guests say is detail.
+        debug!(target: "waft::guest", %level, "{line}");
         self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
     }
 

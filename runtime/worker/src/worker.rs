@@ -10,9 +10,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
-    Modules,
+    Guests,
     call::Caller,
     control::{self, Calls},
+    recent::{Executions, Recent},
 };
 
 /// What a worker needs to know.
@@ -67,7 +68,11 @@ impl Worker {
     ///
     /// # Errors
     /// [`WorkerError`] when the broker refuses something, or its name is taken.
-    pub async fn connect(config: Config, broker: Arc<dyn Broker>, modules: Modules) -> Result<Self, WorkerError> {
+    pub async fn connect(
+        config: Config,
+        broker: Arc<dyn Broker>,
+        guests: Arc<dyn Guests>,
+    ) -> Result<Self, WorkerError> {
         broker::topology::declare_shared(&*broker).await?;
         control::declare(&*broker, &config.name).await.map_err(|error| match error {
             DeclareError::Refused { reason, .. } | DeclareError::Differs { reason, .. } => {
@@ -82,26 +87,45 @@ impl Worker {
             jobs.push(broker.consume(&topology::jobs(queue), config.slots).await?);
         }
         let name = config.name.clone();
+        let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
         let calls = Arc::new(Calls::default());
-        let caller = Arc::new(Caller { broker: broker.clone(), modules, calls, name, abandon });
+        let caller = Arc::new(Caller {
+            broker: broker.clone(),
+            guests,
+            calls,
+            recent: Recent::default(),
+            executions,
+            name,
+            abandon,
+        });
         Ok(Self { config, broker, caller, control, jobs })
     }
 
-    /// Answers jobs until told to stop. First nothing new is taken and what was only fetched goes back; then what
+    /// Answers jobs until told to stop. Dropping the future is a crash: calls stop where they are, and their jobs go back
+    /// when the connection ends, or their leases are missed. First nothing new is taken and what was only fetched goes back; then what
     /// runs may finish, for the grace; then guests are stopped and their jobs go back. Cancelling `abandon`
     /// goes straight to the third stage.
     pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) {
         let Self { config, broker, caller, control, jobs } = self;
         let (calls, listening) = (TaskTracker::new(), TaskTracker::new());
+        let crash = CancellationToken::new();
+        let _crashes_with_this_future = crash.clone().drop_guard();
         let no_control = CancellationToken::new();
         let status = status(&config);
         let answering = control::answer(broker, control, caller.calls.clone(), status, no_control.clone());
-        listening.spawn(answering);
+        listening.spawn(crash.clone().run_until_cancelled_owned(answering));
         let slots = Arc::new(Semaphore::new(config.slots.into()));
         let takers = TaskTracker::new();
         for consumer in jobs {
-            takers.spawn(take(consumer, slots.clone(), caller.clone(), calls.clone(), stop.clone()));
+            let taking = Taking {
+                slots: slots.clone(),
+                caller: caller.clone(),
+                calls: calls.clone(),
+                stop: stop.clone(),
+                crash: crash.clone(),
+            };
+            takers.spawn(crash.clone().run_until_cancelled_owned(taking.run(consumer)));
         }
         takers.close();
         takers.wait().await;
@@ -110,6 +134,7 @@ impl Worker {
         let in_grace = async {
             // Either may come first; both leave the calls where they are.
             tokio::select! {
+                biased;
                 ended = timeout(config.grace, calls.wait()) => ended.is_ok(),
                 () = abandon.cancelled() => false,
             }
@@ -117,7 +142,7 @@ impl Worker {
         if !in_grace.await {
             info!(running = calls.len(), "the grace is over: what runs goes back");
             caller.abandon.cancel();
-            caller.modules.sandbox().interrupt_all();
+            caller.guests.interrupt_all();
             calls.wait().await;
         }
         no_control.cancel();
@@ -127,27 +152,32 @@ impl Worker {
 }
 
 /// Takes jobs from one queue, each when a slot is free.
-async fn take(
-    mut consumer: Consumer,
+struct Taking {
     slots: Arc<Semaphore>,
     caller: Arc<Caller>,
     calls: TaskTracker,
     stop: CancellationToken,
-) {
-    loop {
-        let next = async {
-            // The slot first: a job in hand without one would wait here while another worker is free.
-            let slot = slots.clone().acquire_owned().await.ok()?;
-            Some((slot, consumer.next().await?))
-        };
-        let Some(Some((slot, delivery))) = stop.run_until_cancelled(next).await else { break };
-        let caller = caller.clone();
-        calls.spawn(async move {
-            caller.answer(delivery).await;
-            drop(slot);
-        });
+    crash: CancellationToken,
+}
+
+impl Taking {
+    async fn run(self, mut consumer: Consumer) {
+        loop {
+            let next = async {
+                // The slot first: a job in hand without one would wait here while another worker is free.
+                let slot = self.slots.clone().acquire_owned().await.ok()?;
+                Some((slot, consumer.next().await?))
+            };
+            let Some(Some((slot, delivery))) = self.stop.run_until_cancelled(next).await else { break };
+            let caller = self.caller.clone();
+            let answering = async move {
+                caller.answer(delivery).await;
+                drop(slot);
+            };
+            self.calls.spawn(self.crash.clone().run_until_cancelled_owned(answering));
+        }
+        consumer.cancel();
     }
-    consumer.cancel();
 }
 
 fn status(config: &Config) -> WorkerStatus {

@@ -39,7 +39,7 @@ async fn seen(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
     match sandbox.call(compiled, call, Arc::new(Heard::default())).await.answer {
         Answer::Left(values) => match &values["seen"] {
             Value::Bytes(bytes) => bytes.to_vec(),
-            Value::Json(json) => panic!("{json:?} is not bytes"),
+            other => panic!("{other:?} is not bytes"),
         },
         other => panic!("{other:?}"),
     }

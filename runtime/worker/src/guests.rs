@@ -1,0 +1,94 @@
+//! What a worker calls: guests in the sandbox, or what a simulation has in their place.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use protocol::{CallLog, Job};
+use sandbox::{Action, Call, Observer};
+use tokio_util::sync::CancellationToken;
+
+use crate::Modules;
+
+/// How a call ended, and what its guest wrote.
+#[derive(Debug)]
+pub struct Called {
+    /// The answer; values of any size are in it as they are.
+    pub answer: sandbox::Answer,
+    /// What the guest wrote.
+    pub log: CallLog,
+}
+
+/// Calls guests.
+#[async_trait]
+pub trait Guests: Send + Sync + 'static {
+    /// Makes one call, until it ends or its token is cancelled.
+    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> Called;
+
+    /// Stops all calls.
+    fn interrupt_all(&self);
+}
+
+#[async_trait]
+impl Guests for Modules {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> Called {
+        let stopped = interrupt.clone();
+        let calling = async {
+            let module = self.find(job.module, &job.fetch_from).await?;
+            let whole = self.with_whole_values(job).await?;
+            Ok((module, whole))
+        };
+        let found = match stopped.run_until_cancelled(calling).await {
+            Some(Ok(found)) => found,
+            Some(Err(failure)) => return Called { answer: sandbox::Answer::Failed(failure), log: CallLog::default() },
+            None => return Called { answer: sandbox::Answer::Interrupted, log: CallLog::default() },
+        };
+        let (module, job) = found;
+        let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
+        let log = log(&report);
+        let answer = match report.answer {
+            sandbox::Answer::Left(values) => sandbox::Answer::Left(self.put_large(values, &job.fetch_from).await),
+            answer @ (sandbox::Answer::Failed(_) | sandbox::Answer::Interrupted) => answer,
+        };
+        Called { answer, log }
+    }
+
+    fn interrupt_all(&self) {
+        self.sandbox().interrupt_all();
+    }
+}
+
+fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
+    let action = match &job.rollback {
+        Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
+        None => Action::Apply,
+    };
+    Call {
+        run: job.call.run.clone(),
+        flow: job.flow.clone(),
+        task: job.call.task.clone(),
+        export: job.export.clone(),
+        firing: job.call.firing.get(),
+        attempt: job.call.attempt.get(),
+        idempotency_key: job.call.idempotency_key(),
+        job_time: job.at,
+        inputs: job.inputs.clone(),
+        action,
+        limits: job.limits,
+        promised: job.promised.clone(),
+        interrupt,
+    }
+}
+
+/// What the guest wrote, up to what is kept.
+fn log(report: &sandbox::Report) -> CallLog {
+    let mut log = CallLog::default();
+    for line in &report.log {
+        log.push(line.level.as_str(), line.message.clone());
+    }
+    for (stream, bytes) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
+        for line in String::from_utf8_lossy(bytes).lines() {
+            log.push(stream, line);
+        }
+    }
+    log
+}
