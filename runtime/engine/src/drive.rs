@@ -1,51 +1,108 @@
-//! The one task that owns the runs of a shard.
+//! The one task that owns the runs of an engine's shards.
+//!
+//! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
+//! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
+//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`.
 
-mod lost;
+mod hear;
+mod leases;
+mod load;
+mod shards;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use broker::{Consumer, Delivery};
-use flow::{Change, Command, Event, Flow, Machine, Record, Role, RunId, RunState, Shard, Timestamp};
-use logbook::{Append, Appended, Logbook, Version};
-use protocol::Report;
-use tokio::sync::{mpsc, oneshot};
+use broker::{Delivery, Message};
+use flow::{CallId, Change, Command, Event, Flow, Machine, Record, Role, RunId, RunState, Shard, Timestamp};
+use logbook::{Append, Appended, Logbook, Standing, Version};
+use protocol::{AttemptLog, Reply, Wish};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{Clock, Happening, SubmitError, Watch, jobs, outbox::Batch, watch};
-use lost::{Lost, RELOAD};
+use crate::{
+    AskError, Clock, Happening, SubmitError, Watch, declared::Declared, inbox::Inbox, jobs, outbox::Batch, watch,
+};
+use leases::Leases;
+use load::Lost;
+pub(crate) use shards::{Shards, Sharing};
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
 const LARGEST_BATCH: usize = 512;
+
+/// How often what nobody else brings about is looked after: shards without an owner, runs that could not be read.
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
+
+/// A run gets a snapshot once so many records came after the last one, and more in a larger flow: what it costs is then
+/// small beside what the records cost.
+const RECORDS_A_SNAPSHOT: u64 = 1_000;
 
 /// The target of the one line that closes each run, so that who shows the end otherwise can leave it out.
 const RUN: &str = "waft::run";
 
 /// What the engine's handle asks.
 pub(crate) enum Request {
+    /// Start a run.
     Submit { run: RunId, flow: Arc<Flow>, answer: oneshot::Sender<Result<Watch, SubmitError>> },
-    Suspend { run: RunId },
-    Cancel { run: RunId },
+    /// Drive a run here that another process left.
+    Adopt { run: RunId, answer: oneshot::Sender<Result<Watch, AskError>> },
+    /// Record a wish for a run of a shard that is driven here.
+    Wish { run: RunId, wish: Wish, answer: oneshot::Sender<Reply> },
+    /// Give up the calls of a run that is being suspended.
     Abandon { run: RunId },
+    /// Say that you are alive.
+    Check { answer: oneshot::Sender<()> },
 }
 
 /// A run in memory, at the version its records have in the logbook.
 struct Live {
     machine: Machine,
     version: Version,
+    /// The version of its last snapshot.
+    snapshot: Version,
+    shard: Shard,
     watcher: Option<mpsc::Sender<Happening>>,
     due: Option<Timestamp>,
+    /// Calls that were out when the run was loaded, and are sent again if no answer to them waits in the queue.
+    unanswered: BTreeSet<CallId>,
+    /// Whether the run rested when it was loaded, and has not gone on since: its end was told long ago.
+    at_rest: bool,
 }
 
-/// What the steps of one batch came to, before anything of it is durable.
+/// Something that happened to a run, and who waits to hear what it led to.
+struct Happened {
+    run: RunId,
+    event: Event,
+    answer: Option<Answer>,
+}
+
+/// Where the answer to a wish goes.
+enum Answer {
+    Here(oneshot::Sender<Reply>),
+    There { queue: String, correlation_id: Option<String> },
+}
+
+/// What one turn takes, before anything of it is durable.
 #[derive(Default)]
 struct Round {
-    events: Vec<(RunId, Event)>,
+    events: Vec<Happened>,
     signals: Vec<(RunId, Delivery)>,
+    logs: BTreeMap<RunId, Vec<AttemptLog>>,
     submitted: Vec<Submitted>,
+    messages: Vec<Message>,
+    /// Runs that were read from the logbook for this turn.
+    visited: BTreeSet<RunId>,
+    /// Runs that were looked for and are not there, or not here: what comes for them is done with.
+    missing: BTreeSet<RunId>,
+}
+
+impl Round {
+    fn push(&mut self, run: RunId, event: Event) {
+        self.events.push(Happened { run, event, answer: None });
+    }
 }
 
 /// A run that begins, and who waits to hear that it did.
@@ -55,163 +112,226 @@ struct Submitted {
     watch: Watch,
 }
 
-/// Owns the runs of a shard.
+/// What the steps of one run came to in a turn.
+#[derive(Default)]
+struct Stepped {
+    records: Vec<Record>,
+    commands: Vec<Command>,
+    answers: Vec<Answer>,
+}
+
+/// What a driver works with.
+pub(crate) struct Tools {
+    pub(crate) logbook: Arc<dyn Logbook>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) out: mpsc::Sender<Batch>,
+    pub(crate) declared: Declared,
+    /// Hears of every run that has new records.
+    pub(crate) changed: broadcast::Sender<RunId>,
+    /// The queue that answers requests for content.
+    pub(crate) store_queue: String,
+}
+
+/// Owns the runs of an engine's shards.
 pub(crate) struct Driver {
-    shard: Shard,
-    logbook: Arc<dyn Logbook>,
-    clock: Arc<dyn Clock>,
-    out: mpsc::Sender<Batch>,
+    tools: Tools,
+    shards: Shards,
     runs: BTreeMap<RunId, Live>,
     lost: BTreeMap<RunId, Lost>,
-    /// When to read the lost runs' records again.
-    reload: tokio::time::Interval,
+    leases: Leases,
     due: BTreeSet<(Timestamp, RunId)>,
 }
 
 impl Driver {
-    pub(crate) fn new(
-        shard: Shard,
-        logbook: Arc<dyn Logbook>,
-        clock: Arc<dyn Clock>,
-        out: mpsc::Sender<Batch>,
-    ) -> Self {
-        let mut reload = tokio::time::interval(RELOAD);
-        reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self { shard, logbook, clock, out, runs: BTreeMap::new(), lost: BTreeMap::new(), reload, due: BTreeSet::new() }
+    pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
+        Self {
+            tools,
+            shards,
+            runs: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            leases: Leases::default(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// Steps runs until told to stop, or until the broker is closed.
     pub(crate) async fn run(
         mut self,
-        mut signals: Consumer,
+        mut inbox: Inbox,
         mut requests: mpsc::Receiver<Request>,
         stop: CancellationToken,
     ) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let mut round = Round::default();
-            let wait = self.due.first().map(|(at, _)| at.since(self.clock.now()));
-            // Every arm only receives, or only waits: dropping it loses nothing.
+            let now = self.tools.clock.now();
+            let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.leases.next_due()).min();
+            let wait = due.map(|at| at.since(now));
+            // Every arm only receives, or only waits: dropping it loses nothing. Biased, so that the same things in the
+            // same order always lead to the same; none starves another, since each turn takes from all.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
-                delivery = signals.next() => match delivery {
-                    Some(delivery) => self.hear(delivery, &mut round),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                _ = beat.tick() => {
+                    self.find_lost(&mut round).await;
+                    self.beat(&inbox, &mut round).await;
+                }
+                Some(request) = requests.recv() => self.answer(request, &mut round).await,
+                arrived = inbox.next() => match arrived {
+                    Some(arrived) => self.hear(arrived, &mut round).await,
                     None => break,
                 },
-                Some(request) = requests.recv() => self.answer(request, &mut round).await,
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                _ = self.reload.tick(), if !self.lost.is_empty() => self.find_lost(&mut round).await,
-            }
-            while round.events.len() < LARGEST_BATCH
-                && let Some(delivery) = signals.try_next()
-            {
-                self.hear(delivery, &mut round);
             }
             while round.events.len() < LARGEST_BATCH
                 && let Ok(request) = requests.try_recv()
             {
                 self.answer(request, &mut round).await;
             }
-            self.wake(&mut round);
+            while round.events.len() < LARGEST_BATCH
+                && let Some(arrived) = inbox.try_next()
+            {
+                self.hear(arrived, &mut round).await;
+            }
+            self.wake(&mut round).await;
             self.step(round).await;
         }
-        signals.cancel();
-    }
-
-    /// Takes a delivery into the round, or passes on what needs no record.
-    fn hear(&mut self, delivery: Delivery, round: &mut Round) {
-        match Report::decode(&delivery.message.body) {
-            Ok(Report::Signal(signal)) => {
-                if let Some(lost) = self.lost.get_mut(&signal.call.run) {
-                    lost.signals.push(delivery);
-                    return;
-                }
-                let run = signal.call.run.clone();
-                round.events.push((run.clone(), Event::Signal(signal)));
-                round.signals.push((run, delivery));
-            }
-            Ok(Report::Progress(progress)) => {
-                let watcher = self.runs.get(&progress.call.run).and_then(|live| live.watcher.as_ref());
-                if let Some(watcher) = watcher {
-                    // A slow watcher misses some progress, and no change.
-                    let _ = watcher.try_send(Happening::Progress(progress));
-                }
-                delivery.accept();
-            }
-            Err(error) => {
-                warn!(%error, "dropped what is no signal");
-                delivery.accept();
-            }
-        }
+        inbox.close();
     }
 
     async fn answer(&mut self, request: Request, round: &mut Round) {
         match request {
-            Request::Submit { run, flow, answer } => {
-                if self.runs.contains_key(&run) {
-                    // Whoever asked may be gone.
-                    let _ = answer.send(Err(SubmitError::Exists { run }));
-                    return;
-                }
-                let (watcher, happenings) = mpsc::channel(watch::WAITING);
-                let machine = Machine::new(run.clone(), flow);
-                let live = Live { machine, version: Version::NONE, watcher: Some(watcher), due: None };
-                self.runs.insert(run.clone(), live);
-                round.events.push((run.clone(), Event::Start));
-                round.submitted.push(Submitted { run, answer, watch: Watch { happenings } });
+            Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round),
+            Request::Adopt { run, answer } => {
+                let adopted = self.adopt(&run, round).await;
+                // Whoever asked may be gone.
+                let _ = answer.send(adopted);
             }
-            Request::Suspend { run } => self.ask(run, Event::Suspend, round),
-            Request::Cancel { run } => self.ask(run, Event::Cancel, round),
+            Request::Wish { run, wish, answer } => self.wish(run, wish, Answer::Here(answer), round).await,
             Request::Abandon { run } => {
                 if let Some(live) = self.runs.get(&run) {
-                    let messages = live.machine.calls_out().map(jobs::interrupt).collect();
-                    self.send(Batch { messages, ..Batch::default() }).await;
+                    round.messages.extend(live.machine.calls_out().map(jobs::interrupt));
                 }
-                self.ask(run, Event::Abandon, round);
+                self.happen(Happened { run, event: Event::Abandon, answer: None }, round);
+            }
+            Request::Check { answer } => {
+                let _ = answer.send(());
             }
         }
     }
 
-    fn ask(&mut self, run: RunId, event: Event, round: &mut Round) {
-        match self.lost.get_mut(&run) {
-            Some(lost) => lost.asked.push(event),
-            None => round.events.push((run, event)),
-        }
+    fn submit(
+        &mut self,
+        run: RunId,
+        flow: Arc<Flow>,
+        answer: oneshot::Sender<Result<Watch, SubmitError>>,
+        round: &mut Round,
+    ) {
+        let refused = if self.runs.contains_key(&run) {
+            Err(SubmitError::Exists { run: run.clone() })
+        } else {
+            self.shards.for_new(&run).ok_or(SubmitError::NoShard)
+        };
+        let shard = match refused {
+            Ok(shard) => shard,
+            Err(error) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(Err(error));
+                return;
+            }
+        };
+        let (watcher, happenings) = mpsc::channel(watch::WAITING);
+        let live = Live {
+            machine: Machine::new(run.clone(), flow),
+            version: Version::NONE,
+            snapshot: Version::NONE,
+            shard,
+            watcher: Some(watcher),
+            due: None,
+            unanswered: BTreeSet::new(),
+            at_rest: false,
+        };
+        self.runs.insert(run.clone(), live);
+        round.push(run.clone(), Event::Start);
+        round.submitted.push(Submitted { run, answer, watch: Watch { happenings } });
     }
 
     /// Adds the runs that have something due.
-    fn wake(&mut self, round: &mut Round) {
-        let now = self.clock.now();
+    async fn wake(&mut self, round: &mut Round) {
+        let now = self.tools.clock.now();
         for (_, run) in self.due.iter().take_while(|(at, _)| *at <= now) {
-            round.events.push((run.clone(), Event::Tick));
+            round.push(run.clone(), Event::Tick);
+        }
+        for (call, worker) in self.leases.missed(now) {
+            warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
+            if !self.runs.contains_key(&call.run) && !self.lost.contains_key(&call.run) {
+                self.visit(&call.run.clone(), round).await;
+            }
+            self.happen(Happened { run: call.run.clone(), event: Event::Lost { call, worker }, answer: None }, round);
         }
     }
 
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
     async fn step(&mut self, round: Round) {
-        let now = self.clock.now();
-        let mut steps: BTreeMap<RunId, (Vec<Record>, Vec<Command>)> = BTreeMap::new();
-        for (run, event) in &round.events {
-            let Some(live) = self.runs.get_mut(run) else { continue };
-            let step = live.machine.step(now, event);
-            if !step.records.is_empty() {
-                let (records, commands) = steps.entry(run.clone()).or_default();
-                records.extend(step.records);
-                commands.extend(step.commands);
+        let now = self.tools.clock.now();
+        let Round { events, signals, mut logs, submitted, messages, visited, missing } = round;
+        // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
+        let is_gone = |run: &RunId| !self.runs.contains_key(run) && !missing.contains(run);
+        let gone: BTreeSet<RunId> = signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect();
+        let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
+        let mut batch = Batch { messages, ..Batch::default() };
+        let mut kept = Vec::new();
+        for Happened { run, event, answer } in events {
+            let Some(live) = self.runs.get_mut(&run) else {
+                answer.into_iter().for_each(|answer| match answer {
+                    Answer::There { .. } if gone.contains(&run) => {}
+                    answer if missing.contains(&run) => batch.answer(answer, Reply::Missing),
+                    answer => batch.answer(answer, Reply::Failed("the run is driven elsewhere now".into())),
+                });
+                continue;
+            };
+            // What was given up while the run rested is asked for again when it goes on.
+            let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
+            let step = live.machine.step(now, &event);
+            if step.records.is_empty() {
+                let state = live.machine.state();
+                answer.into_iter().for_each(|answer| batch.answer(answer, Reply::Meaningless(state)));
+                continue;
             }
+            let stepped = steps.entry(run.clone()).or_default();
+            if live.at_rest && !is_rest(live.machine.state()) {
+                live.at_rest = false;
+                stepped.commands.extend(given_up);
+            }
+            stepped.records.extend(step.records);
+            stepped.commands.extend(step.commands);
+            stepped.answers.extend(answer);
+            kept.push((run, event));
         }
-        let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps).await };
-        let begun: BTreeSet<&RunId> = round.submitted.iter().map(|submitted| &submitted.run).collect();
+        let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps, &mut logs).await };
+        let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
+        let begun: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
         for run in refused.keys() {
             self.drop_machine(run, !begun.contains(run));
         }
-        let signals = self.keep_for_lost(round.signals, round.events);
-        let mut batch = Batch { signals, ..Batch::default() };
-        for (run, (_, commands)) in steps {
-            if !refused.contains_key(&run) {
-                self.perform(&run, commands, &mut batch);
+        batch.signals = self.keep_for_lost(signals, kept, &gone);
+        for (run, Stepped { commands, answers, .. }) in steps {
+            match refused.get(&run) {
+                None => {
+                    let state = self.runs.get(&run).map_or(RunState::Running, |live| live.machine.state());
+                    answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
+                    self.perform(&run, commands, &mut batch);
+                    // Nobody has to listen.
+                    let _ = self.tools.changed.send(run);
+                }
+                Some(error) => {
+                    let reply = || Reply::Failed(error.to_string());
+                    answers.into_iter().for_each(|answer| batch.answer(answer, reply()));
+                }
             }
         }
-        for Submitted { run, answer, watch } in round.submitted {
+        for Submitted { run, answer, watch } in submitted {
             let result = match refused.remove(&run) {
                 Some(error) => Err(error),
                 None => Ok(watch),
@@ -219,30 +339,42 @@ impl Driver {
             // Whoever asked may be gone.
             let _ = answer.send(result);
         }
+        for run in visited {
+            if self.runs.get(&run).is_some_and(|live| live.at_rest) {
+                self.forget(&run);
+            }
+        }
         self.send(batch).await;
     }
 
     /// Appends every run's records in one go; answers which runs it was refused for.
-    async fn append(&mut self, steps: &BTreeMap<RunId, (Vec<Record>, Vec<Command>)>) -> BTreeMap<RunId, SubmitError> {
-        let version = |run: &RunId| self.runs.get(run).map_or(Version::NONE, |live| live.version);
-        let append = |(run, (records, _)): (&RunId, &(Vec<Record>, Vec<Command>))| Append {
-            run: run.clone(),
-            follows: version(run),
-            records: records.clone(),
+    async fn append(
+        &mut self,
+        steps: &BTreeMap<RunId, Stepped>,
+        logs: &mut BTreeMap<RunId, Vec<AttemptLog>>,
+    ) -> BTreeMap<RunId, SubmitError> {
+        let append = |(run, stepped): (&RunId, &Stepped)| {
+            let live = self.runs.get(run)?;
+            let flow = live.machine.flow().name.clone();
+            let standing = Standing { shard: live.shard.clone(), flow, state: live.machine.state() };
+            let (records, logs) = (stepped.records.clone(), logs.remove(run).unwrap_or_default());
+            Some(Append { run: run.clone(), follows: live.version, records, standing, logs })
         };
+        let appends: Vec<Append> = steps.iter().filter_map(append).collect();
         let mut refused = BTreeMap::new();
-        match self.logbook.append(steps.iter().map(append).collect()).await {
+        match self.tools.logbook.append(appends).await {
             Ok(outcomes) => {
-                for ((run, (records, _)), outcome) in steps.iter().zip(outcomes) {
+                for ((run, stepped), outcome) in steps.iter().zip(outcomes) {
                     match outcome {
                         Appended::Durable => {
                             if let Some(live) = self.runs.get_mut(run) {
-                                live.version = live.version.after(records);
+                                live.version = live.version.after(&stepped.records);
                             }
+                            self.snapshot(run).await;
                         }
                         Appended::Conflict(version) => {
-                            warn!(%run, version = version.get(), "another engine has added to this run");
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
+                            self.has_lost(run, version);
                         }
                     }
                 }
@@ -257,17 +389,42 @@ impl Driver {
         refused
     }
 
-    /// Turns commands into what the outbox sends.
+    /// Keeps a snapshot of a run now and then, so that loading it costs by its size and not by its history.
+    async fn snapshot(&mut self, run: &RunId) {
+        let Some(live) = self.runs.get_mut(run) else { return };
+        let since = live.version.get().saturating_sub(live.snapshot.get());
+        let worth = RECORDS_A_SNAPSHOT.max(2 * live.machine.flow().nodes.len() as u64);
+        if since < worth || live.machine.state().is_final() {
+            return;
+        }
+        let (version, snapshot) = (live.version, live.machine.snapshot());
+        live.snapshot = version;
+        if let Err(error) = self.tools.logbook.keep_snapshot(run, version, snapshot).await {
+            warn!(%run, %error, "a snapshot was not kept: the run loads from an older one");
+        }
+    }
+
+    /// Turns commands into what the outbox sends, and lets go of the run if that was all.
     fn perform(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
+        self.carry_out(run, commands, batch);
+        self.note_due(run);
+        if self.runs.get(run).is_some_and(|live| is_rest(live.machine.state())) {
+            self.close(run, batch);
+        }
+    }
+
+    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let flow = live.machine.flow().clone();
         for command in commands {
             match command {
                 Command::Call(call) => {
                     if let Role::Task(task) = &flow.node(call.node).role {
-                        batch.messages.push(jobs::job(&self.shard, &flow, task, *call));
+                        let to = jobs::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
+                        batch.messages.push(jobs::job(&to, &flow, task, *call));
                     }
                 }
+                // It stays out until it is answered, or its lease is missed.
                 Command::Interrupt(call) => batch.messages.push(jobs::interrupt(call)),
                 Command::Tell(change) => {
                     if let Change::Node(change) = &change {
@@ -279,6 +436,10 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn note_due(&mut self, run: &RunId) {
+        let Some(live) = self.runs.get_mut(run) else { return };
         let due = live.machine.next_due();
         if live.due != due {
             live.due.into_iter().for_each(|at| {
@@ -287,23 +448,22 @@ impl Driver {
             self.due.extend(due.map(|at| (at, run.clone())));
             live.due = due;
         }
-        if live.machine.state().is_final() || live.machine.state() == RunState::Suspended {
-            self.close(run, batch);
-        }
     }
 
     /// Lets go of a run that has ended, or rests.
     fn close(&mut self, run: &RunId, batch: &mut Batch) {
         let Some(live) = self.forget(run) else { return };
         let flow = &live.machine.flow().name;
-        match live.machine.state() {
-            RunState::Failure => error!(target: RUN, %run, %flow, state = "failure", "run ended"),
-            RunState::RolledBack => warn!(target: RUN, %run, %flow, state = "rolled-back", "run ended"),
-            state @ (RunState::Success
-            | RunState::Suspended
-            | RunState::Pending
-            | RunState::Running
-            | RunState::Suspending) => info!(target: RUN, %run, %flow, %state, "run ended"),
+        if !live.at_rest {
+            match live.machine.state() {
+                RunState::Failure => error!(target: RUN, %run, %flow, state = "failure", "run ended"),
+                RunState::RolledBack => warn!(target: RUN, %run, %flow, state = "rolled-back", "run ended"),
+                state @ (RunState::Success
+                | RunState::Suspended
+                | RunState::Pending
+                | RunState::Running
+                | RunState::Suspending) => info!(target: RUN, %run, %flow, %state, "run ended"),
+            }
         }
         if let Some(watcher) = live.watcher {
             batch.happenings.push((watcher, Happening::Ended(Arc::new(live.machine))));
@@ -320,6 +480,26 @@ impl Driver {
 
     async fn send(&self, batch: Batch) {
         // The outbox outlives the driver: it ends when this sender goes.
-        let _ = self.out.send(batch).await;
+        let _ = self.tools.out.send(batch).await;
     }
+}
+
+impl Batch {
+    /// Answers a wish, once the batch is out.
+    fn answer(&mut self, answer: Answer, reply: Reply) {
+        match answer {
+            Answer::Here(answer) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(reply);
+            }
+            Answer::There { queue, correlation_id } => {
+                self.messages.push(jobs::reply(queue, correlation_id, &reply));
+            }
+        }
+    }
+}
+
+/// Whether a run in this state needs no engine.
+fn is_rest(state: RunState) -> bool {
+    state.is_final() || state == RunState::Suspended
 }

@@ -1,42 +1,72 @@
 //! The engine's handle: what the rest of the system may ask of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError};
-use flow::{Flow, RunId, Shard};
-use logbook::Logbook;
-use protocol::topology as names;
+use flow::{Flow, LARGEST_INLINE, RunId, RunState, Shard, Value};
+use logbook::{LoadError, Logbook};
+use protocol::{Reply, Wish, topology as names};
 use store::Store;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Clock, Watch,
-    drive::{self, Driver},
+    declared::Declared,
+    drive::{self, Driver, Shards, Sharing, Tools},
+    elsewhere::Elsewhere,
+    inbox::Inbox,
     outbox, topology,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
 const REQUESTS: usize = 64;
 
-/// Signals on their way to the engine at once: some batches' worth, so that the broker never waits for us.
-const PREFETCH: u16 = 2_048;
+/// Signals on their way to an engine at once, over all its shards: some batches' worth, so that the broker never waits for
+/// us.
+const PREFETCH: usize = 2_048;
+
+/// Changes that wait for whoever follows them; one who falls behind reads the logbook instead.
+const CHANGES: usize = 1_024;
+
+/// How long a new run waits for its engine to drive some shard, and a wish for its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after a try for a shard the next one follows.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What an engine needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The part of all runs it drives.
-    pub shard: Shard,
+    /// Tells engines apart: chosen anew at each start.
+    pub id: String,
+    /// The runs it drives.
+    pub part: Part,
+}
+
+/// The runs that an engine drives.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Its own alone. Its queues go some time after it.
+    Own,
+    /// A fair part of all, beside the other engines that share broker and logbook. Their stores have the same content.
+    Shared,
 }
 
 /// Why an engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Its id does not go into the names of its queues.
+    #[error("the engine's id is not lawful")]
+    Id(#[from] flow::InvalidName),
     /// Its exchanges and queues could not be declared.
     #[error("could not declare the engine's exchanges and queues")]
     Declare(#[from] DeclareError),
-    /// Its queue of signals could not be consumed.
-    #[error("could not consume the engine's queue of signals")]
+    /// A queue of its could not be consumed.
+    #[error("could not consume the engine's queues")]
     Consume(#[from] ConsumeError),
     /// Its store could not be offered to the workers.
     #[error("could not offer the store to the workers")]
@@ -55,26 +85,97 @@ pub enum SubmitError {
         /// The run.
         run: RunId,
     },
+    /// The engine drives no shard yet, and so no runs.
+    #[error("the engine drives no shard yet")]
+    NoShard,
     /// The engine is stopping.
     #[error("the engine is stopping")]
     Stopping,
+    /// A large value of the flow could not be put into the store.
+    #[error("could not keep a large value of the flow")]
+    Put(#[from] store::PutError),
     /// The run's first records could not be written, as far as is known.
     #[error("could not write the run's first records")]
     Append(#[from] logbook::AppendError),
 }
 
-/// Drives the runs of one shard. Cheap to clone; the engine lives until [`Engine::stop`].
+/// Why a wish for a run was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is no such run.
+    #[error("there is no run {run}")]
+    Missing {
+        /// The run.
+        run: RunId,
+    },
+    /// It means nothing for a run in this state; nothing was recorded.
+    #[error("run {run} is {state}: there is nothing to {wish}")]
+    Meaningless {
+        /// The run.
+        run: RunId,
+        /// What was wished.
+        wish: &'static str,
+        /// The state it is in.
+        state: RunState,
+    },
+    /// The run is driven by this engine already.
+    #[error("run {run} is under way here already")]
+    Driven {
+        /// The run.
+        run: RunId,
+    },
+    /// No engine drives the run just now. The wish may be fulfilled later all the same.
+    #[error("no engine that drives run {run} has answered")]
+    Unreachable {
+        /// The run.
+        run: RunId,
+    },
+    /// It could not be recorded.
+    #[error("{reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The engine is stopping.
+    #[error("the engine is stopping")]
+    Stopping,
+}
+
+impl AskError {
+    /// The run's new state, or why there is none.
+    pub(crate) fn result(run: &RunId, wish: &'static str, reply: Reply) -> Result<RunState, Self> {
+        match reply {
+            Reply::Recorded(state) => Ok(state),
+            Reply::Meaningless(state) => Err(Self::Meaningless { run: run.clone(), wish, state }),
+            Reply::Missing => Err(Self::Missing { run: run.clone() }),
+            Reply::Failed(reason) => Err(Self::Failed { reason }),
+        }
+    }
+
+    pub(crate) fn of_load(run: &RunId, error: &LoadError) -> Self {
+        match error {
+            LoadError::Missing { .. } => Self::Missing { run: run.clone() },
+            LoadError::Damaged { .. } | LoadError::Unavailable { .. } => Self::Failed { reason: error.to_string() },
+        }
+    }
+}
+
+/// Drives runs. Cheap to clone; the engine lives until [`Engine::stop`] or [`Engine::abort`].
 #[derive(Clone)]
 pub struct Engine {
     requests: mpsc::Sender<drive::Request>,
-    broker: Arc<dyn Broker>,
+    logbook: Arc<dyn Logbook>,
+    declared: Declared,
+    elsewhere: Elsewhere,
+    store: Arc<dyn Store>,
+    changed: broadcast::Sender<RunId>,
     stop: CancellationToken,
+    aborted: CancellationToken,
     tasks: TaskTracker,
-    declared: Arc<tokio::sync::Mutex<BTreeSet<String>>>,
 }
 
 impl Engine {
-    /// Declares what the engine needs and begins to consume signals and to serve the store.
+    /// Declares what the engine needs and begins to consume the queues of its shards and to serve the store.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses something.
@@ -85,57 +186,141 @@ impl Engine {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let own = Shard::new(&config.id)?;
+        let (sharing, shards, store_queue) = match config.part {
+            Part::Own => (Sharing::Alone, vec![own.clone()], names::store(&own)),
+            Part::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
+        };
         broker::topology::declare_shared(&*broker).await?;
-        topology::declare_shard(&*broker, &config.shard).await?;
-        let signals = broker.consume(&names::engine(&config.shard), PREFETCH).await?;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (out, batches) = mpsc::channel(outbox::WAITING);
-        let stop = CancellationToken::new();
+        let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
+        let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
+        let mut consumers = Vec::new();
+        for shard in &shards {
+            topology::declare_shard(&*broker, shard, sharing).await?;
+            consumers.push((shard.clone(), broker.consume(&names::engine(shard), prefetch).await?));
+        }
+        let inbox = Inbox::new(&broker, consumers, prefetch, &tasks, &aborted);
         let server =
-            store::bus::Server::start(broker.clone(), names::store(&config.shard), store, stop.clone()).await?;
-        tasks.spawn(server.run());
-        tasks.spawn(outbox::run(broker.clone(), batches));
-        let driver = Driver::new(config.shard, logbook, clock, out);
-        tasks.spawn(driver.run(signals, asked, stop.clone()));
+            store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
+        let elsewhere = Elsewhere::start(broker.clone(), &config.id, &tasks, stop.clone()).await?;
+        tasks.spawn(aborted.clone().run_until_cancelled_owned(server.run()));
+        tasks.spawn(aborted.clone().run_until_cancelled_owned(outbox::run(broker.clone(), batches)));
+        let declared = Declared::new(broker);
+        let (changed, _) = broadcast::channel(CHANGES);
+        let tools = Tools {
+            logbook: logbook.clone(),
+            clock,
+            out,
+            declared: declared.clone(),
+            changed: changed.clone(),
+            store_queue,
+        };
+        let driver = Driver::new(tools, Shards::new(config.id, sharing, shards));
+        tasks.spawn(aborted.clone().run_until_cancelled_owned(driver.run(inbox, asked, stop.clone())));
         tasks.close();
-        Ok(Self { requests, broker, stop, tasks, declared: Arc::default() })
+        Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, tasks })
     }
 
-    /// Starts a run and watches it. When this returns, the run's beginning is durable.
+    /// Starts a run and watches it. When this returns, the run's beginning is durable. Large values of the flow are put
+    /// into the store.
     ///
     /// # Errors
-    /// [`SubmitError`]; nothing was started then.
+    /// [`SubmitError`]; nothing was started then, as far as is known.
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
-        self.declare_for(&flow).await?;
+        self.declared.declare_for(&flow).await?;
+        let flow = self.put_large(flow).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (answer, answered) = oneshot::channel();
+            let request = drive::Request::Submit { run: run.clone(), flow: flow.clone(), answer };
+            self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
+            match answered.await.map_err(|_| SubmitError::Stopping)? {
+                // It has just started, or its shards are on their way to another engine.
+                Err(SubmitError::NoShard) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Drives a run here that another process left, and watches it: one that was suspended goes on, and what was
+    /// unanswered is sent again. No other process may drive it; of two that do, one loses.
+    ///
+    /// # Errors
+    /// [`AskError`] when there is no such run, it has ended, or cannot be read.
+    pub async fn adopt(&self, run: RunId) -> Result<Watch, AskError> {
+        let history = self.logbook.load(&run).await.map_err(|error| AskError::of_load(&run, &error))?;
+        let machine = history.into_machine().map_err(|error| AskError::of_load(&run, &error))?;
+        let failed = |error: DeclareError| AskError::Failed { reason: error.to_string() };
+        self.declared.declare_for(machine.flow()).await.map_err(failed)?;
         let (answer, answered) = oneshot::channel();
-        self.ask(drive::Request::Submit { run, flow, answer }).await?;
-        answered.await.map_err(|_| SubmitError::Stopping)?
+        self.send(drive::Request::Adopt { run, answer }).await?;
+        answered.await.map_err(|_| AskError::Stopping)?
     }
 
-    /// Lets the running attempts of a run finish and starts nothing new. A run that is not there is left alone.
+    /// Asks something for a run of the engine that drives it, here or elsewhere. When this returns, what it led to is
+    /// durable; answers the state that the run is in then.
     ///
     /// # Errors
-    /// [`SubmitError::Stopping`] when the engine is stopping.
-    pub async fn suspend(&self, run: RunId) -> Result<(), SubmitError> {
-        self.ask(drive::Request::Suspend { run }).await
+    /// [`AskError`] when that means nothing for the run, or could not be recorded. With [`AskError::Unreachable`] it may
+    /// be recorded later.
+    pub async fn ask(&self, run: &RunId, wish: Wish) -> Result<RunState, AskError> {
+        let word = wish.as_str();
+        let summary = self.logbook.summary(run).await.map_err(|error| AskError::of_load(run, &error))?;
+        let shard = summary.standing.shard;
+        let asking = self.elsewhere.ask(&shard, protocol::Request { run: run.clone(), wish });
+        match timeout(PATIENCE, asking).await {
+            Ok(Ok(reply)) => AskError::result(run, word, reply),
+            Ok(Err(error)) => Err(AskError::Failed { reason: error.to_string() }),
+            Err(_) => Err(AskError::Unreachable { run: run.clone() }),
+        }
     }
 
-    /// Stops a run's attempts and rolls it back. A run that is not there is left alone.
+    /// Asks something for a run that this engine drives, without a way over the broker.
     ///
     /// # Errors
-    /// [`SubmitError::Stopping`] when the engine is stopping.
-    pub async fn cancel(&self, run: RunId) -> Result<(), SubmitError> {
-        self.ask(drive::Request::Cancel { run }).await
+    /// As [`Engine::ask`].
+    pub async fn ask_here(&self, run: &RunId, wish: Wish) -> Result<RunState, AskError> {
+        let word = wish.as_str();
+        let (answer, answered) = oneshot::channel();
+        self.send(drive::Request::Wish { run: run.clone(), wish, answer }).await?;
+        AskError::result(run, word, answered.await.map_err(|_| AskError::Stopping)?)
     }
 
     /// Stops the calls of a run that is being suspended, wherever they run: the run rests at once, and would send them
     /// again when it goes on. A run that is not there is left alone.
     ///
     /// # Errors
-    /// [`SubmitError::Stopping`] when the engine is stopping.
-    pub async fn abandon(&self, run: RunId) -> Result<(), SubmitError> {
-        self.ask(drive::Request::Abandon { run }).await
+    /// [`AskError::Stopping`] when the engine is stopping.
+    pub async fn abandon(&self, run: RunId) -> Result<(), AskError> {
+        self.send(drive::Request::Abandon { run }).await
+    }
+
+    /// Hears of every run that gets new records here. One who falls behind misses some.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<RunId> {
+        self.changed.subscribe()
+    }
+
+    /// Whether the engine works: its task answers, a message goes through the broker and comes back, and the logbook is
+    /// written and read.
+    ///
+    /// # Errors
+    /// Says what does not work.
+    pub async fn check(&self) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.send(drive::Request::Check { answer }).await.map_err(|error| error.to_string())?;
+        let driver = async { answered.await.map_err(|_| "the engine has stopped".to_owned()) };
+        let silent = |what: &str| format!("{what} has not answered for {} seconds", PATIENCE.as_secs());
+        timeout(PATIENCE, driver).await.map_err(|_| silent("the engine"))??;
+        let broker = timeout(PATIENCE, self.elsewhere.check());
+        broker.await.map_err(|_| silent("the broker"))?.map_err(|error| format!("the broker: {error}"))?;
+        let logbook = timeout(PATIENCE, self.logbook.check());
+        logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
     }
 
     /// Takes nothing new, sends what is durable, and returns when all of it is out. Unsettled signals go back.
@@ -144,26 +329,28 @@ impl Engine {
         self.tasks.wait().await;
     }
 
-    async fn ask(&self, request: drive::Request) -> Result<(), SubmitError> {
-        self.requests.send(request).await.map_err(|_| SubmitError::Stopping)
+    /// Stops in the middle of whatever it does, as a crash would. What is durable stays so.
+    pub async fn abort(&self) {
+        self.aborted.cancel();
+        self.stop.cancel();
+        self.tasks.wait().await;
     }
 
-    /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks.
-    async fn declare_for(&self, flow: &Arc<Flow>) -> Result<(), DeclareError> {
-        let mut declared = self.declared.lock().await;
-        let queues: BTreeSet<_> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
-        for queue in queues {
-            if !declared.contains(&names::jobs(queue)) {
-                broker::topology::declare_jobs(&*self.broker, queue).await?;
-                declared.insert(names::jobs(queue));
-            }
+    /// The flow with its large values in the store.
+    async fn put_large(&self, flow: Arc<Flow>) -> Result<Arc<Flow>, store::PutError> {
+        let is_large = |value: &Value| value.digest().is_none() && value.size() > LARGEST_INLINE;
+        if !flow.inputs.values().chain(flow.constants()).any(is_large) {
+            return Ok(flow);
         }
-        for task in topology::notifying_tasks(flow) {
-            let exchange = names::task(&flow.name, &task);
-            if declared.insert(exchange) {
-                topology::declare_task(&*self.broker, flow, &task).await?;
-            }
+        let mut flow = Arc::unwrap_or_clone(flow);
+        store::values::put_large(&*self.store, &mut flow.inputs).await?;
+        for constant in flow.constants_mut() {
+            store::values::put_if_large(&*self.store, constant).await?;
         }
-        Ok(())
+        Ok(Arc::new(flow))
+    }
+
+    async fn send(&self, request: drive::Request) -> Result<(), AskError> {
+        self.requests.send(request).await.map_err(|_| AskError::Stopping)
     }
 }

@@ -3,10 +3,16 @@
 use broker::{Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Call, CallId, Flow, NodeChange, RunId, Shard, Task};
-use protocol::{Control, Job, topology};
+use protocol::{Control, Job, Reply, Report, Request, topology};
+
+/// Where workers reach the engine that sends a job.
+pub(crate) struct Reach<'a> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) store_queue: &'a str,
+}
 
 /// The message that hands a call to the workers.
-pub(crate) fn job(shard: &Shard, flow: &Flow, task: &Task, call: Call) -> Message {
+pub(crate) fn job(to: &Reach<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
     let job = Job {
         flow: flow.name.clone(),
         module: task.module,
@@ -16,8 +22,8 @@ pub(crate) fn job(shard: &Shard, flow: &Flow, task: &Task, call: Call) -> Messag
         promised: task.provides.keys().cloned().collect(),
         limits: task.limits,
         at: call.at,
-        signal_to: topology::engine(shard),
-        fetch_from: topology::store(shard),
+        signal_to: topology::engine(to.shard),
+        fetch_from: to.store_queue.to_owned(),
         call: call.id,
     };
     Message {
@@ -55,6 +61,43 @@ pub(crate) fn interrupt(call: CallId) -> Message {
         priority: 0,
         properties: properties(&call),
         body: Bytes::from(Control::Interrupt(call).encode()),
+    }
+}
+
+/// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
+pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
+    let report = Report::Probe { engine: engine.to_owned(), number };
+    to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
+}
+
+/// The message that answers a request.
+pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply) -> Message {
+    to_queue(queue, Routing::Optional, Properties { correlation_id, ..Properties::default() }, reply.encode())
+}
+
+/// The message that asks something of the engine that drives a run.
+pub(crate) fn request(shard: &Shard, request: Request, reply_to: String, correlation_id: String) -> Message {
+    let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
+    let properties = Properties {
+        reply_to: Some(reply_to),
+        correlation_id: Some(correlation_id),
+        headers: headers.into(),
+        ..Properties::default()
+    };
+    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Request(request).encode());
+    // A wish outlives the engine that was to hear it.
+    Message { persistent: true, ..message }
+}
+
+fn to_queue(queue: String, routing: Routing, properties: Properties, body: Vec<u8>) -> Message {
+    Message {
+        exchange: String::new(),
+        key: queue,
+        routing,
+        persistent: false,
+        priority: 0,
+        properties,
+        body: body.into(),
     }
 }
 

@@ -1,18 +1,21 @@
 //! Drives runs: signals in; records, jobs and notifications out.
 //!
-//! One task owns the runs of a shard ([`engine`](crate::Engine) in front of it) and steps them in batches: every signal
-//! at hand, one append to the logbook, then all commands. A second task, the outbox, makes them visible and settles
+//! One task owns the runs of the engine's shards ([`engine`](crate::Engine) in front of it) and steps them in batches:
+//! every signal at hand, one append to the logbook, then all commands. A second task, the outbox, makes them visible and settles
 //! the signals once they are. The engine decides nothing itself: that is [`flow::Machine`]'s. Start reading at
 //! `engine.rs`, then `drive.rs`.
 
 mod clock;
+mod declared;
 mod drive;
+mod elsewhere;
 mod engine;
+mod inbox;
 mod jobs;
 mod outbox;
 mod topology;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use engine::{Config, Engine, StartError, SubmitError};
+pub use engine::{AskError, Config, Engine, Part, StartError, SubmitError};
 pub use watch::{Happening, Watch};

@@ -30,7 +30,9 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
     let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
+        // Both arms only receive. Biased, so that the same batches always go out in the same order.
         tokio::select! {
+            biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
                 Some(Batch { messages, happenings, signals }) => {
                     in_flight.push(Box::pin(publish_all(broker.clone(), messages, signals)));

@@ -6,6 +6,8 @@ use broker::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind,
 use flow::{Flow, NodeName, Role, Shard};
 use protocol::topology;
 
+use crate::drive::Sharing;
+
 /// In larger flows the exchanges of tasks are declared on request: each costs the broker about a millisecond.
 const LARGEST_DECLARED: usize = 256;
 
@@ -16,13 +18,16 @@ const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 /// How long the queue of a shard that ends with its process outlives it.
 const ABANDONED: Duration = Duration::from_secs(600);
 
-/// Declares the queue that takes a shard's signals, gone some time after its engine.
-pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard) -> Result<(), DeclareError> {
+/// Declares the queue of a shard. That of a shard which ends with its process is gone some time after it.
+pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: Sharing) -> Result<(), DeclareError> {
     let kind = QueueKind::Quorum {
         delivery_limit: Some(SIGNAL_DELIVERY_LIMIT),
         dead_letter_to: Some(topology::QUARANTINE.into()),
         single_active_consumer: true,
-        expires: Some(ABANDONED),
+        expires: match sharing {
+            Sharing::Alone => Some(ABANDONED),
+            Sharing::Shared => None,
+        },
     };
     broker.declare_queue(&Queue { name: topology::engine(shard), kind }).await
 }

@@ -2,15 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
+mod leases;
+mod shards;
+mod wishes;
 mod world;
 
 use flow::{Action, RunState};
+use protocol::Wish;
 use world::{Fault, World, linear};
 
 #[tokio::test]
 async fn no_command_leaves_before_its_record_is_durable() {
     let mut world = World::new().await;
-    world.logbook.hold();
+    world.faults.hold();
     let flow = linear(&["a"]);
     let watch = {
         let submitting = world.submit("r", &flow);
@@ -18,10 +22,10 @@ async fn no_command_leaves_before_its_record_is_durable() {
         // Nothing can be awaited but the append, which is held: when the run is asked for, no job may be out.
         let held = tokio::select! {
             _ = &mut submitting => panic!("the run began before its records were durable"),
-            () = world.logbook.wait_for_append() => world.jobs_waiting().await,
+            () = world.faults.wait_for_append() => world.jobs_waiting().await,
         };
         assert_eq!(held, 0, "no job is out while the append is held");
-        world.logbook.release();
+        world.faults.release();
         submitting.await.expect("the run begins")
     };
     world.answer_next().await;
@@ -64,7 +68,7 @@ async fn if_an_append_fails_the_machine_is_dropped_and_replayed() {
     for fault in [Fault::NotWritten, Fault::WrittenAndNotSaid] {
         let mut world = World::new().await;
         let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-        world.logbook.fail_next(fault);
+        world.faults.fail_next(fault);
         // Its signal cannot be recorded; the run goes on from its records all the same.
         world.answer_next().await;
         while world.answer_next().await.task.as_str() != "b" {}
@@ -76,7 +80,7 @@ async fn if_an_append_fails_the_machine_is_dropped_and_replayed() {
 #[tokio::test]
 async fn a_run_whose_beginning_cannot_be_written_is_refused() {
     let world = World::new().await;
-    world.logbook.fail_next(Fault::NotWritten);
+    world.faults.fail_next(Fault::NotWritten);
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
     assert_eq!(error.to_string(), "could not write the run's first records");
     assert_eq!(world.jobs_waiting().await, 0);
@@ -106,7 +110,8 @@ async fn cancelling_rolls_the_run_back() {
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
-    world.engine.cancel("r".parse().unwrap()).await.expect("the engine is there");
+    let state = world.engine.ask_here(&"r".parse().unwrap(), Wish::Cancel).await;
+    assert_eq!(state.expect("the run is cancelled"), RunState::Running);
     assert_eq!(world.next_interrupt().await, b.call, "the running call is told to stop");
     world.fail(&b.call, flow::FailureKind::Cancelled).await;
     for task in ["b", "a"] {

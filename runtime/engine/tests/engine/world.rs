@@ -7,14 +7,20 @@ use std::{
 
 use async_trait::async_trait;
 use broker::{Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing};
-use engine::{Config, Engine, Happening, SubmitError, SystemClock, Watch};
+use engine::{Clock, Config, Engine, Happening, Part, SubmitError, Watch};
 use flow::{
-    Answer, CallId, Digest, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo,
-    Record, Rollback, RunId, Signal, TaskInfo, Values,
+    Answer, CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
+    ModuleInfo, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
 };
-use logbook::{Append, AppendError, Appended, LoadError, Logbook, Memory};
-use protocol::{Control, Job, Report, topology};
-use tokio::sync::{Notify, Semaphore};
+use logbook::{
+    Append, AppendError, Logbook, Memory, Version,
+    guarded::{Guard, Guarded},
+};
+use protocol::{CallLog, Control, Job, Report, topology};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 /// A flow of tasks one after the other, each with a rollback.
 pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
@@ -40,7 +46,8 @@ const JOBS: &str = "waft.jobs.default";
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    pub(crate) logbook: Arc<FaultyLogbook>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) logbook: Arc<dyn Logbook>,
     broker: InProcess,
     /// Opened when the first job is taken, so that until then all jobs can be counted where they wait.
     jobs: Option<Consumer>,
@@ -50,24 +57,48 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::over(InProcess::new(), Arc::default(), "one").await
+        let faults: Arc<Faults> = Arc::default();
+        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
+        Self::over(InProcess::new(), logbook, faults, "one", Part::Own).await
     }
 
     /// Another engine over the same broker and logbook.
     pub(crate) async fn another_engine(&self) -> Self {
-        Self::over(self.broker.clone(), self.logbook.clone(), "other").await
+        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", Part::Own).await
     }
 
-    async fn over(broker: InProcess, logbook: Arc<FaultyLogbook>, shard: &str) -> Self {
-        let config = Config { shard: shard.parse().unwrap() };
+    async fn over(broker: InProcess, logbook: Arc<dyn Logbook>, faults: Arc<Faults>, id: &str, part: Part) -> Self {
+        let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
         let shared: Arc<dyn Broker> = Arc::new(broker.clone());
         let engine =
-            Engine::start(config.clone(), shared, logbook.clone(), store, Arc::new(SystemClock)).await.unwrap();
+            Engine::start(config, shared, logbook.clone(), store, Arc::new(PausedClock(Instant::now()))).await.unwrap();
         let queue = "default".parse().unwrap();
         broker::topology::declare_jobs(&broker, &queue).await.unwrap();
         let control = listen(&broker, topology::CONTROL, "").await;
-        Self { engine, logbook, broker, jobs: None, control, signal_to: topology::engine(&config.shard) }
+        let signal_to = topology::engine(&id.parse().unwrap());
+        Self { engine, faults, logbook, broker, jobs: None, control, signal_to }
+    }
+
+    /// A world whose engine shares the shards with others.
+    pub(crate) async fn shared() -> Self {
+        let faults: Arc<Faults> = Arc::default();
+        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
+        Self::over(InProcess::new(), logbook, faults, "one", Part::Shared).await
+    }
+
+    /// An engine that shares the shards with this one.
+    pub(crate) async fn sharing_engine(&self, id: &str) -> Self {
+        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, Part::Shared).await
+    }
+
+    /// The engine dies, and another starts.
+    pub(crate) async fn restart(self) -> Self {
+        self.engine.abort().await;
+        let (broker, jobs, control) = (self.broker.connect(), self.jobs, self.control);
+        drop(control);
+        let again = Self::over(broker, self.logbook, self.faults, "again", Part::Own).await;
+        Self { jobs, ..again }
     }
 
     pub(crate) async fn submit(&self, run: &str, flow: &Arc<Flow>) -> Result<Watch, SubmitError> {
@@ -101,15 +132,71 @@ impl World {
         self.report(call, Answer::Failed(Failure::new(kind, "by hand"))).await;
     }
 
+    /// Takes the next job and answers it on the queue that it names.
+    pub(crate) async fn answer_shared(&mut self, run: &str) -> CallId {
+        let job = self.take_job().await;
+        assert_eq!(job.call.run.as_str(), run);
+        self.signal_job(&job).await;
+        job.call
+    }
+
+    /// Answers a job on the queue that it names.
+    pub(crate) async fn signal_job(&self, job: &Job) {
+        let answer = Answer::Succeeded(Values::new());
+        let signal = Signal {
+            call: job.call.clone(),
+            answer,
+            execution: execution(&job.call),
+            redelivered: false,
+            worker: None,
+        };
+        self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode()).await;
+    }
+
+    /// A worker says that it has a call under a lease.
+    pub(crate) async fn heartbeat(&self, call: &CallId) {
+        let report = Report::Heartbeat { call: call.clone(), worker: "w".parse().unwrap() };
+        self.publish_to_engine(&report.encode()).await;
+    }
+
+    /// A worker that stops gives a call back.
+    pub(crate) async fn release(&self, call: &CallId) {
+        let report = Report::Released { call: call.clone(), worker: "w".parse().unwrap() };
+        self.publish_to_engine(&report.encode()).await;
+    }
+
+    /// The names of the run's records.
+    pub(crate) async fn facts(&self, run: &str) -> Vec<&'static str> {
+        let records = self.logbook.read(&run.parse().unwrap(), Version::NONE, 1_000).await.unwrap();
+        records.iter().map(|record| record.fact.name()).collect()
+    }
+
+    /// The state that the run's records say.
+    pub(crate) async fn state(&self, run: &str) -> RunState {
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.state
+    }
+
+    /// Waits until the run is recorded to be in a state.
+    pub(crate) async fn until(&self, run: &str, state: RunState) {
+        while self.state(run).await != state {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     async fn report(&self, call: &CallId, answer: Answer) {
-        let signal = Signal { call: call.clone(), answer, worker: None };
-        self.publish_to_engine(&Report::Signal(signal).encode()).await;
+        let signal =
+            Signal { call: call.clone(), answer, execution: execution(call), redelivered: false, worker: None };
+        self.publish_to_engine(&Report::Signal(signal, CallLog::default()).encode()).await;
     }
 
     pub(crate) async fn publish_to_engine(&self, body: &[u8]) {
+        self.publish(self.signal_to.clone(), body).await;
+    }
+
+    async fn publish(&self, queue: String, body: &[u8]) {
         let message = Message {
             exchange: String::new(),
-            key: self.signal_to.clone(),
+            key: queue,
             routing: Routing::Mandatory,
             persistent: true,
             priority: 0,
@@ -152,7 +239,7 @@ impl World {
     /// The tasks that the run's records say succeeded, in order.
     pub(crate) async fn successes(&self, run: &str) -> Vec<String> {
         let run: RunId = run.parse().unwrap();
-        let records = self.logbook.load(&run).await.unwrap();
+        let records = self.logbook.load(&run).await.unwrap().records;
         let machine = Machine::replay(run, &records).unwrap();
         let name = |record: &Record| match &record.fact {
             Fact::Succeeded { attempt, .. } => Some(machine.flow().node(attempt.node).name.to_string()),
@@ -172,6 +259,20 @@ async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
     broker.consume(&name, 100).await.unwrap()
 }
 
+/// Each call is made once here, however often it is answered.
+fn execution(call: &CallId) -> Execution {
+    Execution::new(call.to_string().bytes().fold(7, |sum, byte| sum * 31 % 1_000_007 + u64::from(byte)))
+}
+
+/// A clock that goes with the time of the test.
+struct PausedClock(Instant);
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_000_000).after(self.0.elapsed())
+    }
+}
+
 /// How an append fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -181,28 +282,21 @@ pub(crate) enum Fault {
     WrittenAndNotSaid,
 }
 
-/// A logbook in memory whose appends can be held and can fail.
-pub(crate) struct FaultyLogbook {
-    inner: Memory,
+/// A guard that can hold appends and let them fail.
+pub(crate) struct Faults {
     fault: Mutex<Option<Fault>>,
     gate: Semaphore,
     held: Mutex<bool>,
     asked: Notify,
 }
 
-impl Default for FaultyLogbook {
+impl Default for Faults {
     fn default() -> Self {
-        Self {
-            inner: Memory::new(),
-            fault: Mutex::default(),
-            gate: Semaphore::new(0),
-            held: Mutex::new(false),
-            asked: Notify::new(),
-        }
+        Self { fault: Mutex::default(), gate: Semaphore::new(0), held: Mutex::new(false), asked: Notify::new() }
     }
 }
 
-impl FaultyLogbook {
+impl Faults {
     pub(crate) fn fail_next(&self, fault: Fault) {
         *self.fault.lock().unwrap() = Some(fault);
     }
@@ -219,28 +313,29 @@ impl FaultyLogbook {
     pub(crate) async fn wait_for_append(&self) {
         self.asked.notified().await;
     }
+
+    fn fails(&self, fault: Fault) -> Result<(), AppendError> {
+        let mut planned = self.fault.lock().unwrap();
+        if *planned != Some(fault) {
+            return Ok(());
+        }
+        *planned = None;
+        Err(AppendError::Unavailable { reason: "as the test wants it".into() })
+    }
 }
 
 #[async_trait]
-impl Logbook for FaultyLogbook {
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+impl Guard for Faults {
+    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
         self.asked.notify_one();
         let held = *self.held.lock().unwrap();
         if held {
             self.gate.acquire().await.expect("the gate stays").forget();
         }
-        let fault = self.fault.lock().unwrap().take();
-        match fault {
-            None => self.inner.append(appends).await,
-            Some(Fault::NotWritten) => Err(AppendError::Unavailable { reason: "as the test wants it".into() }),
-            Some(Fault::WrittenAndNotSaid) => {
-                self.inner.append(appends).await?;
-                Err(AppendError::Unavailable { reason: "as the test wants it".into() })
-            }
-        }
+        self.fails(Fault::NotWritten)
     }
 
-    async fn load(&self, run: &RunId) -> Result<Vec<Record>, LoadError> {
-        self.inner.load(run).await
+    async fn after(&self) -> Result<(), AppendError> {
+        self.fails(Fault::WrittenAndNotSaid)
     }
 }

@@ -1,0 +1,238 @@
+//! Runs that are read from the logbook: those of a shard that is taken over, those that rest and are asked for, and those
+//! whose append failed, so that their machines were dropped.
+
+use std::collections::BTreeSet;
+
+use broker::Delivery;
+use flow::{Command, Event, RunId, Shard};
+use logbook::{History, LoadError};
+use protocol::lease;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::{Driver, Happened, Live, Round, is_rest};
+use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
+
+/// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
+#[derive(Default)]
+pub(super) struct Lost {
+    shard: Option<Shard>,
+    watcher: Option<mpsc::Sender<Happening>>,
+    /// What arrived for it since, unsettled.
+    pub(super) signals: Vec<Delivery>,
+    /// What was asked for it since.
+    pub(super) asked: Vec<Happened>,
+}
+
+impl Lost {
+    pub(super) fn is_of(&self, shard: &Shard) -> bool {
+        self.shard.as_ref() == Some(shard)
+    }
+}
+
+impl Driver {
+    /// Drops the machine of a run that is ahead of its records, to be read again if the run had begun.
+    pub(super) fn drop_machine(&mut self, run: &RunId, had_begun: bool) {
+        let Some(live) = self.forget(run) else { return };
+        // A shard that was lost with the append is read by whoever drives it now.
+        if had_begun && self.shards.owns(&live.shard) {
+            let lost = Lost { shard: Some(live.shard), watcher: live.watcher, ..Lost::default() };
+            self.lost.insert(run.clone(), lost);
+        }
+    }
+
+    /// Keeps what a round brought for lost runs, since none of it is recorded; answers the signals that are done with. What
+    /// came for a run whose shard was lost goes back, to whoever drives it now.
+    pub(super) fn keep_for_lost(
+        &mut self,
+        signals: Vec<(RunId, Delivery)>,
+        events: Vec<(RunId, Event)>,
+        gone: &BTreeSet<RunId>,
+    ) -> Vec<Delivery> {
+        for (run, event) in events {
+            match event {
+                Event::Abandon => {
+                    if let Some(lost) = self.lost.get_mut(&run) {
+                        lost.asked.push(Happened { run, event, answer: None });
+                    }
+                }
+                // A signal is kept with its delivery, a beginning or a wish was answered, and time passes by itself.
+                Event::Signal(_)
+                | Event::Leased { .. }
+                | Event::Lost { .. }
+                | Event::Cancel
+                | Event::Suspend
+                | Event::Resume
+                | Event::Retry
+                | Event::Skip { .. }
+                | Event::Start
+                | Event::Tick => {}
+            }
+        }
+        let mut done = Vec::with_capacity(signals.len());
+        for (run, delivery) in signals {
+            match self.lost.get_mut(&run) {
+                Some(lost) => lost.signals.push(delivery),
+                None if gone.contains(&run) => delivery.requeue(),
+                None => done.push(delivery),
+            }
+        }
+        done
+    }
+
+    /// Reads the records of lost runs; those that can be read go on from there.
+    pub(super) async fn find_lost(&mut self, round: &mut Round) {
+        for (run, lost) in std::mem::take(&mut self.lost) {
+            match self.read(&run).await {
+                Ok(live) => {
+                    let shard = live.shard.clone();
+                    let Some(term) = self.shards.term(&shard) else { continue };
+                    self.take_up(run, Live { watcher: lost.watcher, ..live }, round);
+                    round.events.extend(lost.asked);
+                    for delivery in lost.signals {
+                        self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
+                    }
+                }
+                Err(error @ LoadError::Unavailable { .. }) => {
+                    warn!(%run, %error, "the run cannot go on yet");
+                    self.lost.insert(run, lost);
+                }
+                Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
+                    error!(%run, %error, "the run cannot be read: it is left alone");
+                }
+            }
+        }
+    }
+
+    /// Reads every run of a shard that an engine has work with; what they left unanswered is sent again later, when it is
+    /// known which answers wait in the queue.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be told which runs there are. A run that cannot be read is lost for now.
+    pub(super) async fn read_shard(&mut self, shard: &Shard, round: &mut Round) -> Result<usize, LoadError> {
+        let open = self.tools.logbook.open_runs(shard).await?;
+        let count = open.len();
+        for run in open {
+            if self.runs.contains_key(&run) {
+                continue;
+            }
+            match self.read(&run).await {
+                Ok(live) => {
+                    let unanswered = live.machine.pending().iter().filter_map(call_id).collect();
+                    self.insert(run.clone(), Live { unanswered, ..live });
+                    round.push(run, Event::Tick);
+                }
+                Err(error @ LoadError::Damaged { .. }) => {
+                    error!(%run, %error, "the run cannot be read: it is left alone");
+                }
+                Err(LoadError::Missing { .. }) => {}
+                Err(error @ LoadError::Unavailable { .. }) => {
+                    warn!(%run, %error, "the run cannot go on yet");
+                    self.lost.insert(run, Lost { shard: Some(shard.clone()), ..Lost::default() });
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Sends again what the runs of a shard left unanswered, now that every answer that waited in its queue is heard.
+    pub(super) fn send_again(&mut self, shard: &Shard, round: &mut Round) {
+        let runs: Vec<RunId> =
+            self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
+        for run in runs {
+            let Some(live) = self.runs.get_mut(&run) else { continue };
+            let unanswered = std::mem::take(&mut live.unanswered);
+            // What the round decides about in a moment is still out here, and is sent once too often.
+            let mut commands = live.machine.pending();
+            commands.retain(|command| call_id(command).is_some_and(|call| unanswered.contains(&call)));
+            let mut batch = Batch::default();
+            self.carry_out(&run, commands, &mut batch);
+            round.messages.append(&mut batch.messages);
+        }
+    }
+
+    /// Reads a run that rests, for this round. One that cannot be read stays unknown.
+    pub(super) async fn visit(&mut self, run: &RunId, round: &mut Round) {
+        match self.read(run).await {
+            Ok(live) if self.shards.owns(&live.shard) => self.take_up(run.clone(), live, round),
+            Ok(live) => {
+                warn!(%run, shard = %live.shard, "the run belongs to a shard that is driven elsewhere");
+                round.missing.insert(run.clone());
+            }
+            Err(LoadError::Missing { .. }) => drop(round.missing.insert(run.clone())),
+            Err(error @ LoadError::Damaged { .. }) => {
+                error!(%run, %error, "the run cannot be read");
+                round.missing.insert(run.clone());
+            }
+            Err(error @ LoadError::Unavailable { .. }) => {
+                warn!(%run, %error, "the run cannot be read yet");
+                self.lost.insert(run.clone(), Lost::default());
+            }
+        }
+    }
+
+    /// Drives a run here that another process left.
+    pub(super) async fn adopt(&mut self, run: &RunId, round: &mut Round) -> Result<Watch, AskError> {
+        if self.runs.contains_key(run) {
+            return Err(AskError::Driven { run: run.clone() });
+        }
+        let live = self.read(run).await.map_err(|error| AskError::of_load(run, &error))?;
+        let state = live.machine.state();
+        if state.is_final() {
+            return Err(AskError::Meaningless { run: run.clone(), wish: "resume", state });
+        }
+        let shard = self.shards.for_new(run).ok_or(AskError::Unreachable { run: run.clone() })?;
+        let (watcher, happenings) = mpsc::channel(watch::WAITING);
+        self.take_up(run.clone(), Live { shard, watcher: Some(watcher), ..live }, round);
+        round.visited.remove(run);
+        round.push(run.clone(), Event::Resume);
+        Ok(Watch { happenings })
+    }
+
+    /// Takes a run up where its records end: what they left unanswered is sent again. One that rests stays for this round,
+    /// or for as long as what happens in it takes.
+    fn take_up(&mut self, run: RunId, live: Live, round: &mut Round) {
+        if is_rest(live.machine.state()) {
+            self.insert(run.clone(), Live { at_rest: true, ..live });
+            round.visited.insert(run);
+            return;
+        }
+        let commands = live.machine.pending();
+        self.insert(run.clone(), live);
+        let mut batch = Batch::default();
+        self.carry_out(&run, commands, &mut batch);
+        round.messages.append(&mut batch.messages);
+        round.push(run, Event::Tick);
+    }
+
+    fn insert(&mut self, run: RunId, live: Live) {
+        let until = self.tools.clock.now().after(lease::LEASE);
+        for held in live.machine.leased() {
+            if !self.leases.holds(&held) {
+                self.leases.renew(held, until);
+            }
+        }
+        self.runs.insert(run.clone(), live);
+        self.note_due(&run);
+    }
+
+    async fn read(&self, run: &RunId) -> Result<Live, LoadError> {
+        let history: History = self.tools.logbook.load(run).await?;
+        let (version, shard) = (history.version(), history.standing.shard.clone());
+        let snapshot = history.snapshot.as_ref().map_or(logbook::Version::NONE, |(version, _)| *version);
+        let machine = history.into_machine()?;
+        // A broker that lost its data has lost the queues too.
+        if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {
+            warn!(%run, %error, "the queues of a run's jobs could not be declared");
+        }
+        let (watcher, due, unanswered, at_rest) = (None, None, BTreeSet::new(), false);
+        Ok(Live { machine, version, snapshot, shard, watcher, due, unanswered, at_rest })
+    }
+}
+
+fn call_id(command: &Command) -> Option<flow::CallId> {
+    match command {
+        Command::Call(call) => Some(call.id.clone()),
+        Command::Interrupt(_) | Command::Tell(_) => None,
+    }
+}

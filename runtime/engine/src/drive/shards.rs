@@ -1,0 +1,204 @@
+//! Which shards are driven here.
+//!
+//! A shard's queue has a single active consumer, and whoever gets its messages drives its runs. A broker does not tell a
+//! consumer that it became the active one, so every engine sends a probe to each shard it does not drive, now and then:
+//! who takes it off the queue knows. Two engines may take themselves for the driver of a shard for a moment; the version
+//! that an append follows makes one of them lose, and the loser lets the shard go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::{RunId, Shard};
+use logbook::Version;
+use tokio::time::{Duration, Instant};
+use tracing::{info, warn};
+
+use super::{Driver, Round};
+use crate::{
+    inbox::{Arrived, Inbox},
+    jobs,
+};
+
+/// An engine that was not heard of for so long is taken for gone.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long the shards that an engine drives stay as they are before it lets some go to others: they may just be coming.
+const STEADY: Duration = Duration::from_secs(3);
+
+/// Which shards are driven here, and which could be.
+pub(crate) struct Shards {
+    engine: String,
+    sharing: Sharing,
+    known: BTreeMap<Shard, Known>,
+    /// Other engines, and when each was heard of.
+    peers: BTreeMap<String, Instant>,
+    /// What arrived for a shard whose runs could not be read yet.
+    held: Vec<Arrived>,
+    probes: u64,
+    changed_at: Option<Instant>,
+}
+
+/// Whether other engines may drive the same shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// No: the shard ends with its process.
+    Alone,
+    /// Yes.
+    Shared,
+}
+
+#[derive(Default)]
+struct Known {
+    owned: bool,
+    term: u64,
+    /// The probe behind which no answer to what was sent before can come.
+    barrier: Option<u64>,
+}
+
+impl Shards {
+    pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>) -> Self {
+        let owned = sharing == Sharing::Alone;
+        let known = shards.into_iter().map(|shard| (shard, Known { owned, ..Known::default() })).collect();
+        Self { engine, sharing, known, peers: BTreeMap::new(), held: Vec::new(), probes: 0, changed_at: None }
+    }
+
+    pub(super) fn owns(&self, shard: &Shard) -> bool {
+        self.known.get(shard).is_some_and(|known| known.owned)
+    }
+
+    /// Whether something was brought since the shard was let go last.
+    pub(super) fn is_current(&self, shard: &Shard, term: u64) -> bool {
+        self.term(shard) == Some(term)
+    }
+
+    pub(super) fn term(&self, shard: &Shard) -> Option<u64> {
+        self.known.get(shard).map(|known| known.term)
+    }
+
+    fn owned(&self) -> impl Iterator<Item = &Shard> {
+        self.known.iter().filter(|(_, known)| known.owned).map(|(shard, _)| shard)
+    }
+
+    /// The shard that a new run goes to: one that is driven here, the same for the same run as long as those stay.
+    pub(super) fn for_new(&self, run: &RunId) -> Option<Shard> {
+        let owned: Vec<&Shard> = self.owned().collect();
+        let spread = run.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        owned.get(spread.checked_rem(owned.len())?).map(|shard| (*shard).clone())
+    }
+
+    pub(super) fn hold(&mut self, arrived: Arrived) {
+        self.held.push(arrived);
+    }
+
+    /// Another engine has said that it is there.
+    fn heard_of(&mut self, engine: String) {
+        if engine != self.engine {
+            self.peers.insert(engine, Instant::now());
+        }
+    }
+
+    /// Whether a probe is the one behind which no old answer can come.
+    pub(super) fn is_barrier(&mut self, shard: &Shard, engine: &str, number: u64) -> bool {
+        if engine != self.engine {
+            self.heard_of(engine.to_owned());
+            return false;
+        }
+        let Some(known) = self.known.get_mut(shard) else { return false };
+        let is_barrier = known.owned && known.barrier == Some(number);
+        if is_barrier {
+            known.barrier = None;
+        }
+        is_barrier
+    }
+
+    fn probe(&mut self, shard: &Shard) -> broker::Message {
+        self.probes += 1;
+        jobs::probe(shard, &self.engine, self.probes)
+    }
+
+    /// How many shards are a fair part for each engine that is there.
+    fn fair(&self) -> usize {
+        let now = Instant::now();
+        let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < SILENCE).count();
+        self.known.len().div_ceil(peers + 1)
+    }
+}
+
+impl Driver {
+    /// Begins to drive a shard: reads its runs. Answers whether that worked.
+    pub(super) async fn take_over(&mut self, shard: &Shard, round: &mut Round) -> bool {
+        match self.read_shard(shard, round).await {
+            Ok(runs) => {
+                info!(%shard, runs, "drives the shard");
+                let probe = self.shards.probe(shard);
+                let number = self.shards.probes;
+                self.shards.changed_at = Some(Instant::now());
+                if let Some(known) = self.shards.known.get_mut(shard) {
+                    known.owned = true;
+                    known.barrier = Some(number);
+                }
+                round.messages.push(probe);
+                true
+            }
+            Err(error) => {
+                warn!(%shard, %error, "the shard cannot be driven yet");
+                false
+            }
+        }
+    }
+
+    /// Somebody else has added to a run: where shards are shared, another engine drives this one's.
+    pub(super) fn has_lost(&mut self, run: &RunId, version: Version) {
+        warn!(%run, version = version.get(), "another engine has added to this run");
+        let Some(live) = self.runs.get(run) else { return };
+        // A run that did not begin here only has a name that is taken.
+        if self.shards.sharing == Sharing::Shared && live.version != Version::NONE {
+            let shard = live.shard.clone();
+            self.abandon_shard(&shard);
+        }
+    }
+
+    /// Drives a shard no more.
+    fn abandon_shard(&mut self, shard: &Shard) {
+        info!(%shard, "drives the shard no more");
+        self.shards.changed_at = Some(Instant::now());
+        if let Some(known) = self.shards.known.get_mut(shard) {
+            known.owned = false;
+            known.barrier = None;
+        }
+        let runs: Vec<RunId> =
+            self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
+        for run in runs {
+            self.forget(&run);
+        }
+        self.lost.retain(|_, lost| !lost.is_of(shard));
+    }
+
+    /// Looks after what nobody else brings about: shards without an owner, and a fair part for each engine.
+    pub(super) async fn beat(&mut self, inbox: &Inbox, round: &mut Round) {
+        for arrived in std::mem::take(&mut self.shards.held) {
+            self.hear(arrived, round).await;
+        }
+        if self.shards.sharing == Sharing::Alone {
+            return;
+        }
+        let unowned: Vec<Shard> =
+            self.shards.known.iter().filter(|(_, known)| !known.owned).map(|(shard, _)| shard.clone()).collect();
+        for shard in unowned {
+            let probe = self.shards.probe(&shard);
+            round.messages.push(probe);
+        }
+        let owned: Vec<Shard> = self.shards.owned().cloned().collect();
+        let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= STEADY);
+        let fair = self.shards.fair();
+        if is_steady && owned.len() > fair {
+            let many: BTreeSet<Shard> = owned.into_iter().skip(fair).collect();
+            for shard in many {
+                self.abandon_shard(&shard);
+                if let Some(known) = self.shards.known.get_mut(&shard) {
+                    known.term += 1;
+                }
+                inbox.let_go(&shard);
+            }
+        }
+    }
+}

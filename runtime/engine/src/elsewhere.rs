@@ -1,0 +1,110 @@
+//! What is asked of the engine that drives a run, over the queue of its shard: that may be another one.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, Routing};
+use bytes::Bytes;
+use flow::Shard;
+use protocol::{Reply, Request, topology};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{StartError, jobs};
+
+/// Answers on their way at once: people ask, not programs in a loop.
+const PREFETCH: u16 = 64;
+
+type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
+
+/// Why something could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ElsewhereError {
+    #[error("the question could not be sent")]
+    Publish(#[from] PublishError),
+    #[error("the answer cannot be read")]
+    Decode(#[from] protocol::DecodeError),
+    #[error("the engine is stopping")]
+    Stopping,
+}
+
+/// Asks engines and takes their answers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Elsewhere {
+    broker: Arc<dyn Broker>,
+    queue: String,
+    waiting: Waiting,
+    asked: Arc<AtomicU64>,
+}
+
+impl Elsewhere {
+    /// Declares the queue of answers and begins to hear it.
+    pub(crate) async fn start(
+        broker: Arc<dyn Broker>,
+        engine: &str,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let queue = topology::replies(engine);
+        broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await?;
+        let answers = broker.consume(&queue, PREFETCH).await?;
+        let waiting = Waiting::default();
+        tasks.spawn(hear(answers, waiting.clone(), stop));
+        Ok(Self { broker, queue, waiting, asked: Arc::default() })
+    }
+
+    /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
+    pub(crate) async fn ask(&self, shard: &Shard, request: Request) -> Result<Reply, ElsewhereError> {
+        let message = |id: String| jobs::request(shard, request, self.queue.clone(), id);
+        Ok(Reply::decode(&self.answer_to(message).await?)?)
+    }
+
+    /// Sends something to this engine itself, through the broker.
+    pub(crate) async fn check(&self) -> Result<(), ElsewhereError> {
+        let message = |id: String| Message {
+            exchange: String::new(),
+            key: self.queue.clone(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties { correlation_id: Some(id), ..Properties::default() },
+            body: Bytes::new(),
+        };
+        self.answer_to(message).await.map(|_| ())
+    }
+
+    async fn answer_to(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, ElsewhereError> {
+        let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            // Those who gave up are forgotten with the next question.
+            waiting.retain(|_, answer| !answer.is_closed());
+            waiting.insert(id.clone(), answer);
+        }
+        self.broker.publish(message(id)).await?;
+        answered.await.map_err(|_| ElsewhereError::Stopping)
+    }
+}
+
+async fn hear(mut answers: Consumer, waiting: Waiting, stop: CancellationToken) {
+    while let Some(Some(delivery)) = stop.run_until_cancelled(answers.next()).await {
+        let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
+        if let Some(answer) = lock(&waiting).remove(id) {
+            // Whoever asked may have given up.
+            let _ = answer.send(delivery.message.body.clone());
+        }
+        delivery.accept();
+    }
+    lock(&waiting).clear();
+}
+
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
+    // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,146 @@
+//! The queues of an engine's shards, brought together.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Broker, Consumer, Delivery};
+use flow::Shard;
+use protocol::topology;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+/// Deliveries that wait for the engine, over all shards, before their consumers wait: some batches' worth.
+const WAITING: usize = 2_048;
+
+/// How long a shard that was let go is left to the others before its queue is consumed again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// One delivery from the queue of a shard.
+pub(crate) struct Arrived {
+    pub(crate) shard: Shard,
+    /// How often the shard was let go before: what was delivered before it was let go belongs to another engine now.
+    pub(crate) term: u64,
+    pub(crate) delivery: Delivery,
+}
+
+/// The queues of all shards of an engine.
+pub(crate) struct Inbox {
+    arrived: mpsc::Receiver<Arrived>,
+    shards: Vec<Opened>,
+    stop: CancellationToken,
+}
+
+struct Opened {
+    shard: Shard,
+    let_go: mpsc::Sender<()>,
+}
+
+impl Inbox {
+    /// Brings the consumers of all shards together.
+    pub(crate) fn new(
+        broker: &Arc<dyn Broker>,
+        consumers: Vec<(Shard, Consumer)>,
+        prefetch: u16,
+        tasks: &TaskTracker,
+        aborted: &CancellationToken,
+    ) -> Self {
+        let (tx, arrived) = mpsc::channel(WAITING);
+        let stop = CancellationToken::new();
+        let open = |(shard, consumer): (Shard, Consumer)| {
+            // One wish to let go at a time is enough: more would mean the same.
+            let (let_go, asked) = mpsc::channel(1);
+            let bringing = Bringing {
+                broker: broker.clone(),
+                shard: shard.clone(),
+                prefetch,
+                tx: tx.clone(),
+                asked,
+                stop: stop.clone(),
+            };
+            tasks.spawn(aborted.clone().run_until_cancelled_owned(bringing.run(consumer)));
+            Opened { shard, let_go }
+        };
+        let shards = consumers.into_iter().map(open).collect();
+        Self { arrived, shards, stop }
+    }
+
+    /// What arrived next; `None` once all queues are gone. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Arrived> {
+        self.arrived.recv().await
+    }
+
+    /// What is here already.
+    pub(crate) fn try_next(&mut self) -> Option<Arrived> {
+        self.arrived.try_recv().ok()
+    }
+
+    /// Lets another engine have a shard, if one waits for it.
+    pub(crate) fn let_go(&self, shard: &Shard) {
+        for opened in self.shards.iter().filter(|opened| opened.shard == *shard) {
+            // One that waits already means the same.
+            let _ = opened.let_go.try_send(());
+        }
+    }
+
+    /// Asks for nothing more; what was not taken goes back.
+    pub(crate) fn close(mut self) {
+        self.stop.cancel();
+        self.arrived.close();
+        while self.arrived.try_recv().is_ok() {}
+    }
+}
+
+/// Brings the deliveries of one shard.
+struct Bringing {
+    broker: Arc<dyn Broker>,
+    shard: Shard,
+    prefetch: u16,
+    tx: mpsc::Sender<Arrived>,
+    asked: mpsc::Receiver<()>,
+    stop: CancellationToken,
+}
+
+impl Bringing {
+    async fn run(mut self, mut consumer: Consumer) {
+        let mut term = 0;
+        loop {
+            // All arms are cancel-safe: each only receives.
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                asked = self.asked.recv() => {
+                    if asked.is_none() {
+                        return;
+                    }
+                    consumer.cancel();
+                    term += 1;
+                    match self.consume_again().await {
+                        Some(again) => consumer = again,
+                        None => return,
+                    }
+                }
+                delivery = consumer.next() => {
+                    let Some(delivery) = delivery else { return };
+                    let arrived = Arrived { shard: self.shard.clone(), term, delivery };
+                    if self.tx.send(arrived).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gets into the line of those who wait for the shard, behind them all.
+    async fn consume_again(&self) -> Option<Consumer> {
+        loop {
+            self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
+            let queue = topology::engine(&self.shard);
+            let consuming = self.broker.consume(&queue, self.prefetch);
+            match self.stop.run_until_cancelled(consuming).await? {
+                Ok(consumer) => return Some(consumer),
+                Err(broker::ConsumeError::Closed) => return None,
+                Err(error) => warn!(shard = %self.shard, %error, "the queue of a shard cannot be consumed yet"),
+            }
+        }
+    }
+}

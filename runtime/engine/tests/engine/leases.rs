@@ -1,0 +1,131 @@
+//! Calls under a lease: heartbeats instead of deliveries, and what happens when they cease.
+
+use std::time::Duration;
+
+use flow::{Action, FailureKind, RunState};
+use protocol::lease;
+
+use crate::world::{World, linear};
+
+/// Longer than a lease lasts.
+const LONG: Duration = Duration::from_secs(2 * lease::LEASE.as_secs());
+
+#[tokio::test(start_paused = true)]
+async fn a_missed_lease_is_a_new_attempt_under_a_new_number() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = world.take_job().await;
+    world.heartbeat(&first.call).await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(world.next_interrupt().await, first.call, "what may still run is told to stop");
+    let second = world.take_job().await;
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    assert_eq!(second.call.idempotency_key(), first.call.idempotency_key());
+    world.signal(&second.call).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_keep_a_lease_for_as_long_as_it_takes() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    for _ in 0..20 {
+        world.heartbeat(&job.call).await;
+        tokio::time::sleep(lease::HEARTBEAT).await;
+    }
+    world.signal(&job.call).await;
+    let machine = World::end(watch).await;
+    assert_eq!(machine.state(), RunState::Success);
+    let facts = world.facts("r").await;
+    assert_eq!(facts.iter().filter(|fact| **fact == "leased").count(), 1, "heartbeats are no records: {facts:?}");
+    assert_eq!(facts.iter().filter(|fact| **fact == "started").count(), 1, "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_back_is_tried_again_at_once() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = world.take_job().await;
+    world.heartbeat(&first.call).await;
+    world.release(&first.call).await;
+    let second = world.take_job().await;
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    world.signal(&second.call).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothing() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let first = world.take_job().await;
+    world.heartbeat(&first.call).await;
+    tokio::time::sleep(LONG).await;
+    let second = world.take_job().await;
+    world.signal(&first.call).await;
+    world.signal(&first.call).await;
+    world.signal(&second.call).await;
+    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    let facts = world.facts("r").await;
+    assert_eq!(facts.iter().filter(|fact| **fact == "late").count(), 1, "{facts:?}");
+    assert_eq!(world.successes("r").await, ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_attempt_applied_after_its_rollback_is_rolled_back_again() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let lost = world.take_job().await;
+    world.heartbeat(&lost.call).await;
+    tokio::time::sleep(LONG).await;
+    let second = world.take_job().await;
+    world.fail(&second.call, FailureKind::Permanent).await;
+    let rollback = world.take_job().await;
+    let (outcome, _) = rollback.rollback.expect("it is a rollback");
+    assert_eq!(outcome, flow::Outcome::Unknown, "the lost attempt may have applied");
+    world.signal(&rollback.call).await;
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    // Only now does the lost worker say that it applied, and the run has long been let go of.
+    world.signal(&lost.call).await;
+    let again = world.take_job().await;
+    assert_eq!(again.call.action, Action::Rollback);
+    assert!(matches!(again.rollback, Some((flow::Outcome::Provided(_), _))), "{:?}", again.rollback);
+    world.signal(&again.call).await;
+    world.until("r", RunState::RolledBack).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_a_lease_is_not_sent_again_by_an_engine_that_starts_anew() {
+    let mut world = World::new().await;
+    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    world.heartbeat(&job.call).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut world = world.restart().await;
+    let watch = world.engine.adopt("r".parse().unwrap()).await.expect("the run goes on");
+    tokio::time::sleep(lease::HEARTBEAT).await;
+    assert_eq!(world.jobs_waiting().await, 0, "its worker has it");
+    // Its lease has its full time again, and is missed after that.
+    tokio::time::sleep(LONG).await;
+    let second = world.answer_next().await;
+    assert_eq!(second.attempt, job.call.attempt.next());
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_loses_worker_after_worker_is_poison() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    for _ in 0..5 {
+        let job = world.take_job().await;
+        world.heartbeat(&job.call).await;
+        tokio::time::sleep(LONG).await;
+    }
+    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    let machine = World::end(watch).await;
+    assert_eq!(machine.state(), RunState::RolledBack);
+    let failure = &machine.failures()["a"];
+    assert_eq!(failure.kind, FailureKind::Poison, "{failure}");
+}

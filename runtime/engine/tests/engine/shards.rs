@@ -1,0 +1,76 @@
+//! Several engines over one broker and one logbook.
+
+use std::time::Duration;
+
+use flow::RunState;
+
+use crate::world::{World, linear};
+
+/// Long enough for engines to find one another and to share what there is.
+const SETTLED: Duration = Duration::from_secs(30);
+
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_with_another_engine_when_its_own_dies() {
+    let mut one = World::shared().await;
+    let other = one.sharing_engine("other").await;
+    let _watch = one.submit("r", &linear(&["a", "b", "c"])).await.expect("the run begins");
+    assert_eq!(one.answer_shared("r").await.task.as_str(), "a");
+    let b = one.take_job().await;
+    assert_eq!(b.call.task.as_str(), "b");
+    one.engine.abort().await;
+    // Its answer waits in the queue of the shard, for whoever drives it next.
+    one.signal_job(&b).await;
+    assert_eq!(one.answer_shared("r").await.task.as_str(), "c");
+    other.until("r", RunState::Success).await;
+    assert_eq!(other.successes("r").await, ["a", "b", "c"], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_that_died_left_unsent_is_sent() {
+    let mut one = World::shared().await;
+    let flow = linear(&["a"]);
+    let _watch = one.submit("r", &flow).await.expect("the run begins");
+    let first = one.take_job().await;
+    one.engine.abort().await;
+    // Whether its job arrived is not recorded: it is sent again, under the same id.
+    let other = one.sharing_engine("other").await;
+    let again = one.take_job().await;
+    assert_eq!(again.call, first.call);
+    one.signal_job(&again).await;
+    other.until("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_take_a_fair_part_of_the_shards_each() {
+    let one = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let two = one.sharing_engine("two").await;
+    tokio::time::sleep(SETTLED).await;
+    // New runs go to shards that an engine drives itself: both have some.
+    for (engine, run) in [(&one, "r1"), (&two, "r2")] {
+        engine.submit(run, &linear(&["a"])).await.map(drop).expect("the run begins");
+    }
+    let shard = |summary: logbook::Summary| summary.standing.shard;
+    let of_one = shard(one.logbook.summary(&"r1".parse().unwrap()).await.unwrap());
+    let of_two = shard(one.logbook.summary(&"r2".parse().unwrap()).await.unwrap());
+    assert_ne!(of_one, of_two);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_reaches_the_engine_that_drives_the_run() {
+    let one = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let two = one.sharing_engine("two").await;
+    let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let state = two.engine.ask(&"r".parse().unwrap(), protocol::Wish::Suspend).await.expect("it is recorded");
+    assert_eq!(state, RunState::Suspending);
+    assert_eq!(one.state("r").await, RunState::Suspending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_says_that_it_works() {
+    let world = World::shared().await;
+    assert_eq!(world.engine.check().await, Ok(()));
+    world.engine.stop().await;
+    assert_eq!(world.engine.check().await, Err("the engine is stopping".into()));
+}

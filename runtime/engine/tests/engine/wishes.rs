@@ -1,0 +1,109 @@
+//! What people wish for runs: it is recorded before it is answered, and holds after a restart.
+
+use engine::AskError;
+use flow::{Action, FailureKind, RunId, RunState};
+use protocol::Wish;
+
+use crate::world::{World, linear};
+
+fn run() -> RunId {
+    "r".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_suspended_run_rests_and_goes_on_when_it_is_told_to() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = world.take_job().await;
+    assert_eq!(world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded"), RunState::Suspending);
+    world.signal(&a.call).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Suspended, "what ran has finished, and b has not begun");
+    assert_eq!(world.engine.ask_here(&run(), Wish::Resume).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    world.until("r", RunState::Success).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_stays_cancelled_after_a_restart() {
+    let mut world = World::new().await;
+    let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    world.answer_next().await;
+    let b = world.take_job().await;
+    world.engine.ask_here(&run(), Wish::Cancel).await.expect("it is recorded");
+    let mut world = world.restart().await;
+    let watch = world.engine.adopt(run()).await.expect("the run goes on");
+    // The call that was out is sent again; whatever comes of it, it is taken back.
+    let again = world.take_job().await;
+    assert_eq!(again.call, b.call);
+    world.signal(&again.call).await;
+    for task in ["b", "a"] {
+        let undone = world.answer_next().await;
+        assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
+    }
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+}
+
+/// A run whose rollback of `a` has failed for good.
+async fn stuck() -> World {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    world.answer_next().await;
+    let b = world.take_job().await;
+    world.fail(&b.call, FailureKind::Permanent).await;
+    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    let a = world.take_job().await;
+    assert_eq!(a.call.action, Action::Rollback);
+    world.fail(&a.call, FailureKind::Permanent).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Failure);
+    world
+}
+
+#[tokio::test]
+async fn a_person_can_have_a_failed_rollback_tried_again() {
+    let mut world = stuck().await;
+    assert_eq!(world.engine.ask_here(&run(), Wish::Retry).await.expect("it is recorded"), RunState::Running);
+    let again = world.answer_next().await;
+    assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Rollback, 2));
+    world.until("r", RunState::RolledBack).await;
+}
+
+#[tokio::test]
+async fn a_person_can_settle_a_failed_rollback_and_say_why() {
+    let world = stuck().await;
+    let wish = |task: &str| Wish::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
+    let error = world.engine.ask_here(&run(), wish("b")).await.expect_err("b is rolled back already");
+    assert!(matches!(error, AskError::Meaningless { state: RunState::Failure, .. }), "{error}");
+    let state = world.engine.ask_here(&run(), wish("a")).await.expect("it is recorded");
+    assert_eq!(state, RunState::RolledBack);
+    assert!(world.facts("r").await.contains(&"rollback-skipped"));
+}
+
+#[tokio::test]
+async fn a_run_that_was_rolled_back_begins_from_the_start_when_it_is_told_to() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = world.take_job().await;
+    world.fail(&a.call, FailureKind::Permanent).await;
+    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(world.engine.ask_here(&run(), Wish::Retry).await.expect("it is recorded"), RunState::Running);
+    let again = world.answer_next().await;
+    assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Apply, 2));
+    world.until("r", RunState::Success).await;
+}
+
+#[tokio::test]
+async fn a_wish_that_means_nothing_is_refused_and_records_nothing() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    world.answer_next().await;
+    World::end(watch).await;
+    let facts = world.facts("r").await;
+    for wish in [Wish::Cancel, Wish::Suspend, Wish::Resume, Wish::Retry] {
+        let error = world.engine.ask_here(&run(), wish).await.expect_err("the run has ended");
+        assert!(matches!(error, AskError::Meaningless { state: RunState::Success, .. }), "{error}");
+    }
+    assert_eq!(world.facts("r").await, facts);
+    let error = world.engine.ask_here(&"nobody".parse().unwrap(), Wish::Cancel).await.expect_err("there is none");
+    assert!(matches!(error, AskError::Missing { .. }), "{error}");
+}
