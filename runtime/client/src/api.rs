@@ -1,0 +1,362 @@
+//! What client and server say to each other: the JSON of the HTTP API.
+//!
+//! Values of flows are kept as the text they were written in, so that no number loses a digit.
+
+use std::collections::BTreeMap;
+
+use protocol::WorkerStatus;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// JSON objects by name, each as it was written.
+pub type Object = BTreeMap<String, Box<RawValue>>;
+
+/// A run to be started.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Submission {
+    /// The run's id; chosen when not given. A run that exists already is answered as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The text of the flow file.
+    pub flow: String,
+    /// Modules by alias, each a tag or a digest; they replace what the file says in `[modules]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
+    /// Values the run starts with, any JSON; they go over the file's `[inputs]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub inputs: Object,
+    /// Values the run starts with that are bytes, as base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bytes: BTreeMap<String, String>,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Summary {
+    /// The run's id.
+    pub run: String,
+    /// The name of its flow.
+    pub flow: String,
+    /// Its state: `pending running success failure rolled-back suspending suspended`.
+    pub state: String,
+    /// When it started, as RFC 3339 has it.
+    pub started_at: String,
+    /// When it last changed.
+    pub changed_at: String,
+}
+
+/// A page of the list of runs, the youngest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Runs {
+    /// The runs.
+    pub runs: Vec<Summary>,
+    /// What to give as `after` for the next page; `null` on the last one.
+    pub next: Option<String>,
+}
+
+/// Which runs a list is to have.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+pub struct ListQuery {
+    /// Of this flow only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<String>,
+    /// In one of these states, joined by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Started at or after this time, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Started before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// At most so many: 1 to 1000, 100 when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// What the page before gave as `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A run with all its tasks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Run {
+    /// The run's id.
+    pub run: String,
+    /// The name of its flow.
+    pub flow: String,
+    /// Its state.
+    pub state: String,
+    /// The revision of its flow.
+    pub revision: u64,
+    /// When it started, as RFC 3339 has it.
+    pub started_at: String,
+    /// When it last changed.
+    pub changed_at: String,
+    /// Its tasks and retry controllers, in the flow's order.
+    pub tasks: Vec<Node>,
+    /// Every value in force, the inputs included.
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub provides: Object,
+    /// The nodes that failed in the last pass, and why.
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, Failure>))]
+    pub failures: Object,
+    /// What is odd about the flow without keeping it from running; told to who submits it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Mistake>,
+}
+
+/// A task or a retry controller of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Node {
+    /// `task` or `retry`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its state: `pending running success failure rolling-back rolled-back rollback-failure ignored retrying`.
+    pub state: String,
+    /// Its firing; left out before it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firing: Option<u64>,
+    /// Its attempt; left out before it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// When its last apply or rollback was handed to the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Since when it is in its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// What it left, by the flow's names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<BTreeMap<String, serde_json::Value>>))]
+    pub provides: Option<Box<RawValue>>,
+    /// Why it failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Failure>))]
+    pub failure: Option<Box<RawValue>>,
+    /// In how many seconds it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in: Option<f64>,
+    /// Who called it last, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Its module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// Why a node failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Failure {
+    /// `transient permanent timeout memory trap output-limit invalid-output missing-input module poison cancelled`.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+    /// What else its guest said, any JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<serde_json::Value>))]
+    pub details: Option<Box<RawValue>>,
+    /// Why the apply had failed, of a rollback that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(no_recursion))]
+    pub apply: Option<Box<Failure>>,
+}
+
+/// What guests wrote during the attempts of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RunLogs {
+    /// The attempts that wrote something, in the order they were answered.
+    pub logs: Vec<AttemptLog>,
+}
+
+/// What a guest wrote during one attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AttemptLog {
+    /// The task.
+    pub task: String,
+    /// The attempt.
+    pub attempt: u32,
+    /// The firing.
+    pub firing: u64,
+    /// `apply` or `rollback`.
+    pub call: String,
+    /// Who called it, where known.
+    pub worker: Option<String>,
+    /// When it was answered.
+    pub at: String,
+    /// The lines.
+    pub lines: Vec<LogLine>,
+    /// Whether there was more than is kept.
+    pub cut: bool,
+}
+
+/// One line that a guest wrote.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct LogLine {
+    /// The level's word; `stdout` or `stderr` for what was printed.
+    pub level: String,
+    /// The line.
+    pub text: String,
+}
+
+/// The state a run is in once something asked for it is recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct NewState {
+    /// The run's id.
+    pub run: String,
+    /// Its state.
+    pub state: String,
+}
+
+/// A rollback that a person has settled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Skip {
+    /// The task.
+    pub task: String,
+    /// Why its rollback is not needed any more.
+    pub reason: String,
+}
+
+/// A module that was looked into.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Module {
+    /// Its digest.
+    pub digest: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The names of its tasks; none for a WASI command.
+    pub tasks: Vec<String>,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Modules {
+    /// The modules and large values, in order of digest.
+    pub modules: Vec<StoredModule>,
+}
+
+/// One content of the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StoredModule {
+    /// Its digest.
+    pub digest: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// When it came into the store.
+    pub stored_at: String,
+    /// The tags that stand for it.
+    pub tags: Vec<String>,
+}
+
+/// The workers that answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Workers {
+    /// The workers, in order of name.
+    pub workers: Vec<Worker>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process there.
+    pub process: u32,
+    /// How many calls it takes at once.
+    pub slots: u32,
+    /// How many it has now.
+    pub busy: u32,
+    /// The queues it takes jobs from.
+    pub queues: Vec<String>,
+    /// The version of waft it is.
+    pub version: String,
+}
+
+impl From<&WorkerStatus> for Worker {
+    fn from(status: &WorkerStatus) -> Self {
+        let WorkerStatus { name, host, process, slots, busy, queues, version, instance: _ } = status;
+        Self {
+            name: name.to_string(),
+            host: host.clone(),
+            process: *process,
+            slots: *slots,
+            busy: *busy,
+            queues: queues.iter().map(ToString::to_string).collect(),
+            version: version.clone(),
+        }
+    }
+}
+
+/// Whether the server works.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}
+
+/// What went wrong, as RFC 9457 has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// The kind of problem, for programs.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem, for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time.
+    pub detail: String,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Every mistake in the flow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<Mistake>,
+}
+
+/// One thing that is wrong with a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Mistake {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The line of the flow file, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column, from 1, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// Where it begins and ends in the file, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<(usize, usize)>,
+}

@@ -1,0 +1,238 @@
+//! A server's client: a method a route.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, Url, header};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    ClientError, Watch,
+    api::{ListQuery, Module, Modules, NewState, Problem, Run, RunLogs, Runs, Skip, Submission, Workers},
+    tls,
+};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a server may say nothing. One that is watched says something every few seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Speaks with one server. Cheap to clone. Dropping a future is safe; what it asked for may then be done or not.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    server: Url,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client for a server at `http://host:port`, or `https://` with the certificates that this machine trusts. Nothing
+    /// is connected yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] when the address is of no use.
+    pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
+        let refused = |reason: String| ClientError::Address { url: url.to_owned(), reason };
+        let mut server = Url::parse(url).map_err(|error| refused(error.to_string()))?;
+        if !matches!(server.scheme(), "http" | "https") || server.host().is_none() {
+            return Err(refused("write http://host:port or https://host:port".into()));
+        }
+        if !server.path().ends_with('/') {
+            let path = format!("{}/", server.path());
+            server.set_path(&path);
+        }
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
+        let builder = builder.tls_backend_preconfigured(tls::config().map_err(refused)?);
+        let http = builder.build().map_err(|error| refused(error.to_string()))?;
+        Ok(Self { http, server, token })
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        self.server.as_str().trim_end_matches('/')
+    }
+
+    /// Starts a run. One that exists already, of the same flow, is answered as it is.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 422 the flow has mistakes, with 409 the id is another flow's.
+    pub async fn submit(&self, submission: &Submission) -> Result<Run, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs"])?.json(submission)).await
+    }
+
+    /// A page of the runs that pass a filter, the youngest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list(&self, query: &ListQuery) -> Result<Runs, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs"])?.query(query)).await
+    }
+
+    /// A run with all its tasks.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run.
+    pub async fn run(&self, run: &str) -> Result<Run, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run])?).await
+    }
+
+    /// What guests wrote during a run.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run.
+    pub async fn logs(&self, run: &str) -> Result<RunLogs, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
+    }
+
+    /// Watches a run from its beginning.
+    #[must_use]
+    pub fn watch(&self, run: &str) -> Watch {
+        Watch::new(self.clone(), run.to_owned(), None)
+    }
+
+    /// Watches a run from what follows the event of an id.
+    #[must_use]
+    pub fn watch_after(&self, run: &str, event: &str) -> Watch {
+        Watch::new(self.clone(), run.to_owned(), Some(event.to_owned()))
+    }
+
+    /// Stops a run and rolls it back.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 409 that means nothing for the run as it is.
+    pub async fn cancel(&self, run: &str) -> Result<NewState, ClientError> {
+        self.wish(run, "cancel").await
+    }
+
+    /// Lets a run start nothing new.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`].
+    pub async fn suspend(&self, run: &str) -> Result<NewState, ClientError> {
+        self.wish(run, "suspend").await
+    }
+
+    /// Lets a suspended run go on.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`].
+    pub async fn resume(&self, run: &str) -> Result<NewState, ClientError> {
+        self.wish(run, "resume").await
+    }
+
+    /// Tries the rollbacks that failed for good again; a run that was rolled back, from the start.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`].
+    pub async fn retry(&self, run: &str) -> Result<NewState, ClientError> {
+        self.wish(run, "retry").await
+    }
+
+    /// Takes the rollback of a task that failed for good as done.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`].
+    pub async fn skip(&self, run: &str, skip: &Skip) -> Result<NewState, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs", run, "skip"])?.json(skip)).await
+    }
+
+    /// Stores a module; with a tag, the tag stands for it from then on.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 422 it is no module.
+    pub async fn push(&self, bytes: Vec<u8>, tag: Option<&str>) -> Result<Module, ClientError> {
+        let request = self.request(Method::POST, &["v1", "modules"])?;
+        let request = request.query(&tag.map(|tag| [("tag", tag)])).body(bytes);
+        self.json(request.header(header::CONTENT_TYPE, "application/wasm")).await
+    }
+
+    /// A module by digest or tag; `None` when the server does not have it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn module(&self, module: &str) -> Result<Option<Module>, ClientError> {
+        match self.json(self.request(Method::GET, &["v1", "modules", module])?).await {
+            Ok(module) => Ok(Some(module)),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the server's store holds.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn modules(&self) -> Result<Modules, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "modules"])?).await
+    }
+
+    /// The workers that the server hears of.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn workers(&self) -> Result<Workers, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "workers"])?).await
+    }
+
+    /// Whether the server can do what it is for.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 503 it says what does not work.
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::GET, &["ready"])?).await.map(drop)
+    }
+
+    /// The events of a run, from after one of them.
+    pub(crate) async fn events(&self, run: &str, after: Option<&str>) -> Result<Response, ClientError> {
+        let mut request = self.request(Method::GET, &["v1", "runs", run, "events"])?;
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        self.send(request.header(header::ACCEPT, "text/event-stream")).await
+    }
+
+    async fn wish(&self, run: &str, wish: &str) -> Result<NewState, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs", run, wish])?).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        let mut url = self.server.clone();
+        let refused = |()| ClientError::Address { url: self.server().into(), reason: "it takes no path".into() };
+        url.path_segments_mut().map_err(refused)?.pop_if_empty().extend(path);
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    /// Sends a request and takes the answer's head; a refusal is an error.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        Err(match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => ClientError::Refused { server: self.server().into(), problem: Box::new(problem) },
+            Err(_) => self.unexpected(format!("it answered {status}")),
+        })
+    }
+
+    async fn json<Answer: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        let response = self.send(request).await?;
+        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.unexpected(error.to_string()))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ClientError {
+        // Its own message would name the address a second time.
+        ClientError::Unreachable { server: self.server().into(), source: source.without_url() }
+    }
+
+    pub(crate) fn unexpected(&self, reason: String) -> ClientError {
+        ClientError::Unexpected { server: self.server().into(), reason }
+    }
+}

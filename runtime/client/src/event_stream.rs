@@ -1,0 +1,78 @@
+//! Server-sent events: from bytes as they come to whole events.
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Message {
+    /// Its id, or that of the last one that had one.
+    pub(crate) id: String,
+    /// Its data.
+    pub(crate) data: String,
+}
+
+/// The longest line that is taken: a run's last line holds all its values.
+const LONGEST_LINE: usize = 1 << 30;
+
+/// Puts bytes together to events.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    line: Vec<u8>,
+    id: String,
+    data: Option<String>,
+}
+
+impl Parser {
+    /// Takes some bytes, and gives the events that they complete; `None` when a line is longer than any is.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<Message>> {
+        let mut messages = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.line.len() + piece.len() > LONGEST_LINE {
+                return None;
+            }
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                messages.extend(self.line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])));
+            }
+        }
+        Some(messages)
+    }
+
+    fn line(&mut self, line: &str) -> Option<Message> {
+        if line.is_empty() {
+            let data = self.data.take()?;
+            return Some(Message { id: self.id.clone(), data });
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => self.id = value.into(),
+            "data" => match &mut self.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+                none => *none = Some(value.into()),
+            },
+            // A comment, which has no field, keeps the connection alive; others are of no use here.
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_put_together_however_their_bytes_come() {
+        let text = ": hello\n\nid: 1\ndata: {\"a\":1}\n\ndata: one\ndata: two\r\n\r\n:\n\nid:3\ndata:x\n\n";
+        let message = |id: &str, data: &str| Message { id: id.into(), data: data.into() };
+        let expected = [message("1", "{\"a\":1}"), message("1", "one\ntwo"), message("3", "x")];
+        for size in [1, 2, 7, text.len()] {
+            let mut parser = Parser::default();
+            let messages = text.as_bytes().chunks(size).flat_map(|bytes| parser.take(bytes).unwrap());
+            assert_eq!(messages.collect::<Vec<_>>(), expected);
+        }
+    }
+}

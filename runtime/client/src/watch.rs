@@ -1,0 +1,156 @@
+//! Watching a run over HTTP, for as long as it takes and over broken connections.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use flow::RunState;
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    Client, ClientError,
+    event_stream::{Message, Parser},
+};
+
+/// How long a server may be away before a watcher gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The pause before the first try to connect again; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// One line of a run, as `waft run --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Where it stands in the run: who names it to [`Client::watch_after`] hears what follows.
+    pub id: String,
+    /// The line.
+    pub line: String,
+}
+
+impl Event {
+    /// The state the run is in, of a line about the run itself.
+    #[must_use]
+    pub fn run_state(&self) -> Option<RunState> {
+        #[derive(Deserialize)]
+        struct Line {
+            event: String,
+            state: String,
+        }
+        let line: Line = serde_json::from_str(&self.line).ok()?;
+        let found = RunState::ALL.into_iter().find(|state| state.as_str() == line.state);
+        found.filter(|_| line.event == "run")
+    }
+
+    fn is_end(&self) -> bool {
+        self.run_state().is_some_and(RunState::is_final)
+    }
+}
+
+/// A run that is watched: a stream of its lines, which ends with the run.
+pub struct Watch {
+    client: Client,
+    run: String,
+    /// The last event that was taken.
+    after: Option<String>,
+    ended: bool,
+    connection: Option<Connection>,
+    /// While the server is away.
+    away: Option<Away>,
+}
+
+/// A server that was there, and is away.
+#[derive(Clone, Copy)]
+struct Away {
+    since: Instant,
+    pause: Duration,
+    again_at: Instant,
+}
+
+struct Connection {
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    parser: Parser,
+    waiting: VecDeque<Message>,
+}
+
+impl Watch {
+    pub(crate) fn new(client: Client, run: String, after: Option<String>) -> Self {
+        Self { client, run, after, ended: false, connection: None, away: None }
+    }
+
+    /// The next line; `None` once the run has ended. When the connection breaks, another one goes on where it broke.
+    /// Dropping the future loses no line, but a request that was on its way is sent again: poll it to its end.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the server refuses, or stays away for a minute. Who has heard nothing yet is told at once.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        loop {
+            if let Some(connection) = &mut self.connection {
+                if let Some(message) = connection.waiting.pop_front() {
+                    let event = Event { id: message.id, line: message.data };
+                    self.after = Some(event.id.clone());
+                    self.ended = event.is_end();
+                    return Ok(Some(event));
+                }
+                if connection.fill().await {
+                    self.away = None;
+                    continue;
+                }
+                self.connection = None;
+                if self.ended {
+                    return Ok(None);
+                }
+                self.away = Some(Away::next(self.away));
+            }
+            if let Some(away) = self.away {
+                sleep_until(away.again_at).await;
+            }
+            self.connect().await?;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), ClientError> {
+        let patient = self.away.is_some_and(|away| away.since.elapsed() < PATIENCE);
+        match self.client.events(&self.run, self.after.as_deref()).await {
+            Ok(_) if self.away.is_some() && !patient => Err(self.client.unexpected("its events break off".into())),
+            Ok(response) => {
+                let body = response.bytes_stream().boxed();
+                self.connection = Some(Connection { body, parser: Parser::default(), waiting: VecDeque::new() });
+                Ok(())
+            }
+            Err(error) => {
+                let may_pass = matches!(error, ClientError::Unreachable { .. }) || error.status() >= Some(500);
+                if !patient || !may_pass {
+                    return Err(error);
+                }
+                self.away = Some(Away::next(self.away));
+                Ok(())
+            }
+        }
+    }
+
+    /// The same as a stream, for those who combine it with others.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Event, ClientError>> + Send {
+        stream::try_unfold(self, |mut watch| async move { Ok(watch.next().await?.map(|event| (event, watch))) })
+    }
+}
+
+impl Away {
+    /// Away, or still so: the pauses grow.
+    fn next(before: Option<Self>) -> Self {
+        let now = Instant::now();
+        let pause = before.map_or(FIRST_PAUSE, |away| (away.pause * 2).min(LONGEST_PAUSE));
+        Self { since: before.map_or(now, |away| away.since), pause, again_at: now + pause }
+    }
+}
+
+impl Connection {
+    /// Waits for more; `false` when there is no more to come.
+    async fn fill(&mut self) -> bool {
+        let Some(Ok(bytes)) = self.body.next().await else { return false };
+        let Some(messages) = self.parser.take(&bytes) else { return false };
+        self.waiting.extend(messages);
+        true
+    }
+}

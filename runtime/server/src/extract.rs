@@ -1,0 +1,78 @@
+//! What is taken from requests; what is wrong with them is a problem like any other.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    http::{StatusCode, header, request::Parts},
+};
+use flow::RunId;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// The run that a path names.
+pub(crate) struct Run(pub(crate) RunId);
+
+/// What follows the `?`.
+pub(crate) struct Query<Value>(pub(crate) Value);
+
+/// A body that is JSON.
+pub(crate) struct Json<Value>(pub(crate) Value);
+
+/// A body as it is.
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl<State: Send + Sync> FromRequestParts<State> for Run {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        let axum::extract::Path(id) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        RunId::new(id).map(Self).map_err(|error| Problem::bad_request(error.to_string()))
+    }
+}
+
+impl<State: Send + Sync, Value: DeserializeOwned> FromRequestParts<State> for Query<Value> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let query = axum::extract::Query::<Value>::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(value)| Self(value)).map_err(|error| Problem::bad_request(error.body_text()))
+    }
+}
+
+impl<State: Send + Sync> FromRequest<State> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        Bytes::from_request(request, state).await.map(Self).map_err(too_large_or_broken)
+    }
+}
+
+impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Value> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        // A web page may send other kinds anywhere without being asked.
+        if !kind.eq_ignore_ascii_case("application/json") {
+            let title = "the body is of a kind that is not taken here";
+            let detail = format!("the body is {kind:?}");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail)
+                .hint("send JSON with the header `Content-Type: application/json`"));
+        }
+        let Body(bytes) = Body::from_request(request, state).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+    }
+}
+
+fn too_large_or_broken(rejection: BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let detail = "the body is larger than this server takes";
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail).hint(
+            "raise largest_request under [serve] in the server's waft.toml, or push large values by another way",
+        );
+    }
+    Problem::bad_request(rejection.body_text())
+}

@@ -1,0 +1,84 @@
+//! Who may ask: those with the token, and no web page of another origin.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::{Token, problem::Problem, state};
+
+/// Lets a request pass that carries the token. Without a token, the server listens to this machine alone, and a page of
+/// the web that has a name of its own lead here must not speak for its visitor: the request must name an address, or
+/// `localhost`.
+pub(crate) async fn token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
+    match &state.token {
+        Some(token) if !carries(request.headers(), token) => unauthorized(),
+        None if !names_this_machine(request.headers()) => {
+            let detail = "without a token, requests name this machine by its address or as localhost";
+            Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail)
+                .hint("set a token, and requests may come under any name")
+                .into_response()
+        }
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+/// Refuses what a web page of another origin asks for.
+pub(crate) async fn origin(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let Some(origin) = text(headers, &header::ORIGIN) else { return next.run(request).await };
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    if authority.is_some() && authority == text(headers, &header::HOST) {
+        return next.run(request).await;
+    }
+    let detail = format!("a page of {origin} may not ask this server for anything");
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
+}
+
+fn carries(headers: &HeaderMap, token: &Token) -> bool {
+    let Some((scheme, given)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' ')) else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case("bearer") && token.is(given.trim().as_bytes())
+}
+
+fn unauthorized() -> Response {
+    let detail = "the request carries no token, or a wrong one";
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a token is needed", detail)
+        .hint("send the header `Authorization: Bearer TOKEN`; the waft commands take --token or WAFT_TOKEN");
+    ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    // HTTP/1.1 has it always; what comes without is no browser.
+    let Some(host) = text(headers, &header::HOST) else { return true };
+    let name = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_named_by_address_or_as_localhost() {
+        let named = |host: &str| names_this_machine(&HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]));
+        for good in ["127.0.0.1:7468", "localhost:7468", "LOCALHOST", "[::1]:7468", "[::1]", "10.0.0.1"] {
+            assert!(named(good), "{good} was refused");
+        }
+        for bad in ["evil.example", "evil.example:7468", "localhost.evil.example", ""] {
+            assert!(!named(bad), "{bad} passed");
+        }
+    }
+}

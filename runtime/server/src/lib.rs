@@ -1,0 +1,30 @@
+//! The HTTP API over an engine: runs in and out, their events as they happen, modules, workers.
+//!
+//! It decides nothing: what is asked for a run goes to the [`engine`], and what is told of one is read from its records,
+//! so that any server over the same logbook tells the same. What is said is in [`client::api`], and described in
+//! `docs/openapi.json`. Start reading at `server.rs`, then `routes.rs`.
+
+mod config;
+mod server;
+mod state;
+
+mod routes;
+mod guard;
+mod extract;
+mod problem;
+mod openapi;
+
+mod runs;
+mod replay;
+mod events;
+mod modules;
+mod workers;
+mod health;
+
+mod library;
+
+pub use config::{Config, Token};
+pub use library::{Found, Library, LibraryError};
+pub use openapi::description;
+pub use server::{BindError, Server};
+pub use state::{Parts, Takers};

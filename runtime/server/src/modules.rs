@@ -1,0 +1,118 @@
+//! Modules in and out of the store.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use client::api::{self, Modules, StoredModule};
+use flow::{Digest, Timestamp};
+use serde::Deserialize;
+use store::{FetchError, Tag, TagError};
+use utoipa::IntoParams;
+
+use crate::{
+    Found, LibraryError,
+    extract::{Body, Query},
+    problem::{Problem, chain},
+    state::Shared,
+};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PushQuery {
+    /// A name that stands for the module from now on.
+    tag: Option<String>,
+}
+
+/// Stores a module.
+///
+/// The body is a core module, a component or a WASI command; a core module becomes a component. It is checked before it
+/// is stored.
+#[utoipa::path(post, path = "/v1/modules", tag = "modules", params(PushQuery),
+    request_body(content = Vec<u8>, content_type = "application/wasm"), responses(
+        (status = 201, description = "It is stored", body = api::Module),
+        (status = 422, description = "It is no module that waft can run", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn push(
+    State(state): Shared,
+    Query(query): Query<PushQuery>,
+    Body(bytes): Body,
+) -> Result<(StatusCode, Json<api::Module>), Problem> {
+    let library = &state.parts.library;
+    let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
+    let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let found = library.read(bytes).await.map_err(refused)?;
+    library.keep(&found).await.map_err(refused)?;
+    if let Some(tag) = tag {
+        library.store.tag(&tag, &found.digest).await.map_err(|error| Problem::broken(&error))?;
+    }
+    Ok((StatusCode::CREATED, Json(module(&found))))
+}
+
+/// What the store holds: modules, and values that were too large for messages.
+#[utoipa::path(get, path = "/v1/modules", tag = "modules", responses(
+    (status = 200, description = "In order of digest", body = Modules),
+    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
+    let store = &state.parts.library.store;
+    let entries = store.list().await.map_err(|error| Problem::broken(&error))?;
+    let tags = store.tags().await.map_err(|error| Problem::broken(&error))?;
+    let tags_of = |digest: Digest| {
+        let named = tags.iter().filter(|(_, named)| *named == digest);
+        named.map(|(tag, _)| tag.to_string()).collect()
+    };
+    let stored = |entry: store::Entry| StoredModule {
+        digest: entry.digest.to_string(),
+        size: entry.size,
+        stored_at: protocol::json::rfc3339(timestamp(entry.stored_at)),
+        tags: tags_of(entry.digest),
+    };
+    Ok(Json(Modules { modules: entries.into_iter().map(stored).collect() }))
+}
+
+/// A module by tag or digest.
+#[utoipa::path(get, path = "/v1/modules/{module}", tag = "modules",
+    params(("module" = String, Path, description = "A tag, or sha256: and 64 hex digits")), responses(
+        (status = 200, description = "The module", body = api::Module),
+        (status = 404, description = "The store does not have it", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Json<api::Module>, Problem> {
+    let found = state.parts.library.find(&name).await.map_err(refused)?;
+    Ok(Json(module(&found)))
+}
+
+fn module(found: &Found) -> api::Module {
+    api::Module { digest: found.digest.to_string(), size: found.bytes.len() as u64, tasks: found.task_names() }
+}
+
+/// A problem with a module that a request names or brings.
+fn refused(error: LibraryError) -> Problem {
+    let told = chain(&error);
+    match error {
+        LibraryError::Name { .. } => Problem::bad_request(told),
+        LibraryError::NoTag { .. }
+        | LibraryError::Fetch(FetchError::Missing { .. })
+        | LibraryError::Tag(TagError::Missing { .. }) => {
+            Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", told)
+                .hint("`waft modules` or GET /v1/modules shows the modules there are")
+        }
+        LibraryError::Module(_) | LibraryError::Compile(_) | LibraryError::Describe(_) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", told)
+                .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
+        }
+        LibraryError::Tag(_) | LibraryError::Fetch(_) | LibraryError::Put(_) | LibraryError::Stopping => {
+            Problem::broken(&error)
+        }
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}

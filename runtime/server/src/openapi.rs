@@ -1,0 +1,62 @@
+//! The description of the API, made from its code.
+
+use axum::Json;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use crate::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "waft",
+        description = "Runs flows of sandboxed WebAssembly tasks: submit runs, watch and steer them, store modules. \
+            Errors are problems as RFC 9457 has them.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "runs", description = "Runs of flows"),
+        (name = "modules", description = "What tasks are made of"),
+        (name = "workers", description = "Who takes jobs"),
+        (name = "health", description = "For those who watch over the server; no token is asked for")
+    ),
+    security(("token" = [])),
+    modifiers(&Scheme)
+)]
+struct Head;
+
+struct Scheme;
+
+impl Modify for Scheme {
+    fn modify(&self, description: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The description before its routes.
+pub(crate) fn head() -> openapi::OpenApi {
+    Head::openapi()
+}
+
+/// The description of the whole API, as OpenAPI has it.
+#[must_use]
+pub fn description() -> openapi::OpenApi {
+    let (guarded, open) = routes::described();
+    let mut description = guarded.into_openapi();
+    description.merge(open.into_openapi());
+    description
+}
+
+/// This description.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "health", responses(
+    (status = 200, description = "The description of the API", body = serde_json::Value)))]
+pub(crate) async fn openapi() -> Json<openapi::OpenApi> {
+    Json(description())
+}

@@ -1,0 +1,136 @@
+//! Problems, as RFC 9457 has them.
+
+use std::error::Error;
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use client::api;
+use engine::{AskError, SubmitError};
+use logbook::LoadError;
+use tracing::warn;
+
+/// Why a request was not fulfilled.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    said: Box<api::Problem>,
+}
+
+impl Problem {
+    /// A problem of a kind: its word, its title, and what is wrong this time.
+    pub(crate) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        let said = api::Problem {
+            kind: format!("urn:waft:problem:{kind}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            hint: None,
+            mistakes: Vec::new(),
+        };
+        Self { status, said: Box::new(said) }
+    }
+
+    /// Something in the request cannot be read.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "the request cannot be read", detail)
+    }
+
+    /// Something that the server stands on does not work.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        let title = "something the server needs does not work";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)
+    }
+
+    /// What the server stands on does not work, with the chain of its reasons.
+    pub(crate) fn broken(error: &dyn Error) -> Self {
+        let told = chain(error);
+        warn!(error = told, "a request failed");
+        Self::unavailable(told)
+    }
+
+    /// Something that is kept is damaged.
+    fn damaged(detail: String) -> Self {
+        warn!(error = detail, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "what is kept of the run is damaged", detail)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.said.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn mistakes(mut self, mistakes: Vec<api::Mistake>) -> Self {
+        self.said.mistakes = mistakes;
+        self
+    }
+
+    fn missing_run(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-such-run", "there is no such run", detail)
+            .hint("`waft list` or GET /v1/runs shows the runs there are")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_string(&*self.said).expect("texts and numbers serialize");
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Missing { .. } => Self::missing_run(error.to_string()),
+            LoadError::Damaged { .. } => Self::damaged(error.to_string()),
+            LoadError::Unavailable { .. } => Self::broken(&error),
+        }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AskError::Missing { .. } => Self::missing_run(detail),
+            AskError::Meaningless { .. } | AskError::Driven { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", "the run is not in a state for that", detail)
+                    .hint("`waft show RUN` or GET /v1/runs/RUN shows the state of the run and its tasks")
+            }
+            AskError::Unreachable { .. } => Self::unavailable(detail).hint(
+                "the wish may be fulfilled later all the same: look at the run again; a run of `waft run` that was \
+                     interrupted goes on with `waft run --resume RUN`",
+            ),
+            AskError::Failed { .. } | AskError::Stopping => Self::broken(&error),
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", "there is such a run already", error.to_string())
+            }
+            SubmitError::Put(_)
+            | SubmitError::Declare(_)
+            | SubmitError::NoShard
+            | SubmitError::Stopping
+            | SubmitError::Append(_) => {
+                Self::broken(&error).hint("submit it again with the same run id: it starts once")
+            }
+        }
+    }
+}
+
+/// An error with all its reasons.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut reason = error.source();
+    while let Some(error) = reason {
+        told.push_str(&format!(": {error}"));
+        reason = error.source();
+    }
+    told
+}

@@ -1,0 +1,59 @@
+//! A run as its records tell it, page by page: what live watchers and late readers are both told.
+
+use std::sync::Arc;
+
+use flow::{Change, Command, Fact, Machine, Record, RunId};
+use logbook::{LoadError, Logbook, Version};
+
+/// How many records are read at once: some hundred kilobytes where values are large.
+const PAGE: usize = 1_000;
+
+/// Follows the records of a run.
+pub(crate) struct Replay {
+    run: RunId,
+    logbook: Arc<dyn Logbook>,
+    /// `None` before the first record.
+    machine: Option<Machine>,
+    version: Version,
+}
+
+/// One record that the machine has taken.
+pub(crate) struct Taken {
+    /// The version of the run with it.
+    pub(crate) version: Version,
+    /// What it made so.
+    pub(crate) changes: Vec<Change>,
+}
+
+impl Replay {
+    pub(crate) fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
+        Self { run, logbook, machine: None, version: Version::NONE }
+    }
+
+    /// The run as far as it was read.
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// The records that follow what was read; none when there are none yet.
+    pub(crate) async fn read(&self) -> Result<Vec<Record>, LoadError> {
+        self.logbook.read(&self.run, self.version, PAGE).await
+    }
+
+    /// Takes the next record that was read.
+    pub(crate) fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
+        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
+        let machine = match (&mut self.machine, &record.fact) {
+            (Some(machine), _) => machine,
+            (none, Fact::RunStarted { flow, .. }) => none.insert(Machine::new(self.run.clone(), flow.clone())),
+            (None, _) => return Err(damaged("the first record does not start the run".into())),
+        };
+        let commands = machine.evolve(record).map_err(|error| damaged(error.to_string()))?;
+        self.version = self.version.after(std::slice::from_ref(record));
+        let told = |command| match command {
+            Command::Tell(change) => Some(change),
+            Command::Call(_) | Command::Interrupt(_) => None,
+        };
+        Ok(Taken { version: self.version, changes: commands.into_iter().filter_map(told).collect() })
+    }
+}

@@ -1,0 +1,57 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, StatusCode, Uri},
+    middleware,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{events, guard, health, modules, openapi, problem::Problem, runs, state::State, workers};
+
+/// Every route, with its description. Those that ask for no token are in the second one.
+pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
+    let guarded = OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(runs::submit::submit, runs::list::list))
+        .routes(routes!(runs::show::show))
+        .routes(routes!(events::events))
+        .routes(routes!(runs::logs::logs))
+        .routes(routes!(runs::wishes::cancel))
+        .routes(routes!(runs::wishes::suspend))
+        .routes(routes!(runs::wishes::resume))
+        .routes(routes!(runs::wishes::retry))
+        .routes(routes!(runs::wishes::skip))
+        .routes(routes!(modules::push, modules::list))
+        .routes(routes!(modules::show))
+        .routes(routes!(workers::list))
+        .routes(routes!(openapi::openapi));
+    let open = OpenApiRouter::new().routes(routes!(health::health)).routes(routes!(health::ready));
+    (guarded, open)
+}
+
+/// The whole API.
+pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
+    let (guarded, open) = described();
+    let (guarded, _) = guarded.split_for_parts();
+    let (open, _) = open.split_for_parts();
+    // What is not there asks for a token too: nobody outside learns what is.
+    let guarded = guarded.fallback(unknown).method_not_allowed_fallback(wrong_method);
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::token));
+    let router = guarded.merge(open.method_not_allowed_fallback(wrong_method));
+    router.layer(DefaultBodyLimit::max(largest_request)).layer(middleware::from_fn(guard::origin)).with_state(state)
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such route", detail)
+        .hint("GET /v1/openapi.json describes all there is")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the route does not take this method", detail)
+        .hint("GET /v1/openapi.json describes what it takes")
+}

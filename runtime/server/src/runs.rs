@@ -1,0 +1,7 @@
+//! Runs: started, listed, shown, steered.
+
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod show;
+pub(crate) mod submit;
+pub(crate) mod wishes;

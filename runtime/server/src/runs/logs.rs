@@ -1,0 +1,33 @@
+//! What guests wrote during a run.
+
+use axum::{Json, extract::State};
+use client::api::{self, AttemptLog, LogLine, RunLogs};
+
+use crate::{extract::Run, problem::Problem, state::Shared};
+
+/// What guests logged and printed during the attempts of a run.
+#[utoipa::path(get, path = "/v1/runs/{run}/logs", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "The attempts that wrote something", body = RunLogs),
+        (status = 404, description = "There is no such run", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<RunLogs>, Problem> {
+    let logs = state.parts.logbook.logs(&run).await?;
+    Ok(Json(RunLogs { logs: logs.into_iter().map(attempt).collect() }))
+}
+
+fn attempt(log: protocol::AttemptLog) -> AttemptLog {
+    let protocol::AttemptLog { call, at, worker, log } = log;
+    let line = |line: protocol::LogLine| LogLine { level: line.level, text: line.text };
+    AttemptLog {
+        task: call.task.to_string(),
+        attempt: call.attempt.get(),
+        firing: call.firing.get(),
+        call: call.action.as_str().into(),
+        worker: worker.map(|worker| worker.to_string()),
+        at: protocol::json::rfc3339(at),
+        lines: log.lines.into_iter().map(line).collect(),
+        cut: log.cut,
+    }
+}

@@ -1,0 +1,149 @@
+//! One run, as its records tell it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State};
+use client::api::{self, Node, Object};
+use flow::{Change, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, State as NodeState, Timestamp};
+use logbook::Summary;
+use protocol::json::rfc3339;
+use serde::Deserialize;
+use store::Store;
+
+use crate::{
+    events::whole,
+    extract,
+    problem::Problem,
+    replay::Replay,
+    state::{self, Shared},
+};
+
+/// A run with all its tasks.
+#[utoipa::path(get, path = "/v1/runs/{run}", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "The run", body = api::Run),
+        (status = 404, description = "There is no such run", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
+    read(&state, &run).await.map(Json)
+}
+
+/// What was last told of a node.
+struct Told {
+    change: NodeChange,
+    started_at: Option<Timestamp>,
+}
+
+/// Reads a run.
+pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::Run, Problem> {
+    let logbook = &state.parts.logbook;
+    let summary = logbook.summary(run).await?;
+    let mut replay = Replay::new(run.clone(), logbook.clone());
+    let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
+    loop {
+        let records = replay.read().await?;
+        if records.is_empty() {
+            break;
+        }
+        for record in &records {
+            for change in replay.take(record)?.changes {
+                note(&mut told, change);
+            }
+        }
+    }
+    let missing = || logbook::LoadError::Missing { run: run.clone() };
+    let machine = replay.machine().ok_or_else(missing)?;
+    Ok(shown(&summary, machine, &told, &*state.parts.library.store).await)
+}
+
+fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {
+    let Change::Node(mut change) = change else { return };
+    let before = told.get(&change.name);
+    let started_at = match change.state {
+        NodeState::Running | NodeState::RollingBack => Some(change.at),
+        NodeState::Pending
+        | NodeState::Success
+        | NodeState::Failure
+        | NodeState::RolledBack
+        | NodeState::RollbackFailure
+        | NodeState::Ignored
+        | NodeState::Retrying => before.and_then(|before| before.started_at),
+    };
+    // Who called it is known once it has answered; its state may go on without another call.
+    if change.worker.is_none() && change.state != NodeState::Running {
+        change.worker = before.and_then(|before| before.change.worker.clone());
+    }
+    told.insert(change.name.clone(), Told { change, started_at });
+}
+
+/// What of a run's last line is told here.
+#[derive(Deserialize)]
+struct EndLine {
+    provides: Object,
+    failures: Object,
+}
+
+async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, Told>, store: &dyn Store) -> api::Run {
+    let values = store::values::whole(store, machine.values()).await;
+    let line = protocol::json::run_ended(machine, &values);
+    let EndLine { provides, failures } = serde_json::from_str(&line).expect("a run's last line has both");
+    let mut tasks = Vec::new();
+    for index in machine.flow().indices() {
+        let Some(kind) = kind(machine, index) else { continue };
+        let name = &machine.flow().node(index).name;
+        let mut node = match told.get(name) {
+            Some(told) => told_node(told, store).await,
+            None => untold_node(kind, name),
+        };
+        node.state = machine.node_state(index).to_string();
+        if node.failure.is_none() {
+            node.failure = failures.get(name.as_str()).cloned();
+        }
+        tasks.push(node);
+    }
+    api::Run {
+        run: machine.run().to_string(),
+        flow: machine.flow().name.to_string(),
+        state: machine.state().to_string(),
+        revision: machine.revision().get(),
+        started_at: rfc3339(summary.started_at),
+        changed_at: rfc3339(summary.changed_at),
+        tasks,
+        provides,
+        failures,
+        warnings: Vec::new(),
+    }
+}
+
+fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
+    match &machine.flow().node(index).role {
+        Role::Task(_) => Some(NodeKind::Task),
+        Role::Controller(_) => Some(NodeKind::Retry),
+        Role::Begin | Role::End => None,
+    }
+}
+
+/// A node as the line of its last change tells it.
+async fn told_node(told: &Told, store: &dyn Store) -> Node {
+    let line = protocol::json::node_changed(&whole(store, &told.change).await);
+    let node: Node = serde_json::from_str(&line).expect("the line of a change has all that a node has");
+    Node { started_at: told.started_at.map(rfc3339), ..node }
+}
+
+fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
+    Node {
+        kind: kind.as_str().into(),
+        name: name.to_string(),
+        state: NodeState::Pending.to_string(),
+        firing: None,
+        attempt: None,
+        started_at: None,
+        at: None,
+        provides: None,
+        failure: None,
+        retry_in: None,
+        worker: None,
+        digest: None,
+    }
+}

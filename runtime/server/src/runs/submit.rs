@@ -1,0 +1,218 @@
+//! Starting a run: from the text of a flow file to a run whose beginning is durable.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use base64::Engine as _;
+use client::api::{self, Submission};
+use engine::SubmitError;
+use flow::{
+    Body, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, RunId, Severity, Value, ValueName,
+    Values,
+};
+use logbook::LoadError;
+
+use super::show;
+use crate::{
+    Library, LibraryError, Takers, extract,
+    problem::{Problem, chain},
+    state::{self, Shared},
+};
+
+/// Starts a run of a flow.
+///
+/// A run that exists already, by its id, is answered as it is: a request whose answer was lost may be sent again.
+#[utoipa::path(post, path = "/v1/runs", tag = "runs", request_body = Submission, responses(
+    (status = 201, description = "The run has started", body = api::Run),
+    (status = 200, description = "There is this run already", body = api::Run),
+    (status = 409, description = "There is a run of this id, of another flow", body = api::Problem,
+        content_type = "application/problem+json"),
+    (status = 413, description = "The request is too large", body = api::Problem,
+        content_type = "application/problem+json"),
+    (status = 422, description = "The flow has mistakes: all of them", body = api::Problem,
+        content_type = "application/problem+json"),
+    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn submit(
+    State(state): Shared,
+    extract::Json(submission): extract::Json<Submission>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<api::Run>), Problem> {
+    let run = match &submission.run {
+        Some(run) => RunId::new(run),
+        None => RunId::new(uuid::Uuid::now_v7().to_string()),
+    };
+    let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
+    let given = given(&submission)?;
+    let draft = flow::file::parse(&submission.flow).map_err(|mistakes| refused(&mistakes, &submission.flow))?;
+    let (status, warnings) = match existing(&state, &run).await? {
+        Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
+        None => start(&state, &run, draft, &submission, given).await?,
+    };
+    let shown = show::read(&state, &run).await?;
+    let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
+    Ok((status, location, Json(api::Run { warnings, ..shown })))
+}
+
+/// The flow of a run, if there is such a run.
+async fn existing(state: &state::State, run: &RunId) -> Result<Option<FlowName>, Problem> {
+    match state.parts.logbook.summary(run).await {
+        Ok(summary) => Ok(Some(summary.standing.flow)),
+        Err(LoadError::Missing { .. }) => Ok(None),
+        Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(error.into()),
+    }
+}
+
+fn same_flow(run: &RunId, flow: &FlowName, draft: &Draft) -> Result<StatusCode, Problem> {
+    if draft.name.as_ref() == Some(flow) {
+        return Ok(StatusCode::OK);
+    }
+    let detail = format!("there is a run {run} already, of the flow {flow}");
+    Err(Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id"))
+}
+
+async fn start(
+    state: &Arc<state::State>,
+    run: &RunId,
+    mut draft: Draft,
+    submission: &Submission,
+    given: Values,
+) -> Result<(StatusCode, Vec<api::Mistake>), Problem> {
+    let (library, text) = (&state.parts.library, &submission.flow);
+    for (alias, reference) in &submission.modules {
+        let text = reference.clone();
+        match draft.modules.get_mut(alias) {
+            Some(known) => known.text = text,
+            None => drop(draft.modules.insert(alias.clone(), ModuleReference { text, span: None })),
+        }
+    }
+    let (flow, warnings) = wire(library, &draft, &given).await.map_err(|mistakes| refused(&mistakes, text))?;
+    let untaken = untaken(&state.parts.takers, &draft.body, &flow);
+    if !untaken.is_empty() {
+        return Err(refused(&untaken, text));
+    }
+    let name = flow.name.clone();
+    match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
+        Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
+        // Somebody was faster.
+        Err(SubmitError::Exists { .. }) => {
+            let flow = existing(state, run).await?.unwrap_or(name);
+            Ok((same_flow(run, &flow, &draft)?, Vec::new()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The values that the request brings; every mistake in them is told at once.
+fn given(submission: &Submission) -> Result<Values, Problem> {
+    let mut values = Values::new();
+    let mut mistakes = Vec::new();
+    let json = submission.inputs.iter().map(|(name, json)| {
+        let value = flow::Json::parse(json.get()).map(Value::Json).map_err(|error| error.to_string());
+        ("inputs", name, value)
+    });
+    let bytes = submission.bytes.iter().map(|(name, text)| {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+        let value = decoded.map(|bytes| Value::Bytes(bytes.into())).map_err(|error| format!("not base64: {error}"));
+        ("bytes", name, value)
+    });
+    for (field, told, value) in json.chain(bytes) {
+        let named = ValueName::new(told).map_err(|error| error.to_string());
+        match named.and_then(|name| Ok((name, value?))) {
+            Ok((name, value)) => {
+                if values.insert(name, value).is_some() {
+                    mistakes.push(format!("{field}: {told:?} stands among the inputs too"));
+                }
+            }
+            Err(error) => mistakes.push(format!("{field}: {told:?}: {error}")),
+        }
+    }
+    if mistakes.is_empty() { Ok(values) } else { Err(Problem::bad_request(mistakes.join("; "))) }
+}
+
+/// Finds the modules of a flow and wires it.
+async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
+    let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
+    for (alias, reference) in &draft.modules {
+        match library.find(&reference.text).await {
+            Ok(found) => {
+                modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
+            }
+            Err(error) => mistakes.push(missing_module(alias, reference, &error)),
+        }
+    }
+    let wired = flow::wire(draft, &modules, given);
+    if mistakes.is_empty() {
+        return wired;
+    }
+    mistakes.extend(wired.map_or_else(|mistakes| mistakes, |(_, warnings)| warnings));
+    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
+    Err(mistakes)
+}
+
+fn missing_module(alias: &str, reference: &ModuleReference, error: &LibraryError) -> Mistake {
+    let message = match error {
+        // Most likely it is a file's path.
+        LibraryError::Name { text, .. } => format!("module {alias:?}: {text:?} is no tag and no digest"),
+        error => format!("module {alias:?}: {}", chain(error)),
+    };
+    let hint = "the server reads no files: push the module, and name its tag or digest; `waft submit` does that";
+    Mistake { severity: Severity::Error, message, hint: Some(hint.into()), span: reference.span.clone() }
+}
+
+/// What is wrong with the queues of a flow.
+fn untaken(takers: &Takers, body: &Body, flow: &Flow) -> Vec<Mistake> {
+    let Takers::Here(queues) = takers else { return Vec::new() };
+    let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
+    let taken: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
+    let mistake = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Mistake {
+        severity: Severity::Error,
+        message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
+        hint: Some(format!(
+            "the worker in this server takes jobs from {}: add the queue to queues under [worker] in its waft.toml, or \
+             give it a broker and start `waft worker --queues {}`",
+            taken.join(", "),
+            task.queue
+        )),
+        span: span_of_queue(body, name),
+    };
+    untaken.map(mistake).collect()
+}
+
+/// Where a task's queue stands in the file, or else the task.
+fn span_of_queue(body: &Body, name: &flow::NodeName) -> flow::Span {
+    body.nodes.iter().find_map(|node| match node {
+        DraftNode::Task(task) if task.name == *name => {
+            task.spans.get("queue").or_else(|| task.spans.get("name")).or_else(|| task.spans.get("")).cloned()
+        }
+        DraftNode::Task(_) => None,
+        DraftNode::Flow(flow) => span_of_queue(&flow.body, name),
+    })
+}
+
+fn refused(mistakes: &[Mistake], text: &str) -> Problem {
+    let errors: Vec<&Mistake> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
+    let detail = match errors[..] {
+        [only] => only.message.clone(),
+        _ => format!("the flow has {} mistakes", errors.len()),
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
+        .mistakes(mistakes.iter().map(|mistake| told(mistake, text)).collect())
+}
+
+fn told(mistake: &Mistake, text: &str) -> api::Mistake {
+    let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
+    api::Mistake {
+        severity: match mistake.severity {
+            Severity::Error => "error".into(),
+            Severity::Warning => "warning".into(),
+        },
+        message: mistake.message.clone(),
+        hint: mistake.hint.clone(),
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        span: mistake.span.as_ref().map(|span| (span.start, span.end)),
+    }
+}

@@ -1,0 +1,80 @@
+//! What a person may ask for a run.
+
+use axum::{Json, extract::State};
+use client::api::{self, NewState, Skip};
+use flow::{NodeName, RunId};
+use protocol::Wish;
+
+use crate::{extract, problem::Problem, state};
+
+type Answer = Result<Json<NewState>, Problem>;
+
+async fn ask(state: &state::State, run: RunId, wish: Wish) -> Answer {
+    let state = state.parts.engine.ask(&run, wish).await?;
+    Ok(Json(NewState { run: run.to_string(), state: state.to_string() }))
+}
+
+/// Stops a run and rolls it back.
+#[utoipa::path(post, path = "/v1/runs/{run}/cancel", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "The run has ended", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
+    ask(&state, run, Wish::Cancel).await
+}
+
+/// Lets a run start nothing new; what runs may finish.
+#[utoipa::path(post, path = "/v1/runs/{run}/suspend", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "The run is not under way", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
+    ask(&state, run, Wish::Suspend).await
+}
+
+/// Lets a suspended run go on.
+#[utoipa::path(post, path = "/v1/runs/{run}/resume", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "The run is not suspended", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
+    ask(&state, run, Wish::Resume).await
+}
+
+/// Tries the rollbacks that failed for good again; a run that was rolled back starts anew.
+#[utoipa::path(post, path = "/v1/runs/{run}/retry", tag = "runs",
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "The run has not failed", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
+    ask(&state, run, Wish::Retry).await
+}
+
+/// Takes the rollback of a task that failed for good as done: a person has settled it.
+#[utoipa::path(post, path = "/v1/runs/{run}/skip", tag = "runs", request_body = Skip,
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "No rollback of this task has failed", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn skip(
+    State(state): state::Shared,
+    extract::Run(run): extract::Run,
+    extract::Json(skip): extract::Json<Skip>,
+) -> Answer {
+    let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
+    let reason = skip.reason.trim();
+    if reason.is_empty() {
+        return Err(Problem::bad_request("the reason is empty")
+            .hint("say how the rollback was settled: it is kept in the run's history"));
+    }
+    ask(&state, run, Wish::Skip { task, reason: reason.into() }).await
+}

@@ -1,0 +1,95 @@
+//! The server: a listener, the routes, and a stop that waits for requests on their way.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{Config, Parts, Token, routes, state::State};
+
+/// How long requests on their way have once the server is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// It would let everybody in.
+    #[error("will not listen on {listen} without a token: everybody who reaches it could run anything")]
+    NoToken {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
+    /// The system does not let it listen there.
+    #[error("could not listen on {listen}")]
+    Listen {
+        /// Where it was to listen.
+        listen: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A server that listens and has not taken a request yet: they wait until it runs.
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    token: Option<Token>,
+    largest_request: usize,
+}
+
+impl Server {
+    /// Begins to listen. Whoever starts an engine for it does so afterwards: one that cannot be asked is of no use.
+    ///
+    /// # Errors
+    /// [`BindError`] when it may not, or would be open to everybody.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let Config { listen, token, largest_request } = config;
+        if token.is_none() && !is_loopback(listen.ip()) {
+            return Err(BindError::NoToken { listen });
+        }
+        let failed = |source| BindError::Listen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let largest_request = usize::try_from(largest_request).unwrap_or(usize::MAX);
+        Ok(Self { listener, local_addr, token, largest_request })
+    }
+
+    /// Where it listens, with the port that the system chose where none was given.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Answers requests until told to stop. Then it takes none, ends the streams of those who watch, and lets the other
+    /// requests finish for a while.
+    ///
+    /// # Errors
+    /// When the system lets it listen no longer.
+    pub async fn run(self, parts: Parts, stop: CancellationToken) -> io::Result<()> {
+        let Self { listener, token, largest_request, local_addr: _ } = self;
+        let state = State { parts, token, stop: stop.clone() };
+        let router = routes::router(Arc::new(state), largest_request);
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving.into_future() => served,
+            () = late => {
+                info!("some requests were not answered to the end");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

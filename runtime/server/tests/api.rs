@@ -1,0 +1,405 @@
+//! The HTTP API over an engine in this process, without guests: what is refused, and how; what is listed and told.
+
+#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use broker::{Broker, InProcess};
+use client::{
+    Client, ClientError,
+    api::{ListQuery, Problem, Skip, Submission},
+};
+use engine::{Engine, Part, SystemClock};
+use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
+use logbook::Memory;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use server::{BindError, Config, Library, Parts, Server, Takers, Token};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The largest request that the servers here take.
+const LARGEST: u64 = 10_000;
+
+/// A server, and the engine beneath it.
+struct World {
+    address: SocketAddr,
+    engine: Engine,
+    stop: CancellationToken,
+    serving: TaskTracker,
+}
+
+fn config(token: Option<&str>) -> Config {
+    Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        token: token.and_then(Token::new),
+        largest_request: LARGEST,
+    }
+}
+
+async fn parts() -> Parts {
+    let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
+    let logbook = Arc::new(Memory::new());
+    let store = Arc::new(store::Memory::new());
+    let config = engine::Config { id: "here".into(), part: Part::Shared };
+    let clock = Arc::new(SystemClock);
+    let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
+    let library = Library { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
+    let takers = Takers::Here(["default".parse().unwrap()].into());
+    Parts { engine, logbook, library, broker, takers }
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(config(None)).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let parts = parts().await;
+        let engine = parts.engine.clone();
+        let server = Server::bind(config).await.unwrap();
+        let (address, stop) = (server.local_addr(), CancellationToken::new());
+        let serving = TaskTracker::new();
+        serving.spawn(server.run(parts, stop.clone()));
+        serving.close();
+        Self { address, engine, stop, serving }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&format!("http://{}", self.address), None).unwrap()
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        reqwest_client().request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// What a request that makes no sense is answered with.
+    async fn problem(&self, method: Method, path: &str) -> Problem {
+        problem(self.request(method, path)).await
+    }
+
+    /// Starts a run whose job nobody takes.
+    async fn run(&self, run: &str, flow: &str) {
+        self.engine.submit(RunId::new(run).unwrap(), flow_named(flow)).await.unwrap();
+    }
+}
+
+fn reqwest_client() -> reqwest::Client {
+    // The client's own has no way to send what is wrong.
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let tls = tls.with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
+}
+
+/// The problem that a request is answered with; it is whole, whatever it is.
+async fn problem(request: RequestBuilder) -> Problem {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let problem: Problem = response.json().await.unwrap();
+    assert_eq!(problem.status, status.as_u16());
+    assert!(!problem.title.is_empty() && !problem.detail.is_empty(), "{problem:?}");
+    assert!(problem.kind.starts_with("urn:waft:problem:"), "{problem:?}");
+    problem
+}
+
+/// A flow of one task, of a module that is nowhere.
+fn flow_named(name: &str) -> Arc<Flow> {
+    flow_of(&format!("name = \"{name}\"\n[[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n"))
+}
+
+fn flow_of(text: &str) -> Arc<Flow> {
+    let task = TaskInfo {
+        name: "noop".parse().unwrap(),
+        doc: String::new(),
+        requires: Vec::new(),
+        provides: Vec::new(),
+        rollback: Rollback::None,
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let wired = flow::wire(&draft, &BTreeMap::from([("m".into(), info)]), &Values::new());
+    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
+}
+
+fn submission(flow: &str) -> Submission {
+    Submission { flow: flow.into(), ..Submission::default() }
+}
+
+fn refusal<Answer: std::fmt::Debug>(answer: Result<Answer, ClientError>) -> Problem {
+    match answer.unwrap_err() {
+        ClientError::Refused { problem, .. } => *problem,
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_like_any_other() {
+    let world = World::new().await;
+    for (method, path, status) in [
+        (Method::GET, "/", 404),
+        (Method::GET, "/v1/nothing", 404),
+        (Method::DELETE, "/v1/runs", 405),
+        (Method::POST, "/health", 405),
+        (Method::GET, "/v1/runs/nobody", 404),
+        (Method::GET, "/v1/runs/nobody/events", 404),
+        (Method::GET, "/v1/runs/nobody/logs", 404),
+        (Method::POST, "/v1/runs/nobody/cancel", 404),
+        (Method::GET, "/v1/runs/a%20b", 400),
+        (Method::GET, "/v1/modules/nobody", 404),
+        (Method::GET, "/v1/modules/a%20b", 400),
+        (Method::POST, "/v1/modules?tag=a%20b", 400),
+        (Method::POST, "/v1/modules", 422),
+        (Method::POST, "/v1/runs", 415),
+    ] {
+        let problem = world.problem(method.clone(), path).await;
+        assert_eq!(problem.status, status, "{method} {path}: {problem:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_read_says_what_is_wrong() {
+    let world = World::new().await;
+    for (query, told) in [
+        ("limit=0", "limit: 0"),
+        ("limit=1001", "limit: 1001"),
+        ("limit=x", "limit"),
+        ("state=done", "\"done\" is no state"),
+        ("since=yesterday", "\"yesterday\" is no time"),
+        ("until=1", "\"1\" is no time"),
+        ("flow=a%20b", "flow: "),
+        ("after=x", "after: "),
+        ("stat=running", "stat"),
+    ] {
+        let problem = world.problem(Method::GET, &format!("/v1/runs?{query}")).await;
+        assert!(problem.status == 400 && problem.detail.contains(told), "{query}: {problem:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_says_what_is_wrong() {
+    let world = World::new().await;
+    let post = |body: &str| {
+        let request = world.request(Method::POST, "/v1/runs").header("content-type", "application/json");
+        problem(request.body(body.to_owned()))
+    };
+    for (body, told) in [
+        ("", "EOF"),
+        ("{}", "missing field `flow`"),
+        ("{\"flow\":\"\",\"flw\":1}", "unknown field `flw`"),
+        ("{\"flow\":\"name = \\\"f\\\"\",\"run\":\"a b\"}", "run: \"a b\" is not a name"),
+        ("{\"flow\":\"\",\"inputs\":{\"a b\":1}}", "inputs: \"a b\""),
+        ("{\"flow\":\"\",\"bytes\":{\"a\":\"?\"}}", "bytes: \"a\": not base64"),
+        ("{\"flow\":\"\",\"inputs\":{\"a\":1},\"bytes\":{\"a\":\"\"}}", "stands among the inputs too"),
+    ] {
+        let problem = post(body).await;
+        assert!(problem.status == 400 && problem.detail.contains(told), "{body}: {problem:?}");
+    }
+    let large = format!("{{\"flow\":\"{}\"}}", "x".repeat(LARGEST as usize));
+    assert_eq!(post(&large).await.status, 413);
+    let module = world.request(Method::POST, "/v1/modules").body(vec![0; LARGEST as usize + 1]);
+    assert_eq!(problem(module).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
+    let world = World::new().await;
+    let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
+    let problem = refusal(world.client().submit(&submission(text)).await);
+    assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 mistakes"));
+    let places: Vec<_> = problem.mistakes.iter().map(|mistake| (mistake.line, mistake.column)).collect();
+    assert_eq!(places, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.mistakes);
+    assert!(problem.mistakes.iter().all(|mistake| mistake.severity == "error" && mistake.hint.is_some()));
+    assert_eq!(problem.mistakes[0].message, "module \"m\": \"../m.wasm\" is no tag and no digest");
+    let problem = refusal(world.client().submit(&submission("nam = 1")).await);
+    assert_eq!((problem.status, problem.mistakes[0].line), (422, Some(1)));
+    assert!(world.client().list(&ListQuery::default()).await.unwrap().runs.is_empty(), "nothing was started");
+}
+
+#[tokio::test]
+async fn a_run_is_started_once_and_its_id_is_one_flows() {
+    let world = World::new().await;
+    world.run("r1", "f").await;
+    let again = Submission { run: Some("r1".into()), ..submission("name = \"f\"") };
+    let run = world.client().submit(&again).await.unwrap();
+    assert_eq!((run.run.as_str(), run.flow.as_str(), run.state.as_str()), ("r1", "f", "running"));
+    let other = Submission { run: Some("r1".into()), ..submission("name = \"g\"") };
+    let problem = refusal(world.client().submit(&other).await);
+    assert_eq!(problem.status, 409);
+    assert!(problem.detail.contains("of the flow f"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_the_page_before_ended() {
+    let world = World::new().await;
+    for number in 0..5 {
+        world.run(&format!("r{number}"), if number % 2 == 0 { "even" } else { "odd" }).await;
+    }
+    let client = world.client();
+    let mut query = ListQuery { limit: Some(2), ..ListQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = client.list(&query).await.unwrap();
+        assert!(page.runs.len() <= 2);
+        found.extend(page.runs.into_iter().map(|run| run.run));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, ["r4", "r3", "r2", "r1", "r0"]);
+    let ids = async |query: ListQuery| {
+        client.list(&query).await.unwrap().runs.into_iter().map(|run| run.run).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(ListQuery { flow: Some("odd".into()), ..ListQuery::default() }).await, ["r3", "r1"]);
+    let state = |state: &str| ListQuery { state: Some(state.into()), ..ListQuery::default() };
+    assert_eq!(ids(state("running,success")).await.len(), 5);
+    assert!(ids(state("success")).await.is_empty());
+    let since = |time: &str| ListQuery { since: Some(time.into()), ..ListQuery::default() };
+    assert!(ids(since("2999-01-01T00:00:00Z")).await.is_empty());
+    assert_eq!(ids(since("2000-01-01T00:00:00+01:00")).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_run_is_steered_and_watched_to_its_end() {
+    let world = World::new().await;
+    world.run("r1", "f").await;
+    let client = world.client();
+    let mut watch = client.watch("r1");
+    let first = watch.next().await.unwrap().unwrap();
+    assert!(
+        first.line.starts_with("{\"event\":\"run\",\"state\":\"running\",\"run\":\"r1\",\"flow\":\"f\""),
+        "{first:?}"
+    );
+    let started = watch.next().await.unwrap().unwrap();
+    assert!(started.line.contains("\"name\":\"t\",\"state\":\"running\""), "{started:?}");
+    let shown = client.run("r1").await.unwrap();
+    assert_eq!((shown.state.as_str(), shown.revision), ("running", 1));
+    assert_eq!((shown.tasks.len(), shown.tasks[0].state.as_str(), shown.tasks[0].attempt), (1, "running", Some(1)));
+    assert_eq!(refusal(client.resume("r1").await).status, 409);
+    assert_eq!(client.suspend("r1").await.unwrap().state, "suspending");
+    let skip = |reason: &str| Skip { task: "t".into(), reason: reason.into() };
+    let problem = refusal(client.skip("r1", &skip(" ")).await);
+    assert!(problem.status == 400 && problem.detail.contains("reason"), "{problem:?}");
+    assert_eq!(refusal(client.skip("r1", &skip("done")).await).status, 409);
+    world.engine.abandon("r1".parse().unwrap()).await.unwrap();
+    let resting = watch.next().await.unwrap().unwrap();
+    assert_eq!(resting.run_state(), Some(flow::RunState::Suspended), "{resting:?}");
+    // Whoever comes back hears what followed, and nothing twice.
+    let mut late = client.watch_after("r1", &started.id);
+    assert_eq!(late.next().await.unwrap().unwrap(), resting);
+    assert_eq!(client.resume("r1").await.unwrap().state, "running");
+    let going_on = watch.next().await.unwrap().unwrap();
+    assert_eq!(late.next().await.unwrap().unwrap(), going_on);
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
+    let world = World::new().await;
+    // Its controller has no list to go through, and no guest is called.
+    let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = 18446744073709551615\n\
+                [[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n";
+    let mut watched = world.engine.submit("r1".parse().unwrap(), flow_of(text)).await.unwrap();
+    while watched.next().await.is_some() {}
+    let client = world.client();
+    let mut watch = client.watch("r1");
+    let mut events = Vec::new();
+    while let Some(event) = watch.next().await.unwrap() {
+        events.push(event);
+    }
+    assert_eq!(events.last().unwrap().run_state(), Some(flow::RunState::RolledBack), "{events:#?}");
+    let mut last = client.watch_after("r1", &events[events.len() - 2].id);
+    assert_eq!(last.next().await.unwrap().as_ref(), events.last());
+    assert_eq!(last.next().await.unwrap(), None);
+    let run = client.run("r1").await.unwrap();
+    assert_eq!((run.state.as_str(), run.tasks[1].state.as_str()), ("rolled-back", "pending"));
+    assert!(run.failures["f"].get().contains("list"), "{run:?}");
+    assert_eq!(run.provides["list"].get(), "18446744073709551615", "no digit is lost");
+    assert_eq!(refusal(client.cancel("r1").await).status, 409);
+}
+
+#[tokio::test]
+async fn streams_end_when_the_server_stops() {
+    let world = World::new().await;
+    world.run("r1", "f").await;
+    let response = world.request(Method::GET, "/v1/runs/r1/events").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    world.stop.cancel();
+    assert!(response.text().await.unwrap().contains("data: {\"event\":\"run\""));
+    world.serving.wait().await;
+}
+
+#[tokio::test]
+async fn an_event_id_that_is_none_is_refused() {
+    let world = World::new().await;
+    world.run("r1", "f").await;
+    let request = world.request(Method::GET, "/v1/runs/r1/events").header("last-event-id", "x");
+    assert_eq!(problem(request).await.status, 400);
+}
+
+#[tokio::test]
+async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
+    let world = World::with(config(Some("secret"))).await;
+    for path in ["/v1/runs", "/v1/openapi.json", "/v1/nothing", "/"] {
+        for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
+            let mut request = world.request(Method::GET, path);
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            let response = request.try_clone().unwrap().send().await.unwrap();
+            assert_eq!(response.headers()["www-authenticate"], "Bearer");
+            assert_eq!(problem(request).await.status, 401, "{path} {authorization:?}");
+        }
+    }
+    let with_token = world.request(Method::GET, "/v1/runs").bearer_auth("secret").send().await.unwrap();
+    assert_eq!(with_token.status(), StatusCode::OK);
+    for path in ["/health", "/ready"] {
+        let response = world.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let client = Client::new(&format!("http://{}", world.address), Some("secret".into())).unwrap();
+    client.list(&ListQuery::default()).await.unwrap();
+    client.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_refused() {
+    let world = World::new().await;
+    let foreign = world.request(Method::POST, "/v1/runs/r1/cancel").header("origin", "https://evil.example");
+    assert_eq!(problem(foreign).await.status, 403);
+    let rebound = world.request(Method::GET, "/v1/runs").header("host", "evil.example");
+    assert_eq!(problem(rebound).await.status, 403);
+    let own = world.request(Method::GET, "/v1/runs").header("origin", format!("http://{}", world.address));
+    assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_server_for_everybody_needs_a_token() {
+    let everywhere = |token| Config { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(token) };
+    assert!(matches!(Server::bind(everywhere(None)).await, Err(BindError::NoToken { .. })));
+    assert!(Server::bind(everywhere(Some("secret"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_whose_engine_has_stopped_is_not_ready() {
+    let world = World::new().await;
+    world.engine.stop().await;
+    assert_eq!(world.problem(Method::GET, "/ready").await.status, 503);
+    assert_eq!(world.request(Method::GET, "/health").send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_description_that_is_checked_in_is_that_of_the_code() {
+    let text = format!("{}\n", server::description().to_pretty_json().unwrap());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    if std::env::var_os("WAFT_WRITE_OPENAPI").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "docs/openapi.json is not what the code describes: write it anew with `WAFT_WRITE_OPENAPI=1 cargo test -p \
+         waft-server the_description`"
+    );
+}
