@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "waft", version, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -14,12 +14,21 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Flags that every command has.
-#[derive(Debug, Args)]
+/// Flags that every command has. They may hold a token, and are never shown.
+#[derive(Args)]
 pub(crate) struct Shared {
     /// Where modules are kept [env: WAFT_STORE]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) store: Option<PathBuf>,
+    /// Where the records of runs are kept: sqlite:PATH, postgres://… or memory: [env: WAFT_LOGBOOK]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) logbook: Option<String>,
+    /// The server to speak with: http://host:port [env: WAFT_SERVER]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The token that the server asks for, or is to ask for; others see flags: better set it in [env: WAFT_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
     /// Say more about what happens: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -45,6 +54,44 @@ pub(crate) struct ValueFlags {
     /// Start with the bytes of this file as a value
     #[arg(long = "set-file", value_name = "NAME=PATH")]
     pub(crate) set_file: Vec<String>,
+}
+
+/// A run for a server.
+#[derive(Debug, Args)]
+pub(crate) struct SubmitFlags {
+    /// The flow file
+    pub(crate) flow: PathBuf,
+    #[command(flatten)]
+    pub(crate) values: ValueFlags,
+    /// The run's id; chosen when not given. A run that is there already is not started again
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: Option<String>,
+    /// Wait for the end of the run, and end with its exit code
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print one JSON object; with --wait, one for every change
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which runs to list.
+#[derive(Debug, Args)]
+pub(crate) struct ListFlags {
+    /// Of this flow only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flow: Option<String>,
+    /// In one of these states: running, success, failure, rolled-back, suspended and their like
+    #[arg(long, value_name = "STATES", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+    /// Started since: a time such as 2026-01-31T08:00:00Z, or a duration ago such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Print one JSON object a run
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +150,8 @@ pub(crate) enum Command {
     /// Run a flow and wait for its end
     Run {
         /// The flow file
-        flow: PathBuf,
+        #[arg(required_unless_present = "resume")]
+        flow: Option<PathBuf>,
         #[command(flatten)]
         values: ValueFlags,
         #[command(flatten)]
@@ -111,6 +159,9 @@ pub(crate) enum Command {
         /// The run's id; chosen when not given
         #[arg(long, value_name = "ID")]
         run_id: Option<String>,
+        /// Go on with a run that was interrupted, from its records
+        #[arg(long, value_name = "ID", conflicts_with_all = ["flow", "run_id", "set", "set_file"])]
+        resume: Option<String>,
         /// Print one JSON object for every change
         #[arg(long)]
         json: bool,
@@ -144,6 +195,93 @@ pub(crate) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Be a server: an engine with an HTTP API; without a broker, a whole waft in one process
+    Serve {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Where to listen; port 0 lets the system choose one
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Without a broker: calls at once; as many as the machine has cores when not given
+        #[arg(long)]
+        slots: Option<u16>,
+    },
+    /// Start a run on a server
+    Submit(SubmitFlags),
+    /// List the runs that a server knows, the youngest first
+    List(ListFlags),
+    /// Show a run with all its tasks
+    Show {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a run from its start to its end, and end with its exit code
+    Watch {
+        /// The run's id
+        run: String,
+        /// Print one JSON object for every change
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what guests wrote during a run
+    Logs {
+        /// The run's id
+        run: String,
+        /// Of this task only
+        #[arg(long)]
+        task: Option<String>,
+        /// Print one JSON object an attempt
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a run and roll it back
+    Cancel {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a run start nothing new; what runs may finish
+    Suspend {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a suspended run go on
+    Resume {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try the rollbacks that failed again; start a run anew that was rolled back
+    Retry {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a rollback that failed as done: you have settled it
+    Skip {
+        /// The run's id
+        run: String,
+        /// The task
+        task: String,
+        /// How it was settled; kept in the run's history
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// List the workers at a broker
     Workers {
         #[command(flatten)]
@@ -152,6 +290,18 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// See and decide about what no worker could take: jobs that killed their workers, messages that are no jobs
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Forget runs that ended long ago, and remove from the store what nothing needs any more
+    Gc {
+        /// How long ago they ended, and how long what goes has been in the store: 30d, 12h
+        #[arg(long, value_name = "DURATION")]
+        older_than: String,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print what makes a shell complete waft's commands
     Completions {
         /// The shell
@@ -159,10 +309,53 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List what is in quarantine; it stays there
+    List {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object a message
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand messages out again, to the queue they came from
+    Release {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object a message
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget messages
+    Drop {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object a message
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which messages.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// The id that `list` shows
+    pub(crate) id: Option<String>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
 impl Command {
     /// Whether its log is what a person watches.
     pub(crate) const fn is_service(&self) -> bool {
-        matches!(self, Self::Worker { .. })
+        matches!(self, Self::Worker { .. } | Self::Serve { .. })
     }
 }
 

@@ -3,12 +3,23 @@
 mod call;
 mod check;
 mod completions;
+mod gc;
 mod graph;
+mod here;
 mod inspect;
+mod list;
+mod logs;
 mod modules;
 mod new;
 mod push;
+mod quarantine;
+mod remote;
 mod run;
+mod serve;
+mod show;
+mod steer;
+mod submit;
+mod watch;
 mod worker;
 mod workers;
 
@@ -32,14 +43,31 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
         Command::Modules { json } => modules::run(&settings, json).await,
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
-        Command::Run { flow, values, broker, run_id, json } => {
-            run::run(&settings, &flow, &values, &broker, run_id.as_deref(), json).await
-        }
+        Command::Run { flow, values, broker, run_id, resume, json } => match (flow, resume) {
+            (_, Some(run)) => run::resume(&settings, &run, &broker, json).await,
+            (Some(flow), None) => run::run(&settings, &flow, &values, &broker, run_id.as_deref(), json).await,
+            (None, None) => unreachable!("clap asks for one of them"),
+        },
         Command::Call { task, values, broker, provides, json } => {
             call::run(&settings, &task, &values, &broker, &provides, json).await
         }
         Command::Worker { broker, slots, queues, name } => worker::run(settings, &broker, slots, queues, name).await,
+        Command::Serve { broker, listen, slots } => serve::run(settings, &broker, listen, slots).await,
+        Command::Submit(flags) => submit::run(&settings, flags).await,
+        Command::List(flags) => list::run(&settings, flags).await,
+        Command::Show { run, json } => show::run(&settings, &run, json).await,
+        Command::Watch { run, json } => watch::run(&settings, &run, json).await,
+        Command::Logs { run, task, json } => logs::run(&settings, &run, task.as_deref(), json).await,
+        Command::Cancel { run, json } => steer::run(&settings, &run, steer::Wish::Cancel, json).await,
+        Command::Suspend { run, json } => steer::run(&settings, &run, steer::Wish::Suspend, json).await,
+        Command::Resume { run, json } => steer::run(&settings, &run, steer::Wish::Resume, json).await,
+        Command::Retry { run, json } => steer::run(&settings, &run, steer::Wish::Retry, json).await,
+        Command::Skip { run, task, reason, json } => {
+            steer::run(&settings, &run, steer::Wish::Skip { task, reason }, json).await
+        }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
+        Command::Quarantine(command) => quarantine::run(&settings, command).await,
+        Command::Gc { older_than, dry_run } => gc::run(&settings, &older_than, dry_run).await,
         Command::Completions { shell } => Ok(completions::run(shell)),
     }
 }
@@ -104,4 +132,29 @@ async fn local_modules(
     let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
     let client = store::bus::Client::new(broker, reply_queue).await.map_err(Failed::unreachable)?;
     Ok(::worker::Modules::new(sandbox, bytes, client))
+}
+
+/// Opens the logbook that the settings name.
+async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, Failed> {
+    logbook::open(&settings.logbook).await.map_err(unusable)
+}
+
+/// What a person can do about a logbook that cannot be used.
+fn unusable(error: logbook::OpenError) -> Failed {
+    match error {
+        error @ logbook::OpenError::Address { .. } => {
+            Failed::invalid(error).hint("write sqlite:PATH, postgres://user:password@host/database, or memory:")
+        }
+        error @ logbook::OpenError::Newer { .. } => {
+            Failed::unreachable(error).hint("upgrade waft, or name another logbook with --logbook")
+        }
+        error @ logbook::OpenError::Damaged { .. } => {
+            Failed::unreachable(error).hint("restore it from a backup, or name another one with --logbook")
+        }
+        error @ logbook::OpenError::Unavailable { .. } => {
+            Failed::unreachable(error).hint("name a logbook that can be used with --logbook or WAFT_LOGBOOK")
+        }
+        error @ logbook::OpenError::Driven { .. } => Failed::unreachable(error)
+            .hint("stop that one, or let both share a broker with --broker: then they divide the runs"),
+    }
 }

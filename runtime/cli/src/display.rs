@@ -1,24 +1,25 @@
 //! Showing a run: JSON lines, a live table on a terminal, or plain lines where nobody watches.
 
+mod line;
 mod summary;
 mod table;
 
 use std::{
     io::{IsTerminal, Write},
-    sync::Arc,
     time::Duration,
 };
 
-use flow::{Change, Flow, Machine, NodeChange, RunId, RunState, State};
+use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Values};
 use protocol::Progress;
 
 use crate::paint::{self, Paint};
+pub(crate) use line::change_of;
 use table::Table;
 
 /// Shows one run.
 pub(crate) struct Display {
     run: RunId,
-    flow: Arc<Flow>,
+    flow: FlowName,
     style: Style,
     table: Table,
 }
@@ -37,20 +38,27 @@ impl Display {
     /// How often a live table is drawn again.
     pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 
-    pub(crate) fn new(run: RunId, flow: Arc<Flow>, as_json: bool) -> Self {
+    pub(crate) fn new(run: RunId, flow: &Flow, as_json: bool) -> Self {
+        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Controller(_));
+        let told = flow.indices().filter(|index| is_told(*index));
+        Self::of_nodes(run, flow.name.clone(), told.map(|index| flow.node(index).name.clone()), as_json)
+    }
+
+    /// Shows a run of which only the names of its tasks and controllers are known.
+    pub(crate) fn of_nodes(run: RunId, flow: FlowName, nodes: impl Iterator<Item = NodeName>, as_json: bool) -> Self {
         let style = match (as_json, std::io::stderr().is_terminal()) {
             (true, _) => Style::Json,
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
         };
-        Self { run, table: Table::new(&flow), flow, style }
+        Self { run, table: Table::new(nodes), flow, style }
     }
 
     /// A node or the run is in a new state.
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                print_line(&protocol::json::run_started(&self.run, &self.flow.name, *at));
+                print_line(&protocol::json::run_started(&self.run, &self.flow, *at));
             }
             // The other states of the run are told at its end.
             Change::Run { .. } => {}
@@ -73,7 +81,7 @@ impl Display {
     /// Draws what is new, on a terminal.
     pub(crate) fn draw(&mut self) {
         if self.style == Style::Live {
-            self.table.draw(self.flow.name.as_str(), self.run.as_str());
+            self.table.draw(self.flow.as_str(), self.run.as_str());
         }
     }
 
@@ -90,33 +98,40 @@ impl Display {
         }
     }
 
-    /// Shows how the run ended.
-    pub(crate) fn end(&mut self, machine: &Machine) {
-        match self.style {
-            Style::Json => return print_line(&protocol::json::run_ended(machine)),
-            Style::Live => {
-                self.table.draw(self.flow.name.as_str(), self.run.as_str());
-                self.table.leave();
-            }
-            Style::Lines => {}
+    /// Leaves the last of a live table where it is: nothing follows but the summary.
+    pub(crate) fn leave(&mut self) {
+        self.draw();
+        if self.style == Style::Live {
+            self.table.leave();
         }
+    }
+
+    /// Shows how the run ended, and with which values.
+    pub(crate) fn end(&mut self, machine: &Machine, values: &Values) {
+        if self.style == Style::Json {
+            return print_line(&protocol::json::run_ended(machine, values));
+        }
+        self.leave();
         eprint!("{}", summary::text(machine, self.table.elapsed(), paint::on(&std::io::stderr())));
-        print_values(machine);
+        print_values(machine, values);
     }
 }
 
 /// The values still in force that the run added to its inputs, one a line.
-fn print_values(machine: &Machine) {
+fn print_values(machine: &Machine, values: &Values) {
     let short = std::io::stdout().is_terminal();
-    for (name, value) in machine.values() {
-        if machine.flow().inputs.contains_key(&name) {
-            continue;
+    for (name, value) in values {
+        if !machine.flow().inputs.contains_key(name) {
+            print_value(name.as_str(), &protocol::json::value(value), short);
         }
-        let text = protocol::json::value(&value);
-        match text.char_indices().nth(200).filter(|_| short) {
-            Some((cut, _)) => println!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
-            None => println!("{name} = {text}"),
-        }
+    }
+}
+
+/// A value on a line; a long one is cut where a person reads it.
+pub(crate) fn print_value(name: &str, text: &str, short: bool) {
+    match text.char_indices().nth(200).filter(|_| short) {
+        Some((cut, _)) => println!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
+        None => println!("{name} = {text}"),
     }
 }
 
@@ -138,13 +153,13 @@ fn plain_line(change: &NodeChange) -> String {
 }
 
 /// A closed pipe ends nobody's run: what is written to it is lost.
-fn print_line(line: &str) {
+pub(crate) fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// The mark before a node's name.
-fn mark(state: State, colour: bool) -> String {
+pub(crate) fn mark(state: State, colour: bool) -> String {
     let mark = match state {
         State::Pending | State::Ignored => "·",
         State::Running | State::RollingBack => "▸",

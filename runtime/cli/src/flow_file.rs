@@ -11,7 +11,7 @@ use flow::{Draft, Flow, Json, Mistake, Severity, Value, ValueName, Values};
 use crate::{
     arguments::ValueFlags,
     exit::Failed,
-    modules::{Keep, Library, folder_of},
+    modules::{self, Keep, Library, folder_of},
 };
 
 /// A flow file and what is wrong with it.
@@ -46,12 +46,17 @@ impl Checked {
     }
 }
 
-/// Reads a flow file, finds its modules and wires it.
-pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: Keep) -> Result<Checked, Failed> {
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+/// Reads the text of a flow file.
+pub(crate) async fn read(path: &Path) -> Result<String, Failed> {
+    tokio::fs::read_to_string(path).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the flow file {}", path.display()));
         Failed::invalid(error).hint("name a flow file; `waft new NAME` writes one to begin with")
-    })?;
+    })
+}
+
+/// Reads a flow file, finds its modules and wires it.
+pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: Keep) -> Result<Checked, Failed> {
+    let text = read(path).await?;
     let (path, text) = (path.to_owned(), text);
     let draft = match flow::file::parse(&text) {
         Ok(draft) => draft,
@@ -69,7 +74,7 @@ async fn wire(
     keep: Keep,
 ) -> (Option<Flow>, Vec<Mistake>) {
     let references = draft.modules.iter().map(|(alias, reference)| (alias.clone(), reference.text.clone()));
-    let (modules, missing) = library.find_all(references, folder, keep).await;
+    let (modules, missing) = modules::find_all(library, references, folder, keep).await;
     let wired = flow::wire(draft, &modules, given);
     if missing.is_empty() {
         return match wired {

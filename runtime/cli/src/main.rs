@@ -51,7 +51,7 @@ fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
 }
 
 /// What of waft logs. Others' libraries are heard from a warning on, and lapin never: it logs whole messages.
-const OURS: [&str; 6] = ["waft", "broker", "engine", "sandbox", "store", "worker"];
+const OURS: [&str; 8] = ["waft", "server", "engine", "worker", "sandbox", "logbook", "store", "broker"];
 
 fn log(arguments: &Arguments) {
     let level = match arguments.shared.verbose {
@@ -62,8 +62,9 @@ fn log(arguments: &Arguments) {
         _ => "trace",
     };
     let ours: String = OURS.iter().map(|target| format!("{target}={level},")).collect();
-    // How a run ended is told by its summary.
-    let ending = if arguments.shared.verbose == 0 { "off" } else { "info" };
+    // How a run ended is told by its summary, except where nobody sees one.
+    let is_told = arguments.shared.verbose == 0 && !arguments.command.is_service();
+    let ending = if is_told { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
     let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,10 +24,13 @@ const FILE: &str = "waft.toml";
 #[serde(deny_unknown_fields, default)]
 struct Written {
     broker: Option<String>,
+    logbook: Option<String>,
+    server: Option<String>,
     store: Option<String>,
     cache: Option<String>,
     cache_size: Option<String>,
     worker: WrittenWorker,
+    serve: WrittenServe,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -37,16 +41,53 @@ struct WrittenWorker {
     grace: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenServe {
+    listen: Option<String>,
+    token: Option<String>,
+    largest_request: Option<String>,
+}
+
+/// The server's address, and who chose it.
+#[derive(Debug, Clone)]
+pub(crate) enum Server {
+    /// A person, by flag, environment or file.
+    Chosen(String),
+    /// Nobody.
+    BuiltIn(String),
+}
+
+impl Server {
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Chosen(url) | Self::BuiltIn(url) => url,
+        }
+    }
+
+    /// Whether commands that can do without a server are to go to this one.
+    pub(crate) const fn is_chosen(&self) -> bool {
+        matches!(self, Self::Chosen(_))
+    }
+}
+
 /// Checked settings.
 pub(crate) struct Settings {
     /// The broker's address; it may hold a password, so it is never shown.
     pub(crate) broker: Option<String>,
+    /// The logbook's address; it may hold a password, so it is never shown.
+    pub(crate) logbook: String,
+    pub(crate) server: Server,
     pub(crate) store: PathBuf,
     pub(crate) cache: PathBuf,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) grace: Duration,
+    pub(crate) listen: SocketAddr,
+    /// Never shown.
+    pub(crate) token: Option<String>,
+    pub(crate) largest_request: u64,
 }
 
 impl Written {
@@ -55,6 +96,8 @@ impl Written {
         let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
         Self {
             broker: text(self.broker, lower.broker),
+            logbook: text(self.logbook, lower.logbook),
+            server: text(self.server, lower.server),
             store: text(self.store, lower.store),
             cache: text(self.cache, lower.cache),
             cache_size: text(self.cache_size, lower.cache_size),
@@ -62,6 +105,11 @@ impl Written {
                 slots: self.worker.slots.or(lower.worker.slots),
                 queues: self.worker.queues.or(lower.worker.queues),
                 grace: text(self.worker.grace, lower.worker.grace),
+            },
+            serve: WrittenServe {
+                listen: text(self.serve.listen, lower.serve.listen),
+                token: text(self.serve.token, lower.serve.token),
+                largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
         }
     }
@@ -71,6 +119,9 @@ impl Written {
         let variable = |name| env::var(name).ok();
         Self {
             broker: variable("WAFT_BROKER"),
+            logbook: variable("WAFT_LOGBOOK"),
+            server: variable("WAFT_SERVER"),
+            serve: WrittenServe { token: variable("WAFT_TOKEN"), ..WrittenServe::default() },
             store: variable("WAFT_STORE"),
             cache: variable("WAFT_CACHE"),
             ..Self::default()
@@ -90,12 +141,19 @@ impl Written {
 impl Settings {
     /// Reads and checks all settings; every mistake is told at once.
     pub(crate) fn read(flags: &Shared) -> Result<Self, Failed> {
-        let flags = flags.store.clone();
-        let written =
-            Written::from_environment().over(Written::from_file()?).over(parse(DEFAULT, "the built-in settings")?);
+        let given = Written {
+            server: flags.server.clone(),
+            serve: WrittenServe { token: flags.token.clone(), ..WrittenServe::default() },
+            ..Written::default()
+        };
+        let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
+        let chosen = given.over(Written::from_environment()).over(Written::from_file()?);
+        let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
+        let written = chosen.over(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
         let store = flags.or_else(|| folder(written.store));
         let cache = folder(written.cache);
+        let logbook = logbook.or(written.logbook).filter(|address| !address.is_empty());
         let mut mistakes = Vec::new();
         let mut note = |key: &str, error: String| mistakes.push(format!("{key}: {error}"));
         let cache_size = flow::parse_size(&written.cache_size.unwrap_or_default()).unwrap_or_else(|error| {
@@ -105,6 +163,16 @@ impl Settings {
         let grace = flow::parse_duration(&written.worker.grace.unwrap_or_default()).unwrap_or_else(|error| {
             note("worker.grace", error.to_string());
             Duration::ZERO
+        });
+        let largest_request = flow::parse_size(&written.serve.largest_request.unwrap_or_default());
+        let largest_request = largest_request.unwrap_or_else(|error| {
+            note("serve.largest_request", error.to_string());
+            0
+        });
+        let listen = written.serve.listen.unwrap_or_default();
+        let listen = listen.parse().unwrap_or_else(|_| {
+            note("serve.listen", format!("{listen:?} is no address and port, as in 127.0.0.1:7468"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
         });
         let mut queues = Vec::new();
         for name in written.worker.queues.unwrap_or_default() {
@@ -118,12 +186,20 @@ impl Settings {
         }
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
+            logbook: logbook.map_or_else(
+                || Ok(format!("sqlite:{}", home("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
+                Ok,
+            )?,
+            server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
             store: store.map_or_else(|| home("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
             cache: cache.map_or_else(|| home("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),
             queues,
             grace,
+            listen,
+            token: written.serve.token.filter(|token| !token.is_empty()),
+            largest_request,
         })
     }
 }
@@ -131,7 +207,8 @@ impl Settings {
 fn parse(text: &str, name: &str) -> Result<Written, Failed> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
         Failed::invalid(error)
-            .hint("`waft.toml` knows broker, store, cache, cache_size and [worker] slots, queues, grace")
+            .hint("`waft.toml` knows broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace and [serve] \
+             listen, token, largest_request")
     })
 }
 

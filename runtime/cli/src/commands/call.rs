@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use anyhow::anyhow;
 use flow::{Draft, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
 
-use super::run::{Running, run_flow};
+use super::run::{Running, Which, run_flow};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
     exit::{Exit, Failed},
     flow_file,
-    modules::{Keep, Library},
+    modules::{self, Keep},
     settings::Settings,
 };
 
@@ -27,9 +27,8 @@ pub(super) async fn run(
         Some((module, export)) => (module, Some(export)),
         None => (task, None),
     };
-    let library = Library::open(settings, super::run::slots(settings)).await?;
-    let found = library
-        .find(module, Path::new("."), Keep::Store)
+    let library = modules::open(settings, super::run::slots(settings)).await?;
+    let found = modules::find(&library, module, Path::new("."), Keep::Store)
         .await
         .map_err(|error| Failed::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
@@ -50,7 +49,9 @@ pub(super) async fn run(
         Failed::invalid(anyhow!("{}", told.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
-    let running = Running { settings, modules: library, flow: Arc::new(flow), broker, run_id: None, as_json };
+    let logbook = Arc::new(logbook::Memory::new());
+    let running =
+        Running { settings, modules: library, flow: Arc::new(flow), logbook, broker, run: Which::New(None), as_json };
     run_flow(running).await
 }
 

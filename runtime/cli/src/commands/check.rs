@@ -9,13 +9,13 @@ use crate::{
     arguments::ValueFlags,
     exit::{Exit, Failed},
     flow_file,
-    modules::{Keep, Library},
+    modules::{self, Keep},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, as_json: bool) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
-    let library = Library::open(settings, 1).await?;
+    let library = modules::open(settings, 1).await?;
     let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
     if as_json {
         for mistake in &checked.mistakes {

@@ -6,7 +6,7 @@ use crate::{
     arguments::{Picture, ValueFlags},
     exit::{Exit, Failed},
     flow_file,
-    modules::{Keep, Library},
+    modules::{self, Keep},
     settings::Settings,
 };
 
@@ -17,7 +17,7 @@ pub(super) async fn run(
     values: &ValueFlags,
 ) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
-    let library = Library::open(settings, 1).await?;
+    let library = modules::open(settings, 1).await?;
     let flow = flow_file::check(&library, flow, &given, Keep::Nothing).await?.into_flow()?;
     let picture = match format {
         Picture::Dot => flow::picture::dot(&flow),

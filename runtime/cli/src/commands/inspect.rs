@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::{
     exit::{Exit, Failed},
-    modules::{Keep, Library},
+    modules::{self, Keep},
     paint::{self, Paint},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, Failed> {
-    let library = Library::open(settings, 1).await?;
-    let found = library.find(module, Path::new("."), Keep::Nothing).await.map_err(|error| {
+    let library = modules::open(settings, 1).await?;
+    let found = modules::find(&library, module, Path::new("."), Keep::Nothing).await.map_err(|error| {
         Failed::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
     })?;
     let imports = sandbox::imports(&found.bytes).map_err(Failed::invalid)?;

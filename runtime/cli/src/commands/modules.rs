@@ -1,37 +1,56 @@
 //! `waft modules`: what the store holds.
 
+use client::api::StoredModule;
 use flow::{Size, Timestamp};
 use serde_json::json;
 
+use super::remote;
 use crate::{
     exit::{Exit, Failed},
-    modules::Library,
+    modules,
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Failed> {
-    let library = Library::open(settings, 1).await?;
-    let entries = library.store.list().await.map_err(Failed::unreachable)?;
-    let tags = library.store.tags().await.map_err(Failed::unreachable)?;
-    if entries.is_empty() {
-        eprintln!("the store {} is empty; `waft push FILE` puts a module into it", settings.store.display());
+    let (place, held) = if settings.server.is_chosen() {
+        let client = remote::client(settings)?;
+        let held = client.modules().await.map_err(remote::failed)?.modules;
+        (format!("the store of {}", client.server()), held)
+    } else {
+        (format!("the store {}", settings.store.display()), local(settings).await?)
+    };
+    if held.is_empty() {
+        eprintln!("{place} is empty; `waft push FILE` puts a module into it");
     } else if !as_json {
         println!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
     }
-    for entry in entries {
-        let named = tags.iter().filter(|(_, digest)| *digest == entry.digest);
-        let named: Vec<String> = named.map(|(tag, _)| tag.to_string()).collect();
-        let stored_at = protocol::json::rfc3339(timestamp(entry.stored_at));
+    for StoredModule { digest, size, stored_at, tags } in held {
         if as_json {
-            let digest = entry.digest.to_string();
-            println!("{}", json!({"digest": digest, "size": entry.size, "stored_at": stored_at, "tags": named}));
+            println!("{}", json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
         } else {
-            let size = format!("{:#}", Size(entry.size));
-            let line = format!("{}  {size:>10}  {}  {}", entry.digest, &stored_at[..19], named.join(" "));
-            println!("{}", line.trim_end());
+            let size = format!("{:#}", Size(size));
+            let stored: String = stored_at.chars().take(19).collect();
+            println!("{}", format!("{digest}  {size:>10}  {stored}  {}", tags.join(" ")).trim_end());
         }
     }
     Ok(Exit::Success)
+}
+
+/// What the store of this machine holds.
+async fn local(settings: &Settings) -> Result<Vec<StoredModule>, Failed> {
+    let store = modules::open_store(settings).await?;
+    let entries = store.list().await.map_err(Failed::unreachable)?;
+    let tags = store.tags().await.map_err(Failed::unreachable)?;
+    let stored = |entry: store::Entry| {
+        let named = tags.iter().filter(|(_, digest)| *digest == entry.digest);
+        StoredModule {
+            digest: entry.digest.to_string(),
+            size: entry.size,
+            stored_at: protocol::json::rfc3339(timestamp(entry.stored_at)),
+            tags: named.map(|(tag, _)| tag.to_string()).collect(),
+        }
+    };
+    Ok(entries.into_iter().map(stored).collect())
 }
 
 fn timestamp(time: std::time::SystemTime) -> Timestamp {

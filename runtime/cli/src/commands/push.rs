@@ -1,15 +1,16 @@
 //! `waft push`: modules into the store, their digests out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use flow::{ModuleContent, Size};
+use flow::Size;
 use serde_json::json;
 use store::Tag;
 
+use super::remote;
 use crate::{
     exit::{Exit, Failed},
-    modules::{Keep, Library},
+    modules::{self, Keep},
     settings::Settings,
 };
 
@@ -24,37 +25,45 @@ pub(super) async fn run(
         let error = anyhow!("one tag cannot stand for {} modules", files.len());
         return Err(Failed::invalid(error).hint("push them one by one"));
     }
-    let library = Library::open(settings, 1).await?;
+    if settings.server.is_chosen() {
+        return to_server(settings, files, tag.as_ref(), as_json).await;
+    }
+    let library = modules::open(settings, 1).await?;
     for file in files {
-        let found = library.file(file, Keep::Store).await.map_err(|error| {
+        let found = modules::file(&library, file, Keep::Store).await.map_err(|error| {
             Failed::invalid(error)
                 .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
         })?;
         if let Some(tag) = &tag {
             library.store.tag(tag, &found.digest).await.map_err(Failed::unreachable)?;
         }
-        let (size, shown) = (found.bytes.len(), file.display());
-        if as_json {
-            let tasks = task_names(&found.content);
-            println!("{}", json!({"digest": found.digest.to_string(), "size": size, "file": file, "tasks": tasks}));
-        } else {
-            println!("{}", found.digest);
-            eprintln!("{shown}: {:#}, {}", Size(size as u64), describe(&found.content));
-        }
+        print(file, &found.digest.to_string(), found.bytes.len() as u64, &found.task_names(), as_json);
     }
     Ok(Exit::Success)
 }
 
-fn task_names(content: &ModuleContent) -> Vec<String> {
-    match content {
-        ModuleContent::Tasks(tasks) => tasks.iter().map(|task| task.name.to_string()).collect(),
-        ModuleContent::Command => Vec::new(),
+/// Lets a server make components of modules, check and store them.
+async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as_json: bool) -> Result<Exit, Failed> {
+    let client = remote::client(settings)?;
+    for file in files {
+        let bytes = tokio::fs::read(file)
+            .await
+            .map_err(|error| Failed::invalid(anyhow!(error).context(format!("could not read {}", file.display()))))?;
+        let pushed = client.push(bytes, tag.map(Tag::as_str)).await.map_err(|error| {
+            let Failed { exit, error, hint } = remote::failed(error);
+            Failed { exit, error: error.context(format!("could not push {}", file.display())), hint }
+        })?;
+        print(file, &pushed.digest, pushed.size, &pushed.tasks, as_json);
     }
+    Ok(Exit::Success)
 }
 
-fn describe(content: &ModuleContent) -> String {
-    match content {
-        ModuleContent::Tasks(_) => format!("tasks {}", task_names(content).join(", ")),
-        ModuleContent::Command => "a WASI command".into(),
+fn print(file: &Path, digest: &str, size: u64, tasks: &[String], as_json: bool) {
+    if as_json {
+        println!("{}", json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
+        return;
     }
+    println!("{digest}");
+    let described = if tasks.is_empty() { "a WASI command".into() } else { format!("tasks {}", tasks.join(", ")) };
+    eprintln!("{}: {:#}, {described}", file.display(), Size(size));
 }

@@ -2,21 +2,21 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use ::worker::{Config, Worker};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, Happening, SystemClock, Watch};
-use flow::{Flow, Machine, QueueName, RunId, Shard, WorkerName};
-use logbook::Memory;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use engine::{Engine, Happening, Part, SubmitError, SystemClock, Watch};
+use flow::{Change, Flow, Machine, NodeChange, QueueName, RunId, Shard};
+use logbook::{LoadError, Logbook};
+use protocol::Wish;
+use store::Store;
 
-use super::{PATIENCE, broker_url, connect, cores, local_modules, process_name};
+use super::{PATIENCE, broker_url, connect, cores, here::Here, open_logbook, process_name};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
     display::Display,
     exit::{Exit, Failed},
     flow_file,
-    modules::{Keep, Library},
+    modules::{self, Keep, Library},
     settings::Settings,
     signals::Stop,
 };
@@ -29,9 +29,19 @@ pub(super) struct Running<'a> {
     pub(super) settings: &'a Settings,
     pub(super) modules: Library,
     pub(super) flow: Arc<Flow>,
+    pub(super) logbook: Arc<dyn Logbook>,
     pub(super) broker: &'a BrokerFlag,
-    pub(super) run_id: Option<RunId>,
+    pub(super) run: Which,
     pub(super) as_json: bool,
+}
+
+/// Which run it is.
+#[derive(Debug, Clone)]
+pub(super) enum Which {
+    /// A new one; its id is chosen where none is given.
+    New(Option<RunId>),
+    /// One that was interrupted.
+    Interrupted(RunId),
 }
 
 pub(super) async fn run(
@@ -44,9 +54,30 @@ pub(super) async fn run(
 ) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(Failed::invalid)?;
-    let library = Library::open(settings, slots(settings)).await?;
+    let library = modules::open(settings, slots(settings)).await?;
     let flow = flow_file::check(&library, flow, &given, Keep::Store).await?.into_flow()?;
-    run_flow(Running { settings, modules: library, flow, broker, run_id, as_json }).await
+    let logbook = open_logbook(settings).await?;
+    let run = Which::New(run_id);
+    run_flow(Running { settings, modules: library, flow, logbook, broker, run, as_json }).await
+}
+
+/// Goes on with a run that was interrupted.
+pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
+    let run = RunId::new(run).map_err(Failed::invalid)?;
+    let modules = modules::open(settings, slots(settings)).await?;
+    let logbook = open_logbook(settings).await?;
+    let history = logbook.load(&run).await.map_err(|error| match error {
+        error @ LoadError::Missing { .. } => Failed::invalid(error).hint("the run may be in another --logbook"),
+        error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
+    })?;
+    let machine = history.into_machine().map_err(Failed::unreachable)?;
+    if machine.state().is_final() {
+        let values = store::values::whole(&*modules.store, machine.values()).await;
+        Display::new(run, machine.flow(), as_json).end(&machine, &values);
+        return Ok(Exit::of(machine.state()));
+    }
+    let flow = machine.flow().clone();
+    run_flow(Running { settings, modules, flow, logbook, broker, run: Which::Interrupted(run), as_json }).await
 }
 
 /// How many slots a run on its own has.
@@ -58,7 +89,10 @@ pub(super) fn slots(settings: &Settings) -> u16 {
 pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
     let stop = Stop::listen().map_err(Failed::unreachable)?;
     let unique = uuid::Uuid::now_v7().to_string();
-    let run_id = running.run_id.clone().map_or_else(|| RunId::new(&unique), Ok).map_err(Failed::invalid)?;
+    let run_id = match &running.run {
+        Which::New(None) => RunId::new(&unique).map_err(Failed::invalid)?,
+        Which::New(Some(run)) | Which::Interrupted(run) => run.clone(),
+    };
     let shard = Shard::new(&unique).map_err(Failed::invalid)?;
     match broker_url(running.settings, running.broker) {
         Some(url) => {
@@ -70,46 +104,19 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
         }
         None => {
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-            let here = Here::start(&running, broker.clone()).await?;
+            let queues = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
+            let here = Here {
+                sandbox: running.modules.sandbox.clone(),
+                slots: slots(running.settings),
+                queues,
+                grace: std::time::Duration::ZERO,
+            };
+            let here = here.start(running.settings, broker.clone()).await?;
             let exit = drive(&running, broker.clone(), shard, run_id, &stop, std::future::pending()).await;
-            here.stop().await;
+            here.stop(&stop.insisted).await;
             broker.close().await;
             exit
         }
-    }
-}
-
-/// The worker inside this process.
-struct Here {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Here {
-    async fn start(running: &Running<'_>, broker: Arc<dyn Broker>) -> Result<Self, Failed> {
-        let name = WorkerName::new("local").map_err(Failed::invalid)?;
-        let sandbox = running.modules.sandbox.clone();
-        let modules = local_modules(running.settings, sandbox, broker.clone(), "local").await?;
-        let queues: BTreeSet<QueueName> = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
-        let config = Config {
-            name,
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
-            instance: process_name(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            slots: slots(running.settings),
-            queues: queues.into_iter().collect(),
-            grace: std::time::Duration::ZERO,
-        };
-        let worker = Worker::connect(config, broker, modules).await.map_err(Failed::unreachable)?;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(worker.run(stop.clone(), stop.clone()));
-        tasks.close();
-        Ok(Self { stop, tasks })
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
     }
 }
 
@@ -138,14 +145,30 @@ async fn drive(
     advice: impl Future<Output = Option<String>>,
 ) -> Result<Exit, Failed> {
     let (flow, modules) = (running.flow.clone(), &running.modules);
-    let config = engine::Config { shard: shard.clone() };
-    let (logbook, clock) = (Arc::new(Memory::new()), Arc::new(SystemClock));
+    let config = engine::Config { id: shard.to_string(), part: Part::Own };
+    let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
     let engine = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock)
         .await
         .map_err(Failed::unreachable)?;
-    let watch = engine.submit(run_id.clone(), flow.clone()).await.map_err(Failed::unreachable)?;
-    let mut display = Display::new(run_id.clone(), flow, running.as_json);
-    let ended = follow(&engine, watch, &run_id, &mut display, stop, advice).await;
+    let watch = match running.run {
+        Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
+            error @ SubmitError::Exists { .. } => Failed::invalid(error)
+                .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
+            error => Failed::unreachable(error),
+        }),
+        Which::Interrupted(_) => engine.adopt(run_id.clone()).await.map_err(Failed::unreachable),
+    };
+    let watch = match watch {
+        Ok(watch) => watch,
+        Err(failed) => {
+            engine.stop().await;
+            delete_queues(&*broker, &shard).await;
+            return Err(failed);
+        }
+    };
+    let mut display = Display::new(run_id.clone(), &flow, running.as_json);
+    let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
+    let ended = following.run(watch, &mut display, stop, advice).await;
     engine.stop().await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
         delete_queues(&*broker, &shard).await;
@@ -156,7 +179,8 @@ async fn drive(
             if stop.insisted.is_cancelled() { anyhow!("stopped at once") } else { anyhow!("the engine stopped") };
         return Err(Failed::new(Exit::Interrupted, error));
     };
-    display.end(&machine);
+    let values = store::values::whole(&*modules.store, machine.values()).await;
+    display.end(&machine, &values);
     Ok(Exit::of(machine.state()))
 }
 
@@ -170,45 +194,68 @@ async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
     }
 }
 
-/// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
-/// them up; asked again, it leaves at once.
-async fn follow(
-    engine: &Engine,
-    mut watch: Watch,
-    run_id: &RunId,
-    display: &mut Display,
-    stop: &Stop,
-    advice: impl Future<Output = Option<String>>,
-) -> Option<Arc<Machine>> {
-    tokio::pin!(advice);
-    let (mut asked, mut advised) = (false, false);
-    let patience = tokio::time::sleep(PATIENCE);
-    tokio::pin!(patience);
-    let mut gave_up = false;
-    let mut redraw = tokio::time::interval(Display::PERIOD);
-    loop {
-        tokio::select! {
-            happening = watch.next() => match happening? {
-                Happening::Change(change) => display.change(&change),
-                Happening::Progress(progress) => display.progress(&progress),
-                Happening::Ended(machine) => return Some(machine),
-            },
-            _ = redraw.tick() => display.draw(),
-            advice = &mut advice, if !advised => {
-                advised = true;
-                advice.iter().for_each(|advice| display.note(advice));
+/// A run that is shown until it has ended.
+struct Following<'a> {
+    engine: &'a Engine,
+    run_id: &'a RunId,
+    store: &'a dyn Store,
+}
+
+impl Following<'_> {
+    /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
+    /// them up; asked again, it leaves at once.
+    async fn run(
+        &self,
+        mut watch: Watch,
+        display: &mut Display,
+        stop: &Stop,
+        advice: impl Future<Output = Option<String>>,
+    ) -> Option<Arc<Machine>> {
+        let Self { engine, run_id, store } = *self;
+        tokio::pin!(advice);
+        let (mut asked, mut advised) = (false, false);
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        let mut gave_up = false;
+        let mut redraw = tokio::time::interval(Display::PERIOD);
+        loop {
+            tokio::select! {
+                happening = watch.next() => match happening? {
+                    Happening::Change(change) => display.change(&whole(store, change).await),
+                    Happening::Progress(progress) => display.progress(&progress),
+                    Happening::Ended(machine) => return Some(machine),
+                },
+                _ = redraw.tick() => display.draw(),
+                advice = &mut advice, if !advised => {
+                    advised = true;
+                    advice.iter().for_each(|advice| display.note(advice));
+                }
+                () = stop.asked.cancelled(), if !asked => {
+                    asked = true;
+                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+                    display.note("stopping: running calls have five seconds to finish; again to stop at once");
+                    engine.ask_here(run_id, Wish::Suspend).await.ok()?;
+                }
+                () = &mut patience, if asked && !gave_up => {
+                    gave_up = true;
+                    engine.abandon(run_id.clone()).await.ok()?;
+                }
+                () = stop.insisted.cancelled() => return None,
             }
-            () = stop.asked.cancelled(), if !asked => {
-                asked = true;
-                patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
-                display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                engine.suspend(run_id.clone()).await.ok()?;
-            }
-            () = &mut patience, if asked && !gave_up => {
-                gave_up = true;
-                engine.abandon(run_id.clone()).await.ok()?;
-            }
-            () = stop.insisted.cancelled() => return None,
         }
+    }
+}
+
+/// The change with the values that only the store has.
+async fn whole(store: &dyn Store, change: Change) -> Change {
+    match change {
+        Change::Node(change) => {
+            let provides = match change.provides {
+                Some(provides) => Some(store::values::whole(store, provides).await),
+                None => None,
+            };
+            Change::Node(NodeChange { provides, ..change })
+        }
+        change @ Change::Run { .. } => change,
     }
 }

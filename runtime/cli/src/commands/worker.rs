@@ -11,7 +11,7 @@ use super::{connect, cores, process_name, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
     exit::{Exit, Failed},
-    modules::Library,
+    modules,
     settings::Settings,
     signals::Stop,
 };
@@ -39,10 +39,13 @@ pub(super) async fn run(
     let modules = modules(&settings, slots, broker.clone(), &name).await?;
     let config = config(name, slots, queues, &settings);
     let shown = config.queues.iter().map(QueueName::as_str).collect::<Vec<_>>().join(",");
-    let worker = Worker::connect(config.clone(), broker.clone(), modules).await.map_err(|error| match error {
-        error @ WorkerError::NameTaken { .. } => Failed::invalid(error).hint("choose another --name, or leave it out"),
-        error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => Failed::unreachable(error),
-    })?;
+    let worker =
+        Worker::connect(config.clone(), broker.clone(), Arc::new(modules)).await.map_err(|error| match error {
+            error @ WorkerError::NameTaken { .. } => {
+                Failed::invalid(error).hint("choose another --name, or leave it out")
+            }
+            error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => Failed::unreachable(error),
+        })?;
     info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
     worker.run(stop.asked, stop.insisted).await;
     broker::Broker::close(&*broker).await;
@@ -73,6 +76,6 @@ async fn modules(
     broker: Arc<dyn broker::Broker>,
     name: &WorkerName,
 ) -> Result<Modules, Failed> {
-    let sandbox = Library::sandbox(settings, slots)?;
+    let sandbox = modules::sandbox(settings, slots)?;
     super::local_modules(settings, sandbox, broker, name.as_str()).await
 }

@@ -1,13 +1,13 @@
-//! `waft workers`: who answers at a broker.
+//! `waft workers`: who takes jobs, at a broker or of a server.
 
 use std::{sync::Arc, time::Duration};
 
-use protocol::WorkerStatus;
-use serde_json::json;
+use client::api::Worker;
 
-use super::{connect, process_name, required_broker_url};
+use super::{connect, process_name, remote, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
+    display::print_line,
     exit::{Exit, Failed},
     settings::Settings,
 };
@@ -16,13 +16,16 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
-    let url = required_broker_url(settings, flag)?;
-    let broker = connect(url, flag.tls_ca.clone(), &format!("waft workers {}", process_name())).await?;
-    let mut workers = client::workers(broker.clone(), PATIENCE).await.map_err(Failed::unreachable)?;
-    broker::Broker::close(&*Arc::clone(&broker)).await;
-    workers.sort_by(|one, other| one.name.cmp(&other.name));
+    // A broker that is named here and now is meant.
+    let workers = if settings.server.is_chosen() && flag.broker.is_none() {
+        remote::client(settings)?.workers().await.map_err(remote::failed)?.workers
+    } else {
+        at_broker(settings, flag).await?
+    };
     if as_json {
-        workers.iter().for_each(|worker| println!("{}", worker_json(worker)));
+        for worker in &workers {
+            print_line(&serde_json::to_string(worker).map_err(Failed::unreachable)?);
+        }
     } else if workers.is_empty() {
         eprintln!("no worker answered; start one with `waft worker --broker URL`");
     } else {
@@ -31,26 +34,21 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     Ok(Exit::Success)
 }
 
-fn worker_json(worker: &WorkerStatus) -> serde_json::Value {
-    let queues: Vec<&str> = worker.queues.iter().map(flow::QueueName::as_str).collect();
-    json!({
-        "name": worker.name.as_str(),
-        "host": worker.host,
-        "process": worker.process,
-        "slots": worker.slots,
-        "busy": worker.busy,
-        "queues": queues,
-        "version": worker.version,
-    })
+async fn at_broker(settings: &Settings, flag: &BrokerFlag) -> Result<Vec<Worker>, Failed> {
+    let url = required_broker_url(settings, flag)?;
+    let broker = connect(url, flag.tls_ca.clone(), &format!("waft workers {}", process_name())).await?;
+    let answered = client::workers(broker.clone(), PATIENCE).await.map_err(Failed::unreachable)?;
+    broker::Broker::close(&*Arc::clone(&broker)).await;
+    let mut workers: Vec<Worker> = answered.iter().map(Worker::from).collect();
+    workers.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(workers)
 }
 
-fn print_table(workers: &[WorkerStatus]) {
-    let width = workers.iter().map(|worker| worker.name.as_str().len()).max().unwrap_or(0).max(4);
+fn print_table(workers: &[Worker]) {
+    let width = workers.iter().map(|worker| worker.name.len()).max().unwrap_or(0).max(4);
     let host_width = workers.iter().map(|worker| worker.host.len()).max().unwrap_or(0).max(4);
     println!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
-    for worker in workers {
-        let queues: Vec<&str> = worker.queues.iter().map(flow::QueueName::as_str).collect();
-        let WorkerStatus { name, host, slots, busy, version, .. } = worker;
+    for Worker { name, host, slots, busy, version, queues, process: _ } in workers {
         println!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {}", queues.join(","));
     }
 }

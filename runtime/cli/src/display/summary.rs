@@ -37,7 +37,7 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String
             nodes(machine, what, state, &mut text);
         }
     }
-    if let Some(next) = next(machine.state()) {
+    if let Some(next) = next(machine) {
         let _ = writeln!(text, "{next}");
     }
     text
@@ -74,12 +74,12 @@ fn nodes(machine: &Machine, what: &str, state: State, text: &mut String) {
     let _ = writeln!(text, "  {what}: {}{more}", names[..names.len().min(MOST)].join(", "));
 }
 
-fn next(state: RunState) -> Option<&'static str> {
-    match state {
+fn next(machine: &Machine) -> Option<String> {
+    match machine.state() {
         RunState::Success | RunState::RolledBack => None,
-        RunState::Failure => Some("undo by hand what is still applied, then run the flow again"),
+        RunState::Failure => Some("undo by hand what is still applied, then run the flow again".into()),
         RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
-            Some("nothing was rolled back; run the flow again to start anew")
+            Some(format!("nothing was rolled back; `waft run --resume {}` goes on with it", machine.run()))
         }
     }
 }

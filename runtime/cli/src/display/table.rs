@@ -11,7 +11,7 @@ use crossterm::{
     QueueableCommand, cursor,
     terminal::{self, Clear, ClearType},
 };
-use flow::{Flow, NodeChange, NodeKind, NodeName, Role, State};
+use flow::{NodeChange, NodeKind, NodeName, State};
 use protocol::Progress;
 
 use super::mark;
@@ -38,10 +38,9 @@ struct Row {
 }
 
 impl Table {
-    pub(super) fn new(flow: &Flow) -> Self {
-        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Controller(_));
-        let row = |index| Row {
-            name: flow.node(index).name.clone(),
+    pub(super) fn new(nodes: impl Iterator<Item = NodeName>) -> Self {
+        let row = |name| Row {
+            name,
             state: State::Pending,
             attempt: 1,
             since: Instant::now(),
@@ -49,7 +48,7 @@ impl Table {
             worker: None,
             said: String::new(),
         };
-        let rows: Vec<Row> = flow.indices().filter(|index| is_told(*index)).map(row).collect();
+        let rows: Vec<Row> = nodes.map(row).collect();
         let by_name = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index)).collect();
         let name_width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0).min(40);
         Self { rows, by_name, begun: Instant::now(), drawn_lines: 0, name_width }

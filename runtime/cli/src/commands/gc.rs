@@ -1,0 +1,94 @@
+//! `waft gc`: forgets runs that ended long ago, and removes from the store what nothing needs any more.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use flow::{Digest, RunState, Size, Timestamp};
+use logbook::{Filter, Logbook, Summary, Version, may_be_forgotten};
+use store::{Entry, Store};
+
+use super::{list::before, open_logbook};
+use crate::{
+    exit::{Exit, Failed},
+    modules,
+    settings::Settings,
+};
+
+/// How many runs and records are read at once.
+const PAGE: usize = 1_000;
+
+pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, Failed> {
+    let age =
+        flow::parse_duration(older_than).map_err(|error| Failed::invalid(error).hint("write --older-than 30d"))?;
+    let logbook = open_logbook(settings).await?;
+    let store = modules::open_store(settings).await?;
+    let ended_before = before(age);
+    if dry_run {
+        let (going, staying) = sorted(&*logbook, ended_before).await?;
+        going.iter().for_each(|run| println!("would forget run {}", run.run));
+        let needed = digests_of(&*logbook, &staying).await?;
+        let entries = unneeded(&*store, &needed, age).await?;
+        entries.iter().for_each(|entry| println!("would remove {} ({:#})", entry.digest, Size(entry.size)));
+        tell("would go", going.len() as u64, &entries);
+        return Ok(Exit::Success);
+    }
+    let forgotten = logbook.forget(ended_before).await.map_err(Failed::unreachable)?;
+    let needed = logbook.digests().await.map_err(Failed::unreachable)?;
+    let entries = unneeded(&*store, &needed, age).await?;
+    for entry in &entries {
+        store.remove(&entry.digest).await.map_err(Failed::unreachable)?;
+        println!("removed {} ({:#})", entry.digest, Size(entry.size));
+    }
+    tell("went", forgotten, &entries);
+    Ok(Exit::Success)
+}
+
+fn tell(what: &str, runs: u64, entries: &[Entry]) {
+    let size: u64 = entries.iter().map(|entry| entry.size).sum();
+    eprintln!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
+}
+
+/// What of the store no run and no tag refers to, and has been there for long: what came lately may be for a run that is
+/// just being submitted.
+async fn unneeded(store: &dyn Store, needed: &BTreeSet<Digest>, age: Duration) -> Result<Vec<Entry>, Failed> {
+    let tags = store.tags().await.map_err(Failed::unreachable)?;
+    let tagged: BTreeSet<Digest> = tags.into_iter().map(|(_, digest)| digest).collect();
+    let now = SystemTime::now();
+    let is_old = |entry: &Entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age);
+    let mut entries = store.list().await.map_err(Failed::unreachable)?;
+    entries.retain(|entry| is_old(entry) && !needed.contains(&entry.digest) && !tagged.contains(&entry.digest));
+    Ok(entries)
+}
+
+/// All runs: those that would be forgotten, and those that would stay.
+async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<Summary>, Vec<Summary>), Failed> {
+    let mut filter = Filter { limit: PAGE, states: RunState::ALL.to_vec(), ..Filter::default() };
+    let mut all: Vec<Summary> = Vec::new();
+    loop {
+        let page = logbook.list(&filter).await.map_err(Failed::unreachable)?;
+        let Some(last) = page.last() else { break };
+        filter.after = Some((last.started_at, last.run.clone()));
+        all.extend(page);
+    }
+    let goes = |run: &Summary| may_be_forgotten(run.standing.state) && run.changed_at < ended_before;
+    Ok(all.into_iter().partition(goes))
+}
+
+/// The digests that some runs refer to.
+async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, Failed> {
+    let mut digests = BTreeSet::new();
+    for run in runs {
+        let mut version = Version::NONE;
+        loop {
+            let records = logbook.read(&run.run, version, PAGE).await.map_err(Failed::unreachable)?;
+            if records.is_empty() {
+                break;
+            }
+            digests.extend(records.iter().flat_map(flow::Record::digests));
+            version = version.after(&records);
+        }
+    }
+    Ok(digests)
+}

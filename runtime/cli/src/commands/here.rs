@@ -1,0 +1,65 @@
+//! The worker inside this process, where there is no broker.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use ::worker::{Config, Worker};
+use broker::Broker;
+use flow::{QueueName, WorkerName};
+use sandbox::Sandbox;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{local_modules, process_name};
+use crate::{exit::Failed, settings::Settings};
+
+/// What the worker is to be.
+pub(super) struct Here {
+    pub(super) sandbox: Sandbox,
+    pub(super) slots: u16,
+    pub(super) queues: BTreeSet<QueueName>,
+    /// How long running calls may go on once it is told to stop.
+    pub(super) grace: Duration,
+}
+
+/// The worker at work.
+pub(super) struct Working {
+    stop: CancellationToken,
+    abandon: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Here {
+    /// Starts the worker.
+    pub(super) async fn start(self, settings: &Settings, broker: Arc<dyn Broker>) -> Result<Working, Failed> {
+        let Self { sandbox, slots, queues, grace } = self;
+        let name = WorkerName::new("local").map_err(Failed::invalid)?;
+        let modules = local_modules(settings, sandbox, broker.clone(), "local").await?;
+        let config = Config {
+            name,
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            instance: process_name(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            slots,
+            queues: queues.into_iter().collect(),
+            grace,
+        };
+        let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(Failed::unreachable)?;
+        let (stop, abandon, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(worker.run(stop.clone(), abandon.clone()));
+        tasks.close();
+        Ok(Working { stop, abandon, tasks })
+    }
+}
+
+impl Working {
+    /// Takes nothing new, and lets what runs finish for its grace, or until `abandon`.
+    pub(super) async fn stop(self, abandon: &CancellationToken) {
+        self.stop.cancel();
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = abandon.cancelled() => {
+                self.abandon.cancel();
+                self.tasks.wait().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `waft logs`: what guests wrote during a run.
+
+use client::api::AttemptLog;
+
+use super::remote;
+use crate::{
+    display::print_line,
+    exit::{Exit, Failed},
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
+    let client = remote::client(settings)?;
+    let logs = client.logs(run).await.map_err(remote::failed)?.logs;
+    let asked: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
+    if asked.is_empty() && !as_json {
+        eprintln!("no guest has written anything");
+    }
+    for log in asked {
+        if as_json {
+            print_line(&serde_json::to_string(log).map_err(Failed::unreachable)?);
+        } else {
+            print_attempt(log);
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn print_attempt(log: &AttemptLog) {
+    let mut title = log.task.clone();
+    if log.call == "rollback" {
+        title.push_str(" rollback");
+    }
+    if log.firing > 1 {
+        title.push_str(&format!(" firing {}", log.firing));
+    }
+    if log.attempt > 1 {
+        title.push_str(&format!(" attempt {}", log.attempt));
+    }
+    for line in &log.lines {
+        // What a guest wrote must not command a terminal.
+        let text: String = line.text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        print_line(&format!("{title} | {:6} {text}", line.level));
+    }
+    if log.cut {
+        print_line(&format!("{title} | … there was more than is kept"));
+    }
+}

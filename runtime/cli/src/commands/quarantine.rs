@@ -1,0 +1,74 @@
+//! `waft quarantine`: what no worker could take, and what becomes of it.
+
+use std::sync::Arc;
+
+use broker::Broker;
+use client::quarantine::{self, Decision, Quarantined};
+use serde_json::json;
+
+use super::{connect, process_name, required_broker_url};
+use crate::{
+    arguments::{BrokerFlag, QuarantineCommand, Which},
+    exit::{Exit, Failed},
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Result<Exit, Failed> {
+    match command {
+        QuarantineCommand::List { broker, json } => {
+            let messages = with_broker(settings, &broker, quarantine::list).await?;
+            if messages.is_empty() && !json {
+                eprintln!("nothing is in quarantine");
+            }
+            show(&messages, json);
+        }
+        QuarantineCommand::Release { which, broker, json } => {
+            decide(settings, &which, &broker, Decision::Release, json).await?;
+        }
+        QuarantineCommand::Drop { which, broker, json } => {
+            decide(settings, &which, &broker, Decision::Drop, json).await?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+async fn decide(
+    settings: &Settings,
+    which: &Which,
+    broker: &BrokerFlag,
+    decision: Decision,
+    as_json: bool,
+) -> Result<(), Failed> {
+    let id = which.id.clone();
+    let decided =
+        with_broker(settings, broker, async |broker| quarantine::decide(broker, id.as_deref(), decision).await).await?;
+    if decided.is_empty() {
+        let error = anyhow::anyhow!("there is no such message in quarantine");
+        return Err(Failed::invalid(error).hint("`waft quarantine list` shows what there is"));
+    }
+    show(&decided, as_json);
+    Ok(())
+}
+
+async fn with_broker<T>(
+    settings: &Settings,
+    flag: &BrokerFlag,
+    work: impl AsyncFnOnce(Arc<dyn Broker>) -> Result<T, quarantine::QuarantineError>,
+) -> Result<T, Failed> {
+    let url = required_broker_url(settings, flag)?;
+    let broker = connect(url, flag.tls_ca.clone(), &format!("waft quarantine {}", process_name())).await?;
+    let worked = work(broker.clone()).await;
+    broker.close().await;
+    worked.map_err(Failed::unreachable)
+}
+
+fn show(messages: &[Quarantined], as_json: bool) {
+    for Quarantined { id, queue, reason, headers, size } in messages {
+        if as_json {
+            println!("{}", json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
+        } else {
+            let (queue, reason) = (queue.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
+            println!("{id}  {queue}  {reason}  {size} bytes");
+        }
+    }
+}

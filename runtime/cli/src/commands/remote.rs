@@ -1,0 +1,184 @@
+//! Speaking with a server: what its refusals mean for a person, and runs that are watched over there.
+
+use anyhow::anyhow;
+use client::{
+    Client, ClientError, Watch,
+    api::{Failure, Mistake, Run},
+};
+use flow::{FlowName, NodeName, RunId, RunState, Severity};
+use std::{io::IsTerminal, time::Duration};
+
+use crate::{
+    display::{self, Display},
+    exit::{Exit, Failed},
+    paint::{self, Paint},
+    settings::Settings,
+    signals::Stop,
+};
+
+/// A client for the server that the settings name.
+pub(super) fn client(settings: &Settings) -> Result<Client, Failed> {
+    Client::new(settings.server.url(), settings.token.clone()).map_err(failed)
+}
+
+/// What an error means for the process and the person.
+pub(super) fn failed(error: ClientError) -> Failed {
+    match &error {
+        ClientError::Address { .. } => Failed::invalid(error).hint("write --server http://host:port"),
+        ClientError::Unreachable { .. } => Failed::unreachable(error)
+            .hint("start a server with `waft serve`, or name another one with --server or WAFT_SERVER"),
+        ClientError::Unexpected { .. } => {
+            Failed::unreachable(error).hint("name the address that `waft serve` says it listens on")
+        }
+        ClientError::Refused { problem, .. } => {
+            let hint = match problem.status {
+                401 => Some("give the server's token with --token or WAFT_TOKEN".to_owned()),
+                _ => problem.hint.clone(),
+            };
+            let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
+            Failed { exit, error: error.into(), hint }
+        }
+    }
+}
+
+/// Mistakes that a server found in a flow file, as `waft check` shows them.
+pub(super) fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
+    let mistakes: Vec<flow::Mistake> = mistakes
+        .iter()
+        .map(|mistake| flow::Mistake {
+            severity: if mistake.severity == "warning" { Severity::Warning } else { Severity::Error },
+            message: mistake.message.clone(),
+            hint: mistake.hint.clone(),
+            // Another version's idea of the file must not lead out of it.
+            span: mistake.span.map(|(start, end)| start..end).filter(|span| text.get(span.clone()).is_some()),
+        })
+        .collect();
+    flow::render(&mistakes, file, text)
+}
+
+/// The state of a run that a server tells.
+pub(super) fn state(run: &Run) -> Result<RunState, Failed> {
+    let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state);
+    found.ok_or_else(|| {
+        Failed::unreachable(anyhow!(
+            "the server says that run {} is {:?}, which this waft does not know",
+            run.run,
+            run.state
+        ))
+    })
+}
+
+/// Shows a run until it has ended; what this comes to is the run's exit code. Asked to stop, it leaves, and the run goes
+/// on.
+pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<Exit, Failed> {
+    let stop = Stop::listen().map_err(Failed::unreachable)?;
+    let lawful = |error: flow::InvalidName| {
+        Failed::unreachable(anyhow!(error).context("the server tells of a run that cannot be"))
+    };
+    let id = RunId::new(&run.run).map_err(lawful)?;
+    let flow = FlowName::new(&run.flow).map_err(lawful)?;
+    let nodes = run.tasks.iter().filter_map(|node| NodeName::new(&node.name).ok());
+    let mut display = Display::of_nodes(id, flow, nodes, as_json);
+    let watch = client.watch(&run.run);
+    let ended = tokio::select! {
+        ended = show(watch, &mut display, as_json) => ended,
+        () = stop.asked.cancelled() => {
+            display.clear();
+            let run = &run.run;
+            return Err(Failed::new(Exit::Interrupted, anyhow!("stopped watching; run {run} goes on"))
+                .hint(format!("`waft watch {run}` watches it again, `waft cancel {run}` stops it")));
+        }
+    };
+    if let Err(failed) = ended {
+        display.clear();
+        return Err(failed);
+    }
+    let run = client.run(&run.run).await.map_err(failed)?;
+    let exit = Exit::of(state(&run)?);
+    if !as_json {
+        display.leave();
+        eprint!("{}", summary(&run, state(&run)?));
+        print_values(&run);
+    }
+    Ok(exit)
+}
+
+/// Shows a run's lines until the last one.
+async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<(), Failed> {
+    let mut redraw = tokio::time::interval(Display::PERIOD);
+    loop {
+        let event = {
+            let next = watch.next();
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    event = &mut next => break event,
+                    _ = redraw.tick() => display.draw(),
+                }
+            }
+        };
+        let Some(event) = event.map_err(failed)? else { return Ok(()) };
+        if as_json {
+            display::print_line(&event.line);
+        } else if let Some(change) = display::change_of(&event.line) {
+            display.change(&flow::Change::Node(change));
+        } else if event.run_state() == Some(RunState::Suspended) {
+            display.note("the run is suspended; `waft resume RUN` lets it go on");
+        }
+    }
+}
+
+/// The end of a run, for a person to act on.
+pub(super) fn summary(run: &Run, state: RunState) -> String {
+    let colour = paint::on(&std::io::stderr());
+    let (told, paint) = match state {
+        RunState::Success => ("succeeded", Paint::Green),
+        RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
+        RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
+        RunState::Suspended => ("is suspended", Paint::Yellow),
+        RunState::Pending | RunState::Running | RunState::Suspending => ("is under way", Paint::Blue),
+    };
+    let lasted = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
+    let lasted = lasted.map(|lasted| format!(" after {:.1}s", lasted.as_secs_f64())).unwrap_or_default();
+    let mut text = format!("\n{} {}{lasted}\n", Paint::Bold.text(&run.flow, colour), paint.text(told, colour));
+    for (name, failure) in &run.failures {
+        // A newer server may say it otherwise.
+        let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
+        let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
+        let what = if stuck { "could not be rolled back" } else { "failed" };
+        text.push_str(&format!("  {} {what} ({kind}): {message}\n", Paint::Red.text(name, colour)));
+        if let Some(apply) = apply {
+            text.push_str(&format!("    after it had failed ({}): {}\n", apply.kind, apply.message));
+        }
+    }
+    let id = &run.run;
+    match state {
+        RunState::Failure => text.push_str(&format!(
+            "`waft retry {id}` tries the rollbacks again; where you have undone it by hand, \
+             `waft skip {id} TASK --reason TEXT`\n"
+        )),
+        RunState::RolledBack => text.push_str(&format!("`waft retry {id}` starts it anew\n")),
+        RunState::Suspended => text.push_str(&format!("`waft resume {id}` lets it go on\n")),
+        RunState::Pending | RunState::Running | RunState::Suspending | RunState::Success => {}
+    }
+    text
+}
+
+/// The values that tasks left, one a line.
+pub(super) fn print_values(run: &Run) {
+    type Provided = std::collections::BTreeMap<String, serde::de::IgnoredAny>;
+    let short = std::io::stdout().is_terminal();
+    let provided = run.tasks.iter().filter_map(|task| task.provides.as_ref());
+    let names: Vec<Provided> = provided.filter_map(|values| serde_json::from_str(values.get()).ok()).collect();
+    for (name, value) in &run.provides {
+        if names.iter().any(|provided| provided.contains_key(name)) {
+            display::print_value(name, value.get(), short);
+        }
+    }
+}
+
+/// How long between two times as a server tells them; `None` where one is no time.
+pub(super) fn between(from: &str, until: &str) -> Option<Duration> {
+    let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
+    Some(Duration::from_micros(u64::try_from(micros(until)? - micros(from)?).ok()?))
+}

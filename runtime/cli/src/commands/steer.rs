@@ -1,0 +1,37 @@
+//! `waft cancel`, `suspend`, `resume`, `retry` and `skip`: what a person may ask for a run.
+
+use client::api::Skip;
+use serde_json::json;
+
+use super::remote;
+use crate::{
+    exit::{Exit, Failed},
+    settings::Settings,
+};
+
+/// What is asked for.
+pub(super) enum Wish {
+    Cancel,
+    Suspend,
+    Resume,
+    Retry,
+    Skip { task: String, reason: String },
+}
+
+pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
+    let client = remote::client(settings)?;
+    let answer = match wish {
+        Wish::Cancel => client.cancel(run).await,
+        Wish::Suspend => client.suspend(run).await,
+        Wish::Resume => client.resume(run).await,
+        Wish::Retry => client.retry(run).await,
+        Wish::Skip { task, reason } => client.skip(run, &Skip { task, reason }).await,
+    };
+    let answer = answer.map_err(remote::failed)?;
+    if as_json {
+        println!("{}", json!({"run": answer.run, "state": answer.state}));
+    } else {
+        println!("{} {}", answer.run, answer.state);
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,130 @@
+//! `waft submit`: a flow to a server, with the modules that it lacks.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, anyhow};
+use base64::Engine as _;
+use client::{
+    Client, ClientError,
+    api::{Run, Submission},
+};
+use flow::{Mistake, Severity, Value, Values};
+use sandbox::Module;
+use serde_json::{json, value::RawValue};
+
+use super::remote;
+use crate::{
+    arguments::SubmitFlags,
+    exit::{Exit, Failed},
+    flow_file::{self, Checked},
+    modules::{self, Reference, folder_of},
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, Failed> {
+    let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
+    let given = flow_file::given_values(&values)?;
+    let client = remote::client(settings)?;
+    let text = flow_file::read(&path).await?;
+    let modules = push_modules(&client, &path, &text).await?;
+    let submission = Submission { run: run_id, flow: text, modules, ..values_of(given) };
+    let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
+    if !run.warnings.is_empty() {
+        eprintln!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
+    }
+    if wait {
+        if !as_json {
+            eprintln!("run {}", run.run);
+        }
+        return remote::follow(&client, &run, as_json).await;
+    }
+    let Run { run, flow, state, .. } = run;
+    if as_json {
+        println!("{}", json!({"run": run, "flow": flow, "state": state}));
+    } else {
+        println!("{run}");
+    }
+    Ok(Exit::Success)
+}
+
+fn values_of(given: Values) -> Submission {
+    let mut submission = Submission::default();
+    for (name, value) in given {
+        match value {
+            Value::Json(json) => {
+                let raw = RawValue::from_string(json.as_str().into()).expect("it was checked to be JSON");
+                submission.inputs.insert(name.to_string(), raw);
+            }
+            Value::Bytes(bytes) => {
+                let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+                submission.bytes.insert(name.to_string(), text);
+            }
+            Value::Stored(_) => unreachable!("flags give whole values"),
+        }
+    }
+    submission
+}
+
+/// Sends the module files that a flow names and the server does not have; gives the digests of all of them.
+async fn push_modules(client: &Client, path: &Path, text: &str) -> Result<BTreeMap<String, String>, Failed> {
+    let mistaken = |mistakes| Checked { path: path.into(), text: text.into(), flow: None, mistakes }.into_flow();
+    let draft = match flow::file::parse(text) {
+        Ok(draft) => draft,
+        Err(mistakes) => return mistaken(mistakes).map(|_| BTreeMap::new()),
+    };
+    let folder = folder_of(path);
+    let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
+    for (alias, written) in &draft.modules {
+        let found = match modules::reference(&written.text, &folder) {
+            Ok(Reference::Name) => continue,
+            Ok(Reference::File(file)) => component(&file).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => drop(modules.insert(alias.clone(), found)),
+            Err(error) => mistakes.push(Mistake {
+                severity: Severity::Error,
+                message: format!("module {alias:?}: {error:#}"),
+                hint: Some("build the module, or name a file, or a tag or digest of the server's".into()),
+                span: written.span.clone(),
+            }),
+        }
+    }
+    if !mistakes.is_empty() {
+        return mistaken(mistakes).map(|_| BTreeMap::new());
+    }
+    let mut digests = BTreeMap::new();
+    for (alias, (digest, bytes)) in modules {
+        if client.module(&digest).await.map_err(remote::failed)?.is_none() {
+            client.push(bytes, None).await.map_err(remote::failed)?;
+        }
+        digests.insert(alias, digest);
+    }
+    Ok(digests)
+}
+
+/// The component in a module file, and its digest.
+async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+    let shown = file.display();
+    let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
+    let making = tokio::task::spawn_blocking(move || {
+        let bytes = Module::componentize(&read)?.into_bytes();
+        Ok::<_, sandbox::ModuleError>((store::digest_of(&bytes).to_string(), bytes.to_vec()))
+    });
+    let made = making.await.context("componentizing was interrupted")?;
+    made.with_context(|| format!("{shown} is not a module waft can run"))
+}
+
+/// What a refusal means; the mistakes of a flow are shown as `waft check` shows them.
+fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
+    match &error {
+        ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => {
+            let shown = path.display();
+            eprintln!("{}", remote::render(&problem.mistakes, &shown.to_string(), text));
+            let refused = problem.mistakes.iter().filter(|mistake| mistake.severity == "error").count();
+            let plural = if refused == 1 { "" } else { "s" };
+            Failed::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
+        }
+        _ => remote::failed(error),
+    }
+}

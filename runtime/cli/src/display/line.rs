@@ -1,0 +1,76 @@
+//! From a line of `waft run --json`, as servers send it, back to what it tells.
+
+use std::time::Duration;
+
+use flow::{Attempt, Failure, FailureKind, Firing, NodeChange, NodeKind, State, Timestamp};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    kind: String,
+    name: String,
+    state: String,
+    firing: u64,
+    attempt: u32,
+    #[serde(default)]
+    failure: Option<LineFailure>,
+    #[serde(default)]
+    retry_in: Option<f64>,
+    #[serde(default)]
+    worker: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LineFailure {
+    kind: String,
+    message: String,
+}
+
+/// The change of a node that a line tells, as far as it is shown; `None` for other lines.
+pub(crate) fn change_of(line: &str) -> Option<NodeChange> {
+    let line: Line = serde_json::from_str(line).ok().filter(|line: &Line| line.event == "state")?;
+    let failure = line.failure.map(|failure| {
+        let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == failure.kind);
+        // A newer server may know more kinds.
+        Failure::new(kind.unwrap_or(FailureKind::Permanent), failure.message)
+    });
+    Some(NodeChange {
+        kind: [NodeKind::Task, NodeKind::Retry].into_iter().find(|kind| kind.as_str() == line.kind)?,
+        name: line.name.parse().ok()?,
+        state: State::ALL.into_iter().find(|state| state.as_str() == line.state)?,
+        firing: Firing::new(line.firing),
+        attempt: Attempt::new(line.attempt),
+        // Neither is shown.
+        at: Timestamp::default(),
+        provides: None,
+        failure,
+        retry_in: line.retry_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        worker: line.worker.and_then(|worker| worker.parse().ok()),
+        digest: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_back_as_the_change_it_tells() {
+        let change = NodeChange {
+            kind: NodeKind::Task,
+            name: "mix".parse().unwrap(),
+            state: State::Failure,
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST.next(),
+            at: Timestamp::default(),
+            provides: None,
+            failure: Some(Failure::new(FailureKind::Transient, "no \"milk\"")),
+            retry_in: Some(Duration::from_millis(1_500)),
+            worker: Some("one".parse().unwrap()),
+            digest: None,
+        };
+        assert_eq!(change_of(&protocol::json::node_changed(&change)), Some(change));
+        assert_eq!(change_of("{\"event\":\"run\",\"state\":\"success\"}"), None);
+    }
+}
