@@ -17,6 +17,9 @@ usage: cargo xtask COMMAND
   audit                      advisories, licences and sources of all dependencies, by cargo-deny
   bench [ARGUMENTS]          measure, with a real RabbitMQ
   build-guest PATH           build the guest crate at PATH for WebAssembly
+  simulate [--seeds N] [--first SEED]
+                             worlds of lost messages and crashes, one a seed; a failing seed replays exactly
+  chaos [--runs N]           real engines, workers, RabbitMQ and PostgreSQL, killed and restarted while runs go through
   broker                     start a private RabbitMQ and keep it until Ctrl-C or the end of standard input
 
 What is missing is installed with a line that says what and why. WAFT_TEST_BROKER=amqp://… names a broker to use instead of
@@ -30,6 +33,8 @@ pub(crate) enum Command {
     Audit,
     Bench(Vec<String>),
     BuildGuest(PathBuf),
+    Simulate { seeds: u64, first: u64 },
+    Chaos { runs: u64 },
     Broker,
     Help,
 }
@@ -65,6 +70,11 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         "bench" => Command::Bench(std::mem::take(&mut rest)),
         "build-guest" if rest.is_empty() => bail!("build-guest wants the PATH of a guest crate"),
         "build-guest" => Command::BuildGuest(rest.remove(0).into()),
+        "simulate" => Command::Simulate {
+            seeds: number(&mut rest, "--seeds")?.unwrap_or(10_000),
+            first: number(&mut rest, "--first")?.unwrap_or(0),
+        },
+        "chaos" => Command::Chaos { runs: number(&mut rest, "--runs")?.unwrap_or(400) },
         "broker" => Command::Broker,
         _ => bail!("no command is called {command:?}"),
     };
@@ -72,6 +82,15 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         Some(word) => bail!("{command} does not know {word:?}"),
         None => Ok(parsed),
     }
+}
+
+/// Takes a flag with a number, if it is there.
+fn number(rest: &mut Vec<String>, flag: &str) -> Result<Option<u64>> {
+    let Some(place) = rest.iter().position(|word| word == flag) else { return Ok(None) };
+    let value = rest.get(place + 1).with_context(|| format!("{flag} wants a number"))?;
+    let number = value.parse().with_context(|| format!("{flag} wants a number, not {value:?}"))?;
+    rest.drain(place..place + 2);
+    Ok(Some(number))
 }
 
 fn profile(rest: &mut Vec<String>) -> Profile {
@@ -122,6 +141,8 @@ mod tests {
         );
         assert_eq!(parsed("build-guest a/b").unwrap(), Command::BuildGuest("a/b".into()));
         assert_eq!(parsed("broker").unwrap(), Command::Broker);
+        assert_eq!(parsed("simulate --first 7").unwrap(), Command::Simulate { seeds: 10_000, first: 7 });
+        assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9 });
         for line in ["help", "--help", "-h", "test --help"] {
             assert_eq!(parsed(line).unwrap(), Command::Help, "{line}");
         }
@@ -144,6 +165,7 @@ mod tests {
         assert_eq!(mistake("test --only"), "--only wants the name of a step");
         assert_eq!(mistake("test --only lint"), r#"no step is called "lint""#);
         assert_eq!(mistake("build-guest"), "build-guest wants the PATH of a guest crate");
+        assert_eq!(mistake("chaos --runs many"), r#"--runs wants a number, not "many""#);
         assert_eq!(mistake("build-guest a b"), r#"build-guest does not know "b""#);
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use xtask::{
     guests,
+    postgres::{self, Database},
     process::{self, Transcript, shown},
     project,
     rabbitmq::{self, Broker},
@@ -26,8 +27,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     ]))?;
     let built = project::build_folder().join("release");
     let broker = Broker::find_or_start(&transcript)?;
+    let database = Database::find_or_start(&transcript)?;
     let mut bench = process::command(built.join("waft-bench"));
-    bench.args(arguments).env(rabbitmq::BROKER, broker.url()).env(GUESTS, guests).env(BINARY, built.join("waft"));
+    bench
+        .args(arguments)
+        .env(rabbitmq::BROKER, broker.url())
+        .env(postgres::POSTGRES, database.url())
+        .env(GUESTS, guests)
+        .env(BINARY, built.join("waft"));
     println!("$ {}", shown(&bench));
     let status = bench.status().with_context(|| format!("could not run `{}`", shown(&bench)))?;
     ensure!(status.success(), "the benchmark ended with {status}");

@@ -5,6 +5,8 @@
 
 pub mod guests;
 pub mod packages;
+pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod rabbitmq;

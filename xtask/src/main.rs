@@ -6,6 +6,7 @@ mod bench;
 mod broker;
 mod build_guest;
 mod demo;
+mod faults;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         Command::Audit => audit::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BuildGuest(path) => build_guest::run(&path),
+        Command::Simulate { seeds, first } => faults::simulate(seeds, first),
+        Command::Chaos { runs } => faults::chaos(runs),
         Command::Broker => broker::run(),
         Command::Help => {
             println!("{USAGE}");

@@ -3,7 +3,6 @@
 //! Start reading at [`Rabbit`]; [`Broker`] is what a command of this project needs.
 
 mod installation;
-mod ports;
 
 use std::{
     fs,
@@ -19,9 +18,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use installation::Installation;
 pub use installation::install_if_missing;
-use ports::Ports;
 
 use crate::{
+    ports::Ports,
     process::{Group, Transcript},
     project,
 };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use xtask::{
     guests,
+    postgres::{self, Database},
     process::{self, Transcript},
     project,
     rabbitmq::{self, Broker},
@@ -71,12 +72,14 @@ impl<'a> Session<'a> {
         Ok(self.binary.insert(binary))
     }
 
-    /// All tests of the host workspace, with guests and a broker that lives as long as they run.
+    /// All tests of the host workspace, with guests, and a broker and a database that live as long as they run.
     fn tests(&mut self, transcript: &Transcript) -> Result<()> {
         let mut cargo = process::cargo();
         cargo.env(GUESTS, self.guests(transcript)?).env(BINARY, self.binary(transcript)?);
         let broker = Broker::find_or_start(transcript)?;
         cargo.env(rabbitmq::BROKER, broker.url());
+        let database = Database::find_or_start(transcript)?;
+        cargo.env(postgres::POSTGRES, database.url());
         if process::answers(process::cargo().args(["nextest", "--version"])) {
             cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);
         } else {

@@ -20,25 +20,30 @@ const RANGE: Range<u16> = 20_000..32_000;
 
 /// The ports of one node.
 #[derive(Debug)]
-pub(super) struct Ports {
-    pub(super) amqp: u16,
+pub(crate) struct Ports {
+    pub(crate) amqp: u16,
     /// Where nodes of a cluster would meet.
-    pub(super) distribution: u16,
+    pub(crate) distribution: u16,
     /// Where Erlang's port mapper listens.
-    pub(super) names: u16,
+    pub(crate) names: u16,
 }
 
 impl Ports {
     /// Three ports that are free now. Two calls in one process never give the same; two processes hardly ever.
-    pub(super) fn free() -> Result<Self> {
-        static TAKEN: AtomicU16 = AtomicU16::new(0);
-        let candidates = || (0..RANGE.len()).map(|_| nth(start(), TAKEN.fetch_add(1, Ordering::Relaxed)));
-        let next = || {
-            let none = || format!("no port between {} and {} is free", RANGE.start, RANGE.end);
-            first_free(candidates()).with_context(none)
-        };
-        Ok(Self { amqp: next()?, distribution: next()?, names: next()? })
+    pub(crate) fn free() -> Result<Self> {
+        Ok(Self { amqp: free_port()?, distribution: free_port()?, names: free_port()? })
     }
+}
+
+/// A port that is free now. Two calls in one process never give the same; two processes hardly ever.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let mut candidates = (0..RANGE.len()).map(|_| nth(start(), TAKEN.fetch_add(1, Ordering::Relaxed)));
+    first_free(&mut candidates).with_context(|| format!("no port between {} and {} is free", RANGE.start, RANGE.end))
 }
 
 fn first_free(mut candidates: impl Iterator<Item = u16>) -> Option<u16> {

@@ -1,0 +1,46 @@
+//! `cargo xtask simulate` and `cargo xtask chaos`: the tests of faults, for longer than the tests take.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use xtask::{
+    guests, postgres,
+    process::{self, Transcript},
+    project, rabbitmq,
+};
+
+use crate::test::{BINARY, GUESTS};
+
+/// Lives so many worlds, optimised.
+pub(crate) fn simulate(seeds: u64, first: u64) -> Result<ExitCode> {
+    let mut cargo = process::cargo();
+    cargo.args([
+        "test",
+        "--release",
+        "--package",
+        "waft-tests",
+        "--test",
+        "cases",
+        "simulation::",
+        "--",
+        "--nocapture",
+    ]);
+    cargo.env("WAFT_SIMULATE_SEEDS", seeds.to_string()).env("WAFT_SIMULATE_FIRST", first.to_string());
+    Transcript::new().run(&mut cargo)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts so many runs through, on real parts that are killed and restarted.
+pub(crate) fn chaos(runs: u64) -> Result<ExitCode> {
+    let transcript = Transcript::new();
+    let guests = guests::build_all(&transcript)?;
+    rabbitmq::install_if_missing(&transcript)?;
+    postgres::install_if_missing(&transcript)?;
+    transcript.run(process::cargo().args(["build", "--workspace", "--all-targets"]))?;
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--package", "waft-tests", "--test", "cases", "chaos::", "--", "--nocapture"]);
+    cargo.env(GUESTS, guests).env(BINARY, project::build_folder().join("debug/waft"));
+    cargo.env("WAFT_CHAOS_RUNS", runs.to_string());
+    transcript.run(&mut cargo)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,242 @@
+//! A PostgreSQL of one's own: a private server that disturbs no other, for tests that need a real one.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    packages, ports,
+    process::{self, Group, Transcript},
+};
+
+/// The variable that names the database server for tests; where it is set, none is started.
+pub const POSTGRES: &str = "WAFT_TEST_POSTGRES";
+
+/// Debian's package of it.
+const PACKAGE: &str = "postgresql";
+
+/// Where Debian keeps a folder for each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether it answers.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A running server. Dropped, it is killed and its files are removed; when the process dies, the server dies with it.
+#[derive(Debug)]
+pub struct Postgres {
+    /// `None` while it is killed.
+    server: Option<Group>,
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts a server with files of its own, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed, or does not start: then with the end of its log.
+    pub fn start() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let programs = programs()?;
+        let name = format!("waft-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Not below the project: the user that it runs as may not see that.
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let mut postgres = Self { server: None, programs, folder, port: ports::free_port()? };
+        postgres.lay_out()?;
+        postgres.restart()?;
+        Ok(postgres)
+    }
+
+    /// The address of its first database.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Makes a database and gives its address.
+    ///
+    /// # Errors
+    ///
+    /// When it is there already, or the server is not.
+    pub fn database(&self, name: &str) -> Result<String> {
+        let port = self.port.to_string();
+        let mut create = process::command(self.programs.join("createdb"));
+        create.args(["--host", "127.0.0.1", "--port", &port, "--username", "postgres", name]);
+        let made = create.output().context("could not run createdb")?;
+        ensure!(made.status.success(), "createdb: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
+    }
+
+    /// Kills the server, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the server again with what is on its disk; kills it first if it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start: with the end of its log.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let mut server = Group::start(&self.server(), &self.log())?;
+            while !self.answers() && !server.has_ended() && Instant::now() < patience {
+                thread::sleep(PAUSE);
+            }
+            if self.answers() {
+                self.server = Some(server);
+                return Ok(());
+            }
+            // Processes of a server that was killed may hold its memory for a moment.
+            if Instant::now() > patience {
+                bail!("PostgreSQL does not start; its log ends with:\n{}", self.log_tail());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn lay_out(&self) -> Result<()> {
+        if is_root() {
+            let chown = process::command("chown").arg("postgres").arg(&self.folder).status();
+            ensure!(chown.is_ok_and(|status| status.success()), "there is no user postgres, and root may not serve");
+        }
+        let mut initdb = self.unprivileged("initdb");
+        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
+        let made = initdb.arg(self.data()).output().context("could not run initdb")?;
+        ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(())
+    }
+
+    fn server(&self) -> Command {
+        let mut server = self.unprivileged("postgres");
+        let folder = self.folder.display();
+        server.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-k", &folder.to_string()]);
+        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100"]);
+        server
+    }
+
+    /// A program of the server, as the user that it may run as: it refuses to be root.
+    fn unprivileged(&self, program: &str) -> Command {
+        let program = self.programs.join(program);
+        if !is_root() {
+            return process::command(program);
+        }
+        let mut as_postgres = process::command("setpriv");
+        as_postgres.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+        as_postgres
+    }
+
+    fn answers(&self) -> bool {
+        let mut ready = process::command(self.programs.join("pg_isready"));
+        process::answers(ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+        // A failing test leaves them to be looked at.
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn is_root() -> bool {
+    // What is this process' own belongs to the user it runs as.
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// The folder of the newest version's programs.
+fn programs() -> Result<PathBuf> {
+    let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let newest = versions.filter(|folder| folder.join("postgres").is_file()).max();
+    let in_path = || process::find("postgres", &[]).and_then(|file| file.parent().map(Path::to_owned));
+    newest.or_else(in_path).with_context(|| {
+        format!(
+            "PostgreSQL is not installed: install it (Debian: `apt-get install {PACKAGE}`), or let {POSTGRES} name a server: \
+             postgres://user:password@host/database"
+        )
+    })
+}
+
+/// Installs PostgreSQL where it is missing and may be installed.
+///
+/// # Errors
+///
+/// When it may not: then with what a person can do.
+pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
+    let Err(missing) = programs() else { return Ok(()) };
+    if !packages::can_install() {
+        return Err(missing);
+    }
+    packages::install(transcript, &[PACKAGE], "the tests keep records in a real database")?;
+    programs().map(drop)
+}
+
+/// A database server for one command: the one that `WAFT_TEST_POSTGRES` names, or else one that lives as long as this
+/// value.
+#[derive(Debug)]
+pub enum Database {
+    /// Somebody else's.
+    Given(String),
+    /// One's own.
+    Own(Postgres),
+}
+
+impl Database {
+    /// Finds or starts a server, and installs PostgreSQL for it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be installed or does not start.
+    pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
+        if let Some(url) = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty()) {
+            transcript.say(&format!("using the database server that {POSTGRES} names"));
+            return Ok(Self::Given(url));
+        }
+        install_if_missing(transcript)?;
+        let postgres = Postgres::start()?;
+        transcript.say(&format!("started a PostgreSQL at {}", postgres.url()));
+        Ok(Self::Own(postgres))
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Given(url) => url.clone(),
+            Self::Own(postgres) => postgres.url(),
+        }
+    }
+}
