@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The rooms from top to bottom, with the rooms below that each may use.
-const ROOMS: [(&str, &[&str]); 10] = [
-    ("cli", &["engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
+const ROOMS: [(&str, &[&str]); 11] = [
+    ("cli", &["server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
+    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
     ("engine", &["logbook", "store", "broker", "protocol", "flow"]),
     ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
     ("sandbox", &["flow"]),
@@ -19,8 +20,12 @@ const ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// Libraries that one room alone knows.
-const ALONE: [(&str, &str); 12] = [
+const ALONE: [(&str, &str); 16] = [
     ("clap", "cli"),
+    ("axum", "server"),
+    ("reqwest", "client"),
+    ("rusqlite", "logbook"),
+    ("tokio-postgres", "logbook"),
     ("tracing-subscriber", "cli"),
     ("anyhow", "cli"),
     ("wasmtime", "sandbox"),

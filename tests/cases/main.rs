@@ -2,6 +2,9 @@
 
 mod amqp;
 mod architecture;
+mod chaos;
 mod cli;
 mod guests;
+mod server;
+mod simulation;
 mod worker;

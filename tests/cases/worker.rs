@@ -33,7 +33,8 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
         queues: vec![name.parse().expect("a name")],
         grace: Duration::ZERO,
     };
-    let worker = Worker::connect(config, broker, Modules::new(sandbox, bytes, client)).await.expect("it connects");
+    let worker =
+        Worker::connect(config, broker, Arc::new(Modules::new(sandbox, bytes, client))).await.expect("it connects");
     let stop = stop.clone();
     tasks.spawn(async move {
         worker.run(stop.clone(), stop).await;
@@ -111,7 +112,7 @@ impl World {
             let delivery = self.signals.next().await.expect("the broker is there");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
             delivery.accept();
-            if let Report::Signal(signal) = report {
+            if let Report::Signal(signal, _) = report {
                 return signal.answer;
             }
         }

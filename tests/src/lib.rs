@@ -21,7 +21,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The guests of `tests/guests`, as flow files call them.
-const GUESTS: [&str; 6] = ["careless", "command", "foreign_import", "hostile", "liar", "traces"];
+const GUESTS: [&str; 7] = ["careless", "command", "foreign_import", "hostile", "ledger", "liar", "traces"];
 
 /// A built guest of `tests/guests`.
 ///

@@ -87,10 +87,11 @@ impl Waft {
     #[must_use]
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(from_xtask("WAFT_TEST_BINARY"));
-        for variable in ["WAFT_BROKER", "WAFT_LOGBOOK", "WAFT_SERVER", "WAFT_LOG"] {
+        for variable in ["WAFT_BROKER", "WAFT_SERVER", "WAFT_TOKEN", "WAFT_LOG"] {
             command.env_remove(variable);
         }
         command.env("WAFT_STORE", self.folder().join("store")).env("WAFT_CACHE", &self.cache).env("NO_COLOR", "1");
+        command.env("WAFT_LOGBOOK", self.folder().join("logbook.db"));
         command.current_dir(self.folder()).stdin(Stdio::null()).args(arguments);
         command
     }

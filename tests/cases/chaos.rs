@@ -1,0 +1,98 @@
+//! Real parts under fire: two engines on one PostgreSQL, three workers, a RabbitMQ, and a network that is cut.
+//!
+//! While runs go through, engines and workers are killed with SIGKILL, the broker and the database die and come back, and
+//! connections are cut or fall silent. Every apply and rollback says so in its worker's log before it does anything: a
+//! ledger outside waft. In the end it is held against the logbook. `cargo xtask chaos` does this for longer.
+
+mod house;
+mod proxy;
+
+use std::{
+    env,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flow::{RunId, RunState};
+use logbook::{Filter, Logbook, Version};
+
+use crate::simulation::check;
+use house::House;
+
+/// Runs in `cargo xtask test`.
+const RUNS: u64 = 40;
+
+/// By when everything has come to its end after the last fault: leases are missed and retries wait meanwhile.
+const END: Duration = Duration::from_secs(300);
+
+#[test]
+fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
+    let runs = env::var("WAFT_CHAOS_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let mut house = House::build();
+    let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let submitting = house.submitter();
+    let faults = thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..runs {
+                submitting.submit(number);
+                submitted.store(number + 1, Ordering::Relaxed);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut faults = 0;
+        while !done.load(Ordering::Relaxed) || faults < house::FAULTS {
+            house.strike(faults);
+            faults += 1;
+            thread::sleep(Duration::from_millis(1_500));
+        }
+        faults
+    });
+    house.calm_down();
+    let counts = judge(&mut house, runs);
+    println!("{runs} runs through {faults} faults: {counts}");
+}
+
+/// Waits until every run has ended, then holds the ledger against the logbook.
+fn judge(house: &mut House, runs: u64) -> String {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let logbook = runtime.block_on(logbook::open(house.logbook())).expect("the logbook opens");
+    until_ended(&runtime, &*logbook, house, runs);
+    let ledger = house.ledger();
+    let mut counts = std::collections::BTreeMap::<String, u32>::new();
+    for number in 0..runs {
+        let run: RunId = house::run_id(number).parse().expect("a lawful name");
+        let records = runtime.block_on(logbook.read(&run, Version::NONE, usize::MAX));
+        let records = records.unwrap_or_else(|error| panic!("no run is missing: {error}"));
+        let state = check::run(&run, &records, &ledger).unwrap_or_else(|mistake| panic!("{mistake}"));
+        *counts.entry(state.to_string()).or_default() += 1;
+    }
+    assert!(ledger.len() as u64 >= runs, "the ledger was written");
+    format!("{counts:?}, {} lines in the ledger", ledger.len())
+}
+
+fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: &House, runs: u64) {
+    let until = Instant::now() + END;
+    let mut quiet_since = Instant::now();
+    let mut known = 0;
+    loop {
+        let filter = Filter { limit: usize::try_from(runs).expect("a small number"), ..Filter::default() };
+        let list = runtime.block_on(logbook.list(&filter)).expect("the logbook can be read");
+        let stuck = list.iter().filter(|summary| summary.standing.state == RunState::Failure);
+        stuck.for_each(|summary| house.retry(summary.run.as_str()));
+        let ended = |state: RunState| matches!(state, RunState::Success | RunState::RolledBack);
+        let open: Vec<_> = list.iter().filter(|summary| !ended(summary.standing.state)).collect();
+        let lines = house.ledger().len();
+        if lines != known || !open.is_empty() {
+            (known, quiet_since) = (lines, Instant::now());
+        }
+        // What a lost worker did late is taken back late: longer than a lease lasts, nothing has happened.
+        if list.len() as u64 == runs && quiet_since.elapsed() > Duration::from_secs(25) {
+            return;
+        }
+        let names =
+            || open.iter().map(|summary| format!("{} {}", summary.run, summary.standing.state)).collect::<Vec<_>>();
+        assert!(Instant::now() < until, "not all runs end; {} of {runs} are there; open: {:?}", list.len(), names());
+        thread::sleep(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,262 @@
+//! The parts, how they are struck, and what they leave behind.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use flow::Action;
+use waft_tests::Waft;
+use xtask::{ports, postgres::Postgres, rabbitmq::Rabbit};
+
+use super::proxy::Proxy;
+use crate::simulation::guests::Entry;
+
+/// As many kinds of faults as there are: each happens at least once.
+pub(crate) const FAULTS: u64 = 9;
+
+const ENGINES: usize = 2;
+const WORKERS: usize = 3;
+
+/// How long something may take that takes seconds: only a broken test waits that long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the network is silent: longer than a heartbeat, so that calls seem lost that are not.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// Everything that a deployment consists of.
+pub(crate) struct House {
+    waft: Arc<Waft>,
+    rabbit: Rabbit,
+    postgres: Postgres,
+    logbook: String,
+    proxy: Proxy,
+    engines: Vec<Part>,
+    workers: Vec<Part>,
+}
+
+/// A process that is started again with the same arguments.
+struct Part {
+    arguments: Vec<OsString>,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+/// Submits runs to whichever engine answers.
+pub(crate) struct Submitter {
+    waft: Arc<Waft>,
+    flow: PathBuf,
+    servers: Vec<String>,
+}
+
+impl House {
+    pub(crate) fn build() -> Self {
+        let waft = Arc::new(Waft::default());
+        let folder = waft.folder().to_owned();
+        let rabbit = Rabbit::start(&folder).expect("RabbitMQ starts");
+        let postgres = Postgres::start().expect("PostgreSQL starts");
+        let logbook = postgres.database("waft").expect("a database can be made");
+        let proxy = Proxy::to(rabbit.port());
+        let through_proxy = format!("amqp://guest:guest@127.0.0.1:{}/%2f", proxy.port());
+        let broker = |number: usize| if number == 0 { rabbit.url().to_owned() } else { through_proxy.clone() };
+        let engine = |number| {
+            let listen = format!("127.0.0.1:{}", ports::free_port().expect("a port is free"));
+            let arguments = ["serve", "--broker", &broker(number), "--logbook", &logbook, "--listen", &listen];
+            Part::new(&folder, &format!("engine-{number}"), &arguments)
+        };
+        let worker = |number| {
+            let arguments =
+                ["worker", "-vv", "--slots", "3", "--name", &format!("w{number}"), "--broker", &broker(number)];
+            Part::new(&folder, &format!("worker-{number}"), &arguments)
+        };
+        let engines = (0..ENGINES).map(engine).collect();
+        let workers = (0..WORKERS).map(worker).collect();
+        let mut house = Self { waft, rabbit, postgres, logbook, proxy, engines, workers };
+        house.start_what_is_down();
+        house
+    }
+
+    pub(crate) fn logbook(&self) -> &str {
+        &self.logbook
+    }
+
+    pub(crate) fn submitter(&self) -> Submitter {
+        let flow = self.waft.flow(FLOW);
+        let address = |part: &Part| format!("http://{}", part.arguments[6].to_string_lossy());
+        Submitter { waft: self.waft.clone(), flow, servers: self.engines.iter().map(address).collect() }
+    }
+
+    /// Does something terrible, each kind in its turn.
+    pub(crate) fn strike(&mut self, turn: u64) {
+        match turn % FAULTS {
+            0 => self.workers[(turn / FAULTS) as usize % WORKERS].kill(),
+            1 => self.engines[(turn / FAULTS) as usize % ENGINES].kill(),
+            2 => self.proxy.cut(),
+            3 => {
+                self.rabbit.kill();
+                thread::sleep(Duration::from_secs(1));
+                self.rabbit.restart().expect("RabbitMQ starts again");
+            }
+            4 => self.workers.iter_mut().for_each(Part::kill),
+            5 => {
+                self.postgres.kill();
+                thread::sleep(Duration::from_secs(2));
+                self.postgres.restart().expect("PostgreSQL starts again");
+            }
+            6 => {
+                self.proxy.be_silent(true);
+                thread::sleep(SILENCE);
+                self.proxy.be_silent(false);
+            }
+            7 => self.engines.iter_mut().for_each(Part::kill),
+            _ => {
+                self.rabbit.stop();
+                self.rabbit.restart().expect("RabbitMQ starts again");
+            }
+        }
+        thread::sleep(Duration::from_millis(500));
+        self.start_what_is_down();
+    }
+
+    /// Everything works again.
+    pub(crate) fn calm_down(&mut self) {
+        self.proxy.be_silent(false);
+        self.start_what_is_down();
+    }
+
+    fn start_what_is_down(&mut self) {
+        for part in self.engines.iter_mut().chain(&mut self.workers) {
+            part.start(&self.waft);
+        }
+    }
+
+    /// Asks for a rollback that failed to be tried again, of any engine that answers.
+    pub(crate) fn retry(&self, run: &str) {
+        for server in self.submitter().servers {
+            if self.waft.run(["retry", run, "--server", &server]).code == Some(0) {
+                return;
+            }
+        }
+    }
+
+    /// What guests said they do, in the order they said it.
+    pub(crate) fn ledger(&self) -> Vec<Entry> {
+        let read = |part: &Part| fs::read_to_string(&part.log).expect("the log is there");
+        let mut lines: Vec<String> =
+            self.workers.iter().flat_map(|part| read(part).lines().map(String::from).collect::<Vec<_>>()).collect();
+        lines.retain(|line| line.contains("LEDGER "));
+        // Each begins with its time, to the microsecond.
+        lines.sort();
+        (0..).zip(&lines).map(|(place, line)| entry(place, line)).collect()
+    }
+}
+
+fn entry(at: u128, line: &str) -> Entry {
+    let (_, words) = line.split_once("LEDGER ").expect("the line is one of the ledger");
+    let words: Vec<&str> = words.split_whitespace().take(4).collect();
+    let [action, run, task, attempt] = words[..] else { panic!("a line of the ledger is damaged: {line}") };
+    Entry {
+        run: run.parse().expect("a lawful name"),
+        task: task.parse().expect("a lawful name"),
+        action: if action == "apply" { Action::Apply } else { Action::Rollback },
+        attempt: flow::Attempt::new(attempt.parse().expect("a number")),
+        at,
+    }
+}
+
+impl Part {
+    fn new(folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        Self { arguments, log: folder.join(format!("{name}.log")), process: None }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("it can be killed");
+            process.wait().expect("it can be waited for");
+        }
+    }
+
+    /// Starts it, or starts it again if it has ended: a part that cannot reach what it needs may give up.
+    fn start(&mut self, waft: &Waft) {
+        let has_ended = |process: &mut Child| !matches!(process.try_wait(), Ok(None));
+        if self.process.as_mut().is_none_or(has_ended) {
+            let log = File::options().create(true).append(true).open(&self.log).expect("the log can be written");
+            let mut command: Command = waft.command(&self.arguments);
+            command.stdout(Stdio::null()).stderr(log);
+            self.process = Some(command.spawn().expect("waft starts"));
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) fn run_id(number: u64) -> String {
+    format!("chaos-{number}")
+}
+
+impl Submitter {
+    /// Submits a run until an engine says that it is durable.
+    pub(crate) fn submit(&self, number: u64) {
+        let until = Instant::now() + PATIENCE;
+        let mut tries = number as usize;
+        loop {
+            let server = &self.servers[tries % self.servers.len()];
+            tries += 1;
+            let flow = self.flow.to_str().expect("a path in UTF-8");
+            let ran = self.waft.run(["submit", flow, "--run-id", &run_id(number), "--server", server]);
+            if ran.code == Some(0) {
+                return;
+            }
+            assert!(Instant::now() < until, "{} cannot be submitted: {}", run_id(number), ran.stderr);
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Two branches that meet, a controller that tries again, and one call that outlives the threshold of leases.
+const FLOW: &str = r#"
+name = "chaos"
+[[task]]
+name = "a"
+use = "ledger"
+retry = { attempts = 3, initial = "200ms" }
+[[task]]
+name = "b"
+use = "ledger"
+with = { ms = 400 }
+retry = { attempts = 2, initial = "200ms" }
+[[flow]]
+name = "again"
+retry = { times = 2 }
+[[flow.task]]
+name = "c"
+use = "ledger"
+[[flow.task]]
+name = "d"
+use = "ledger"
+with = { ms = 12000 }
+retry = { attempts = 2, initial = "200ms" }
+[[task]]
+name = "e"
+use = "ledger"
+retry = { attempts = 3, initial = "200ms" }
+[[link]]
+from = "a"
+to = "again"
+[[link]]
+from = "b"
+to = "e"
+[[link]]
+from = "again"
+to = "e"
+"#;

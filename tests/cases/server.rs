@@ -1,0 +1,275 @@
+//! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
+
+use std::{collections::BTreeSet, process::Command};
+
+use serde_json::{Value, json};
+use waft_tests::{Process, Ran, Waft, example, guest};
+
+/// A server without a broker, and a folder for those who speak with it.
+struct Served {
+    waft: Waft,
+    address: String,
+    server: Process,
+}
+
+impl Served {
+    fn new() -> Self {
+        let waft = Waft::default();
+        let (server, address) = serve(&waft, "127.0.0.1:0");
+        Self { waft, address, server }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.waft.command(arguments);
+        command.env("WAFT_SERVER", &self.address);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().expect("waft starts").into()
+    }
+
+    /// Submits the flow of the folder.
+    fn submit(&self, run: &str) {
+        let ran = self.run(&["submit", "flow.toml", "--run-id", run]);
+        assert_eq!(ran.expect(0).stdout, format!("{run}\n"));
+    }
+
+    fn state(&self, run: &str) -> Value {
+        self.run(&["show", run, "--json"]).expect(0).end()["state"].clone()
+    }
+}
+
+fn serve(waft: &Waft, listen: &str) -> (Process, String) {
+    let logbook = format!("sqlite:{}", waft.folder().join("logbook.db").display());
+    let mut server = Process::spawn(waft.command(["serve", "--listen", listen]).env("WAFT_LOGBOOK", logbook));
+    let line = server.wait_for("waft listens on ");
+    let address = line.trim_start_matches("waft listens on ").trim().to_owned();
+    (server, address)
+}
+
+/// Two tasks that sleep, one after the other.
+fn slow(waft: &Waft, ms: u32) {
+    let task = |name: &str| {
+        format!(
+            "[[task]]\nname = \"{name}\"\nuse = \"hostile#sleep\"\nwith = {{ ms = {ms} }}\n\
+             provides = {{ slept_ms = \"{name}_ms\" }}\n"
+        )
+    };
+    waft.flow(&format!("name = \"slow\"\npattern = \"linear\"\n{}{}", task("a"), task("b")));
+}
+
+#[track_caller]
+fn refuses(ran: &Ran, code: i32, told: &str) {
+    let ran = ran.expect(code);
+    assert!(ran.stderr.contains(told), "{told:?} is not in:\n{}", ran.stderr);
+    assert_eq!(ran.stdout, "", "data is printed only when all is well");
+}
+
+/// The shape of a line: its keys, and what does not differ from run to run.
+fn shape(line: &Value) -> (BTreeSet<String>, Vec<Value>) {
+    let object = line.as_object().expect("an object");
+    let fixed = ["event", "kind", "name", "state", "attempt", "provides", "failures", "digest"];
+    (object.keys().cloned().collect(), fixed.iter().map(|key| line[key].clone()).collect())
+}
+
+#[test]
+fn a_flow_is_submitted_listed_shown_and_watched() {
+    let served = Served::new();
+    let kitchen = example("kitchen/flow.toml");
+    let kitchen = kitchen.to_str().expect("a path in UTF-8");
+    let ran = served.run(&["submit", kitchen, "--run-id", "r1", "--wait"]);
+    assert!(ran.expect(0).stdout.contains("cake = {"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("bake-cake succeeded"), "{}", ran.stderr);
+    let listed = served.run(&["list", "--flow", "bake-cake", "--since", "1h", "--json"]).expect(0).json();
+    assert_eq!((listed.len(), &listed[0]["run"], &listed[0]["state"]), (1, &json!("r1"), &json!("success")));
+    assert!(served.run(&["list"]).expect(0).stdout.contains("bake-cake"));
+    refuses(&served.run(&["list", "--state", "failure"]), 0, "there is no such run");
+    let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
+    let tasks = shown["tasks"].as_array().expect("a list");
+    assert_eq!(tasks.len(), 8, "seven tasks and a controller");
+    assert!(tasks.iter().all(|task| task["state"] == "success" && task["at"].is_string()), "{tasks:#?}");
+    assert_eq!(shown["provides"]["cake"]["icing"], "lemon icing");
+    assert!(served.run(&["show", "r1"]).expect(0).stdout.contains("heat-first"));
+    let workers = served.run(&["workers", "--json"]).expect(0).json();
+    assert_eq!((workers.len(), &workers[0]["name"], &workers[0]["queues"]), (1, &json!("local"), &json!(["default"])));
+}
+
+#[test]
+fn watching_tells_the_lines_of_a_run() {
+    let served = Served::new();
+    let text = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\n\
+                with = { value = 18446744073709551615 }\n\
+                [[task]]\nname = \"u\"\nuse = \"hostile#noop\"\n";
+    let alone = served.waft.run_flow(text, &["--run-id", "alone"]);
+    let there = served.run(&["submit", "flow.toml", "--run-id", "there", "--wait", "--json"]);
+    let shapes = |ran: &Ran| ran.expect(0).json().iter().map(shape).collect::<Vec<_>>();
+    assert_eq!(shapes(&there), shapes(&alone));
+    assert!(there.stdout.contains(":18446744073709551615}"), "every digit is kept: {}", there.stdout);
+    let watched = served.run(&["watch", "there", "--json"]);
+    assert_eq!(watched.expect(0).stdout, there.stdout);
+    assert!(served.run(&["watch", "there"]).expect(0).stderr.contains("t success (local)"));
+}
+
+#[test]
+fn a_run_that_was_rolled_back_ends_watching_with_its_code() {
+    let served = Served::new();
+    let kitchen = example("kitchen/flow.toml");
+    let kitchen = kitchen.to_str().expect("a path in UTF-8");
+    let arguments = ["submit", kitchen, "--run-id", "r1", "--set", "batter_ml=12000", "--wait"];
+    let ran = served.run(&arguments);
+    refuses(&ran, 1, "first-pan failed (permanent): no pan holds");
+    refuses(&ran, 1, "`waft retry r1` starts it anew");
+    served.run(&["watch", "r1", "--json"]).expect(1);
+    assert_eq!(served.run(&["show", "r1", "--json"]).end()["failures"]["first-pan"]["kind"], "permanent");
+}
+
+#[test]
+fn submitting_again_starts_nothing() {
+    let served = Served::new();
+    served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    served.submit("r1");
+    served.submit("r1");
+    assert_eq!(served.run(&["list", "--json"]).expect(0).json().len(), 1);
+    served.waft.flow("name = \"g\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    refuses(&served.run(&["submit", "flow.toml", "--run-id", "r1"]), 2, "there is a run r1 already, of the flow f");
+}
+
+#[test]
+fn a_refused_flow_tells_its_mistakes_as_check_does() {
+    let served = Served::new();
+    served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spinn\"\nqueue = \"ovens\"\n");
+    let told = served.waft.run(["check", "flow.toml"]);
+    let submitted = served.run(&["submit", "flow.toml"]);
+    refuses(&submitted, 2, "--> flow.toml:4:7");
+    assert_eq!(submitted.stderr, told.stderr);
+    served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nqueue = \"ovens\"\n");
+    refuses(&served.run(&["submit", "flow.toml"]), 2, "no worker takes jobs from the queue ovens of task \"t\"");
+    assert_eq!(served.run(&["list", "--json"]).expect(0).stdout, "", "nothing was started");
+}
+
+#[test]
+fn logs_tell_what_guests_wrote() {
+    let served = Served::new();
+    let kitchen = example("kitchen/flow.toml");
+    served.run(&["submit", kitchen.to_str().expect("a path in UTF-8"), "--run-id", "r1", "--wait"]).expect(0);
+    assert_eq!(served.run(&["logs", "r1"]).expect(0).stdout, "mix | info   mixes 900 ml of batter\n");
+    let log = served.run(&["logs", "r1", "--task", "mix", "--json"]).expect(0).end();
+    assert_eq!((&log["call"], &log["attempt"], &log["worker"]), (&json!("apply"), &json!(1), &json!("local")));
+    assert_eq!(log["lines"], json!([{"level": "info", "text": "mixes 900 ml of batter"}]));
+    assert_eq!(served.run(&["logs", "r1", "--task", "bake", "--json"]).expect(0).stdout, "");
+}
+
+#[test]
+fn a_long_run_is_cancelled() {
+    let served = Served::new();
+    served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
+    served.submit("r1");
+    served.run(&["cancel", "r1"]).expect(0);
+    refuses(&served.run(&["watch", "r1"]), 1, "t failed (cancelled)");
+    refuses(&served.run(&["cancel", "r1"]), 2, "run r1 is rolled-back: there is nothing to cancel");
+    refuses(&served.run(&["skip", "r1", "t", "--reason", "done"]), 2, "there is nothing to skip");
+    refuses(&served.run(&["cancel", "nobody"]), 2, "there is no run nobody");
+}
+
+#[test]
+fn a_run_is_suspended_and_goes_on() {
+    let served = Served::new();
+    slow(&served.waft, 300);
+    served.submit("r1");
+    assert_eq!(served.run(&["suspend", "r1"]).expect(0).stdout, "r1 suspending\n");
+    let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
+    watch.wait_for("the run is suspended");
+    assert_eq!(served.state("r1"), "suspended");
+    assert_eq!(served.run(&["resume", "r1", "--json"]).expect(0).end(), json!({"run": "r1", "state": "running"}));
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    assert_eq!(served.state("r1"), "success");
+}
+
+#[test]
+fn a_server_that_was_killed_goes_on_with_its_runs() {
+    let served = Served::new();
+    slow(&served.waft, 1_000);
+    served.submit("r1");
+    let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
+    watch.wait_for("a running");
+    let Served { waft, address, server } = served;
+    server.kill();
+    let listen = address.trim_start_matches("http://");
+    let (server, address) = serve(&waft, listen);
+    // Whoever watched it hears the rest from the new one.
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    let served = Served { waft, address, server };
+    assert_eq!(served.state("r1"), "success");
+    let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
+    assert_eq!((&shown["provides"]["a_ms"], &shown["provides"]["b_ms"]), (&json!(1_000), &json!(1_000)));
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_lets_calls_finish() {
+    let mut served = Served::new();
+    slow(&served.waft, 500);
+    served.submit("r1");
+    let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
+    watch.wait_for("a running");
+    served.server.signal("TERM");
+    assert_eq!(served.server.wait().code(), Some(0), "{}", served.server.heard());
+    let (server, address) = serve(&served.waft, served.address.trim_start_matches("http://"));
+    (served.server, served.address) = (server, address);
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
+    assert_eq!(shown["tasks"][0]["attempt"], 1, "the first call was recorded before the server went");
+}
+
+#[test]
+fn modules_go_to_the_server_that_is_named() {
+    let served = Served::new();
+    let elsewhere = Waft::default();
+    let module = guest("hostile");
+    let push = |arguments: &[&str]| {
+        let mut command = elsewhere.command(arguments);
+        Ran::from(command.arg(&module).env("WAFT_SERVER", &served.address).output().expect("waft starts"))
+    };
+    let digest = push(&["push", "--tag", "steady"]).expect(0).stdout.trim_end().to_owned();
+    assert_eq!(elsewhere.run(["modules", "--json"]).expect(0).stdout, "", "nothing is stored here");
+    let held = served.run(&["modules", "--json"]).expect(0).json();
+    assert_eq!((held.len(), &held[0]["digest"], &held[0]["tags"]), (1, &json!(digest), &json!(["steady"])));
+    let tagged = "name = \"f\"\n[modules]\nm = \"steady\"\n[[task]]\nname = \"t\"\nuse = \"m#noop\"\n";
+    served.waft.write("flow.toml", tagged);
+    served.run(&["submit", "flow.toml", "--wait"]).expect(0);
+    served.waft.write("text.wasm", "hello\n");
+    refuses(&served.run(&["push", "text.wasm"]), 2, "it looks like text");
+}
+
+#[test]
+fn what_is_old_and_not_needed_is_removed() {
+    let mut served = Served::new();
+    served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    served.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
+    served.server.signal("TERM");
+    served.server.wait();
+    let logbook = format!("sqlite:{}", served.waft.folder().join("logbook.db").display());
+    let gc = |arguments: &[&str]| served.waft.run([&["--logbook", &logbook, "gc"], arguments].concat());
+    assert_eq!(gc(&["--older-than", "1h"]).expect(0).stdout, "");
+    let planned = gc(&["--older-than", "1ms", "--dry-run"]).expect(0).stdout.clone();
+    assert!(planned.starts_with("would forget run r1\nwould remove sha256:"), "{planned}");
+    assert!(gc(&["--older-than", "1ms"]).expect(0).stdout.starts_with("removed sha256:"));
+    assert_eq!(served.waft.run(["modules", "--json"]).expect(0).stdout, "");
+}
+
+#[test]
+fn what_cannot_be_reached_or_may_not_be_has_its_exit_code() {
+    let waft = Waft::default();
+    refuses(&waft.run(["list", "--server", "http://127.0.0.1:1"]), 4, "could not reach the server http://127.0.0.1:1");
+    refuses(&waft.run(["list", "--server", "http://127.0.0.1:1"]), 4, "`waft serve`");
+    refuses(&waft.run(["list", "--server", "ftp://x"]), 2, "write http://host:port");
+    refuses(&waft.run(["serve", "--listen", "0.0.0.0:0"]), 2, "without a token");
+    let mut command = waft.command(["serve", "--listen", "127.0.0.1:0", "--logbook", "memory:"]);
+    let mut server = Process::spawn(command.env("WAFT_TOKEN", "secret"));
+    let line = server.wait_for("waft listens on ");
+    let address = line.trim_start_matches("waft listens on ").trim();
+    refuses(&waft.run(["list", "--server", address]), 2, "--token or WAFT_TOKEN");
+    refuses(&waft.run(["list", "--server", address, "--token", "wrong"]), 2, "a token is needed");
+    refuses(&waft.run(["list", "--server", address, "--token", "secret"]), 0, "there is no such run");
+    assert!(!server.heard().contains("secret"), "{}", server.heard());
+}

@@ -1,0 +1,200 @@
+//! A crash at every step: the engine dies around its k-th durable or visible action, for every k, and another goes on.
+//! However it went, the run ends as it does undisturbed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use broker::InProcess;
+use engine::{Clock, Config, Engine, Part};
+use flow::{
+    Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, RunState, TaskInfo, Timestamp, Values,
+};
+use logbook::{Logbook, Memory, Version, guarded::Guarded};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use worker::Worker;
+
+use super::{
+    check,
+    dice::Dice,
+    guests::{Ledger, Simulated},
+    net::{Fate, Net},
+};
+
+/// A flow to crash in, and the seed of what its guests come to.
+const FLOWS: [(&str, u64, &str); 4] = [
+    (
+        "a chain that succeeds",
+        3,
+        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n",
+    ),
+    (
+        "branches with attempts",
+        11,
+        "[[task]]\nname = \"a\"\nuse = \"g\"\nretry = { attempts = 3 }\n[[task]]\nname = \"b\"\nuse = \"g\"\nretry = { attempts = 3 }\n\
+         [[task]]\nname = \"c\"\nuse = \"g\"\n[[link]]\nfrom = \"a\"\nto = \"c\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n",
+    ),
+    (
+        "a controller that tries again",
+        5,
+        "[[task]]\nname = \"a\"\nuse = \"g\"\n[[flow]]\nname = \"n\"\nretry = { times = 3 }\n[[flow.task]]\nname = \"b\"\nuse = \"g\"\n\
+         [[flow.task]]\nname = \"c\"\nuse = \"g\"\n[[flow.link]]\nfrom = \"b\"\nto = \"c\"\n",
+    ),
+    (
+        "a rollback",
+        ROLLS_BACK,
+        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n[[task]]\nname = \"c\"\nuse = \"g\"\n",
+    ),
+];
+
+/// A seed with which the third task fails.
+const ROLLS_BACK: u64 = 2;
+
+#[test]
+fn a_crash_at_any_step_changes_nothing_about_the_end() {
+    let mut states = Vec::new();
+    for (name, seed, text) in FLOWS {
+        let undisturbed = run(seed, text, u64::MAX).unwrap_or_else(|mistake| panic!("{name}: {mistake}"));
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            let disturbed = run(seed, text, steps).unwrap_or_else(|mistake| panic!("{name}, step {steps}: {mistake}"));
+            assert_eq!(disturbed.state, undisturbed.state, "{name}, a crash at step {steps}");
+            assert_eq!(disturbed.nodes, undisturbed.nodes, "{name}, a crash at step {steps}");
+            if !disturbed.crashed {
+                break;
+            }
+        }
+        assert!(steps > 10, "{name} has more than {steps} steps");
+        states.push(undisturbed.state);
+    }
+    assert!(states.contains(&RunState::Success) && states.contains(&RunState::RolledBack), "{states:?}");
+}
+
+struct Ended {
+    state: RunState,
+    nodes: BTreeMap<String, flow::State>,
+    crashed: bool,
+}
+
+fn run(seed: u64, text: &str, die_at: u64) -> Result<Ended, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(live(seed, wired(text), die_at))
+}
+
+/// A clock that goes with the time of the world.
+struct WorldClock(Instant);
+
+impl Clock for WorldClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_000_000).after(self.0.elapsed())
+    }
+}
+
+async fn live(seed: u64, flow: Arc<Flow>, die_at: u64) -> Result<Ended, String> {
+    let (broker, start) = (InProcess::new(), Instant::now());
+    let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
+    let (dice, ledger) = (Dice::new(seed), Ledger::default());
+    let stopped = CancellationToken::new();
+    let guests = Simulated { seed, start, dice: dice.clone(), ledger: ledger.clone(), stopped: stopped.clone() };
+    let config = worker::Config {
+        name: "w".parse().expect("a lawful name"),
+        host: "here".into(),
+        instance: "w".into(),
+        version: "1".into(),
+        slots: 2,
+        queues: vec!["default".parse().expect("a lawful name")],
+        grace: Duration::ZERO,
+    };
+    let worker = Worker::connect(config, Arc::new(broker.connect()), Arc::new(guests)).await;
+    let working = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());
+    let run: RunId = "r".parse().expect("a lawful name");
+    let mut crashed = false;
+    let driving = async {
+        let mut die_at = die_at;
+        for life in 0.. {
+            let fate = Fate {
+                dice: dice.clone(),
+                storm: Arc::new(AtomicBool::new(false)),
+                crash: CancellationToken::new(),
+                actions_left: Arc::new(AtomicU64::new(die_at)),
+            };
+            // Only the first engine dies.
+            die_at = u64::MAX;
+            let engine = start_engine(&broker, &logbook, &fate, life, start);
+            let engine = tokio::select! {
+                biased;
+                () = fate.crash.cancelled() => None,
+                engine = engine => Some(engine?),
+            };
+            if let Some(engine) = engine {
+                let ending = async {
+                    // It may be there since an earlier life.
+                    let _ = engine.submit(run.clone(), flow.clone()).await;
+                    let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
+                    while !logbook.summary(&run).await.is_ok_and(is_final) {
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                };
+                let ended = fate.crash.run_until_cancelled(ending).await.is_some();
+                engine.abort().await;
+                crashed |= !ended;
+                if ended {
+                    return Ok::<(), String>(());
+                }
+            } else {
+                crashed = true;
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        driven = driving => driven?,
+        () = working => return Err("the worker ended".into()),
+    }
+    let records = logbook.read(&run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
+    let state = check::run(&run, &records, &ledger.entries())?;
+    let machine = flow::Machine::replay(run, &records).map_err(|error| error.to_string())?;
+    let tasks = machine.flow().tasks();
+    let nodes = tasks.map(|(index, name, _)| (name.to_string(), machine.node_state(index))).collect();
+    Ok(Ended { state, nodes, crashed })
+}
+
+async fn start_engine(
+    broker: &InProcess,
+    logbook: &Arc<dyn Logbook>,
+    fate: &Fate,
+    life: u32,
+    start: Instant,
+) -> Result<Engine, String> {
+    let net = Arc::new(Net { inner: broker.connect(), fate: fate.clone() });
+    let guarded = Arc::new(Guarded::new(logbook.clone(), Arc::new(fate.clone())));
+    let config = Config { id: format!("e{life}"), part: Part::Shared };
+    let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;
+    engine.map_err(|error| error.to_string())
+}
+
+fn wired(text: &str) -> Arc<Flow> {
+    let text = format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n");
+    let task = TaskInfo {
+        name: "t".parse().expect("a lawful name"),
+        doc: String::new(),
+        requires: Vec::new(),
+        provides: Vec::new(),
+        rollback: Rollback::Guest { requires: Vec::new() },
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
+    let draft = flow::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
+    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
+}

@@ -1,0 +1,35 @@
+//! All chance of a world, from its seed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Throws the dice of one world. Its clones go on throwing the same ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Dice(Arc<AtomicU64>);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seed)))
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&self, end: u64) -> u64 {
+        let counter = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        mix(counter) % end.max(1)
+    }
+
+    /// Whether something of so many in a hundred happens.
+    pub(crate) fn percent(&self, hundredths: u64) -> bool {
+        self.below(100) < hundredths
+    }
+}
+
+/// One round of SplitMix64 (Steele, Lea, Flood 2014): spreads a counter over all 64 bits.
+pub(crate) fn mix(counter: u64) -> u64 {
+    let mut mixed = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}

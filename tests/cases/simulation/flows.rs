@@ -1,0 +1,64 @@
+//! Random flows: nested, with links, retries and controllers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Parameter, Provided, Rollback, TaskInfo, Values};
+
+use super::dice::Dice;
+
+/// Draws a flow.
+pub(crate) fn random(dice: &Dice) -> Arc<Flow> {
+    let mut text = format!("name = \"f\"\n{}", controller(dice));
+    let mut names = 0;
+    body(dice, "", 0, &mut names, &mut text);
+    text.push_str("[modules]\ng = \"g.wasm\"\n");
+    wired(&text)
+}
+
+fn controller(dice: &Dice) -> &'static str {
+    match dice.below(8) {
+        0 => "retry = { times = 2 }\n",
+        1 => "retry = { for_each = [1, 2] }\n",
+        2 => "retry = { always = \"rollback\" }\n",
+        _ => "",
+    }
+}
+
+fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
+    let mut tasks = Vec::new();
+    for _ in 0..dice.below(4) + u64::from(depth == 0) {
+        *names += 1;
+        let export = if dice.percent(70) { "undoable" } else { "plain" };
+        let attempts = 1 + dice.below(3);
+        text.push_str(&format!(
+            "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{export}\"\nprovides = []\n\
+             retry = {{ attempts = {attempts}, initial = \"1s\" }}\n"
+        ));
+        tasks.push(*names);
+    }
+    for pair in tasks.windows(2).filter(|_| dice.percent(60)) {
+        text.push_str(&format!("[[{prefix}link]]\nfrom = \"t{}\"\nto = \"t{}\"\n", pair[0], pair[1]));
+    }
+    if depth < 2 && dice.percent(40) {
+        *names += 1;
+        text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{}", controller(dice)));
+        body(dice, &format!("{prefix}flow."), depth + 1, names, text);
+    }
+}
+
+fn wired(text: &str) -> Arc<Flow> {
+    let task = |name: &str, rollback| TaskInfo {
+        name: name.parse().expect("a lawful name"),
+        doc: String::new(),
+        requires: Vec::<Parameter>::new(),
+        provides: Vec::<Provided>::new(),
+        rollback,
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let tasks = vec![task("undoable", Rollback::Guest { requires: Vec::new() }), task("plain", Rollback::None)];
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(tasks) };
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
+    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
+    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).0)
+}

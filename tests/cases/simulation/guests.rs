@@ -1,0 +1,96 @@
+//! Guests that take their time, fail, and write what they truly did into a ledger that no crash touches.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use flow::{Action, Attempt, CallId, Failure, FailureKind, NodeName, RunId, Values};
+use protocol::{CallLog, Job};
+use sandbox::{Answer, Observer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use worker::{Called, Guests};
+
+use super::dice::{Dice, mix};
+
+/// What guests truly did, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Vec<Entry>>>);
+
+/// One effect in the world outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) run: RunId,
+    pub(crate) task: NodeName,
+    pub(crate) action: Action,
+    pub(crate) attempt: Attempt,
+    /// Microseconds since the world began.
+    pub(crate) at: u128,
+}
+
+impl Ledger {
+    fn write(&self, call: &CallId, at: u128) {
+        let entry =
+            Entry { run: call.run.clone(), task: call.task.clone(), action: call.action, attempt: call.attempt, at };
+        self.0.lock().expect("nobody panics with the ledger").push(entry);
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.0.lock().expect("nobody panics with the ledger").clone()
+    }
+}
+
+/// The guests of one worker.
+pub(crate) struct Simulated {
+    pub(crate) seed: u64,
+    pub(crate) start: Instant,
+    pub(crate) dice: Dice,
+    pub(crate) ledger: Ledger,
+    pub(crate) stopped: CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl Guests for Simulated {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> Called {
+        let called = |answer| Called { answer, log: CallLog::default() };
+        if interrupt.is_cancelled() {
+            return called(Answer::Interrupted);
+        }
+        let answer = self.answer_of(&job.call);
+        // A guest that fails may have got half way, which its rollback has to bear.
+        if matches!(answer, Answer::Left(_)) || job.call.action == Action::Apply {
+            self.ledger.write(&job.call, 1_000_000 + self.start.elapsed().as_micros());
+        }
+        let takes = match self.dice.below(20) {
+            0 => Duration::from_millis(9_000 + self.dice.below(40_000)),
+            _ => Duration::from_millis(self.dice.below(300)),
+        };
+        // All arms only wait.
+        tokio::select! {
+            biased;
+            () = interrupt.cancelled() => called(Answer::Interrupted),
+            () = self.stopped.cancelled() => called(Answer::Interrupted),
+            () = tokio::time::sleep(takes) => called(answer),
+        }
+    }
+
+    fn interrupt_all(&self) {
+        self.stopped.cancel();
+    }
+}
+
+impl Simulated {
+    /// What a call comes to: the same whenever it is made.
+    fn answer_of(&self, call: &CallId) -> Answer {
+        let name = format!("{call}");
+        let hash = name.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte)));
+        let failed = |kind| Answer::Failed(Failure::new(kind, "as the seed wants it"));
+        match (call.action, hash % 100) {
+            (Action::Apply, 0..12) => failed(FailureKind::Transient),
+            (Action::Apply, 12..18) => failed(FailureKind::Permanent),
+            (Action::Rollback, 0..6) => failed(FailureKind::Transient),
+            _ => Answer::Left(Values::new()),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The broker as an unlucky process sees it: what it publishes is lost, doubled or delayed, and it dies on the way.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, InProcess, Message, PublishError, Queue,
+};
+use logbook::{Append, AppendError, guarded::Guard};
+use tokio_util::sync::CancellationToken;
+
+use super::dice::Dice;
+
+/// What goes wrong, for as long as the storm lasts.
+#[derive(Clone)]
+pub(crate) struct Fate {
+    pub(crate) dice: Dice,
+    pub(crate) storm: Arc<AtomicBool>,
+    /// Cancelled to kill the process.
+    pub(crate) crash: CancellationToken,
+    /// How many durable or visible actions are left before the process dies.
+    pub(crate) actions_left: Arc<AtomicU64>,
+}
+
+impl Fate {
+    fn strikes(&self, hundredths: u64) -> bool {
+        self.storm.load(Ordering::Relaxed) && self.dice.percent(hundredths)
+    }
+
+    /// Counts a durable or visible action; the process may die before it or after it.
+    async fn act(&self) {
+        if self.actions_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.die().await;
+        }
+    }
+
+    /// The process dies here: nothing after this happens.
+    async fn die(&self) {
+        self.crash.cancel();
+        std::future::pending::<()>().await;
+    }
+}
+
+/// One process's connection to the broker.
+pub(crate) struct Net {
+    pub(crate) inner: InProcess,
+    pub(crate) fate: Fate,
+}
+
+impl Net {
+    async fn deliver(&self, message: Message) -> Result<(), PublishError> {
+        self.inner.publish(message).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Broker for Net {
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.inner.declare_exchange(exchange).await
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        self.inner.declare_queue(queue).await
+    }
+
+    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.inner.bind(binding).await
+    }
+
+    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.inner.unbind(binding).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
+        self.inner.delete_queue(name).await
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let fate = &self.fate;
+        fate.act().await;
+        if fate.strikes(1) {
+            fate.die().await;
+        }
+        if fate.strikes(30) {
+            tokio::time::sleep(Duration::from_millis(fate.dice.below(500))).await;
+        }
+        let unconfirmed = Err(PublishError::Unconfirmed { key: message.key.clone() });
+        if fate.strikes(3) {
+            return unconfirmed;
+        }
+        if fate.strikes(3) {
+            self.deliver(message.clone()).await?;
+        }
+        self.deliver(message).await?;
+        fate.act().await;
+        if fate.strikes(1) {
+            fate.die().await;
+        }
+        if fate.strikes(3) { unconfirmed } else { Ok(()) }
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        self.inner.consume(queue, prefetch).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.inner.waiting(queue).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// Lets appends fail before they are written or after, and the engine die around them.
+#[async_trait::async_trait]
+impl Guard for Fate {
+    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+        self.act().await;
+        if self.strikes(1) {
+            self.die().await;
+        }
+        if self.strikes(2) { Err(broken()) } else { Ok(()) }
+    }
+
+    async fn after(&self) -> Result<(), AppendError> {
+        self.act().await;
+        if self.strikes(1) {
+            self.die().await;
+        }
+        if self.strikes(2) { Err(broken()) } else { Ok(()) }
+    }
+}
+
+fn broken() -> AppendError {
+    AppendError::Unavailable { reason: "as fate wants it".into() }
+}

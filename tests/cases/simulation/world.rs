@@ -1,0 +1,292 @@
+//! A world: two engines, two workers, some runs, a storm and the calm after it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{Broker, InProcess};
+use engine::{Clock, Config, Engine, Part, SubmitError};
+use flow::{Flow, RunId, RunState, Timestamp};
+use logbook::{Logbook, Memory, Version, guarded::Guarded};
+use protocol::Wish;
+use tokio::time::{Instant, sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use worker::Worker;
+
+use super::{
+    check,
+    dice::Dice,
+    flows,
+    guests::{Ledger, Simulated},
+    net::{Fate, Net},
+};
+
+const ENGINES: usize = 2;
+const WORKERS: usize = 2;
+const RUNS: u64 = 4;
+
+/// How long things go wrong.
+const STORM: Duration = Duration::from_secs(90);
+
+/// By when everything has come to its end: lost workers, leases and retries take their time.
+const END: Duration = Duration::from_secs(3_600);
+
+/// How a world ended: the states of its runs, and how often processes died.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lived {
+    pub(crate) states: Vec<(String, RunState, usize)>,
+    pub(crate) crashes: u64,
+}
+
+/// Lives one world to its end.
+pub(crate) fn live(seed: u64) -> Result<Lived, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let lived = runtime.block_on(World::new(seed).live());
+    runtime.shutdown_background();
+    lived
+}
+
+struct World {
+    seed: u64,
+    dice: Dice,
+    broker: InProcess,
+    logbook: Arc<dyn Logbook>,
+    ledger: Ledger,
+    storm: Arc<AtomicBool>,
+    over: CancellationToken,
+    engines: Arc<Mutex<Vec<Option<Engine>>>>,
+    crashes: Arc<Mutex<u64>>,
+    start: Instant,
+}
+
+/// A clock that goes with the time of the world.
+struct WorldClock(Instant);
+
+impl Clock for WorldClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_000_000).after(self.0.elapsed())
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            seed,
+            dice: Dice::new(seed),
+            broker: InProcess::new(),
+            logbook: Arc::new(Memory::new()),
+            ledger: Ledger::default(),
+            storm: Arc::new(AtomicBool::new(true)),
+            over: CancellationToken::new(),
+            engines: Arc::new(Mutex::new(vec![None; ENGINES])),
+            crashes: Arc::default(),
+            start: Instant::now(),
+        })
+    }
+
+    async fn live(self: Arc<Self>) -> Result<Lived, String> {
+        let processes = TaskTracker::new();
+        for number in 0..ENGINES {
+            processes.spawn(self.clone().engine(number));
+        }
+        for number in 0..WORKERS {
+            processes.spawn(self.clone().worker(number));
+        }
+        let mut flows = BTreeMap::new();
+        for number in 0..RUNS {
+            let run: RunId = format!("r{number}").parse().map_err(|error| format!("{error}"))?;
+            let flow = flows::random(&self.dice);
+            flows.insert(run.clone(), flow.clone());
+            processes.spawn(self.clone().submit(run, flow));
+        }
+        processes.spawn(self.clone().people(flows.keys().cloned().collect()));
+        sleep(STORM).await;
+        self.storm.store(false, Ordering::Relaxed);
+        let ended = tokio::time::timeout(END, self.until_calm(&flows)).await;
+        self.over.cancel();
+        processes.close();
+        processes.wait().await;
+        match ended {
+            Ok(()) => self.judge(&flows).await,
+            // What has not ended says so itself.
+            Err(_) => Err(self.judge(&flows).await.err().unwrap_or_else(|| "it never comes to rest".into())),
+        }
+    }
+
+    async fn judge(&self, flows: &BTreeMap<RunId, Arc<Flow>>) -> Result<Lived, String> {
+        let ledger = self.ledger.entries();
+        let mut states = Vec::new();
+        for run in flows.keys() {
+            let records = self.logbook.read(run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
+            states.push((run.to_string(), check::run(run, &records, &ledger)?, records.len()));
+        }
+        Ok(Lived { states, crashes: *self.crashes.lock().expect("nobody panics with it") })
+    }
+
+    /// Waits until every run has ended and nothing is on its way any more.
+    async fn until_calm(&self, flows: &BTreeMap<RunId, Arc<Flow>>) {
+        let mut quiet = 0;
+        let mut known = 0;
+        while quiet < 12 {
+            sleep(Duration::from_secs(10)).await;
+            let mut ended = true;
+            for run in flows.keys() {
+                match self.logbook.summary(run).await {
+                    Ok(summary) if summary.standing.state == RunState::Suspended => {
+                        self.wish(run, Wish::Resume).await;
+                        ended = false;
+                    }
+                    Ok(summary) if summary.standing.state == RunState::Failure => {
+                        self.wish(run, Wish::Retry).await;
+                        ended = false;
+                    }
+                    Ok(summary) => ended &= summary.standing.state.is_final(),
+                    Err(_) => ended = false,
+                }
+            }
+            let done = self.ledger.entries().len();
+            quiet = if ended && done == known { quiet + 1 } else { 0 };
+            known = done;
+        }
+    }
+
+    async fn submit(self: Arc<Self>, run: RunId, flow: Arc<Flow>) {
+        while !self.over.is_cancelled() {
+            sleep(Duration::from_millis(self.dice.below(20_000))).await;
+            let Some(engine) = self.some_engine() else { continue };
+            let submitting = engine.submit(run.clone(), flow.clone());
+            let submitted = tokio::time::timeout(Duration::from_secs(30), submitting).await;
+            if matches!(submitted, Ok(Ok(_) | Err(SubmitError::Exists { .. }))) {
+                return;
+            }
+        }
+    }
+
+    /// People suspend, resume and cancel now and then.
+    async fn people(self: Arc<Self>, runs: Vec<RunId>) {
+        while self.storm.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(2_000 + self.dice.below(20_000))).await;
+            let run = &runs[self.dice.below(runs.len() as u64) as usize];
+            let wish = match self.dice.below(6) {
+                0 => Wish::Cancel,
+                1 | 2 => Wish::Suspend,
+                _ => Wish::Resume,
+            };
+            self.wish(run, wish).await;
+        }
+    }
+
+    async fn wish(&self, run: &RunId, wish: Wish) {
+        if let Some(engine) = self.some_engine() {
+            // Whether it was heard shows in the records, or it is wished again.
+            let _ = tokio::time::timeout(Duration::from_secs(30), engine.ask(run, wish)).await;
+        }
+    }
+
+    fn some_engine(&self) -> Option<Engine> {
+        let engines = self.engines.lock().expect("nobody panics with the engines");
+        let alive: Vec<&Engine> = engines.iter().flatten().collect();
+        alive.get(self.dice.below(alive.len() as u64) as usize).map(|engine| (*engine).clone())
+    }
+
+    fn fate(&self) -> Fate {
+        let actions_left = Arc::new(AtomicU64::new(u64::MAX));
+        Fate { dice: self.dice.clone(), storm: self.storm.clone(), crash: CancellationToken::new(), actions_left }
+    }
+
+    fn net(&self, fate: &Fate) -> Arc<dyn Broker> {
+        Arc::new(Net { inner: self.broker.connect(), fate: fate.clone() })
+    }
+
+    /// An engine that is started again whenever it dies.
+    async fn engine(self: Arc<Self>, number: usize) {
+        let mut starts = 0;
+        while !self.over.is_cancelled() {
+            starts += 1;
+            let fate = self.fate();
+            let broker = self.net(&fate);
+            let logbook = Arc::new(Guarded::new(self.logbook.clone(), Arc::new(fate.clone())));
+            let config = Config { id: format!("e{number}-{starts}"), part: Part::Shared };
+            let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(WorldClock(self.start)));
+            if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
+                self.engines.lock().expect("nobody panics with the engines")[number] = Some(engine.clone());
+                self.until_death(&fate).await;
+                self.engines.lock().expect("nobody panics with the engines")[number] = None;
+                engine.abort().await;
+            }
+            broker.close().await;
+            sleep(Duration::from_millis(self.dice.below(5_000))).await;
+        }
+    }
+
+    /// A worker that is started again whenever it dies.
+    async fn worker(self: Arc<Self>, number: usize) {
+        let mut starts = 0;
+        while !self.over.is_cancelled() {
+            starts += 1;
+            let fate = self.fate();
+            let broker = self.net(&fate);
+            let guests = Simulated {
+                seed: self.seed,
+                start: self.start,
+                dice: self.dice.clone(),
+                ledger: self.ledger.clone(),
+                stopped: CancellationToken::new(),
+            };
+            let config = worker::Config {
+                name: format!("w{number}").parse().expect("a lawful name"),
+                host: "here".into(),
+                instance: format!("{}-{number}-{starts}", self.seed),
+                version: "1".into(),
+                slots: 3,
+                queues: vec!["default".parse().expect("a lawful name")],
+                grace: Duration::from_secs(5),
+            };
+            if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {
+                let stop = CancellationToken::new();
+                let running = worker.run(stop.clone(), CancellationToken::new());
+                // Dropped, it crashes; now and then it is stopped in order.
+                if self.dice.percent(30) {
+                    let stopping = async {
+                        self.until_death(&fate).await;
+                        stop.cancel();
+                    };
+                    futures::join!(running, stopping);
+                } else {
+                    tokio::select! {
+                        biased;
+                        () = self.until_death(&fate) => {}
+                        () = running => {}
+                    }
+                }
+            }
+            broker.close().await;
+            sleep(Duration::from_millis(self.dice.below(5_000))).await;
+        }
+    }
+
+    /// Waits until the process dies: of what happened to it, of a signal, or with the world.
+    async fn until_death(&self, fate: &Fate) {
+        let killed = async {
+            loop {
+                sleep(Duration::from_millis(5_000 + self.dice.below(40_000))).await;
+                if self.storm.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => {}
+            () = fate.crash.cancelled() => {}
+            () = killed => {}
+        }
+        *self.crashes.lock().expect("nobody panics with it") += 1;
+    }
+}
