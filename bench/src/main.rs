@@ -4,6 +4,7 @@
 //! times, and the median of the ratios is what counts.
 
 mod cold;
+mod durable;
 mod idle;
 mod instance;
 mod messages;
@@ -22,13 +23,27 @@ struct Bench {
     guest: Bytes,
     /// A real broker.
     broker: String,
+    /// A real database, where there is one.
+    postgres: Option<String>,
     /// The `waft` binary.
     binary: PathBuf,
     /// The flow file, and the module, of a first result.
     text_guest: PathBuf,
 }
 
-const NAMES: [&str; 8] = ["instance", "in-process", "throughput", "latency", "chain", "fan-out", "cold", "idle"];
+const NAMES: [&str; 11] = [
+    "instance",
+    "in-process",
+    "throughput",
+    "latency",
+    "chain",
+    "fan-out",
+    "cold",
+    "idle",
+    "logbooks",
+    "recovery",
+    "failover",
+];
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = env::args().skip(1).collect();
@@ -49,6 +64,9 @@ async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
             "latency" => messages::latency(bench).await,
             "chain" => messages::chain(bench).await,
             "fan-out" => messages::fan_out(bench).await,
+            "logbooks" => durable::logbooks(bench).await,
+            "recovery" => durable::recovery(bench).await,
+            "failover" => durable::failover(bench).await,
             "cold" => cold::measure(bench).await,
             _ => idle::measure(bench).await,
         }
@@ -67,6 +85,7 @@ impl Bench {
         let guest = sandbox::Module::componentize(&bytes)?.into_bytes();
         let broker = variable("WAFT_TEST_BROKER")?.into_string().ok().context("WAFT_TEST_BROKER is no text")?;
         let binary = PathBuf::from(variable("WAFT_TEST_BINARY")?);
-        Ok(Self { guest, broker, binary, text_guest: module })
+        let postgres = env::var("WAFT_TEST_POSTGRES").ok();
+        Ok(Self { guest, broker, postgres, binary, text_guest: module })
     }
 }

@@ -6,7 +6,8 @@ use anyhow::{anyhow, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
 use bytes::Bytes;
 use engine::{Engine, Happening, SystemClock};
-use flow::{Draft, Flow, ModuleContent, ModuleInfo, Pattern, RunId, RunState, Shard, Values};
+use flow::{Draft, Flow, ModuleContent, ModuleInfo, Pattern, RunId, RunState, Values};
+use logbook::{Logbook, Memory};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,23 +28,33 @@ impl Waft {
     /// Over RabbitMQ, with a connection for the engine and one for the worker.
     pub(crate) async fn over_amqp(url: &str, guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
         let connect = async || anyhow::Ok(Arc::new(Amqp::connect(Options::new(url)).await?) as Arc<dyn Broker>);
-        Self::start([connect().await?, connect().await?], guest, slots).await
+        Self::start([connect().await?, connect().await?], guest, slots, Arc::new(Memory::new())).await
     }
 
     /// Over the broker in this process.
     pub(crate) async fn in_process(guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
         let broker = InProcess::new();
-        Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots).await
+        Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots, Arc::new(Memory::new())).await
     }
 
-    async fn start(brokers: [Arc<dyn Broker>; 2], guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
+    /// Over the broker in this process, with a logbook.
+    pub(crate) async fn with_logbook(guest: &Bytes, slots: u16, logbook: Arc<dyn Logbook>) -> anyhow::Result<Self> {
+        let broker = InProcess::new();
+        Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots, logbook).await
+    }
+
+    async fn start(
+        brokers: [Arc<dyn Broker>; 2],
+        guest: &Bytes,
+        slots: u16,
+        logbook: Arc<dyn Logbook>,
+    ) -> anyhow::Result<Self> {
         let unique = uuid::Uuid::now_v7().to_string();
         // Jobs of this start alone.
         let queue = format!("bench-{unique}");
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
-        let logbook = Arc::new(logbook::Memory::new());
-        let config = engine::Config { shard: Shard::new(&unique)? };
+        let config = engine::Config { id: unique.clone(), part: engine::Part::Own };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
@@ -59,7 +70,8 @@ impl Waft {
             queues: vec![queue.parse()?],
             grace: std::time::Duration::ZERO,
         };
-        let worker = Worker::connect(config, brokers[1].clone(), Modules::new(sandbox, bytes, client)).await?;
+        let worker =
+            Worker::connect(config, brokers[1].clone(), Arc::new(Modules::new(sandbox, bytes, client))).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(worker.run(stop.clone(), stop.clone()));
         tasks.close();
@@ -83,8 +95,12 @@ impl Waft {
 
     /// A flow of `noop` tasks: layers of so many, each after the one before.
     pub(crate) fn flow(&self, layers: &[usize]) -> anyhow::Result<Arc<Flow>> {
+        self.flow_on(&self.queue, layers)
+    }
+
+    /// Such a flow with its jobs on any queue.
+    pub(crate) fn flow_on(&self, queue: &str, layers: &[usize]) -> anyhow::Result<Arc<Flow>> {
         let ModuleContent::Tasks(_) = &self.module.content else { return Err(anyhow!("the guest is a command")) };
-        let queue = self.queue.as_str();
         let mut builder = Draft::builder("bench")?.pattern(Pattern::Linear);
         for (layer, width) in layers.iter().enumerate() {
             builder = builder.flow(format!("layer-{layer}"), |mut nested| {

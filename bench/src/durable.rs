@@ -1,0 +1,157 @@
+//! What durability costs: logbooks beside one another, recovery, failover, bytes and memory.
+
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use broker::{Amqp, Broker, InProcess, Options};
+use engine::{Config, Engine, Part, SystemClock};
+use flow::{RunId, RunState};
+use logbook::{Logbook, Memory};
+use protocol::topology;
+
+use crate::{
+    Bench,
+    report::{Pairs, duration, median},
+    system::Waft,
+};
+
+const SLOTS: u16 = 64;
+
+/// Tasks per second with each logbook beside memory: one large run, and many small ones at once.
+pub(crate) async fn logbooks(bench: &Bench) -> anyhow::Result<()> {
+    const TASKS: usize = 5_000;
+    const RUNS: usize = 500;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("logbook.db");
+    let mut addresses = vec![("SQLite", format!("sqlite:{}", file.display()))];
+    addresses.extend(bench.postgres.iter().map(|url| ("PostgreSQL", url.clone())));
+    for (name, address) in addresses {
+        let memory = Waft::with_logbook(&bench.guest, SLOTS, Arc::new(Memory::new())).await?;
+        let durable = Waft::with_logbook(&bench.guest, SLOTS, logbook::open(&address).await?).await?;
+        let (mut large, mut small) = (Pairs::default(), Pairs::default());
+        for _ in 0..5 {
+            let rate = async |waft: &Waft| {
+                let begun = Instant::now();
+                waft.run(&waft.flow(&[TASKS])?).await?;
+                anyhow::Ok(TASKS as f64 / begun.elapsed().as_secs_f64())
+            };
+            large.push(rate(&durable).await?, rate(&memory).await?);
+            let rate = async |waft: &Waft| {
+                let (flow, begun) = (waft.flow(&[1, 1])?, Instant::now());
+                let runs = futures::future::join_all((0..RUNS).map(|_| waft.run(&flow))).await;
+                runs.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
+                anyhow::Ok(2.0 * RUNS as f64 / begun.elapsed().as_secs_f64())
+            };
+            small.push(rate(&durable).await?, rate(&memory).await?);
+        }
+        large.print_rates(&format!("{name}, one run of {TASKS}"), "memory", "tasks/s");
+        small.print_rates(&format!("{name}, {RUNS} runs of 2"), "memory", "tasks/s");
+        memory.stop().await?;
+        durable.stop().await?;
+    }
+    let tasks = 5 * (TASKS + 2 * RUNS);
+    println!("{:32} waft {:>8} bytes", "SQLite, a task", size(folder.path())? / tasks as u64);
+    Ok(())
+}
+
+fn size(folder: &Path) -> anyhow::Result<u64> {
+    let files = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(files.iter().map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum())
+}
+
+/// How long an engine takes to take up ten thousand open runs, and what they take in memory.
+pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
+    const RUNS: usize = 10_000;
+    let folder = tempfile::tempdir()?;
+    let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
+    let logbook = logbook::open(&address).await?;
+    let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook.clone()).await?;
+    // A queue that nobody takes from.
+    let flow = waft.flow_on("nobody", &[1])?;
+    let broker = InProcess::new();
+    let engine = start(&broker, &logbook, "one").await?;
+    let before = resident()?;
+    for batch in 0..RUNS / 500 {
+        let submit = |number: usize| engine.submit(run_id("open", batch * 500 + number), flow.clone());
+        let submitted = futures::future::join_all((0..500).map(submit)).await;
+        // A run whose watch is dropped goes on unwatched.
+        submitted.into_iter().collect::<Result<Vec<_>, _>>()?;
+    }
+    let held = resident()?.saturating_sub(before) / RUNS as u64;
+    wait_for_jobs(&broker, RUNS as u64).await?;
+    engine.abort().await;
+    let begun = Instant::now();
+    let other = start(&broker, &logbook, "other").await?;
+    wait_for_jobs(&broker, 2 * RUNS as u64).await?;
+    println!("{:32} waft {:>11}", format!("recovery of {RUNS} open runs"), duration(begun.elapsed().as_secs_f64()));
+    println!("{:32} waft {held:>8} bytes", "memory of an open run");
+    other.stop().await;
+    waft.stop().await
+}
+
+/// How long a run stands still when its engine dies, over the broker.
+pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
+    let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
+    let mut times = Vec::new();
+    for round in 0..5 {
+        let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
+        let connect =
+            async || anyhow::Ok(Arc::new(Amqp::connect(Options::new(&bench.broker)).await?) as Arc<dyn Broker>);
+        let (one, other) = (connect().await?, connect().await?);
+        let engine = start_over(one.clone(), &logbook, &format!("one-{round}-{}", std::process::id())).await?;
+        let run = run_id("failover", round);
+        let flow = waft.flow(&[1; 1_000])?;
+        engine.submit(run.clone(), flow).await?;
+        let standby = start_over(other.clone(), &logbook, &format!("other-{round}-{}", std::process::id())).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        engine.abort().await;
+        one.close().await;
+        let begun = Instant::now();
+        let known = logbook.summary(&run).await?.version;
+        ensure!(logbook.summary(&run).await?.standing.state == RunState::Running, "the run ended too early");
+        while logbook.summary(&run).await?.version == known {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        times.push(begun.elapsed().as_secs_f64());
+        standby.abort().await;
+        other.close().await;
+    }
+    println!("{:32} waft {:>11}", "failover of an engine", duration(median(&times)));
+    waft.stop().await
+}
+
+fn run_id(base: &str, number: usize) -> RunId {
+    let unique = uuid::Uuid::now_v7();
+    RunId::new(format!("{base}-{number}-{unique}")).expect("a lawful name")
+}
+
+async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
+    start_over(Arc::new(broker.connect()), logbook, id).await
+}
+
+async fn start_over(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
+    let config = Config { id: id.into(), part: Part::Shared };
+    let store = Arc::new(store::Memory::new());
+    Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
+}
+
+async fn wait_for_jobs(broker: &InProcess, jobs: u64) -> anyhow::Result<()> {
+    let queue = topology::jobs(&"nobody".parse()?);
+    while broker.waiting(&queue).await?.unwrap_or_default() < jobs {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// Bytes that this process has in memory.
+fn resident() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("this machine does not say what is in memory")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("there is no VmRSS")?;
+    let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS is no number")?.parse()?;
+    Ok(kibibytes << 10)
+}
