@@ -170,6 +170,8 @@ impl Place {
              disk_free_limit.absolute = 32MB\n\
              # Quorum queues write ahead in files of this size, half a gigabyte by default.\n\
              raft.wal_max_size_bytes = 67108864\n\
+             # No delivery may be held for longer: half an hour by default, and waft needs some seconds.\n\
+             consumer_timeout = 60000\n\
              log.file.level = info\n"
         )
     }

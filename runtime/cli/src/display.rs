@@ -4,10 +4,7 @@ mod line;
 mod summary;
 mod table;
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::{io::IsTerminal, time::Duration};
 
 use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Values};
 use protocol::Progress;
@@ -58,14 +55,14 @@ impl Display {
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                print_line(&protocol::json::run_started(&self.run, &self.flow, *at));
+                crate::out::line(&protocol::json::run_started(&self.run, &self.flow, *at));
             }
             // The other states of the run are told at its end.
             Change::Run { .. } => {}
             Change::Node(change) => {
                 self.table.change(change);
                 match self.style {
-                    Style::Json => print_line(&protocol::json::node_changed(change)),
+                    Style::Json => crate::out::line(&protocol::json::node_changed(change)),
                     Style::Lines => eprintln!("{}", plain_line(change)),
                     Style::Live => {}
                 }
@@ -109,7 +106,7 @@ impl Display {
     /// Shows how the run ended, and with which values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &Values) {
         if self.style == Style::Json {
-            return print_line(&protocol::json::run_ended(machine, values));
+            return crate::out::line(&protocol::json::run_ended(machine, values));
         }
         self.leave();
         eprint!("{}", summary::text(machine, self.table.elapsed(), paint::on(&std::io::stderr())));
@@ -130,8 +127,8 @@ fn print_values(machine: &Machine, values: &Values) {
 /// A value on a line; a long one is cut where a person reads it.
 pub(crate) fn print_value(name: &str, text: &str, short: bool) {
     match text.char_indices().nth(200).filter(|_| short) {
-        Some((cut, _)) => println!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
-        None => println!("{name} = {text}"),
+        Some((cut, _)) => crate::out::say!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
+        None => crate::out::say!("{name} = {text}"),
     }
 }
 
@@ -150,12 +147,6 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
     }
     line
-}
-
-/// A closed pipe ends nobody's run: what is written to it is lost.
-pub(crate) fn print_line(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// The mark before a node's name.

@@ -8,6 +8,7 @@ mod display;
 mod exit;
 mod flow_file;
 mod modules;
+mod out;
 mod paint;
 mod settings;
 mod signals;

@@ -17,7 +17,7 @@ use std::{
 
 use broker::{Delivery, Message};
 use flow::{CallId, Change, Command, Event, Flow, Machine, Record, Role, RunId, RunState, Shard, Timestamp};
-use logbook::{Append, Appended, Logbook, Standing, Version};
+use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -379,10 +379,9 @@ impl Driver {
                     }
                 }
             }
-            Err(error) => {
-                error!(%error, "the logbook was not written");
-                let reason = error.to_string();
-                let unavailable = || logbook::AppendError::Unavailable { reason: reason.clone() };
+            Err(AppendError::Unavailable { reason }) => {
+                error!(error = reason, "the logbook was not written");
+                let unavailable = || AppendError::Unavailable { reason: reason.clone() };
                 refused.extend(steps.keys().map(|run| (run.clone(), SubmitError::Append(unavailable()))));
             }
         }

@@ -19,12 +19,12 @@ pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, a
     let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
     if as_json {
         for mistake in &checked.mistakes {
-            println!("{}", mistake_json(flow, &checked.text, mistake));
+            crate::out::say!("{}", mistake_json(flow, &checked.text, mistake));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
     let flow = checked.into_flow()?;
-    println!("{}: {} tasks, ready to run", flow.name, flow.tasks().count());
+    crate::out::say!("{}: {} tasks, ready to run", flow.name, flow.tasks().count());
     Ok(Exit::Success)
 }
 

@@ -27,10 +27,10 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     let ended_before = before(age);
     if dry_run {
         let (going, staying) = sorted(&*logbook, ended_before).await?;
-        going.iter().for_each(|run| println!("would forget run {}", run.run));
+        going.iter().for_each(|run| crate::out::say!("would forget run {}", run.run));
         let needed = digests_of(&*logbook, &staying).await?;
         let entries = unneeded(&*store, &needed, age).await?;
-        entries.iter().for_each(|entry| println!("would remove {} ({:#})", entry.digest, Size(entry.size)));
+        entries.iter().for_each(|entry| crate::out::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
         tell("would go", going.len() as u64, &entries);
         return Ok(Exit::Success);
     }
@@ -39,7 +39,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     let entries = unneeded(&*store, &needed, age).await?;
     for entry in &entries {
         store.remove(&entry.digest).await.map_err(Failed::unreachable)?;
-        println!("removed {} ({:#})", entry.digest, Size(entry.size));
+        crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
     }
     tell("went", forgotten, &entries);
     Ok(Exit::Success)

@@ -24,6 +24,6 @@ pub(super) async fn run(
         Picture::Mermaid => flow::picture::mermaid(&flow),
         Picture::Svg => flow::picture::svg(&flow),
     };
-    println!("{}", picture.trim_end());
+    crate::out::say!("{}", picture.trim_end());
     Ok(Exit::Success)
 }

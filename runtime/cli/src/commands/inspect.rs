@@ -24,48 +24,56 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
             ModuleContent::Command => ("command", Vec::new()),
         };
         let (digest, size) = (found.digest.to_string(), found.bytes.len());
-        println!("{}", json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
+        crate::out::say!(
+            "{}",
+            json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports})
+        );
         return Ok(Exit::Success);
     }
-    println!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
+    crate::out::say!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
     match &found.content {
         ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
         ModuleContent::Command => {
-            println!("\na WASI command: the flow says what it requires and provides");
+            crate::out::say!("\na WASI command: the flow says what it requires and provides");
         }
     }
-    println!("\nimports");
+    crate::out::say!("\nimports");
     for import in imports {
-        println!("  {import}");
+        crate::out::say!("  {import}");
     }
     Ok(Exit::Success)
 }
 
 fn print_task(task: &TaskInfo) {
     let colour = paint::on(&std::io::stdout());
-    println!("\n{}", Paint::Bold.text(task.name.as_str(), colour));
+    crate::out::say!("\n{}", Paint::Bold.text(task.name.as_str(), colour));
     for line in task.doc.lines() {
-        println!("  {line}");
+        crate::out::say!("  {line}");
     }
     let described = |doc: &str| if doc.is_empty() { String::new() } else { format!("  {}", doc.replace('\n', " ")) };
     for parameter in &task.requires {
         let optional = if parameter.optional { " (optional)" } else { "" };
         let kind = kind_of(parameter.schema.as_ref());
-        println!("  requires {}{kind}{optional}{}", parameter.name, described(&parameter.doc));
+        crate::out::say!("  requires {}{kind}{optional}{}", parameter.name, described(&parameter.doc));
     }
     for provided in &task.provides {
-        println!("  provides {}{}{}", provided.name, kind_of(provided.schema.as_ref()), described(&provided.doc));
+        crate::out::say!(
+            "  provides {}{}{}",
+            provided.name,
+            kind_of(provided.schema.as_ref()),
+            described(&provided.doc)
+        );
     }
     match &task.rollback {
-        Rollback::None => println!("  has no rollback"),
-        Rollback::Guest { requires } if requires.is_empty() => println!("  can be rolled back"),
+        Rollback::None => crate::out::say!("  has no rollback"),
+        Rollback::Guest { requires } if requires.is_empty() => crate::out::say!("  can be rolled back"),
         Rollback::Guest { requires } => {
             let names: Vec<&str> = requires.iter().map(|parameter| parameter.name.as_str()).collect();
-            println!("  can be rolled back, given {}", names.join(", "));
+            crate::out::say!("  can be rolled back, given {}", names.join(", "));
         }
     }
     if let Some(retry) = &task.retry {
-        println!("  is tried {} times", retry.attempts);
+        crate::out::say!("  is tried {} times", retry.attempts);
     }
 }
 

@@ -9,8 +9,8 @@ use flow::Timestamp;
 use super::remote;
 use crate::{
     arguments::ListFlags,
-    display::print_line,
     exit::{Exit, Failed},
+    out,
     settings::Settings,
 };
 
@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
     }
     if json {
         for run in &runs {
-            print_line(&serde_json::to_string(run).map_err(Failed::unreachable)?);
+            out::line(&serde_json::to_string(run).map_err(Failed::unreachable)?);
         }
     } else if runs.is_empty() {
         eprintln!("there is no such run; `waft submit FLOW` starts one");
@@ -66,12 +66,12 @@ pub(super) fn before(ago: Duration) -> Timestamp {
 fn print_table(runs: &[Summary]) {
     let width = |field: fn(&Summary) -> &str| runs.iter().map(|run| field(run).len()).max().unwrap_or(0);
     let (id, flow) = (width(|run| &run.run).max(3), width(|run| &run.flow).max(4));
-    print_line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
+    out::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
     for run in runs {
         let Summary { run, flow: name, state, started_at, changed_at } = run;
         let lasted = remote::between(started_at, changed_at).map(|lasted| format!("{:.1}s", lasted.as_secs_f64()));
         let started = short(started_at);
-        print_line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", lasted.unwrap_or_default()));
+        out::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", lasted.unwrap_or_default()));
     }
 }
 

@@ -4,8 +4,8 @@ use client::api::AttemptLog;
 
 use super::remote;
 use crate::{
-    display::print_line,
     exit::{Exit, Failed},
+    out,
     settings::Settings,
 };
 
@@ -18,7 +18,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     }
     for log in asked {
         if as_json {
-            print_line(&serde_json::to_string(log).map_err(Failed::unreachable)?);
+            out::line(&serde_json::to_string(log).map_err(Failed::unreachable)?);
         } else {
             print_attempt(log);
         }
@@ -40,9 +40,9 @@ fn print_attempt(log: &AttemptLog) {
     for line in &log.lines {
         // What a guest wrote must not command a terminal.
         let text: String = line.text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-        print_line(&format!("{title} | {:6} {text}", line.level));
+        out::line(&format!("{title} | {:6} {text}", line.level));
     }
     if log.cut {
-        print_line(&format!("{title} | … there was more than is kept"));
+        out::line(&format!("{title} | … there was more than is kept"));
     }
 }

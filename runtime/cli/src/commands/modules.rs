@@ -22,15 +22,15 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Fail
     if held.is_empty() {
         eprintln!("{place} is empty; `waft push FILE` puts a module into it");
     } else if !as_json {
-        println!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
+        crate::out::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
     }
     for StoredModule { digest, size, stored_at, tags } in held {
         if as_json {
-            println!("{}", json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
+            crate::out::say!("{}", json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
         } else {
             let size = format!("{:#}", Size(size));
             let stored: String = stored_at.chars().take(19).collect();
-            println!("{}", format!("{digest}  {size:>10}  {stored}  {}", tags.join(" ")).trim_end());
+            crate::out::say!("{}", format!("{digest}  {size:>10}  {stored}  {}", tags.join(" ")).trim_end());
         }
     }
     Ok(Exit::Success)

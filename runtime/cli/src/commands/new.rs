@@ -31,7 +31,7 @@ pub(super) fn run(name: &str) -> Result<Exit, Failed> {
         return Err(Failed::invalid(error).hint("choose another name, or remove it"));
     }
     write_all(&folder, &name).map_err(Failed::unreachable)?;
-    println!("{name}/");
+    crate::out::say!("{name}/");
     eprintln!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
     eprintln!("  cd {name}");
     eprintln!("  cargo build --target wasm32-wasip1 --release");

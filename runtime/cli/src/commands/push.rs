@@ -60,10 +60,10 @@ async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as
 
 fn print(file: &Path, digest: &str, size: u64, tasks: &[String], as_json: bool) {
     if as_json {
-        println!("{}", json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
+        crate::out::say!("{}", json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
         return;
     }
-    println!("{digest}");
+    crate::out::say!("{digest}");
     let described = if tasks.is_empty() { "a WASI command".into() } else { format!("tasks {}", tasks.join(", ")) };
     eprintln!("{}: {:#}, {described}", file.display(), Size(size));
 }

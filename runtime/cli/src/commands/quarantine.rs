@@ -65,10 +65,13 @@ async fn with_broker<T>(
 fn show(messages: &[Quarantined], as_json: bool) {
     for Quarantined { id, queue, reason, headers, size } in messages {
         if as_json {
-            println!("{}", json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
+            crate::out::say!(
+                "{}",
+                json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size})
+            );
         } else {
             let (queue, reason) = (queue.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
-            println!("{id}  {queue}  {reason}  {size} bytes");
+            crate::out::say!("{id}  {queue}  {reason}  {size} bytes");
         }
     }
 }

@@ -119,7 +119,7 @@ async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<
         };
         let Some(event) = event.map_err(failed)? else { return Ok(()) };
         if as_json {
-            display::print_line(&event.line);
+            crate::out::line(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&flow::Change::Node(change));
         } else if event.run_state() == Some(RunState::Suspended) {

@@ -8,8 +8,9 @@ use super::{
     remote::{self, between},
 };
 use crate::{
-    display::{mark, print_line},
+    display::mark,
     exit::{Exit, Failed},
+    out,
     paint::{self, Paint},
     settings::Settings,
 };
@@ -18,15 +19,15 @@ pub(super) async fn run(settings: &Settings, run: &str, as_json: bool) -> Result
     let client = remote::client(settings)?;
     let run = client.run(run).await.map_err(remote::failed)?;
     if as_json {
-        print_line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
+        out::line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, started_at, changed_at, tasks, .. } = &run;
     let colour = paint::on(&std::io::stdout());
-    print_line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
-    print_line(&format!("started {}, last changed {}\n", short(started_at), short(changed_at)));
+    out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
+    out::line(&format!("started {}, last changed {}\n", short(started_at), short(changed_at)));
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
-    tasks.iter().for_each(|task| print_line(&line(task, width, colour)));
+    tasks.iter().for_each(|task| out::line(&line(task, width, colour)));
     eprint!("{}", remote::summary(&run, remote::state(&run)?));
     remote::print_values(&run);
     Ok(Exit::Success)

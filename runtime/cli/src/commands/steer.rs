@@ -29,9 +29,9 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
     };
     let answer = answer.map_err(remote::failed)?;
     if as_json {
-        println!("{}", json!({"run": answer.run, "state": answer.state}));
+        crate::out::say!("{}", json!({"run": answer.run, "state": answer.state}));
     } else {
-        println!("{} {}", answer.run, answer.state);
+        crate::out::say!("{} {}", answer.run, answer.state);
     }
     Ok(Exit::Success)
 }

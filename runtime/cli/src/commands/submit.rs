@@ -40,9 +40,9 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     }
     let Run { run, flow, state, .. } = run;
     if as_json {
-        println!("{}", json!({"run": run, "flow": flow, "state": state}));
+        crate::out::say!("{}", json!({"run": run, "flow": flow, "state": state}));
     } else {
-        println!("{run}");
+        crate::out::say!("{run}");
     }
     Ok(Exit::Success)
 }

@@ -7,8 +7,8 @@ use client::api::Worker;
 use super::{connect, process_name, remote, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
-    display::print_line,
     exit::{Exit, Failed},
+    out,
     settings::Settings,
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for worker in &workers {
-            print_line(&serde_json::to_string(worker).map_err(Failed::unreachable)?);
+            out::line(&serde_json::to_string(worker).map_err(Failed::unreachable)?);
         }
     } else if workers.is_empty() {
         eprintln!("no worker answered; start one with `waft worker --broker URL`");
@@ -47,8 +47,8 @@ async fn at_broker(settings: &Settings, flag: &BrokerFlag) -> Result<Vec<Worker>
 fn print_table(workers: &[Worker]) {
     let width = workers.iter().map(|worker| worker.name.len()).max().unwrap_or(0).max(4);
     let host_width = workers.iter().map(|worker| worker.host.len()).max().unwrap_or(0).max(4);
-    println!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
+    crate::out::say!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
     for Worker { name, host, slots, busy, version, queues, process: _ } in workers {
-        println!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {}", queues.join(","));
+        crate::out::say!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {}", queues.join(","));
     }
 }
