@@ -263,3 +263,41 @@ fn a_run_survives_a_restart_of_its_broker() {
     let ran = ended(run);
     assert_eq!(ran.expect(0).trace(), each_once(60));
 }
+
+#[test]
+fn a_large_value_travels_by_digest_and_arrives_whole() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let elsewhere = Waft::with_own_cache();
+    let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);
+    let echo = |name: &str, requires: &str, provides: &str| {
+        format!(
+            "[[task]]\nname = \"{name}\"\nuse = \"hostile#echo\"\nqueue = \"{queue}\"\n\
+             requires = {{ value = \"{requires}\" }}\nprovides = {{ value = \"{provides}\" }}\n"
+        )
+    };
+    let large = "x".repeat(100_000);
+    let flow = format!(
+        "name = \"f\"\n[inputs]\ngiven = \"{large}\"\n{}{}",
+        echo("first", "given", "once"),
+        echo("second", "once", "twice")
+    );
+    let ran = waft.run_flow(&flow, &["--broker", &url, "--run-id", &queue]);
+    let lines = ran.expect(0).json();
+    let last = lines.last().expect("there is a last line");
+    for name in ["given", "once", "twice"] {
+        assert_eq!(last["provides"][name].as_str().map(str::len), Some(large.len()), "{name} is shown whole");
+    }
+    // All three are the same content, which stands in the store once and in no record.
+    let store = walk(&waft.folder().join("store"));
+    assert_eq!(store.into_iter().filter(|size| (100_000..101_000).contains(size)).count(), 1);
+}
+
+/// The sizes of all files below a folder.
+fn walk(folder: &std::path::Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("it can be read"));
+    let sizes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => walk(&entry.path()),
+        _ => vec![entry.metadata().map_or(0, |metadata| metadata.len())],
+    });
+    sizes.flatten().collect()
+}

@@ -105,7 +105,8 @@ impl House {
             3 => self.engines.iter_mut().for_each(Part::kill),
             4 => {
                 self.postgres.kill();
-                thread::sleep(Duration::from_secs(2));
+                // In the second round for a whole minute, which the short form does not come to.
+                thread::sleep(Duration::from_secs(if round == 1 { 60 } else { 2 }));
                 self.postgres.restart().expect("PostgreSQL starts again");
             }
             5 => {
