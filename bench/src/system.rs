@@ -60,7 +60,7 @@ impl Waft {
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
         let cache = tempfile::tempdir()?;
         let bytes = store::Cache::open(cache.path().into(), 1 << 30).await?;
-        let client = store::bus::Client::new(brokers[1].clone(), format!("waft.reply.{unique}")).await?;
+        let client = store::bus::Client::new(brokers[1].clone(), format!("waft.reply.worker.{unique}")).await?;
         let config = Config {
             name: format!("bench-{unique}").parse()?,
             host: "here".into(),
