@@ -129,6 +129,20 @@ fn a_job_that_kills_its_workers_becomes_poison() {
     let (kind, message) = ran.expect(1).failure("t");
     assert_eq!(kind, "poison");
     assert!(message.contains("came back 5 times") && message.contains("waft.quarantine"), "{message}");
+    // Its message waits for a person, under the id of its call.
+    let run = ran.json()[0]["run"].as_str().expect("a run has an id").to_owned();
+    let id = format!("{run}.t.1.1.apply");
+    let kept = || {
+        let listed = waft.run(["quarantine", "list", "--broker", &url, "--json"]).expect(0).json();
+        listed.into_iter().find(|message| message["id"] == id.as_str())
+    };
+    let message = kept().expect("it is in quarantine");
+    assert_eq!(message["queue"], format!("waft.jobs.{queue}"));
+    assert_eq!((&message["headers"]["run"], &message["headers"]["task"]), (&json!(run), &json!("t")));
+    waft.run(["quarantine", "drop", &id, "--broker", &url]).expect(0);
+    assert_eq!(kept(), None);
+    let nothing = waft.run(["quarantine", "drop", &id, "--broker", &url]);
+    assert!(nothing.expect(2).stderr.contains("there is no such message"), "{}", nothing.stderr);
 }
 
 #[test]
