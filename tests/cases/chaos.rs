@@ -23,8 +23,11 @@ use house::House;
 /// Runs in `cargo xtask test`.
 const RUNS: u64 = 40;
 
-/// By when everything has come to its end after the last fault: leases are missed and retries wait meanwhile.
-const END: Duration = Duration::from_secs(300);
+/// By when everything has come to its end after the last fault: leases are missed and retries wait meanwhile, and each run
+/// has a call of twelve seconds.
+fn end(runs: u64) -> Duration {
+    Duration::from_secs(240 + 3 * runs)
+}
 
 #[test]
 fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
@@ -72,7 +75,7 @@ fn judge(house: &mut House, runs: u64) -> String {
 }
 
 fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: &House, runs: u64) {
-    let until = Instant::now() + END;
+    let until = Instant::now() + end(runs);
     let mut quiet_since = Instant::now();
     let mut known = 0;
     loop {

@@ -71,7 +71,7 @@ impl House {
         };
         let worker = |number| {
             let arguments =
-                ["worker", "-vv", "--slots", "3", "--name", &format!("w{number}"), "--broker", &broker(number)];
+                ["worker", "-vv", "--slots", "8", "--name", &format!("w{number}"), "--broker", &broker(number)];
             Part::new(&folder, &format!("worker-{number}"), &arguments)
         };
         let engines = (0..ENGINES).map(engine).collect();
