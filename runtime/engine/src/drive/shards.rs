@@ -148,10 +148,10 @@ impl Driver {
 
     /// Somebody else has added to a run: where shards are shared, another engine drives this one's.
     pub(super) fn has_lost(&mut self, run: &RunId, version: Version) {
-        warn!(%run, version = version.get(), "another engine has added to this run");
-        let Some(live) = self.runs.get(run) else { return };
         // A run that did not begin here only has a name that is taken.
-        if self.shards.sharing == Sharing::Shared && live.version != Version::NONE {
+        let Some(live) = self.runs.get(run).filter(|live| live.version != Version::NONE) else { return };
+        warn!(%run, version = version.get(), "another engine has added to this run");
+        if self.shards.sharing == Sharing::Shared {
             let shard = live.shard.clone();
             self.abandon_shard(&shard);
         }
