@@ -155,7 +155,7 @@ impl Following {
             if position <= self.position {
                 continue;
             }
-            let line = line(machine, change, &*self.state.parts.library.store).await;
+            let line = line(machine, change, &*self.state.parts.modules.store).await;
             self.waiting.push_back(Event::default().id(position.id()).data(line));
             self.position = position;
         }

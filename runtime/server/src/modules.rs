@@ -43,7 +43,7 @@ pub(crate) async fn push(
     Query(query): Query<PushQuery>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<api::Module>), Problem> {
-    let library = &state.parts.library;
+    let library = &state.parts.modules;
     let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
     let found = library.read(bytes).await.map_err(refused)?;
@@ -59,7 +59,7 @@ pub(crate) async fn push(
     (status = 200, description = "In order of digest", body = Modules),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
-    let store = &state.parts.library.store;
+    let store = &state.parts.modules.store;
     let entries = store.list().await.map_err(|error| Problem::broken(&error))?;
     let tags = store.tags().await.map_err(|error| Problem::broken(&error))?;
     let tags_of = |digest: Digest| {
@@ -83,7 +83,7 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Json<api::Module>, Problem> {
-    let found = state.parts.library.find(&name).await.map_err(refused)?;
+    let found = state.parts.modules.find(&name).await.map_err(refused)?;
     Ok(Json(module(&found)))
 }
 

@@ -17,7 +17,7 @@ pub struct Parts {
     /// Where their records are: the engine's.
     pub logbook: Arc<dyn Logbook>,
     /// Where modules and large values are: the engine's store, and a sandbox to look into modules with.
-    pub library: Library,
+    pub modules: Library,
     /// Where workers are asked who they are: the engine's.
     pub broker: Arc<dyn Broker>,
     /// Who takes jobs.

@@ -44,7 +44,7 @@ async fn parts() -> Parts {
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = Library { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
     let takers = Takers::Here(["default".parse().unwrap()].into());
-    Parts { engine, logbook, library, broker, takers }
+    Parts { engine, logbook, modules: library, broker, takers }
 }
 
 impl World {

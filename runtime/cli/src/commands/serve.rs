@@ -48,7 +48,7 @@ pub(super) async fn run(
         Some(url) => {
             let shown = without_password(&url);
             let broker = connect(url, flag.tls_ca.clone(), &format!("waft serve {}", process_name())).await?;
-            let serving = Serving { settings: &settings, broker: broker.clone(), library, logbook };
+            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
             engine.stop().await;
@@ -63,7 +63,7 @@ pub(super) async fn run(
             let here = here.start(&settings, broker.clone()).await?;
             let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
             let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
-            let serving = Serving { settings: &settings, broker: broker.clone(), library, logbook };
+            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, Takers::Here(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
@@ -87,14 +87,14 @@ fn queues(settings: &Settings) -> BTreeSet<QueueName> {
 struct Serving<'a> {
     settings: &'a Settings,
     broker: Arc<dyn Broker>,
-    library: Library,
+    modules: Library,
     logbook: Arc<dyn Logbook>,
 }
 
 impl Serving<'_> {
     async fn start(&self) -> Result<Engine, Failed> {
         let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: Part::Shared };
-        let (store, clock) = (self.library.store.clone(), Arc::new(SystemClock));
+        let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, self.broker.clone(), self.logbook.clone(), store, clock);
         engine.await.map_err(Failed::unreachable)
     }
@@ -108,11 +108,11 @@ impl Serving<'_> {
         shown_broker: &str,
         stop: &Stop,
     ) -> Result<Exit, Failed> {
-        let Self { settings, broker, library, logbook } = self;
+        let Self { settings, broker, modules, logbook } = self;
         let shown_logbook = without_password(&settings.logbook);
         eprintln!("waft listens on http://{}", server.local_addr());
         eprintln!("  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}", settings.store.display());
-        let parts = Parts { engine: engine.clone(), logbook, library, broker, takers };
+        let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers };
         server.run(parts, stop.asked.clone()).await.map(|()| Exit::Success).map_err(Failed::unreachable)
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     }
     let missing = || logbook::LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
-    Ok(shown(&summary, machine, &told, &*state.parts.library.store).await)
+    Ok(shown(&summary, machine, &told, &*state.parts.modules.store).await)
 }
 
 fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {

@@ -80,7 +80,7 @@ async fn start(
     submission: &Submission,
     given: Values,
 ) -> Result<(StatusCode, Vec<api::Mistake>), Problem> {
-    let (library, text) = (&state.parts.library, &submission.flow);
+    let (library, text) = (&state.parts.modules, &submission.flow);
     for (alias, reference) in &submission.modules {
         let text = reference.clone();
         match draft.modules.get_mut(alias) {
