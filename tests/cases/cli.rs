@@ -311,3 +311,17 @@ fn usage_that_is_wrong_has_its_exit_code() {
     assert!(Waft::default().run(["--help"]).expect(0).stdout.contains("Usage: waft"));
     assert!(Waft::default().run(["completions", "bash"]).expect(0).stdout.contains("_waft()"));
 }
+
+#[test]
+fn queues_without_jobs_keep_no_slot_from_those_that_have_some() {
+    let waft = Waft::default();
+    // More queues than a run on its own has slots at least, and than most machines have cores.
+    let task = |number: usize| {
+        format!(
+            "[[task]]\nname = \"t{number}\"\nuse = \"hostile#sleep\"\nwith = {{ ms = 1 }}\nprovides = []\nqueue = \"q{number}\"\n"
+        )
+    };
+    let tasks: String = (0..40).map(task).collect();
+    let ran = waft.run_flow(&format!("name = \"f\"\npattern = \"linear\"\n{tasks}"), &[]);
+    assert_eq!(ran.expect(0).trace().len(), 80);
+}

@@ -312,8 +312,10 @@ impl Driver {
         let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps, &mut logs).await };
         let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
         let begun: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
-        for run in refused.keys() {
-            self.drop_machine(run, !begun.contains(run));
+        for (run, error) in &refused {
+            // One that may have begun, as far as is known, is read again too; one whose name is taken is not.
+            let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
+            self.drop_machine(run, may_have_begun);
         }
         batch.signals = self.keep_for_lost(signals, kept, &gone);
         for (run, Stepped { commands, answers, .. }) in steps {

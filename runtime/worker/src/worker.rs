@@ -117,16 +117,9 @@ impl Worker {
         listening.spawn(crash.clone().run_until_cancelled_owned(answering));
         let slots = Arc::new(Semaphore::new(config.slots.into()));
         let takers = TaskTracker::new();
-        for consumer in jobs {
-            let taking = Taking {
-                slots: slots.clone(),
-                caller: caller.clone(),
-                calls: calls.clone(),
-                stop: stop.clone(),
-                crash: crash.clone(),
-            };
-            takers.spawn(crash.clone().run_until_cancelled_owned(taking.run(consumer)));
-        }
+        let taking =
+            Taking { slots, caller: caller.clone(), calls: calls.clone(), stop: stop.clone(), crash: crash.clone() };
+        takers.spawn(crash.clone().run_until_cancelled_owned(taking.run(jobs)));
         takers.close();
         takers.wait().await;
         calls.close();
@@ -151,7 +144,7 @@ impl Worker {
     }
 }
 
-/// Takes jobs from one queue, each when a slot is free.
+/// Takes jobs from all queues in turn, each when a slot is free.
 struct Taking {
     slots: Arc<Semaphore>,
     caller: Arc<Caller>,
@@ -161,14 +154,24 @@ struct Taking {
 }
 
 impl Taking {
-    async fn run(self, mut consumer: Consumer) {
-        loop {
+    async fn run(self, mut consumers: Vec<Consumer>) {
+        while !consumers.is_empty() {
+            // What was asked first is asked last the next time, so that no queue keeps another waiting.
+            consumers.rotate_left(1);
             let next = async {
-                // The slot first: a job in hand without one would wait here while another worker is free.
+                // The slot first: a job in hand without one would wait here while another worker is free. It is nobody's
+                // until a job has come, from whichever queue.
                 let slot = self.slots.clone().acquire_owned().await.ok()?;
-                Some((slot, consumer.next().await?))
+                let waiting = consumers.iter_mut().map(|consumer| Box::pin(consumer.next()));
+                let (delivery, place, _) = futures::future::select_all(waiting).await;
+                Some((slot, place, delivery))
             };
-            let Some(Some((slot, delivery))) = self.stop.run_until_cancelled(next).await else { break };
+            let Some(Some((slot, place, delivery))) = self.stop.run_until_cancelled(next).await else { break };
+            let Some(delivery) = delivery else {
+                // Its queue is gone.
+                drop(consumers.remove(place));
+                continue;
+            };
             let caller = self.caller.clone();
             let answering = async move {
                 caller.answer(delivery).await;
@@ -176,7 +179,7 @@ impl Taking {
             };
             self.calls.spawn(self.crash.clone().run_until_cancelled_owned(answering));
         }
-        consumer.cancel();
+        consumers.iter_mut().for_each(Consumer::cancel);
     }
 }
 
