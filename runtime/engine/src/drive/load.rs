@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use broker::Delivery;
 use flow::{Command, Event, RunId, Shard};
 use logbook::{History, LoadError};
-use protocol::lease;
+use protocol::{Reply, lease};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::{Driver, Happened, Live, Round, is_rest};
+use super::{Answer, Driver, Happened, Live, Round, is_rest};
 use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
@@ -27,6 +27,18 @@ pub(super) struct Lost {
 impl Lost {
     pub(super) fn is_of(&self, shard: &Shard) -> bool {
         self.shard.as_ref() == Some(shard)
+    }
+
+    /// Answers those who asked here. What was asked over the broker goes back with its delivery, and is answered by whoever
+    /// takes it.
+    pub(super) fn give_up(self, reply: &Reply) {
+        for answer in self.asked.into_iter().filter_map(|happened| happened.answer) {
+            match answer {
+                // Whoever asked may be gone.
+                Answer::Here(answer) => drop(answer.send(reply.clone())),
+                Answer::There { .. } => {}
+            }
+        }
     }
 }
 
@@ -56,6 +68,8 @@ impl Driver {
                         lost.asked.push(Happened { run, event, answer: None });
                     }
                 }
+                // It is not recorded: the heartbeat that is kept has to be taken for the first one again.
+                Event::Leased { call, worker } if self.lost.contains_key(&run) => self.leases.end(&(call, worker)),
                 // A signal is kept with its delivery, a beginning or a wish was answered, and time passes by itself.
                 Event::Signal(_)
                 | Event::Leased { .. }
@@ -85,9 +99,14 @@ impl Driver {
         for (run, lost) in std::mem::take(&mut self.lost) {
             match self.read(&run).await {
                 Ok(live) => {
-                    let shard = live.shard.clone();
-                    let Some(term) = self.shards.term(&shard) else { continue };
-                    self.take_up(run, Live { watcher: lost.watcher, ..live }, round);
+                    // A run that was adopted has its new shard in no record yet.
+                    let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
+                    let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
+                        // What arrived for it goes back unsettled, to whoever drives it now.
+                        lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
+                        continue;
+                    };
+                    self.take_up(run, Live { shard: shard.clone(), watcher: lost.watcher, ..live }, round);
                     round.events.extend(lost.asked);
                     for delivery in lost.signals {
                         self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
@@ -99,6 +118,7 @@ impl Driver {
                 }
                 Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
                     error!(%run, %error, "the run cannot be read: it is left alone");
+                    lost.give_up(&Reply::Failed(error.to_string()));
                 }
             }
         }

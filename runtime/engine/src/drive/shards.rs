@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{RunId, Shard};
 use logbook::Version;
+use protocol::Reply;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -170,7 +171,9 @@ impl Driver {
         for run in runs {
             self.forget(&run);
         }
-        self.lost.retain(|_, lost| !lost.is_of(shard));
+        for (_, lost) in self.lost.extract_if(.., |_, lost| lost.is_of(shard)) {
+            lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
+        }
     }
 
     /// Looks after what nobody else brings about: shards without an owner, and a fair part for each engine.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{Action, FailureKind, RunState};
 use protocol::lease;
 
-use crate::world::{World, linear};
+use crate::world::{Fault, World, linear};
 
 /// Longer than a lease lasts.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE.as_secs());
@@ -128,4 +128,19 @@ async fn a_call_that_loses_worker_after_worker_is_poison() {
     assert_eq!(machine.state(), RunState::RolledBack);
     let failure = &machine.failures()["a"];
     assert_eq!(failure.kind, FailureKind::Poison, "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_record_could_not_be_written_is_recorded_once_it_can() {
+    for fault in [Fault::NotWritten, Fault::WrittenAndNotSaid] {
+        let mut world = World::new().await;
+        let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+        let job = world.take_job().await;
+        world.faults.fail_next(fault);
+        world.heartbeat(&job.call).await;
+        tokio::time::sleep(lease::HEARTBEAT).await;
+        assert_eq!(world.facts("r").await.iter().filter(|fact| **fact == "leased").count(), 1, "{fault:?}");
+        world.signal(&job.call).await;
+        assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
+    }
 }

@@ -140,3 +140,13 @@ async fn every_change_is_a_notification_in_json() {
     }
     assert_eq!(states, ["running", "success"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_beginning_is_in_doubt_is_driven_if_it_was_written() {
+    let mut world = World::new().await;
+    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("whether it began is not known") };
+    assert_eq!(error.to_string(), "could not write the run's first records");
+    world.answer_next().await;
+    world.until("r", RunState::Success).await;
+}
