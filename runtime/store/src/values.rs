@@ -2,7 +2,8 @@
 
 use std::str;
 
-use flow::{Form, Json, LARGEST_INLINE, Stored, Value, Values};
+use bytes::Bytes;
+use flow::{Form, InvalidJson, Json, LARGEST_INLINE, Stored, Value, Values};
 use tracing::warn;
 
 use crate::{PutError, Store};
@@ -23,13 +24,9 @@ pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), Put
 /// # Errors
 /// [`PutError`] when it could not be kept; the value is as it was.
 pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
-    let (bytes, form) = match value {
-        Value::Json(json) if json.as_str().len() > LARGEST_INLINE => (json.as_str().as_bytes(), Form::Json),
-        Value::Bytes(bytes) if bytes.len() > LARGEST_INLINE => (&bytes[..], Form::Bytes),
-        Value::Json(_) | Value::Bytes(_) | Value::Stored(_) => return Ok(()),
-    };
+    let Some((bytes, form)) = large_bytes(value) else { return Ok(()) };
     let size = bytes.len() as u64;
-    let digest = store.put(bytes.to_vec().into()).await?;
+    let digest = store.put(bytes).await?;
     *value = Value::Stored(Stored { digest, size, form });
     Ok(())
 }
@@ -45,13 +42,43 @@ pub async fn whole(store: &dyn Store, mut values: Values) -> Values {
                 continue;
             }
         };
-        match form {
-            Form::Bytes => *value = Value::Bytes(bytes.to_vec().into()),
-            Form::Json => match str::from_utf8(&bytes).ok().and_then(|text| Json::parse(text).ok()) {
-                Some(json) => *value = Value::Json(json),
-                None => warn!(%name, "a value cannot be shown: its bytes are no JSON"),
-            },
+        match from_bytes(&bytes, form) {
+            Ok(whole) => *value = whole,
+            Err(error) => warn!(%name, %error, "a value cannot be shown"),
         }
     }
     values
+}
+
+/// The bytes of a value that is too large for messages and records; `None` for one that is not, or is put away already.
+#[must_use]
+pub fn large_bytes(value: &Value) -> Option<(Bytes, Form)> {
+    let (bytes, form) = match value {
+        Value::Json(json) => (json.as_str().as_bytes(), Form::Json),
+        Value::Bytes(bytes) => (&bytes[..], Form::Bytes),
+        Value::Stored(_) => return None,
+    };
+    (bytes.len() > LARGEST_INLINE).then(|| (Bytes::copy_from_slice(bytes), form))
+}
+
+/// The value that some bytes from a store are.
+///
+/// # Errors
+/// [`NoValue`] when they are to be JSON and are none.
+pub fn from_bytes(bytes: &[u8], form: Form) -> Result<Value, NoValue> {
+    Ok(match form {
+        Form::Bytes => Value::Bytes(bytes.into()),
+        Form::Json => Value::Json(Json::parse(str::from_utf8(bytes)?)?),
+    })
+}
+
+/// Why bytes from a store are not the value they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum NoValue {
+    /// They are no text.
+    #[error("its bytes are no text")]
+    NoText(#[from] str::Utf8Error),
+    /// They are no JSON.
+    #[error("its bytes are no JSON")]
+    NoJson(#[from] InvalidJson),
 }

@@ -1,8 +1,8 @@
 //! From a digest to what it stands for: memory, this machine's disk, then the store of the job's engine.
 
-use std::{error::Error, iter::successors, str};
+use std::{error::Error, iter::successors};
 
-use flow::{Digest, Failure, FailureKind, Form, Json, LARGEST_INLINE, Outcome, Stored, Value, Values};
+use flow::{Digest, Failure, FailureKind, Outcome, Stored, Value, Values};
 use protocol::Job;
 use sandbox::{Compiled, Sandbox};
 use tracing::warn;
@@ -60,13 +60,7 @@ impl Modules {
             let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
             let told = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
             let bytes = self.fetch(digest, fetch_from).await.map_err(|error| told(&error.message))?;
-            *value = match form {
-                Form::Bytes => Value::Bytes(bytes.to_vec().into()),
-                Form::Json => {
-                    let text = str::from_utf8(&bytes).map_err(|error| told(&error.to_string()))?;
-                    Value::Json(Json::parse(text).map_err(|error| told(&error.to_string()))?)
-                }
-            };
+            *value = store::values::from_bytes(&bytes, form).map_err(|error| told(&error.to_string()))?;
         }
         Ok(())
     }
@@ -74,12 +68,8 @@ impl Modules {
     /// The values with the large ones put into the engine's store. One that cannot be put there travels as it is.
     pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
         for (name, value) in &mut values {
-            let (bytes, form) = match value {
-                Value::Json(json) if json.as_str().len() > LARGEST_INLINE => (json.as_str().as_bytes(), Form::Json),
-                Value::Bytes(bytes) if bytes.len() > LARGEST_INLINE => (&bytes[..], Form::Bytes),
-                Value::Json(_) | Value::Bytes(_) | Value::Stored(_) => continue,
-            };
-            let (size, bytes) = (bytes.len() as u64, bytes.to_vec().into());
+            let Some((bytes, form)) = store::values::large_bytes(value) else { continue };
+            let size = bytes.len() as u64;
             match self.client.put(put_to, bytes).await {
                 Ok(digest) => *value = Value::Stored(Stored { digest, size, form }),
                 Err(error) => warn!(%name, size, %error, "a large value could not be put into the store"),

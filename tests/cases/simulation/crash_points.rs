@@ -11,10 +11,8 @@ use std::{
 };
 
 use broker::InProcess;
-use engine::{Clock, Config, Engine, Part};
-use flow::{
-    Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, RunState, TaskInfo, Timestamp, Values,
-};
+use engine::{Config, Engine, Part};
+use flow::{Flow, RunId, RunState};
 use logbook::{Logbook, Memory, Version, guarded::Guarded};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +21,10 @@ use worker::Worker;
 use super::{
     check,
     dice::Dice,
+    flows,
     guests::{Ledger, Simulated},
     net::{Fate, Net},
+    world::WorldClock,
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
@@ -32,24 +32,24 @@ const FLOWS: [(&str, u64, &str); 4] = [
     (
         "a chain that succeeds",
         3,
-        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n",
+        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\n",
     ),
     (
         "branches with attempts",
         11,
-        "[[task]]\nname = \"a\"\nuse = \"g\"\nretry = { attempts = 3 }\n[[task]]\nname = \"b\"\nuse = \"g\"\nretry = { attempts = 3 }\n\
-         [[task]]\nname = \"c\"\nuse = \"g\"\n[[link]]\nfrom = \"a\"\nto = \"c\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n",
+        "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n\
+         [[task]]\nname = \"c\"\nuse = \"g#undoable\"\n[[link]]\nfrom = \"a\"\nto = \"c\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n",
     ),
     (
         "a controller that tries again",
         5,
-        "[[task]]\nname = \"a\"\nuse = \"g\"\n[[flow]]\nname = \"n\"\nretry = { times = 3 }\n[[flow.task]]\nname = \"b\"\nuse = \"g\"\n\
-         [[flow.task]]\nname = \"c\"\nuse = \"g\"\n[[flow.link]]\nfrom = \"b\"\nto = \"c\"\n",
+        "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[flow]]\nname = \"n\"\nretry = { times = 3 }\n[[flow.task]]\nname = \"b\"\nuse = \"g#undoable\"\n\
+         [[flow.task]]\nname = \"c\"\nuse = \"g#undoable\"\n[[flow.link]]\nfrom = \"b\"\nto = \"c\"\n",
     ),
     (
         "a rollback",
         ROLLS_BACK,
-        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n[[task]]\nname = \"c\"\nuse = \"g\"\n",
+        "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\n[[task]]\nname = \"c\"\nuse = \"g#undoable\"\n",
     ),
 ];
 
@@ -86,16 +86,7 @@ struct Ended {
 fn run(seed: u64, text: &str, die_at: u64) -> Result<Ended, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(live(seed, wired(text), die_at))
-}
-
-/// A clock that goes with the time of the world.
-struct WorldClock(Instant);
-
-impl Clock for WorldClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_000_000).after(self.0.elapsed())
-    }
+    runtime.block_on(live(seed, flows::wired(&format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n")), die_at))
 }
 
 async fn live(seed: u64, flow: Arc<Flow>, die_at: u64) -> Result<Ended, String> {
@@ -180,21 +171,4 @@ async fn start_engine(
     let config = Config { id: format!("e{life}"), part: Part::Shared };
     let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;
     engine.map_err(|error| error.to_string())
-}
-
-fn wired(text: &str) -> Arc<Flow> {
-    let text = format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n");
-    let task = TaskInfo {
-        name: "t".parse().expect("a lawful name"),
-        doc: String::new(),
-        requires: Vec::new(),
-        provides: Vec::new(),
-        rollback: Rollback::Guest { requires: Vec::new() },
-        retry: None,
-        limits: LimitOverrides::default(),
-    };
-    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
-    let draft = flow::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
-    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
 }

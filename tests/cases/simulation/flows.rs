@@ -46,7 +46,8 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
     }
 }
 
-fn wired(text: &str) -> Arc<Flow> {
+/// Wires a flow of the tasks `undoable` and `plain` of the module `g`.
+pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let task = |name: &str, rollback| TaskInfo {
         name: name.parse().expect("a lawful name"),
         doc: String::new(),

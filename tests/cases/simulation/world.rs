@@ -66,7 +66,7 @@ struct World {
 }
 
 /// A clock that goes with the time of the world.
-struct WorldClock(Instant);
+pub(crate) struct WorldClock(pub(crate) Instant);
 
 impl Clock for WorldClock {
     fn now(&self) -> Timestamp {
