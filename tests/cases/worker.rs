@@ -15,6 +15,9 @@ use worker::{Config, Modules, Worker};
 /// Where the workers' signals go.
 const SIGNALS: &str = "signals";
 
+/// How many calls a worker takes at once.
+const SLOTS: u16 = 2;
+
 /// Where the workers fetch.
 const STORE: &str = "store";
 
@@ -29,7 +32,7 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
         host: "here".into(),
         instance: name.into(),
         version: "test".into(),
-        slots: 1,
+        slots: SLOTS,
         queues: vec![name.parse().expect("a name")],
         grace: Duration::ZERO,
     };
@@ -160,6 +163,24 @@ async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
     world.publish("one", &job(world.module, "noop")).await;
     assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended() {
+    let world = World::new().await;
+    world.start_worker("one").await;
+    let spinning = job(world.module, "spin");
+    world.publish("one", &spinning).await;
+    world.publish("one", &spinning).await;
+    let queue = topology::jobs(&"one".parse().expect("a name"));
+    while world.broker.waiting(&queue).await.expect("the broker is there") != Some(0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.stop.cancel();
+    world.tasks.close();
+    world.tasks.wait().await;
+    // The one that it was begun with may be dead, when a connection was lost: then the other is all there is.
+    assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(2), "both went back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,21 +98,21 @@ impl Caller {
             warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
             return delivery.accept();
         }
-        let redelivered = delivery.redelivered || delivery.returned > 0;
+        let came_back = delivery.redelivered || delivery.returned > 0;
         // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
         // again, and not by what was answered before.
-        let answered = if redelivered { None } else { self.recent.get(&job.call, &job.signal_to) };
+        let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
         if let Some(answer) = answered {
             debug!("the job was answered before; the answer is sent again");
             return settle(delivery, self.send_signal(&job.call, answer, &job.signal_to).await);
         }
-        let Some(interrupt) = self.calls.begin(&job.call) else {
-            debug!("the job runs here already");
-            return delivery.accept();
+        let Some((delivery, interrupt)) = self.calls.begin(&job.call, delivery) else {
+            return debug!("the job runs here already");
         };
         let (hold, outcome) = self.hold_and_call(delivery, &job, interrupt).await;
-        self.calls.end(&job.call);
+        let again = self.calls.end(&job.call);
         let Some((answer, log)) = outcome else {
+            again.deliveries.into_iter().for_each(Delivery::requeue);
             return self.give_back(hold, &job).await;
         };
         if let Answer::Failed(failure) = &answer {
@@ -122,7 +122,8 @@ impl Caller {
             call: job.call.clone(),
             answer,
             execution: self.executions.next(),
-            redelivered,
+            // Between two deliveries to this worker there may have been one to another, which was lost.
+            redelivered: came_back || again.came,
             worker: Some(self.name.clone()),
         };
         let body = Bytes::from(Report::Signal(signal, log).encode());
@@ -133,6 +134,7 @@ impl Caller {
                     self.recent.keep(&job.call, &job.signal_to, &body);
                 }
                 settle(*delivery, signalled);
+                again.deliveries.into_iter().for_each(|delivery| settle(delivery, signalled));
             }
             // Nobody but this worker knows the answer.
             Hold::Lease => {
@@ -160,6 +162,7 @@ impl Caller {
                 Hold::Delivery(delivery) => match self.tell_engine(job, self.heartbeat(job), Told::Surely).await {
                     Signalled::Taken => {
                         delivery.accept();
+                        self.calls.lease(&job.call);
                         Hold::Lease
                     }
                     Signalled::NotTaken => Hold::Delivery(delivery),

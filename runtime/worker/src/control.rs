@@ -17,42 +17,76 @@ use tracing::warn;
 const STOPPED: usize = 10_000;
 
 /// The calls a worker has now.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Calls {
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
-    running: HashMap<CallId, CancellationToken>,
+    running: HashMap<CallId, Running>,
     /// Calls that were stopped and do not run here: their jobs may still be on the way.
     stopped: HashSet<CallId>,
     oldest: VecDeque<CallId>,
 }
 
+/// One call that runs.
+#[derive(Default)]
+struct Running {
+    interrupt: CancellationToken,
+    is_leased: bool,
+    again: Again,
+}
+
+/// What came of a job while its call ran.
+#[derive(Default)]
+pub(crate) struct Again {
+    /// Whether it was delivered again.
+    pub(crate) came: bool,
+    /// Its later deliveries, which wait for the outcome of the call.
+    pub(crate) deliveries: Vec<Delivery>,
+}
+
 impl Calls {
-    /// Notes a call; its token is cancelled when the call is to stop. `None` when it runs here already.
-    pub(crate) fn begin(&self, call: &CallId) -> Option<CancellationToken> {
+    /// Notes a call; its token is cancelled when it is to stop. `None` when it runs here already: the delivery is kept until
+    /// that has ended, since the one that it was begun with may be dead when its job comes again.
+    pub(crate) fn begin(&self, call: &CallId, delivery: Delivery) -> Option<(Delivery, CancellationToken)> {
         let mut known = self.lock();
-        if known.running.contains_key(call) {
+        if let Some(running) = known.running.get_mut(call) {
+            running.again.came = true;
+            if running.is_leased {
+                delivery.accept();
+            } else {
+                running.again.deliveries.push(delivery);
+            }
             return None;
         }
-        let token = CancellationToken::new();
+        let running = Running::default();
+        let interrupt = running.interrupt.clone();
         if known.stopped.contains(call) {
-            token.cancel();
+            interrupt.cancel();
         }
-        known.running.insert(call.clone(), token.clone());
-        Some(token)
+        known.running.insert(call.clone(), running);
+        Some((delivery, interrupt))
     }
 
-    pub(crate) fn end(&self, call: &CallId) {
-        self.lock().running.remove(call);
+    /// The engine knows of the call: no delivery of its job is needed to keep it any more.
+    pub(crate) fn lease(&self, call: &CallId) {
+        if let Some(running) = self.lock().running.get_mut(call) {
+            running.is_leased = true;
+            running.again.deliveries.drain(..).for_each(Delivery::accept);
+        }
+    }
+
+    /// Forgets a call. A job that comes from now on is called again.
+    pub(crate) fn end(&self, call: &CallId) -> Again {
+        self.lock().running.remove(call).map(|running| running.again).unwrap_or_default()
     }
 
     fn interrupt(&self, call: CallId) {
         let mut known = self.lock();
-        if let Some(token) = known.running.get(&call) {
-            return token.cancel();
+        if let Some(running) = known.running.get(&call) {
+            return running.interrupt.cancel();
         }
         if known.stopped.insert(call.clone()) {
             known.oldest.push_back(call);
