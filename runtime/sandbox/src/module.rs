@@ -3,6 +3,7 @@
 mod core;
 mod exit;
 mod outline;
+mod pages;
 
 use bytes::Bytes;
 use wasmparser::{Validator, WasmFeatures};

@@ -7,7 +7,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
-use super::{GUEST, ModuleError, exit, outline::Outline};
+use super::{GUEST, ModuleError, exit, outline::Outline, pages};
 
 pub(super) fn componentize(bytes: &[u8], outline: &Outline) -> Result<Vec<u8>, ModuleError> {
     super::validate(bytes)?;
@@ -20,7 +20,7 @@ pub(super) fn componentize(bytes: &[u8], outline: &Outline) -> Result<Vec<u8>, M
     if exports(&format!("{GUEST}#apply")) {
         encode(bytes, REACTOR)
     } else if exports("_start") {
-        encode(&exit::keep_status(bytes)?, COMMAND)
+        encode(&pages::hide_adapters(&exit::keep_status(bytes)?)?, COMMAND)
     } else {
         Err(ModuleError::NoTaskInCore { exports: outline.exports.clone() })
     }

@@ -136,3 +136,69 @@ async fn a_program_that_traps_failed_for_it() {
     let failure = failure(&program("", "unreachable"), Call { ..call() }).await;
     assert_failure(&failure, FailureKind::Trap, &["unreachable"]);
 }
+
+/// Calls the adapter: asks how many arguments there are, reads a byte and writes one to standard error.
+const READ_AND_WRITE: &str = "
+    (drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
+    (i32.store (i32.const 0) (i32.const 40))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $write (i32.const 2) (i32.const 40) (i32.const 1))";
+
+/// Fills the memory between these addresses with ones.
+fn fill(from: &str, to: &str) -> String {
+    format!("(memory.fill {from} (i32.const 1) (i32.sub {to} {from}))")
+}
+
+/// Traps unless the memory between these addresses is full of ones.
+fn assert_full(from: &str, to: &str) -> String {
+    format!(
+        "(local.set $count {from})
+         (loop $next
+            (if (i32.ne (i32.load8_u (local.get $count)) (i32.const 1)) (then unreachable))
+            (local.set $count (i32.add (local.get $count) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $count) {to})))"
+    )
+}
+
+#[tokio::test]
+async fn all_memory_that_a_program_sees_or_grows_is_its_own() {
+    // As old C libraries do: it takes all there is, and later what it grows, wherever that begins.
+    let (heap, end) = ("(i32.const 4096)", "(i32.load (i32.const 24))");
+    let (grown, end_of_grown) = ("(i32.load (i32.const 28))", "(i32.load (i32.const 32))");
+    let body = [
+        READ_AND_WRITE,
+        "(i32.store (i32.const 24) (i32.mul (memory.size) (i32.const 65536)))",
+        &fill(heap, end),
+        READ_AND_WRITE,
+        "(i32.store (i32.const 28) (i32.mul (memory.grow (i32.const 2)) (i32.const 65536)))
+         (i32.store (i32.const 32) (i32.mul (memory.size) (i32.const 65536)))",
+        &fill(grown, end_of_grown),
+        READ_AND_WRITE,
+        &assert_full(heap, end),
+        &assert_full(grown, end_of_grown),
+        "(call $write (i32.const 1) (i32.const 1024) (i32.const 9))",
+    ];
+    let program = program(r#"(data (i32.const 1024) "{\"pan\":1}")"#, &body.concat());
+    let report = report(&program, command(&["pan"])).await;
+    assert_eq!(report.answer, Answer::Left(values([("pan", json("1"))])));
+}
+
+#[tokio::test]
+async fn a_program_sees_the_memory_that_it_declares_and_what_it_grows() {
+    let assert_equal = |left: &str, right: &str| format!("(if (i32.ne {left} {right}) (then unreachable))");
+    let body = [
+        READ_AND_WRITE,
+        &assert_equal("(memory.size)", "(i32.const 4)"),
+        &assert_equal("(memory.grow (i32.const 0))", "(i32.const 4)"),
+        &assert_equal("(memory.grow (i32.const 65536))", "(i32.const -1)"),
+        &assert_equal("(memory.size)", "(i32.const 4)"),
+        "(local.set $count (memory.grow (i32.const 3)))",
+        &assert_equal("(memory.size)", "(i32.add (local.get $count) (i32.const 3))"),
+        &assert_equal("(memory.grow (i32.const 0))", "(memory.size)"),
+        // The adapter has what it needs by now, so what is grown goes on where the last ended.
+        &assert_equal("(memory.grow (i32.const 1))", "(i32.add (local.get $count) (i32.const 3))"),
+    ];
+    let report = report(&program("", &body.concat()), command(&[])).await;
+    assert_eq!(report.answer, Answer::Left(Values::new()));
+}

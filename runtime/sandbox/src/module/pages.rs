@@ -1,0 +1,217 @@
+//! The adapter's pages of memory are hidden from the program that it serves.
+//!
+//! Both live in one memory. A program that exports no allocator gives the adapter nothing, so that grows the memory
+//! for its own stack and state, some of it before the program begins. Many allocators, older ones of wasi-libc among
+//! them, take all memory between the program's data and `memory.size` for theirs, and would write over what the adapter
+//! has there. So `memory.size` becomes a global that counts no pages but those that the program declares or grows
+//! itself, and `memory.grow` a function that keeps it. Between two growths there may then be a gap, as when any other
+//! part of a program grows memory; an allocator that does not look where its new pages begin cannot be helped.
+
+use std::convert::Infallible;
+
+use wasm_encoder::{
+    CodeSection, ConstExpr, Function, FunctionSection, GlobalSection, GlobalType, Instruction, Module, SectionId,
+    TypeSection, ValType,
+    reencode::{Error, Reencode, utils},
+};
+use wasmparser::{
+    CodeSectionReader, CustomSectionReader, ExternalKind, FunctionSectionReader, GlobalSectionReader, Operator, Parser,
+    Payload, TypeRef, TypeSectionReader,
+};
+
+use super::{ModuleError, outline};
+
+/// The exports that the adapter would allocate with.
+const ALLOCATORS: [&str; 3] = ["cabi_realloc", "cabi_realloc_adapter", "canonical_abi_realloc"];
+
+/// What is told of places in the code, which are others afterwards.
+const OF_PLACES: [&str; 2] = [".debug_", "metadata.code."];
+
+/// A program's memory, and the first index of each kind that it leaves free.
+#[derive(Debug, Default)]
+struct Pages {
+    memory: u32,
+    /// How many pages of it the program declares.
+    declared: u32,
+    types: u32,
+    functions: u32,
+    globals: u32,
+    has_globals: bool,
+}
+
+/// The program, seeing no pages but its own; as it is, if the adapter takes none or it has no memory to share.
+pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    let Some(mut pages) = Pages::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
+        return Ok(bytes.to_vec());
+    };
+    let mut module = Module::new();
+    pages
+        .parse_core_module(&mut module, Parser::new(0), bytes)
+        .map_err(|error| ModuleError::NotComponentizable { reason: format!("{error:#}") })?;
+    Ok(module.finish())
+}
+
+impl Pages {
+    /// Those of a program, unless nothing is to be hidden from it.
+    fn of(bytes: &[u8]) -> wasmparser::Result<Option<Self>> {
+        let mut pages = Self::default();
+        let (mut memories, mut exported, mut has_code) = (Vec::new(), None, false);
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::TypeSection(types) => {
+                    for group in types {
+                        pages.types += count(group?.types().len());
+                    }
+                }
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        match import?.ty {
+                            TypeRef::Func(_) | TypeRef::FuncExact(_) => pages.functions += 1,
+                            TypeRef::Global(_) => pages.globals += 1,
+                            TypeRef::Memory(memory) => memories.push(memory),
+                            TypeRef::Table(_) | TypeRef::Tag(_) => {}
+                        }
+                    }
+                }
+                Payload::FunctionSection(functions) => pages.functions += functions.count(),
+                Payload::MemorySection(section) => {
+                    for memory in section {
+                        memories.push(memory?);
+                    }
+                }
+                Payload::GlobalSection(globals) => {
+                    pages.globals += globals.count();
+                    pages.has_globals = true;
+                }
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export?;
+                        if ALLOCATORS.contains(&export.name) {
+                            return Ok(None);
+                        }
+                        if export.name == "memory" && export.kind == ExternalKind::Memory {
+                            exported = Some(export.index);
+                        }
+                    }
+                }
+                Payload::CodeSectionStart { .. } => has_code = true,
+                _ => {}
+            }
+        }
+        let Some(memory) = exported.filter(|_| has_code) else { return Ok(None) };
+        // The adapter cannot share a memory with addresses of 64 bits, and componentizing will say so.
+        let declared = memories.get(memory as usize).filter(|memory| !memory.memory64);
+        Ok(declared.and_then(|declared| u32::try_from(declared.initial).ok()).map(|declared| Self {
+            memory,
+            declared,
+            ..pages
+        }))
+    }
+
+    /// Adds the count of pages.
+    fn add_count(&self, globals: &mut GlobalSection) {
+        let count = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+        globals.global(count, &ConstExpr::i32_const(self.declared.cast_signed()));
+    }
+
+    /// What a program calls in place of `memory.grow`.
+    fn grow(&self) -> Function {
+        let (wanted, start) = (0, 1);
+        let mut function = Function::new([(1, ValType::I32)]);
+        let mut body = function.instructions();
+        // Who grows by nothing asks where the memory ends.
+        body.local_get(wanted).i32_eqz().if_(wasm_encoder::BlockType::Empty);
+        body.global_get(self.globals).return_().end();
+        body.local_get(wanted).memory_grow(self.memory).local_tee(start);
+        body.i32_const(-1).i32_ne().if_(wasm_encoder::BlockType::Empty);
+        body.local_get(start).local_get(wanted).i32_add().global_set(self.globals).end();
+        body.local_get(start).end();
+        function
+    }
+}
+
+impl Reencode for Pages {
+    type Error = Infallible;
+
+    fn parse_type_section(
+        &mut self,
+        types: &mut TypeSection,
+        section: TypeSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_type_section(self, types, section)?;
+        types.ty().function([ValType::I32], [ValType::I32]);
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: FunctionSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_function_section(self, functions, section)?;
+        functions.function(self.types);
+        Ok(())
+    }
+
+    fn parse_global_section(
+        &mut self,
+        globals: &mut GlobalSection,
+        section: GlobalSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_global_section(self, globals, section)?;
+        self.add_count(globals);
+        Ok(())
+    }
+
+    fn intersperse_section_hook(
+        &mut self,
+        module: &mut Module,
+        _after: Option<SectionId>,
+        before: Option<SectionId>,
+    ) -> Result<(), Error<Infallible>> {
+        let follows = [SectionId::Export, SectionId::Start, SectionId::Element, SectionId::DataCount, SectionId::Code];
+        if !self.has_globals && before.is_some_and(|before| follows.contains(&before)) {
+            let mut globals = GlobalSection::new();
+            self.add_count(&mut globals);
+            module.section(&globals);
+            self.has_globals = true;
+        }
+        Ok(())
+    }
+
+    fn parse_code_section(
+        &mut self,
+        code: &mut CodeSection,
+        section: CodeSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_code_section(self, code, section)?;
+        code.function(&self.grow());
+        Ok(())
+    }
+
+    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, Error<Infallible>> {
+        match operator {
+            Operator::MemorySize { mem } if mem == self.memory => Ok(Instruction::GlobalGet(self.globals)),
+            Operator::MemoryGrow { mem } if mem == self.memory => Ok(Instruction::Call(self.functions)),
+            operator => utils::instruction(self, operator),
+        }
+    }
+
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: CustomSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        if OF_PLACES.iter().any(|prefix| section.name().starts_with(prefix)) {
+            return Ok(());
+        }
+        utils::parse_custom_section(self, module, section)
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).expect("a module of that many types is not valid")
+}
+
+#[cfg(test)]
+mod tests;
