@@ -12,6 +12,7 @@ mod address;
 mod memory;
 mod sqlite;
 mod postgres;
+mod replay;
 mod row;
 
 pub use address::{Sole, claim, open};
@@ -21,4 +22,5 @@ pub use logbook::{
 };
 pub use memory::Memory;
 pub use postgres::Postgres;
+pub use replay::{Replay, Taken};
 pub use sqlite::Sqlite;

@@ -12,13 +12,14 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, future::Future};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Client;
 use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use futures::future;
 use protocol::{AttemptLog, decode_snapshot, encode_snapshot};
+use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
 use self::connection::Connections;
@@ -26,6 +27,9 @@ use crate::{
     Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
     row::{self, AppendRow, RunRow, column},
 };
+
+/// How long the server may take for what concerns some runs: one that takes longer is stuck, on a disk or a lock.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many runs are forgotten in one transaction: appends to them would wait for it.
 const SLICE: usize = 500;
@@ -69,8 +73,21 @@ impl Postgres {
         Ok(Self { connections: Connections::open(config).await? })
     }
 
-    /// Does something with a connection. The error is a reason for people.
+    /// Does something with a connection, which a healthy server does in moments. The error is a reason for people; what
+    /// was to be written may be.
     async fn ask<Answer>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
+    ) -> Result<Answer, String> {
+        let mut client = self.connections.get().await?;
+        match timeout(PATIENCE, work(&mut client)).await {
+            Ok(result) => result.map_err(|error| self.connections.failed(client, &error)),
+            Err(_) => Err(self.connections.silent(client, PATIENCE)),
+        }
+    }
+
+    /// Does something with a connection that may take as long as the whole logbook is large.
+    async fn ask_for_all<Answer>(
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
@@ -135,7 +152,7 @@ impl Logbook for Postgres {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        let rows = self.ask(async |client| read::list(client, filter).await).await;
+        let rows = self.ask_for_all(async |client| read::list(client, filter).await).await;
         rows.map_err(unread)?.into_iter().map(RunRow::into_summary).collect()
     }
 
@@ -157,7 +174,7 @@ impl Logbook for Postgres {
         let before = column(ended_before.as_micros());
         let mut forgotten = 0;
         loop {
-            let gone = self.ask(async |client| forget_slice(client, before).await).await.map_err(unwritten)?;
+            let gone = self.ask_for_all(async |client| forget_slice(client, before).await).await.map_err(unwritten)?;
             forgotten += gone as u64;
             if gone < SLICE {
                 return Ok(forgotten);
@@ -166,7 +183,7 @@ impl Logbook for Postgres {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let digests = self.ask(async |client| read::digests(client).await).await;
+        let digests = self.ask_for_all(async |client| read::digests(client).await).await;
         digests.map_err(unread)?.iter().map(|digest| row::digest(digest)).collect()
     }
 

@@ -13,7 +13,7 @@ use axum::{
 use client::api;
 use flow::{Change, Machine, NodeChange, RunId, RunState};
 use futures::{Stream, StreamExt, stream};
-use logbook::{LoadError, Version};
+use logbook::{LoadError, Replay, Taken, Version};
 use store::Store;
 use tokio::{sync::broadcast, time::timeout};
 use tracing::warn;
@@ -21,7 +21,6 @@ use tracing::warn;
 use crate::{
     extract::Run,
     problem::Problem,
-    replay::{Replay, Taken},
     state::{self, Shared},
 };
 

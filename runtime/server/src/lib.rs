@@ -15,7 +15,6 @@ mod problem;
 mod openapi;
 
 mod runs;
-mod replay;
 mod events;
 mod modules;
 mod workers;

@@ -69,6 +69,13 @@ impl Connections {
         format!("{}: {}", self.place, reason(error))
     }
 
+    /// The reason for people when the server has not answered for so long. What it does on that connection nobody waits
+    /// for any more.
+    pub(super) fn silent(&self, client: Client, patience: Duration) -> String {
+        drop(Client::take(client));
+        format!("{}: the server has not answered for {} seconds", self.place, patience.as_secs())
+    }
+
     pub(super) fn place(&self) -> &str {
         &self.place
     }

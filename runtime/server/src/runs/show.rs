@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Json, extract::State};
 use client::api::{self, Node, Object};
 use flow::{Change, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, State as NodeState, Timestamp};
-use logbook::Summary;
+use logbook::{Replay, Summary};
 use protocol::json::rfc3339;
 use serde::Deserialize;
 use store::Store;
@@ -14,7 +14,6 @@ use crate::{
     events::whole,
     extract,
     problem::Problem,
-    replay::Replay,
     state::{self, Shared},
 };
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use flow::{Change, Command, Fact, Machine, Record, RunId};
-use logbook::{LoadError, Logbook, Version};
+
+use crate::{LoadError, Logbook, Version};
 
 /// How many records are read at once: some hundred kilobytes where values are large.
 const PAGE: usize = 1_000;
 
 /// Follows the records of a run.
-pub(crate) struct Replay {
+pub struct Replay {
     run: RunId,
     logbook: Arc<dyn Logbook>,
     /// `None` before the first record.
@@ -18,30 +19,39 @@ pub(crate) struct Replay {
 }
 
 /// One record that the machine has taken.
-pub(crate) struct Taken {
+pub struct Taken {
     /// The version of the run with it.
-    pub(crate) version: Version,
+    pub version: Version,
     /// What it made so.
-    pub(crate) changes: Vec<Change>,
+    pub changes: Vec<Change>,
 }
 
 impl Replay {
-    pub(crate) fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
+    /// Before the first record.
+    #[must_use]
+    pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         Self { run, logbook, machine: None, version: Version::NONE }
     }
 
-    /// The run as far as it was read.
-    pub(crate) fn machine(&self) -> Option<&Machine> {
+    /// The run as far as it was read; `None` before its first record.
+    #[must_use]
+    pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
     }
 
-    /// The records that follow what was read; none when there are none yet.
-    pub(crate) async fn read(&self) -> Result<Vec<Record>, LoadError> {
+    /// The records that follow what was taken, up to a page of them; none when there are none yet. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run, or it cannot be read.
+    pub async fn read(&self) -> Result<Vec<Record>, LoadError> {
         self.logbook.read(&self.run, self.version, PAGE).await
     }
 
     /// Takes the next record that was read.
-    pub(crate) fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when it cannot follow what was taken.
+    pub fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
         let machine = match (&mut self.machine, &record.fact) {
             (Some(machine), _) => machine,
