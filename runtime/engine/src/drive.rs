@@ -93,6 +93,8 @@ struct Round {
     logs: BTreeMap<RunId, Vec<AttemptLog>>,
     submitted: Vec<Submitted>,
     messages: Vec<Message>,
+    probes: Vec<Message>,
+    happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
     /// Runs that were read from the logbook for this turn.
     visited: BTreeSet<RunId>,
     /// Runs that were looked for and are not there, or not here: what comes for them is done with.
@@ -166,8 +168,7 @@ impl Driver {
         loop {
             let mut round = Round::default();
             let now = self.tools.clock.now();
-            let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.leases.next_due()).min();
-            let wait = due.map(|at| at.since(now));
+            let wait = self.due.first().map(|(at, _)| at.since(now));
             // Every arm only receives, or only waits: dropping it loses nothing. Biased, so that the same things in the
             // same order always lead to the same; none starves another, since each turn takes from all.
             tokio::select! {
@@ -194,7 +195,7 @@ impl Driver {
             {
                 self.hear(arrived, &mut round).await;
             }
-            self.wake(&mut round).await;
+            self.wake(&mut round);
             self.step(round).await;
         }
         inbox.close();
@@ -208,7 +209,7 @@ impl Driver {
                 // Whoever asked may be gone.
                 let _ = answer.send(adopted);
             }
-            Request::Wish { run, wish, answer } => self.wish(run, wish, Answer::Here(answer), round).await,
+            Request::Wish { run, wish, answer } => self.wish(run, None, wish, Some(Answer::Here(answer)), round).await,
             Request::Abandon { run } => {
                 if let Some(live) = self.runs.get(&run) {
                     round.messages.extend(live.machine.calls_out().map(jobs::interrupt));
@@ -258,29 +259,24 @@ impl Driver {
     }
 
     /// Adds the runs that have something due.
-    async fn wake(&mut self, round: &mut Round) {
+    fn wake(&self, round: &mut Round) {
         let now = self.tools.clock.now();
         for (_, run) in self.due.iter().take_while(|(at, _)| *at <= now) {
             round.push(run.clone(), Event::Tick);
-        }
-        for (call, worker) in self.leases.missed(now) {
-            warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
-            if !self.runs.contains_key(&call.run) && !self.lost.contains_key(&call.run) {
-                self.visit(&call.run.clone(), round).await;
-            }
-            self.happen(Happened { run: call.run.clone(), event: Event::Lost { call, worker }, answer: None }, round);
         }
     }
 
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
     async fn step(&mut self, round: Round) {
         let now = self.tools.clock.now();
-        let Round { events, signals, mut logs, submitted, messages, visited, missing } = round;
+        let Round { events, signals, mut logs, submitted, messages, probes, happenings, visited, mut missing } = round;
         // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
-        let is_gone = |run: &RunId| !self.runs.contains_key(run) && !missing.contains(run);
-        let gone: BTreeSet<RunId> = signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect();
+        let gone: BTreeSet<RunId> = {
+            let is_gone = |run: &RunId| !self.runs.contains_key(run) && !missing.contains(run);
+            signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect()
+        };
         let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
-        let mut batch = Batch { messages, ..Batch::default() };
+        let mut batch = Batch { messages, probes, happenings, signals: Vec::new() };
         let mut kept = Vec::new();
         for Happened { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
@@ -293,7 +289,15 @@ impl Driver {
             };
             // What was given up while the run rested is asked for again when it goes on.
             let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
-            let step = live.machine.step(now, &event);
+            let Some(step) = unless_broken(&run, || live.machine.step(now, &event)) else {
+                let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
+                let broken = || Reply::Failed(BROKEN.into());
+                earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, broken()));
+                self.forget(&run);
+                // Its signals are done with: what was called is called again once the run can go on.
+                missing.insert(run.clone());
+                continue;
+            };
             if step.records.is_empty() {
                 let state = live.machine.state();
                 answer.into_iter().for_each(|answer| batch.answer(answer, Reply::Meaningless(state)));
@@ -343,7 +347,8 @@ impl Driver {
         }
         for run in visited {
             if self.runs.get(&run).is_some_and(|live| live.at_rest) {
-                self.forget(&run);
+                // Its end is known by now, but perhaps not to who watches it.
+                self.close(&run, &mut batch);
             }
         }
         self.send(batch).await;
@@ -498,6 +503,19 @@ impl Batch {
             }
         }
     }
+}
+
+/// What a run is told that waft itself is wrong about.
+const BROKEN: &str = "waft has a bug that this run meets: it is left alone until a version without it drives it";
+
+/// Does something with a run's machine that panics where waft has a bug: only that run stops then.
+fn unless_broken<Done>(run: &RunId, work: impl FnOnce() -> Done) -> Option<Done> {
+    // What the work had in hand is not used again.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+    if done.is_none() {
+        error!(%run, BROKEN);
+    }
+    done
 }
 
 /// Whether a run in this state needs no engine.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, DeclareError};
+use broker::{Broker, ConsumeError, DeclareError, PublishError};
 use flow::{Flow, LARGEST_INLINE, RunId, RunState, Shard, Value};
 use logbook::{LoadError, Logbook};
 use protocol::{Reply, Wish, topology as names};
@@ -17,7 +17,7 @@ use crate::{
     Clock, Watch,
     declared::Declared,
     drive::{self, Driver, Shards, Sharing, Tools},
-    elsewhere::Elsewhere,
+    elsewhere::{Elsewhere, ElsewhereError},
     inbox::Inbox,
     outbox, topology,
 };
@@ -130,6 +130,12 @@ pub enum AskError {
         /// The run.
         run: RunId,
     },
+    /// No engine will drive the run by itself: the process that ran it, and only it, has ended.
+    #[error("no process drives run {run}: the one that ran it has ended")]
+    Abandoned {
+        /// The run.
+        run: RunId,
+    },
     /// It could not be recorded.
     #[error("{reason}")]
     Failed {
@@ -171,6 +177,7 @@ pub struct Engine {
     changed: broadcast::Sender<RunId>,
     stop: CancellationToken,
     aborted: CancellationToken,
+    ended: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -219,9 +226,15 @@ impl Engine {
             store_queue,
         };
         let driver = Driver::new(tools, Shards::new(config.id, sharing, shards));
-        tasks.spawn(aborted.clone().run_until_cancelled_owned(driver.run(inbox, asked, stop.clone())));
+        let (ended, until) = (CancellationToken::new(), stop.clone());
+        let ends = ended.clone().drop_guard();
+        tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
+            // Whichever way it ends, a panic too.
+            let _ends = ends;
+            driver.run(inbox, asked, until).await;
+        }));
         tasks.close();
-        Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, tasks })
+        Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, ended, tasks })
     }
 
     /// Starts a run and watches it. When this returns, the run's beginning is durable. Large values of the flow are put
@@ -275,6 +288,9 @@ impl Engine {
         let asking = self.elsewhere.ask(&shard, protocol::Request { run: run.clone(), wish });
         match timeout(PATIENCE, asking).await {
             Ok(Ok(reply)) => AskError::result(run, word, reply),
+            Ok(Err(ElsewhereError::Publish(PublishError::Unroutable { .. }))) => {
+                Err(AskError::Abandoned { run: run.clone() })
+            }
             Ok(Err(error)) => Err(AskError::Failed { reason: error.to_string() }),
             Err(_) => Err(AskError::Unreachable { run: run.clone() }),
         }
@@ -323,7 +339,14 @@ impl Engine {
         logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
     }
 
-    /// Takes nothing new, sends what is durable, and returns when all of it is out. Unsettled signals go back.
+    /// Returns when the engine drives runs no more: it was stopped, or cannot go on, since a queue of its was deleted or it
+    /// is broken. Its process is best started anew then: the runs are safe in the logbook. Cancel-safe.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Takes nothing new, sends what is durable, and returns when all of it is out: with a broker that is away it waits
+    /// until that is back. Unsettled signals go back. Dropping the future leaves it stopping.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;

@@ -28,6 +28,7 @@ pub(crate) struct Inbox {
     arrived: mpsc::Receiver<Arrived>,
     shards: Vec<Opened>,
     stop: CancellationToken,
+    gone: CancellationToken,
 }
 
 struct Opened {
@@ -45,7 +46,7 @@ impl Inbox {
         aborted: &CancellationToken,
     ) -> Self {
         let (tx, arrived) = mpsc::channel(WAITING);
-        let stop = CancellationToken::new();
+        let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
         let open = |(shard, consumer): (Shard, Consumer)| {
             // One wish to let go at a time is enough: more would mean the same.
             let (let_go, asked) = mpsc::channel(1);
@@ -57,16 +58,21 @@ impl Inbox {
                 asked,
                 stop: stop.clone(),
             };
-            tasks.spawn(aborted.clone().run_until_cancelled_owned(bringing.run(consumer)));
+            // Without one of its queues an engine would seem to work, and leave that shard's runs alone.
+            let gone = gone.clone().drop_guard();
+            tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
+                let _gone = gone;
+                bringing.run(consumer).await;
+            }));
             Opened { shard, let_go }
         };
         let shards = consumers.into_iter().map(open).collect();
-        Self { arrived, shards, stop }
+        Self { arrived, shards, stop, gone }
     }
 
-    /// What arrived next; `None` once all queues are gone. Cancel-safe.
+    /// What arrived next; `None` once a queue is gone, or the broker closed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Arrived> {
-        self.arrived.recv().await
+        self.gone.run_until_cancelled(self.arrived.recv()).await?
     }
 
     /// What is here already.

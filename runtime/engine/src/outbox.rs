@@ -1,12 +1,16 @@
-//! Makes visible what is durable: publishes, tells watchers, and settles signals once all of that is done.
+//! Makes visible what is durable: publishes, tells watchers, and settles signals once that is done.
+//!
+//! Nothing here has to outlive the process: whoever drives a run after it sends from the records whatever is missing.
 
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, PublishError};
+use flow::QueueName;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use protocol::topology as names;
+use tokio::{sync::mpsc, time::timeout};
 
-use crate::watch::Happening;
+use crate::{drive::BEAT, watch::Happening};
 
 /// Batches on their way at once. More would only wait in the broker's confirms.
 const IN_FLIGHT: usize = 64;
@@ -14,28 +18,34 @@ const IN_FLIGHT: usize = 64;
 /// Batches that wait for the outbox before the engine waits for it.
 pub(crate) const WAITING: usize = 16;
 
-/// How long to wait before a refused message is published again.
+/// How long to wait before a message that was not taken is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What one batch of steps leads to, its records being durable.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) messages: Vec<Message>,
+    /// Messages that mean something at once or never: what is not out within a beat is dropped.
+    pub(crate) probes: Vec<Message>,
     pub(crate) happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
     pub(crate) signals: Vec<Delivery>,
 }
 
-/// Runs until the engine drops its end, then until everything is out.
+/// Runs until the engine drops its end, then until everything is out that the broker takes.
 pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Batch>) {
-    let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Message>>> = FuturesUnordered::new();
+    // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
+    let mut held_up: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
-        // Both arms only receive. Biased, so that the same batches always go out in the same order.
+        // All arms only receive. Biased, so that the same batches always go out in the same order.
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(Batch { messages, happenings, signals }) => {
+                Some(Batch { messages, probes, happenings, signals }) => {
                     in_flight.push(Box::pin(publish_all(broker.clone(), messages, signals)));
+                    probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in happenings {
                         // A watcher that left is no concern of the run.
                         let _ = watcher.send(happening).await;
@@ -43,30 +53,71 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
                 }
                 None => open = false,
             },
-            Some(()) = in_flight.next() => {}
+            Some(refused) = in_flight.next() => {
+                held_up.extend(refused.into_iter().map(|message| insist(broker.clone(), message)));
+            }
+            Some(()) = probing.next() => {}
+            Some(()) = held_up.next() => {}
         }
+    }
+    if !held_up.is_empty() {
+        tracing::warn!(messages = held_up.len(), "some messages were not taken; they are sent when their runs go on");
     }
 }
 
-async fn publish_all(broker: Arc<dyn Broker>, messages: Vec<Message>, signals: Vec<Delivery>) {
+/// Publishes what the broker takes, and answers what it refused.
+async fn publish_all(broker: Arc<dyn Broker>, messages: Vec<Message>, signals: Vec<Delivery>) -> Vec<Message> {
     // Joined futures are first polled in order, so the broker gets them in order.
-    futures::future::join_all(messages.into_iter().map(|message| publish(&*broker, message))).await;
+    let published = futures::future::join_all(messages.into_iter().map(|message| publish(&*broker, message))).await;
     signals.into_iter().for_each(Delivery::accept);
+    published.into_iter().filter_map(Result::err).collect()
 }
 
-/// Publishes until the broker has taken the message: its record is durable, so it has to go out.
-async fn publish(broker: &dyn Broker, message: Message) {
+/// Publishes until the broker has taken a message, or said that it does not.
+async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
     loop {
         match broker.publish(message.clone()).await {
-            Ok(()) | Err(PublishError::Closed) => return,
-            Err(
-                error @ (PublishError::Unroutable { .. }
-                | PublishError::Refused { .. }
-                | PublishError::Unconfirmed { .. }),
-            ) => {
-                tracing::warn!(%error, "a message was not taken; it is published again");
+            Ok(()) | Err(PublishError::Closed) => return Ok(()),
+            Err(error @ PublishError::Unconfirmed { .. }) => {
+                tracing::debug!(%error, "a message is published again");
                 tokio::time::sleep(PAUSE).await;
+            }
+            Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
+                tracing::warn!(%error, "a message was not taken; it is published again");
+                return Err(message);
             }
         }
     }
+}
+
+/// Publishes a message that was refused until it is taken: its record is durable, so it has to go out. What it needs may
+/// have been deleted by hand, and is declared again.
+fn insist(broker: Arc<dyn Broker>, mut message: Message) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        loop {
+            if let Err(error) = declare(&*broker, &message).await {
+                tracing::warn!(%error, "what a message needs could not be declared");
+            }
+            match publish(&*broker, message).await {
+                Ok(()) => return,
+                Err(refused) => message = refused,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+}
+
+async fn declare(broker: &dyn Broker, message: &Message) -> Result<(), broker::DeclareError> {
+    broker::topology::declare_shared(broker).await?;
+    match QueueName::new(&message.key) {
+        Ok(queue) if message.exchange == names::JOBS => broker::topology::declare_jobs(broker, &queue).await,
+        _ => Ok(()),
+    }
+}
+
+fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        // The next beat has another.
+        let _ = timeout(BEAT, broker.publish(probe)).await;
+    })
 }

@@ -1,8 +1,8 @@
 //! What arrives on the queues of the shards, and what is wished for.
 
 use broker::Delivery;
-use flow::{Event, RunId, Signal};
-use protocol::{AttemptLog, Report, Request, Wish, lease};
+use flow::{Event, RunId, Shard, Signal};
+use protocol::{AttemptLog, Report, Request, Wish};
 use tracing::warn;
 
 use super::{Answer, Driver, Happened, Round, leases::Held};
@@ -16,7 +16,8 @@ impl Driver {
             // It was brought before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
             return;
         }
-        if !self.shards.owns(&shard) && !self.take_over(&shard, round).await {
+        // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
+        if !self.shards.owns(&shard) && (self.shards.holds_any() || !self.take_over(&shard, round).await) {
             self.shards.hold(Arrived { shard, term, delivery });
             return;
         }
@@ -28,7 +29,7 @@ impl Driver {
                     let kept = AttemptLog { call, at, worker: signal.worker.clone(), log };
                     round.logs.entry(signal.call.run.clone()).or_default().push(kept);
                 }
-                self.hear_signal(signal, delivery, round).await;
+                self.hear_signal(&shard, signal, delivery, round).await;
             }
             Ok(Report::Progress(progress)) => {
                 let watcher = self.runs.get(&progress.call.run).and_then(|live| live.watcher.as_ref());
@@ -38,26 +39,31 @@ impl Driver {
                 }
                 delivery.accept();
             }
-            Ok(Report::Heartbeat { call, worker }) => self.hear_heartbeat((call, worker), delivery, round).await,
+            Ok(Report::Heartbeat { call, worker }) => {
+                self.hear_heartbeat(&shard, (call, worker), delivery, round).await;
+            }
             Ok(Report::Released { call, worker }) => {
                 let run = call.run.clone();
-                self.leases.end(&(call.clone(), worker.clone()));
-                if !self.runs.contains_key(&run) && !self.lost.contains_key(&run) {
-                    self.visit(&run, round).await;
-                }
-                self.happen(Happened { run: run.clone(), event: Event::Lost { call, worker }, answer: None }, round);
+                self.leases.end(&shard, &(call.clone(), worker.clone()));
+                self.lose(&shard, (call, worker), round).await;
                 round.signals.push((run, delivery));
             }
             Ok(Report::Request(Request { run, wish })) => {
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
                 let answer = properties.reply_to.clone().map(|queue| Answer::There { queue, correlation_id });
-                self.wish_of(run.clone(), wish, answer, round).await;
+                self.wish(run.clone(), Some(&shard), wish, answer, round).await;
                 round.signals.push((run, delivery));
             }
             Ok(Report::Probe { engine, number }) => {
                 if self.shards.is_barrier(&shard, &engine, number) {
                     self.send_again(&shard, round);
+                }
+                if self.shards.is_here(&engine) {
+                    for (call, worker) in self.leases.heard(&shard, number) {
+                        warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
+                        self.lose(&shard, (call, worker), round).await;
+                    }
                 }
                 delivery.accept();
             }
@@ -68,60 +74,67 @@ impl Driver {
         }
     }
 
-    async fn hear_signal(&mut self, signal: Signal, delivery: Delivery, round: &mut Round) {
+    /// A worker has a call no more, and no answer to it is to be waited for.
+    async fn lose(&mut self, shard: &Shard, (call, worker): Held, round: &mut Round) {
+        let run = call.run.clone();
+        self.look_up(&run, Some(shard), round).await;
+        self.happen(Happened { run, event: Event::Lost { call, worker }, answer: None }, round);
+    }
+
+    async fn hear_signal(&mut self, shard: &Shard, signal: Signal, delivery: Delivery, round: &mut Round) {
         let run = signal.call.run.clone();
         if let Some(lost) = self.lost.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
         if let Some(worker) = &signal.worker {
-            self.leases.end(&(signal.call.clone(), worker.clone()));
+            self.leases.end(shard, &(signal.call.clone(), worker.clone()));
         }
-        if !self.runs.contains_key(&run) {
-            // It comes late: the run has ended, or rests.
-            self.visit(&run, round).await;
-        }
+        // Where it comes late, the run has ended, or rests.
+        self.look_up(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
         round.signals.push((run, delivery));
     }
 
     /// Renews a lease. The first heartbeat of an execution is recorded, wanted or not, since its worker accepts the job
     /// then; one that is not wanted is answered with a stop.
-    async fn hear_heartbeat(&mut self, held: Held, delivery: Delivery, round: &mut Round) {
+    async fn hear_heartbeat(&mut self, shard: &Shard, held: Held, delivery: Delivery, round: &mut Round) {
         let (call, worker) = &held;
         let run = call.run.clone();
         if let Some(lost) = self.lost.get_mut(&run) {
-            lost.signals.push(delivery);
-            return;
+            lost.hears_of(&held);
+            if self.leases.holds(shard, &held) {
+                self.leases.renew(shard, held);
+                return delivery.accept();
+            }
+            return lost.signals.push(delivery);
         }
-        if !self.runs.contains_key(&run) {
-            self.visit(&run, round).await;
-        }
+        self.look_up(&run, Some(shard), round).await;
         let live = self.runs.get(&run);
         if live.is_none_or(|live| !live.machine.wants(call)) {
             round.messages.push(jobs::interrupt(call.clone()));
         }
-        let is_known = self.leases.holds(&held);
+        let is_known = self.leases.holds(shard, &held);
         if live.is_some() {
-            self.leases.renew(held.clone(), self.tools.clock.now().after(lease::LEASE));
+            self.leases.renew(shard, held.clone());
         }
         if live.is_none() || is_known {
-            delivery.accept();
-            return;
+            return delivery.accept();
         }
         round.push(run.clone(), Event::Leased { call: call.clone(), worker: worker.clone() });
         round.signals.push((run, delivery));
     }
 
     /// Takes a wish for a run into the round; the run is read from the logbook where it rests.
-    pub(super) async fn wish(&mut self, run: RunId, wish: Wish, answer: Answer, round: &mut Round) {
-        self.wish_of(run, wish, Some(answer), round).await;
-    }
-
-    async fn wish_of(&mut self, run: RunId, wish: Wish, answer: Option<Answer>, round: &mut Round) {
-        if !self.runs.contains_key(&run) && !self.lost.contains_key(&run) {
-            self.visit(&run, round).await;
-        }
+    pub(super) async fn wish(
+        &mut self,
+        run: RunId,
+        shard: Option<&Shard>,
+        wish: Wish,
+        answer: Option<Answer>,
+        round: &mut Round,
+    ) {
+        self.look_up(&run, shard, round).await;
         let event = match wish {
             Wish::Cancel => Event::Cancel,
             Wish::Suspend => Event::Suspend,

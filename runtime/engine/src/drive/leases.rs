@@ -1,55 +1,131 @@
-//! Calls that workers have under a lease, and when each was heard of last.
+//! Calls that workers have under a lease, and when each is missed.
 //!
 //! That a call is under a lease is a record; when it was heard of last is not: an engine that takes a shard over gives
 //! every lease its full time again.
+//!
+//! A lease runs out by the time for which the shard's queue was *heard*, and not by a clock: while a broker is away, an
+//! engine waits for its logbook or a queue is long, heartbeats may be on their way, and a worker that cannot be heard is
+//! not lost. So the engine sends a probe through the queue each beat; one that comes back proves that everything which was
+//! sent before it has been heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{CallId, Timestamp, WorkerName};
+use flow::{CallId, Shard, WorkerName};
+use protocol::lease;
+use tokio::time::{Duration, Instant};
+
+use super::BEAT;
+
+/// The most that one probe can add to the time for which a queue was heard: after a longer silence workers have time to
+/// be heard of again.
+const STEP: Duration = Duration::from_secs(3 * BEAT.as_secs());
+
+/// Probes of one queue that may be on their way; of more, the oldest are given up.
+const PROBES: usize = 64;
 
 /// A call, and who has it.
 pub(super) type Held = (CallId, WorkerName);
 
-/// When the leases of a shard's calls are missed.
+/// The leases of all shards that are driven here.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    expiry: BTreeMap<Held, Timestamp>,
-    order: BTreeSet<(Timestamp, Held)>,
+    /// Those that have any.
+    shards: BTreeMap<Shard, Heard>,
 }
 
-impl Leases {
-    /// A call was heard of: its lease lasts until then.
-    pub(super) fn renew(&mut self, call: Held, until: Timestamp) {
-        self.end(&call);
-        self.order.insert((until, call.clone()));
-        self.expiry.insert(call, until);
+/// What was heard from the queue of a shard.
+#[derive(Debug)]
+struct Heard {
+    /// For how long, in all.
+    time: Duration,
+    /// When the last probe that came back was sent.
+    until: Instant,
+    /// Probes on their way, and when they were sent.
+    probes: BTreeMap<u64, Instant>,
+    /// When each lease runs out, by the time heard.
+    expiry: BTreeMap<Held, Duration>,
+    order: BTreeSet<(Duration, Held)>,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self {
+            time: Duration::ZERO,
+            until: Instant::now(),
+            probes: BTreeMap::new(),
+            expiry: BTreeMap::new(),
+            order: BTreeSet::new(),
+        }
     }
 
-    /// Whether a call is under a lease.
-    pub(super) fn holds(&self, call: &Held) -> bool {
-        self.expiry.contains_key(call)
-    }
-
-    /// A call is not under a lease any more.
-    pub(super) fn end(&mut self, call: &Held) {
+    fn end(&mut self, call: &Held) {
         if let Some(until) = self.expiry.remove(call) {
             self.order.remove(&(until, call.clone()));
         }
     }
+}
 
-    /// Takes out what is missed by now.
-    pub(super) fn missed(&mut self, now: Timestamp) -> Vec<Held> {
-        let mut missed = Vec::new();
-        while let Some((until, call)) = self.order.first().filter(|(until, _)| *until <= now).cloned() {
-            self.order.remove(&(until, call.clone()));
-            self.expiry.remove(&call);
-            missed.push(call);
-        }
-        missed
+impl Leases {
+    /// A call was heard of: its lease has its full time again.
+    pub(super) fn renew(&mut self, shard: &Shard, call: Held) {
+        let heard = self.shards.entry(shard.clone()).or_insert_with(Heard::new);
+        heard.end(&call);
+        let until = heard.time + lease::LEASE;
+        heard.order.insert((until, call.clone()));
+        heard.expiry.insert(call, until);
     }
 
-    /// When the next one is missed.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.order.first().map(|(until, _)| *until)
+    /// Whether a call is under a lease.
+    pub(super) fn holds(&self, shard: &Shard, call: &Held) -> bool {
+        self.shards.get(shard).is_some_and(|heard| heard.expiry.contains_key(call))
+    }
+
+    /// A call is not under a lease any more.
+    pub(super) fn end(&mut self, shard: &Shard, call: &Held) {
+        if let Some(heard) = self.shards.get_mut(shard) {
+            heard.end(call);
+            if heard.expiry.is_empty() {
+                self.shards.remove(shard);
+            }
+        }
+    }
+
+    /// A shard is driven here no more.
+    pub(super) fn let_go(&mut self, shard: &Shard) {
+        self.shards.remove(shard);
+    }
+
+    /// The shards whose queues are to be probed.
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.keys()
+    }
+
+    /// A probe goes out now.
+    pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
+        if let Some(heard) = self.shards.get_mut(shard) {
+            heard.probes.insert(number, Instant::now());
+            if heard.probes.len() > PROBES {
+                heard.probes.pop_first();
+            }
+        }
+    }
+
+    /// A probe has come back. Takes out the leases that are missed by then.
+    pub(super) fn heard(&mut self, shard: &Shard, number: u64) -> Vec<Held> {
+        let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
+        let Some(sent) = heard.probes.remove(&number) else { return Vec::new() };
+        heard.probes.retain(|other, _| *other > number);
+        heard.time += sent.saturating_duration_since(heard.until).min(STEP);
+        heard.until = heard.until.max(sent);
+        let mut missed = Vec::new();
+        while let Some((until, call)) = heard.order.first().filter(|(until, _)| *until <= heard.time).cloned() {
+            heard.order.remove(&(until, call.clone()));
+            heard.expiry.remove(&call);
+            missed.push(call);
+        }
+        if heard.expiry.is_empty() {
+            self.shards.remove(shard);
+        }
+        missed
     }
 }

@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 
 use broker::Delivery;
 use flow::{Command, Event, RunId, Shard};
-use logbook::{History, LoadError};
-use protocol::{Reply, lease};
+use logbook::{History, LoadError, Replay, Version};
+use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::{Answer, Driver, Happened, Live, Round, is_rest};
+use super::{Answer, BROKEN, Driver, Happened, Live, Round, is_rest, leases::Held, unless_broken};
 use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
 #[derive(Default)]
 pub(super) struct Lost {
     shard: Option<Shard>,
+    /// The version that its watcher was told of.
+    told: Version,
     watcher: Option<mpsc::Sender<Happening>>,
     /// What arrived for it since, unsettled.
     pub(super) signals: Vec<Delivery>,
@@ -25,6 +27,16 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    fn of(shard: &Shard) -> Self {
+        Self { shard: Some(shard.clone()), ..Self::default() }
+    }
+
+    /// A call of it was heard of: that its lease was missed meanwhile means nothing.
+    pub(super) fn hears_of(&mut self, (call, worker): &Held) {
+        let is_lost = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
+        self.asked.retain(|happened| !is_lost(&happened.event));
+    }
+
     pub(super) fn is_of(&self, shard: &Shard) -> bool {
         self.shard.as_ref() == Some(shard)
     }
@@ -48,7 +60,7 @@ impl Driver {
         let Some(live) = self.forget(run) else { return };
         // A shard that was lost with the append is read by whoever drives it now.
         if had_begun && self.shards.owns(&live.shard) {
-            let lost = Lost { shard: Some(live.shard), watcher: live.watcher, ..Lost::default() };
+            let lost = Lost { shard: Some(live.shard), told: live.version, watcher: live.watcher, ..Lost::default() };
             self.lost.insert(run.clone(), lost);
         }
     }
@@ -69,10 +81,13 @@ impl Driver {
                     }
                 }
                 // It is not recorded: the heartbeat that is kept has to be taken for the first one again.
-                Event::Leased { call, worker } if self.lost.contains_key(&run) => self.leases.end(&(call, worker)),
+                Event::Leased { call, worker } => {
+                    if let Some(shard) = self.lost.get(&run).and_then(|lost| lost.shard.as_ref()) {
+                        self.leases.end(shard, &(call, worker));
+                    }
+                }
                 // A signal is kept with its delivery, a beginning or a wish was answered, and time passes by itself.
                 Event::Signal(_)
-                | Event::Leased { .. }
                 | Event::Lost { .. }
                 | Event::Cancel
                 | Event::Suspend
@@ -94,31 +109,77 @@ impl Driver {
         done
     }
 
-    /// Reads the records of lost runs; those that can be read go on from there.
+    /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
+    /// once.
     pub(super) async fn find_lost(&mut self, round: &mut Round) {
-        for (run, lost) in std::mem::take(&mut self.lost) {
-            match self.read(&run).await {
-                Ok(live) => {
-                    // A run that was adopted has its new shard in no record yet.
-                    let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
-                    let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
-                        // What arrived for it goes back unsettled, to whoever drives it now.
-                        lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
-                        continue;
-                    };
-                    self.take_up(run, Live { shard: shard.clone(), watcher: lost.watcher, ..live }, round);
-                    round.events.extend(lost.asked);
-                    for delivery in lost.signals {
-                        self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
-                    }
+        let mut lost = std::mem::take(&mut self.lost);
+        while let Some((run, lost_run)) = lost.pop_first() {
+            if !self.find(run, lost_run, round).await {
+                // What came for a run that was found may have lost others meanwhile.
+                self.lost.append(&mut lost);
+                return;
+            }
+        }
+    }
+
+    /// Reads the records of a lost run. Answers whether the logbook can be read.
+    async fn find(&mut self, run: RunId, lost: Lost, round: &mut Round) -> bool {
+        match self.read(&run).await {
+            Ok(live) => {
+                // A run that was adopted has its new shard in no record yet.
+                let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
+                let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
+                    // What arrived for it goes back unsettled, to whoever drives it now.
+                    lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
+                    return true;
+                };
+                if let Some(watcher) = &lost.watcher
+                    && live.version > lost.told
+                    && let Err(error) = self.tell_from(&run, lost.told, watcher, round).await
+                {
+                    warn!(%run, %error, "some changes of the run cannot be told");
                 }
-                Err(error @ LoadError::Unavailable { .. }) => {
-                    warn!(%run, %error, "the run cannot go on yet");
-                    self.lost.insert(run, lost);
+                self.take_up(run, Live { shard: shard.clone(), watcher: lost.watcher, ..live }, round);
+                round.events.extend(lost.asked);
+                for delivery in lost.signals {
+                    self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
                 }
-                Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
-                    error!(%run, %error, "the run cannot be read: it is left alone");
-                    lost.give_up(&Reply::Failed(error.to_string()));
+            }
+            Err(error @ LoadError::Unavailable { .. }) => {
+                warn!(%run, %error, "the run cannot go on yet");
+                self.lost.insert(run, lost);
+                return false;
+            }
+            Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
+                error!(%run, %error, "the run cannot be read: it is left alone");
+                lost.give_up(&Reply::Failed(error.to_string()));
+            }
+        }
+        true
+    }
+
+    /// Tells a watcher of records that were written without an answer, so that it was not told of them.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read; then some were not told.
+    async fn tell_from(
+        &self,
+        run: &RunId,
+        told: Version,
+        watcher: &mpsc::Sender<Happening>,
+        round: &mut Round,
+    ) -> Result<(), LoadError> {
+        let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
+        loop {
+            let records = replay.read().await?;
+            if records.is_empty() {
+                return Ok(());
+            }
+            for record in &records {
+                let taken = replay.take(record)?;
+                if taken.version > told {
+                    let changes = taken.changes.into_iter().map(|change| (watcher.clone(), Happening::Change(change)));
+                    round.happenings.extend(changes);
                 }
             }
         }
@@ -132,8 +193,13 @@ impl Driver {
     pub(super) async fn read_shard(&mut self, shard: &Shard, round: &mut Round) -> Result<usize, LoadError> {
         let open = self.tools.logbook.open_runs(shard).await?;
         let count = open.len();
+        let mut is_readable = true;
         for run in open {
             if self.runs.contains_key(&run) {
+                continue;
+            }
+            if !is_readable {
+                self.lost.entry(run).or_insert_with(|| Lost::of(shard));
                 continue;
             }
             match self.read(&run).await {
@@ -148,7 +214,8 @@ impl Driver {
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    self.lost.insert(run, Lost { shard: Some(shard.clone()), ..Lost::default() });
+                    self.lost.entry(run).or_insert_with(|| Lost::of(shard));
+                    is_readable = false;
                 }
             }
         }
@@ -171,8 +238,12 @@ impl Driver {
         }
     }
 
-    /// Reads a run that rests, for this round. One that cannot be read stays unknown.
-    pub(super) async fn visit(&mut self, run: &RunId, round: &mut Round) {
+    /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
+    /// round; one that cannot be read yet is lost for now.
+    pub(super) async fn look_up(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Round) {
+        if self.runs.contains_key(run) || self.lost.contains_key(run) {
+            return;
+        }
         match self.read(run).await {
             Ok(live) if self.shards.owns(&live.shard) => self.take_up(run.clone(), live, round),
             Ok(live) => {
@@ -186,7 +257,7 @@ impl Driver {
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot be read yet");
-                self.lost.insert(run.clone(), Lost::default());
+                self.lost.insert(run.clone(), Lost { shard: shard.cloned(), ..Lost::default() });
             }
         }
     }
@@ -226,10 +297,9 @@ impl Driver {
     }
 
     fn insert(&mut self, run: RunId, live: Live) {
-        let until = self.tools.clock.now().after(lease::LEASE);
         for held in live.machine.leased() {
-            if !self.leases.holds(&held) {
-                self.leases.renew(held, until);
+            if !self.leases.holds(&live.shard, &held) {
+                self.leases.renew(&live.shard, held);
             }
         }
         self.runs.insert(run.clone(), live);
@@ -239,8 +309,9 @@ impl Driver {
     async fn read(&self, run: &RunId) -> Result<Live, LoadError> {
         let history: History = self.tools.logbook.load(run).await?;
         let (version, shard) = (history.version(), history.standing.shard.clone());
-        let snapshot = history.snapshot.as_ref().map_or(logbook::Version::NONE, |(version, _)| *version);
-        let machine = history.into_machine()?;
+        let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
+        let damaged = || LoadError::Damaged { run: run.clone(), reason: BROKEN.into() };
+        let machine = unless_broken(run, || history.into_machine()).ok_or_else(damaged)??;
         // A broker that lost its data has lost the queues too.
         if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");

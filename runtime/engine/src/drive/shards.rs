@@ -86,8 +86,21 @@ impl Shards {
         owned.get(spread.checked_rem(owned.len())?).map(|shard| (*shard).clone())
     }
 
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn holds_for(&self, shard: &Shard) -> bool {
+        self.held.iter().any(|arrived| arrived.shard == *shard)
+    }
+
     pub(super) fn hold(&mut self, arrived: Arrived) {
         self.held.push(arrived);
+    }
+
+    /// Whether that is the name of this engine.
+    pub(super) fn is_here(&self, engine: &str) -> bool {
+        self.engine == engine
     }
 
     /// Another engine has said that it is there.
@@ -137,6 +150,7 @@ impl Driver {
                     known.owned = true;
                     known.barrier = Some(number);
                 }
+                // The barrier has to come back, where other probes may be lost.
                 round.messages.push(probe);
                 true
             }
@@ -166,6 +180,7 @@ impl Driver {
             known.owned = false;
             known.barrier = None;
         }
+        self.leases.let_go(shard);
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
@@ -181,14 +196,18 @@ impl Driver {
         for arrived in std::mem::take(&mut self.shards.held) {
             self.hear(arrived, round).await;
         }
+        let leased: Vec<Shard> = self.leases.shards().cloned().collect();
+        for shard in leased {
+            round.probes.push(self.shards.probe(&shard));
+            self.leases.probed(&shard, self.shards.probes);
+        }
         if self.shards.sharing == Sharing::Alone {
             return;
         }
         let unowned: Vec<Shard> =
             self.shards.known.iter().filter(|(_, known)| !known.owned).map(|(shard, _)| shard.clone()).collect();
-        for shard in unowned {
-            let probe = self.shards.probe(&shard);
-            round.messages.push(probe);
+        for shard in unowned.into_iter().filter(|shard| !self.shards.holds_for(shard)).collect::<Vec<_>>() {
+            round.probes.push(self.shards.probe(&shard));
         }
         let owned: Vec<Shard> = self.shards.owned().cloned().collect();
         let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= STEADY);

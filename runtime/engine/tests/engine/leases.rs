@@ -144,3 +144,27 @@ async fn a_lease_whose_record_could_not_be_written_is_recorded_once_it_can() {
         assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_logbook_that_is_silent_for_long_makes_no_call_look_lost() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    world.heartbeat(&job.call).await;
+    world.faults.hold();
+    let (engine, other) = (world.engine.clone(), linear(&["a"]));
+    let silence = async {
+        for _ in 0..20 {
+            world.heartbeat(&job.call).await;
+            tokio::time::sleep(lease::HEARTBEAT).await;
+        }
+        world.faults.release();
+    };
+    let (submitted, ()) = tokio::join!(engine.submit("s".parse().unwrap(), other), silence);
+    submitted.expect("the other run begins");
+    tokio::time::sleep(lease::HEARTBEAT).await;
+    world.signal(&job.call).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    let facts = world.facts("r").await;
+    assert!(!facts.contains(&"lost"), "{facts:?}");
+}

@@ -7,7 +7,8 @@ mod shards;
 mod wishes;
 mod world;
 
-use flow::{Action, RunState};
+use engine::{Happening, SubmitError};
+use flow::{Action, Change, RunState};
 use protocol::Wish;
 use world::{Fault, World, linear};
 
@@ -149,4 +150,44 @@ async fn a_run_whose_beginning_is_in_doubt_is_driven_if_it_was_written() {
     assert_eq!(error.to_string(), "could not write the run's first records");
     world.answer_next().await;
     world.until("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_in_doubt_is_told_to_who_watches() {
+    let mut world = World::new().await;
+    let mut watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    world.signal(&job.call).await;
+    let mut states = Vec::new();
+    let machine = loop {
+        match watch.next().await.expect("the run ends") {
+            Happening::Change(Change::Node(change)) => states.push(change.state.to_string()),
+            Happening::Change(Change::Run { .. }) | Happening::Progress(_) => {}
+            Happening::Ended(machine) => break machine,
+        }
+    };
+    assert_eq!(machine.state(), RunState::Success);
+    assert_eq!(states, ["running", "success"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_jobs_that_was_deleted_is_declared_again_and_holds_nothing_up() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    world.delete_jobs().await;
+    world.signal(&job.call).await;
+    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_queue_was_deleted_says_that_it_cannot_go_on() {
+    let world = World::new().await;
+    world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    world.delete_own_queue().await;
+    world.engine.ended().await;
+    let refused = world.submit("s", &linear(&["a"])).await;
+    assert!(matches!(refused, Err(SubmitError::Stopping)), "{:?}", refused.err());
 }

@@ -109,12 +109,29 @@ impl World {
     pub(crate) async fn take_job(&mut self) -> Job {
         let jobs = match &mut self.jobs {
             Some(jobs) => jobs,
-            none => none.insert(self.broker.consume(JOBS, 1).await.unwrap()),
+            none => {
+                // Where it was deleted, until it is there again.
+                while self.broker.waiting(JOBS).await.unwrap().is_none() {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                none.insert(self.broker.consume(JOBS, 1).await.unwrap())
+            }
         };
         let delivery = jobs.next().await.expect("a job");
         let job = Job::decode(&delivery.message.body).expect("a job that can be read");
         delivery.accept();
         job
+    }
+
+    /// Somebody deletes the queue of all jobs.
+    pub(crate) async fn delete_jobs(&mut self) {
+        self.broker.delete_queue(JOBS).await.unwrap();
+        self.jobs = None;
+    }
+
+    /// Somebody deletes the queue of the engine's shard.
+    pub(crate) async fn delete_own_queue(&self) {
+        self.broker.delete_queue(&self.signal_to).await.unwrap();
     }
 
     /// Takes the next job and answers that it succeeded.
