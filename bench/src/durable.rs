@@ -64,6 +64,57 @@ fn size(folder: &Path) -> anyhow::Result<u64> {
     Ok(files.iter().map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum())
 }
 
+/// Tasks per second over the broker with each durable logbook beside memory.
+pub(crate) async fn over_amqp(bench: &Bench) -> anyhow::Result<()> {
+    const TASKS: usize = 5_000;
+    let folder = tempfile::tempdir()?;
+    let mut addresses = vec![("SQLite", format!("sqlite:{}", folder.path().join("logbook.db").display()))];
+    addresses.extend(bench.postgres.iter().map(|url| ("PostgreSQL", url.clone())));
+    for (name, address) in addresses {
+        let memory = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
+        let logbook = logbook::open(&address).await?;
+        let durable = Waft::durable_over_amqp(&bench.broker, &bench.guest, SLOTS, logbook).await?;
+        let mut pairs = Pairs::default();
+        for _ in 0..5 {
+            let rate = async |waft: &Waft| {
+                let begun = Instant::now();
+                waft.run(&waft.flow(&[TASKS])?).await?;
+                anyhow::Ok(TASKS as f64 / begun.elapsed().as_secs_f64())
+            };
+            pairs.push(rate(&durable).await?, rate(&memory).await?);
+        }
+        pairs.print_rates(&format!("{name} over RabbitMQ"), "memory", "tasks/s");
+        memory.stop().await?;
+        durable.stop().await?;
+    }
+    Ok(())
+}
+
+/// What an engine keeps in memory of runs that have ended.
+pub(crate) async fn finished(bench: &Bench) -> anyhow::Result<()> {
+    const AT_ONCE: usize = 500;
+    const RUNS: usize = 1_000_000;
+    let folder = tempfile::tempdir()?;
+    let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
+    let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook::open(&address).await?).await?;
+    let flow = waft.flow(&[1])?;
+    let rounds = async |rounds: usize| {
+        for _ in 0..rounds {
+            let runs = futures::future::join_all((0..AT_ONCE).map(|_| waft.run(&flow))).await;
+            runs.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
+        }
+        anyhow::Ok(())
+    };
+    // What is taken once, by allocators and caches, is no cost of a run.
+    rounds(100).await?;
+    let (before, begun) = (resident()?, Instant::now());
+    rounds(RUNS / AT_ONCE).await?;
+    let (took, grew) = (begun.elapsed().as_secs_f64(), resident()?.saturating_sub(before));
+    let rate = RUNS as f64 / took;
+    println!("{:32} waft {grew:>8} bytes more in memory   {rate:.0} runs/s", format!("{RUNS} finished runs"));
+    waft.stop().await
+}
+
 /// How long an engine takes to take up ten thousand open runs, and what they take in memory.
 pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
     const RUNS: usize = 10_000;

@@ -27,8 +27,18 @@ pub(crate) struct Waft {
 impl Waft {
     /// Over RabbitMQ, with a connection for the engine and one for the worker.
     pub(crate) async fn over_amqp(url: &str, guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
+        Self::durable_over_amqp(url, guest, slots, Arc::new(Memory::new())).await
+    }
+
+    /// Over RabbitMQ, with a logbook.
+    pub(crate) async fn durable_over_amqp(
+        url: &str,
+        guest: &Bytes,
+        slots: u16,
+        logbook: Arc<dyn Logbook>,
+    ) -> anyhow::Result<Self> {
         let connect = async || anyhow::Ok(Arc::new(Amqp::connect(Options::new(url)).await?) as Arc<dyn Broker>);
-        Self::start([connect().await?, connect().await?], guest, slots, Arc::new(Memory::new())).await
+        Self::start([connect().await?, connect().await?], guest, slots, logbook).await
     }
 
     /// Over the broker in this process.
