@@ -32,6 +32,7 @@ use crate::{
     arguments::{BrokerFlag, Command},
     exit::{Exit, Failed},
     settings::Settings,
+    signals::Stop,
 };
 
 /// Runs a command to its end.
@@ -116,6 +117,16 @@ fn cores() -> u16 {
 
 /// How long running calls have once a person asked to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Stops an engine, and waits until all that it has to say is said, or the person insists. What is durable stays so, and
+/// is sent when its runs go on.
+async fn end(engine: &engine::Engine, stop: &Stop) {
+    // The first arm only waits: the engine goes on stopping without it.
+    tokio::select! {
+        () = engine.stop() => {}
+        () = stop.insisted.cancelled() => engine.abort().await,
+    }
+}
 
 /// Where a worker in this process finds modules.
 async fn local_modules(

@@ -24,12 +24,6 @@ pub enum QuarantineError {
     /// A message could not be handed out again; it is still in quarantine.
     #[error("could not hand the message out again: it stays in quarantine")]
     Release(#[from] PublishError),
-    /// It is not known where a message came from.
-    #[error("message {id} does not say which queue it came from: it can only be dropped")]
-    NoOrigin {
-        /// The message.
-        id: String,
-    },
 }
 
 /// A message in quarantine.
@@ -66,16 +60,22 @@ pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<Quarantined>, Quarantin
     Ok(deliveries.iter().map(quarantined).collect())
 }
 
-/// Decides about the messages of an id, or about all; answers which they were.
+/// What became of messages.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Those that were released or dropped.
+    pub done: Vec<Quarantined>,
+    /// Those that stay, though they were to be released: they do not say which queue of jobs they came from, and can only
+    /// be dropped.
+    pub without_origin: Vec<Quarantined>,
+}
+
+/// Decides about the messages of an id, or about all.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something; what was not decided about stays in quarantine.
-pub async fn decide(
-    broker: Arc<dyn Broker>,
-    id: Option<&str>,
-    decision: Decision,
-) -> Result<Vec<Quarantined>, QuarantineError> {
-    let mut decided = Vec::new();
+pub async fn decide(broker: Arc<dyn Broker>, id: Option<&str>, decision: Decision) -> Result<Decided, QuarantineError> {
+    let mut decided = Decided::default();
     for delivery in read(&*broker).await? {
         let message = quarantined(&delivery);
         if id.is_some_and(|id| id != message.id) {
@@ -85,7 +85,10 @@ pub async fn decide(
             Decision::Drop => {}
             Decision::Release => {
                 let queue = message.queue.as_deref().and_then(|queue| queue.strip_prefix("waft.jobs."));
-                let key = queue.ok_or_else(|| QuarantineError::NoOrigin { id: message.id.clone() })?.to_owned();
+                let Some(key) = queue.map(str::to_owned) else {
+                    decided.without_origin.push(message);
+                    continue;
+                };
                 let mut again = Message {
                     exchange: topology::JOBS.into(),
                     key,
@@ -99,7 +102,7 @@ pub async fn decide(
             }
         }
         delivery.accept();
-        decided.push(message);
+        decided.done.push(message);
     }
     Ok(decided)
 }
@@ -139,26 +142,29 @@ mod tests {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
         broker::topology::declare_shared(&*broker).await.unwrap();
         broker::topology::declare_jobs(&*broker, &"ovens".parse().unwrap()).await.unwrap();
-        let mut consumer = broker.consume("waft.jobs.ovens", 10).await.unwrap();
         for id in ids {
-            let message = Message {
-                exchange: topology::JOBS.into(),
-                key: "ovens".into(),
-                routing: Routing::Mandatory,
-                persistent: true,
-                priority: 0,
-                properties: Properties {
-                    message_id: Some((*id).into()),
-                    headers: [("run".into(), "r".into())].into(),
-                    ..Properties::default()
-                },
-                body: "poison".into(),
-            };
-            broker.publish(message).await.unwrap();
-            consumer.next().await.unwrap().dead_letter();
+            poison(&*broker, id).await;
         }
-        drop(consumer);
         broker
+    }
+
+    async fn poison(broker: &dyn Broker, id: &str) {
+        let mut consumer = broker.consume("waft.jobs.ovens", 10).await.unwrap();
+        let message = Message {
+            exchange: topology::JOBS.into(),
+            key: "ovens".into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties {
+                message_id: Some(id.into()),
+                headers: [("run".into(), "r".into())].into(),
+                ..Properties::default()
+            },
+            body: "poison".into(),
+        };
+        broker.publish(message).await.unwrap();
+        consumer.next().await.unwrap().dead_letter();
     }
 
     fn ids(quarantined: &[Quarantined]) -> Vec<&str> {
@@ -181,7 +187,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_released_goes_back_to_where_it_came_from() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("two"), Decision::Release).await.unwrap()), ["two"]);
+        assert_eq!(ids(&decide(broker.clone(), Some("two"), Decision::Release).await.unwrap().done), ["two"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
         let again = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
         assert_eq!(again.message.properties.message_id.as_deref(), Some("two"));
@@ -189,10 +195,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_came_from_nowhere_keeps_nothing_else_from_being_released() {
+        let broker = poisoned(&["one"]).await;
+        let stray = Message {
+            exchange: String::new(),
+            key: topology::QUARANTINE.into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties { message_id: Some("stray".into()), ..Properties::default() },
+            body: "?".into(),
+        };
+        broker.publish(stray).await.unwrap();
+        poison(&*broker, "last").await;
+        let decided = decide(broker.clone(), None, Decision::Release).await.unwrap();
+        assert_eq!(ids(&decided.done), ["one", "last"]);
+        assert_eq!(ids(&decided.without_origin), ["stray"]);
+        assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["stray"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_dropped_is_gone() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("nobody"), Decision::Drop).await.unwrap()), [""; 0]);
-        assert_eq!(ids(&decide(broker.clone(), None, Decision::Drop).await.unwrap()), ["one", "two"]);
+        assert_eq!(ids(&decide(broker.clone(), Some("nobody"), Decision::Drop).await.unwrap().done), [""; 0]);
+        assert_eq!(ids(&decide(broker.clone(), None, Decision::Drop).await.unwrap().done), ["one", "two"]);
         assert_eq!(list(broker.clone()).await.unwrap(), []);
         assert_eq!(broker.waiting("waft.jobs.ovens").await.unwrap(), Some(0));
     }

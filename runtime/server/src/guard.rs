@@ -16,7 +16,7 @@ use crate::{Token, problem::Problem, state};
 /// `localhost`.
 pub(crate) async fn token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
     match &state.token {
-        Some(token) if !carries(request.headers(), token) => unauthorized(),
+        Some(_) if !knows(request.headers(), state.token.as_ref()) => unauthorized(),
         None if !names_this_machine(request.headers()) => {
             let detail = "without a token, requests name this machine by its address or as localhost";
             Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail)
@@ -37,6 +37,11 @@ pub(crate) async fn origin(request: Request, next: Next) -> Response {
     }
     let detail = format!("a page of {origin} may not ask this server for anything");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
+}
+
+/// Whether who asks has the token, if there is one.
+pub(crate) fn knows(headers: &HeaderMap, token: Option<&Token>) -> bool {
+    token.is_none_or(|token| carries(headers, token))
 }
 
 fn carries(headers: &HeaderMap, token: &Token) -> bool {

@@ -1,9 +1,13 @@
 //! Whether the server lives, and whether it works.
 
-use axum::{Json, extract::State};
-use client::api::{self, Health};
+use std::time::{Duration, Instant};
 
-use crate::{problem::Problem, state::Shared};
+use axum::{Json, extract::State, http::HeaderMap};
+use client::api::{self, Health};
+use engine::Engine;
+use tokio::sync::Mutex;
+
+use crate::{guard, problem::Problem, state::Shared};
 
 /// Answers as long as the process lives.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
@@ -12,12 +16,40 @@ pub(crate) async fn health() -> Json<Health> {
     Json(Health { status: "ok".into() })
 }
 
-/// Whether the server can do what it is for: engine, broker and logbook are tried.
+/// Whether the server can do what it is for: engine, broker and logbook are tried, at most once a second. What does not
+/// work is told to those with the token.
 #[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
     (status = 200, description = "It works", body = Health),
     (status = 503, description = "Something does not work, and what", body = api::Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn ready(State(state): Shared) -> Result<Json<Health>, Problem> {
-    state.parts.engine.check().await.map_err(Problem::unavailable)?;
-    Ok(health().await)
+pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Json<Health>, Problem> {
+    match state.readiness.check(&state.parts.engine).await {
+        Ok(()) => Ok(health().await),
+        Err(reason) if guard::knows(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
+        Err(_) => Err(Problem::unavailable("the server is not ready: who has its token is told why")),
+    }
+}
+
+/// How long what was found out is told again: whoever asks more often costs nothing.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What was found out when the server was tried last.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    last: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+impl Readiness {
+    /// Tries the engine, unless that was done a moment ago. Those who ask meanwhile wait for the same answer.
+    async fn check(&self, engine: &Engine) -> Result<(), String> {
+        let mut last = self.last.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return found.clone();
+        }
+        let found = engine.check().await;
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
 }

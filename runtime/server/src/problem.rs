@@ -92,7 +92,7 @@ impl From<LoadError> for Problem {
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         let detail = error.to_string();
-        match error {
+        match &error {
             AskError::Missing { .. } => Self::missing_run(detail),
             AskError::Meaningless { .. } | AskError::Driven { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run is not in a state for that", detail)
@@ -102,6 +102,8 @@ impl From<AskError> for Problem {
                 "the wish may be fulfilled later all the same: look at the run again; a run of `waft run` that was \
                      interrupted goes on with `waft run --resume RUN`",
             ),
+            AskError::Abandoned { run } => Self::new(StatusCode::CONFLICT, "conflict", "nobody drives the run", detail)
+                .hint(format!("`waft run --resume {run}` goes on with it")),
             AskError::Failed { .. } | AskError::Stopping => Self::broken(&error),
         }
     }

@@ -8,7 +8,7 @@ use flow::QueueName;
 use logbook::Logbook;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Library, Token};
+use crate::{Library, Token, health::Readiness};
 
 /// What a server stands on.
 pub struct Parts {
@@ -36,6 +36,7 @@ pub enum Takers {
 pub(crate) struct State {
     pub(crate) parts: Parts,
     pub(crate) token: Option<Token>,
+    pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
 }
 

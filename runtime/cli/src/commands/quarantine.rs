@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::Broker;
-use client::quarantine::{self, Decision, Quarantined};
+use client::quarantine::{self, Decided, Decision, Quarantined};
 use serde_json::json;
 
 use super::{connect, process_name, required_broker_url};
@@ -23,10 +23,10 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
             show(&messages, json);
         }
         QuarantineCommand::Release { which, broker, json } => {
-            decide(settings, &which, &broker, Decision::Release, json).await?;
+            return decide(settings, &which, &broker, Decision::Release, json).await;
         }
         QuarantineCommand::Drop { which, broker, json } => {
-            decide(settings, &which, &broker, Decision::Drop, json).await?;
+            return decide(settings, &which, &broker, Decision::Drop, json).await;
         }
     }
     Ok(Exit::Success)
@@ -38,16 +38,21 @@ async fn decide(
     broker: &BrokerFlag,
     decision: Decision,
     as_json: bool,
-) -> Result<(), Failed> {
+) -> Result<Exit, Failed> {
     let id = which.id.clone();
-    let decided =
+    let Decided { done, without_origin } =
         with_broker(settings, broker, async |broker| quarantine::decide(broker, id.as_deref(), decision).await).await?;
-    if decided.is_empty() {
+    show(&done, as_json);
+    if !without_origin.is_empty() {
+        let stay: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
+        let error = anyhow::anyhow!("no queue of jobs to release to is known of {}", stay.join(", "));
+        return Err(Failed::invalid(error).hint("they stay in quarantine; `waft quarantine drop` forgets them"));
+    }
+    if done.is_empty() {
         let error = anyhow::anyhow!("there is no such message in quarantine");
         return Err(Failed::invalid(error).hint("`waft quarantine list` shows what there is"));
     }
-    show(&decided, as_json);
-    Ok(())
+    Ok(Exit::Success)
 }
 
 async fn with_broker<T>(

@@ -10,7 +10,7 @@ use logbook::{LoadError, Logbook};
 use protocol::Wish;
 use store::Store;
 
-use super::{PATIENCE, broker_url, connect, cores, here::Here, open_logbook, process_name};
+use super::{PATIENCE, broker_url, connect, cores, end, here::Here, open_logbook, process_name};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
     display::Display,
@@ -161,23 +161,26 @@ async fn drive(
     let watch = match watch {
         Ok(watch) => watch,
         Err(failed) => {
-            engine.stop().await;
-            delete_queues(&*broker, &shard).await;
+            end(&engine, stop).await;
+            stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
             return Err(failed);
         }
     };
     let mut display = Display::new(run_id.clone(), &flow, running.as_json);
     let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
     let ended = following.run(watch, &mut display, stop, advice).await;
-    engine.stop().await;
+    end(&engine, stop).await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
-        delete_queues(&*broker, &shard).await;
+        stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
     }
     let Some(machine) = ended else {
         display.clear();
-        let error =
-            if stop.insisted.is_cancelled() { anyhow!("stopped at once") } else { anyhow!("the engine stopped") };
-        return Err(Failed::new(Exit::Interrupted, error));
+        let hint = format!("`waft run --resume {run_id}` goes on with it");
+        return Err(if stop.insisted.is_cancelled() {
+            Failed::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
+        } else {
+            Failed::unreachable(anyhow!("the engine cannot go on")).hint(hint)
+        });
     };
     let values = store::values::whole(&*modules.store, machine.values()).await;
     display.end(&machine, &values);
@@ -234,11 +237,11 @@ impl Following<'_> {
                     asked = true;
                     patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
                     display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    engine.ask_here(run_id, Wish::Suspend).await.ok()?;
+                    stop.insisted.run_until_cancelled(engine.ask_here(run_id, Wish::Suspend)).await?.ok()?;
                 }
                 () = &mut patience, if asked && !gave_up => {
                     gave_up = true;
-                    engine.abandon(run_id.clone()).await.ok()?;
+                    stop.insisted.run_until_cancelled(engine.abandon(run_id.clone())).await?.ok()?;
                 }
                 () = stop.insisted.cancelled() => return None,
             }

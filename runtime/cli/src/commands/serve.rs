@@ -10,7 +10,7 @@ use flow::QueueName;
 use logbook::Logbook;
 use tracing::info;
 
-use super::{broker_url, connect, here::Here, open_logbook, process_name};
+use super::{broker_url, connect, end, here::Here, open_logbook, process_name};
 use crate::{
     arguments::BrokerFlag,
     exit::{Exit, Failed},
@@ -51,7 +51,7 @@ pub(super) async fn run(
             let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
-            engine.stop().await;
+            end(&engine, &stop).await;
             broker.close().await;
             served
         }
@@ -68,7 +68,7 @@ pub(super) async fn run(
             let served = serving.run(server, &engine, Takers::Here(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
             here.stop(&stop.insisted).await;
-            engine.stop().await;
+            end(&engine, &stop).await;
             broker.close().await;
             served
         }
@@ -113,7 +113,13 @@ impl Serving<'_> {
         eprintln!("waft listens on http://{}", server.local_addr());
         eprintln!("  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}", settings.store.display());
         let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers };
-        server.run(parts, stop.asked.clone()).await.map(|()| Exit::Success).map_err(Failed::unreachable)
+        // Dropped, the server leaves requests unanswered: nobody is left to answer them.
+        tokio::select! {
+            biased;
+            served = server.run(parts, stop.asked.clone()) => served.map(|()| Exit::Success).map_err(Failed::unreachable),
+            () = engine.ended() => Err(Failed::unreachable(anyhow!("the engine cannot go on"))
+                .hint("the lines above say why; no run is lost: start the server again")),
+        }
     }
 }
 
