@@ -9,8 +9,9 @@ mod tests;
 use std::{collections::BTreeMap, marker::PhantomData, str::FromStr};
 
 use crate::{
-    Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName, LimitOverrides, Mistake,
-    ModuleReference, Otherwise, Pattern, QueueName, Renames, RetryPolicy, Strategy, Value, ValueName, Values,
+    Condition, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName,
+    LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern, QueueName, Reach, Renames,
+    RetryPolicy, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
@@ -40,6 +41,15 @@ pub struct TaskBuilder {
     queue: Option<QueueName>,
     priority: i32,
     rollback: Option<bool>,
+    mistakes: Vec<Mistake>,
+}
+
+/// Builds one link of a flow.
+#[derive(Debug, Default)]
+pub struct LinkBuilder {
+    on: On,
+    when: Option<Condition>,
+    reach: Option<Reach>,
     mistakes: Vec<Mistake>,
 }
 
@@ -131,11 +141,24 @@ impl<Level> Builder<Level> {
 
     /// Adds a link: `to` comes after `from`, whatever they require and provide.
     #[must_use]
-    pub fn link(mut self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+    pub fn link(self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+        self.link_with(from, to, |link| link)
+    }
+
+    /// Adds a link that says more: what of `from` it waits for, or a condition.
+    #[must_use]
+    pub fn link_with(
+        mut self,
+        from: impl AsRef<str>,
+        to: impl AsRef<str>,
+        build: impl FnOnce(LinkBuilder) -> LinkBuilder,
+    ) -> Self {
+        let LinkBuilder { on, when, reach, mistakes } = build(LinkBuilder::default());
+        self.draft.mistakes.extend(mistakes);
         let from = parsed(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
         let to = parsed(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
         if let (Some(from), Some(to)) = (from, to) {
-            self.draft.body.links.push(DraftLink { from, to, from_span: None, to_span: None });
+            self.draft.body.links.push(DraftLink { from, to, on, when, reach, spans: LinkSpans::default() });
         }
         self
     }
@@ -153,6 +176,30 @@ impl<Level> Builder<Level> {
         let provides = parsed(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
         self.draft.body.controller = Some(DraftController { strategy, otherwise, provides, span: None });
         self
+    }
+}
+
+impl LinkBuilder {
+    /// What of the source it waits for.
+    #[must_use]
+    pub fn on(self, on: On) -> Self {
+        Self { on, ..self }
+    }
+
+    /// A condition in CEL over what the source provides and the run's inputs: a no leaves the target out.
+    #[must_use]
+    pub fn when(mut self, condition: impl AsRef<str>) -> Self {
+        match Condition::new(condition.as_ref()) {
+            Ok(condition) => self.when = Some(condition),
+            Err(error) => self.mistakes.push(Mistake::refused(None, "the condition of a link", &error)),
+        }
+        self
+    }
+
+    /// How far a no reaches.
+    #[must_use]
+    pub fn reach(self, reach: Reach) -> Self {
+        Self { reach: Some(reach), ..self }
     }
 }
 

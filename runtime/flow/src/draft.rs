@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use crate::{Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, TaskInfo, ValueName, Values};
+use crate::{
+    Condition, Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, TaskInfo, ValueName, Values,
+};
 
 /// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
 pub type Span = Option<Range<usize>>;
@@ -130,10 +132,55 @@ pub struct DraftLink {
     pub from: NodeName,
     /// What comes after.
     pub to: NodeName,
+    /// What of the source it waits for.
+    pub on: On,
+    /// Asked once the target could start: a no leaves it out.
+    pub when: Option<Condition>,
+    /// How far a no reaches; `None` where nothing was said.
+    pub reach: Option<Reach>,
+    /// Where the parts of it stand.
+    pub spans: LinkSpans,
+}
+
+/// Where the parts of a link stand.
+#[derive(Debug, Clone, Default)]
+pub struct LinkSpans {
     /// Where `from` stands.
-    pub from_span: Span,
+    pub from: Span,
     /// Where `to` stands.
-    pub to_span: Span,
+    pub to: Span,
+    /// Where `on` stands.
+    pub on: Span,
+    /// Where `when` stands.
+    pub when: Span,
+    /// Where `reach` stands.
+    pub reach: Span,
+}
+
+/// What of its source a link waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum On {
+    /// That it succeeds.
+    #[default]
+    Success,
+    /// That it fails for good.
+    Failure,
+    /// Either.
+    Any,
+}
+
+/// How far it reaches that a link's condition says no: who is left out besides its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Reach {
+    /// Nobody.
+    Task,
+    /// The tasks right after it.
+    Neighbors,
+    /// Everything after it in the same flow, nested flows apart.
+    Flow,
+    /// Everything after it.
+    #[default]
+    All,
 }
 
 /// A retry controller as it was written.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::{Json, NodeName, Values};
+use crate::{Json, NodeName, Value, Values};
 
 /// The longest message that is kept whole, in bytes.
 pub const LONGEST_MESSAGE: usize = 16 * 1024;
@@ -111,6 +111,17 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The failure as a value, for those who listen to it: an object of `task`, `kind`, `message`, and `details` where the
+    /// guest gave any.
+    #[must_use]
+    pub fn as_value(&self, task: &NodeName) -> Value {
+        let mut tree = serde_json::json!({"task": task.as_str(), "kind": self.kind.as_str(), "message": self.message});
+        if let Some(details) = &self.details {
+            tree["details"] = details.to_tree();
+        }
+        Value::json(&tree)
+    }
+
     /// A failure with a message that is cut, with a mark, where it is too long.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {

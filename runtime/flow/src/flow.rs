@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Digest, Export, FlowName, Limits, NodeName, Otherwise, QueueName, RetryPolicy, Strategy, Value, ValueName, Values,
+    Condition, Digest, Export, FlowName, Limits, NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Strategy,
+    Value, ValueName, Values,
 };
 
 /// Where a node stands in [`Flow::nodes`].
@@ -55,10 +56,30 @@ pub struct Node {
     pub scope: ScopeIndex,
     /// What it does.
     pub role: Role,
+    /// The links into it that say more than its order.
+    pub links: Vec<Link>,
+    /// Whether it stands aside: it listens to a failure, or comes after what does. It runs though its flow is rolled
+    /// back, is not rolled back itself, and whether it fails changes nothing for the others.
+    pub aside: bool,
     /// What it waits for, each once.
     pub before: Vec<NodeIndex>,
     /// What waits for it, each once.
     pub after: Vec<NodeIndex>,
+}
+
+/// A link that says more than an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The source: a task, or the end of a nested flow.
+    pub from: NodeIndex,
+    /// What of the source it waits for.
+    pub on: On,
+    /// Asked once the target could start: a no leaves it out.
+    pub when: Option<Condition>,
+    /// Where the values come from that the condition reads.
+    pub reads: Vec<(ValueName, Source)>,
+    /// How far a no reaches.
+    pub reach: Reach,
 }
 
 /// What a node does.
@@ -133,6 +154,8 @@ pub enum Source {
     },
     /// The run starts with it.
     RunInput(ValueName),
+    /// Why the first of these failed that did.
+    Failure(Vec<NodeIndex>),
     /// Nobody provides it, and the task can do without.
     Absent,
 }
@@ -155,6 +178,12 @@ impl Flow {
     #[must_use]
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index.0 as usize]
+    }
+
+    /// Whether one node listens to the failure of another.
+    #[must_use]
+    pub fn listens(&self, to: NodeIndex, from: NodeIndex) -> bool {
+        self.node(to).links.iter().any(|link| link.from == from && link.on != On::Success)
     }
 
     /// The scope at an index of this flow.
@@ -180,7 +209,7 @@ impl Flow {
     pub fn constants(&self) -> impl Iterator<Item = &Value> {
         self.tasks().flat_map(|(_, _, task)| &task.inputs).filter_map(|input| match &input.source {
             Source::Constant(value) => Some(value),
-            Source::Node { .. } | Source::RunInput(_) | Source::Absent => None,
+            Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
         })
     }
 
@@ -192,7 +221,7 @@ impl Flow {
         });
         tasks.flat_map(|task| &mut task.inputs).filter_map(|input| match &mut input.source {
             Source::Constant(value) => Some(value),
-            Source::Node { .. } | Source::RunInput(_) | Source::Absent => None,
+            Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
         })
     }
 

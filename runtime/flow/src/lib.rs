@@ -13,7 +13,9 @@ mod failure;
 mod limits;
 mod retry;
 mod task_info;
+mod condition;
 
+pub use condition::{Condition, InvalidCondition, Undecided};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, Failures, LONGEST_MESSAGE, Outcome};
 pub use limits::{LimitOverrides, Limits};
@@ -36,12 +38,12 @@ mod draw;
 #[cfg(test)]
 mod tables;
 
-pub use builder::{Builder, Nested, TaskBuilder, Whole};
+pub use builder::{Builder, LinkBuilder, Nested, TaskBuilder, Whole};
 pub use draft::{
-    Body, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, Mistake, ModuleContent, ModuleInfo,
-    ModuleReference, Otherwise, Pattern, Renames, Severity, Span, Strategy,
+    Body, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleContent,
+    ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
-pub use flow::{Audience, Controller, Flow, Input, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Task};
+pub use flow::{Audience, Controller, Flow, Input, Link, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Task};
 pub use render::{line_and_column, render};
 pub use wire::wire;
 

@@ -5,10 +5,11 @@
 //! counts the neighbours it still waits for, and only nodes whose count reaches nothing are looked at.
 //!
 //! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `snapshot.rs` (a
+//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `snapshot.rs` (a
 //! machine without its history).
 
 mod calls;
+mod conditions;
 mod decide;
 mod evolve;
 mod node;
@@ -215,7 +216,8 @@ impl Machine {
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { outcome: Outcome::Provided(_) | Outcome::Unknown }
-            | NodeState::Retrying => None,
+            | NodeState::Retrying
+            | NodeState::Ignored => None,
         }
     }
 

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::{dot::dot, mermaid::mermaid, svg::svg};
-use crate::{Controller, Flow, NodeIndex, Otherwise, Role, ScopeIndex, Source, Strategy, ValueName};
+use crate::{Controller, Flow, NodeIndex, On, Otherwise, Role, ScopeIndex, Source, Strategy, ValueName};
 
 /// What is drawn: a task, or a nested flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,24 @@ enum Shape {
 /// The shapes of one flow and the arrows between them, with the values that go along.
 struct Drawing<'f> {
     shapes: Vec<Shape>,
-    arrows: BTreeMap<(Shape, Shape), BTreeSet<&'f ValueName>>,
+    arrows: BTreeMap<(Shape, Shape), Words<'f>>,
+}
+
+/// What is written on an arrow.
+#[derive(Default)]
+struct Words<'f> {
+    /// The values that go along.
+    values: BTreeSet<&'f ValueName>,
+    /// What links say besides the order.
+    says: Vec<String>,
+}
+
+impl Words<'_> {
+    /// The words on it; empty for most.
+    fn label(&self) -> String {
+        let values = self.values.iter().map(|value| value.to_string());
+        values.chain(self.says.iter().cloned()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A flow as its drawings, the whole first.
@@ -48,6 +65,7 @@ impl<'f> Drawings<'f> {
         }
         flow.indices().for_each(|index| drawings.order_after(index));
         flow.indices().for_each(|index| drawings.values_into(index));
+        flow.indices().for_each(|index| drawings.links_into(index));
         drawings
     }
 
@@ -111,7 +129,7 @@ impl<'f> Drawings<'f> {
         for source in sources {
             match source {
                 Source::Node { node, value } => self.value_goes(*node, index, value),
-                Source::Constant(_) | Source::RunInput(_) | Source::Absent => {}
+                Source::Constant(_) | Source::RunInput(_) | Source::Failure(_) | Source::Absent => {}
             }
         }
     }
@@ -126,7 +144,23 @@ impl<'f> Drawings<'f> {
         let arrows = &mut self.by_scope[home.0 as usize].arrows;
         // Where a link turned the order round, the value never arrives.
         if !arrows.contains_key(&(*to, *from)) {
-            arrows.entry((*from, *to)).or_default().insert(value);
+            arrows.entry((*from, *to)).or_default().values.insert(value);
+        }
+    }
+
+    fn links_into(&mut self, index: NodeIndex) {
+        let Some(to) = self.shape_begun_by(index) else { return };
+        let Some(home) = self.home(to) else { return };
+        for link in &self.flow.node(index).links {
+            let Some(from) = self.shape_ended_by(link.from) else { continue };
+            let on = match link.on {
+                On::Success => None,
+                On::Failure => Some("on failure".to_owned()),
+                On::Any => Some("on any end".to_owned()),
+            };
+            let when = link.when.as_ref().map(|condition| format!("when {condition}"));
+            let words = self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
+            words.says.extend(on.into_iter().chain(when));
         }
     }
 
@@ -169,9 +203,4 @@ fn policy(controller: &Controller) -> String {
         (_, Otherwise::Rollback) => tries,
         (_, Otherwise::RollbackAll) => format!("{tries}, then rollback-all"),
     }
-}
-
-/// Values as an arrow tells them.
-fn label(values: &BTreeSet<&ValueName>) -> String {
-    values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(", ")
 }

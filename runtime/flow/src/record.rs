@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision, ScopeIndex,
+    Action, Attempt, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Reach, Revision, ScopeIndex,
     Timestamp, Value, Values, WorkerName,
 };
 
@@ -133,14 +133,26 @@ pub enum Fact {
         /// The values it will try, when they were read from another node; kept until it is started anew.
         list: Option<Vec<Json>>,
     },
-    /// A retry controller has nothing it could execute with.
-    ControllerFailed {
-        /// The controller.
+    /// A node could not start: a condition could not be decided, or a retry controller has nothing to execute with.
+    NotStarted {
+        /// The node.
         node: NodeIndex,
-        /// Its try.
+        /// The attempt, or the controller's try.
         attempt: Attempt,
         /// Why.
         failure: Failure,
+    },
+    /// A condition said no: the node is left out, and so is what the no reaches.
+    Ignored {
+        /// The node.
+        node: NodeIndex,
+        /// How far the no reaches.
+        reach: Reach,
+    },
+    /// The conditions of the links to a nested flow let it begin.
+    Begun {
+        /// What begins it.
+        node: NodeIndex,
     },
     /// Everything in a controller's flow is rolled back, and is pending again.
     Retrying {
@@ -279,7 +291,9 @@ impl Record {
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
             | Fact::Resolved { .. }
-            | Fact::ControllerFailed { .. }
+            | Fact::NotStarted { .. }
+            | Fact::Ignored { .. }
+            | Fact::Begun { .. }
             | Fact::Retrying { .. }
             | Fact::Reset
             | Fact::CancelRequested
@@ -307,7 +321,9 @@ impl Fact {
             Self::PassedRollback { .. } => "passed-rollback",
             Self::Resolved { .. } => "resolved",
             Self::ControllerRan { .. } => "controller-ran",
-            Self::ControllerFailed { .. } => "controller-failed",
+            Self::NotStarted { .. } => "not-started",
+            Self::Ignored { .. } => "ignored",
+            Self::Begun { .. } => "begun",
             Self::Retrying { .. } => "retrying",
             Self::RollbackRetried { .. } => "rollback-retried",
             Self::RollbackSkipped { .. } => "rollback-skipped",

@@ -9,6 +9,7 @@ mod assembly;
 mod circles;
 mod graph;
 mod layout;
+mod links;
 mod missing;
 mod order;
 mod several;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     layout::{Layout, Slot},
+    links::{Listeners, Said},
     task::{Resolved, Want},
     values::{Answer, Exports, Home},
 };
@@ -71,13 +73,17 @@ fn try_wire(
     let mut graphs = BTreeMap::new();
     let mut exports: BTreeMap<ScopeIndex, Exports> = BTreeMap::new();
     let mut answers: Vec<Answer> = Vec::new();
-    let mut wants = wants_by_flow(&layout, &tasks);
+    let listeners = links::listeners(&layout);
+    let mut said = Said::default();
+    let mut wants = wants_by_flow(&layout, &tasks, &listeners, &mut answers);
     for scope in layout.scopes().rev() {
         check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), mistakes);
         let explicit = order::explicit(&layout, scope, mistakes);
         let home = Home { layout: &layout, scope, tasks: &tasks, exports: &exports, everywhere: &providers };
         let found = values::find(&home, explicit, wants.remove(&scope).unwrap_or_default(), mistakes);
         circles::tell(&layout, scope, &found.graph, mistakes);
+        let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs };
+        known.read(scope, &found.graph, &mut said, mistakes);
         answers.extend(found.answers);
         let outward = wants.entry(layout.flow(scope).parent.map_or(OUTSIDE, |place| place.scope)).or_default();
         let member = layout.flow(scope).parent.map_or(0, |place| place.member);
@@ -88,8 +94,8 @@ fn try_wire(
     let left = wants.remove(&OUTSIDE).unwrap_or_default().into_iter().map(|(_, want)| want);
     let rest = missing::Rest { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     answers.extend(rest.answer(left.collect(), mistakes));
-    rest.unused(&answers, mistakes);
-    assembly::assemble(&layout, tasks, &graphs, answers, name.clone(), inputs)
+    rest.unused(&answers, &said.inputs, mistakes);
+    assembly::assemble(&layout, tasks, &graphs, answers, said, name.clone(), inputs)
 }
 
 /// Where the wants of the whole flow go that nothing in it answers.
@@ -124,12 +130,25 @@ fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> BTre
 
 type WantsByFlow = BTreeMap<ScopeIndex, Vec<(usize, Want)>>;
 
-fn wants_by_flow(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> WantsByFlow {
+/// What tasks want of others. A task that listens to failures is told of them by their links.
+fn wants_by_flow(
+    layout: &Layout<'_>,
+    tasks: &BTreeMap<NodeIndex, Resolved>,
+    listeners: &Listeners,
+    answers: &mut Vec<Answer>,
+) -> WantsByFlow {
     let mut wants = WantsByFlow::new();
     for (index, slot) in layout.slots() {
-        if let Slot::Task { place, .. } = slot {
-            let of_task = tasks[&index].wants.iter().map(|want| (place.member, want.clone()));
-            wants.entry(place.scope).or_default().extend(of_task);
+        let Slot::Task { place, .. } = slot else { continue };
+        let of_flow = wants.entry(place.scope).or_default();
+        for want in &tasks[&index].wants {
+            match listeners.get(&index) {
+                Some(sources) if links::is_failure(&want.value) => {
+                    let source = Source::Failure(sources.clone());
+                    answers.push(Answer { node: index, input: want.input, source });
+                }
+                Some(_) | None => of_flow.push((place.member, want.clone())),
+            }
         }
     }
     wants

@@ -60,9 +60,20 @@ impl Kind {
         }
     }
 
-    /// The only format version so far.
-    const fn version(self) -> u8 {
-        1
+    /// The newest format version that is known here. Every earlier one is read too: later versions only add to them.
+    const fn newest(self) -> u8 {
+        match self {
+            Self::Records | Self::Snapshot => 2,
+            Self::Log
+            | Self::Job
+            | Self::Report
+            | Self::Reply
+            | Self::Control
+            | Self::WorkerStatus
+            | Self::FetchRequest
+            | Self::PutRequest
+            | Self::FetchReply => 1,
+        }
     }
 }
 
@@ -99,10 +110,16 @@ pub enum DecodeError {
     },
 }
 
+/// A message in the first version of its format.
 pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
+    encode_as(kind, 1, message)
+}
+
+/// A message in a version of its format: the first one that can say all of it, so that an older waft reads what it can.
+pub(crate) fn encode_as(kind: Kind, version: u8, message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend(kind.magic());
-    bytes.push(kind.version());
+    bytes.push(version);
     bincode::encode_into_std_write(message, &mut bytes, configuration())
         .expect("plain types without locks encode into memory");
     bytes
@@ -117,8 +134,8 @@ pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [
     let Some((version, body)) = rest.split_first() else {
         return Err(damaged(kind, "it ends before its version"));
     };
-    if *version != kind.version() {
-        return Err(DecodeError::Version { what, version: *version, known: kind.version() });
+    if *version == 0 || *version > kind.newest() {
+        return Err(DecodeError::Version { what, version: *version, known: kind.newest() });
     }
     let (message, read) =
         bincode::borrow_decode_from_slice(body, configuration()).map_err(|error| damaged(kind, error))?;
@@ -126,6 +143,11 @@ pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [
         return Err(damaged(kind, format!("{} bytes follow its end", body.len() - read)));
     }
     Ok(message)
+}
+
+/// The format version of some bytes, as they say it.
+pub(crate) fn version_of(kind: Kind, bytes: &[u8]) -> Option<u8> {
+    bytes.strip_prefix(&kind.magic())?.first().copied()
 }
 
 pub(crate) fn damaged(kind: Kind, reason: impl ToString) -> DecodeError {

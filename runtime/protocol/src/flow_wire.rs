@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use flow::{
-    Audience, Backoff, Controller, Digest, Export, Flow, FlowName, Input, Json, Node, NodeIndex, NodeName, Otherwise,
-    QueueName, RetryPolicy, Role, Scope, ScopeIndex, Source, Strategy, Task, ValueName,
+    Audience, Backoff, Condition, Controller, Digest, Export, Flow, FlowName, Input, Json, Link, Node, NodeIndex,
+    NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Strategy, Task, ValueName,
 };
 
 use crate::{
@@ -71,6 +71,107 @@ enum WireSource<'a> {
     Node { node: u32, value: &'a str },
     RunInput(&'a str),
     Absent,
+    Failure(Vec<u32>),
+}
+
+/// What nodes say in later formats than the first, by the node. Whatever flows learn to say is added at the end.
+pub(crate) type WireMore<'a> = Vec<(u32, WireSaid<'a>)>;
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) enum WireSaid<'a> {
+    Link(WireLink<'a>),
+    Aside,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct WireLink<'a> {
+    from: u32,
+    on: WireOn,
+    when: Option<&'a str>,
+    reads: Vec<(&'a str, WireSource<'a>)>,
+    reach: WireReach,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireOn {
+    Success,
+    Failure,
+    Any,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) enum WireReach {
+    Task,
+    Neighbors,
+    Flow,
+    All,
+}
+
+impl From<Reach> for WireReach {
+    fn from(reach: Reach) -> Self {
+        match reach {
+            Reach::Task => Self::Task,
+            Reach::Neighbors => Self::Neighbors,
+            Reach::Flow => Self::Flow,
+            Reach::All => Self::All,
+        }
+    }
+}
+
+impl From<WireReach> for Reach {
+    fn from(wire: WireReach) -> Self {
+        match wire {
+            WireReach::Task => Self::Task,
+            WireReach::Neighbors => Self::Neighbors,
+            WireReach::Flow => Self::Flow,
+            WireReach::All => Self::All,
+        }
+    }
+}
+
+impl<'a> From<&'a Link> for WireLink<'a> {
+    fn from(link: &'a Link) -> Self {
+        Self {
+            from: link.from.0,
+            on: match link.on {
+                On::Success => WireOn::Success,
+                On::Failure => WireOn::Failure,
+                On::Any => WireOn::Any,
+            },
+            when: link.when.as_ref().map(Condition::as_str),
+            reads: link.reads.iter().map(|(name, source)| (name.as_str(), source.into())).collect(),
+            reach: link.reach.into(),
+        }
+    }
+}
+
+impl WireLink<'_> {
+    fn into_link(self, node: &impl Fn(u32) -> Result<NodeIndex, Unlawful>) -> Result<Link, Unlawful> {
+        let read = |(name, source): (&str, WireSource<'_>)| {
+            Ok((ValueName::new(name).map_err(unlawful)?, source.into_source(node)?))
+        };
+        Ok(Link {
+            from: node(self.from)?,
+            on: match self.on {
+                WireOn::Success => On::Success,
+                WireOn::Failure => On::Failure,
+                WireOn::Any => On::Any,
+            },
+            when: self.when.map(Condition::new).transpose().map_err(unlawful)?,
+            reads: self.reads.into_iter().map(read).collect::<Result<_, Unlawful>>()?,
+            reach: self.reach.into(),
+        })
+    }
+}
+
+/// What the nodes of a flow say that the first format cannot.
+pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
+    let mut more = WireMore::new();
+    for (index, node) in (0..).zip(&flow.nodes) {
+        more.extend(node.links.iter().map(|link| (index, WireSaid::Link(link.into()))));
+        more.extend(node.aside.then_some((index, WireSaid::Aside)));
+    }
+    more
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -168,6 +269,7 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::Node { node, value } => Self::Node { node: node.0, value: value.as_str() },
             Source::RunInput(name) => Self::RunInput(name.as_str()),
             Source::Absent => Self::Absent,
+            Source::Failure(nodes) => Self::Failure(nodes.iter().map(|node| node.0).collect()),
         }
     }
 }
@@ -189,7 +291,7 @@ impl<'a> From<&'a Controller> for WireController<'a> {
 }
 
 impl WireFlow<'_> {
-    pub(crate) fn into_flow(self) -> Result<Arc<Flow>, Unlawful> {
+    pub(crate) fn into_flow(self, more: WireMore<'_>) -> Result<Arc<Flow>, Unlawful> {
         let (nodes, scopes) = (self.nodes.len(), self.scopes.len());
         let node = |index: u32| {
             if (index as usize) < nodes { Ok(NodeIndex(index)) } else { Err(format!("there is no node {index}")) }
@@ -208,6 +310,8 @@ impl WireFlow<'_> {
                     WireRole::Begin => Role::Begin,
                     WireRole::End => Role::End,
                 },
+                links: Vec::new(),
+                aside: false,
                 before: indices(wire.before)?,
                 after: indices(wire.after)?,
             })
@@ -223,9 +327,17 @@ impl WireFlow<'_> {
         if scopes == 0 {
             return Err("a flow has at least one scope".into());
         }
+        let mut nodes: Vec<Node> = self.nodes.into_iter().map(into_node).collect::<Result<_, Unlawful>>()?;
+        for (index, said) in more {
+            let index = node(index)?.0 as usize;
+            match said {
+                WireSaid::Link(link) => nodes[index].links.push(link.into_link(&node)?),
+                WireSaid::Aside => nodes[index].aside = true,
+            }
+        }
         Ok(Arc::new(Flow {
             name: FlowName::new(self.name).map_err(unlawful)?,
-            nodes: self.nodes.into_iter().map(into_node).collect::<Result<_, Unlawful>>()?,
+            nodes,
             scopes: self.scopes.into_iter().enumerate().map(into_scope).collect::<Result<_, Unlawful>>()?,
             inputs: values_from_wire(self.inputs)?,
         }))
@@ -273,6 +385,7 @@ impl WireSource<'_> {
             }
             Self::RunInput(name) => Source::RunInput(ValueName::new(name).map_err(unlawful)?),
             Self::Absent => Source::Absent,
+            Self::Failure(nodes) => Source::Failure(nodes.into_iter().map(node).collect::<Result<_, _>>()?),
         })
     }
 }

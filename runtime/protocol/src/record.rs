@@ -8,7 +8,7 @@ use flow::{
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
-    flow_wire::WireFlow,
+    flow_wire::{WireFlow, WireMore, WireReach, more_to_wire},
     wire::{
         Unlawful, WireAction, WireFailure, WireOutcome, WireValue, WireValues, unlawful, value_from_wire,
         values_from_wire, values_to_wire,
@@ -92,7 +92,7 @@ enum WireFact<'a> {
         value: Option<WireValue<'a>>,
         list: Option<Vec<&'a str>>,
     },
-    ControllerFailed {
+    NotStarted {
         node: u32,
         attempt: u32,
         failure: WireFailure<'a>,
@@ -107,6 +107,20 @@ enum WireFact<'a> {
     /// The state's word: states may be added without breaking old records.
     RunEntered {
         state: &'a str,
+    },
+    // From here on what the second version of the format has added.
+    /// The first record of a flow that says more than the first version can.
+    RunStartedWithMore {
+        flow: WireFlow<'a>,
+        revision: u64,
+        more: WireMore<'a>,
+    },
+    Ignored {
+        node: u32,
+        reach: WireReach,
+    },
+    Begun {
+        node: u32,
     },
 }
 
@@ -133,7 +147,8 @@ impl From<WireAttempt> for NodeAttempt {
 #[must_use]
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
     let wire: Vec<WireRecord<'_>> = records.iter().map(WireRecord::from).collect();
-    codec::encode(Kind::Records, &wire)
+    let is_later = wire.iter().any(|record| record.fact.is_later());
+    codec::encode_as(Kind::Records, if is_later { 2 } else { 1 }, &wire)
 }
 
 /// The records in some bytes.
@@ -154,7 +169,13 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
         }
         let fact = match &record.fact {
             Fact::RunStarted { flow, revision } => {
-                WireFact::RunStarted { flow: (&**flow).into(), revision: revision.get() }
+                let (more, revision) = (more_to_wire(flow), revision.get());
+                let flow = (&**flow).into();
+                if more.is_empty() {
+                    WireFact::RunStarted { flow, revision }
+                } else {
+                    WireFact::RunStartedWithMore { flow, revision, more }
+                }
             }
             Fact::Started { attempt, action } => {
                 WireFact::Started { attempt: attempt.into(), action: (*action).into() }
@@ -211,8 +232,8 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
                 value: value.as_ref().map(WireValue::from),
                 list: list.as_ref().map(|list| list.iter().map(Json::as_str).collect()),
             },
-            Fact::ControllerFailed { node, attempt, failure } => {
-                WireFact::ControllerFailed { node: node.0, attempt: attempt.get(), failure: failure.into() }
+            Fact::NotStarted { node, attempt, failure } => {
+                WireFact::NotStarted { node: node.0, attempt: attempt.get(), failure: failure.into() }
             }
             Fact::Retrying { node } => WireFact::Retrying { node: node.0 },
             Fact::Reset => WireFact::Reset,
@@ -220,8 +241,17 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             Fact::SuspendRequested => WireFact::SuspendRequested,
             Fact::Resumed => WireFact::Resumed,
             Fact::RunEntered { state } => WireFact::RunEntered { state: state.as_str() },
+            Fact::Ignored { node, reach } => WireFact::Ignored { node: node.0, reach: (*reach).into() },
+            Fact::Begun { node } => WireFact::Begun { node: node.0 },
         };
         Self { at_micros: record.at.as_micros(), fact }
+    }
+}
+
+impl WireFact<'_> {
+    /// Whether the first version of the format does not know it.
+    fn is_later(&self) -> bool {
+        matches!(self, Self::RunStartedWithMore { .. } | Self::Ignored { .. } | Self::Begun { .. })
     }
 }
 
@@ -231,8 +261,13 @@ impl WireRecord<'_> {
         let named = |worker: Option<&str>| worker.map(WorkerName::new).transpose().map_err(unlawful);
         let fact = match self.fact {
             WireFact::RunStarted { flow, revision } => {
-                Fact::RunStarted { flow: flow.into_flow()?, revision: Revision::new(revision) }
+                Fact::RunStarted { flow: flow.into_flow(WireMore::new())?, revision: Revision::new(revision) }
             }
+            WireFact::RunStartedWithMore { flow, revision, more } => {
+                Fact::RunStarted { flow: flow.into_flow(more)?, revision: Revision::new(revision) }
+            }
+            WireFact::Ignored { node, reach } => Fact::Ignored { node: NodeIndex(node), reach: reach.into() },
+            WireFact::Begun { node } => Fact::Begun { node: NodeIndex(node) },
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
                 attempt: attempt.into(),
@@ -290,7 +325,7 @@ impl WireRecord<'_> {
                     None => None,
                 },
             },
-            WireFact::ControllerFailed { node, attempt, failure } => Fact::ControllerFailed {
+            WireFact::NotStarted { node, attempt, failure } => Fact::NotStarted {
                 node: NodeIndex(node),
                 attempt: Attempt::new(attempt),
                 failure: failure.into_failure()?,

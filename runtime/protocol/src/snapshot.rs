@@ -10,7 +10,7 @@ use flow::{
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
-    flow_wire::WireFlow,
+    flow_wire::{WireFlow, WireMore, more_to_wire},
     record::run_state,
     wire::{
         Unlawful, WireAction, WireFailure, WireFailures, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
@@ -55,6 +55,15 @@ enum WireNodeState<'a> {
     RolledBack,
     RollbackFailure { outcome: WireOutcome<'a> },
     Retrying,
+    // From here on what the second version of the format has added.
+    Ignored,
+}
+
+/// The second version: the first, and what the flow says besides.
+#[derive(Encode, BorrowDecode)]
+struct WireSnapshotWithMore<'a> {
+    snapshot: WireSnapshot<'a>,
+    more: WireMore<'a>,
 }
 
 /// A snapshot as bytes.
@@ -73,7 +82,13 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         intentions: snapshot.intentions.iter().filter_map(intention).collect(),
         failures: failures_to_wire(&snapshot.failures),
     };
-    codec::encode(Kind::Snapshot, &wire)
+    let more = more_to_wire(&snapshot.flow);
+    // Nothing is ignored in a flow that says no more.
+    if more.is_empty() {
+        codec::encode(Kind::Snapshot, &wire)
+    } else {
+        codec::encode_as(Kind::Snapshot, 2, &WireSnapshotWithMore { snapshot: wire, more })
+    }
 }
 
 /// The snapshot in some bytes.
@@ -81,8 +96,11 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for whatever is not a snapshot of a known version.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
-    let wire: WireSnapshot<'_> = codec::decode(Kind::Snapshot, bytes)?;
-    wire.into_snapshot().map_err(|reason| codec::damaged(Kind::Snapshot, reason))
+    let WireSnapshotWithMore { snapshot, more } = match codec::version_of(Kind::Snapshot, bytes) {
+        Some(1) => WireSnapshotWithMore { snapshot: codec::decode(Kind::Snapshot, bytes)?, more: WireMore::new() },
+        Some(_) | None => codec::decode(Kind::Snapshot, bytes)?,
+    };
+    snapshot.into_snapshot(more).map_err(|reason| codec::damaged(Kind::Snapshot, reason))
 }
 
 fn micros(at: &Option<Timestamp>) -> Option<u64> {
@@ -133,17 +151,18 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
             NodeState::RolledBack => Self::RolledBack,
             NodeState::RollbackFailure { outcome } => Self::RollbackFailure { outcome: outcome.into() },
             NodeState::Retrying => Self::Retrying,
+            NodeState::Ignored => Self::Ignored,
         }
     }
 }
 
 impl WireSnapshot<'_> {
-    fn into_snapshot(self) -> Result<Snapshot, Unlawful> {
+    fn into_snapshot(self, more: WireMore<'_>) -> Result<Snapshot, Unlawful> {
         let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
         let intention =
             |(scope, again)| (ScopeIndex(scope), if again { Intention::Retry } else { Intention::Rollback });
         Ok(Snapshot {
-            flow: self.flow.into_flow()?,
+            flow: self.flow.into_flow(more)?,
             revision: Revision::new(self.revision),
             state: run_state(self.state)?,
             nodes: self.nodes.into_iter().map(node).collect::<Result<_, Unlawful>>()?,
@@ -201,6 +220,7 @@ impl WireNodeState<'_> {
             Self::RolledBack => NodeState::RolledBack,
             Self::RollbackFailure { outcome } => NodeState::RollbackFailure { outcome: outcome.into_outcome()? },
             Self::Retrying => NodeState::Retrying,
+            Self::Ignored => NodeState::Ignored,
         })
     }
 }

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use flow::{
     Action, Answer, Attempt, CallId, Digest, Event, Execution, Fact, Failure, FailureKind, Firing, Flow, Form, Json,
     LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, Outcome, Parameter, Provided,
-    Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal, Snapshot, Stored, TaskInfo, Timestamp, Value,
-    Values,
+    Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal, Snapshot, Stored, TaskInfo, Timestamp,
+    Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{
@@ -177,12 +177,15 @@ fn record() -> impl Strategy<Value = Record> {
             let list = Some(vec![Json::parse("[1,\"a\"]").unwrap(), Json::parse("null").unwrap()]);
             Fact::ControllerRan { node, attempt: Attempt::new(attempt), value, list }
         }),
-        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::ControllerFailed {
+        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::NotStarted {
             node,
             attempt: Attempt::new(attempt),
             failure
         }),
         node().prop_map(|node| Fact::Retrying { node }),
+        node().prop_map(|node| Fact::Begun { node }),
+        (node(), reach()).prop_map(|(node, reach)| Fact::Ignored { node, reach }),
+        Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),
         Just(Fact::SuspendRequested),
@@ -192,9 +195,45 @@ fn record() -> impl Strategy<Value = Record> {
     (any::<u64>(), fact).prop_map(|(at, fact)| Record { at: Timestamp::from_micros(at), fact })
 }
 
-/// A flow with everything that a flow can have.
+fn reach() -> impl Strategy<Value = Reach> {
+    prop_oneof![Just(Reach::Task), Just(Reach::Neighbors), Just(Reach::Flow), Just(Reach::All)]
+}
+
+/// A flow with everything that the second format has added.
+fn later_flow() -> Arc<Flow> {
+    wired(&format!(
+        "{FLOW}{}",
+        r#"
+[[task]]
+name = "alarm"
+use = "g#t"
+requires = { x = "failure" }
+provides = []
+[[link]]
+from = "first"
+to = "alarm"
+on = "failure"
+when = "failure.kind == 'timeout'"
+[[link]]
+from = "second"
+to = "inner"
+when = "size(list) > 2"
+reach = "neighbors"
+[[link]]
+from = "first"
+to = "second"
+when = "first_y == 5"
+reach = "task"
+"#
+    ))
+}
+
+/// A flow with everything that the first format has.
 fn flow() -> Arc<Flow> {
-    let text = r#"
+    wired(FLOW)
+}
+
+const FLOW: &str = r#"
 name = "all"
 retry = { for_each = ["a", 2], provides = "word" }
 [modules]
@@ -224,6 +263,8 @@ use = "g#t"
 requires = { x = "word" }
 provides = []
 "#;
+
+fn wired(text: &str) -> Arc<Flow> {
     let parameter =
         |name: &str, optional| Parameter { name: name.parse().unwrap(), doc: String::new(), schema: None, optional };
     let task = TaskInfo {
@@ -243,7 +284,11 @@ provides = []
 
 /// A run of that flow after some answers.
 fn snapshot(seed: u64) -> Snapshot {
-    let mut machine = Machine::new("r".parse().unwrap(), flow());
+    snapshot_of(flow(), seed)
+}
+
+fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
+    let mut machine = Machine::new("r".parse().unwrap(), flow);
     let mut at = Timestamp::from_micros(1);
     let mut out = machine.step(at, &Event::Start).commands;
     for turn in 0..seed % 20 {
@@ -291,8 +336,9 @@ proptest! {
 
     #[test]
     fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
-        let snapshot = snapshot(seed);
-        prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
+        for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed)] {
+            prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
+        }
     }
 
     #[test]
@@ -338,7 +384,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wN\x01", b"wN\x02", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
@@ -452,7 +498,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::RollbackSkipped { node: NodeIndex(3), reason: "cleaned by hand".into() },
         Fact::Resolved { node: NodeIndex(3), resolution: Resolution::Retry(ScopeIndex(1)) },
         Fact::ControllerRan { node: NodeIndex(0), attempt: Attempt::FIRST, value: None, list: None },
-        Fact::ControllerFailed { node: NodeIndex(0), attempt: Attempt::FIRST, failure: failure.clone() },
+        Fact::NotStarted { node: NodeIndex(0), attempt: Attempt::FIRST, failure: failure.clone() },
         Fact::Retrying { node: NodeIndex(0) },
         Fact::Reset,
         Fact::CancelRequested,
@@ -461,7 +507,15 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::RunEntered { state: RunState::RolledBack },
     ];
     let records: Vec<Record> = records.into_iter().map(|fact| Record { at, fact }).collect();
+    let later = [
+        Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST },
+        Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
+        Fact::Begun { node: NodeIndex(3) },
+    ];
+    let later: Vec<Record> = later.into_iter().map(|fact| Record { at, fact }).collect();
     vec![
+        ("records-2", encode_records(&later)),
+        ("snapshot-2", encode_snapshot(&snapshot_of(later_flow(), 0x3_FFF3))),
         ("job-1", job.encode()),
         ("succeeded-1", signal(Answer::Succeeded(values))),
         ("failed-1", signal(Answer::Failed(failure))),
@@ -492,6 +546,9 @@ fn every_version_ever_released_still_decodes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     for (name, bytes) in samples() {
         let path = folder.join(format!("{name}.bin"));
+        if std::env::var_os("WAFT_WRITE_GOLDEN").is_some() && !path.exists() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
         let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(golden, bytes, "{name} is written as it was released");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::{Action, Fact, Machine, Record, Role, RunId, RunState};
+use flow::{Action, Fact, Machine, NodeIndex, Record, Role, RunId, RunState, State};
 
 use super::guests::Entry;
 
@@ -34,9 +34,7 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
     each_attempt_is_answered_once(run, records)?;
     let mine: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
     what_succeeded_was_applied(run, &machine, records, &mine)?;
-    if machine.state() == RunState::RolledBack {
-        nothing_applied_is_forgotten(run, &machine, &mine)?;
-    }
+    nothing_unwanted_stands(run, &machine, &mine)?;
     Ok(machine.state())
 }
 
@@ -77,17 +75,22 @@ fn what_succeeded_was_applied(
     Ok(())
 }
 
-/// After the last thing an apply did comes a rollback of it.
-fn nothing_applied_is_forgotten(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
-    for (_, name, _) in machine.flow().tasks().filter(|(index, _, _)| can_roll_back(machine, *index)) {
+/// After the last thing that an apply did which nobody wants any more comes a rollback of it.
+fn nothing_unwanted_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
+    let is_unwanted = |index| match machine.node_state(index) {
+        State::RolledBack | State::Ignored => true,
+        _ => machine.state() == RunState::RolledBack,
+    };
+    let unwanted = |index: &NodeIndex| can_roll_back(machine, *index) && is_unwanted(*index);
+    for (_, name, _) in machine.flow().tasks().filter(|(index, _, _)| unwanted(index)) {
         let last = ledger.iter().rev().find(|entry| entry.task == *name);
         if last.is_some_and(|entry| entry.action == Action::Apply) {
-            return Err(format!("{run} is rolled back, and what {name} applied stands"));
+            return Err(format!("{run} is {}, and what {name} applied stands", machine.state()));
         }
     }
     Ok(())
 }
 
-fn can_roll_back(machine: &Machine, index: flow::NodeIndex) -> bool {
+fn can_roll_back(machine: &Machine, index: NodeIndex) -> bool {
     matches!(&machine.flow().node(index).role, Role::Task(task) if task.rollback)
 }

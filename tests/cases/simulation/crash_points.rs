@@ -28,7 +28,7 @@ use super::{
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
-const FLOWS: [(&str, u64, &str); 4] = [
+const FLOWS: [(&str, u64, &str); 5] = [
     (
         "a chain that succeeds",
         3,
@@ -45,6 +45,14 @@ const FLOWS: [(&str, u64, &str); 4] = [
         5,
         "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[flow]]\nname = \"n\"\nretry = { times = 3 }\n[[flow.task]]\nname = \"b\"\nuse = \"g#undoable\"\n\
          [[flow.task]]\nname = \"c\"\nuse = \"g#undoable\"\n[[flow.link]]\nfrom = \"b\"\nto = \"c\"\n",
+    ),
+    (
+        "conditions, and a listener to a failure",
+        ROLLS_BACK,
+        "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\n[[task]]\nname = \"c\"\nuse = \"g#undoable\"\n\
+         [[task]]\nname = \"left-out\"\nuse = \"g#undoable\"\n[[task]]\nname = \"told\"\nuse = \"g#plain\"\n\
+         [[link]]\nfrom = \"a\"\nto = \"b\"\nwhen = \"true\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n\
+         [[link]]\nfrom = \"a\"\nto = \"left-out\"\nwhen = \"false\"\n[[link]]\nfrom = \"c\"\nto = \"told\"\non = \"any\"\n",
     ),
     (
         "a rollback",

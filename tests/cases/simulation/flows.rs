@@ -1,4 +1,4 @@
-//! Random flows: nested, with links, retries and controllers.
+//! Random flows: nested, with links, conditions, listeners to failures, retries and controllers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,6 +38,14 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
     }
     for pair in tasks.windows(2).filter(|_| dice.percent(60)) {
         text.push_str(&format!("[[{prefix}link]]\nfrom = \"t{}\"\nto = \"t{}\"\n", pair[0], pair[1]));
+        match dice.below(10) {
+            0 => text.push_str("on = \"failure\"\n"),
+            1 => text.push_str("on = \"any\"\n"),
+            2 => text.push_str("when = \"false\"\nreach = \"task\"\n"),
+            3 => text.push_str("when = \"1 + 1 == 3\"\n"),
+            4 => text.push_str("when = \"true\"\n"),
+            _ => {}
+        }
     }
     if depth < 2 && dice.percent(40) {
         *names += 1;

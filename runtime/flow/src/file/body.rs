@@ -8,10 +8,17 @@ use super::{
     reader::{Mistakes, Placed, Reader, wrong_type},
     retry, task,
 };
-use crate::{Body, DraftFlow, DraftLink, DraftNode, Mistake, NodeName, Pattern, suggest};
+use crate::{
+    Body, Condition, DraftFlow, DraftLink, DraftNode, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
+};
 
 const PATTERNS: [(&str, Pattern); 3] =
     [("graph", Pattern::Graph), ("linear", Pattern::Linear), ("unordered", Pattern::Unordered)];
+
+const ONS: [(&str, On); 3] = [("success", On::Success), ("failure", On::Failure), ("any", On::Any)];
+
+const REACHES: [(&str, Reach); 4] =
+    [("all", Reach::All), ("flow", Reach::Flow), ("neighbors", Reach::Neighbors), ("task", Reach::Task)];
 
 /// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
@@ -62,9 +69,22 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
         table.name::<NodeName>(key, mistakes)
     };
     let (from, to) = (end("from"), end("to"));
+    let mut span_of = |key| table.take(key).map(Spanned::span);
+    let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
+    let on = table.word("on", &ONS, mistakes).unwrap_or_default();
+    let when =
+        table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
+            Ok(condition) => Some(condition),
+            Err(error) => {
+                mistakes.push(Mistake::refused(Some(text.span), "\"when\" of a link", &error));
+                None
+            }
+        });
+    let reach = table.word("reach", &REACHES, mistakes);
     table.finish(|_| None, mistakes);
     let (from, to) = (from?, to?);
-    Some(DraftLink { from: from.value, to: to.value, from_span: Some(from.span), to_span: Some(to.span) })
+    let spans = LinkSpans { from: Some(from.span), to: Some(to.span), on: on_span, when: when_span, reach: reach_span };
+    Some(DraftLink { from: from.value, to: to.value, on, when, reach, spans })
 }
 
 /// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.

@@ -1,5 +1,7 @@
 //! What workers are asked for: calls with their inputs.
 
+use std::borrow::Cow;
+
 use crate::{
     Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp, Value,
     ValueName, Values, WorkerName,
@@ -40,7 +42,7 @@ impl Machine {
     #[must_use]
     pub fn wants(&self, call: &CallId) -> bool {
         let Some(index) = self.tasks.get(&call.task) else { return false };
-        let wanted = call.action == crate::Action::Rollback || self.executing(self.flow.node(*index).scope);
+        let wanted = call.action == crate::Action::Rollback || self.goes_on(*index);
         wanted && self.is_out(*index, call)
     }
 
@@ -69,7 +71,8 @@ impl Machine {
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => return None,
+            | NodeState::Retrying
+            | NodeState::Ignored => return None,
         };
         let audience = if rollback.is_some() { Audience::Rollback } else { Audience::Both };
         let inputs = self.inputs(task, audience).unwrap_or_else(|known| known.inputs);
@@ -101,7 +104,7 @@ impl Machine {
             }
             match self.read(&input.source) {
                 Some(value) => {
-                    inputs.insert(input.parameter.clone(), value.clone());
+                    inputs.insert(input.parameter.clone(), value.into_owned());
                 }
                 None if input.optional => {}
                 None => missing.push((input.parameter.clone(), input.source.clone())),
@@ -111,11 +114,15 @@ impl Machine {
     }
 
     /// The value a source has now.
-    pub(super) fn read<'a>(&'a self, source: &'a Source) -> Option<&'a Value> {
+    pub(super) fn read<'a>(&'a self, source: &'a Source) -> Option<Cow<'a, Value>> {
         match source {
-            Source::Constant(value) => Some(value),
-            Source::RunInput(name) => self.flow.inputs.get(name),
-            Source::Node { node, value } => self.node(*node).state.readable()?.get(value),
+            Source::Constant(value) => Some(Cow::Borrowed(value)),
+            Source::RunInput(name) => self.flow.inputs.get(name).map(Cow::Borrowed),
+            Source::Node { node, value } => self.node(*node).state.readable()?.get(value).map(Cow::Borrowed),
+            Source::Failure(nodes) => nodes.iter().find_map(|node| {
+                let name = &self.flow.node(*node).name;
+                Some(Cow::Owned(self.failures.get(name)?.as_value(name)))
+            }),
             Source::Absent => None,
         }
     }
@@ -127,6 +134,7 @@ impl Machine {
                 let provider = &self.flow.node(*node).name;
                 format!("{value:?} of {provider:?} (for {parameter:?})")
             }
+            Source::Failure(_) => format!("{parameter:?}, since nothing that it listens to has failed"),
             Source::Constant(_) | Source::RunInput(_) | Source::Absent => format!("{parameter:?}"),
         });
         format!("not there when the task started: {}", missing.collect::<Vec<_>>().join(", "))

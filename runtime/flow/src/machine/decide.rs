@@ -6,7 +6,11 @@ use crate::{
     ValueName, Values,
 };
 
-use super::{Machine, late::lost, node::Intention};
+use super::{
+    Machine,
+    late::lost,
+    node::{Intention, NodeState},
+};
 
 /// How a failure came to be known.
 #[derive(Debug, Clone, Copy)]
@@ -141,8 +145,7 @@ impl Machine {
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once its flow is to be rolled back, another attempt could only delay that.
-        let executing = self.executing(self.flow.node(attempt.node).scope);
-        let retry_at = if executing { self.retry_at(now, attempt, &failure) } else { None };
+        let retry_at = if self.goes_on(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
         let Told { execution, redelivered } = told;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
@@ -175,12 +178,26 @@ impl Machine {
         if let Some(node) = self.unresolved.first() {
             return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
         }
-        let mut facts: Vec<Fact> = Vec::new();
+        // Who listens to a failure starts before anything that led to it is taken back.
+        let mut facts: Vec<Fact> =
+            self.ready.iter().filter(|turn| self.flow.node(turn.1).aside).map(|turn| self.start(turn.1)).collect();
+        if !facts.is_empty() {
+            return facts;
+        }
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
         let unwinding = self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1));
         facts.extend(unwinding.map(|turn| self.unwind(turn.1)));
         facts.extend(self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| self.try_again(now, *index)));
-        facts.extend(self.ready.iter().map(|turn| self.execute(turn.1)));
+        facts.extend(self.ready.iter().map(|turn| self.start(turn.1)));
+        if facts.is_empty() && self.is_idle() {
+            // What a lost apply did that nobody wants is taken back before the end.
+            facts.extend(
+                self.strays
+                    .iter()
+                    .filter(|index| self.node(**index).state == NodeState::Ignored)
+                    .map(|index| self.unwind(*index)),
+            );
+        }
         if facts.is_empty() {
             facts.extend(self.end().map(|state| Fact::RunEntered { state }));
         }
@@ -246,11 +263,28 @@ impl Machine {
 
     fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let (action, count) = self.node(index).under_way();
-        if action == Action::Apply && !self.executing(self.flow.node(index).scope) {
+        if action == Action::Apply && !self.goes_on(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
             return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::BY_NOBODY, None);
         }
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
+    }
+
+    /// What becomes of a node that may start, by the conditions of the links into it.
+    fn start(&self, index: NodeIndex) -> Fact {
+        // A controller that tries again was let in before.
+        if self.node(index).state == NodeState::Retrying {
+            return self.execute(index);
+        }
+        match self.vote(index) {
+            Ok(None) => self.execute(index),
+            Ok(Some(reach)) => Fact::Ignored { node: index, reach },
+            Err(undecided) => Fact::NotStarted {
+                node: index,
+                attempt: Attempt::new(self.node(index).applies + 1),
+                failure: Failure::new(FailureKind::Permanent, undecided.to_string()),
+            },
+        }
     }
 
     fn execute(&self, index: NodeIndex) -> Fact {
@@ -258,15 +292,14 @@ impl Machine {
         match &self.flow.node(index).role {
             Role::Controller(controller) => match self.next_value(index, controller) {
                 Ok((value, list)) => Fact::ControllerRan { node: index, attempt: next, value, list },
-                Err(message) => Fact::ControllerFailed {
+                Err(message) => Fact::NotStarted {
                     node: index,
                     attempt: next,
                     failure: Failure::new(FailureKind::Permanent, message),
                 },
             },
-            Role::Task(_) | Role::Begin | Role::End => {
-                Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
-            }
+            Role::Begin | Role::End => Fact::Begun { node: index },
+            Role::Task(_) => Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply },
         }
     }
 
@@ -287,7 +320,7 @@ impl Machine {
                     return Ok((pick(list), None));
                 }
                 let value = controller.list.as_ref().and_then(|source| self.read(source));
-                let list = read_list(name, value)?;
+                let list = read_list(name, value.as_deref())?;
                 Ok((pick(&list), Some(list)))
             }
         }
@@ -307,13 +340,7 @@ impl Machine {
 
     /// The state the run ends in, once nothing is under way and nothing can start.
     fn end(&self) -> Option<RunState> {
-        let idle = self.calling.is_empty()
-            && self.starved.is_empty()
-            && self.ready.is_empty()
-            && self.unwinding.is_empty()
-            && self.unresolved.is_empty()
-            && self.due.is_empty();
-        if !idle {
+        if !self.is_idle() {
             return None;
         }
         if !self.stuck.is_empty() {
@@ -326,6 +353,16 @@ impl Machine {
         let done = self.node(end).state.lets_follow();
         assert!(done, "a run without work left has reached its end: {}", self.run);
         Some(RunState::Success)
+    }
+
+    /// Whether nothing is under way and nothing can start.
+    fn is_idle(&self) -> bool {
+        self.calling.is_empty()
+            && self.starved.is_empty()
+            && self.ready.is_empty()
+            && self.unwinding.is_empty()
+            && self.unresolved.is_empty()
+            && self.due.is_empty()
     }
 
     pub(super) fn node_attempt(&self, node: NodeIndex, attempt: Attempt) -> NodeAttempt {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Action, Attempt, Call, Change, Command, Fact, Failure, FailureKind, NodeAttempt, NodeChange, NodeIndex, NodeKind,
-    Outcome, Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
+    Outcome, Reach, Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
 };
 
 use super::{
@@ -69,9 +69,14 @@ impl Machine {
                 }
                 self.run_controller(at, *node, value.as_ref())
             }
-            Fact::ControllerFailed { node, attempt, failure } => {
+            Fact::NotStarted { node, attempt, failure } => {
                 let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
-                self.fail_controller(at, attempt, failure)
+                self.fail_to_start(at, attempt, failure)
+            }
+            Fact::Ignored { node, reach } => self.tell_ignored(at, *node, *reach),
+            Fact::Begun { node } => {
+                self.enter(*node, NodeState::Success { provided: Values::new() });
+                Vec::new()
             }
             Fact::Retrying { node } => self.retry_scope(at, *node),
             Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
@@ -121,7 +126,7 @@ impl Machine {
                 expect(attempt.node, &[State::Pending, State::Running, State::Failure])
             }
             Fact::Started { attempt, action: Action::Rollback } => {
-                expect(attempt.node, &[State::Success, State::Failure, State::RollingBack])
+                expect(attempt.node, &[State::Success, State::Failure, State::RollingBack, State::Ignored])
             }
             Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => expect(attempt.node, &[State::Running]),
             Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => {
@@ -134,9 +139,10 @@ impl Machine {
             }
             Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
             Fact::PassedRollback { node } | Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
-            Fact::ControllerRan { node, .. } | Fact::ControllerFailed { node, .. } => {
+            Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
             }
+            Fact::Ignored { node, .. } | Fact::Begun { node } => expect(*node, &[State::Pending]),
             Fact::Resolved { node, resolution } => match resolution {
                 Resolution::Retry(scope) if scope.0 as usize >= self.scopes.len() => Err("no such scope".into()),
                 Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
@@ -162,7 +168,8 @@ impl Machine {
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => {}
+            | NodeState::Retrying
+            | NodeState::Ignored => {}
         }
         self.strays.remove(&index);
         let node = self.node_mut(index);
@@ -201,12 +208,15 @@ impl Machine {
                 self.not_due(retry_at, index);
                 outcome
             }
+            // What a lost apply did that has answered since.
+            NodeState::Ignored => self.node(index).stray.clone().unwrap_or(Outcome::Unknown),
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying => Outcome::Unknown,
         };
+        self.strays.remove(&index);
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
         // This attempt comes after what a lost apply did, if one has answered.
@@ -258,7 +268,7 @@ impl Machine {
                 self.due.insert((due, index));
             }
             // Where its flow is to be rolled back already, nobody is asked again.
-            None if self.executing(self.flow.node(index).scope) => {
+            None if self.executing(self.flow.node(index).scope) && !self.flow.node(index).aside => {
                 self.unresolved.insert(index);
             }
             None => {}
@@ -325,12 +335,21 @@ impl Machine {
         vec![running, self.tell(index, at, telling)]
     }
 
-    fn fail_controller(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
+    fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
         let mut commands = vec![self.tell(attempt.node, at, Telling::default())];
         commands.extend(self.fail(at, attempt, failure, None, None));
         commands
+    }
+
+    fn tell_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
+        let ignored = self.ignore(index, reach);
+        let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
+            Role::Task(_) | Role::Controller(_) => true,
+            Role::Begin | Role::End => false,
+        };
+        ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, Telling::default())).collect()
     }
 
     fn answered(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {

@@ -81,7 +81,7 @@ impl Machine {
                 Action::Rollback => Fact::RollbackFailed { attempt, failure, retry_at: None, worker },
             }];
         }
-        if action == Action::Apply && !self.executing(self.flow.node(index).scope) {
+        if action == Action::Apply && !self.goes_on(index) {
             // Nobody tries it again: its flow is being rolled back.
             return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
         }
@@ -150,7 +150,8 @@ impl Machine {
             | NodeState::Failure { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => {}
+            | NodeState::Retrying
+            | NodeState::Ignored => {}
         }
         vec![interrupt, told]
     }
@@ -172,7 +173,8 @@ impl Machine {
             return Vec::new();
         };
         match self.node(index).state {
-            NodeState::Pending if self.executing(self.flow.node(index).scope) => {
+            // An ignored one is taken back before the run ends.
+            NodeState::Pending | NodeState::Ignored if self.goes_on(index) && !self.state.is_final() => {
                 self.node_mut(index).stray = Some(outcome.clone());
                 self.strays.insert(index);
                 Vec::new()
@@ -181,7 +183,7 @@ impl Machine {
                 self.node_mut(index).stray = Some(outcome.clone());
                 Vec::new()
             }
-            NodeState::Pending | NodeState::RolledBack => {
+            NodeState::Pending | NodeState::RolledBack | NodeState::Ignored => {
                 self.roll_back_again(at, index, outcome.clone());
                 if self.state.is_final() { self.reopen(at) } else { Vec::new() }
             }
@@ -208,7 +210,7 @@ impl Machine {
     /// Pending nodes that a lost apply has answered for, and that will not run any more.
     pub(super) fn roll_back_strays(&mut self, at: Timestamp) {
         for index in self.strays.clone() {
-            if !self.executing(self.flow.node(index).scope)
+            if !self.goes_on(index)
                 && let Some(outcome) = self.node(index).stray.clone()
             {
                 self.roll_back_again(at, index, outcome);

@@ -77,7 +77,8 @@ impl NodeRun {
             | NodeState::Failure { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => (Action::Apply, self.applies),
+            | NodeState::Retrying
+            | NodeState::Ignored => (Action::Apply, self.applies),
         }
     }
 
@@ -92,7 +93,8 @@ impl NodeRun {
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => self.applies,
+            | NodeState::Retrying
+            | NodeState::Ignored => self.applies,
         };
         Attempt::new(count.max(1))
     }
@@ -140,6 +142,8 @@ pub enum NodeState {
     },
     /// A controller that will execute again.
     Retrying,
+    /// A condition left it out.
+    Ignored,
 }
 
 impl NodeState {
@@ -155,14 +159,28 @@ impl NodeState {
             | Self::RollingBack { .. }
             | Self::RolledBack
             | Self::RollbackFailure { .. }
-            | Self::Retrying => None,
+            | Self::Retrying
+            | Self::Ignored => None,
+        }
+    }
+
+    /// Whether it failed for good, or was rolled back: who listens to that need not wait any more.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Success { .. }
+            | Self::Ignored
+            | Self::Failure { retry_at: None, .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. } => true,
+            Self::Pending | Self::Running { .. } | Self::Failure { .. } | Self::Retrying => false,
         }
     }
 
     /// Whether what comes after need not wait for it.
     pub(super) fn lets_follow(&self) -> bool {
         match self {
-            Self::Success { .. } => true,
+            Self::Success { .. } | Self::Ignored => true,
             Self::Pending
             | Self::Running { .. }
             | Self::Failure { .. }
@@ -173,10 +191,10 @@ impl NodeState {
         }
     }
 
-    /// Whether it keeps what comes before from being rolled back.
+    /// Whether it keeps what comes before from being rolled back. Of an ignored node what comes after it says that.
     pub(super) fn holds_back(&self) -> bool {
         match self {
-            Self::Pending | Self::RolledBack => false,
+            Self::Pending | Self::RolledBack | Self::Ignored => false,
             Self::Running { .. }
             | Self::Success { .. }
             | Self::Failure { .. }
@@ -197,6 +215,7 @@ impl NodeState {
             Self::RolledBack => State::RolledBack,
             Self::RollbackFailure { .. } => State::RollbackFailure,
             Self::Retrying => State::Retrying,
+            Self::Ignored => State::Ignored,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Who may start: counts that follow every change of state, and a worklist of those that reached nothing.
 
-use crate::{NodeIndex, Role, ScopeIndex, Timestamp, Values};
+use std::collections::BTreeSet;
+
+use crate::{NodeIndex, Reach, Role, ScopeIndex, Timestamp, Values};
 
 use super::{
     Machine,
@@ -20,20 +22,21 @@ impl Machine {
     pub(super) fn settle(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
-            let executing = self.executing(self.flow.node(index).scope);
+            let goes_on = self.goes_on(index);
             let is_marker = match self.flow.node(index).role {
                 Role::Begin | Role::End => true,
                 Role::Task(_) | Role::Controller(_) => false,
             };
             match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && executing => {
-                    if is_marker {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
+                    // What has conditions waits for a decision about them.
+                    if is_marker && self.flow.node(index).links.is_empty() {
                         self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else {
                         self.ready.insert(self.turn(index));
                     }
                 }
-                NodeState::Success { .. } | NodeState::Failure { .. } if node.holding == 0 && !executing => {
+                NodeState::Success { .. } | NodeState::Failure { .. } if node.holding == 0 && !goes_on => {
                     if is_marker {
                         self.place(index, NodeState::RolledBack, &mut work);
                     } else {
@@ -47,8 +50,77 @@ impl Machine {
                 | NodeState::RollingBack { .. }
                 | NodeState::RolledBack
                 | NodeState::RollbackFailure { .. }
-                | NodeState::Retrying => {}
+                | NodeState::Retrying
+                | NodeState::Ignored => {}
             }
+        }
+    }
+
+    /// Whether a node is to run and to keep what it did: its scope executes, or it stands aside from what is rolled back.
+    pub(super) fn goes_on(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        node.aside || self.executing(node.scope)
+    }
+
+    /// Leaves a node out that waits, and what a no reaches from there; answers who it was, in order.
+    pub(super) fn ignore(&mut self, index: NodeIndex, reach: Reach) -> Vec<NodeIndex> {
+        let mut ignored = self.reached(index, reach);
+        ignored.retain(|index| self.node(*index).state == NodeState::Pending);
+        ignored.sort_unstable();
+        let mut work = Vec::new();
+        // All of them before anybody looks who may start now: what comes after one of them may be another.
+        for index in &ignored {
+            self.place(*index, NodeState::Ignored, &mut work);
+        }
+        self.settle(work);
+        ignored
+    }
+
+    /// A node, and those that a no at it reaches.
+    fn reached(&self, index: NodeIndex, reach: Reach) -> Vec<NodeIndex> {
+        let scope = self.flow.node(index).scope;
+        let mut reached = self.whole(index);
+        let direct = self.after(index);
+        match reach {
+            Reach::Task => {}
+            Reach::Neighbors => reached.extend(direct.into_iter().filter(|after| self.is_task(*after))),
+            Reach::Flow | Reach::All => {
+                let (mut seen, mut work) = (BTreeSet::new(), direct);
+                while let Some(next) = work.pop() {
+                    if seen.insert(next) {
+                        work.extend(self.after(next));
+                    }
+                }
+                let is_meant = |node: &NodeIndex| {
+                    reach == Reach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
+                };
+                reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.whole(node)));
+            }
+        }
+        reached
+    }
+
+    fn is_task(&self, index: NodeIndex) -> bool {
+        matches!(self.flow.node(index).role, Role::Task(_))
+    }
+
+    /// A task alone; of what begins a flow, all of that flow.
+    fn whole(&self, index: NodeIndex) -> Vec<NodeIndex> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) => vec![index],
+            Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
+            // It ends a flow that others of it are left to run in.
+            Role::End => Vec::new(),
+        }
+    }
+
+    /// What comes right after a node; of what begins a flow, right after that flow.
+    fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) | Role::End => node.after.clone(),
+            Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
         }
     }
 
@@ -65,14 +137,17 @@ impl Machine {
         let ran = self.ran_within(scope);
         for index in &ran {
             self.unresolved.remove(index);
-            if let NodeState::Failure { retry_at, .. } = &mut self.node_mut(*index).state
-                && let Some(due) = retry_at.take()
+            if let NodeState::Failure { failure, retry_at: Some(due) } = &self.node(*index).state
+                && !self.flow.node(*index).aside
             {
+                let (failure, due) = (failure.clone(), *due);
                 self.due.remove(&(due, *index));
+                // For good now, which others may listen to.
+                self.enter(*index, NodeState::Failure { failure, retry_at: None });
             }
         }
         let ready = std::mem::take(&mut self.ready);
-        self.ready = ready.into_iter().filter(|turn| self.executing(self.flow.node(turn.1).scope)).collect();
+        self.ready = ready.into_iter().filter(|turn| self.goes_on(turn.1)).collect();
         // First these: what comes before them is not to be rolled back yet.
         self.roll_back_strays(at);
         self.settle(ran);
@@ -118,13 +193,13 @@ impl Machine {
         } else {
             self.scope_mut(node.scope).ran.insert(index);
         }
+        let held_back = self.holds_back(index);
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
-        let (let_follow, held_back) = (old.lets_follow(), old.holds_back());
-        let lets_follow = self.node(index).state.lets_follow();
-        let holds_back = self.node(index).state.holds_back();
+        let holds_back = self.holds_back(index);
         work.push(index);
-        if let_follow != lets_follow {
-            for after in &node.after {
+        for after in &node.after {
+            let lets_follow = self.lets_follow(index, &self.node(index).state, *after);
+            if self.lets_follow(index, &old, *after) != lets_follow {
                 self.count_waiting(*after, lets_follow, work);
             }
         }
@@ -133,6 +208,26 @@ impl Machine {
                 self.count_holding(*before, holds_back, work);
             }
         }
+    }
+
+    /// Whether a node after another need not wait for it in this state any more.
+    pub(super) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
+        // What stands aside keeps nobody waiting when it has failed.
+        let is_over = (self.flow.node(index).aside || self.flow.listens(after, index)) && state.is_over();
+        is_over || state.lets_follow()
+    }
+
+    /// Whether a node keeps those before it from being rolled back.
+    pub(super) fn holds_back(&self, index: NodeIndex) -> bool {
+        let node = self.node(index);
+        if self.passes_rollback(index) { node.holding > 0 } else { node.state.holds_back() }
+    }
+
+    /// Whether a rollback passes through a node: it waits for what comes after it, and then for nothing. What stands aside
+    /// keeps what led to it as it was for as long as it runs.
+    pub(super) fn passes_rollback(&self, index: NodeIndex) -> bool {
+        let state = &self.node(index).state;
+        *state == NodeState::Ignored || (self.flow.node(index).aside && state.is_over())
     }
 
     fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {
@@ -149,15 +244,24 @@ impl Machine {
         }
     }
 
-    fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
-        let node = self.node_mut(index);
-        if one_more {
-            node.holding += 1;
-            let turn = self.turn(index);
-            self.unwinding.remove(&turn);
-        } else {
-            node.holding -= 1;
-            if node.holding == 0 {
+    pub(super) fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
+        let mut counting = vec![index];
+        while let Some(index) = counting.pop() {
+            let node = self.node_mut(index);
+            let held = node.holding > 0;
+            if one_more {
+                node.holding += 1;
+            } else {
+                node.holding -= 1;
+            }
+            let holds = node.holding > 0;
+            if held != holds && self.passes_rollback(index) {
+                counting.extend(&self.flow.node(index).before);
+            }
+            if one_more {
+                let turn = self.turn(index);
+                self.unwinding.remove(&turn);
+            } else if !holds {
                 work.push(index);
             }
         }

@@ -86,17 +86,22 @@ impl Machine {
         let flow = self.flow.clone();
         for index in flow.indices() {
             let node = flow.node(index);
-            let waiting = node.before.iter().filter(|before| !self.node(**before).state.lets_follow()).count();
-            let holding = node.after.iter().filter(|after| self.node(**after).state.holds_back()).count();
-            let run = self.node_mut(index);
-            (run.waiting, run.holding) = (waiting, holding);
+            let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
+            let waiting = node.before.iter().filter(is_waited_for).count();
+            self.node_mut(index).waiting = waiting;
+            // What a rollback passes through passes on what it is counted for.
+            if !self.passes_rollback(index) && self.holds_back(index) {
+                let (before, mut nobody) = (node.before.clone(), Vec::new());
+                before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
+            }
+            let run = self.node(index);
             let is_stray = run.stray.is_some();
             let state = run.state.clone();
             if state != NodeState::Pending {
                 self.scope_mut(node.scope).ran.insert(index);
             }
             match state {
-                NodeState::Pending if is_stray => {
+                NodeState::Pending | NodeState::Ignored if is_stray => {
                     self.strays.insert(index);
                 }
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
@@ -109,7 +114,7 @@ impl Machine {
                 | NodeState::Failure { retry_at: Some(due), .. } => {
                     self.due.insert((due, index));
                 }
-                NodeState::Failure { retry_at: None, .. } if self.executing(node.scope) => {
+                NodeState::Failure { retry_at: None, .. } if self.executing(node.scope) && !node.aside => {
                     self.unresolved.insert(index);
                 }
                 NodeState::RollbackFailure { .. } => {
@@ -119,7 +124,8 @@ impl Machine {
                 | NodeState::Success { .. }
                 | NodeState::Failure { .. }
                 | NodeState::RolledBack
-                | NodeState::Retrying => {}
+                | NodeState::Retrying
+                | NodeState::Ignored => {}
             }
         }
         if self.state != RunState::Pending {

@@ -1,9 +1,7 @@
 //! A flow for Graphviz.
 
-use std::collections::BTreeSet;
-
-use super::{Drawings, Shape, label};
-use crate::{Flow, ScopeIndex, ValueName};
+use super::{Drawings, Shape, Words};
+use crate::{Flow, ScopeIndex};
 
 /// The flow as a Graphviz graph; nested flows are clusters.
 #[must_use]
@@ -39,14 +37,14 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
             }
         }
     }
-    for ((from, to), values) in &drawing.arrows {
-        let attributes = attributes(drawings, *from, *to, values);
+    for ((from, to), words) in &drawing.arrows {
+        let attributes = attributes(drawings, *from, *to, words);
         let (tail, head) = (node(drawings, *from, End::Last), node(drawings, *to, End::First));
         out.push_str(&format!("{indent}{tail} -> {head}{attributes};\n"));
     }
 }
 
-fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, values: &BTreeSet<&ValueName>) -> String {
+fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, words: &Words<'_>) -> String {
     let mut attributes = Vec::new();
     if let Shape::Flow(scope) = from {
         attributes.push(format!("ltail={}", cluster(drawings, scope)));
@@ -54,8 +52,9 @@ fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, values: &BTreeSet
     if let Shape::Flow(scope) = to {
         attributes.push(format!("lhead={}", cluster(drawings, scope)));
     }
-    if !values.is_empty() {
-        attributes.push(format!("label={}", quoted(&label(values))));
+    let label = words.label();
+    if !label.is_empty() {
+        attributes.push(format!("label={}", quoted(&label)));
     }
     if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) }
 }

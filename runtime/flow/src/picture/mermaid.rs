@@ -1,6 +1,6 @@
 //! A flow for Mermaid, which many wikis and code hosts draw.
 
-use super::{Drawings, Shape, label};
+use super::{Drawings, Shape};
 use crate::{Flow, ScopeIndex};
 
 /// The flow as a Mermaid flowchart; nested flows are subgraphs.
@@ -27,8 +27,9 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
             Shape::Task(_) | Shape::Flow(_) => out.push_str(&format!("{indent}{id}[{title}]\n")),
         }
     }
-    for ((from, to), values) in &drawing.arrows {
-        let label = if values.is_empty() { String::new() } else { format!("|{}|", quoted(&label(values))) };
+    for ((from, to), words) in &drawing.arrows {
+        let label = words.label();
+        let label = if label.is_empty() { label } else { format!("|{}|", quoted(&label)) };
         out.push_str(&format!("{indent}{} -->{label} {}\n", id(*from), id(*to)));
     }
 }

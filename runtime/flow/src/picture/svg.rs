@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Drawings, Shape, label,
+    Drawings, Shape, Words,
     layers::{Arrow, Layers, lay_out},
 };
 use crate::{Flow, ScopeIndex};
@@ -87,10 +87,10 @@ impl Frame {
             let found = drawing.shapes.binary_search_by_key(&begins(drawings, shape), |other| begins(drawings, *other));
             found.expect("arrows join shapes of the drawing")
         };
-        let arrow = |((from, to), values): (&(Shape, Shape), &_)| Arrow {
+        let arrow = |((from, to), words): (&(Shape, Shape), &Words<'_>)| Arrow {
             from: place(*from),
             to: place(*to),
-            label: text_width(&label(values), SMALL_CHARACTER),
+            label: text_width(&words.label(), SMALL_CHARACTER),
         };
         let arrows: Vec<Arrow> = drawing.arrows.iter().map(arrow).collect();
         let layers = lay_out(&sizes, &arrows);
@@ -143,14 +143,14 @@ fn draw(
         outs[*from] += 1;
         ins[*to] += 1;
     }
-    for ((way, values), Arrow { from, to, .. }) in
+    for ((way, words), Arrow { from, to, .. }) in
         frame.layers.ways.iter().zip(drawing.arrows.values()).zip(&frame.arrows)
     {
         let way: Vec<(f64, f64)> = way.iter().map(|(x, y)| (left + x, top + y)).collect();
         arrow(&way, out);
         // Where arrows from one source have parted, or those to one target have not met yet.
         let along = if outs[*from] > ins[*to] { 0.75 } else { 0.25 };
-        written(&label(values), &way, along, out);
+        written(&words.label(), &way, along, out);
     }
 }
 

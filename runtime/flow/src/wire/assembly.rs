@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     graph::Graph,
     layout::{Layout, Slot},
+    links::Said,
     task::Resolved,
     values::Answer,
 };
@@ -16,6 +17,7 @@ pub(super) fn assemble(
     tasks: BTreeMap<NodeIndex, Resolved>,
     graphs: &BTreeMap<ScopeIndex, Graph>,
     answers: Vec<Answer>,
+    said: Said,
     name: FlowName,
     inputs: Values,
 ) -> Option<Flow> {
@@ -25,6 +27,16 @@ pub(super) fn assemble(
             Role::Task(task) => task.inputs[input].source = source,
             Role::Controller(controller) => controller.list = Some(source),
             Role::Begin | Role::End => {}
+        }
+    }
+    for (node, links) in said.links {
+        nodes[node.0 as usize].links = links;
+    }
+    for node in said.aside {
+        let node = &mut nodes[node.0 as usize];
+        node.aside = true;
+        if let Role::Task(task) = &mut node.role {
+            task.rollback = false;
         }
     }
     for (scope, graph) in graphs {
@@ -50,7 +62,8 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Optio
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
-        nodes.push(Node { name, scope, role, before: Vec::new(), after: Vec::new() });
+        let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
+        nodes.push(Node { name, scope, role, links, aside, before, after });
     }
     Some(nodes)
 }

@@ -35,7 +35,7 @@ pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistak
 fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: usize) -> Span {
     let flow = layout.flow(scope);
     match graph.reason(from, to)? {
-        Reason::Link(place) => flow.body.links[*place].from_span.clone(),
+        Reason::Link(place) => flow.body.links[*place].spans.from.clone(),
         Reason::Value(_) => layout.span(flow.members[to].first, "requires"),
         Reason::Sequence => None,
     }

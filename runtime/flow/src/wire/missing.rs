@@ -48,7 +48,7 @@ impl Rest<'_, '_> {
     }
 
     /// Warns of inputs that nobody reads.
-    pub(super) fn unused(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+    pub(super) fn unused(&self, answers: &[Answer], asked: &BTreeSet<ValueName>, mistakes: &mut Vec<Mistake>) {
         if !self.is_known() {
             return;
         }
@@ -56,8 +56,9 @@ impl Rest<'_, '_> {
             .iter()
             .filter_map(|answer| match &answer.source {
                 Source::RunInput(name) => Some(name),
-                Source::Constant(_) | Source::Node { .. } | Source::Absent => None,
+                Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => None,
             })
+            .chain(asked)
             .collect();
         for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
             let span = self.draft.input_spans.get(name).cloned();

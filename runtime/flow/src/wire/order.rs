@@ -16,11 +16,11 @@ pub(super) fn explicit(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Ve
         }
     }
     for (place, link) in flow.body.links.iter().enumerate() {
-        let from = end(layout, scope, &link.from, &link.from_span, mistakes);
-        let to = end(layout, scope, &link.to, &link.to_span, mistakes);
+        let from = end(layout, scope, &link.from, &link.spans.from, mistakes);
+        let to = end(layout, scope, &link.to, &link.spans.to, mistakes);
         let (Some(from), Some(to)) = (from, to) else { continue };
         if from == to {
-            let mistake = Mistake::error(link.to_span.clone(), format!("{:?} is linked to itself", link.to));
+            let mistake = Mistake::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
             mistakes.push(mistake.hint("link two nodes, or leave the link out"));
         } else if flow.body.pattern != Pattern::Linear {
             graph.add(from, to, Reason::Link(place));
@@ -30,7 +30,7 @@ pub(super) fn explicit(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Ve
                 link.from, link.to, flow.name
             );
             let hint = "change the order of the flow, or leave the link out";
-            mistakes.push(Mistake::error(link.from_span.clone(), message).hint(hint));
+            mistakes.push(Mistake::error(link.spans.from.clone(), message).hint(hint));
         }
     }
     graph

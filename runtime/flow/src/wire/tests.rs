@@ -67,6 +67,9 @@ fn shown(flow: &Flow) -> String {
         Source::Constant(Value::Stored(stored)) => format!("constant {stored:?}"),
         Source::Node { node, value } => format!("{value} of {}", name(*node)),
         Source::RunInput(value) => format!("input {value}"),
+        Source::Failure(nodes) => {
+            format!("failure of {}", nodes.iter().map(|node| name(*node)).collect::<Vec<_>>().join(" or "))
+        }
         Source::Absent => "nothing".into(),
     };
     let mut text = String::new();

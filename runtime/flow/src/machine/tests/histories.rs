@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::world::{World, applied_and_undone, flow};
 use crate::{
-    Action, CallId, Event, Execution, Fact, Machine, NodeAttempt, NodeIndex, Record, Role, RunState, Signal, draw::Draw,
+    Action, CallId, Event, Execution, Fact, Machine, NodeAttempt, NodeIndex, Record, Role, RunState, Signal, State,
+    draw::Draw,
 };
 
 /// A random flow as text, nested up to three deep.
@@ -43,13 +44,13 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
     }
     if linear || tasks.len() < 2 {
         for pair in tasks.windows(2) {
-            text.push_str(&format!("[[{prefix}link]]\nfrom = \"t{}\"\nto = \"t{}\"\n", pair[0], pair[1]));
+            link(draw, prefix, &format!("t{}", pair[0]), &format!("t{}", pair[1]), text);
         }
     } else {
         for _ in 0..draw.below(4) {
             let (one, other) = (draw.below(tasks.len()), draw.below(tasks.len()));
             if one < other {
-                text.push_str(&format!("[[{prefix}link]]\nfrom = \"t{}\"\nto = \"t{}\"\n", tasks[one], tasks[other]));
+                link(draw, prefix, &format!("t{}", tasks[one]), &format!("t{}", tasks[other]), text);
             }
         }
     }
@@ -59,6 +60,22 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
             text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{}", controller(draw)));
             body(draw, &format!("{prefix}flow."), depth + 1, names, text);
         }
+    }
+}
+
+/// A link, which may listen to a failure or have a condition.
+fn link(draw: &mut Draw, prefix: &str, from: &str, to: &str, text: &mut String) {
+    text.push_str(&format!("[[{prefix}link]]\nfrom = \"{from}\"\nto = \"{to}\"\n"));
+    match draw.below(12) {
+        0 => text.push_str("on = \"failure\"\n"),
+        1 => text.push_str("on = \"any\"\n"),
+        2 => text.push_str("on = \"failure\"\nwhen = \"failure.message == 'woot'\"\n"),
+        3 => {
+            let condition = draw.of(&["true", "false", "false", "1 / 0 == 0"]);
+            let reach = draw.of(&["all", "flow", "neighbors", "task"]);
+            text.push_str(&format!("when = \"{condition}\"\nreach = \"{reach}\"\n"));
+        }
+        _ => {}
     }
 }
 
@@ -150,10 +167,13 @@ fn rollback_is_strictly_backwards(world: &World) {
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in &world.records {
         match fact {
+            // What stands aside is not rolled back.
+            Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).aside => {}
+            Fact::NotStarted { node, .. } if flow.node(*node).aside => {}
             Fact::Started { attempt, action: crate::Action::Apply } => {
                 standing.insert(attempt.node);
             }
-            Fact::ControllerRan { node, .. } | Fact::ControllerFailed { node, .. } => {
+            Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
                 standing.insert(*node);
             }
             Fact::Late { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
@@ -176,6 +196,8 @@ fn rollback_is_strictly_backwards(world: &World) {
                 standing.remove(&attempt.node);
             }
             Fact::RunStarted { .. }
+            | Fact::Ignored { .. }
+            | Fact::Begun { .. }
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }
             | Fact::Leased { .. }
@@ -223,10 +245,18 @@ proptest! {
         let world = live(seed);
         let (applied, undone) = applied_and_undone(&world.records);
         let flow = world.machine.flow();
-        let is_task = |index: &u32| matches!(flow.node(NodeIndex(*index)).role, Role::Task(_));
+        let main = || flow.indices().filter(|index| !flow.node(*index).aside);
         match world.state() {
-            RunState::Success => prop_assert_eq!(applied.iter().filter(|index| is_task(index)).count(), flow.tasks().count()),
-            RunState::RolledBack => prop_assert!(applied.is_subset(&undone), "{:?} {:?}", applied, undone),
+            RunState::Success => for index in main() {
+                let state = world.machine.node_state(index);
+                // What an ignored task did that was lost before is taken back.
+                let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
+                prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
+            },
+            RunState::RolledBack => {
+                let mut applied_in_the_main = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).aside);
+                prop_assert!(applied_in_the_main.all(|index| undone.contains(index)), "{:?} {:?}", applied, undone);
+            }
             RunState::Failure => prop_assert!(!world.machine.failures().is_empty()),
             state @ (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended) => {
                 prop_assert!(false, "the run ended in {}", state);

@@ -110,6 +110,90 @@ fn trace_6_a_single_failing_task_is_rolled_back() {
 }
 
 #[test]
+fn trace_7_an_ignored_task_is_left_out_of_a_rollback_that_passes_through_it() {
+    check(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#fails"
+        [[link]]
+        from = "a"
+        to = "b"
+        when = "false"
+        reach = "task"
+        [[link]]
+        from = "a"
+        to = "c"
+        [[link]]
+        from = "b"
+        to = "c"
+        "#,
+        "a:R a:S b:I c:R c:F c:RB c:RD a:RB a:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn trace_8_how_far_a_no_reaches() {
+    let text = |reach: &str| {
+        format!(
+            r#"
+            [[task]]
+            name = "1"
+            use = "g#five"
+            [[task]]
+            name = "2"
+            use = "g#noop"
+            [[task]]
+            name = "3"
+            use = "g#noop"
+            [[task]]
+            name = "4"
+            use = "g#noop"
+            [[flow]]
+            name = "N"
+            [[flow.task]]
+            name = "n"
+            use = "g#noop"
+            [[link]]
+            from = "1"
+            to = "2"
+            when = "value > 5"
+            reach = "{reach}"
+            [[link]]
+            from = "2"
+            to = "N"
+            [[link]]
+            from = "2"
+            to = "3"
+            [[link]]
+            from = "3"
+            to = "4"
+            [[link]]
+            from = "1"
+            to = "N"
+            when = "value == 5"
+            "#
+        )
+    };
+    for (reach, trace) in [
+        ("all", "1:R 1:S(5) 2:I 3:I 4:I n:I"),
+        ("flow", "1:R 1:S(5) 2:I 3:I 4:I n:R n:S"),
+        ("neighbors", "1:R 1:S(5) 2:I 3:I 4:R n:R 4:S n:S"),
+        ("task", "1:R 1:S(5) 2:I 3:R n:R 3:S 4:R n:S 4:S"),
+    ] {
+        check(&text(reach), trace, RunState::Success, "value=5");
+    }
+}
+
+#[test]
 fn trace_9_a_resumed_run_runs_only_what_is_pending() {
     let text = r#"
         pattern = "linear"

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 8] = [
+const TASKS: [(&str, &[&str], &[&str], bool); 9] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
     ("same", &["x", "y"], &[], false),
@@ -22,11 +22,17 @@ const TASKS: [(&str, &[&str], &[&str], bool); 8] = [
     ("plain", &[], &[], false),
     ("flaky", &[], &[], true),
     ("stubborn", &[], &[], true),
+    ("told", &["failure?"], &["told"], false),
 ];
 
 pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
-    let parameter =
-        |name: &&str| Parameter { name: name.parse().unwrap(), doc: String::new(), schema: None, optional: false };
+    // One that ends in a question mark is optional.
+    let parameter = |name: &&str| Parameter {
+        name: name.trim_end_matches('?').parse().unwrap(),
+        doc: String::new(),
+        schema: None,
+        optional: name.ends_with('?'),
+    };
     let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
     let tasks = TASKS.iter().map(|(name, requires, provides, rollback)| TaskInfo {
         name: name.parse().unwrap(),
@@ -255,6 +261,16 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
         ("same", Action::Apply) if input("x") != input("y") => permanent("woot"),
         // Fails at each odd attempt.
         ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
+        ("told", Action::Apply) => {
+            let told = match input("failure") {
+                Some(Value::Json(json)) => {
+                    let failure = json.to_tree();
+                    format!("{}: {}", failure["task"].as_str().unwrap(), failure["message"].as_str().unwrap())
+                }
+                Some(_) | None => "all is well".into(),
+            };
+            Answer::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
+        }
         ("stubborn", Action::Rollback) => transient("never"),
         _ => Answer::Succeeded(Values::new()),
     }
@@ -287,7 +303,9 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Reset
             | Fact::Resolved { .. }
             | Fact::ControllerRan { .. }
-            | Fact::ControllerFailed { .. }
+            | Fact::NotStarted { .. }
+            | Fact::Ignored { .. }
+            | Fact::Begun { .. }
             | Fact::Retrying { .. }
             | Fact::CancelRequested
             | Fact::SuspendRequested

@@ -1,0 +1,50 @@
+//! Whether the links into a node let it start.
+
+use std::collections::BTreeMap;
+
+use crate::{Link, NodeIndex, On, Reach, State, Undecided, Value};
+
+use super::{Machine, node::NodeState};
+
+impl Machine {
+    /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Undecided`] when a condition comes to neither.
+    pub(super) fn vote(&self, index: NodeIndex) -> Result<Option<Reach>, Undecided> {
+        let mut widest = None;
+        for link in &self.flow.node(index).links {
+            if !self.lets_through(link)? {
+                widest = widest.max(Some(link.reach));
+            }
+        }
+        // What stands aside and failed stopped nothing but what comes after it.
+        let failed = |before: &&NodeIndex| {
+            self.flow.node(**before).aside
+                && self.node(**before).state.told() == State::Failure
+                && !self.flow.listens(index, **before)
+        };
+        if self.flow.node(index).before.iter().any(|before| failed(&before)) {
+            widest = Some(Reach::All);
+        }
+        Ok(widest)
+    }
+
+    fn lets_through(&self, link: &Link) -> Result<bool, Undecided> {
+        let source = self.flow.node(link.from);
+        let is_ignored = self.node(link.from).state == NodeState::Ignored;
+        let failed = self.failures.contains_key(&source.name);
+        match link.on {
+            // Sources that are ignored do not vote.
+            On::Success if is_ignored => return Ok(true),
+            On::Any | On::Failure if is_ignored => return Ok(false),
+            On::Failure if !failed => return Ok(false),
+            On::Success | On::Any | On::Failure => {}
+        }
+        let Some(condition) = &link.when else { return Ok(true) };
+        let values: Vec<_> = link.reads.iter().map(|(name, source)| (name, self.read(source))).collect();
+        let known: BTreeMap<_, &Value> =
+            values.iter().filter_map(|(name, value)| value.as_deref().map(|value| ((*name).clone(), value))).collect();
+        condition.evaluate(&known)
+    }
+}

@@ -1,0 +1,222 @@
+//! Links that say more than an order: what of its source each waits for, its condition, and who stands aside because of
+//! it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    graph::Graph,
+    layout::{Layout, Member},
+    of_node,
+    task::Resolved,
+    values::Exports,
+};
+use crate::{
+    Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, suggest,
+};
+
+/// What conditions call a failure, and tasks that listen to one.
+const FAILURE: &str = "failure";
+
+/// Who listens to whose failure.
+pub(super) type Listeners = BTreeMap<NodeIndex, Vec<NodeIndex>>;
+
+/// What links say besides the order.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) links: BTreeMap<NodeIndex, Vec<Link>>,
+    /// Those that stand aside from what is rolled back.
+    pub(super) aside: BTreeSet<NodeIndex>,
+    /// The inputs of the run that conditions read.
+    pub(super) inputs: BTreeSet<ValueName>,
+}
+
+/// The tasks that listen to failures, wherever they stand.
+pub(super) fn listeners(layout: &Layout<'_>) -> Listeners {
+    let mut listeners = Listeners::new();
+    for scope in layout.scopes() {
+        for link in layout.flow(scope).body.links.iter().filter(|link| link.on != On::Success) {
+            if let Some((from, to)) = ends(layout, scope, link) {
+                listeners.entry(to.first).or_default().push(from.last);
+            }
+        }
+    }
+    listeners
+}
+
+/// Whether that is how a value is called that tells of a failure.
+pub(super) fn is_failure(value: &ValueName) -> bool {
+    value.as_str() == FAILURE
+}
+
+fn ends<'l, 'd>(
+    layout: &'l Layout<'d>,
+    scope: ScopeIndex,
+    link: &DraftLink,
+) -> Option<(&'l Member<'d>, &'l Member<'d>)> {
+    let member = |name| {
+        let place = layout.place(name).filter(|place| place.scope == scope)?;
+        layout.flow(scope).members.get(place.member)
+    };
+    Some((member(&link.from)?, member(&link.to)?))
+}
+
+/// What is known of the flow whose links are read.
+pub(super) struct Known<'a, 'd> {
+    pub(super) layout: &'a Layout<'d>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
+    pub(super) inputs: &'a Values,
+}
+
+impl Known<'_, '_> {
+    /// Reads the links of one flow.
+    pub(super) fn read(&self, scope: ScopeIndex, graph: &Graph, said: &mut Said, mistakes: &mut Vec<Mistake>) {
+        let flow = self.layout.flow(scope);
+        let mut listening = Vec::new();
+        for link in &flow.body.links {
+            let Some((from, to)) = ends(self.layout, scope, link) else { continue };
+            if link.on == On::Success && link.when.is_none() {
+                if link.reach.is_some() {
+                    let message = format!(
+                        "the link {:?} -> {:?} says how far a no reaches, and asks nothing",
+                        link.from, link.to
+                    );
+                    let hint = "give it a condition with when = \"...\", or leave reach out";
+                    mistakes.push(Mistake::warning(link.spans.reach.clone(), message).hint(hint));
+                }
+                continue;
+            }
+            if link.on != On::Success {
+                self.check_listener(scope, link, (from, to), mistakes);
+                listening.push(self.layout.member_with(scope, to.first));
+            }
+            let reads = link.when.as_ref().map(|when| self.reads(link, when, from, &mut said.inputs, mistakes));
+            let read = Link {
+                from: from.last,
+                on: link.on,
+                when: link.when.clone(),
+                reads: reads.unwrap_or_default(),
+                reach: link.reach.unwrap_or_default(),
+            };
+            said.links.entry(to.first).or_default().push(read);
+        }
+        self.stand_aside(scope, graph, listening.into_iter().flatten().collect(), said, mistakes);
+    }
+
+    fn check_listener(
+        &self,
+        scope: ScopeIndex,
+        link: &DraftLink,
+        (from, to): (&Member<'_>, &Member<'_>),
+        mistakes: &mut Vec<Mistake>,
+    ) {
+        let flow = self.layout.flow(scope);
+        if flow.body.pattern == Pattern::Linear {
+            let message = format!("{:?} listens to a failure in the linear flow {:?}", link.to, flow.name);
+            let hint = "what comes after would listen too: let the flow be a graph, and link its tasks";
+            mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+        }
+        for (member, hint) in [(from, "link the tasks in it, each with a link of its own"), (to, "let a task listen")] {
+            if member.nested.is_some() {
+                let message =
+                    format!("a link with on = \"failure\" or \"any\" joins tasks, and {:?} is a flow", member.name);
+                mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+            }
+        }
+    }
+
+    /// Where the values come from that a condition reads.
+    fn reads(
+        &self,
+        link: &DraftLink,
+        when: &Condition,
+        from: &Member<'_>,
+        inputs: &mut BTreeSet<ValueName>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<(ValueName, Source)> {
+        let provided = self.provided_by(from);
+        let mut reads = Vec::new();
+        for name in when.reads() {
+            let value = ValueName::new(&name).ok();
+            let source = value.as_ref().and_then(|value| {
+                if link.on != On::Success && is_failure(value) {
+                    return Some(Source::Failure(vec![from.last]));
+                }
+                if let Some(node) = provided.get(value) {
+                    return Some(of_node(*node, value));
+                }
+                self.inputs.contains_key(value).then(|| {
+                    inputs.insert(value.clone());
+                    Source::RunInput(value.clone())
+                })
+            });
+            match value.zip(source) {
+                Some(read) => reads.push(read),
+                None if !self.is_known(from) => {}
+                None => {
+                    let message = format!(
+                        "the condition of the link {:?} -> {:?} reads {name:?}, which neither {:?} provides nor the run starts with",
+                        link.from, link.to, link.from
+                    );
+                    let known = provided.keys().chain(self.inputs.keys()).map(ValueName::as_str);
+                    let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+                    let hint = is_read.then(|| suggest::did_you_mean(&name, known)).flatten();
+                    let hint = hint.unwrap_or_else(|| match name.as_str() {
+                        FAILURE => "only a link with on = \"failure\" or \"any\" knows of a failure".into(),
+                        _ => "a condition reads what its source provides, and inputs".into(),
+                    });
+                    mistakes.push(Mistake::error(link.spans.when.clone(), message).hint(hint));
+                }
+            }
+        }
+        reads
+    }
+
+    fn provided_by(&self, member: &Member<'_>) -> BTreeMap<ValueName, NodeIndex> {
+        match member.nested {
+            None => {
+                let provides = self.tasks[&member.first].provides.values();
+                provides.map(|value| (value.clone(), member.first)).collect()
+            }
+            Some(nested) => {
+                let exports = self.exports.get(&nested).into_iter().flatten();
+                exports.map(|(value, export)| (value.clone(), export.node)).collect()
+            }
+        }
+    }
+
+    /// Whether it is known what a member provides.
+    fn is_known(&self, member: &Member<'_>) -> bool {
+        self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_known)
+    }
+
+    /// What listens to a failure, and all that comes after it, is not rolled back with the rest.
+    fn stand_aside(
+        &self,
+        scope: ScopeIndex,
+        graph: &Graph,
+        mut work: Vec<usize>,
+        said: &mut Said,
+        mistakes: &mut Vec<Mistake>,
+    ) {
+        let flow = self.layout.flow(scope);
+        while let Some(member) = work.pop() {
+            let Member { name, first, nested, .. } = &flow.members[member];
+            if !said.aside.insert(*first) {
+                continue;
+            }
+            let span = self.layout.span(*first, "name");
+            if nested.is_some() {
+                let message = format!("flow {name:?} comes after a task that listens to a failure");
+                let hint = "only tasks can: they are not rolled back with the rest";
+                mistakes.push(Mistake::error(span, message).hint(hint));
+            } else if self.layout.task(*first).is_some_and(|task| task.rollback == Some(true)) {
+                let message =
+                    format!("task {name:?} has a rollback, and listens to a failure or comes after what does");
+                let hint = "such a task is never rolled back: leave rollback out";
+                mistakes.push(Mistake::error(self.layout.span(*first, "rollback"), message).hint(hint));
+            }
+            work.extend(&graph.after[member]);
+        }
+    }
+}
