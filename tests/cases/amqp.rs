@@ -101,6 +101,20 @@ fn a_killed_workers_job_goes_to_another() {
 }
 
 #[test]
+fn a_killed_run_goes_on_with_what_its_worker_is_still_calling() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let flow = waft.flow(&one_task(&queue, "hostile#sleep", "with = { ms = 5000 }\nprovides = []\n"));
+    let mut command = waft.command(["run", "--broker", &url, "--run-id", &queue]);
+    let mut run = command.arg(flow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("waft starts");
+    wait_until_busy(&waft, &url, &queue, 1);
+    run.kill().expect("it runs");
+    run.wait().expect("it has ended");
+    let resumed = waft.run(["run", "--resume", &queue, "--broker", &url, "--json"]);
+    assert_eq!(resumed.expect(0).end()["state"], "success", "{}", resumed.stdout);
+}
+
+#[test]
 fn workers_that_are_killed_at_any_moment_leave_each_step_recorded_once() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &chain(&queue, 40));

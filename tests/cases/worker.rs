@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing};
-use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Values};
+use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
 use protocol::{Job, Report, topology};
 use sandbox::Sandbox;
 use store::Store;
@@ -181,6 +181,46 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
     world.tasks.wait().await;
     // The one that it was begun with may be dead, when a connection was lost: then the other is all there is.
     assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(2), "both went back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_takes_from_a_queue_again_that_somebody_deleted() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let queue = topology::jobs(&"one".parse().expect("a name"));
+    world.broker.delete_queue(&queue).await.expect("it is there");
+    while world.broker.waiting(&queue).await.expect("the broker is there").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.publish("one", &job(world.module, "noop")).await;
+    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_for_two_engines_is_answered_to_both() {
+    let mut world = World::new().await;
+    let other = "signals-of-another";
+    world.broker.declare_queue(&Queue { name: other.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    let mut signals = world.broker.consume(other, 16).await.expect("it is there");
+    world.start_worker("one").await;
+    let sleeping = Job {
+        inputs: [("ms".parse().expect("a name"), Value::json(&300.into()))].into(),
+        ..job(world.module, "sleep")
+    };
+    world.publish("one", &sleeping).await;
+    world.publish("one", &Job { signal_to: other.into(), ..sleeping.clone() }).await;
+    assert!(matches!(world.answer().await, Answer::Succeeded(_)));
+    let answered = loop {
+        let delivery = signals.next().await.expect("the broker is there");
+        let report = Report::decode(&delivery.message.body).expect("a worker's report");
+        delivery.accept();
+        if let Report::Signal(signal, _) = report {
+            break signal;
+        }
+    };
+    assert_eq!(answered.call, sleeping.call);
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

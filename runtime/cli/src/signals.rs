@@ -1,7 +1,10 @@
 //! Ctrl-C and its like.
 
+use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failed};
 
 /// What the operating system says about stopping.
 #[derive(Debug, Clone)]
@@ -13,6 +16,15 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// Does something that nothing is lost by leaving out: it ends as soon as somebody asks to stop.
+    pub(crate) async fn unless_asked<Done>(
+        &self,
+        work: impl Future<Output = Result<Done, Failed>>,
+    ) -> Result<Done, Failed> {
+        let stopped = || Failed::new(Exit::Interrupted, anyhow!("stopped before it had begun"));
+        self.asked.run_until_cancelled(work).await.ok_or_else(stopped)?
+    }
+
     /// Listens for SIGINT and SIGTERM from now on.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let stop = Self { asked: CancellationToken::new(), insisted: CancellationToken::new() };

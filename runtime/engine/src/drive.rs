@@ -97,8 +97,10 @@ struct Round {
     happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
     /// Runs that were read from the logbook for this turn.
     visited: BTreeSet<RunId>,
-    /// Runs that were looked for and are not there, or not here: what comes for them is done with.
+    /// Runs that were looked for and are not there: what comes for them is done with.
     missing: BTreeSet<RunId>,
+    /// Runs of shards that are driven elsewhere: what comes for them is passed on.
+    elsewhere: BTreeMap<RunId, Shard>,
 }
 
 impl Round {
@@ -140,6 +142,9 @@ pub(crate) struct Driver {
     shards: Shards,
     runs: BTreeMap<RunId, Live>,
     lost: BTreeMap<RunId, Lost>,
+    /// Runs that cannot be read, or that a bug of ours stopped: what comes for them is kept, unsettled, for whoever drives
+    /// them after this process.
+    broken: BTreeMap<RunId, Vec<Delivery>>,
     leases: Leases,
     due: BTreeSet<(Timestamp, RunId)>,
 }
@@ -151,6 +156,7 @@ impl Driver {
             shards,
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
+            broken: BTreeMap::new(),
             leases: Leases::default(),
             due: BTreeSet::new(),
         }
@@ -269,10 +275,13 @@ impl Driver {
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
     async fn step(&mut self, round: Round) {
         let now = self.tools.clock.now();
-        let Round { events, signals, mut logs, submitted, messages, probes, happenings, visited, mut missing } = round;
+        let Round { events, signals, mut logs, submitted, messages, probes, happenings, visited, missing, elsewhere } =
+            round;
         // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
         let gone: BTreeSet<RunId> = {
-            let is_gone = |run: &RunId| !self.runs.contains_key(run) && !missing.contains(run);
+            let is_known =
+                |run: &RunId| missing.contains(run) || elsewhere.contains_key(run) || self.broken.contains_key(run);
+            let is_gone = |run: &RunId| !self.runs.contains_key(run) && !is_known(run);
             signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect()
         };
         let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
@@ -282,6 +291,7 @@ impl Driver {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
                     Answer::There { .. } if gone.contains(&run) => {}
+                    answer if self.broken.contains_key(&run) => batch.answer(answer, Reply::Failed(BROKEN.into())),
                     answer if missing.contains(&run) => batch.answer(answer, Reply::Missing),
                     answer => batch.answer(answer, Reply::Failed("the run is driven elsewhere now".into())),
                 });
@@ -291,11 +301,10 @@ impl Driver {
             let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
             let Some(step) = unless_broken(&run, || live.machine.step(now, &event)) else {
                 let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
-                let broken = || Reply::Failed(BROKEN.into());
-                earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, broken()));
+                let reply = || Reply::Failed(BROKEN.into());
+                earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
                 self.forget(&run);
-                // Its signals are done with: what was called is called again once the run can go on.
-                missing.insert(run.clone());
+                self.broken.entry(run).or_default();
                 continue;
             };
             if step.records.is_empty() {
@@ -321,7 +330,19 @@ impl Driver {
             let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
             self.drop_machine(run, may_have_begun);
         }
-        batch.signals = self.keep_for_lost(signals, kept, &gone);
+        let (here, passed_on): (Vec<_>, Vec<_>) =
+            signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.broken.contains_key(run));
+        batch.signals = self.keep_for_lost(here, kept, &gone);
+        for (run, delivery) in passed_on {
+            if let Some(kept) = self.broken.get_mut(&run) {
+                kept.push(delivery);
+                continue;
+            }
+            if let Some(shard) = elsewhere.get(&run) {
+                batch.messages.push(jobs::pass_on(shard, &delivery));
+            }
+            batch.signals.push(delivery);
+        }
         for (run, Stepped { commands, answers, .. }) in steps {
             match refused.get(&run) {
                 None => {
@@ -340,6 +361,7 @@ impl Driver {
         for Submitted { run, answer, watch } in submitted {
             let result = match refused.remove(&run) {
                 Some(error) => Err(error),
+                None if self.broken.contains_key(&run) => Err(SubmitError::Broken { run }),
                 None => Ok(watch),
             };
             // Whoever asked may be gone.
@@ -506,7 +528,8 @@ impl Batch {
 }
 
 /// What a run is told that waft itself is wrong about.
-const BROKEN: &str = "waft has a bug that this run meets: it is left alone until a version without it drives it";
+const BROKEN: &str =
+    "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
 
 /// Does something with a run's machine that panics where waft has a bug: only that run stops then.
 fn unless_broken<Done>(run: &RunId, work: impl FnOnce() -> Done) -> Option<Done> {

@@ -50,8 +50,9 @@ pub struct Config {
 /// The runs that an engine drives.
 #[derive(Debug, Clone)]
 pub enum Part {
-    /// Its own alone. Its queues go some time after it.
-    Own,
+    /// Those of a shard of its own alone. Its queues go some time after it: until then, who drives the shard next hears
+    /// what was answered meanwhile.
+    Own(Shard),
     /// A fair part of all, beside the other engines that share broker and logbook. Their stores have the same content.
     Shared,
 }
@@ -94,6 +95,12 @@ pub enum SubmitError {
     /// A large value of the flow could not be put into the store.
     #[error("could not keep a large value of the flow")]
     Put(#[from] store::PutError),
+    /// The flow meets a bug of waft.
+    #[error("waft has a bug that run {run} meets: it was not begun")]
+    Broken {
+        /// The run.
+        run: RunId,
+    },
     /// The run's first records could not be written, as far as is known.
     #[error("could not write the run's first records")]
     Append(#[from] logbook::AppendError),
@@ -193,9 +200,10 @@ impl Engine {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let own = Shard::new(&config.id)?;
+        // It goes into the names of queues.
+        let _lawful = Shard::new(&config.id)?;
         let (sharing, shards, store_queue) = match config.part {
-            Part::Own => (Sharing::Alone, vec![own.clone()], names::store(&own)),
+            Part::Own(own) => (Sharing::Alone, vec![own.clone()], names::store(&own)),
             Part::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;

@@ -126,7 +126,9 @@ impl Bringing {
                     }
                 }
                 delivery = consumer.next() => {
-                    let Some(delivery) = delivery else { return };
+                    let Some(delivery) = delivery else {
+                        return warn!(shard = %self.shard, "the queue of the shard was deleted, or the broker closed");
+                    };
                     let arrived = Arrived { shard: self.shard.clone(), term, delivery };
                     if self.tx.send(arrived).await.is_err() {
                         return;
@@ -145,6 +147,10 @@ impl Bringing {
             match self.stop.run_until_cancelled(consuming).await? {
                 Ok(consumer) => return Some(consumer),
                 Err(broker::ConsumeError::Closed) => return None,
+                Err(error @ broker::ConsumeError::NoQueue { .. }) => {
+                    warn!(shard = %self.shard, %error, "the queue of the shard was deleted");
+                    return None;
+                }
                 Err(error) => warn!(shard = %self.shard, %error, "the queue of a shard cannot be consumed yet"),
             }
         }

@@ -1,6 +1,6 @@
 //! Commands as messages.
 
-use broker::{Message, Properties, Routing};
+use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Call, CallId, Flow, NodeChange, RunId, Shard, Task};
 use protocol::{Control, Job, Reply, Report, Request, topology};
@@ -86,6 +86,13 @@ pub(crate) fn request(shard: &Shard, request: Request, reply_to: String, correla
     };
     let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Request(request).encode());
     // A wish outlives the engine that was to hear it.
+    Message { persistent: true, ..message }
+}
+
+/// What came for a run that another shard has by now, to be heard there.
+pub(crate) fn pass_on(shard: &Shard, delivery: &Delivery) -> Message {
+    let Message { properties, body, .. } = delivery.message.clone();
+    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, body.to_vec());
     Message { persistent: true, ..message }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here has to outlive the process: whoever drives a run after it sends from the records whatever is missing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, PublishError};
 use flow::QueueName;
@@ -35,7 +35,8 @@ pub(crate) struct Batch {
 pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Batch>) {
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Message>>> = FuturesUnordered::new();
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
-    let mut held_up: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut held_up: Vec<Message> = Vec::new();
+    let mut trying: Option<BoxFuture<'static, Vec<Message>>> = None;
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -53,15 +54,19 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
                 }
                 None => open = false,
             },
-            Some(refused) = in_flight.next() => {
-                held_up.extend(refused.into_iter().map(|message| insist(broker.clone(), message)));
-            }
+            Some(refused) = in_flight.next() => held_up.extend(refused),
             Some(()) = probing.next() => {}
-            Some(()) = held_up.next() => {}
+            refused = async { trying.as_mut().expect("it is there").await }, if trying.is_some() => {
+                trying = None;
+                held_up.extend(refused);
+            }
+        }
+        if trying.is_none() && !held_up.is_empty() {
+            trying = Some(try_again(broker.clone(), std::mem::take(&mut held_up)));
         }
     }
-    if !held_up.is_empty() {
-        tracing::warn!(messages = held_up.len(), "some messages were not taken; they are sent when their runs go on");
+    if trying.is_some() {
+        tracing::warn!("some messages were not taken; what was to be called is called when its run goes on");
     }
 }
 
@@ -82,6 +87,11 @@ async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
                 tracing::debug!(%error, "a message is published again");
                 tokio::time::sleep(PAUSE).await;
             }
+            // Straight to a queue that is gone: whoever heard it has gone with it.
+            Err(error @ PublishError::Unroutable { .. }) if message.exchange.is_empty() => {
+                tracing::warn!(%error, "nobody waits for this message any more");
+                return Ok(());
+            }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
                 tracing::warn!(%error, "a message was not taken; it is published again");
                 return Err(message);
@@ -90,29 +100,26 @@ async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
     }
 }
 
-/// Publishes a message that was refused until it is taken: its record is durable, so it has to go out. What it needs may
-/// have been deleted by hand, and is declared again.
-fn insist(broker: Arc<dyn Broker>, mut message: Message) -> BoxFuture<'static, ()> {
+/// After a pause, declares what these need, which somebody may have deleted, and publishes them again; answers those that are
+/// refused once more.
+fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Message>) -> BoxFuture<'static, Vec<Message>> {
     Box::pin(async move {
-        loop {
-            if let Err(error) = declare(&*broker, &message).await {
-                tracing::warn!(%error, "what a message needs could not be declared");
-            }
-            match publish(&*broker, message).await {
-                Ok(()) => return,
-                Err(refused) => message = refused,
-            }
-            tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
+        let jobs = held_up.iter().filter(|message| message.exchange == names::JOBS);
+        let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
+        if let Err(error) = declare(&*broker, queues).await {
+            tracing::warn!(%error, "what some messages need could not be declared");
         }
+        publish_all(broker, held_up, Vec::new()).await
     })
 }
 
-async fn declare(broker: &dyn Broker, message: &Message) -> Result<(), broker::DeclareError> {
+async fn declare(broker: &dyn Broker, queues: BTreeSet<QueueName>) -> Result<(), broker::DeclareError> {
     broker::topology::declare_shared(broker).await?;
-    match QueueName::new(&message.key) {
-        Ok(queue) if message.exchange == names::JOBS => broker::topology::declare_jobs(broker, &queue).await,
-        _ => Ok(()),
+    for queue in queues {
+        broker::topology::declare_jobs(broker, &queue).await?;
     }
+    Ok(())
 }
 
 fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()> {

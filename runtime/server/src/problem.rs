@@ -118,6 +118,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Put(_)
             | SubmitError::Declare(_)
             | SubmitError::NoShard
+            | SubmitError::Broken { .. }
             | SubmitError::Stopping
             | SubmitError::Append(_) => {
                 Self::broken(&error).hint("submit it again with the same run id: it starts once")

@@ -1,7 +1,7 @@
 //! What a worker hears with all others: pings, and calls to stop an attempt.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,7 +9,7 @@ use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
 };
 use flow::{CallId, WorkerName};
-use protocol::{Control, WorkerStatus, topology};
+use protocol::{Control, Job, WorkerStatus, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,7 +24,8 @@ pub(crate) struct Calls {
 
 #[derive(Default)]
 struct Known {
-    running: HashMap<CallId, Running>,
+    /// By the call and where it is answered: an engine that took a run over elsewhere has to hear for itself.
+    running: BTreeMap<(CallId, String), Running>,
     /// Calls that were stopped and do not run here: their jobs may still be on the way.
     stopped: HashSet<CallId>,
     oldest: VecDeque<CallId>,
@@ -50,9 +51,9 @@ pub(crate) struct Again {
 impl Calls {
     /// Notes a call; its token is cancelled when it is to stop. `None` when it runs here already: the delivery is kept until
     /// that has ended, since the one that it was begun with may be dead when its job comes again.
-    pub(crate) fn begin(&self, call: &CallId, delivery: Delivery) -> Option<(Delivery, CancellationToken)> {
+    pub(crate) fn begin(&self, job: &Job, delivery: Delivery) -> Option<(Delivery, CancellationToken)> {
         let mut known = self.lock();
-        if let Some(running) = known.running.get_mut(call) {
+        if let Some(running) = known.running.get_mut(&key(job)) {
             running.again.came = true;
             if running.is_leased {
                 delivery.accept();
@@ -63,30 +64,31 @@ impl Calls {
         }
         let running = Running::default();
         let interrupt = running.interrupt.clone();
-        if known.stopped.contains(call) {
+        if known.stopped.contains(&job.call) {
             interrupt.cancel();
         }
-        known.running.insert(call.clone(), running);
+        known.running.insert(key(job), running);
         Some((delivery, interrupt))
     }
 
     /// The engine knows of the call: no delivery of its job is needed to keep it any more.
-    pub(crate) fn lease(&self, call: &CallId) {
-        if let Some(running) = self.lock().running.get_mut(call) {
+    pub(crate) fn lease(&self, job: &Job) {
+        if let Some(running) = self.lock().running.get_mut(&key(job)) {
             running.is_leased = true;
             running.again.deliveries.drain(..).for_each(Delivery::accept);
         }
     }
 
     /// Forgets a call. A job that comes from now on is called again.
-    pub(crate) fn end(&self, call: &CallId) -> Again {
-        self.lock().running.remove(call).map(|running| running.again).unwrap_or_default()
+    pub(crate) fn end(&self, job: &Job) -> Again {
+        self.lock().running.remove(&key(job)).map(|running| running.again).unwrap_or_default()
     }
 
     fn interrupt(&self, call: CallId) {
         let mut known = self.lock();
-        if let Some(running) = known.running.get(&call) {
-            return running.interrupt.cancel();
+        let mut running = known.running.iter().filter(|((running, _), _)| *running == call).peekable();
+        if running.peek().is_some() {
+            return running.for_each(|(_, running)| running.interrupt.cancel());
         }
         if known.stopped.insert(call.clone()) {
             known.oldest.push_back(call);
@@ -106,6 +108,10 @@ impl Calls {
         // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key(job: &Job) -> (CallId, String) {
+    (job.call.clone(), job.signal_to.clone())
 }
 
 /// The queue on which the worker of a name hears control messages. Exclusive: a second worker of the name is refused.

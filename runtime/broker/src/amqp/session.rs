@@ -21,6 +21,9 @@ const OPERATIONS: usize = 16;
 /// lapin tells of every loss but a close without an error code, so its status is looked at now and then besides.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the broker has to say that a connection is closed.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// A connection while it lasts.
 pub(super) struct Session {
     connection: Connection,
@@ -113,8 +116,11 @@ impl Session {
     /// Closes in order; what is unsettled goes back. A connection that is gone already is closed.
     pub(super) async fn close(&self) {
         self.lost.cancel();
-        if let Err(error) = self.connection.close(200, "closed".into()).await {
-            tracing::debug!(%error, "the connection was gone before it was closed");
+        match time::timeout(CLOSING, self.connection.close(200, "closed".into())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
+            // The broker notices its end when the process ends.
+            Err(_) => tracing::warn!("the broker does not answer: its connection is left"),
         }
     }
 }

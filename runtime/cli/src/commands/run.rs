@@ -1,6 +1,6 @@
 //! `waft run`: a flow from its file to its end, here or on the workers at a broker.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, pin::Pin, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
@@ -40,8 +40,8 @@ pub(super) struct Running<'a> {
 pub(super) enum Which {
     /// A new one; its id is chosen where none is given.
     New(Option<RunId>),
-    /// One that was interrupted.
-    Interrupted(RunId),
+    /// One that was interrupted, and the shard that it was driven under.
+    Interrupted(RunId, Shard),
 }
 
 pub(super) async fn run(
@@ -70,6 +70,7 @@ pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, 
         error @ LoadError::Missing { .. } => Failed::invalid(error).hint("the run may be in another --logbook"),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
     })?;
+    let shard = history.standing.shard.clone();
     let machine = history.into_machine().map_err(Failed::unreachable)?;
     if machine.state().is_final() {
         let values = store::values::whole(&*modules.store, machine.values()).await;
@@ -77,7 +78,7 @@ pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, 
         return Ok(Exit::of(machine.state()));
     }
     let flow = machine.flow().clone();
-    run_flow(Running { settings, modules, flow, logbook, broker, run: Which::Interrupted(run), as_json }).await
+    run_flow(Running { settings, modules, flow, logbook, broker, run: Which::Interrupted(run, shard), as_json }).await
 }
 
 /// How many slots a run on its own has.
@@ -91,15 +92,20 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
     let unique = uuid::Uuid::now_v7().to_string();
     let run_id = match &running.run {
         Which::New(None) => RunId::new(&unique).map_err(Failed::invalid)?,
-        Which::New(Some(run)) | Which::Interrupted(run) => run.clone(),
+        Which::New(Some(run)) | Which::Interrupted(run, _) => run.clone(),
     };
-    let shard = Shard::new(&unique).map_err(Failed::invalid)?;
+    let shard = match &running.run {
+        // What workers answer to the calls of an interrupted run goes to the queue of its shard.
+        Which::Interrupted(_, shard) if !protocol::topology::shards().any(|shared| shared == *shard) => shard.clone(),
+        Which::New(_) | Which::Interrupted(..) => Shard::new(&unique).map_err(Failed::invalid)?,
+    };
     match broker_url(running.settings, running.broker) {
         Some(url) => {
-            let broker = connect(url, running.broker.tls_ca.clone(), &format!("waft run {}", process_name())).await?;
+            let name = format!("waft run {}", process_name());
+            let broker = stop.unless_asked(connect(url, running.broker.tls_ca.clone(), &name)).await?;
             let missing = missing_workers(broker.clone(), running.flow.clone());
             let exit = drive(&running, broker.clone(), shard, run_id, &stop, missing).await;
-            broker.close().await;
+            stop.insisted.run_until_cancelled(broker.close()).await;
             exit
         }
         None => {
@@ -145,20 +151,26 @@ async fn drive(
     advice: impl Future<Output = Option<String>>,
 ) -> Result<Exit, Failed> {
     let (flow, modules) = (running.flow.clone(), &running.modules);
-    let config = engine::Config { id: shard.to_string(), part: Part::Own };
+    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: Part::Own(shard.clone()) };
     let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
-    let engine = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock)
-        .await
-        .map_err(Failed::unreachable)?;
-    let watch = match running.run {
-        Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
-            error @ SubmitError::Exists { .. } => Failed::invalid(error)
-                .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
-            error => Failed::unreachable(error),
-        }),
-        Which::Interrupted(_) => engine.adopt(run_id.clone()).await.map_err(Failed::unreachable),
+    let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
+    let engine = stop.unless_asked(async { starting.await.map_err(Failed::unreachable) }).await?;
+    let beginning = async {
+        match running.run {
+            Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
+                error @ SubmitError::Exists { .. } => Failed::invalid(error)
+                    .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
+                error => Failed::unreachable(error),
+            }),
+            Which::Interrupted(..) => engine.adopt(run_id.clone()).await.map_err(Failed::unreachable),
+        }
     };
-    let watch = match watch {
+    // It may have begun by the time that somebody asks to stop, so that only insisting leaves it.
+    let stopped = || {
+        let hint = format!("`waft run --resume {run_id}` goes on with it, if it had begun");
+        Failed::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
+    };
+    let watch = match stop.insisted.run_until_cancelled(beginning).await.unwrap_or_else(|| Err(stopped())) {
         Ok(watch) => watch,
         Err(failed) => {
             end(&engine, stop).await;
@@ -197,6 +209,9 @@ async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
     }
 }
 
+/// Something that the engine is being asked.
+type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), engine::AskError>> + Send + 'a>>;
+
 /// A run that is shown until it has ended.
 struct Following<'a> {
     engine: &'a Engine,
@@ -221,8 +236,14 @@ impl Following<'_> {
         tokio::pin!(patience);
         let mut gave_up = false;
         let mut redraw = tokio::time::interval(Display::PERIOD);
+        // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
+        let mut asking: Option<Asking<'_>> = None;
         loop {
             tokio::select! {
+                asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
+                    asking = None;
+                    asked.ok()?;
+                }
                 happening = watch.next() => match happening? {
                     Happening::Change(change) => display.change(&whole(store, change).await),
                     Happening::Progress(progress) => display.progress(&progress),
@@ -237,11 +258,11 @@ impl Following<'_> {
                     asked = true;
                     patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
                     display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    stop.insisted.run_until_cancelled(engine.ask_here(run_id, Wish::Suspend)).await?.ok()?;
+                    asking = Some(Box::pin(async { engine.ask_here(run_id, Wish::Suspend).await.map(drop) }));
                 }
                 () = &mut patience, if asked && !gave_up => {
                     gave_up = true;
-                    stop.insisted.run_until_cancelled(engine.abandon(run_id.clone())).await?.ok()?;
+                    asking = Some(Box::pin(engine.abandon(run_id.clone())));
                 }
                 () = stop.insisted.cancelled() => return None,
             }

@@ -38,7 +38,7 @@ pub(super) async fn run(
     };
     let server = Server::bind(config).await.map_err(refused)?;
     let library = modules::open(&settings, slots).await?;
-    let logbook = open_logbook(&settings).await?;
+    let logbook = stop.unless_asked(open_logbook(&settings)).await?;
     // Engines that share a broker divide the runs; one without a broker has to be the only one.
     let _sole = match broker_url(&settings, flag) {
         Some(_) => None,
@@ -47,12 +47,13 @@ pub(super) async fn run(
     let served = match broker_url(&settings, flag) {
         Some(url) => {
             let shown = without_password(&url);
-            let broker = connect(url, flag.tls_ca.clone(), &format!("waft serve {}", process_name())).await?;
+            let name = format!("waft serve {}", process_name());
+            let broker = stop.unless_asked(connect(url, flag.tls_ca.clone(), &name)).await?;
             let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
-            let engine = serving.start().await?;
+            let engine = stop.unless_asked(serving.start()).await?;
             let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
             end(&engine, &stop).await;
-            broker.close().await;
+            stop.insisted.run_until_cancelled(broker.close()).await;
             served
         }
         None => {

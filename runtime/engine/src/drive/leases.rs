@@ -40,6 +40,8 @@ struct Heard {
     time: Duration,
     /// When the last probe that came back was sent.
     until: Instant,
+    /// When it came back.
+    back_at: Instant,
     /// Probes on their way, and when they were sent.
     probes: BTreeMap<u64, Instant>,
     /// When each lease runs out, by the time heard.
@@ -49,9 +51,11 @@ struct Heard {
 
 impl Heard {
     fn new() -> Self {
+        let now = Instant::now();
         Self {
             time: Duration::ZERO,
-            until: Instant::now(),
+            until: now,
+            back_at: now,
             probes: BTreeMap::new(),
             expiry: BTreeMap::new(),
             order: BTreeSet::new(),
@@ -115,8 +119,12 @@ impl Leases {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = heard.probes.remove(&number) else { return Vec::new() };
         heard.probes.retain(|other, _| *other > number);
-        heard.time += sent.saturating_duration_since(heard.until).min(STEP);
+        let now = Instant::now();
+        // Many that come back at once are one proof: after a silence others have not been heard of yet.
+        let step = sent.saturating_duration_since(heard.until).min(now.duration_since(heard.back_at)).min(STEP);
+        heard.time += step;
         heard.until = heard.until.max(sent);
+        heard.back_at = now;
         let mut missed = Vec::new();
         while let Some((until, call)) = heard.order.first().filter(|(until, _)| *until <= heard.time).cloned() {
             heard.order.remove(&(until, call.clone()));

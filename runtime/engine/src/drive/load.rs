@@ -10,7 +10,7 @@ use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::{Answer, BROKEN, Driver, Happened, Live, Round, is_rest, leases::Held, unless_broken};
+use super::{Answer, Driver, Happened, Live, Round, is_rest, leases::Held, unless_broken};
 use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
@@ -41,9 +41,9 @@ impl Lost {
         self.shard.as_ref() == Some(shard)
     }
 
-    /// Answers those who asked here. What was asked over the broker goes back with its delivery, and is answered by whoever
-    /// takes it.
-    pub(super) fn give_up(self, reply: &Reply) {
+    /// Answers those who asked here, and gives back what arrived, unsettled: dropped, it goes back, and what was asked over
+    /// the broker with it.
+    pub(super) fn give_up(self, reply: &Reply) -> Vec<Delivery> {
         for answer in self.asked.into_iter().filter_map(|happened| happened.answer) {
             match answer {
                 // Whoever asked may be gone.
@@ -51,6 +51,7 @@ impl Lost {
                 Answer::There { .. } => {}
             }
         }
+        self.signals
     }
 }
 
@@ -130,7 +131,7 @@ impl Driver {
                 let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
                 let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
                     // What arrived for it goes back unsettled, to whoever drives it now.
-                    lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
+                    drop(lost.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
                     return true;
                 };
                 if let Some(watcher) = &lost.watcher
@@ -150,9 +151,14 @@ impl Driver {
                 self.lost.insert(run, lost);
                 return false;
             }
-            Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
+            Err(error @ LoadError::Missing { .. }) => {
+                warn!(%run, %error, "the run did not begin");
+                drop(lost.give_up(&Reply::Failed(error.to_string())));
+            }
+            Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
-                lost.give_up(&Reply::Failed(error.to_string()));
+                let kept = lost.give_up(&Reply::Failed(error.to_string()));
+                self.broken.entry(run).or_default().extend(kept);
             }
         }
         true
@@ -195,7 +201,7 @@ impl Driver {
         let count = open.len();
         let mut is_readable = true;
         for run in open {
-            if self.runs.contains_key(&run) {
+            if self.runs.contains_key(&run) || self.broken.contains_key(&run) {
                 continue;
             }
             if !is_readable {
@@ -210,6 +216,7 @@ impl Driver {
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is left alone");
+                    self.broken.entry(run).or_default();
                 }
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
@@ -241,19 +248,17 @@ impl Driver {
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
     /// round; one that cannot be read yet is lost for now.
     pub(super) async fn look_up(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Round) {
-        if self.runs.contains_key(run) || self.lost.contains_key(run) {
+        if self.runs.contains_key(run) || self.lost.contains_key(run) || self.broken.contains_key(run) {
             return;
         }
         match self.read(run).await {
             Ok(live) if self.shards.owns(&live.shard) => self.take_up(run.clone(), live, round),
-            Ok(live) => {
-                warn!(%run, shard = %live.shard, "the run belongs to a shard that is driven elsewhere");
-                round.missing.insert(run.clone());
-            }
+            // It was adopted since. What comes late is news to whoever drives it.
+            Ok(live) => drop(round.elsewhere.insert(run.clone(), live.shard)),
             Err(LoadError::Missing { .. }) => drop(round.missing.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read");
-                round.missing.insert(run.clone());
+                error!(%run, %error, "the run cannot be read: it is left alone");
+                self.broken.entry(run.clone()).or_default();
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot be read yet");
@@ -310,7 +315,7 @@ impl Driver {
         let history: History = self.tools.logbook.load(run).await?;
         let (version, shard) = (history.version(), history.standing.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-        let damaged = || LoadError::Damaged { run: run.clone(), reason: BROKEN.into() };
+        let damaged = || LoadError::Damaged { run: run.clone(), reason: "to read it meets a bug of waft".into() };
         let machine = unless_broken(run, || history.into_machine()).ok_or_else(damaged)??;
         // A broker that lost its data has lost the queues too.
         if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {

@@ -187,7 +187,7 @@ impl Driver {
             self.forget(&run);
         }
         for (_, lost) in self.lost.extract_if(.., |_, lost| lost.is_of(shard)) {
-            lost.give_up(&Reply::Failed("the run is driven elsewhere now".into()));
+            drop(lost.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
         }
     }
 

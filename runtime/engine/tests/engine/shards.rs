@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flow::RunState;
+use protocol::Wish;
 
 use crate::world::{World, linear};
 
@@ -73,4 +74,20 @@ async fn an_engine_says_that_it_works() {
     assert_eq!(world.engine.check().await, Ok(()));
     world.engine.stop().await;
     assert_eq!(world.engine.check().await, Err("the engine is stopping".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_late_for_a_run_that_was_adopted_is_heard_by_who_drives_it_now() {
+    let mut one = World::shared().await;
+    let run = || "r".parse().unwrap();
+    let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = one.take_job().await;
+    one.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    one.engine.abandon(run()).await.expect("the engine is there");
+    one.until("r", RunState::Suspended).await;
+    let other = one.another_engine().await;
+    let watch = other.engine.adopt(run()).await.expect("the run goes on");
+    // The answer goes where the job said, and its run has moved.
+    one.signal_job(&a).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
 }

@@ -59,15 +59,19 @@ impl World {
     pub(crate) async fn new() -> Self {
         let faults: Arc<Faults> = Arc::default();
         let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
-        Self::over(InProcess::new(), logbook, faults, "one", Part::Own).await
+        Self::over(InProcess::new(), logbook, faults, "one", own("one")).await
     }
 
     /// Another engine over the same broker and logbook.
     pub(crate) async fn another_engine(&self) -> Self {
-        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", Part::Own).await
+        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await
     }
 
     async fn over(broker: InProcess, logbook: Arc<dyn Logbook>, faults: Arc<Faults>, id: &str, part: Part) -> Self {
+        let signal_to = match &part {
+            Part::Own(shard) => topology::engine(shard),
+            Part::Shared => topology::engine(&id.parse().unwrap()),
+        };
         let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
         let shared: Arc<dyn Broker> = Arc::new(broker.clone());
@@ -76,7 +80,6 @@ impl World {
         let queue = "default".parse().unwrap();
         broker::topology::declare_jobs(&broker, &queue).await.unwrap();
         let control = listen(&broker, topology::CONTROL, "").await;
-        let signal_to = topology::engine(&id.parse().unwrap());
         Self { engine, faults, logbook, broker, jobs: None, control, signal_to }
     }
 
@@ -92,12 +95,12 @@ impl World {
         Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, Part::Shared).await
     }
 
-    /// The engine dies, and another starts.
+    /// The engine dies, and another starts for the same shard.
     pub(crate) async fn restart(self) -> Self {
         self.engine.abort().await;
         let (broker, jobs, control) = (self.broker.connect(), self.jobs, self.control);
         drop(control);
-        let again = Self::over(broker, self.logbook, self.faults, "again", Part::Own).await;
+        let again = Self::over(broker, self.logbook, self.faults, "again", own("one")).await;
         Self { jobs, ..again }
     }
 
@@ -264,6 +267,10 @@ impl World {
         };
         records.iter().filter_map(name).collect()
     }
+}
+
+fn own(shard: &str) -> Part {
+    Part::Own(shard.parse().unwrap())
 }
 
 async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
