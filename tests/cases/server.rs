@@ -273,3 +273,63 @@ fn what_cannot_be_reached_or_may_not_be_has_its_exit_code() {
     refuses(&waft.run(["list", "--server", address, "--token", "secret"]), 0, "there is no such run");
     assert!(!server.heard().contains("secret"), "{}", server.heard());
 }
+
+/// A flow that waits for an approval between two calls.
+fn approved(waft: &Waft) {
+    waft.flow(
+        "name = \"order\"\npattern = \"linear\"\n[[task]]\nname = \"pack\"\nuse = \"hostile#noop\"\n\
+         [[task]]\nname = \"approve\"\nwait = \"approval\"\nprovides = { by = \"approved_by\" }\ndeadline = \"2d\"\n\
+         [[task]]\nname = \"ship\"\nuse = \"hostile#echo\"\nrequires = { value = \"approved_by\" }\n",
+    );
+}
+
+#[test]
+fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
+    let served = Served::new();
+    approved(&served.waft);
+    served.submit("r1");
+    let waiting = |served: &Served| {
+        let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
+        shown["tasks"].as_array().and_then(|tasks| tasks.iter().find(|task| task["name"] == "approve").cloned())
+    };
+    while waiting(&served).expect("it is a task")["awaits"].is_null() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let awaits = waiting(&served).expect("it is a task")["awaits"].clone();
+    assert_eq!((&awaits["word"], &awaits["values"]), (&json!("approval"), &json!(["by"])));
+    assert!(awaits["until"].is_string(), "{awaits}");
+    let shown = served.run(&["show", "r1"]);
+    assert!(shown.expect(0).stdout.contains("waits for approval, with by, until "), "{}", shown.stdout);
+    let Served { waft, server, .. } = served;
+    server.kill();
+    let (server, address) = serve(&waft, "127.0.0.1:0");
+    let served = Served { waft, address, server };
+    for (arguments, told) in [
+        (vec!["notify", "r1", "approve"], "\"by\" is missing"),
+        (vec!["notify", "r1", "approve", "--set", "who=eve"], "\"who\" is not waited for: it takes \"by\""),
+        (vec!["notify", "r1", "pack"], "only a task that waits can be notified"),
+        (vec!["notify", "r1", "nobody"], "the run has no task \"nobody\""),
+        (vec!["notify", "other", "approve"], "there is no run other"),
+    ] {
+        let ran = served.run(&arguments);
+        assert!(ran.code != Some(0) && ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);
+    }
+    served.run(&["notify", "r1", "approve", "--set", "by=eve"]).expect(0);
+    let ended = served.run(&["watch", "r1", "--json"]).expect(0).end();
+    assert_eq!((&ended["state"], &ended["provides"]["value"]), (&json!("success"), &json!("eve")));
+    refuses(&served.run(&["notify", "r1", "approve", "--set", "by=eve"]), 2, "there is nothing to notify");
+    served.submit("r2");
+    while served.run(&["notify", "r2", "approve", "--fail", "too expensive"]).code != Some(0) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ended = served.run(&["watch", "r2", "--json"]).expect(1).end();
+    assert_eq!(ended["failures"]["approve"], json!({"kind": "permanent", "message": "too expensive"}));
+}
+
+#[test]
+fn a_run_of_its_own_process_does_not_wait_for_a_person() {
+    let waft = Waft::default();
+    approved(&waft);
+    let ran = waft.run(["run", "flow.toml"]);
+    assert!(ran.expect(2).stderr.contains("approve would wait to be notified"), "{}", ran.stderr);
+}

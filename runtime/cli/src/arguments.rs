@@ -282,6 +282,25 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Notify a task that waits: it succeeds with these values, or fails
+    Notify {
+        /// The run's id
+        run: String,
+        /// The task
+        task: String,
+        /// A value that the task provides; JSON, or else taken as a string
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// The bytes of this file as a value that the task provides
+        #[arg(long, value_name = "NAME=PATH")]
+        set_file: Vec<String>,
+        /// Let the task fail, and say why
+        #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["set", "set_file"])]
+        fail: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// List the workers at a broker
     Workers {
         #[command(flatten)]

@@ -29,7 +29,7 @@ use anyhow::anyhow;
 use broker::{Amqp, ConnectError, Options};
 
 use crate::{
-    arguments::{BrokerFlag, Command},
+    arguments::{BrokerFlag, Command, ValueFlags},
     exit::{Exit, Failed},
     settings::Settings,
     signals::Stop,
@@ -65,6 +65,10 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
         Command::Retry { run, json } => steer::run(&settings, &run, steer::Wish::Retry, json).await,
         Command::Skip { run, task, reason, json } => {
             steer::run(&settings, &run, steer::Wish::Skip { task, reason }, json).await
+        }
+        Command::Notify { run, task, set, set_file, fail, json } => {
+            let values = ValueFlags { set, set_file };
+            steer::run(&settings, &run, steer::Wish::Notify { task, values, failure: fail }, json).await
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,

@@ -36,7 +36,7 @@ impl Display {
     pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(run: RunId, flow: &Flow, as_json: bool) -> Self {
-        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Controller(_));
+        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::Controller(_));
         let told = flow.indices().filter(|index| is_told(*index));
         Self::of_nodes(run, flow.name.clone(), told.map(|index| flow.node(index).name.clone()), as_json)
     }

@@ -146,12 +146,28 @@ pub struct Node {
     /// In how many seconds it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in: Option<f64>,
+    /// What it waits to be notified of, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaits>,
     /// Who called it last, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// Its module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+/// What a task waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Awaits {
+    /// In a word.
+    pub word: String,
+    /// The values that a notification has to bring.
+    pub values: Vec<String>,
+    /// When it fails, if nobody has notified it by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// Why a node failed.
@@ -231,6 +247,25 @@ pub struct Skip {
     pub task: String,
     /// Why its rollback is not needed any more.
     pub reason: String,
+}
+
+/// What a task that waits is notified of: that it succeeds, with the values that it provides, or that it fails.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Notification {
+    /// The task.
+    pub task: String,
+    /// The values that it provides, any JSON, by the task's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
+    pub values: Object,
+    /// Values that are bytes, as base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bytes: BTreeMap<String, String>,
+    /// Why it fails; in place of values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A module that was looked into.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     ClientError, Watch,
-    api::{ListQuery, Module, Modules, NewState, Problem, Run, RunLogs, Runs, Skip, Submission, Workers},
+    api::{ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip, Submission, Workers},
     tls,
 };
 
@@ -135,6 +135,14 @@ impl Client {
     /// As [`Client::cancel`].
     pub async fn skip(&self, run: &str, skip: &Skip) -> Result<NewState, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "skip"])?.json(skip)).await
+    }
+
+    /// Notifies a task that waits.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`]; with status 409 the task does not wait, or not for these values.
+    pub async fn notify(&self, run: &str, notification: &Notification) -> Result<NewState, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs", run, "notify"])?.json(notification)).await
     }
 
     /// Stores a module; with a tag, the tag stands for it from then on.

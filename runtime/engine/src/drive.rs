@@ -308,8 +308,14 @@ impl Driver {
                 continue;
             };
             if step.records.is_empty() {
-                let state = live.machine.state();
-                answer.into_iter().for_each(|answer| batch.answer(answer, Reply::Meaningless(state)));
+                let reply = || match &event {
+                    Event::Notify { task, answer } if !is_rest(live.machine.state()) => {
+                        let refusal = live.machine.refuses(task, answer);
+                        refusal.map_or(Reply::Meaningless(live.machine.state()), Reply::Refused)
+                    }
+                    _ => Reply::Meaningless(live.machine.state()),
+                };
+                answer.into_iter().for_each(|answer| batch.answer(answer, reply()));
                 continue;
             }
             let stepped = steps.entry(run.clone()).or_default();

@@ -143,6 +143,12 @@ pub enum AskError {
         /// The run.
         run: RunId,
     },
+    /// The run cannot take it now; nothing was recorded.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// It could not be recorded.
     #[error("{reason}")]
     Failed {
@@ -162,6 +168,7 @@ impl AskError {
             Reply::Meaningless(state) => Err(Self::Meaningless { run: run.clone(), wish, state }),
             Reply::Missing => Err(Self::Missing { run: run.clone() }),
             Reply::Failed(reason) => Err(Self::Failed { reason }),
+            Reply::Refused(reason) => Err(Self::Refused { reason }),
         }
     }
 

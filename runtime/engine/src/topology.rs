@@ -39,7 +39,7 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
     }
     let is_listened_to = |index| {
         flow.node(index).after.iter().any(|after| match flow.node(*after).role {
-            Role::Task(_) | Role::Controller(_) | Role::Begin => true,
+            Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin => true,
             Role::End => false,
         })
     };

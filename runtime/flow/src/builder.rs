@@ -6,12 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, marker::PhantomData, str::FromStr};
+use std::{collections::BTreeMap, marker::PhantomData, str::FromStr, time::Duration};
 
 use crate::{
-    Condition, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName,
+    Condition, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName,
     LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern, QueueName, Reach, Renames,
-    RetryPolicy, Strategy, Value, ValueName, Values,
+    RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
@@ -41,6 +41,8 @@ pub struct TaskBuilder {
     queue: Option<QueueName>,
     priority: i32,
     rollback: Option<bool>,
+    starts: Option<Starts>,
+    deadline: Option<Duration>,
     mistakes: Vec<Mistake>,
 }
 
@@ -116,16 +118,42 @@ impl<Level> Builder<Level> {
         build: impl FnOnce(TaskBuilder) -> TaskBuilder,
     ) -> Self {
         let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
-        let TaskBuilder { requires, provides, with, retry, limits, queue, priority, rollback, mistakes, .. } = built;
-        self.draft.mistakes.extend(mistakes);
-        if let Some(name) = parsed(name.as_ref(), "a task", &mut self.draft.mistakes) {
-            let uses = uses.into();
-            let spans = BTreeMap::new();
-            let task =
-                DraftTask { name, uses, requires, provides, with, retry, limits, queue, priority, rollback, spans };
-            self.draft.body.nodes.push(DraftNode::Task(Box::new(task)));
-        }
+        self.add_task(name.as_ref(), Does::Call(uses.into()), built);
         self
+    }
+
+    /// Adds a task that calls no guest, and waits to be notified of something.
+    #[must_use]
+    pub fn wait(
+        mut self,
+        name: impl AsRef<str>,
+        awaits: impl Into<String>,
+        build: impl FnOnce(TaskBuilder) -> TaskBuilder,
+    ) -> Self {
+        let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
+        self.add_task(name.as_ref(), Does::Wait(awaits.into()), built);
+        self
+    }
+
+    fn add_task(&mut self, name: &str, does: Does, built: TaskBuilder) {
+        self.draft.mistakes.extend(built.mistakes);
+        let Some(name) = parsed(name, "a task", &mut self.draft.mistakes) else { return };
+        let task = DraftTask {
+            name,
+            does,
+            requires: built.requires,
+            provides: built.provides,
+            with: built.with,
+            retry: built.retry,
+            limits: built.limits,
+            queue: built.queue,
+            priority: built.priority,
+            rollback: built.rollback,
+            starts: built.starts,
+            deadline: built.deadline,
+            spans: BTreeMap::new(),
+        };
+        self.draft.body.nodes.push(DraftNode::Task(Box::new(task)));
     }
 
     /// Adds a nested flow.
@@ -215,8 +243,22 @@ impl TaskBuilder {
             queue: None,
             priority: 0,
             rollback: None,
+            starts: None,
+            deadline: None,
             mistakes: Vec::new(),
         }
+    }
+
+    /// When it starts once it could.
+    #[must_use]
+    pub fn starts(self, starts: Starts) -> Self {
+        Self { starts: Some(starts), ..self }
+    }
+
+    /// How long a task that waits does so before it fails.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     /// The parameter `own` takes the value that the flow calls `flows`.

@@ -46,6 +46,13 @@ pub enum Event {
         /// Why, in the person's words.
         reason: String,
     },
+    /// Somebody has notified a task that waits.
+    Notify {
+        /// The task.
+        task: NodeName,
+        /// What it comes to.
+        answer: Answer,
+    },
     /// Time passed, or records have left work to go on with.
     Tick,
 }

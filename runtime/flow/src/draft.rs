@@ -3,10 +3,11 @@
 //! [`Draft`] is what a flow file parses to and what programs build by hand. Only [`crate::wire`] turns it into
 //! a [`crate::Flow`], and says every mistake on the way.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, TaskInfo, ValueName, Values,
+    Condition, Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, Starts, TaskInfo, ValueName,
+    Values,
 };
 
 /// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
@@ -25,6 +26,8 @@ pub struct Draft {
     pub input_spans: BTreeMap<ValueName, Range<usize>>,
     /// Its nodes and links.
     pub body: Body,
+    /// How long a run may take.
+    pub expires: Option<Duration>,
     /// What went wrong while it was built in Rust: [`crate::wire`] tells it with all the rest.
     pub mistakes: Vec<Mistake>,
 }
@@ -49,6 +52,8 @@ pub struct Body {
     pub links: Vec<DraftLink>,
     /// The retry controller, if it has one.
     pub controller: Option<DraftController>,
+    /// When it starts once it could; `None` at once.
+    pub starts: Option<Starts>,
 }
 
 /// What gives the nodes of a flow their order.
@@ -99,8 +104,8 @@ pub struct DraftFlow {
 pub struct DraftTask {
     /// Its name.
     pub name: NodeName,
-    /// `module#task` or `module`: an alias of [`Draft::modules`], and a task of the module.
-    pub uses: String,
+    /// What it does.
+    pub does: Does,
     /// What the task calls a value = what the flow calls it; `None` where nothing was said.
     pub requires: Option<Renames>,
     /// What the task calls a value = what the flow calls it; `None` where nothing was said.
@@ -117,9 +122,22 @@ pub struct DraftTask {
     pub priority: i32,
     /// Whether it is rolled back by a guest; `None` leaves it to the module.
     pub rollback: Option<bool>,
+    /// When it starts once it could; `None` at once.
+    pub starts: Option<Starts>,
+    /// How long one that waits does so; `None` for ever.
+    pub deadline: Option<Duration>,
     /// Where the parts of it stand: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for
     /// entries of tables, `requires.pan` and the like. The empty key is the whole.
     pub spans: BTreeMap<String, Range<usize>>,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Does {
+    /// Calls `module#task` or `module`: an alias of [`Draft::modules`], and a task of the module.
+    Call(String),
+    /// Waits to be notified of this.
+    Wait(String),
 }
 
 /// What a task calls a value = what the flow calls it.

@@ -20,6 +20,7 @@ use toml::{
 };
 
 use self::reader::{Mistakes, Reader, wrong_type};
+pub(crate) use self::task::OF_CALLS;
 use crate::{Draft, FlowName, Mistake, ModuleReference};
 
 /// Reads a flow file.
@@ -57,8 +58,9 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     let inputs = table.take("inputs").map(|toml| task::values(toml, "inputs", mistakes));
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, mistakes);
+    let expires = table.duration("expires", mistakes);
     table.finish(|_| None, mistakes);
-    Draft { name, modules, inputs, input_spans, body, mistakes: Vec::new() }
+    Draft { expires, name, modules, inputs, input_spans, body, mistakes: Vec::new() }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<String, ModuleReference> {

@@ -3,11 +3,14 @@
 //! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     Condition, Digest, Export, FlowName, Limits, NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Strategy,
-    Value, ValueName, Values,
+    Timestamp, Value, ValueName, Values,
 };
 
 /// Where a node stands in [`Flow::nodes`].
@@ -34,6 +37,8 @@ pub struct Flow {
     pub scopes: Vec<Scope>,
     /// The values a run starts with: the file's, with those the caller set put over them.
     pub inputs: Values,
+    /// How long a run may take: what is not done by then is stopped, and the run rolled back.
+    pub expires: Option<Duration>,
 }
 
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
@@ -56,6 +61,8 @@ pub struct Node {
     pub scope: ScopeIndex,
     /// What it does.
     pub role: Role,
+    /// When it starts once it could; `None` at once.
+    pub starts: Option<Starts>,
     /// The links into it that say more than its order.
     pub links: Vec<Link>,
     /// Whether it stands aside: it listens to a failure, or comes after what does. It runs though its flow is rolled
@@ -65,6 +72,15 @@ pub struct Node {
     pub before: Vec<NodeIndex>,
     /// What waits for it, each once.
     pub after: Vec<NodeIndex>,
+}
+
+/// When a node starts that could.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starts {
+    /// So long after it could.
+    After(Duration),
+    /// Not before that.
+    At(Timestamp),
 }
 
 /// A link that says more than an order.
@@ -87,12 +103,25 @@ pub struct Link {
 pub enum Role {
     /// Calls a guest.
     Task(Box<Task>),
+    /// Calls nobody, and waits to be notified.
+    Wait(Box<Wait>),
     /// Opens a flow and decides about its failures.
     Controller(Controller),
     /// Opens a flow without a controller.
     Begin,
     /// Closes a flow.
     End,
+}
+
+/// A task that waits for a person, or for another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// What it waits for, in a word for people.
+    pub awaits: String,
+    /// What a notification has to bring: how that calls it, and how the flow does.
+    pub provides: BTreeMap<ValueName, ValueName>,
+    /// How long it waits before it fails; `None` for ever.
+    pub deadline: Option<Duration>,
 }
 
 /// What a task calls, and with what.
@@ -201,7 +230,7 @@ impl Flow {
     pub fn tasks(&self) -> impl Iterator<Item = (NodeIndex, &NodeName, &Task)> {
         self.indices().filter_map(|index| match &self.node(index).role {
             Role::Task(task) => Some((index, &self.node(index).name, &**task)),
-            Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         })
     }
 
@@ -217,7 +246,7 @@ impl Flow {
     pub fn constants_mut(&mut self) -> impl Iterator<Item = &mut Value> {
         let tasks = self.nodes.iter_mut().filter_map(|node| match &mut node.role {
             Role::Task(task) => Some(task),
-            Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         });
         tasks.flat_map(|task| &mut task.inputs).filter_map(|input| match &mut input.source {
             Source::Constant(value) => Some(value),

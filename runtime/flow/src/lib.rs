@@ -40,10 +40,12 @@ mod tables;
 
 pub use builder::{Builder, LinkBuilder, Nested, TaskBuilder, Whole};
 pub use draft::{
-    Body, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleContent,
+    Body, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleContent,
     ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
-pub use flow::{Audience, Controller, Flow, Input, Link, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Task};
+pub use flow::{
+    Audience, Controller, Flow, Input, Link, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Starts, Task, Wait,
+};
 pub use render::{line_and_column, render};
 pub use wire::wire;
 

@@ -26,8 +26,8 @@ use std::{
 };
 
 use crate::{
-    Command, Event, Fact, Failures, Flow, NodeIndex, NodeName, Outcome, Record, Revision, Role, RunId, RunState,
-    ScopeIndex, State, Timestamp, Values,
+    Answer, Command, Event, Fact, Failures, Flow, NodeIndex, NodeName, Outcome, Record, Revision, Role, RunId,
+    RunState, ScopeIndex, State, Timestamp, Values,
 };
 use node::ScopeRun;
 pub use node::{Intention, NodeRun, NodeState};
@@ -72,6 +72,10 @@ pub struct Machine {
     due: BTreeSet<(Timestamp, NodeIndex)>,
     /// Tasks whose call is with the workers.
     calling: BTreeSet<NodeIndex>,
+    /// Tasks that wait to be notified.
+    expected: BTreeSet<NodeIndex>,
+    /// When the run is stopped and rolled back, if it is not done by then.
+    expires_at: Option<Timestamp>,
     /// Tasks whose attempt started without all its inputs: no call is out, and it is about to fail.
     starved: BTreeSet<NodeIndex>,
     /// Nodes whose rollback failed for good.
@@ -98,7 +102,8 @@ impl Machine {
             }
         }
         let nodes = flow.nodes.iter().map(|node| NodeRun::new(node.before.len())).collect();
-        let tasks = flow.tasks().map(|(index, name, _)| (name.clone(), index)).collect();
+        let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
+        let tasks = flow.indices().filter(is_task).map(|index| (flow.node(index).name.clone(), index)).collect();
         Self {
             run,
             flow,
@@ -112,6 +117,8 @@ impl Machine {
             unresolved: BTreeSet::new(),
             due: BTreeSet::new(),
             calling: BTreeSet::new(),
+            expected: BTreeSet::new(),
+            expires_at: None,
             starved: BTreeSet::new(),
             stuck: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -163,7 +170,10 @@ impl Machine {
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         match self.state {
-            RunState::Running => self.due.first().map(|(at, _)| *at),
+            RunState::Running => {
+                let expires_at = self.expires_at.filter(|_| !self.rolling_back());
+                self.due.first().map(|(at, _)| *at).into_iter().chain(expires_at).min()
+            }
             RunState::Pending
             | RunState::Success
             | RunState::Failure
@@ -221,6 +231,37 @@ impl Machine {
         }
     }
 
+    /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
+    #[must_use]
+    pub fn refuses(&self, task: &NodeName, answer: &Answer) -> Option<String> {
+        let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
+        let Role::Wait(wait) = &self.flow.node(index).role else {
+            return Some(format!("task {task:?} calls a guest: only a task that waits can be notified"));
+        };
+        if !self.expected.contains(&index) {
+            return Some(format!("task {task:?} is {}, and does not wait now", self.node_state(index)));
+        }
+        match answer {
+            Answer::Succeeded(values) => decide::brought(wait, values).err(),
+            Answer::Failed(_) => None,
+        }
+    }
+
+    /// The tasks that wait to be notified, and until when where they do not wait for ever.
+    pub fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
+        self.expected.iter().map(|index| (*index, self.deadline(*index)))
+    }
+
+    /// When a task that waits fails.
+    fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
+        let (Role::Wait(wait), NodeState::Running { since, .. }) =
+            (&self.flow.node(index).role, &self.node(index).state)
+        else {
+            return None;
+        };
+        wait.deadline.map(|deadline| since.after(deadline))
+    }
+
     /// Every value in force: the inputs, and what nodes provide that are in success, failure or rolling-back.
     #[must_use]
     pub fn values(&self) -> Values {
@@ -258,7 +299,7 @@ impl Machine {
     fn turn(&self, index: NodeIndex) -> Turn {
         let priority = match &self.flow.node(index).role {
             Role::Task(task) => task.priority,
-            Role::Controller(_) | Role::Begin | Role::End => 0,
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
         };
         Turn(Reverse(priority), index)
     }

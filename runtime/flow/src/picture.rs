@@ -77,7 +77,7 @@ impl<'f> Drawings<'f> {
     fn shape_begun_by(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) => Some(Shape::Task(index)),
+            Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
             Role::Begin | Role::Controller(_) => Some(Shape::Flow(node.scope)),
             Role::End => None,
         }
@@ -87,7 +87,7 @@ impl<'f> Drawings<'f> {
     fn shape_ended_by(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) => Some(Shape::Task(index)),
+            Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
             Role::End => Some(Shape::Flow(node.scope)),
             Role::Begin | Role::Controller(_) => None,
         }
@@ -124,7 +124,7 @@ impl<'f> Drawings<'f> {
         let sources: Vec<&'f Source> = match &node.role {
             Role::Task(task) => task.inputs.iter().map(|input| &input.source).collect(),
             Role::Controller(controller) => controller.list.iter().collect(),
-            Role::Begin | Role::End => Vec::new(),
+            Role::Wait(_) | Role::Begin | Role::End => Vec::new(),
         };
         for source in sources {
             match source {
@@ -168,7 +168,7 @@ impl<'f> Drawings<'f> {
     fn holders(&self, index: NodeIndex) -> Vec<Shape> {
         let node = self.flow.node(index);
         let mut holders = Vec::new();
-        if matches!(node.role, Role::Task(_)) {
+        if matches!(node.role, Role::Task(_) | Role::Wait(_)) {
             holders.push(Shape::Task(index));
         }
         let mut scope = Some(node.scope);
@@ -186,7 +186,7 @@ fn title(flow: &Flow, scope: ScopeIndex) -> String {
     let begin = flow.node(flow.scope(scope).begin);
     match &begin.role {
         Role::Controller(controller) => format!("{} ({})", begin.name, policy(controller)),
-        Role::Task(_) | Role::Begin | Role::End => begin.name.to_string(),
+        Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => begin.name.to_string(),
     }
 }
 

@@ -149,6 +149,15 @@ pub enum Fact {
         /// How far the no reaches.
         reach: Reach,
     },
+    /// A node could start, and starts at a time.
+    Delayed {
+        /// The node.
+        node: NodeIndex,
+        /// When.
+        until: Timestamp,
+    },
+    /// The run was not done in the time it has: it is stopped and rolled back.
+    Expired,
     /// The conditions of the links to a nested flow let it begin.
     Begun {
         /// What begins it.
@@ -294,6 +303,8 @@ impl Record {
             | Fact::NotStarted { .. }
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
+            | Fact::Delayed { .. }
+            | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::Reset
             | Fact::CancelRequested
@@ -324,6 +335,8 @@ impl Fact {
             Self::NotStarted { .. } => "not-started",
             Self::Ignored { .. } => "ignored",
             Self::Begun { .. } => "begun",
+            Self::Delayed { .. } => "delayed",
+            Self::Expired => "expired",
             Self::Retrying { .. } => "retrying",
             Self::RollbackRetried { .. } => "rollback-retried",
             Self::RollbackSkipped { .. } => "rollback-skipped",

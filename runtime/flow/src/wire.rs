@@ -95,7 +95,8 @@ fn try_wire(
     let rest = missing::Rest { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     answers.extend(rest.answer(left.collect(), mistakes));
     rest.unused(&answers, &said.inputs, mistakes);
-    assembly::assemble(&layout, tasks, &graphs, answers, said, name.clone(), inputs)
+    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, name.clone(), inputs)?;
+    Some(Flow { expires: draft.expires, ..flow })
 }
 
 /// Where the wants of the whole flow go that nothing in it answers.

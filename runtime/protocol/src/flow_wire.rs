@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use flow::{
     Audience, Backoff, Condition, Controller, Digest, Export, Flow, FlowName, Input, Json, Link, Node, NodeIndex,
-    NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Strategy, Task, ValueName,
+    NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Starts, Strategy, Task,
+    Timestamp, ValueName, Wait,
 };
 
 use crate::{
@@ -74,13 +75,36 @@ enum WireSource<'a> {
     Failure(Vec<u32>),
 }
 
-/// What nodes say in later formats than the first, by the node. Whatever flows learn to say is added at the end.
-pub(crate) type WireMore<'a> = Vec<(u32, WireSaid<'a>)>;
+/// What a flow says in later formats than the first.
+#[derive(Default, Encode, BorrowDecode)]
+pub(crate) struct WireMore<'a> {
+    /// What nodes say, by the node. Whatever they learn to say is added at the end of [`WireSaid`].
+    nodes: Vec<(u32, WireSaid<'a>)>,
+    expires_micros: Option<u64>,
+}
+
+impl WireMore<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.expires_micros.is_none()
+    }
+}
 
 #[derive(Encode, BorrowDecode)]
 pub(crate) enum WireSaid<'a> {
     Link(WireLink<'a>),
     Aside,
+    StartsAfter {
+        micros: u64,
+    },
+    StartsAt {
+        micros: u64,
+    },
+    /// In place of what the first format has as a beginning.
+    Waits {
+        awaits: &'a str,
+        provides: Vec<(&'a str, &'a str)>,
+        deadline_micros: Option<u64>,
+    },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -166,12 +190,22 @@ impl WireLink<'_> {
 
 /// What the nodes of a flow say that the first format cannot.
 pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
-    let mut more = WireMore::new();
+    let mut nodes = Vec::new();
     for (index, node) in (0..).zip(&flow.nodes) {
-        more.extend(node.links.iter().map(|link| (index, WireSaid::Link(link.into()))));
-        more.extend(node.aside.then_some((index, WireSaid::Aside)));
+        nodes.extend(node.links.iter().map(|link| (index, WireSaid::Link(link.into()))));
+        nodes.extend(node.aside.then_some((index, WireSaid::Aside)));
+        nodes.extend(node.starts.map(|starts| match starts {
+            Starts::After(pause) => (index, WireSaid::StartsAfter { micros: micros(pause) }),
+            Starts::At(at) => (index, WireSaid::StartsAt { micros: at.as_micros() }),
+        }));
+        if let Role::Wait(wait) = &node.role {
+            let Wait { awaits, provides, deadline } = &**wait;
+            let provides = provides.iter().map(|(own, flows)| (own.as_str(), flows.as_str())).collect();
+            let deadline_micros = deadline.map(micros);
+            nodes.push((index, WireSaid::Waits { awaits, provides, deadline_micros }));
+        }
     }
-    more
+    WireMore { nodes, expires_micros: flow.expires.map(micros) }
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -224,7 +258,8 @@ impl<'a> From<&'a Node> for WireNode<'a> {
             role: match &node.role {
                 Role::Task(task) => WireRole::Task((&**task).into()),
                 Role::Controller(controller) => WireRole::Controller(controller.into()),
-                Role::Begin => WireRole::Begin,
+                // What it is stands among what the first format cannot say.
+                Role::Begin | Role::Wait(_) => WireRole::Begin,
                 Role::End => WireRole::End,
             },
             before: indices(&node.before),
@@ -235,7 +270,6 @@ impl<'a> From<&'a Node> for WireNode<'a> {
 
 impl<'a> From<&'a Task> for WireTask<'a> {
     fn from(task: &'a Task) -> Self {
-        let micros = |pause: Duration| u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let input = |input: &'a Input| WireInput {
             parameter: input.parameter.as_str(),
             source: (&input.source).into(),
@@ -310,6 +344,7 @@ impl WireFlow<'_> {
                     WireRole::Begin => Role::Begin,
                     WireRole::End => Role::End,
                 },
+                starts: None,
                 links: Vec::new(),
                 aside: false,
                 before: indices(wire.before)?,
@@ -328,11 +363,22 @@ impl WireFlow<'_> {
             return Err("a flow has at least one scope".into());
         }
         let mut nodes: Vec<Node> = self.nodes.into_iter().map(into_node).collect::<Result<_, Unlawful>>()?;
-        for (index, said) in more {
-            let index = node(index)?.0 as usize;
+        for (index, said) in more.nodes {
+            let known = &mut nodes[node(index)?.0 as usize];
             match said {
-                WireSaid::Link(link) => nodes[index].links.push(link.into_link(&node)?),
-                WireSaid::Aside => nodes[index].aside = true,
+                WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
+                WireSaid::Aside => known.aside = true,
+                WireSaid::StartsAfter { micros } => {
+                    known.starts = Some(Starts::After(Duration::from_micros(micros)));
+                }
+                WireSaid::StartsAt { micros } => known.starts = Some(Starts::At(Timestamp::from_micros(micros))),
+                WireSaid::Waits { awaits, provides, deadline_micros } => {
+                    known.role = Role::Wait(Box::new(Wait {
+                        awaits: awaits.into(),
+                        provides: provides.into_iter().map(provided).collect::<Result<_, Unlawful>>()?,
+                        deadline: deadline_micros.map(Duration::from_micros),
+                    }));
+                }
             }
         }
         Ok(Arc::new(Flow {
@@ -340,8 +386,17 @@ impl WireFlow<'_> {
             nodes,
             scopes: self.scopes.into_iter().enumerate().map(into_scope).collect::<Result<_, Unlawful>>()?,
             inputs: values_from_wire(self.inputs)?,
+            expires: more.expires_micros.map(Duration::from_micros),
         }))
     }
+}
+
+fn provided((own, flows): (&str, &str)) -> Result<(ValueName, ValueName), Unlawful> {
+    Ok((ValueName::new(own).map_err(unlawful)?, ValueName::new(flows).map_err(unlawful)?))
+}
+
+fn micros(pause: Duration) -> u64 {
+    u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl WireTask<'_> {
@@ -354,8 +409,6 @@ impl WireTask<'_> {
                 audience: if wire.rollback_only { Audience::Rollback } else { Audience::Both },
             })
         };
-        let provided =
-            |(own, flows)| Ok((ValueName::new(own).map_err(unlawful)?, ValueName::new(flows).map_err(unlawful)?));
         Ok(Task {
             module: Digest::from_bytes(self.module),
             export: self.export.map(Export::new).transpose().map_err(unlawful)?,

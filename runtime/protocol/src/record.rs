@@ -122,6 +122,11 @@ enum WireFact<'a> {
     Begun {
         node: u32,
     },
+    Delayed {
+        node: u32,
+        until_micros: u64,
+    },
+    Expired,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -243,6 +248,8 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             Fact::RunEntered { state } => WireFact::RunEntered { state: state.as_str() },
             Fact::Ignored { node, reach } => WireFact::Ignored { node: node.0, reach: (*reach).into() },
             Fact::Begun { node } => WireFact::Begun { node: node.0 },
+            Fact::Delayed { node, until } => WireFact::Delayed { node: node.0, until_micros: until.as_micros() },
+            Fact::Expired => WireFact::Expired,
         };
         Self { at_micros: record.at.as_micros(), fact }
     }
@@ -251,7 +258,14 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
 impl WireFact<'_> {
     /// Whether the first version of the format does not know it.
     fn is_later(&self) -> bool {
-        matches!(self, Self::RunStartedWithMore { .. } | Self::Ignored { .. } | Self::Begun { .. })
+        matches!(
+            self,
+            Self::RunStartedWithMore { .. }
+                | Self::Ignored { .. }
+                | Self::Begun { .. }
+                | Self::Delayed { .. }
+                | Self::Expired
+        )
     }
 }
 
@@ -261,13 +275,17 @@ impl WireRecord<'_> {
         let named = |worker: Option<&str>| worker.map(WorkerName::new).transpose().map_err(unlawful);
         let fact = match self.fact {
             WireFact::RunStarted { flow, revision } => {
-                Fact::RunStarted { flow: flow.into_flow(WireMore::new())?, revision: Revision::new(revision) }
+                Fact::RunStarted { flow: flow.into_flow(WireMore::default())?, revision: Revision::new(revision) }
             }
             WireFact::RunStartedWithMore { flow, revision, more } => {
                 Fact::RunStarted { flow: flow.into_flow(more)?, revision: Revision::new(revision) }
             }
             WireFact::Ignored { node, reach } => Fact::Ignored { node: NodeIndex(node), reach: reach.into() },
             WireFact::Begun { node } => Fact::Begun { node: NodeIndex(node) },
+            WireFact::Delayed { node, until_micros } => {
+                Fact::Delayed { node: NodeIndex(node), until: Timestamp::from_micros(until_micros) }
+            }
+            WireFact::Expired => Fact::Expired,
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
                 attempt: attempt.into(),

@@ -1,16 +1,16 @@
 //! What is asked of the engine that drives a run, wherever it is, and what it answers.
 
-use flow::{NodeName, RunId, RunState};
+use flow::{Answer, NodeName, RunId, RunState};
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     record::run_state,
-    wire::{Unlawful, unlawful},
+    wire::{Unlawful, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
 };
 
 /// Something asked of the engine that drives a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The run.
     pub run: RunId,
@@ -19,7 +19,7 @@ pub struct Request {
 }
 
 /// What is asked for a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// Stop it and roll it back.
     Cancel,
@@ -36,6 +36,13 @@ pub enum Wish {
         /// Why, in a person's words.
         reason: String,
     },
+    /// Notify a task that waits.
+    Notify {
+        /// The task.
+        task: NodeName,
+        /// What it comes to.
+        answer: Answer,
+    },
 }
 
 /// What an engine answers to a request, once what it led to is durable.
@@ -49,6 +56,8 @@ pub enum Reply {
     Missing,
     /// It could not be recorded.
     Failed(String),
+    /// It is not what the run can take now, and why; nothing was recorded.
+    Refused(String),
 }
 
 impl Wish {
@@ -61,6 +70,7 @@ impl Wish {
             Self::Resume => "resume",
             Self::Retry => "retry",
             Self::Skip { .. } => "skip",
+            Self::Notify { .. } => "notify",
         }
     }
 }
@@ -78,6 +88,8 @@ enum WireWish<'a> {
     Resume,
     Retry,
     Skip { task: &'a str, reason: &'a str },
+    Notify { task: &'a str, values: WireValues<'a> },
+    NotifyFailed { task: &'a str, failure: WireFailure<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -86,6 +98,7 @@ enum WireReply<'a> {
     Meaningless(&'a str),
     Missing,
     Failed(&'a str),
+    Refused(&'a str),
 }
 
 impl<'a> From<&'a Request> for WireRequest<'a> {
@@ -96,6 +109,12 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
             Wish::Resume => WireWish::Resume,
             Wish::Retry => WireWish::Retry,
             Wish::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
+            Wish::Notify { task, answer: Answer::Succeeded(values) } => {
+                WireWish::Notify { task: task.as_str(), values: values_to_wire(values) }
+            }
+            Wish::Notify { task, answer: Answer::Failed(failure) } => {
+                WireWish::NotifyFailed { task: task.as_str(), failure: failure.into() }
+            }
         };
         Self { run: request.run.as_str(), wish }
     }
@@ -111,6 +130,14 @@ impl WireRequest<'_> {
             WireWish::Skip { task, reason } => {
                 Wish::Skip { task: NodeName::new(task).map_err(unlawful)?, reason: reason.into() }
             }
+            WireWish::Notify { task, values } => Wish::Notify {
+                task: NodeName::new(task).map_err(unlawful)?,
+                answer: Answer::Succeeded(values_from_wire(values)?),
+            },
+            WireWish::NotifyFailed { task, failure } => Wish::Notify {
+                task: NodeName::new(task).map_err(unlawful)?,
+                answer: Answer::Failed(failure.into_failure()?),
+            },
         };
         Ok(Request { run: RunId::new(self.run).map_err(unlawful)?, wish })
     }
@@ -125,6 +152,7 @@ impl Reply {
             Self::Meaningless(state) => WireReply::Meaningless(state.as_str()),
             Self::Missing => WireReply::Missing,
             Self::Failed(reason) => WireReply::Failed(reason),
+            Self::Refused(reason) => WireReply::Refused(reason),
         };
         codec::encode(Kind::Reply, &wire)
     }
@@ -140,6 +168,7 @@ impl Reply {
             WireReply::Meaningless(word) => Self::Meaningless(state(word)?),
             WireReply::Missing => Self::Missing,
             WireReply::Failed(reason) => Self::Failed(reason.into()),
+            WireReply::Refused(reason) => Self::Refused(reason.into()),
         })
     }
 }

@@ -64,6 +64,9 @@ enum WireNodeState<'a> {
 struct WireSnapshotWithMore<'a> {
     snapshot: WireSnapshot<'a>,
     more: WireMore<'a>,
+    /// Nodes that wait to start, and until when.
+    delayed: Vec<(u32, u64)>,
+    expires_at: Option<u64>,
 }
 
 /// A snapshot as bytes.
@@ -87,7 +90,10 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     if more.is_empty() {
         codec::encode(Kind::Snapshot, &wire)
     } else {
-        codec::encode_as(Kind::Snapshot, 2, &WireSnapshotWithMore { snapshot: wire, more })
+        let delayed = |(index, node): &(NodeIndex, NodeRun)| Some((index.0, micros(&node.starts_at)?));
+        let delayed = snapshot.nodes.iter().filter_map(delayed).collect();
+        let expires_at = micros(&snapshot.expires_at);
+        codec::encode_as(Kind::Snapshot, 2, &WireSnapshotWithMore { snapshot: wire, more, delayed, expires_at })
     }
 }
 
@@ -96,11 +102,16 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for whatever is not a snapshot of a known version.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
-    let WireSnapshotWithMore { snapshot, more } = match codec::version_of(Kind::Snapshot, bytes) {
-        Some(1) => WireSnapshotWithMore { snapshot: codec::decode(Kind::Snapshot, bytes)?, more: WireMore::new() },
+    let wire = match codec::version_of(Kind::Snapshot, bytes) {
+        Some(1) => WireSnapshotWithMore {
+            snapshot: codec::decode(Kind::Snapshot, bytes)?,
+            more: WireMore::default(),
+            delayed: Vec::new(),
+            expires_at: None,
+        },
         Some(_) | None => codec::decode(Kind::Snapshot, bytes)?,
     };
-    snapshot.into_snapshot(more).map_err(|reason| codec::damaged(Kind::Snapshot, reason))
+    wire.into_snapshot().map_err(|reason| codec::damaged(Kind::Snapshot, reason))
 }
 
 fn micros(at: &Option<Timestamp>) -> Option<u64> {
@@ -156,6 +167,20 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
     }
 }
 
+impl WireSnapshotWithMore<'_> {
+    fn into_snapshot(self) -> Result<Snapshot, Unlawful> {
+        let mut snapshot = self.snapshot.into_snapshot(self.more)?;
+        snapshot.expires_at = at(self.expires_at);
+        for (index, until) in self.delayed {
+            match snapshot.nodes.iter_mut().find(|(node, _)| node.0 == index) {
+                Some((_, node)) => node.starts_at = at(Some(until)),
+                None => return Err(format!("node {index} waits, and is not in the snapshot")),
+            }
+        }
+        Ok(snapshot)
+    }
+}
+
 impl WireSnapshot<'_> {
     fn into_snapshot(self, more: WireMore<'_>) -> Result<Snapshot, Unlawful> {
         let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
@@ -168,6 +193,7 @@ impl WireSnapshot<'_> {
             nodes: self.nodes.into_iter().map(node).collect::<Result<_, Unlawful>>()?,
             intentions: self.intentions.into_iter().map(intention).collect(),
             failures: failures_from_wire(self.failures)?,
+            expires_at: None,
         })
     }
 }

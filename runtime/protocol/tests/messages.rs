@@ -114,6 +114,10 @@ fn wish() -> impl Strategy<Value = Wish> {
         Just(Wish::Resume),
         Just(Wish::Retry),
         (name(), "\\PC{0,20}").prop_map(|(task, reason)| Wish::Skip { task: task.parse().unwrap(), reason }),
+        (name(), values())
+            .prop_map(|(task, values)| Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values) }),
+        (name(), failure())
+            .prop_map(|(task, failure)| Wish::Notify { task: task.parse().unwrap(), answer: Answer::Failed(failure) }),
     ]
 }
 
@@ -186,6 +190,8 @@ fn record() -> impl Strategy<Value = Record> {
         node().prop_map(|node| Fact::Begun { node }),
         (node(), reach()).prop_map(|(node, reach)| Fact::Ignored { node, reach }),
         Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
+        (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
+        Just(Fact::Expired),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),
         Just(Fact::SuspendRequested),
@@ -202,7 +208,7 @@ fn reach() -> impl Strategy<Value = Reach> {
 /// A flow with everything that the second format has added.
 fn later_flow() -> Arc<Flow> {
     wired(&format!(
-        "{FLOW}{}",
+        "expires = \"7d\"\n{FLOW}{}",
         r#"
 [[task]]
 name = "alarm"
@@ -224,6 +230,20 @@ from = "first"
 to = "second"
 when = "first_y == 5"
 reach = "task"
+[[task]]
+name = "approve"
+wait = "approval"
+provides = { by = "approved_by" }
+deadline = "2d"
+[[task]]
+name = "later"
+use = "g#t"
+requires = { x = "approved_by" }
+provides = []
+start_after = "10m"
+[[flow]]
+name = "on-time"
+start_at = 2027-01-31T08:00:00+01:00
 "#
     ))
 }
@@ -349,7 +369,7 @@ proptest! {
     #[test]
     fn every_reply_survives_a_round_trip(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
         let state = RunState::ALL[state];
-        for reply in [Reply::Recorded(state), Reply::Meaningless(state), Reply::Missing, Reply::Failed(reason)] {
+        for reply in [Reply::Recorded(state), Reply::Meaningless(state), Reply::Missing, Reply::Failed(reason.clone()), Reply::Refused(reason)] {
             prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
     }
@@ -467,6 +487,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Report::Signal(signal, log.clone()).encode()
     };
     let worker_name = || "worker-1".parse().unwrap();
+    let notify = Wish::Notify { task: "approve".parse().unwrap(), answer: Answer::Succeeded(values.clone()) };
+    let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
     let skip = Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() };
     let at = Timestamp::from_micros(1_700_000_000_000_000);
     let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(2) };
@@ -511,6 +533,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST },
         Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
         Fact::Begun { node: NodeIndex(3) },
+        Fact::Delayed { node: NodeIndex(3), until: at },
+        Fact::Expired,
     ];
     let later: Vec<Record> = later.into_iter().map(|fact| Record { at, fact }).collect();
     vec![
@@ -525,7 +549,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("heartbeat-1", Report::Heartbeat { call: call.clone(), worker: worker_name() }.encode()),
         ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
-        ("request-1", Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish: skip }).encode()),
+        ("request-1", request(skip)),
+        ("request-notify-1", request(notify)),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
         ("fetch-kept-1", reply(FetchAnswer::Kept)),

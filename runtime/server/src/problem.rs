@@ -104,6 +104,10 @@ impl From<AskError> for Problem {
             ),
             AskError::Abandoned { run } => Self::new(StatusCode::CONFLICT, "conflict", "nobody drives the run", detail)
                 .hint(format!("`waft run --resume {run}` goes on with it")),
+            AskError::Refused { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", "the run cannot take that now", detail)
+                    .hint("`waft show RUN` or GET /v1/runs/RUN shows what it waits for")
+            }
             AskError::Failed { .. } | AskError::Stopping => Self::broken(&error),
         }
     }

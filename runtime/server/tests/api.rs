@@ -191,7 +191,7 @@ async fn a_body_that_cannot_be_read_says_what_is_wrong() {
         ("{\"flow\":\"name = \\\"f\\\"\",\"run\":\"a b\"}", "run: \"a b\" is not a name"),
         ("{\"flow\":\"\",\"inputs\":{\"a b\":1}}", "inputs: \"a b\""),
         ("{\"flow\":\"\",\"bytes\":{\"a\":\"?\"}}", "bytes: \"a\": not base64"),
-        ("{\"flow\":\"\",\"inputs\":{\"a\":1},\"bytes\":{\"a\":\"\"}}", "stands among the inputs too"),
+        ("{\"flow\":\"\",\"inputs\":{\"a\":1},\"bytes\":{\"a\":\"\"}}", "is given twice, as JSON and as bytes"),
     ] {
         let problem = post(body).await;
         assert!(problem.status == 400 && problem.detail.contains(told), "{body}: {problem:?}");

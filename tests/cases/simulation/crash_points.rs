@@ -28,7 +28,7 @@ use super::{
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
-const FLOWS: [(&str, u64, &str); 5] = [
+const FLOWS: [(&str, u64, &str); 6] = [
     (
         "a chain that succeeds",
         3,
@@ -53,6 +53,13 @@ const FLOWS: [(&str, u64, &str); 5] = [
          [[task]]\nname = \"left-out\"\nuse = \"g#undoable\"\n[[task]]\nname = \"told\"\nuse = \"g#plain\"\n\
          [[link]]\nfrom = \"a\"\nto = \"b\"\nwhen = \"true\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n\
          [[link]]\nfrom = \"a\"\nto = \"left-out\"\nwhen = \"false\"\n[[link]]\nfrom = \"c\"\nto = \"told\"\non = \"any\"\n",
+    ),
+    (
+        "times and deadlines",
+        3,
+        "pattern = \"linear\"\nstart_after = \"1s\"\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n\
+         [[task]]\nname = \"b\"\nuse = \"g#undoable\"\nstart_after = \"5s\"\n\
+         [[task]]\nname = \"c\"\nwait = \"word\"\ndeadline = \"1m\"\n",
     ),
     (
         "a rollback",

@@ -1,4 +1,4 @@
-//! Random flows: nested, with links, conditions, listeners to failures, retries and controllers.
+//! Random flows: nested, with links, conditions, listeners to failures, retries, controllers, and what waits for time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,8 @@ use super::dice::Dice;
 
 /// Draws a flow.
 pub(crate) fn random(dice: &Dice) -> Arc<Flow> {
-    let mut text = format!("name = \"f\"\n{}", controller(dice));
+    let expires = if dice.percent(10) { "expires = \"2m\"\n" } else { "" };
+    let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
     let mut names = 0;
     body(dice, "", 0, &mut names, &mut text);
     text.push_str("[modules]\ng = \"g.wasm\"\n");
@@ -28,6 +29,12 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
     let mut tasks = Vec::new();
     for _ in 0..dice.below(4) + u64::from(depth == 0) {
         *names += 1;
+        if dice.percent(10) {
+            // Nobody notifies it: it fails in time.
+            text.push_str(&format!("[[{prefix}task]]\nname = \"t{names}\"\nwait = \"word\"\ndeadline = \"20s\"\n"));
+            tasks.push(*names);
+            continue;
+        }
         let export = if dice.percent(70) { "undoable" } else { "plain" };
         let attempts = 1 + dice.below(3);
         text.push_str(&format!(
@@ -49,7 +56,8 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
     }
     if depth < 2 && dice.percent(40) {
         *names += 1;
-        text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{}", controller(dice)));
+        let starts = if dice.percent(30) { "start_after = \"15s\"\n" } else { "" };
+        text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{starts}{}", controller(dice)));
         body(dice, &format!("{prefix}flow."), depth + 1, names, text);
     }
 }

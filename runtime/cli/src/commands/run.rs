@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, pin::Pin, sync::Arc};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, Happening, Part, SubmitError, SystemClock, Watch};
-use flow::{Change, Flow, Machine, NodeChange, QueueName, RunId, Shard};
+use flow::{Change, Flow, Machine, NodeChange, NodeIndex, QueueName, Role, RunId, Shard};
 use logbook::{LoadError, Logbook};
 use protocol::Wish;
 use store::Store;
@@ -109,6 +109,7 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
             exit
         }
         None => {
+            refuse_to_wait(&running.flow)?;
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
             let queues = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
             let here = Here {
@@ -124,6 +125,17 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
             exit
         }
     }
+}
+
+/// A run in this process alone has nobody to be notified by.
+fn refuse_to_wait(flow: &Flow) -> Result<(), Failed> {
+    let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
+    let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow!("{} would wait to be notified, and nobody can reach a run of this process", waiting.join(", "));
+    Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
 }
 
 /// Waits a while, and says which queues of the flow no worker at the broker takes jobs from, if any.

@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Failure, Node, Run};
+use client::api::{Awaits, Failure, Node, Run};
 use flow::State;
 
 use super::{
@@ -41,6 +41,13 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     let took = took.filter(|_| !matches!(state, State::Running | State::RollingBack));
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
     let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", mark(state, colour), node.name);
+    if let Some(Awaits { word, values, until }) = &node.awaits {
+        line.push_str(&format!("  waits for {word}"));
+        if !values.is_empty() {
+            line.push_str(&format!(", with {}", values.join(", ")));
+        }
+        until.iter().for_each(|until| line.push_str(&format!(", until {}", short(until))));
+    }
     if let Some(worker) = &node.worker {
         line.push_str(&format!("  {}", Paint::Dim.text(worker, colour)));
     }

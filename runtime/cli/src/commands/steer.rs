@@ -1,11 +1,13 @@
-//! `waft cancel`, `suspend`, `resume`, `retry` and `skip`: what a person may ask for a run.
+//! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: what a person may ask for a run.
 
-use client::api::Skip;
+use client::api::{Notification, Skip, Submission};
 use serde_json::json;
 
-use super::remote;
+use super::{remote, submit::values_of};
 use crate::{
+    arguments::ValueFlags,
     exit::{Exit, Failed},
+    flow_file::given_values,
     settings::Settings,
 };
 
@@ -16,6 +18,7 @@ pub(super) enum Wish {
     Resume,
     Retry,
     Skip { task: String, reason: String },
+    Notify { task: String, values: ValueFlags, failure: Option<String> },
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
@@ -26,6 +29,10 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
         Wish::Resume => client.resume(run).await,
         Wish::Retry => client.retry(run).await,
         Wish::Skip { task, reason } => client.skip(run, &Skip { task, reason }).await,
+        Wish::Notify { task, values, failure } => {
+            let Submission { inputs: values, bytes, .. } = values_of(given_values(&values)?);
+            client.notify(run, &Notification { task, values, bytes, failure }).await
+        }
     };
     let answer = answer.map_err(remote::failed)?;
     if as_json {

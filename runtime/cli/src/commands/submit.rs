@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-fn values_of(given: Values) -> Submission {
+pub(super) fn values_of(given: Values) -> Submission {
     let mut submission = Submission::default();
     for (name, value) in given {
         match value {

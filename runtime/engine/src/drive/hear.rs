@@ -141,6 +141,7 @@ impl Driver {
             Wish::Resume => Event::Resume,
             Wish::Retry => Event::Retry,
             Wish::Skip { task, reason } => Event::Skip { task, reason },
+            Wish::Notify { task, answer } => Event::Notify { task, answer },
         };
         self.happen(Happened { run, event, answer }, round);
     }

@@ -95,6 +95,7 @@ impl Driver {
                 | Event::Resume
                 | Event::Retry
                 | Event::Skip { .. }
+                | Event::Notify { .. }
                 | Event::Start
                 | Event::Tick => {}
             }

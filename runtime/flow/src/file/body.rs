@@ -35,7 +35,8 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
     let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
     let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
     put_in_order(table, pattern, &mut nodes, mistakes);
-    Body { pattern, nodes, links, controller }
+    let starts = table.starts(mistakes);
+    Body { pattern, nodes, links, controller, starts }
 }
 
 fn tables<'t>(
@@ -52,9 +53,10 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option
     let mut table = Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes)?;
     let name = task::name(&mut table, "inner-flow", mistakes);
     let body = read(&mut table, mistakes);
-    let foreign = |key: &str| {
-        let of_the_whole = ["inputs", "modules"].contains(&key);
-        of_the_whole.then(|| format!("{key} belong to the whole flow: move them to the top of the file"))
+    let foreign = |key: &str| match key {
+        "inputs" | "modules" => Some(format!("{key} belong to the whole flow: move them to the top of the file")),
+        "expires" => Some("a run expires as a whole: move it to the top of the file".into()),
+        _ => None,
     };
     table.finish(foreign, mistakes);
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })

@@ -11,27 +11,22 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{InvalidName, InvalidQuantity, Mistake, parse_duration, parse_size, suggest};
+use crate::{InvalidName, InvalidQuantity, Mistake, Starts, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
-const LATER: [&str; 17] = [
+const LATER: [&str; 12] = [
+    "as",
     "capabilities",
-    "cron",
     "cyclic",
-    "deadline",
-    "delay",
-    "depth",
     "for_each",
     "grant",
     "join",
     "listen",
-    "on",
+    "max_firings",
+    "max_parallel",
     "persistent",
     "rate",
-    "reach",
     "schedule",
-    "wait",
-    "when",
 ];
 
 /// A value and where it stands.
@@ -186,6 +181,23 @@ impl<'t> Reader<'t> {
         self.quantity(key, "a duration such as \"30s\"", parse_duration, mistakes)
     }
 
+    /// When something starts that could.
+    pub(super) fn starts(&mut self, mistakes: &mut Mistakes) -> Option<Starts> {
+        let after = self.duration("start_after", mistakes).map(Starts::After);
+        let Some(toml) = self.take("start_at") else { return after };
+        let Some(at) = moment(toml.get_ref()) else {
+            let message = format!("{} is no moment that a clock will show", self.of("start_at"));
+            let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
+            mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+            return after;
+        };
+        if after.is_some() {
+            let message = format!("{} has both \"start_after\" and \"start_at\"", self.whose);
+            mistakes.push(Mistake::error(Some(toml.span()), message).hint("keep one of them"));
+        }
+        Some(Starts::At(at))
+    }
+
     /// A size such as `"64MiB"`.
     pub(super) fn size(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<u64> {
         self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
@@ -235,6 +247,19 @@ impl<'t> Reader<'t> {
     fn of(&self, key: &str) -> String {
         format!("{key:?} of {}", self.whose)
     }
+}
+
+/// A moment, written as TOML's own date or as a text.
+fn moment(toml: &DeValue<'_>) -> Option<Timestamp> {
+    let text = match toml {
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            return None;
+        }
+    };
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_micros(u64::try_from(moment.as_microsecond()).ok()?))
 }
 
 /// Says that something is of another type than it must be.

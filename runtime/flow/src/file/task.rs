@@ -9,7 +9,7 @@ use super::{
     reader::{Mistakes, Placed, Reader, wrong_type},
     retry,
 };
-use crate::{DraftTask, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values};
+use crate::{Does, DraftTask, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values};
 
 type Spans = BTreeMap<String, Range<usize>>;
 
@@ -18,10 +18,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let mut table = Reader::open(toml, "a task", "{ name = \"mix\", use = \"kitchen#mix\" }", mistakes)?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
     let name = name(&mut table, "first-task", mistakes);
-    let uses = table.text("use", "a text such as \"module#task\"", mistakes);
-    if table.take("use").is_none() {
-        mistakes.miss(table.lacks("use", "use = \"module#task\""));
-    }
+    let does = does(&mut table, &mut spans, mistakes);
     let requires = renames(&mut table, "requires", &mut spans, mistakes);
     let provides = renames(&mut table, "provides", &mut spans, mistakes);
     let with = constants(&mut table, &mut spans, mistakes);
@@ -41,17 +38,77 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let queue: Option<Placed<QueueName>> = table.name("queue", mistakes);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let rollback = table.boolean("rollback", mistakes);
+    let starts = table.starts(mistakes);
+    let deadline = table.duration("deadline", mistakes);
+    for key in OF_CALLS.into_iter().chain(["deadline"]) {
+        spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
+    }
     table.finish(|_| None, mistakes);
-    let (name, uses) = (name?, uses?);
+    let (name, does) = (name?, does?);
     spans.insert("name".into(), name.span);
-    spans.insert("use".into(), uses.span);
     let rollback = rollback.map(|rollback| {
         spans.insert("rollback".into(), rollback.span);
         rollback.value
     });
     let queue = queue.map(|queue| queue.value);
-    let (name, uses) = (name.value, uses.value.to_owned());
-    Some(DraftTask { name, uses, requires, provides, with, retry, limits, queue, priority, rollback, spans })
+    let name = name.value;
+    Some(DraftTask {
+        name,
+        does,
+        requires,
+        provides,
+        with,
+        retry,
+        limits,
+        queue,
+        priority,
+        rollback,
+        starts,
+        deadline,
+        spans,
+    })
+}
+
+/// The keys that say something of a call.
+pub(crate) const OF_CALLS: [&str; 13] = [
+    "requires",
+    "with",
+    "retry",
+    "timeout",
+    "memory",
+    "stack",
+    "output",
+    "log",
+    "table_elements",
+    "instances",
+    "queue",
+    "priority",
+    "rollback",
+];
+
+/// What a task does: it calls a guest, or waits.
+fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> Option<Does> {
+    let uses = table.text("use", "a text such as \"module#task\"", mistakes);
+    let wait = table.text("wait", "a text such as \"approval\"", mistakes);
+    let (calls, waits) = (table.take("use").is_some(), table.take("wait").is_some());
+    if calls && let Some(wait) = &wait {
+        let message = format!("{} has both \"use\" and \"wait\"", table.whose);
+        mistakes.push(Mistake::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
+    }
+    if !calls && !waits {
+        mistakes.miss(table.lacks("use", "use = \"module#task\", or wait = \"approval\""));
+    }
+    match (uses, wait) {
+        (Some(uses), _) => {
+            spans.insert("use".into(), uses.span);
+            Some(Does::Call(uses.value.to_owned()))
+        }
+        (None, Some(wait)) => {
+            spans.insert("wait".into(), wait.span);
+            Some(Does::Wait(wait.value.to_owned()))
+        }
+        (None, None) => None,
+    }
 }
 
 /// The name of a node, which then stands in the mistakes of its table.

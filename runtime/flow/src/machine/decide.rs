@@ -2,8 +2,8 @@
 
 use crate::{
     Action, Answer, Attempt, Audience, Event, Execution, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex,
-    Otherwise, Record, Resolution, RetryPolicy, Role, RunState, Signal, Size, State, Strategy, Task, Timestamp, Value,
-    ValueName, Values,
+    NodeName, Otherwise, Record, Resolution, RetryPolicy, Role, RunState, Signal, Size, Starts, State, Strategy, Task,
+    Timestamp, Value, ValueName, Values, Wait,
 };
 
 use super::{
@@ -78,6 +78,9 @@ impl Machine {
                 }
                 Some(_) | None => Vec::new(),
             },
+            (RunState::Running | RunState::Suspending, Event::Notify { task, answer }) => {
+                self.decide_notified(task, answer)
+            }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick) if self.calling.is_empty() && self.starved.is_empty() => {
@@ -101,13 +104,35 @@ impl Machine {
                 | Event::Lost { .. }
                 | Event::Retry
                 | Event::Skip { .. }
+                | Event::Notify { .. }
                 | Event::Tick,
             ) => Vec::new(),
         };
         facts.into_iter().map(|fact| Record { at: now, fact }).collect()
     }
 
-    fn rolling_back(&self) -> bool {
+    fn decide_notified(&self, task: &NodeName, answer: &Answer) -> Vec<Fact> {
+        let Some(index) = self.tasks.get(task).copied().filter(|index| self.expected.contains(index)) else {
+            return Vec::new();
+        };
+        let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
+        let attempt = self.node_attempt(index, self.node(index).attempt());
+        match answer {
+            Answer::Succeeded(values) => match brought(wait, values) {
+                // Nobody executes it, and so never twice.
+                Ok(provided) => {
+                    vec![Fact::Succeeded { attempt, provided, execution: Execution::new(0), worker: None }]
+                }
+                Err(_) => Vec::new(),
+            },
+            Answer::Failed(failure) => {
+                let (failure, retry_at, execution) = (failure.clone(), None, None);
+                vec![Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }]
+            }
+        }
+    }
+
+    pub(super) fn rolling_back(&self) -> bool {
         self.scopes[0].intention == Intention::Rollback
     }
 
@@ -162,7 +187,7 @@ impl Machine {
     fn policy(&self, index: NodeIndex) -> RetryPolicy {
         match &self.flow.node(index).role {
             Role::Task(task) => task.retry,
-            Role::Controller(_) | Role::Begin | Role::End => RetryPolicy::default(),
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => RetryPolicy::default(),
         }
     }
 
@@ -178,17 +203,28 @@ impl Machine {
         if let Some(node) = self.unresolved.first() {
             return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
         }
+        if self.expires_at.is_some_and(|at| at <= now) && !self.rolling_back() && !self.is_done() {
+            return vec![Fact::Expired];
+        }
         // Who listens to a failure starts before anything that led to it is taken back.
-        let mut facts: Vec<Fact> =
-            self.ready.iter().filter(|turn| self.flow.node(turn.1).aside).map(|turn| self.start(turn.1)).collect();
+        let mut facts: Vec<Fact> = self
+            .ready
+            .iter()
+            .filter(|turn| self.flow.node(turn.1).aside)
+            .map(|turn| self.start_in_time(now, turn.1))
+            .collect();
         if !facts.is_empty() {
             return facts;
         }
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
+        facts
+            .extend(self.expected.iter().filter(|index| !self.goes_on(**index)).map(|index| self.give_up(now, *index)));
         let unwinding = self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1));
         facts.extend(unwinding.map(|turn| self.unwind(turn.1)));
-        facts.extend(self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| self.try_again(now, *index)));
-        facts.extend(self.ready.iter().map(|turn| self.start(turn.1)));
+        let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
+        let due = due.filter(|index| !self.expected.contains(index) || self.goes_on(*index));
+        facts.extend(due.map(|index| self.try_again(now, index)));
+        facts.extend(self.ready.iter().map(|turn| self.start_in_time(now, turn.1)));
         if facts.is_empty() && self.is_idle() {
             // What a lost apply did that nobody wants is taken back before the end.
             facts.extend(
@@ -209,7 +245,7 @@ impl Machine {
         let node = self.flow.node(failed);
         let own = match node.role {
             Role::Controller(_) => 1,
-            Role::Task(_) | Role::Begin | Role::End => 0,
+            Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => 0,
         };
         // A controller that failed is not asked about itself.
         for scope in self.enclosing(node.scope).skip(own) {
@@ -242,7 +278,9 @@ impl Machine {
                 action: Action::Rollback,
             },
             Role::Controller(_) if self.is_to_try_again(index) => Fact::Retrying { node: index },
-            Role::Task(_) | Role::Controller(_) | Role::Begin | Role::End => Fact::PassedRollback { node: index },
+            Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                Fact::PassedRollback { node: index }
+            }
         }
     }
 
@@ -261,13 +299,40 @@ impl Machine {
             && self.ran_within(node.scope).iter().any(|ran| self.node(*ran).state.told() == State::RollingBack)
     }
 
+    /// A task that waits is not waited for any more.
+    fn give_up(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let failure = Failure::new(FailureKind::Cancelled, "its flow is rolled back: nobody has to answer any more");
+        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::BY_NOBODY, None)
+    }
+
     fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        match (&self.flow.node(index).role, &self.node(index).state) {
+            // Its time has come.
+            (_, NodeState::Pending) => return self.start(index),
+            (Role::Wait(wait), NodeState::Running { .. }) => {
+                let message = format!("nobody has notified it of {:?} in time", wait.awaits);
+                let attempt = self.node_attempt(index, self.node(index).attempt());
+                return self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), Told::BY_NOBODY, None);
+            }
+            _ => {}
+        }
         let (action, count) = self.node(index).under_way();
         if action == Action::Apply && !self.goes_on(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
             return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::BY_NOBODY, None);
         }
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
+    }
+
+    /// What becomes of a node that may start, which may have to wait.
+    fn start_in_time(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let until = match self.flow.node(index).starts {
+            // A controller that tries again has waited before.
+            Some(Starts::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
+            Some(Starts::At(at)) if at > now => Some(at),
+            Some(_) | None => None,
+        };
+        until.map_or_else(|| self.start(index), |until| Fact::Delayed { node: index, until })
     }
 
     /// What becomes of a node that may start, by the conditions of the links into it.
@@ -299,7 +364,9 @@ impl Machine {
                 },
             },
             Role::Begin | Role::End => Fact::Begun { node: index },
-            Role::Task(_) => Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply },
+            Role::Task(_) | Role::Wait(_) => {
+                Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
+            }
         }
     }
 
@@ -333,7 +400,7 @@ impl Machine {
                 Err(starved) => self.describe_missing(&starved),
                 Ok(_) => "not all inputs were there when the task started".into(),
             },
-            Role::Controller(_) | Role::Begin | Role::End => String::new(),
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => String::new(),
         };
         self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::BY_NOBODY, None)
     }
@@ -355,9 +422,15 @@ impl Machine {
         Some(RunState::Success)
     }
 
+    /// Whether the run has reached its end, and has only to be told so.
+    fn is_done(&self) -> bool {
+        self.is_idle() && self.strays.is_empty()
+    }
+
     /// Whether nothing is under way and nothing can start.
     fn is_idle(&self) -> bool {
         self.calling.is_empty()
+            && self.expected.is_empty()
             && self.starved.is_empty()
             && self.ready.is_empty()
             && self.unwinding.is_empty()
@@ -368,6 +441,25 @@ impl Machine {
     pub(super) fn node_attempt(&self, node: NodeIndex, attempt: Attempt) -> NodeAttempt {
         NodeAttempt { node, firing: self.node(node).firing, attempt }
     }
+}
+
+/// What a notification brings, by the flow's names: all that is waited for, and nothing else.
+pub(super) fn brought(wait: &Wait, values: &Values) -> Result<Values, String> {
+    let quoted = |names: &mut dyn Iterator<Item = &ValueName>| {
+        names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    };
+    let unknown: Vec<&ValueName> = values.keys().filter(|name| !wait.provides.contains_key(*name)).collect();
+    if !unknown.is_empty() {
+        let known = quoted(&mut wait.provides.keys());
+        let known = if known.is_empty() { "nothing".into() } else { known };
+        return Err(format!("{} is not waited for: it takes {known}", quoted(&mut unknown.into_iter())));
+    }
+    let missing: Vec<&ValueName> = wait.provides.keys().filter(|name| !values.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        return Err(format!("{} is missing", quoted(&mut missing.into_iter())));
+    }
+    let provided = wait.provides.iter().filter_map(|(own, flows)| Some((flows.clone(), values.get(own)?.clone())));
+    Ok(provided.collect())
 }
 
 fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {

@@ -27,6 +27,7 @@ impl Machine {
                 self.revision = *revision;
                 self.flow = flow.clone();
                 self.state = RunState::Running;
+                self.expires_at = flow.expires.map(|expires| at.after(expires));
                 self.settle(vec![self.flow.scope(ScopeIndex::ROOT).begin]);
                 self.tell_run(at)
             }
@@ -74,6 +75,10 @@ impl Machine {
                 self.fail_to_start(at, attempt, failure)
             }
             Fact::Ignored { node, reach } => self.tell_ignored(at, *node, *reach),
+            Fact::Delayed { node, until } => {
+                self.wait_until(*node, *until);
+                Vec::new()
+            }
             Fact::Begun { node } => {
                 self.enter(*node, NodeState::Success { provided: Values::new() });
                 Vec::new()
@@ -82,7 +87,7 @@ impl Machine {
             Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
             Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
             Fact::Reset => self.reset(at),
-            Fact::CancelRequested => {
+            Fact::CancelRequested | Fact::Expired => {
                 let applies = self.calls_out().filter(|call| call.action == Action::Apply);
                 let interrupts = applies.map(Command::Interrupt).collect();
                 self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
@@ -142,7 +147,9 @@ impl Machine {
             Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
             }
-            Fact::Ignored { node, .. } | Fact::Begun { node } => expect(*node, &[State::Pending]),
+            Fact::Ignored { node, .. } | Fact::Begun { node } | Fact::Delayed { node, .. } => {
+                expect(*node, &[State::Pending])
+            }
             Fact::Resolved { node, resolution } => match resolution {
                 Resolution::Retry(scope) if scope.0 as usize >= self.scopes.len() => Err("no such scope".into()),
                 Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
@@ -150,6 +157,7 @@ impl Machine {
             Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
             Fact::RunStarted { .. }
             | Fact::Reset
+            | Fact::Expired
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
@@ -186,6 +194,10 @@ impl Machine {
     /// The command that hands out a node's call; none when not all of its inputs are there.
     fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
         let flow = self.flow.clone();
+        if matches!(flow.node(index).role, Role::Wait(_)) {
+            self.expect(index);
+            return None;
+        }
         if let Role::Task(task) = &flow.node(index).role
             && matches!(self.node(index).state, NodeState::Running { .. })
             && self.inputs(task, crate::Audience::Both).is_err()
@@ -326,7 +338,7 @@ impl Machine {
     fn run_controller(&mut self, at: Timestamp, index: NodeIndex, value: Option<&crate::Value>) -> Vec<Command> {
         let name = match &self.flow.node(index).role {
             Role::Controller(controller) => controller.provides.clone(),
-            Role::Task(_) | Role::Begin | Role::End => None,
+            Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => None,
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.tell_as(index, State::Running, at, Telling::default());
@@ -346,13 +358,22 @@ impl Machine {
     fn tell_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
         let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
-            Role::Task(_) | Role::Controller(_) => true,
+            Role::Task(_) | Role::Wait(_) | Role::Controller(_) => true,
             Role::Begin | Role::End => false,
         };
         ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, Telling::default())).collect()
     }
 
+    /// A task waits to be notified from now on.
+    pub(super) fn expect(&mut self, index: NodeIndex) {
+        self.expected.insert(index);
+        self.due.extend(self.deadline(index).map(|at| (at, index)));
+    }
+
     fn answered(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
+        if self.expected.remove(&attempt.node) {
+            self.not_due(self.deadline(attempt.node), attempt.node);
+        }
         self.calling.remove(&attempt.node);
         self.end_lease(attempt, action, worker);
         self.node_mut(attempt.node).lost_in_row = 0;
@@ -407,6 +428,7 @@ impl Machine {
         let run = self.node(index);
         let (kind, digest) = match &node.role {
             Role::Task(task) => (NodeKind::Task, Some(task.module)),
+            Role::Wait(_) => (NodeKind::Task, None),
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
         };
         let attempt: Attempt = run.attempt();

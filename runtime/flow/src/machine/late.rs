@@ -167,7 +167,7 @@ impl Machine {
         }
         let can_roll_back = match &self.flow.node(index).role {
             Role::Task(task) => task.rollback,
-            Role::Controller(_) | Role::Begin | Role::End => false,
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => false,
         };
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
@@ -272,6 +272,7 @@ impl Machine {
             scope.intention = Intention::Execute;
         }
         self.failures = std::sync::Arc::default();
+        self.expires_at = self.flow.expires.map(|expires| at.after(expires));
         self.settle(vec![self.flow.scope(root).begin]);
         commands
     }
@@ -284,7 +285,7 @@ impl Machine {
         node.lost_in_row = 0;
         self.enter(index, NodeState::Pending);
         match &self.flow.node(index).role {
-            Role::Task(_) => Some(self.tell(index, at, Telling::default())),
+            Role::Task(_) | Role::Wait(_) => Some(self.tell(index, at, Telling::default())),
             Role::Controller(_) => {
                 let told = self.tell(index, at, Telling::default());
                 let controller = self.node_mut(index);

@@ -33,6 +33,8 @@ pub struct NodeRun {
     /// What a late apply came to that answered when the node was pending again, or was being rolled back: what it did
     /// is still to be taken back.
     pub stray: Option<Outcome>,
+    /// When it starts, though it could already.
+    pub starts_at: Option<Timestamp>,
     /// How many of the nodes before it are neither in success nor ignored.
     pub(super) waiting: usize,
     /// How many of the nodes after it are not pending, rolled-back or ignored.
@@ -61,6 +63,7 @@ impl NodeRun {
             unsure: false,
             holders: BTreeSet::new(),
             stray: None,
+            starts_at: None,
             waiting: before,
             holding: 0,
             list: None,

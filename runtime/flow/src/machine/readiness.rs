@@ -23,14 +23,17 @@ impl Machine {
         while let Some(index) = work.pop() {
             let node = self.node(index);
             let goes_on = self.goes_on(index);
+            let flow_node = self.flow.node(index);
+            let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
             let is_marker = match self.flow.node(index).role {
                 Role::Begin | Role::End => true,
-                Role::Task(_) | Role::Controller(_) => false,
+                Role::Task(_) | Role::Wait(_) | Role::Controller(_) => false,
             };
             match &node.state {
                 NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
-                    // What has conditions waits for a decision about them.
-                    if is_marker && self.flow.node(index).links.is_empty() {
+                    if node.starts_at.is_some() {
+                        // It waits for that.
+                    } else if is_marker && passes_at_once {
                         self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else {
                         self.ready.insert(self.turn(index));
@@ -101,14 +104,14 @@ impl Machine {
     }
 
     fn is_task(&self, index: NodeIndex) -> bool {
-        matches!(self.flow.node(index).role, Role::Task(_))
+        matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_))
     }
 
     /// A task alone; of what begins a flow, all of that flow.
     fn whole(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) => vec![index],
+            Role::Task(_) | Role::Wait(_) => vec![index],
             Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
             // It ends a flow that others of it are left to run in.
             Role::End => Vec::new(),
@@ -119,7 +122,7 @@ impl Machine {
     fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::End => node.after.clone(),
+            Role::Task(_) | Role::Wait(_) | Role::End => node.after.clone(),
             Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
         }
     }
@@ -146,6 +149,11 @@ impl Machine {
                 self.enter(*index, NodeState::Failure { failure, retry_at: None });
             }
         }
+        let is_pending = |index: &NodeIndex| self.node(*index).state == NodeState::Pending;
+        let delayed: Vec<NodeIndex> = self.due.iter().map(|(_, index)| *index).filter(is_pending).collect();
+        delayed.into_iter().filter(|index| !self.goes_on(*index)).collect::<Vec<_>>().into_iter().for_each(|index| {
+            self.wait_no_more(index);
+        });
         let ready = std::mem::take(&mut self.ready);
         self.ready = ready.into_iter().filter(|turn| self.goes_on(turn.1)).collect();
         // First these: what comes before them is not to be rolled back yet.
@@ -182,12 +190,27 @@ impl Machine {
         }
     }
 
+    /// A node that could start waits until a time.
+    pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
+        let turn = self.turn(index);
+        self.ready.remove(&turn);
+        self.node_mut(index).starts_at = Some(until);
+        self.due.insert((until, index));
+    }
+
+    /// A node does not wait to start any more.
+    fn wait_no_more(&mut self, index: NodeIndex) {
+        let at = self.node_mut(index).starts_at.take();
+        self.not_due(at, index);
+    }
+
     fn place(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
         let flow = self.flow.clone();
         let node = flow.node(index);
         let turn = self.turn(index);
         self.ready.remove(&turn);
         self.unwinding.remove(&turn);
+        self.wait_no_more(index);
         if state == NodeState::Pending {
             self.scope_mut(node.scope).ran.remove(&index);
         } else {
@@ -241,6 +264,7 @@ impl Machine {
             node.waiting += 1;
             let turn = self.turn(index);
             self.ready.remove(&turn);
+            self.wait_no_more(index);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{Failures, Flow, NodeIndex, Revision, Role, RunId, RunState, ScopeIndex};
+use crate::{Failures, Flow, NodeIndex, Revision, Role, RunId, RunState, ScopeIndex, Timestamp};
 
 use super::{
     Machine,
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub intentions: Vec<(ScopeIndex, Intention)>,
     /// Nodes that failed in the last pass, and why.
     pub failures: Failures,
+    /// When the run is stopped, if it is not done by then.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A snapshot that tells of nodes or scopes its flow does not have: the logbook is damaged.
@@ -57,6 +59,7 @@ impl Machine {
                 .map(|(index, scope)| (index, scope.intention))
                 .collect(),
             failures: (*self.failures).clone(),
+            expires_at: self.expires_at,
         }
     }
 
@@ -65,12 +68,13 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, state, nodes, intentions, failures } = snapshot;
+        let Snapshot { flow, revision, state, nodes, intentions, failures, expires_at } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
         machine.revision = revision;
         machine.state = state;
         machine.failures = Arc::new(failures);
+        machine.expires_at = expires_at;
         for (index, intention) in intentions {
             machine.scopes.get_mut(index.0 as usize).ok_or_else(illegal)?.intention = intention;
         }
@@ -96,7 +100,8 @@ impl Machine {
             }
             let run = self.node(index);
             let is_stray = run.stray.is_some();
-            let state = run.state.clone();
+            let (state, starts_at) = (run.state.clone(), run.starts_at);
+            self.due.extend(starts_at.map(|at| (at, index)));
             if state != NodeState::Pending {
                 self.scope_mut(node.scope).ran.insert(index);
             }
@@ -105,8 +110,10 @@ impl Machine {
                     self.strays.insert(index);
                 }
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
-                    if matches!(node.role, Role::Task(_)) {
-                        self.calling.insert(index);
+                    match node.role {
+                        Role::Task(_) => drop(self.calling.insert(index)),
+                        Role::Wait(_) => self.expect(index),
+                        Role::Controller(_) | Role::Begin | Role::End => {}
                     }
                 }
                 NodeState::Running { retry_at: Some(due), .. }

@@ -26,7 +26,7 @@ pub(super) fn assemble(
         match &mut nodes[node.0 as usize].role {
             Role::Task(task) => task.inputs[input].source = source,
             Role::Controller(controller) => controller.list = Some(source),
-            Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Begin | Role::End => {}
         }
     }
     for (node, links) in said.links {
@@ -51,19 +51,24 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    Some(Flow { name, nodes, scopes, inputs })
+    Some(Flow { name, nodes, scopes, inputs, expires: None })
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Option<Vec<Node>> {
     let mut nodes = Vec::new();
     for (index, slot) in layout.slots() {
         let (name, scope, role) = match slot {
-            Slot::Task { task, place } => (task.name.clone(), place.scope, Role::Task(tasks.remove(&index)?.task?)),
+            Slot::Task { task, place } => (task.name.clone(), place.scope, tasks.remove(&index)?.role?),
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
+        let starts = match slot {
+            Slot::Task { task, .. } => task.starts,
+            Slot::Begin(scope) => layout.flow(*scope).body.starts,
+            Slot::End(_) => None,
+        };
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
-        nodes.push(Node { name, scope, role, links, aside, before, after });
+        nodes.push(Node { name, scope, role, starts, links, aside, before, after });
     }
     Some(nodes)
 }

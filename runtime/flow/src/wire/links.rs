@@ -216,6 +216,11 @@ impl Known<'_, '_> {
                 let hint = "such a task is never rolled back: leave rollback out";
                 mistakes.push(Mistake::error(self.layout.span(*first, "rollback"), message).hint(hint));
             }
+            if self.layout.task(*first).is_some_and(|task| task.starts.is_some()) {
+                let message = format!("task {name:?} starts later, and listens to a failure or comes after what does");
+                let hint = "by then what it would tell of is rolled back: let it start at once";
+                mistakes.push(Mistake::error(self.layout.span(*first, "name"), message).hint(hint));
+            }
             work.extend(&graph.after[member]);
         }
     }

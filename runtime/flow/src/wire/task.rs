@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Audience, Digest, DraftTask, Export, Input, LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo,
-    ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Rollback, Source, Task, TaskInfo,
-    ValueName, suggest,
+    Audience, Digest, Does, DraftTask, Export, Input, LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo,
+    ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback, Source, Task, TaskInfo,
+    ValueName, Wait, file::OF_CALLS, suggest,
 };
 
 /// The modules a flow may use.
@@ -19,7 +19,7 @@ pub(super) struct Modules<'d> {
 /// A task as far as it is known.
 pub(super) struct Resolved {
     /// `None` when it is not known what it calls, which is a mistake that was told.
-    pub(super) task: Option<Box<Task>>,
+    pub(super) role: Option<Role>,
     /// The values that its inputs are to come from.
     pub(super) wants: Vec<Want>,
     /// What the task calls it = what the flow calls it.
@@ -66,7 +66,16 @@ pub(super) fn resolve(
     modules: &Modules<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Resolved {
-    let callee = modules.find(draft).map_err(|mistake| mistakes.push(mistake)).ok();
+    let uses = match &draft.does {
+        Does::Call(uses) => uses,
+        Does::Wait(awaits) => return waiting(draft, awaits, mistakes),
+    };
+    if draft.deadline.is_some() {
+        let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
+        let hint = "one that waits has a deadline; a call has a timeout";
+        mistakes.push(Mistake::error(draft.span("deadline"), message).hint(hint));
+    }
+    let callee = modules.find(draft, uses).map_err(|mistake| mistakes.push(mistake)).ok();
     if draft.retry.is_some_and(|retry| retry.attempts == 0) {
         let message = format!("the retry of task {:?} has no attempts", draft.name);
         mistakes.push(
@@ -95,15 +104,30 @@ pub(super) fn resolve(
     let (inputs, wants) = inputs(index, draft, &taken);
     let is_known = callee.is_some() || draft.provides.is_some();
     let task = callee.map(|callee| Box::new(task(draft, &callee, inputs, provides.clone(), rollback)));
-    Resolved { task, wants, provides, is_known }
+    Resolved { role: task.map(Role::Task), wants, provides, is_known }
+}
+
+/// A task that waits. It says itself what it provides, and calls nobody.
+fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Resolved {
+    for key in OF_CALLS.iter().filter(|key| draft.spans.contains_key(**key)) {
+        let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
+        mistakes.push(Mistake::error(draft.span(key), message).hint("leave it out"));
+    }
+    if awaits.trim().is_empty() {
+        let message = format!("task {:?} waits for nothing", draft.name);
+        mistakes.push(Mistake::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
+    }
+    let provides = provides(draft, None, mistakes);
+    let wait = Wait { awaits: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
+    Resolved { role: Some(Role::Wait(Box::new(wait))), wants: Vec::new(), provides, is_known: true }
 }
 
 impl<'d> Modules<'d> {
-    fn find(&self, draft: &DraftTask) -> Result<Callee<'d>, Mistake> {
+    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
         let refuse = |message: String| Mistake::error(draft.span("use"), format!("task {:?} {message}", draft.name));
-        let (alias, export) = match draft.uses.split_once('#') {
+        let (alias, export) = match uses.split_once('#') {
             Some((alias, export)) => (alias, Some(export)),
-            None => (draft.uses.as_str(), None),
+            None => (uses, None),
         };
         let Some(module) = self.known.get(alias) else {
             let (why, hint) = self.why_unknown(alias);

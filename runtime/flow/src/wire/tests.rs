@@ -57,7 +57,7 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
 /// Every task, and every beginning of a nested flow, with what it waits for and where its inputs come from.
 fn shown(flow: &Flow) -> String {
     let name = |index| match &flow.node(index).role {
-        Role::Task(_) | Role::Controller(_) => flow.node(index).name.to_string(),
+        Role::Task(_) | Role::Wait(_) | Role::Controller(_) => flow.node(index).name.to_string(),
         Role::Begin => format!("begin of {}", flow.node(index).name),
         Role::End => format!("end of {}", flow.node(index).name),
     };
@@ -88,7 +88,7 @@ fn shown(flow: &Flow) -> String {
             Role::Controller(controller) => {
                 controller.list.iter().for_each(|list| text += &format!("  its list = {}\n", shown(list)));
             }
-            Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Begin | Role::End => {}
         }
     }
     text

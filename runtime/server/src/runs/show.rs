@@ -96,6 +96,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
             None => untold_node(kind, name),
         };
         node.state = machine.node_state(index).to_string();
+        node.awaits = awaits(machine, index);
         if node.failure.is_none() {
             node.failure = failures.get(name.as_str()).cloned();
         }
@@ -115,9 +116,17 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
     }
 }
 
+/// What a task waits for now.
+fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::Awaits> {
+    let (_, until) = machine.expected().find(|(expected, _)| *expected == index)?;
+    let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
+    let values = wait.provides.keys().map(ToString::to_string).collect();
+    Some(api::Awaits { word: wait.awaits.clone(), values, until: until.map(rfc3339) })
+}
+
 fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     match &machine.flow().node(index).role {
-        Role::Task(_) => Some(NodeKind::Task),
+        Role::Task(_) | Role::Wait(_) => Some(NodeKind::Task),
         Role::Controller(_) => Some(NodeKind::Retry),
         Role::Begin | Role::End => None,
     }
@@ -142,6 +151,7 @@ fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
         provides: None,
         failure: None,
         retry_in: None,
+        awaits: None,
         worker: None,
         digest: None,
     }

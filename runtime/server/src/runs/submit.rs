@@ -45,7 +45,7 @@ pub(crate) async fn submit(
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
-    let given = given(&submission)?;
+    let given = given("inputs", &submission.inputs, &submission.bytes)?;
     let draft = flow::file::parse(&submission.flow).map_err(|mistakes| refused(&mistakes, &submission.flow))?;
     let (status, warnings) = match existing(&state, &run).await? {
         Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
@@ -105,15 +105,15 @@ async fn start(
     }
 }
 
-/// The values that the request brings; every mistake in them is told at once.
-fn given(submission: &Submission) -> Result<Values, Problem> {
+/// The values that a request brings, under such a field as JSON and as bytes; every mistake in them is told at once.
+pub(super) fn given(field: &str, json: &api::Object, bytes: &BTreeMap<String, String>) -> Result<Values, Problem> {
     let mut values = Values::new();
     let mut mistakes = Vec::new();
-    let json = submission.inputs.iter().map(|(name, json)| {
+    let json = json.iter().map(|(name, json)| {
         let value = flow::Json::parse(json.get()).map(Value::Json).map_err(|error| error.to_string());
-        ("inputs", name, value)
+        (field, name, value)
     });
-    let bytes = submission.bytes.iter().map(|(name, text)| {
+    let bytes = bytes.iter().map(|(name, text)| {
         let decoded = base64::engine::general_purpose::STANDARD.decode(text);
         let value = decoded.map(|bytes| Value::Bytes(bytes.into())).map_err(|error| format!("not base64: {error}"));
         ("bytes", name, value)
@@ -123,7 +123,7 @@ fn given(submission: &Submission) -> Result<Values, Problem> {
         match named.and_then(|name| Ok((name, value?))) {
             Ok((name, value)) => {
                 if values.insert(name, value).is_some() {
-                    mistakes.push(format!("{field}: {told:?} stands among the inputs too"));
+                    mistakes.push(format!("{field}: {told:?} is given twice, as JSON and as bytes"));
                 }
             }
             Err(error) => mistakes.push(format!("{field}: {told:?}: {error}")),

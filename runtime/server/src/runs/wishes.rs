@@ -1,10 +1,11 @@
 //! What a person may ask for a run.
 
 use axum::{Json, extract::State};
-use client::api::{self, NewState, Skip};
-use flow::{NodeName, RunId};
+use client::api::{self, NewState, Notification, Skip};
+use flow::{Failure, FailureKind, NodeName, RunId};
 use protocol::Wish;
 
+use super::submit::given;
 use crate::{extract, problem::Problem, state};
 
 type Answer = Result<Json<NewState>, Problem>;
@@ -77,4 +78,33 @@ pub(crate) async fn skip(
             .hint("say how the rollback was settled: it is kept in the run's history"));
     }
     ask(&state, run, Wish::Skip { task, reason: reason.into() }).await
+}
+
+/// Notifies a task that waits: it succeeds with these values, or fails.
+#[utoipa::path(post, path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "It is recorded", body = NewState),
+        (status = 409, description = "The task does not wait, or not for these values", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn notify(
+    State(state): state::Shared,
+    extract::Run(run): extract::Run,
+    extract::Json(notification): extract::Json<Notification>,
+) -> Answer {
+    let Notification { task, values, bytes, failure } = notification;
+    let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
+    let mut values = given("values", &values, &bytes)?;
+    let answer = match failure {
+        Some(_) if !values.is_empty() => {
+            return Err(Problem::bad_request("a notification brings values or a failure, and not both"));
+        }
+        Some(message) => flow::Answer::Failed(Failure::new(FailureKind::Permanent, message)),
+        None => {
+            let put = store::values::put_large(&*state.parts.modules.store, &mut values).await;
+            put.map_err(|error| Problem::unavailable(error.to_string()))?;
+            flow::Answer::Succeeded(values)
+        }
+    };
+    ask(&state, run, Wish::Notify { task, answer }).await
 }

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 
 use super::world::{World, applied_and_undone, flow};
 use crate::{
-    Action, CallId, Event, Execution, Fact, Machine, NodeAttempt, NodeIndex, Record, Role, RunState, Signal, State,
-    draw::Draw,
+    Action, Answer, CallId, Event, Execution, Fact, Failure, FailureKind, Machine, NodeAttempt, NodeIndex, Record,
+    Role, RunState, Signal, State, Values, draw::Draw,
 };
 
 /// A random flow as text, nested up to three deep.
 fn random_flow(draw: &mut Draw) -> String {
     let mut text = controller(draw);
+    text.push_str(draw.of(&["", "", "", "", "expires = \"20s\"\n", "start_after = \"1s\"\n"]));
     let mut names = 0;
     body(draw, "", 0, &mut names, &mut text);
     text
@@ -33,6 +34,12 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
     let mut tasks = Vec::new();
     for _ in 0..draw.below(5) {
         *names += 1;
+        if draw.below(8) == 0 {
+            let deadline = draw.of(&["", "deadline = \"5s\"\n"]);
+            text.push_str(&format!("[[{prefix}task]]\nname = \"t{names}\"\nwait = \"word\"\n{deadline}"));
+            tasks.push(*names);
+            continue;
+        }
         let guest = ["noop", "noop", "plain", "flaky", "fails", "five", "nasty", "stubborn"][draw.below(8)];
         let attempts = 1 + draw.below(3);
         text.push_str(&format!(
@@ -58,6 +65,7 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
         for _ in 0..draw.below(3) {
             *names += 1;
             text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{}", controller(draw)));
+            text.push_str(draw.of(&["", "", "start_after = \"3s\"\n"]));
             body(draw, &format!("{prefix}flow."), depth + 1, names, text);
         }
     }
@@ -105,18 +113,35 @@ fn live(seed: u64) -> World {
         } else if draw.below(4) == 0 && !world.lost.is_empty() {
             let place = draw.below(world.lost.len());
             world.answer_late(place);
+        } else if draw.below(4) == 0 && notify_somebody(&mut world, &mut draw) {
         } else if world.out.is_empty() {
-            match world.machine.next_due() {
-                Some(due) => world.now = world.now.max(due),
-                None => panic!("a run in {} without calls waits for time", world.state()),
+            if world.machine.next_due().is_some() {
+                world.jump();
+            } else {
+                assert!(notify_somebody(&mut world, &mut draw), "a run in {} waits for nothing", world.state());
             }
-            world.step(&Event::Tick);
         } else {
             let place = draw.below(world.out.len());
             world.answer(place);
         }
     }
     world
+}
+
+/// Notifies a task that waits, if there is one.
+fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
+    let waiting: Vec<NodeIndex> = world.machine.expected().map(|(index, _)| index).collect();
+    if waiting.is_empty() {
+        return false;
+    }
+    let task = world.machine.flow().node(waiting[draw.below(waiting.len())]).name.clone();
+    let answer = match draw.below(4) {
+        0 => Answer::Failed(Failure::new(FailureKind::Permanent, "no")),
+        _ => Answer::Succeeded(Values::new()),
+    };
+    assert_eq!(world.machine.refuses(&task, &answer), None);
+    world.step(&Event::Notify { task, answer });
+    true
 }
 
 /// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
@@ -142,9 +167,16 @@ fn live_on(seed: u64) -> World {
         } else {
             return world;
         }
-        if !world.state().is_final() {
-            world.run();
+        while !world.state().is_final() {
+            run_on(&mut world, &mut draw);
         }
+    }
+}
+
+/// Goes on until the run has ended, or a task waits that nobody has notified.
+fn run_on(world: &mut World, draw: &mut Draw) {
+    if !notify_somebody(world, draw) {
+        world.go();
     }
 }
 
@@ -198,6 +230,8 @@ fn rollback_is_strictly_backwards(world: &World) {
             Fact::RunStarted { .. }
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
+            | Fact::Delayed { .. }
+            | Fact::Expired
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }
             | Fact::Leased { .. }
@@ -291,8 +325,10 @@ proptest! {
         let mut world = live_on(seed);
         if world.state() == RunState::RolledBack {
             world.step(&Event::Retry);
-            prop_assert!(!world.state().is_final() || world.machine.flow().tasks().count() == 0);
-            world.run();
+            let mut draw = Draw(seed);
+            while !world.state().is_final() {
+                run_on(&mut world, &mut draw);
+            }
         }
     }
 

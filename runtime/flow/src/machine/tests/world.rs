@@ -191,18 +191,31 @@ impl World {
         self.answered.push(signal);
     }
 
+    /// Notifies a task that waits: it succeeds with these values, in JSON by name.
+    pub(super) fn notify(&mut self, task: &str, values: &[(&str, &str)]) {
+        let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
+        let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
+        self.step(&Event::Notify { task: name(task), answer: Answer::Succeeded(values) });
+    }
+
+    /// Lets time jump to what is due next.
+    pub(super) fn jump(&mut self) {
+        let due = self.machine.next_due().expect("something is due");
+        self.now = self.now.max(due);
+        self.step(&Event::Tick);
+    }
+
     /// Answers calls in the order they came, and lets time jump where only time is waited for.
     pub(super) fn run(&mut self) {
         while !self.machine.state().is_final() {
-            if self.out.is_empty() {
-                let due = self.machine.next_due().expect("a run that is not ended waits for a call or for time");
-                self.now = self.now.max(due);
-                self.step(&Event::Tick);
-            } else {
-                self.answer(0);
-            }
+            self.go();
         }
         assert!(self.out.is_empty(), "a run that has ended waits for nobody");
+    }
+
+    /// Answers one call, or lets time jump.
+    pub(super) fn go(&mut self) {
+        if self.out.is_empty() { self.jump() } else { self.answer(0) }
     }
 
     /// What was told, in short: `t1:R t1:S(5)`.
@@ -248,7 +261,9 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
     let node = machine.flow().node(call.node);
     let export = match &node.role {
         crate::Role::Task(task) => task.export.as_ref().unwrap().as_str().to_owned(),
-        crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => panic!("only tasks are called"),
+        crate::Role::Wait(_) | crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => {
+            panic!("only tasks are called")
+        }
     };
     let permanent = |message: &str| Answer::Failed(Failure::new(FailureKind::Permanent, message));
     let transient = |message: &str| Answer::Failed(Failure::new(FailureKind::Transient, message));
@@ -306,6 +321,8 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::NotStarted { .. }
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
+            | Fact::Delayed { .. }
+            | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::CancelRequested
             | Fact::SuspendRequested

@@ -131,7 +131,7 @@ fn provides(node: &Node, value: &ValueName) -> bool {
     match &node.role {
         Role::Task(task) => task.provides.values().any(|provided| provided == value),
         Role::Controller(controller) => controller.provides.as_ref() == Some(value),
-        Role::Begin | Role::End => false,
+        Role::Wait(_) | Role::Begin | Role::End => false,
     }
 }
 
