@@ -333,3 +333,90 @@ fn a_run_of_its_own_process_does_not_wait_for_a_person() {
     let ran = waft.run(["run", "flow.toml"]);
     assert!(ran.expect(2).stderr.contains("approve would wait to be notified"), "{}", ran.stderr);
 }
+
+/// A site: a server is made and started, and what is to run on it is fetched beside that. Its calls take a while.
+const SITE: &str = "name = \"site\"\n\
+    [[task]]\nname = \"create-server\"\nuse = \"hostile#echo\"\nwith = { value = \"one\" }\nprovides = { value = \"server\" }\n\
+    [[task]]\nname = \"pull-recipes\"\nuse = \"hostile#echo\"\nwith = { value = \"soup\" }\nprovides = { value = \"recipes\" }\n\
+    [[task]]\nname = \"go\"\nwait = \"a word\"\n\
+    [[task]]\nname = \"wordpress\"\nuse = \"hostile#echo\"\nrequires = { value = \"server\" }\nprovides = { value = \"runs_on\" }\n\
+    [[link]]\nfrom = \"pull-recipes\"\nto = \"wordpress\"\n\
+    [[link]]\nfrom = \"create-server\"\nto = \"go\"\n\
+    [[link]]\nfrom = \"go\"\nto = \"wordpress\"\n";
+
+impl Served {
+    /// Waits until a task of a run is in a state.
+    #[track_caller]
+    fn until(&self, run: &str, task: &str, state: &str) {
+        let is_it = |shown: &Value| {
+            let tasks = shown["tasks"].as_array().expect("a list").iter();
+            tasks.clone().any(|shown| shown["name"] == task && shown["state"] == state)
+        };
+        for _ in 0..1_000 {
+            if is_it(&self.run(&["show", run, "--json"]).expect(0).end()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("{task} is never {state}");
+    }
+}
+
+#[test]
+fn a_flow_is_changed_while_it_runs() {
+    let served = Served::new();
+    served.waft.flow(SITE);
+    served.submit("r1");
+    served.until("r1", "go", "running");
+    served.until("r1", "pull-recipes", "success");
+    // The server has crashed: another one is made, and what was to run on the first goes there.
+    let guest = guest("hostile").display().to_string();
+    served.waft.write(
+        "more.toml",
+        format!(
+            "[modules]\nmachines = {guest:?}\n[[task]]\nname = \"create-server-2\"\nuse = \"machines#echo\"\n\
+             with = {{ value = \"two\" }}\nprovides = {{ value = \"server_2\" }}\n"
+        ),
+    );
+    served.waft.write(
+        "edits.toml",
+        "[[edit]]\nadd = \"more.toml\"\n[[edit]]\nrequire = \"wordpress\"\nrequires = { value = \"server_2\" }\n",
+    );
+    let tried = served.run(&["edit", "r1", "--dry-run", "apply", "edits.toml"]);
+    assert!(tried.expect(0).stdout.starts_with("r1 would be at revision 2\n"), "{}", tried.stdout);
+    let edited = served.run(&["edit", "r1", "--if-revision", "1", "apply", "edits.toml"]);
+    assert_eq!(
+        edited.expect(0).stdout,
+        "r1 is at revision 2\n  add create-server-2\n  require wordpress value=server_2\n"
+    );
+    served.until("r1", "create-server-2", "success");
+    // What was forgotten before listens to what has succeeded already, and starts at once.
+    served.waft.write(
+        "monitor.toml",
+        "[[task]]\nname = \"add-monitor\"\nuse = \"hostile#noop\"\n\
+         [[link]]\nfrom = \"create-server\"\nto = \"add-monitor\"\n",
+    );
+    served.run(&["edit", "r1", "add", "monitor.toml"]).expect(0);
+    served.until("r1", "add-monitor", "success");
+    for (arguments, code, told) in [
+        (vec!["edit", "r1", "--if-revision", "1", "remove", "go"], 2, "is at revision 3"),
+        (vec!["edit", "r1", "remove", "create-server-2"], 2, "which nothing provides"),
+        (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "what its module began, that one has to end"),
+        (vec!["edit", "r1", "link", "wordpress", "create-server"], 2, "nodes wait for one another"),
+        (vec!["edit", "r1", "remove", "wordpres"], 2, "did you mean \\\"wordpress\\\"?"),
+        (vec!["edit", "r2", "remove", "go"], 2, "there is no run r2"),
+    ] {
+        let ran = served.run(&arguments);
+        let told = told.replace("\\\"", "\"");
+        assert!(ran.code == Some(code) && ran.stderr.contains(&told), "{arguments:?}: {ran:?}");
+    }
+    served.run(&["notify", "r1", "go"]).expect(0);
+    let ended = served.run(&["watch", "r1", "--json"]);
+    assert_eq!(ended.expect(0).end()["provides"]["runs_on"], "two");
+    assert_eq!(ended.trace().iter().filter(|told| *told == "pull-recipes:running").count(), 1, "{:?}", ended.trace());
+    let shown = served.run(&["show", "r1", "--revisions"]);
+    assert!(shown.expect(0).stdout.contains("add add-monitor, create-server -> add-monitor"), "{}", shown.stdout);
+    let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
+    assert_eq!((&shown["revision"], shown["revisions"].as_array().map(Vec::len)), (&json!(3), Some(2)));
+    refuses(&served.run(&["edit", "r1", "remove", "go"]), 2, "it has ended");
+}

@@ -214,6 +214,9 @@ pub(crate) enum Command {
     Show {
         /// The run's id
         run: String,
+        /// Show the changes of its flow too
+        #[arg(long)]
+        revisions: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -282,6 +285,22 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Change the flow of a run while it runs
+    Edit {
+        /// The run's id
+        run: String,
+        /// Refuse where the flow is at another revision
+        #[arg(long, value_name = "N")]
+        if_revision: Option<u64>,
+        /// Only say whether it can be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        edit: EditCommand,
+    },
     /// Notify a task that waits: it succeeds with these values, or fails
     Notify {
         /// The run's id
@@ -325,6 +344,69 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EditCommand {
+    /// Add the tasks, nested flows and links of a file, written as a flow file without its name
+    Add {
+        /// The file
+        file: PathBuf,
+    },
+    /// Remove a task and its links; one that has run stays to be rolled back
+    Remove {
+        /// The task
+        task: String,
+    },
+    /// Link two nodes; a link of theirs that is there already is replaced
+    Link {
+        /// The source
+        from: String,
+        /// Who listens
+        to: String,
+        /// What of the source it waits for: success, failure or any
+        #[arg(long)]
+        on: Option<String>,
+        /// A condition: a no leaves the listener out
+        #[arg(long, value_name = "CONDITION")]
+        when: Option<String>,
+        /// How far a no reaches: all, flow, neighbors or task
+        #[arg(long)]
+        reach: Option<String>,
+    },
+    /// Take the links between two nodes away
+    Unlink {
+        /// The source
+        from: String,
+        /// Who listens
+        to: String,
+    },
+    /// Let a task that has not run call something else
+    Use {
+        /// The task
+        task: String,
+        /// MODULE#TASK; the module is an alias of the flow, a tag, a digest or a file
+        module: String,
+    },
+    /// Give a task a constant
+    Set {
+        /// The task
+        task: String,
+        /// PARAMETER=VALUE; the value is JSON, or else taken as a string
+        value: String,
+    },
+    /// Let a task take a value from elsewhere
+    Require {
+        /// The task
+        task: String,
+        /// PARAMETER=VALUE, the value by its name in the flow
+        value: String,
+    },
+    /// Make all the edits of a file in one step: TOML, with a table [[edit]] for each
+    Apply {
+        /// The file
+        file: PathBuf,
     },
 }
 

@@ -3,6 +3,7 @@
 mod call;
 mod check;
 mod completions;
+mod edit;
 mod gc;
 mod graph;
 mod here;
@@ -56,7 +57,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
         Command::Serve { broker, listen, slots } => serve::run(settings, &broker, listen, slots).await,
         Command::Submit(flags) => submit::run(&settings, flags).await,
         Command::List(flags) => list::run(&settings, flags).await,
-        Command::Show { run, json } => show::run(&settings, &run, json).await,
+        Command::Show { run, revisions, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
         Command::Logs { run, task, json } => logs::run(&settings, &run, task.as_deref(), json).await,
         Command::Cancel { run, json } => steer::run(&settings, &run, steer::Wish::Cancel, json).await,
@@ -65,6 +66,9 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
         Command::Retry { run, json } => steer::run(&settings, &run, steer::Wish::Retry, json).await,
         Command::Skip { run, task, reason, json } => {
             steer::run(&settings, &run, steer::Wish::Skip { task, reason }, json).await
+        }
+        Command::Edit { run, if_revision, dry_run, json, edit } => {
+            edit::run(&settings, &run, edit::Wanted { edit, if_revision, dry_run }, json).await
         }
         Command::Notify { run, task, set, set_file, fail, json } => {
             let values = ValueFlags { set, set_file };

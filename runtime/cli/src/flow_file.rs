@@ -128,7 +128,7 @@ fn split<'a>(text: &'a str, flag: &str) -> Result<(ValueName, &'a str), String> 
     Ok((name, value))
 }
 
-fn json_or_text(text: &str) -> Value {
+pub(crate) fn json_or_text(text: &str) -> Value {
     match Json::parse(text) {
         Ok(json) => Value::Json(json),
         Err(_) => Value::json(&text.into()),

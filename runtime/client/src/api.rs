@@ -100,6 +100,9 @@ pub struct Run {
     pub started_at: String,
     /// When it last changed.
     pub changed_at: String,
+    /// The changes of its flow, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<Revision>,
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
     /// Every value in force, the inputs included.
@@ -247,6 +250,119 @@ pub struct Skip {
     pub task: String,
     /// Why its rollback is not needed any more.
     pub reason: String,
+}
+
+/// Changes of a run's flow: all in one step, or none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Edits {
+    /// What is changed, in this order.
+    pub edits: Vec<Edit>,
+    /// Refuse where the flow is at another revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<u64>,
+    /// Only say whether it can be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One change of a run's flow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum Edit {
+    /// Adds tasks, nested flows and links, written as in a flow file without its name.
+    Add {
+        /// The text.
+        text: String,
+        /// Its modules by alias, each a tag or a digest; they replace what the text says in `[modules]`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        modules: BTreeMap<String, String>,
+    },
+    /// Removes a task and its links.
+    Remove {
+        /// The task.
+        task: String,
+    },
+    /// Links two nodes; a link of theirs that is there already is replaced.
+    Link {
+        /// The source.
+        from: String,
+        /// Who listens.
+        to: String,
+        /// `success`, `failure` or `any`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<String>,
+        /// A condition.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<String>,
+        /// `all`, `flow`, `neighbors` or `task`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reach: Option<String>,
+    },
+    /// Takes the links between two nodes away.
+    Unlink {
+        /// The source.
+        from: String,
+        /// Who listens.
+        to: String,
+    },
+    /// Lets a task that has not run call something else.
+    Use {
+        /// The task.
+        task: String,
+        /// `module#task` or `module`; the module is an alias of the flow, a tag or a digest.
+        uses: String,
+    },
+    /// Gives a task a constant.
+    Set {
+        /// The task.
+        task: String,
+        /// What the task calls it.
+        parameter: String,
+        /// The value, any JSON.
+        #[cfg_attr(feature = "schema", schema(value_type = serde_json::Value))]
+        value: Box<RawValue>,
+    },
+    /// Lets a task take a value from elsewhere.
+    Require {
+        /// The task.
+        task: String,
+        /// What the task calls it.
+        parameter: String,
+        /// What the flow calls it.
+        value: String,
+    },
+}
+
+/// A run's flow that was changed, or could be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Edited {
+    /// The run's id.
+    pub run: String,
+    /// The revision of the changed flow.
+    pub revision: u64,
+    /// Whether it was changed; not where it was only asked whether it could be.
+    pub applied: bool,
+    /// What was changed, in words.
+    pub edits: Vec<String>,
+    /// What is odd about the flow without keeping it from running.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Mistake>,
+}
+
+/// One time that a run's flow was changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Revision {
+    /// The flow's revision from then on.
+    pub revision: u64,
+    /// When.
+    pub at: String,
+    /// What was changed, in words.
+    pub edits: Vec<String>,
 }
 
 /// What a task that waits is notified of: that it succeeds, with the values that it provides, or that it fails.

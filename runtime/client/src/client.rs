@@ -7,7 +7,10 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     ClientError, Watch,
-    api::{ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip, Submission, Workers},
+    api::{
+        Edited, Edits, ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip,
+        Submission, Workers,
+    },
     tls,
 };
 
@@ -143,6 +146,14 @@ impl Client {
     /// As [`Client::cancel`]; with status 409 the task does not wait, or not for these values.
     pub async fn notify(&self, run: &str, notification: &Notification) -> Result<NewState, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "notify"])?.json(notification)).await
+    }
+
+    /// Changes the flow of a run, in one step.
+    ///
+    /// # Errors
+    /// As [`Client::cancel`]; with status 409 the run cannot be changed so by now, with 422 the changed flow has mistakes.
+    pub async fn edit(&self, run: &str, edits: &Edits) -> Result<Edited, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs", run, "edits"])?.json(edits)).await
     }
 
     /// Stores a module; with a tag, the tag stands for it from then on.

@@ -308,13 +308,7 @@ impl Driver {
                 continue;
             };
             if step.records.is_empty() {
-                let reply = || match &event {
-                    Event::Notify { task, answer } if !is_rest(live.machine.state()) => {
-                        let refusal = live.machine.refuses(task, answer);
-                        refusal.map_or(Reply::Meaningless(live.machine.state()), Reply::Refused)
-                    }
-                    _ => Reply::Meaningless(live.machine.state()),
-                };
+                let reply = || refusal(&live.machine, &event);
                 answer.into_iter().for_each(|answer| batch.answer(answer, reply()));
                 continue;
             }
@@ -545,6 +539,22 @@ fn unless_broken<Done>(run: &RunId, work: impl FnOnce() -> Done) -> Option<Done>
         error!(%run, BROKEN);
     }
     done
+}
+
+/// Why an event meant nothing.
+fn refusal(machine: &Machine, event: &Event) -> Reply {
+    let state = machine.state();
+    match event {
+        Event::Notify { task, answer } if !is_rest(state) => {
+            machine.refuses(task, answer).map_or(Reply::Meaningless(state), Reply::Refused)
+        }
+        Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
+            "the flow is at revision {} by now, and the edit was made against {revision}",
+            machine.revision()
+        )),
+        Event::Edit { flow, .. } => Reply::Refused(machine.refuses_flow(flow).join("; ")),
+        _ => Reply::Meaningless(state),
+    }
 }
 
 /// Whether a run in this state needs no engine.

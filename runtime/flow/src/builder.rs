@@ -151,6 +151,7 @@ impl<Level> Builder<Level> {
             rollback: built.rollback,
             starts: built.starts,
             deadline: built.deadline,
+            retired: false,
             spans: BTreeMap::new(),
         };
         self.draft.body.nodes.push(DraftNode::Task(Box::new(task)));

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, NodeIndex, NodeName, Outcome, RunState,
-    Timestamp, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, NodeIndex, NodeName, Outcome,
+    Revision, RunState, Timestamp, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -52,6 +52,13 @@ pub enum Event {
         task: NodeName,
         /// What it comes to.
         answer: Answer,
+    },
+    /// The run is to go on with another flow.
+    Edit {
+        /// What the flow looked like when the edit was made: it means nothing against another one.
+        revision: Revision,
+        /// The flow.
+        flow: Arc<Flow>,
     },
     /// Time passed, or records have left work to go on with.
     Tick,

@@ -126,6 +126,8 @@ pub struct DraftTask {
     pub starts: Option<Starts>,
     /// How long one that waits does so; `None` for ever.
     pub deadline: Option<Duration>,
+    /// Whether an edit has removed it after it had run.
+    pub retired: bool,
     /// Where the parts of it stand: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for
     /// entries of tables, `requires.pan` and the like. The empty key is the whole.
     pub spans: BTreeMap<String, Range<usize>>,

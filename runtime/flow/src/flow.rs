@@ -5,12 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    Condition, Digest, Export, FlowName, Limits, NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Strategy,
-    Timestamp, Value, ValueName, Values,
+    Condition, Digest, Export, FlowName, Limits, NodeName, On, Origin, Otherwise, QueueName, Reach, RetryPolicy,
+    Strategy, Timestamp, Value, ValueName, Values,
 };
 
 /// Where a node stands in [`Flow::nodes`].
@@ -39,6 +40,8 @@ pub struct Flow {
     pub inputs: Values,
     /// How long a run may take: what is not done by then is stopped, and the run rolled back.
     pub expires: Option<Duration>,
+    /// What it was made of, where it can be edited.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
@@ -65,6 +68,8 @@ pub struct Node {
     pub starts: Option<Starts>,
     /// The links into it that say more than its order.
     pub links: Vec<Link>,
+    /// Whether an edit has removed it after it had run: it is rolled back with the rest, and nobody waits for it.
+    pub retired: bool,
     /// Whether it stands aside: it listens to a failure, or comes after what does. It runs though its flow is rolled
     /// back, is not rolled back itself, and whether it fails changes nothing for the others.
     pub aside: bool,
@@ -258,7 +263,8 @@ impl Flow {
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
         let values = self.constants().chain(self.inputs.values()).filter_map(Value::digest);
-        let all: BTreeSet<Digest> = self.tasks().map(|(_, _, task)| task.module).chain(values).collect();
+        let origin = self.origin.iter().flat_map(|origin| origin.modules.values().copied());
+        let all: BTreeSet<Digest> = self.tasks().map(|(_, _, task)| task.module).chain(values).chain(origin).collect();
         all.into_iter().collect()
     }
 }

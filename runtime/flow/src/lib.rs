@@ -31,6 +31,7 @@ mod suggest;
 mod render;
 pub mod file;
 mod builder;
+mod edit;
 mod wire;
 pub mod picture;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use draft::{
     Body, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleContent,
     ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
+pub use edit::{Edit, Origin};
 pub use flow::{
     Audience, Controller, Flow, Input, Link, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Starts, Task, Wait,
 };

@@ -5,12 +5,14 @@
 //! counts the neighbours it still waits for, and only nodes whose count reaches nothing are looked at.
 //!
 //! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `snapshot.rs` (a
+//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `edits.rs` (flows
+//! that are changed), `snapshot.rs` (a
 //! machine without its history).
 
 mod calls;
 mod conditions;
 mod decide;
+mod edits;
 mod evolve;
 mod node;
 mod late;

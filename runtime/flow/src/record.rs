@@ -156,6 +156,13 @@ pub enum Fact {
         /// When.
         until: Timestamp,
     },
+    /// The flow was changed.
+    Edited {
+        /// What the run goes on with.
+        flow: Arc<Flow>,
+        /// What the flow looks like from now on.
+        revision: Revision,
+    },
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
@@ -284,7 +291,7 @@ impl Record {
             values.values().filter_map(Value::digest)
         }
         match &self.fact {
-            Fact::RunStarted { flow, .. } => flow.digests(),
+            Fact::RunStarted { flow, .. } | Fact::Edited { flow, .. } => flow.digests(),
             Fact::Succeeded { provided, .. } | Fact::Late { outcome: Some(Outcome::Provided(provided)), .. } => {
                 stored(provided).collect()
             }
@@ -337,6 +344,7 @@ impl Fact {
             Self::Begun { .. } => "begun",
             Self::Delayed { .. } => "delayed",
             Self::Expired => "expired",
+            Self::Edited { .. } => "edited",
             Self::Retrying { .. } => "retrying",
             Self::RollbackRetried { .. } => "rollback-retried",
             Self::RollbackSkipped { .. } => "rollback-skipped",

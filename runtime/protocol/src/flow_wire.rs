@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use flow::{
-    Audience, Backoff, Condition, Controller, Digest, Export, Flow, FlowName, Input, Json, Link, Node, NodeIndex,
-    NodeName, On, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Starts, Strategy, Task,
-    Timestamp, ValueName, Wait,
+    Audience, Backoff, Condition, Controller, Digest, Edit, Export, Flow, FlowName, Input, Json, Link, Node, NodeIndex,
+    NodeName, On, Origin, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Starts, Strategy,
+    Task, Timestamp, ValueName, Wait,
 };
 
 use crate::{
@@ -81,11 +81,101 @@ pub(crate) struct WireMore<'a> {
     /// What nodes say, by the node. Whatever they learn to say is added at the end of [`WireSaid`].
     nodes: Vec<(u32, WireSaid<'a>)>,
     expires_micros: Option<u64>,
+    origin: Option<WireOrigin<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireOrigin<'a> {
+    text: &'a str,
+    modules: Vec<(&'a str, [u8; 32])>,
+    edits: Vec<WireEdit<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireEdit<'a> {
+    Add { text: &'a str },
+    Remove { task: &'a str, ran: bool },
+    Link { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
+    Unlink { from: &'a str, to: &'a str },
+    Use { task: &'a str, uses: &'a str },
+    Set { task: &'a str, parameter: &'a str, value: WireValue<'a> },
+    Require { task: &'a str, parameter: &'a str, value: &'a str },
+}
+
+impl<'a> From<&'a Origin> for WireOrigin<'a> {
+    fn from(origin: &'a Origin) -> Self {
+        Self {
+            text: &origin.text,
+            modules: origin.modules.iter().map(|(alias, digest)| (alias.as_str(), *digest.as_bytes())).collect(),
+            edits: origin.edits.iter().map(WireEdit::from).collect(),
+        }
+    }
+}
+
+impl WireOrigin<'_> {
+    fn into_origin(self) -> Result<Origin, Unlawful> {
+        let module = |(alias, digest): (&str, [u8; 32])| (alias.to_owned(), Digest::from_bytes(digest));
+        Ok(Origin {
+            text: self.text.into(),
+            modules: self.modules.into_iter().map(module).collect(),
+            edits: self.edits.into_iter().map(WireEdit::into_edit).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> From<&'a Edit> for WireEdit<'a> {
+    fn from(edit: &'a Edit) -> Self {
+        match edit {
+            Edit::Add { text } => Self::Add { text },
+            Edit::Remove { task, ran } => Self::Remove { task: task.as_str(), ran: *ran },
+            Edit::Link { from, to, on, when, reach } => Self::Link {
+                from: from.as_str(),
+                to: to.as_str(),
+                on: (*on).into(),
+                when: when.as_ref().map(Condition::as_str),
+                reach: reach.map(WireReach::from),
+            },
+            Edit::Unlink { from, to } => Self::Unlink { from: from.as_str(), to: to.as_str() },
+            Edit::Use { task, uses } => Self::Use { task: task.as_str(), uses },
+            Edit::Set { task, parameter, value } => {
+                Self::Set { task: task.as_str(), parameter: parameter.as_str(), value: value.into() }
+            }
+            Edit::Require { task, parameter, value } => {
+                Self::Require { task: task.as_str(), parameter: parameter.as_str(), value: value.as_str() }
+            }
+        }
+    }
+}
+
+impl WireEdit<'_> {
+    fn into_edit(self) -> Result<Edit, Unlawful> {
+        let node = |name: &str| NodeName::new(name).map_err(unlawful);
+        let named = |name: &str| ValueName::new(name).map_err(unlawful);
+        Ok(match self {
+            Self::Add { text } => Edit::Add { text: text.into() },
+            Self::Remove { task, ran } => Edit::Remove { task: node(task)?, ran },
+            Self::Link { from, to, on, when, reach } => Edit::Link {
+                from: node(from)?,
+                to: node(to)?,
+                on: on.into(),
+                when: when.map(Condition::new).transpose().map_err(unlawful)?,
+                reach: reach.map(Reach::from),
+            },
+            Self::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
+            Self::Use { task, uses } => Edit::Use { task: node(task)?, uses: uses.into() },
+            Self::Set { task, parameter, value } => {
+                Edit::Set { task: node(task)?, parameter: named(parameter)?, value: value_from_wire(value)? }
+            }
+            Self::Require { task, parameter, value } => {
+                Edit::Require { task: node(task)?, parameter: named(parameter)?, value: named(value)? }
+            }
+        })
+    }
 }
 
 impl WireMore<'_> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.expires_micros.is_none()
+        self.nodes.is_empty() && self.expires_micros.is_none() && self.origin.is_none()
     }
 }
 
@@ -99,6 +189,7 @@ pub(crate) enum WireSaid<'a> {
     StartsAt {
         micros: u64,
     },
+    Retired,
     /// In place of what the first format has as a beginning.
     Waits {
         awaits: &'a str,
@@ -131,6 +222,26 @@ pub(crate) enum WireReach {
     All,
 }
 
+impl From<On> for WireOn {
+    fn from(on: On) -> Self {
+        match on {
+            On::Success => Self::Success,
+            On::Failure => Self::Failure,
+            On::Any => Self::Any,
+        }
+    }
+}
+
+impl From<WireOn> for On {
+    fn from(wire: WireOn) -> Self {
+        match wire {
+            WireOn::Success => Self::Success,
+            WireOn::Failure => Self::Failure,
+            WireOn::Any => Self::Any,
+        }
+    }
+}
+
 impl From<Reach> for WireReach {
     fn from(reach: Reach) -> Self {
         match reach {
@@ -157,11 +268,7 @@ impl<'a> From<&'a Link> for WireLink<'a> {
     fn from(link: &'a Link) -> Self {
         Self {
             from: link.from.0,
-            on: match link.on {
-                On::Success => WireOn::Success,
-                On::Failure => WireOn::Failure,
-                On::Any => WireOn::Any,
-            },
+            on: link.on.into(),
             when: link.when.as_ref().map(Condition::as_str),
             reads: link.reads.iter().map(|(name, source)| (name.as_str(), source.into())).collect(),
             reach: link.reach.into(),
@@ -176,11 +283,7 @@ impl WireLink<'_> {
         };
         Ok(Link {
             from: node(self.from)?,
-            on: match self.on {
-                WireOn::Success => On::Success,
-                WireOn::Failure => On::Failure,
-                WireOn::Any => On::Any,
-            },
+            on: self.on.into(),
             when: self.when.map(Condition::new).transpose().map_err(unlawful)?,
             reads: self.reads.into_iter().map(read).collect::<Result<_, Unlawful>>()?,
             reach: self.reach.into(),
@@ -194,6 +297,7 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
     for (index, node) in (0..).zip(&flow.nodes) {
         nodes.extend(node.links.iter().map(|link| (index, WireSaid::Link(link.into()))));
         nodes.extend(node.aside.then_some((index, WireSaid::Aside)));
+        nodes.extend(node.retired.then_some((index, WireSaid::Retired)));
         nodes.extend(node.starts.map(|starts| match starts {
             Starts::After(pause) => (index, WireSaid::StartsAfter { micros: micros(pause) }),
             Starts::At(at) => (index, WireSaid::StartsAt { micros: at.as_micros() }),
@@ -205,7 +309,8 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
             nodes.push((index, WireSaid::Waits { awaits, provides, deadline_micros }));
         }
     }
-    WireMore { nodes, expires_micros: flow.expires.map(micros) }
+    let origin = flow.origin.as_deref().map(WireOrigin::from);
+    WireMore { nodes, expires_micros: flow.expires.map(micros), origin }
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -346,6 +451,7 @@ impl WireFlow<'_> {
                 },
                 starts: None,
                 links: Vec::new(),
+                retired: false,
                 aside: false,
                 before: indices(wire.before)?,
                 after: indices(wire.after)?,
@@ -368,6 +474,7 @@ impl WireFlow<'_> {
             match said {
                 WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
                 WireSaid::Aside => known.aside = true,
+                WireSaid::Retired => known.retired = true,
                 WireSaid::StartsAfter { micros } => {
                     known.starts = Some(Starts::After(Duration::from_micros(micros)));
                 }
@@ -387,6 +494,7 @@ impl WireFlow<'_> {
             scopes: self.scopes.into_iter().enumerate().map(into_scope).collect::<Result<_, Unlawful>>()?,
             inputs: values_from_wire(self.inputs)?,
             expires: more.expires_micros.map(Duration::from_micros),
+            origin: more.origin.map(WireOrigin::into_origin).transpose()?.map(Arc::new),
         }))
     }
 }

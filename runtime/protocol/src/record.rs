@@ -127,6 +127,11 @@ enum WireFact<'a> {
         until_micros: u64,
     },
     Expired,
+    Edited {
+        flow: WireFlow<'a>,
+        revision: u64,
+        more: WireMore<'a>,
+    },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -250,6 +255,9 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             Fact::Begun { node } => WireFact::Begun { node: node.0 },
             Fact::Delayed { node, until } => WireFact::Delayed { node: node.0, until_micros: until.as_micros() },
             Fact::Expired => WireFact::Expired,
+            Fact::Edited { flow, revision } => {
+                WireFact::Edited { flow: (&**flow).into(), revision: revision.get(), more: more_to_wire(flow) }
+            }
         };
         Self { at_micros: record.at.as_micros(), fact }
     }
@@ -265,6 +273,7 @@ impl WireFact<'_> {
                 | Self::Begun { .. }
                 | Self::Delayed { .. }
                 | Self::Expired
+                | Self::Edited { .. }
         )
     }
 }
@@ -286,6 +295,9 @@ impl WireRecord<'_> {
                 Fact::Delayed { node: NodeIndex(node), until: Timestamp::from_micros(until_micros) }
             }
             WireFact::Expired => Fact::Expired,
+            WireFact::Edited { flow, revision, more } => {
+                Fact::Edited { flow: flow.into_flow(more)?, revision: Revision::new(revision) }
+            }
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
                 attempt: attempt.into(),

@@ -1,10 +1,13 @@
 //! What is asked of the engine that drives a run, wherever it is, and what it answers.
 
-use flow::{Answer, NodeName, RunId, RunState};
+use std::sync::Arc;
+
+use flow::{Answer, Flow, NodeName, Revision, RunId, RunState};
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
+    flow_wire::{WireFlow, WireMore, more_to_wire},
     record::run_state,
     wire::{Unlawful, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
 };
@@ -35,6 +38,13 @@ pub enum Wish {
         task: NodeName,
         /// Why, in a person's words.
         reason: String,
+    },
+    /// Go on with another flow.
+    Edit {
+        /// What the flow looked like when the edit was made.
+        revision: Revision,
+        /// The flow.
+        flow: Arc<Flow>,
     },
     /// Notify a task that waits.
     Notify {
@@ -71,6 +81,7 @@ impl Wish {
             Self::Retry => "retry",
             Self::Skip { .. } => "skip",
             Self::Notify { .. } => "notify",
+            Self::Edit { .. } => "edit",
         }
     }
 }
@@ -90,6 +101,7 @@ enum WireWish<'a> {
     Skip { task: &'a str, reason: &'a str },
     Notify { task: &'a str, values: WireValues<'a> },
     NotifyFailed { task: &'a str, failure: WireFailure<'a> },
+    Edit { revision: u64, flow: WireFlow<'a>, more: WireMore<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -109,6 +121,9 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
             Wish::Resume => WireWish::Resume,
             Wish::Retry => WireWish::Retry,
             Wish::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
+            Wish::Edit { revision, flow } => {
+                WireWish::Edit { revision: revision.get(), flow: (&**flow).into(), more: more_to_wire(flow) }
+            }
             Wish::Notify { task, answer: Answer::Succeeded(values) } => {
                 WireWish::Notify { task: task.as_str(), values: values_to_wire(values) }
             }
@@ -129,6 +144,9 @@ impl WireRequest<'_> {
             WireWish::Retry => Wish::Retry,
             WireWish::Skip { task, reason } => {
                 Wish::Skip { task: NodeName::new(task).map_err(unlawful)?, reason: reason.into() }
+            }
+            WireWish::Edit { revision, flow, more } => {
+                Wish::Edit { revision: Revision::new(revision), flow: flow.into_flow(more)? }
             }
             WireWish::Notify { task, values } => Wish::Notify {
                 task: NodeName::new(task).map_err(unlawful)?,

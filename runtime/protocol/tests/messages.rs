@@ -5,10 +5,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Event, Execution, Fact, Failure, FailureKind, Firing, Flow, Form, Json,
-    LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, Outcome, Parameter, Provided,
-    Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal, Snapshot, Stored, TaskInfo, Timestamp,
-    Value, Values,
+    Action, Answer, Attempt, CallId, Condition, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, Firing,
+    Flow, Form, Json, LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, On, Origin,
+    Outcome, Parameter, Provided, Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal,
+    Snapshot, Stored, TaskInfo, Timestamp, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{
@@ -192,6 +192,7 @@ fn record() -> impl Strategy<Value = Record> {
         Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
         (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
         Just(Fact::Expired),
+        Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),
         Just(Fact::SuspendRequested),
@@ -283,6 +284,32 @@ use = "g#t"
 requires = { x = "word" }
 provides = []
 "#;
+
+/// A flow with every edit that there is.
+fn edited_flow() -> Arc<Flow> {
+    let node = |name: &str| name.parse().unwrap();
+    let value = |name: &str| name.parse().unwrap();
+    let edits = vec![
+        Edit::Add { text: "[[task]]\nname = \"x\"\nuse = \"g#t\"\n".into() },
+        Edit::Remove { task: node("second"), ran: true },
+        Edit::Link {
+            from: node("first"),
+            to: node("x"),
+            on: On::Any,
+            when: Some(Condition::new("first_y == 5").unwrap()),
+            reach: Some(Reach::Flow),
+        },
+        Edit::Unlink { from: node("first"), to: node("alarm") },
+        Edit::Use { task: node("x"), uses: "g#t".into() },
+        Edit::Set { task: node("x"), parameter: value("x"), value: Value::json(&7.into()) },
+        Edit::Require { task: node("later"), parameter: value("x"), value: value("first_y") },
+    ];
+    let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([9; 32]))]);
+    let origin = Some(Arc::new(Origin { text: FLOW.into(), modules, edits }));
+    let mut flow = Flow { origin, ..Arc::unwrap_or_clone(later_flow()) };
+    flow.nodes[1].retired = true;
+    Arc::new(flow)
+}
 
 fn wired(text: &str) -> Arc<Flow> {
     let parameter =
@@ -489,6 +516,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let worker_name = || "worker-1".parse().unwrap();
     let notify = Wish::Notify { task: "approve".parse().unwrap(), answer: Answer::Succeeded(values.clone()) };
     let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
+    let edit = Wish::Edit { revision: Revision::FIRST, flow: edited_flow() };
     let skip = Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() };
     let at = Timestamp::from_micros(1_700_000_000_000_000);
     let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(2) };
@@ -535,6 +563,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::Begun { node: NodeIndex(3) },
         Fact::Delayed { node: NodeIndex(3), until: at },
         Fact::Expired,
+        Fact::Edited { flow: edited_flow(), revision: Revision::new(2) },
     ];
     let later: Vec<Record> = later.into_iter().map(|fact| Record { at, fact }).collect();
     vec![
@@ -551,6 +580,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
         ("request-1", request(skip)),
         ("request-notify-1", request(notify)),
+        ("request-edit-1", request(edit)),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
         ("fetch-kept-1", reply(FetchAnswer::Kept)),

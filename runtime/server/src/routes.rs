@@ -25,6 +25,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::wishes::retry))
         .routes(routes!(runs::wishes::skip))
         .routes(routes!(runs::wishes::notify))
+        .routes(routes!(runs::edits::edit))
         .routes(routes!(modules::push, modules::list))
         .routes(routes!(modules::show))
         .routes(routes!(workers::list))

@@ -1,5 +1,6 @@
 //! Runs: started, listed, shown, steered.
 
+pub(crate) mod edits;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod show;

@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Failure, Node, Run};
+use client::api::{Awaits, Failure, Node, Revision, Run};
 use flow::State;
 
 use super::{
@@ -15,17 +15,24 @@ use crate::{
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, run: &str, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, Failed> {
     let client = remote::client(settings)?;
     let run = client.run(run).await.map_err(remote::failed)?;
     if as_json {
         out::line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
-    let Run { run: id, flow, state, started_at, changed_at, tasks, .. } = &run;
+    let Run { run: id, flow, state, revision, revisions, started_at, changed_at, tasks, .. } = &run;
     let colour = paint::on(&std::io::stdout());
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}\n", short(started_at), short(changed_at)));
+    if with_revisions {
+        out::line(&format!("revision {revision}"));
+        for Revision { revision, at, edits } in revisions {
+            out::line(&format!("  {revision}  {}  {}", short(at), edits.join("; ")));
+        }
+        out::line("");
+    }
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
     tasks.iter().for_each(|task| out::line(&line(task, width, colour)));
     eprint!("{}", remote::summary(&run, remote::state(&run)?));

@@ -8,7 +8,7 @@ use client::{
     Client, ClientError,
     api::{Run, Submission},
 };
-use flow::{Mistake, Severity, Value, Values};
+use flow::{Draft, Mistake, Severity, Value, Values};
 use sandbox::Module;
 use serde_json::{json, value::RawValue};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let given = flow_file::given_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
-    let modules = push_modules(&client, &path, &text).await?;
+    let modules = push_modules(&client, &path, &text, flow::file::parse(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, ..values_of(given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
@@ -66,9 +66,14 @@ pub(super) fn values_of(given: Values) -> Submission {
 }
 
 /// Sends the module files that a flow names and the server does not have; gives the digests of all of them.
-async fn push_modules(client: &Client, path: &Path, text: &str) -> Result<BTreeMap<String, String>, Failed> {
+pub(super) async fn push_modules(
+    client: &Client,
+    path: &Path,
+    text: &str,
+    parsed: Result<Draft, Vec<Mistake>>,
+) -> Result<BTreeMap<String, String>, Failed> {
     let mistaken = |mistakes| Checked { path: path.into(), text: text.into(), flow: None, mistakes }.into_flow();
-    let draft = match flow::file::parse(text) {
+    let draft = match parsed {
         Ok(draft) => draft,
         Err(mistakes) => return mistaken(mistakes).map(|_| BTreeMap::new()),
     };
@@ -95,12 +100,23 @@ async fn push_modules(client: &Client, path: &Path, text: &str) -> Result<BTreeM
     }
     let mut digests = BTreeMap::new();
     for (alias, (digest, bytes)) in modules {
-        if client.module(&digest).await.map_err(remote::failed)?.is_none() {
-            client.push(bytes, None).await.map_err(remote::failed)?;
-        }
-        digests.insert(alias, digest);
+        digests.insert(alias, push(client, digest, bytes).await?);
     }
     Ok(digests)
+}
+
+/// Sends a module that the server does not have; gives its digest.
+async fn push(client: &Client, digest: String, bytes: Vec<u8>) -> Result<String, Failed> {
+    if client.module(&digest).await.map_err(remote::failed)?.is_none() {
+        client.push(bytes, None).await.map_err(remote::failed)?;
+    }
+    Ok(digest)
+}
+
+/// Sends a module file that the server does not have; gives its digest.
+pub(super) async fn push_file(client: &Client, file: &Path) -> Result<String, Failed> {
+    let (digest, bytes) = component(file).await.map_err(Failed::invalid)?;
+    push(client, digest, bytes).await
 }
 
 /// The component in a module file, and its digest.
@@ -116,7 +132,7 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 }
 
 /// What a refusal means; the mistakes of a flow are shown as `waft check` shows them.
-fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
+pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
     match &error {
         ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => {
             let shown = path.display();

@@ -142,6 +142,13 @@ impl Driver {
             Wish::Retry => Event::Retry,
             Wish::Skip { task, reason } => Event::Skip { task, reason },
             Wish::Notify { task, answer } => Event::Notify { task, answer },
+            Wish::Edit { revision, flow } => {
+                // What the new tasks need on the broker; a job without a queue would declare it too, later.
+                if let Err(error) = self.tools.declared.declare_for(&flow).await {
+                    warn!(%run, %error, "the queues of an edited flow could not be declared");
+                }
+                Event::Edit { revision, flow }
+            }
         };
         self.happen(Happened { run, event, answer }, round);
     }

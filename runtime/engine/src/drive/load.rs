@@ -96,6 +96,7 @@ impl Driver {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
+                | Event::Edit { .. }
                 | Event::Start
                 | Event::Tick => {}
             }

@@ -65,6 +65,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         rollback,
         starts,
         deadline,
+        retired: false,
         spans,
     })
 }

@@ -81,6 +81,9 @@ impl Machine {
             (RunState::Running | RunState::Suspending, Event::Notify { task, answer }) => {
                 self.decide_notified(task, answer)
             }
+            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::Edit { revision, flow }) => {
+                self.decide_edit(*revision, flow)
+            }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick) if self.calling.is_empty() && self.starved.is_empty() => {
@@ -105,6 +108,7 @@ impl Machine {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
+                | Event::Edit { .. }
                 | Event::Tick,
             ) => Vec::new(),
         };

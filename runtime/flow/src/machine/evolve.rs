@@ -79,6 +79,10 @@ impl Machine {
                 self.wait_until(*node, *until);
                 Vec::new()
             }
+            Fact::Edited { flow, revision } => {
+                self.take_flow(flow, *revision);
+                Vec::new()
+            }
             Fact::Begun { node } => {
                 self.enter(*node, NodeState::Success { provided: Values::new() });
                 Vec::new()
@@ -155,6 +159,10 @@ impl Machine {
                 Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
             },
             Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
+            Fact::Edited { flow, .. } => match &self.refuses_flow(flow)[..] {
+                [] => Ok(()),
+                [reason, ..] => Err(reason.clone()),
+            },
             Fact::RunStarted { .. }
             | Fact::Reset
             | Fact::Expired

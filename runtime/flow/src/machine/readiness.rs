@@ -30,7 +30,7 @@ impl Machine {
                 Role::Task(_) | Role::Wait(_) | Role::Controller(_) => false,
             };
             match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on && !flow_node.retired => {
                     if node.starts_at.is_some() {
                         // It waits for that.
                     } else if is_marker && passes_at_once {
@@ -235,6 +235,9 @@ impl Machine {
 
     /// Whether a node after another need not wait for it in this state any more.
     pub(super) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
+        if self.flow.node(index).retired {
+            return true;
+        }
         // What stands aside keeps nobody waiting when it has failed.
         let is_over = (self.flow.node(index).aside || self.flow.listens(after, index)) && state.is_over();
         is_over || state.lets_follow()

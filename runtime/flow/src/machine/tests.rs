@@ -2,6 +2,7 @@
 //!
 //! Every run here checks the machine's invariants on the way, whatever its own table asks.
 
+mod edits;
 mod traces;
 mod rules;
 mod histories;

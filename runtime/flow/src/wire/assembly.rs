@@ -51,7 +51,7 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    Some(Flow { name, nodes, scopes, inputs, expires: None })
+    Some(Flow { name, nodes, scopes, inputs, expires: None, origin: None })
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Option<Vec<Node>> {
@@ -67,8 +67,9 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Optio
             Slot::Begin(scope) => layout.flow(*scope).body.starts,
             Slot::End(_) => None,
         };
+        let retired = matches!(slot, Slot::Task { task, .. } if task.retired);
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
-        nodes.push(Node { name, scope, role, starts, links, aside, before, after });
+        nodes.push(Node { name, scope, role, starts, links, retired, aside, before, after });
     }
     Some(nodes)
 }

@@ -104,7 +104,12 @@ pub(super) fn resolve(
     let (inputs, wants) = inputs(index, draft, &taken);
     let is_known = callee.is_some() || draft.provides.is_some();
     let task = callee.map(|callee| Box::new(task(draft, &callee, inputs, provides.clone(), rollback)));
-    Resolved { role: task.map(Role::Task), wants, provides, is_known }
+    Resolved { role: task.map(Role::Task), wants, provides: offered(draft, provides), is_known }
+}
+
+/// What others may take of a task: nothing of one that was removed.
+fn offered(draft: &DraftTask, provides: Renames) -> Renames {
+    if draft.retired { Renames::new() } else { provides }
 }
 
 /// A task that waits. It says itself what it provides, and calls nobody.
@@ -119,6 +124,7 @@ fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Reso
     }
     let provides = provides(draft, None, mistakes);
     let wait = Wait { awaits: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
+    let provides = offered(draft, provides);
     Resolved { role: Some(Role::Wait(Box::new(wait))), wants: Vec::new(), provides, is_known: true }
 }
 

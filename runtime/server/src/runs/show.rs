@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use client::api::{self, Node, Object};
-use flow::{Change, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, State as NodeState, Timestamp};
+use client::api::{self, Node, Object, Revision};
+use flow::{
+    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, State as NodeState,
+    Timestamp,
+};
 use logbook::{Replay, Summary};
 use protocol::json::rfc3339;
 use serde::Deserialize;
@@ -40,12 +43,18 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let summary = logbook.summary(run).await?;
     let mut replay = Replay::new(run.clone(), logbook.clone());
     let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
+    let mut revisions = Vec::new();
     loop {
         let records = replay.read().await?;
         if records.is_empty() {
             break;
         }
         for record in &records {
+            if let Fact::Edited { flow, revision } = &record.fact {
+                let before = replay.machine().map_or(0, |machine| edits_of(machine.flow()).len());
+                let edits = edits_of(flow).iter().skip(before).map(ToString::to_string).collect();
+                revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
+            }
             for change in replay.take(record)?.changes {
                 note(&mut told, change);
             }
@@ -53,7 +62,12 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     }
     let missing = || logbook::LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
-    Ok(shown(&summary, machine, &told, &*state.parts.modules.store).await)
+    let shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
+    Ok(api::Run { revisions, ..shown })
+}
+
+fn edits_of(flow: &Flow) -> &[Edit] {
+    flow.origin.as_ref().map_or(&[], |origin| &origin.edits)
 }
 
 fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {
@@ -109,6 +123,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         revision: machine.revision().get(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
+        revisions: Vec::new(),
         tasks,
         provides,
         failures,

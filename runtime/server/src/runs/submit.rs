@@ -11,8 +11,8 @@ use base64::Engine as _;
 use client::api::{self, Submission};
 use engine::SubmitError;
 use flow::{
-    Body, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, RunId, Severity, Value, ValueName,
-    Values,
+    Body, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, RunId, Severity, Value,
+    ValueName, Values,
 };
 use logbook::LoadError;
 
@@ -93,6 +93,7 @@ async fn start(
     if !untaken.is_empty() {
         return Err(refused(&untaken, text));
     }
+    let flow = with_origin(library, flow, &draft, text).await?;
     let name = flow.name.clone();
     match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
@@ -103,6 +104,17 @@ async fn start(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The flow with what it was made of, so that it can be edited.
+async fn with_origin(library: &Library, flow: Flow, draft: &Draft, text: &str) -> Result<Flow, Problem> {
+    let mut modules = BTreeMap::new();
+    for (alias, reference) in &draft.modules {
+        let found = library.find(&reference.text).await.map_err(|error| Problem::unavailable(error.to_string()))?;
+        modules.insert(alias.clone(), found.digest);
+    }
+    let origin = Origin { text: text.into(), modules, edits: Vec::new() };
+    Ok(Flow { origin: Some(Arc::new(origin)), ..flow })
 }
 
 /// The values that a request brings, under such a field as JSON and as bytes; every mistake in them is told at once.
@@ -133,7 +145,11 @@ pub(super) fn given(field: &str, json: &api::Object, bytes: &BTreeMap<String, St
 }
 
 /// Finds the modules of a flow and wires it.
-async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
+pub(super) async fn wire(
+    library: &Library,
+    draft: &Draft,
+    given: &Values,
+) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
     let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
     for (alias, reference) in &draft.modules {
         match library.find(&reference.text).await {
@@ -163,7 +179,7 @@ fn missing_module(alias: &str, reference: &ModuleReference, error: &LibraryError
 }
 
 /// What is wrong with the queues of a flow.
-fn untaken(takers: &Takers, body: &Body, flow: &Flow) -> Vec<Mistake> {
+pub(super) fn untaken(takers: &Takers, body: &Body, flow: &Flow) -> Vec<Mistake> {
     let Takers::Here(queues) = takers else { return Vec::new() };
     let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
     let taken: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
@@ -192,7 +208,7 @@ fn span_of_queue(body: &Body, name: &flow::NodeName) -> flow::Span {
     })
 }
 
-fn refused(mistakes: &[Mistake], text: &str) -> Problem {
+pub(super) fn refused(mistakes: &[Mistake], text: &str) -> Problem {
     let errors: Vec<&Mistake> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
@@ -202,7 +218,7 @@ fn refused(mistakes: &[Mistake], text: &str) -> Problem {
         .mistakes(mistakes.iter().map(|mistake| told(mistake, text)).collect())
 }
 
-fn told(mistake: &Mistake, text: &str) -> api::Mistake {
+pub(super) fn told(mistake: &Mistake, text: &str) -> api::Mistake {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     api::Mistake {
         severity: match mistake.severity {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::world::{World, applied_and_undone, flow};
 use crate::{
-    Action, Answer, CallId, Event, Execution, Fact, Failure, FailureKind, Machine, NodeAttempt, NodeIndex, Record,
-    Role, RunState, Signal, State, Values, draw::Draw,
+    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Machine, NodeAttempt, NodeIndex, On,
+    Record, Role, RunState, Signal, State, Values, draw::Draw,
 };
 
 /// A random flow as text, nested up to three deep.
@@ -89,6 +89,17 @@ fn link(draw: &mut Draw, prefix: &str, from: &str, to: &str, text: &mut String) 
 
 /// Lives one history; answers come in any order, and a person interferes now and then.
 fn live(seed: u64) -> World {
+    live_with(seed, Edits::None)
+}
+
+/// Whether the flow is changed meanwhile.
+#[derive(PartialEq, Eq)]
+enum Edits {
+    None,
+    Some,
+}
+
+fn live_with(seed: u64, edits: Edits) -> World {
     let mut draw = Draw(seed);
     let mut world = World::start(flow(&random_flow(&mut draw)));
     let mut steps = 0;
@@ -113,6 +124,8 @@ fn live(seed: u64) -> World {
         } else if draw.below(4) == 0 && !world.lost.is_empty() {
             let place = draw.below(world.lost.len());
             world.answer_late(place);
+        } else if edits == Edits::Some && draw.below(6) == 0 {
+            edit_somehow(&mut world, &mut draw, steps);
         } else if draw.below(4) == 0 && notify_somebody(&mut world, &mut draw) {
         } else if world.out.is_empty() {
             if world.machine.next_due().is_some() {
@@ -126,6 +139,37 @@ fn live(seed: u64) -> World {
         }
     }
     world
+}
+
+/// Changes the flow in some way; what is refused changes nothing.
+fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
+    let flow = world.machine.flow().clone();
+    let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
+    let names: Vec<_> = flow.indices().filter(is_task).map(|index| flow.node(index).name.clone()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let any = |draw: &mut Draw| names[draw.below(names.len())].clone();
+    let edit = match draw.below(5) {
+        0 => Edit::Remove { task: any(draw), ran: false },
+        1 => {
+            let on = draw.of(&[On::Success, On::Success, On::Failure, On::Any]);
+            Edit::Link { from: any(draw), to: any(draw), on, when: None, reach: None }
+        }
+        2 => Edit::Unlink { from: any(draw), to: any(draw) },
+        3 => Edit::Use { task: any(draw), uses: draw.of(&["g#noop", "g#flaky", "g#fails"]).into() },
+        _ => {
+            let text = format!(
+                "[[task]]\nname = \"e{step}\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"{}\"\nto = \"e{step}\"\n",
+                any(draw)
+            );
+            Edit::Add { text: text.into() }
+        }
+    };
+    let before = world.machine.clone();
+    if world.edit(&[edit]).is_err() {
+        assert!(world.machine == before, "what is refused changes nothing");
+    }
 }
 
 /// Notifies a task that waits, if there is one.
@@ -146,7 +190,10 @@ fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
 
 /// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
 fn live_on(seed: u64) -> World {
-    let mut world = live(seed);
+    live_on_from(seed, live(seed))
+}
+
+fn live_on_from(seed: u64, mut world: World) -> World {
     let mut draw = Draw(seed ^ 0xA5A5);
     loop {
         if !world.twice.is_empty() {
@@ -182,11 +229,13 @@ fn run_on(world: &mut World, draw: &mut Draw) {
 
 /// The tasks whose effect stands: applied, and not taken back since.
 fn standing_effects(world: &World) -> BTreeSet<NodeIndex> {
+    let flow = world.machine.flow();
     let mut standing = BTreeSet::new();
-    for (node, action) in &world.done {
+    for (task, action) in &world.done {
+        let (node, _, _) = flow.tasks().find(|(_, name, _)| *name == task).expect("what was called stays in the flow");
         match action {
-            crate::Action::Apply => standing.insert(*node),
-            crate::Action::Rollback => standing.remove(node),
+            crate::Action::Apply => standing.insert(node),
+            crate::Action::Rollback => standing.remove(&node),
         };
     }
     standing
@@ -232,6 +281,7 @@ fn rollback_is_strictly_backwards(world: &World) {
             | Fact::Begun { .. }
             | Fact::Delayed { .. }
             | Fact::Expired
+            | Fact::Edited { .. }
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }
             | Fact::Leased { .. }
@@ -317,6 +367,18 @@ proptest! {
             let standing = standing_effects(&world);
             let forgotten = standing.iter().find(|node| can_roll_back(flow, **node) && !skipped.contains(node));
             prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(*node).name));
+        }
+    }
+
+    #[test]
+    fn a_flow_may_be_changed_at_any_time_and_what_it_did_is_taken_back_all_the_same(seed in any::<u64>()) {
+        // Each step compares live with replay and with a snapshot.
+        let world = live_on_from(seed, live_with(seed, Edits::Some));
+        let skipped = world.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
+        if world.state() == RunState::RolledBack && !skipped {
+            let flow = world.machine.flow();
+            let forgotten = standing_effects(&world).into_iter().find(|node| can_roll_back(flow, *node));
+            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(node).name));
         }
     }
 

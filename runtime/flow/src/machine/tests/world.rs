@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    Action, Answer, Call, CallId, Change, Command, Digest, Event, Execution, Fact, Failure, FailureKind, Flow, Machine,
-    ModuleContent, ModuleInfo, NodeChange, NodeIndex, NodeName, Parameter, Provided, Record, Rollback, RunId, RunState,
-    Signal, State, TaskInfo, Timestamp, Value, Values,
+    Action, Answer, Call, CallId, Change, Command, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, Flow,
+    Machine, ModuleContent, ModuleInfo, NodeChange, NodeIndex, NodeName, Origin, Parameter, Provided, Record, Rollback,
+    RunId, RunState, Signal, State, TaskInfo, Timestamp, Value, Values,
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
@@ -52,7 +52,9 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
     let text = format!("name = \"f\"\n{text}\n[modules]\ng = \"g.wasm\"\n");
     let draft = crate::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let (flow, _) = crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    Arc::new(flow)
+    let modules = [("g".into(), Digest::from_bytes([1; 32]))].into();
+    let origin = Some(Arc::new(Origin { text: text.into(), modules, edits: Vec::new() }));
+    Arc::new(Flow { origin, ..flow })
 }
 
 /// A machine, its history so far, and the calls that are out.
@@ -66,7 +68,7 @@ pub(super) struct World {
     /// Calls that were answered, and whose jobs may be delivered once more.
     pub(super) twice: Vec<Call>,
     /// What the guests truly did, in order.
-    pub(super) done: Vec<(NodeIndex, Action)>,
+    pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
     answered: Vec<Signal>,
     executions: u64,
@@ -181,7 +183,7 @@ impl World {
         self.now = self.now.after(Duration::from_millis(1));
         let answer = guest(&self.machine, &call);
         if matches!(answer, Answer::Succeeded(_)) {
-            self.done.push((call.node, call.action()));
+            self.done.push((call.id.task.clone(), call.action()));
         }
         self.executions += 1;
         let execution = Execution::new(self.executions);
@@ -196,6 +198,24 @@ impl World {
         let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
         let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
         self.step(&Event::Notify { task: name(task), answer: Answer::Succeeded(values) });
+    }
+
+    /// Changes the flow; the reasons when that cannot be.
+    pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
+        let (origin, draft) = self.machine.plan(edits)?;
+        let told = |mistakes: Vec<crate::Mistake>| -> Vec<String> {
+            mistakes.into_iter().map(|mistake| mistake.message).collect()
+        };
+        let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
+        let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
+        let reasons = self.machine.refuses_flow(&flow);
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let revision = self.machine.revision();
+        self.step(&Event::Edit { revision, flow: Arc::new(flow) });
+        assert_eq!(self.machine.revision(), revision.next());
+        Ok(())
     }
 
     /// Lets time jump to what is due next.
@@ -258,7 +278,11 @@ fn short(change: &NodeChange) -> String {
 
 /// What the guests of the module `g` do.
 fn guest(machine: &Machine, call: &Call) -> Answer {
-    let node = machine.flow().node(call.node);
+    // An edit may have given it another place.
+    let flow = machine.flow();
+    let is_it =
+        |index: &NodeIndex| flow.node(*index).name == call.id.task && flow.node(*index).role != crate::Role::End;
+    let node = flow.node(flow.indices().find(is_it).expect("what was called stays in the flow"));
     let export = match &node.role {
         crate::Role::Task(task) => task.export.as_ref().unwrap().as_str().to_owned(),
         crate::Role::Wait(_) | crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => {
@@ -323,6 +347,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Begun { .. }
             | Fact::Delayed { .. }
             | Fact::Expired
+            | Fact::Edited { .. }
             | Fact::Retrying { .. }
             | Fact::CancelRequested
             | Fact::SuspendRequested

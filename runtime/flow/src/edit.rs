@@ -1,0 +1,283 @@
+//! Changing a flow while it runs: what a flow was made of, and what was done to it since.
+//!
+//! An edit changes the flow as its author wrote it, and all of it is wired anew: so it is checked as a whole, by the same
+//! rules as a new flow. What a run makes of it is the machine's to say.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{
+    Body, Condition, Digest, Does, Draft, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleReference,
+    NodeName, On, Reach, Value, ValueName, file, suggest,
+};
+
+/// What a flow was made of: enough to make it again, and to change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The flow file.
+    pub text: Arc<str>,
+    /// The modules that it names, as they were found when it was submitted, and those of its edits.
+    pub modules: BTreeMap<String, Digest>,
+    /// What was changed since, in order.
+    pub edits: Vec<Edit>,
+}
+
+/// One change of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Adds what such a text holds, written as a flow file without its name: tasks, nested flows, links and modules.
+    Add {
+        /// The text.
+        text: Arc<str>,
+    },
+    /// Removes a task and its links.
+    Remove {
+        /// The task.
+        task: NodeName,
+        /// Whether it has run: then it stays to be rolled back, and nobody hears of it any more.
+        ran: bool,
+    },
+    /// Links two nodes of one flow; links of theirs that are there already are replaced.
+    Link {
+        /// The source.
+        from: NodeName,
+        /// Who listens.
+        to: NodeName,
+        /// What of the source it waits for.
+        on: On,
+        /// A condition.
+        when: Option<Condition>,
+        /// How far a no reaches.
+        reach: Option<Reach>,
+    },
+    /// Takes the links between two nodes away.
+    Unlink {
+        /// The source.
+        from: NodeName,
+        /// Who listens.
+        to: NodeName,
+    },
+    /// Lets a task call something else.
+    Use {
+        /// The task.
+        task: NodeName,
+        /// `module#task` or `module`; the module is an alias of the flow, or a digest.
+        uses: String,
+    },
+    /// Gives a task a constant.
+    Set {
+        /// The task.
+        task: NodeName,
+        /// What the task calls it.
+        parameter: ValueName,
+        /// The value.
+        value: Value,
+    },
+    /// Lets a task take a value from elsewhere.
+    Require {
+        /// The task.
+        task: NodeName,
+        /// What the task calls it.
+        parameter: ValueName,
+        /// What the flow calls it.
+        value: ValueName,
+    },
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add { text } => write!(out, "add {}", names_in(text).join(", ")),
+            Self::Remove { task, .. } => write!(out, "remove {task}"),
+            Self::Link { from, to, on, when, .. } => {
+                write!(out, "link {from} {to}")?;
+                match on {
+                    On::Success => {}
+                    On::Failure => out.write_str(" --on failure")?,
+                    On::Any => out.write_str(" --on any")?,
+                }
+                when.iter().try_for_each(|when| write!(out, " --when {:?}", when.as_str()))
+            }
+            Self::Unlink { from, to } => write!(out, "unlink {from} {to}"),
+            Self::Use { task, uses } => write!(out, "use {task} {uses}"),
+            Self::Set { task, parameter, value } => write!(out, "set {task} {parameter}={value:?}"),
+            Self::Require { task, parameter, value } => write!(out, "require {task} {parameter}={value}"),
+        }
+    }
+}
+
+/// The nodes and links that a text adds.
+fn names_in(text: &str) -> Vec<String> {
+    let Ok(draft) = Edit::parse_addition(text) else { return vec!["what cannot be read".into()] };
+    let nodes = draft.body.nodes.iter().map(|node| node.name().to_string());
+    nodes.chain(draft.body.links.iter().map(|link| format!("{} -> {}", link.from, link.to))).collect()
+}
+
+impl Origin {
+    /// The flow as its author would write it by now.
+    ///
+    /// # Errors
+    /// Why the text or an edit cannot be read: it comes from a waft that knew more.
+    pub fn draft(&self) -> Result<Draft, String> {
+        let mut draft = file::parse(&self.text).map_err(|mistakes| told(&mistakes))?;
+        self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
+        for (alias, digest) in &self.modules {
+            draft.modules.insert(alias.clone(), ModuleReference { text: digest.to_string(), span: None });
+        }
+        Ok(draft)
+    }
+}
+
+fn told(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
+}
+
+/// Every flow has a name; that of an addition is not read.
+const NAME: &str = "name = \"addition\"\n";
+
+impl Edit {
+    /// Reads what is to be added.
+    ///
+    /// # Errors
+    /// Every mistake in it, as of a flow file.
+    pub fn parse_addition(text: &str) -> Result<Draft, Vec<Mistake>> {
+        let moved =
+            |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
+        let moved = |mistake: Mistake| Mistake { span: mistake.span.map(moved), ..mistake };
+        file::parse(&format!("{NAME}{text}")).map_err(|mistakes| mistakes.into_iter().map(moved).collect())
+    }
+
+    /// Changes a flow.
+    ///
+    /// # Errors
+    /// Why it cannot be changed so, for people.
+    pub fn apply(&self, draft: &mut Draft) -> Result<(), String> {
+        match self {
+            Self::Add { text } => add(draft, text),
+            Self::Remove { task, ran } => {
+                let known = find(&mut draft.body, task)?;
+                if *ran {
+                    known.retired = true;
+                } else {
+                    remove(&mut draft.body, task);
+                }
+                Ok(())
+            }
+            Self::Link { from, to, on, when, reach } => {
+                let body = holding(&mut draft.body, from).ok_or_else(|| no_node(from))?;
+                body.links.retain(|link| (&link.from, &link.to) != (from, to));
+                let (on, when, reach) = (*on, when.clone(), *reach);
+                let (from, to, spans) = (from.clone(), to.clone(), LinkSpans::default());
+                body.links.push(DraftLink { from, to, on, when, reach, spans });
+                Ok(())
+            }
+            Self::Unlink { from, to } => {
+                let body = holding(&mut draft.body, from).ok_or_else(|| no_node(from))?;
+                let before = body.links.len();
+                body.links.retain(|link| (&link.from, &link.to) != (from, to));
+                if body.links.len() < before {
+                    return Ok(());
+                }
+                Err(format!(
+                    "there is no link {from} -> {to}; where one requires a value of the other, `require` takes it elsewhere"
+                ))
+            }
+            Self::Use { task, uses } => {
+                let module = uses.split('#').next().unwrap_or_default();
+                if !draft.modules.contains_key(module) {
+                    let reference = ModuleReference { text: module.into(), span: None };
+                    draft.modules.insert(module.into(), reference);
+                }
+                match &mut find(&mut draft.body, task)?.does {
+                    Does::Call(known) => known.clone_from(uses),
+                    Does::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
+                }
+                Ok(())
+            }
+            Self::Set { task, parameter, value } => {
+                find(&mut draft.body, task)?.with.insert(parameter.clone(), value.clone());
+                Ok(())
+            }
+            Self::Require { task, parameter, value } => {
+                let known = find(&mut draft.body, task)?;
+                known.with.remove(parameter);
+                known.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
+    let added = Edit::parse_addition(text).map_err(|mistakes| told(&mistakes))?;
+    for (alias, reference) in added.modules {
+        match draft.modules.get(&alias) {
+            Some(known) if known.text != reference.text => {
+                return Err(format!("module {alias:?} is another one already: choose another name for it"));
+            }
+            Some(_) | None => drop(draft.modules.insert(alias, reference)),
+        }
+    }
+    draft.inputs.extend(added.inputs);
+    draft.body.nodes.extend(added.body.nodes.into_iter().map(without_places));
+    let links = added.body.links.into_iter();
+    draft.body.links.extend(links.map(|link| DraftLink { spans: LinkSpans::default(), ..link }));
+    Ok(())
+}
+
+/// A node whose places are in another text than the flow's.
+fn without_places(node: DraftNode) -> DraftNode {
+    match node {
+        DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
+        DraftNode::Flow(mut flow) => {
+            flow.span = None;
+            flow.body.nodes = flow.body.nodes.into_iter().map(without_places).collect();
+            flow.body.links.iter_mut().for_each(|link| link.spans = LinkSpans::default());
+            DraftNode::Flow(flow)
+        }
+    }
+}
+
+fn no_node(name: &NodeName) -> String {
+    format!("the flow has no node {name:?}")
+}
+
+fn find<'b>(body: &'b mut Body, task: &NodeName) -> Result<&'b mut DraftTask, String> {
+    let mut names = Vec::new();
+    note_names(body, &mut names);
+    let found = holding(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
+    match found {
+        Some(DraftNode::Task(found)) => Ok(found),
+        Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
+        None => {
+            let meant = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
+            Err(format!("the flow has no task {task:?}{}", meant.map(|meant| format!(": {meant}")).unwrap_or_default()))
+        }
+    }
+}
+
+fn note_names(body: &Body, names: &mut Vec<NodeName>) {
+    for node in &body.nodes {
+        names.push(node.name().clone());
+        if let DraftNode::Flow(flow) = node {
+            note_names(&flow.body, names);
+        }
+    }
+}
+
+/// The flow that a node stands in. Flows nest no deeper than can be laid out.
+fn holding<'b>(body: &'b mut Body, name: &NodeName) -> Option<&'b mut Body> {
+    if body.nodes.iter().any(|node| node.name() == name) {
+        return Some(body);
+    }
+    body.nodes.iter_mut().find_map(|node| match node {
+        DraftNode::Flow(flow) => holding(&mut flow.body, name),
+        DraftNode::Task(_) => None,
+    })
+}
+
+fn remove(body: &mut Body, task: &NodeName) {
+    if let Some(body) = holding(body, task) {
+        body.nodes.retain(|node| node.name() != task);
+        body.links.retain(|link| link.from != *task && link.to != *task);
+    }
+}

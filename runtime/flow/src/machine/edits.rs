@@ -1,0 +1,124 @@
+//! A flow that is changed while it runs: what an edit may do, and how the run goes on with it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, ScopeIndex, State};
+
+use super::{Machine, Snapshot, node::NodeState};
+
+/// What a node is known by in two flows: names are unique, but what begins a flow and what ends it share one.
+type Key<'f> = (&'f NodeName, bool);
+
+impl Machine {
+    /// What the flow would be made of with some edits, and how its author would write it.
+    ///
+    /// # Errors
+    /// Every reason why they cannot be made, for people.
+    pub fn plan(&self, edits: &[Edit]) -> Result<(Origin, Draft), Vec<String>> {
+        let Some(origin) = &self.flow.origin else {
+            return Err(vec!["the run was submitted without its flow file, and cannot be edited".into()]);
+        };
+        let mut draft = origin.draft().map_err(|error| vec![error])?;
+        let (mut planned, mut reasons) = (Origin::clone(origin), Vec::new());
+        for edit in edits {
+            let edit = match edit {
+                Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: self.has_run(task) },
+                Edit::Add { .. }
+                | Edit::Link { .. }
+                | Edit::Unlink { .. }
+                | Edit::Use { .. }
+                | Edit::Set { .. }
+                | Edit::Require { .. } => edit.clone(),
+            };
+            match edit.apply(&mut draft) {
+                Ok(()) => planned.edits.push(edit),
+                Err(reason) => reasons.push(format!("{edit}: {reason}")),
+            }
+        }
+        if reasons.is_empty() { Ok((planned, draft)) } else { Err(reasons) }
+    }
+
+    fn has_run(&self, task: &NodeName) -> bool {
+        self.tasks.get(task).is_some_and(|index| !self.is_untouched(*index))
+    }
+
+    /// Whether nothing was ever done for a node in this run.
+    fn is_untouched(&self, index: NodeIndex) -> bool {
+        let node = self.node(index);
+        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::Ignored)
+    }
+
+    /// Every reason why the run cannot go on with another flow, for people.
+    #[must_use]
+    pub fn refuses_flow(&self, flow: &Flow) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.state.is_final() {
+            reasons.push(format!("the run is {}: it has ended", self.state));
+        }
+        let others = keys(flow);
+        for index in self.flow.indices() {
+            let (node, state) = (self.flow.node(index), self.node_state(index));
+            match others.get(&key(&self.flow, index)).map(|other| flow.node(*other)) {
+                None if !self.is_untouched(index) => reasons.push(format!("{:?} is {state} by now", node.name)),
+                Some(other) if !calls_the_same(&node.role, &other.role) && has_effect(state) => {
+                    reasons.push(format!("{:?} is {state}: what its module began, that one has to end", node.name));
+                }
+                Some(_) | None => {}
+            }
+        }
+        reasons
+    }
+
+    pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Vec<Fact> {
+        if revision != self.revision || !self.refuses_flow(flow).is_empty() {
+            return Vec::new();
+        }
+        vec![Fact::Edited { flow: flow.clone(), revision: self.revision.next() }]
+    }
+
+    /// Goes on with another flow: what is known of nodes stays with their names, and all that follows from it is found
+    /// anew.
+    pub(super) fn take_flow(&mut self, flow: &Arc<Flow>, revision: Revision) {
+        let snapshot = self.snapshot();
+        let others = keys(flow);
+        let moved = |index: NodeIndex| others.get(&key(&self.flow, index)).copied();
+        let scope = |scope: ScopeIndex| Some(flow.node(moved(self.flow.scope(scope).begin)?).scope);
+        let nodes = snapshot.nodes.iter().filter_map(|(index, node)| Some((moved(*index)?, node.clone())));
+        let intentions = snapshot.intentions.iter().filter_map(|(index, intention)| Some((scope(*index)?, *intention)));
+        let moved = Snapshot {
+            flow: flow.clone(),
+            revision,
+            nodes: nodes.collect(),
+            intentions: intentions.collect(),
+            ..snapshot
+        };
+        *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
+    }
+}
+
+fn calls_the_same(role: &Role, other: &Role) -> bool {
+    match (role, other) {
+        (Role::Task(task), Role::Task(other)) => (task.module, &task.export) == (other.module, &other.export),
+        (Role::Wait(_), Role::Wait(_))
+        | (Role::Controller(_) | Role::Begin, Role::Controller(_) | Role::Begin)
+        | (Role::End, Role::End) => true,
+        (Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End, _) => false,
+    }
+}
+
+/// Whether a task in this state did something, or is about to.
+fn has_effect(state: State) -> bool {
+    match state {
+        State::Pending | State::Ignored | State::RolledBack | State::Retrying => false,
+        State::Running | State::Success | State::Failure | State::RollingBack | State::RollbackFailure => true,
+    }
+}
+
+fn keys(flow: &Flow) -> BTreeMap<Key<'_>, NodeIndex> {
+    flow.indices().map(|index| (key(flow, index), index)).collect()
+}
+
+fn key(flow: &Flow, index: NodeIndex) -> Key<'_> {
+    let node = flow.node(index);
+    (&node.name, matches!(node.role, Role::End))
+}

@@ -1,0 +1,187 @@
+//! Flows that are changed while they run: what each edit does, and what is refused.
+
+use std::sync::Arc;
+
+use super::world::{World, flow, name};
+use crate::{Edit, Event, Fact, Flow, On, Revision, RunState, State};
+
+fn add(text: &str) -> Edit {
+    Edit::Add { text: text.into() }
+}
+
+fn remove(task: &str) -> Edit {
+    Edit::Remove { task: name(task), ran: false }
+}
+
+fn link(from: &str, to: &str) -> Edit {
+    Edit::Link { from: name(from), to: name(to), on: On::Success, when: None, reach: None }
+}
+
+fn require(task: &str, parameter: &str, value: &str) -> Edit {
+    Edit::Require { task: name(task), parameter: parameter.parse().unwrap(), value: value.parse().unwrap() }
+}
+
+/// A server is made and started, and what is to run on it is fetched beside that.
+const SITE: &str = r#"
+    [[task]]
+    name = "create-server"
+    use = "g#five"
+    provides = { value = "server" }
+    [[task]]
+    name = "pull-recipes"
+    use = "g#five"
+    provides = { value = "recipes" }
+    [[task]]
+    name = "kick-server"
+    use = "g#same"
+    requires = { x = "server", y = "server" }
+    [[task]]
+    name = "wordpress"
+    use = "g#same"
+    requires = { x = "server", y = "recipes" }
+    [[link]]
+    from = "kick-server"
+    to = "wordpress"
+"#;
+
+#[test]
+fn a_listener_that_was_forgotten_is_added_and_starts_at_once() {
+    let mut world = World::start(flow(SITE));
+    world.answer(0);
+    world.answer(1);
+    assert_eq!(world.machine.node_state(index(&world, "kick-server")), State::Success);
+    let text = "[[task]]\nname = \"add-monitor\"\nuse = \"g#noop\"\n\
+                [[link]]\nfrom = \"kick-server\"\nto = \"add-monitor\"\n";
+    world.edit(&[add(text)]).unwrap();
+    assert!(world.out.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", world.out);
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.trace().matches("pull-recipes:R").count(), 1, "nothing is done again: {}", world.trace());
+}
+
+#[test]
+fn a_task_is_pointed_to_another_server_and_goes_on_without_pulling_its_recipes_again() {
+    let mut world = World::start(flow(SITE));
+    world.answer(0);
+    world.answer(0);
+    // The server is there and crashes: another one is made in its place.
+    let text = "[[task]]\nname = \"create-server-2\"\nuse = \"g#five\"\nprovides = { value = \"server_2\" }\n";
+    let edits = [
+        add(text),
+        require("wordpress", "x", "server_2"),
+        Edit::Unlink { from: name("kick-server"), to: name("wordpress") },
+    ];
+    world.edit(&edits).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    for task in ["create-server:R", "pull-recipes:R", "create-server-2:R", "wordpress:R"] {
+        assert_eq!(world.trace().split(' ').filter(|told| *told == task).count(), 1, "{task}: {}", world.trace());
+    }
+    let inputs = &world.machine.flow().tasks().find(|(_, task, _)| task.as_str() == "wordpress").unwrap().2.inputs;
+    assert!(format!("{inputs:?}").contains("server_2"), "{inputs:?}");
+}
+
+#[test]
+fn a_removed_task_is_gone_where_it_has_not_run_and_fires_nobody_where_it_has() {
+    let mut world = World::start(flow(SITE));
+    world.answer(0);
+    world.answer(0);
+    // What requires its value goes with it.
+    let refused = world.edit(&[remove("create-server")]).unwrap_err();
+    assert_eq!(refused[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
+    assert!(world.out.iter().any(|call| call.id.task == name("kick-server")));
+    world.edit(&[remove("kick-server"), remove("wordpress")]).unwrap();
+    assert!(!world.machine.flow().indices().any(|index| world.machine.flow().node(index).name == name("wordpress")));
+    world.run();
+    assert_eq!(world.trace().split(' ').next_back(), Some("kick-server:S"), "its attempt finishes and is recorded");
+    assert_eq!(world.state(), RunState::Success);
+}
+
+#[test]
+fn what_was_removed_after_it_had_run_is_rolled_back_with_the_rest() {
+    let text = r#"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#fails"
+        [[link]]
+        from = "a"
+        to = "b"
+        [[link]]
+        from = "b"
+        to = "c"
+    "#;
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    world.answer(0);
+    world.edit(&[remove("b")]).unwrap();
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD");
+}
+
+#[test]
+fn a_module_is_replaced_before_it_is_called_and_not_after() {
+    let text = r#"
+        pattern = "linear"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+    "#;
+    let mut world = World::start(flow(text));
+    let uses = |task: &str| Edit::Use { task: name(task), uses: "g#plain".into() };
+    world.edit(&[uses("b")]).unwrap();
+    assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its module began, that one has to end"]);
+    world.answer(0);
+    assert_eq!(world.out[0].id.task, name("b"));
+    let b = world.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
+    assert_eq!(b.export.as_ref().unwrap().as_str(), "plain");
+}
+
+#[test]
+fn every_reason_is_told_and_a_refused_edit_changes_nothing() {
+    let mut world = World::start(flow(SITE));
+    let before = world.machine.clone();
+    let edits = [
+        remove("create-sever"),
+        link("nobody", "wordpress"),
+        Edit::Unlink { from: name("wordpress"), to: name("kick-server") },
+    ];
+    assert_eq!(
+        world.edit(&edits).unwrap_err(),
+        [
+            "remove create-sever: the flow has no task \"create-sever\": did you mean \"create-server\"?",
+            "link nobody wordpress: the flow has no node \"nobody\"",
+            "unlink wordpress kick-server: there is no link wordpress -> kick-server; where one requires a value of the \
+             other, `require` takes it elsewhere",
+        ]
+    );
+    let circle = world.edit(&[link("wordpress", "create-server")]).unwrap_err();
+    assert!(circle[0].starts_with("nodes wait for one another: "), "{circle:?}");
+    assert!(world.machine == before);
+}
+
+#[test]
+fn an_edit_of_another_revision_means_nothing() {
+    let mut world = World::start(flow(SITE));
+    let flow: Arc<Flow> = world.machine.flow().clone();
+    let old = Event::Edit { revision: Revision::new(7), flow: flow.clone() };
+    assert_eq!(world.machine.decide(world.now, &old), []);
+    let edit = Event::Edit { revision: Revision::FIRST, flow };
+    let records = world.machine.decide(world.now, &edit);
+    assert!(matches!(&records[..], [record] if matches!(record.fact, Fact::Edited { .. })), "{records:?}");
+    world.run();
+    assert_eq!(world.edit(&[link("kick-server", "pull-recipes")]).unwrap_err(), ["the run is success: it has ended"]);
+}
+
+fn index(world: &World, task: &str) -> crate::NodeIndex {
+    let flow = world.machine.flow();
+    flow.indices().find(|index| flow.node(*index).name == name(task)).unwrap()
+}

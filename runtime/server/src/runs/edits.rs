@@ -1,0 +1,155 @@
+//! Changing the flow of a run while it runs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State, http::StatusCode};
+use client::api::{self, Edited, Edits};
+use engine::AskError;
+use flow::{Condition, Draft, Edit, Flow, Machine, Mistake, NodeName, On, Origin, Reach, RunId, Value, ValueName};
+use protocol::Wish;
+
+use super::submit::{refused, told, untaken, wire};
+use crate::{extract, problem::Problem, state};
+
+/// How often an edit is made anew because somebody else was faster, before that is told.
+const TRIES: usize = 5;
+
+/// Changes the flow of a run: all of the edits in one step, or none of them.
+///
+/// They are made against the flow as it is by now, or refused where `if_revision` says that it was another one.
+#[utoipa::path(post, path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
+    params(("run" = String, Path, description = "The run's id")), responses(
+        (status = 200, description = "The flow is changed, or could be", body = Edited),
+        (status = 409, description = "The run is at another revision, or cannot be changed so by now: every reason",
+            body = api::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The changed flow has mistakes: all of them", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn edit(
+    State(state): state::Shared,
+    extract::Run(run): extract::Run,
+    extract::Json(wanted): extract::Json<Edits>,
+) -> Result<Json<Edited>, Problem> {
+    let edits: Vec<Edit> = wanted.edits.iter().map(lawful).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
+    if edits.is_empty() {
+        return Err(Problem::bad_request("there is nothing to change"));
+    }
+    for _ in 1..TRIES {
+        match once(&state, &run, &wanted, &edits).await? {
+            Some(edited) => return Ok(Json(edited)),
+            None if wanted.if_revision.is_some() => break,
+            None => {}
+        }
+    }
+    Err(conflict("the flow was changed by somebody else in the same moment".into()))
+}
+
+/// Makes the edits against the flow as it is now. `None` where it was changed in between.
+async fn once(state: &state::State, run: &RunId, wanted: &Edits, edits: &[Edit]) -> Result<Option<Edited>, Problem> {
+    let machine = state.parts.logbook.load(run).await?.into_machine()?;
+    let revision = machine.revision();
+    if wanted.if_revision.is_some_and(|expected| expected != revision.get()) {
+        return Err(conflict(format!("the flow of the run is at revision {revision}")));
+    }
+    let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
+    pin(&mut draft, &wanted.edits);
+    let (flow, warnings) = changed(state, &machine, origin, &draft).await?;
+    let reasons = machine.refuses_flow(&flow);
+    if !reasons.is_empty() {
+        return Err(conflict(reasons.join("; ")));
+    }
+    let warnings: Vec<api::Mistake> = warnings.iter().map(|mistake| told(mistake, "")).collect();
+    let edits = edits.iter().map(ToString::to_string).collect();
+    let edited = |revision: u64, applied| Edited { run: run.to_string(), revision, applied, edits, warnings };
+    if wanted.dry_run {
+        return Ok(Some(edited(revision.next().get(), false)));
+    }
+    match state.parts.engine.ask(run, Wish::Edit { revision, flow: Arc::new(flow) }).await {
+        Ok(_) => Ok(Some(edited(revision.next().get(), true))),
+        // The run has gone on meanwhile: what that means is told by the next try.
+        Err(AskError::Refused { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The flow that the run is to go on with.
+async fn changed(
+    state: &state::State,
+    machine: &Machine,
+    origin: Origin,
+    draft: &Draft,
+) -> Result<(Flow, Vec<Mistake>), Problem> {
+    let library = &state.parts.modules;
+    let wired = wire(library, draft, &machine.flow().inputs).await;
+    let (flow, warnings) = wired.map_err(|mistakes| refused(&without_places(mistakes), ""))?;
+    let untaken = untaken(&state.parts.takers, &draft.body, &flow);
+    if !untaken.is_empty() {
+        return Err(refused(&without_places(untaken), ""));
+    }
+    let mut modules = BTreeMap::new();
+    for (alias, reference) in &draft.modules {
+        let found = library.find(&reference.text).await;
+        modules.insert(alias.clone(), found.map_err(|error| Problem::unavailable(error.to_string()))?.digest);
+    }
+    let flow = Flow { origin: Some(Arc::new(Origin { modules, ..origin })), ..flow };
+    Ok((flow, without_places(warnings)))
+}
+
+/// What was edited stands in several texts: places in one of them would mislead.
+fn without_places(mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    mistakes.into_iter().map(|mistake| Mistake { span: None, ..mistake }).collect()
+}
+
+/// The modules of added texts are those that the request names.
+fn pin(draft: &mut Draft, edits: &[api::Edit]) {
+    for edit in edits {
+        let api::Edit::Add { modules, .. } = edit else { continue };
+        for (alias, digest) in modules {
+            if let Some(reference) = draft.modules.get_mut(alias) {
+                reference.text.clone_from(digest);
+            }
+        }
+    }
+}
+
+fn conflict(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "conflict", "the flow of the run cannot be changed so", detail)
+        .hint("`waft show RUN --revisions` shows the run, its revision and its edits")
+}
+
+fn lawful(edit: &api::Edit) -> Result<Edit, String> {
+    let node = |name: &str| NodeName::new(name).map_err(|error| error.to_string());
+    let named = |name: &str| ValueName::new(name).map_err(|error| error.to_string());
+    Ok(match edit {
+        api::Edit::Add { text, modules: _ } => Edit::Add { text: text.as_str().into() },
+        api::Edit::Remove { task } => Edit::Remove { task: node(task)?, ran: false },
+        api::Edit::Link { from, to, on, when, reach } => Edit::Link {
+            from: node(from)?,
+            to: node(to)?,
+            on: match on.as_deref() {
+                None | Some("success") => On::Success,
+                Some("failure") => On::Failure,
+                Some("any") => On::Any,
+                Some(other) => return Err(format!("on is {other:?}: write success, failure or any")),
+            },
+            when: when.as_deref().map(Condition::new).transpose().map_err(|error| format!("when: {error}"))?,
+            reach: match reach.as_deref() {
+                None => None,
+                Some("all") => Some(Reach::All),
+                Some("flow") => Some(Reach::Flow),
+                Some("neighbors") => Some(Reach::Neighbors),
+                Some("task") => Some(Reach::Task),
+                Some(other) => return Err(format!("reach is {other:?}: write all, flow, neighbors or task")),
+            },
+        },
+        api::Edit::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
+        api::Edit::Use { task, uses } => Edit::Use { task: node(task)?, uses: uses.clone() },
+        api::Edit::Set { task, parameter, value } => {
+            let json = flow::Json::parse(value.get()).map_err(|error| format!("{parameter}: {error}"))?;
+            Edit::Set { task: node(task)?, parameter: named(parameter)?, value: Value::Json(json) }
+        }
+        api::Edit::Require { task, parameter, value } => {
+            Edit::Require { task: node(task)?, parameter: named(parameter)?, value: named(value)? }
+        }
+    })
+}
