@@ -401,7 +401,7 @@ fn a_flow_is_changed_while_it_runs() {
     for (arguments, code, told) in [
         (vec!["edit", "r1", "--if-revision", "1", "remove", "go"], 2, "is at revision 3"),
         (vec!["edit", "r1", "remove", "create-server-2"], 2, "which nothing provides"),
-        (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "what its module began, that one has to end"),
+        (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "what its call began, that call has to end"),
         (vec!["edit", "r1", "link", "wordpress", "create-server"], 2, "nodes wait for one another"),
         (vec!["edit", "r1", "remove", "wordpres"], 2, "did you mean \\\"wordpress\\\"?"),
         (vec!["edit", "r2", "remove", "go"], 2, "there is no run r2"),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use broker::{Delivery, Message};
-use flow::{CallId, Change, Command, Event, Flow, Machine, Record, Role, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, Change, Command, Event, Flow, Machine, Record, RunId, RunState, Shard, Timestamp};
 use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -447,12 +447,11 @@ impl Driver {
         for command in commands {
             match command {
                 Command::Call(call) => {
-                    if let Role::Task(task) = &flow.node(call.node).role {
+                    if let Some(task) = live.machine.task(&call.id.task) {
                         let to = jobs::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
                         batch.messages.push(jobs::job(&to, &flow, task, *call));
                     }
                 }
-                // It stays out until it is answered, or its lease is missed.
                 Command::Interrupt(call) => batch.messages.push(jobs::interrupt(call)),
                 Command::Tell(change) => {
                     if let Change::Node(change) = &change {

@@ -300,6 +300,14 @@ impl Engine {
         let word = wish.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| AskError::of_load(run, &error))?;
         let shard = summary.standing.shard;
+        let wish = match wish {
+            Wish::Edit { revision, flow } => {
+                let kept = self.put_large(flow).await;
+                let flow = kept.map_err(|error| AskError::Failed { reason: error.to_string() })?;
+                Wish::Edit { revision, flow }
+            }
+            wish => wish,
+        };
         let asking = self.elsewhere.ask(&shard, protocol::Request { run: run.clone(), wish });
         match timeout(PATIENCE, asking).await {
             Ok(Ok(reply)) => AskError::result(run, word, reply),

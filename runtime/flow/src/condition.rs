@@ -26,6 +26,13 @@ const LONGEST: usize = 1_000;
 /// How deep a condition may nest: parsing and evaluating recurse as deep.
 const DEEPEST: u16 = 24;
 
+/// How many loops a condition may have.
+const MOST_LOOPS: usize = 2;
+
+/// The largest value, in bytes of JSON, that a condition with a loop reads: a loop may search a list for each element of
+/// another.
+const LARGEST_LOOPED: usize = 4 << 10;
+
 /// A condition: a CEL expression that comes to true or false.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Condition(Arc<str>);
@@ -51,6 +58,9 @@ pub enum InvalidCondition {
         /// What it comes to.
         what: &'static str,
     },
+    /// Its loops could take all memory, or long.
+    #[error("its loops do too much: at most {MOST_LOOPS} of them, and no `+` in one: let a task decide")]
+    Laborious,
     /// A loop stands in a loop.
     #[error("a loop (all, exists, map, filter) stands in a loop, which could take for ever: let a task decide")]
     NestedLoop,
@@ -76,6 +86,9 @@ impl Condition {
         let expression = parse(text)?;
         if loops(&expression) > 1 {
             return Err(InvalidCondition::NestedLoop);
+        }
+        if joins_in_loop(&expression, &mut Vec::new()) || count_loops(&expression) > MOST_LOOPS {
+            return Err(InvalidCondition::Laborious);
         }
         match surely(&expression) {
             Some(what) => Err(InvalidCondition::NotBoolean { what }),
@@ -107,7 +120,12 @@ impl Condition {
         let undecided = |reason: String| Undecided { condition: self.clone(), reason };
         let expression = parse(&self.0).map_err(|error| undecided(error.to_string()))?;
         let mut context = Context::default();
+        let has_loops = loops(&expression) > 0;
         for (name, value) in values {
+            if has_loops && value.size() > LARGEST_LOOPED {
+                let limit = Size(LARGEST_LOOPED as u64);
+                return Err(undecided(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
+            }
             let value = of_value(value).map_err(|reason| undecided(format!("reads {name:?}, which is {reason}")))?;
             context.add_variable_from_value(name.as_str(), value);
         }
@@ -151,6 +169,43 @@ fn loops(expression: &IdedExpr) -> usize {
             deepest(&over).max(1 + deepest(&body))
         }
         _ => parts(expression).into_iter().map(loops).max().unwrap_or(0),
+    }
+}
+
+fn count_loops(expression: &IdedExpr) -> usize {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            let parts = [
+                &comprehension.iter_range,
+                &comprehension.accu_init,
+                &comprehension.loop_cond,
+                &comprehension.loop_step,
+                &comprehension.result,
+            ];
+            1 + parts.into_iter().map(count_loops).sum::<usize>()
+        }
+        _ => parts(expression).into_iter().map(count_loops).sum(),
+    }
+}
+
+/// Whether a loop joins texts or lists, each time anew. What a loop gathers itself is no such join.
+fn joins_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            gathered.push(&comprehension.accu_var);
+            let body = [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result];
+            let joins = body.into_iter().any(|part| joins_in_loop(part, gathered));
+            gathered.pop();
+            joins
+                || [&comprehension.iter_range, &comprehension.accu_init]
+                    .into_iter()
+                    .any(|part| joins_in_loop(part, gathered))
+        }
+        Expr::Call(call) if call.func_name == operators::ADD && !gathered.is_empty() => {
+            let gathers = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if gathered.contains(&name.as_str())));
+            !gathers || call.args.iter().any(|part| joins_in_loop(part, gathered))
+        }
+        _ => parts(expression).into_iter().any(|part| joins_in_loop(part, gathered)),
     }
 }
 
@@ -305,6 +360,8 @@ mod tests {
             ("pan.colour in ['red', 'blue'] && !(pan.size < 30)", true),
             ("size(pan.lids) == 3", false),
             ("pan.lids.exists(lid, lid > 1)", true),
+            ("size(pan.lids.filter(lid, lid > 1)) == 1", true),
+            ("pan.lids.map(lid, lid * 2) == [2, 4]", true),
             ("has(pan.handle) && pan.handle", false),
             ("pan['size'] == 32", true),
             ("true", true),
@@ -347,6 +404,8 @@ mod tests {
             ("[1]", "it comes to a list"),
             ("a.all(x, a.all(y, x == y))", "a loop (all, exists, map, filter) stands in a loop"),
             ("size(a.map(x, a.filter(y, x == y))) > 1", "a loop"),
+            ("size(a.map(x, a + a)) > 1", "its loops do too much"),
+            ("a.exists(x, x in a) && a.exists(x, x > 1) && a.exists(x, x > 2)", "its loops do too much"),
         ] {
             let error = decide(text, &[]).expect_err(text);
             assert!(error.starts_with(why), "{text}: {error}");

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     Body, Condition, Digest, Does, Draft, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleReference,
-    NodeName, On, Reach, Value, ValueName, file, suggest,
+    NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
 };
 
 /// What a flow was made of: enough to make it again, and to change it.
@@ -143,7 +143,24 @@ impl Edit {
         let moved =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
         let moved = |mistake: Mistake| Mistake { span: mistake.span.map(moved), ..mistake };
-        file::parse(&format!("{NAME}{text}")).map_err(|mistakes| mistakes.into_iter().map(moved).collect())
+        let parsed = file::parse(&format!("{NAME}{text}"));
+        let added = parsed.map_err(|mistakes| mistakes.into_iter().map(moved).collect::<Vec<_>>())?;
+        let Body { pattern, controller, starts, .. } = &added.body;
+        if *pattern != Pattern::default() || controller.is_some() || starts.is_some() || added.expires.is_some() {
+            let message = "what is added says something of the whole flow: a pattern, a retry, or a time";
+            let hint = "leave it out, or put what is added into a nested flow of its own";
+            return Err(vec![Mistake::error(None, message).hint(hint)]);
+        }
+        Ok(added)
+    }
+
+    /// The first alias of an added text by which the flow knows another module already.
+    pub(crate) fn known_otherwise(text: &str, draft: &Draft) -> Option<String> {
+        let added = Self::parse_addition(text).ok()?;
+        let is_other = |(alias, reference): &(String, ModuleReference)| {
+            draft.modules.get(alias).is_some_and(|known| known.text != reference.text)
+        };
+        added.modules.into_iter().find(is_other).map(|(alias, _)| alias)
     }
 
     /// Changes a flow.
@@ -210,12 +227,7 @@ impl Edit {
 fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
     let added = Edit::parse_addition(text).map_err(|mistakes| told(&mistakes))?;
     for (alias, reference) in added.modules {
-        match draft.modules.get(&alias) {
-            Some(known) if known.text != reference.text => {
-                return Err(format!("module {alias:?} is another one already: choose another name for it"));
-            }
-            Some(_) | None => drop(draft.modules.insert(alias, reference)),
-        }
+        draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
     draft.body.nodes.extend(added.body.nodes.into_iter().map(without_places));

@@ -249,6 +249,15 @@ impl Machine {
         }
     }
 
+    /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
+    #[must_use]
+    pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
+        match &self.flow.node(*self.tasks.get(name)?).role {
+            Role::Task(task) => Some(task),
+            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        }
+    }
+
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
     pub fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.expected.iter().map(|index| (*index, self.deadline(*index)))

@@ -1,8 +1,8 @@
 //! What has to be true of every world, once it is calm.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use flow::{Action, Fact, Machine, NodeIndex, Record, Role, RunId, RunState, State};
+use flow::{Action, Attempt, Fact, Machine, NodeIndex, NodeName, Record, Role, RunId, RunState, State};
 
 use super::guests::Entry;
 
@@ -31,44 +31,54 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
     if !machine.state().is_final() {
         return Err(format!("{run} is {} in the end: {:?}", machine.state(), machine.calls_out().collect::<Vec<_>>()));
     }
-    each_attempt_is_answered_once(run, records)?;
+    let named = named(run, records)?;
+    each_attempt_is_answered_once(run, &named)?;
     let mine: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
-    what_succeeded_was_applied(run, &machine, records, &mine)?;
+    what_succeeded_was_applied(run, &named, &mine)?;
     nothing_unwanted_stands(run, &machine, &mine)?;
     Ok(machine.state())
 }
 
-fn each_attempt_is_answered_once(run: &RunId, records: &[Record]) -> Result<(), String> {
-    let mut answered = BTreeMap::new();
+/// The records that tell of an answer: whose, which attempt and action, and whether all went well.
+type Named = Vec<(NodeName, Attempt, Action, bool)>;
+
+/// Nodes have other places after an edit, and keep their names.
+fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
+    let mut machine: Option<Machine> = None;
+    let mut named = Named::new();
     for record in records {
-        let key = match &record.fact {
-            Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => (attempt, Action::Apply),
-            Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => (attempt, Action::Rollback),
-            _ => continue,
+        let answered = match &record.fact {
+            Fact::Succeeded { attempt, .. } => Some((attempt, Action::Apply, true)),
+            Fact::Failed { attempt, .. } => Some((attempt, Action::Apply, false)),
+            Fact::RolledBack { attempt, .. } => Some((attempt, Action::Rollback, true)),
+            Fact::RollbackFailed { attempt, .. } => Some((attempt, Action::Rollback, false)),
+            _ => None,
         };
-        let times = answered.entry((key.0.node, key.0.attempt, key.1)).or_insert(0);
-        *times += 1;
-        if *times > 1 {
-            return Err(format!("{run}: {key:?} is recorded twice"));
+        if let (Some(machine), Some((attempt, action, well))) = (&machine, answered) {
+            named.push((machine.flow().node(attempt.node).name.clone(), attempt.attempt, action, well));
+        }
+        if let Fact::RunStarted { flow, .. } = &record.fact {
+            machine = Some(Machine::new(run.clone(), flow.clone()));
+        }
+        let evolved = machine.as_mut().map(|machine| machine.evolve(record));
+        evolved.transpose().map_err(|error| format!("{run}: {error}"))?;
+    }
+    Ok(named)
+}
+
+fn each_attempt_is_answered_once(run: &RunId, named: &Named) -> Result<(), String> {
+    let mut answered = BTreeSet::new();
+    for (name, attempt, action, _) in named {
+        if !answered.insert((name, attempt, action)) {
+            return Err(format!("{run}: {action} of {name}, attempt {attempt}, is recorded twice"));
         }
     }
     Ok(())
 }
 
-fn what_succeeded_was_applied(
-    run: &RunId,
-    machine: &Machine,
-    records: &[Record],
-    ledger: &[&Entry],
-) -> Result<(), String> {
-    for record in records {
-        let (attempt, action) = match &record.fact {
-            Fact::Succeeded { attempt, .. } => (attempt, Action::Apply),
-            Fact::RolledBack { attempt, .. } => (attempt, Action::Rollback),
-            _ => continue,
-        };
-        let name = &machine.flow().node(attempt.node).name;
-        if !ledger.iter().any(|entry| entry.task == *name && entry.action == action) {
+fn what_succeeded_was_applied(run: &RunId, named: &Named, ledger: &[&Entry]) -> Result<(), String> {
+    for (name, _, action, _) in named.iter().filter(|(_, _, _, well)| *well) {
+        if !ledger.iter().any(|entry| entry.task == *name && entry.action == *action) {
             return Err(format!("{run}: {action} of {name} is recorded and never happened"));
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Parameter, Provided, Rollback, TaskInfo, Values};
+use flow::{
+    Digest, Edit, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo, NodeName, On, Origin, Parameter, Provided,
+    Rollback, TaskInfo, Values,
+};
 
 use super::dice::Dice;
 
@@ -62,8 +65,39 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
     }
 }
 
+/// Some change of a run's flow, if one can be made of it.
+pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
+    let flow = machine.flow();
+    let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
+    let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
+    let edit = match dice.below(4) {
+        0 => Edit::Remove { task: any()?, ran: false },
+        1 => Edit::Link { from: any()?, to: any()?, on: On::Success, when: None, reach: None },
+        2 => Edit::Unlink { from: any()?, to: any()? },
+        _ => {
+            let (name, from) = (dice.below(1_000), any()?);
+            let text = format!(
+                "[[task]]\nname = \"e{name}\"\nuse = \"g#undoable\"\n[[link]]\nfrom = \"{from}\"\nto = \"e{name}\"\n"
+            );
+            Edit::Add { text: text.into() }
+        }
+    };
+    let (origin, draft) = machine.plan(&[edit]).ok()?;
+    let (flow, _) = flow::wire(&draft, &modules(), &Values::new()).ok()?;
+    Some(Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow }))
+}
+
 /// Wires a flow of the tasks `undoable` and `plain` of the module `g`.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
+    let wired = flow::wire(&draft, &modules(), &Values::new());
+    let flow = wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).0;
+    let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([1; 32]))]);
+    let origin = Some(Arc::new(Origin { text: text.into(), modules, edits: Vec::new() }));
+    Arc::new(Flow { origin, ..flow })
+}
+
+fn modules() -> BTreeMap<String, ModuleInfo> {
     let task = |name: &str, rollback| TaskInfo {
         name: name.parse().expect("a lawful name"),
         doc: String::new(),
@@ -74,8 +108,8 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
         limits: LimitOverrides::default(),
     };
     let tasks = vec![task("undoable", Rollback::Guest { requires: Vec::new() }), task("plain", Rollback::None)];
-    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(tasks) };
-    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-    let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
-    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).0)
+    BTreeMap::from([(
+        "g".into(),
+        ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(tasks) },
+    )])
 }

@@ -168,17 +168,27 @@ impl World {
         }
     }
 
-    /// People suspend, resume and cancel now and then.
+    /// A change of a run's flow, as far as it was recorded by now.
+    async fn edit(&self, run: &RunId) -> Option<Wish> {
+        let machine = self.logbook.load(run).await.ok()?.into_machine().ok()?;
+        let flow = flows::edited(&self.dice, &machine)?;
+        Some(Wish::Edit { revision: machine.revision(), flow })
+    }
+
+    /// People suspend, resume, cancel and edit now and then.
     async fn people(self: Arc<Self>, runs: Vec<RunId>) {
         while self.storm.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(2_000 + self.dice.below(20_000))).await;
             let run = &runs[self.dice.below(runs.len() as u64) as usize];
-            let wish = match self.dice.below(6) {
-                0 => Wish::Cancel,
-                1 | 2 => Wish::Suspend,
-                _ => Wish::Resume,
+            let wish = match self.dice.below(9) {
+                0 => Some(Wish::Cancel),
+                1 | 2 => Some(Wish::Suspend),
+                3..6 => self.edit(run).await,
+                _ => Some(Wish::Resume),
             };
-            self.wish(run, wish).await;
+            if let Some(wish) = wish {
+                self.wish(run, wish).await;
+            }
         }
     }
 

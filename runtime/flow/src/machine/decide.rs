@@ -174,7 +174,7 @@ impl Machine {
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once its flow is to be rolled back, another attempt could only delay that.
-        let retry_at = if self.goes_on(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
+        let retry_at = if self.may_try_again(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
         let Told { execution, redelivered } = told;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
@@ -221,12 +221,13 @@ impl Machine {
             return facts;
         }
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
-        facts
-            .extend(self.expected.iter().filter(|index| !self.goes_on(**index)).map(|index| self.give_up(now, *index)));
+        facts.extend(
+            self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index)),
+        );
         let unwinding = self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1));
         facts.extend(unwinding.map(|turn| self.unwind(turn.1)));
         let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
-        let due = due.filter(|index| !self.expected.contains(index) || self.goes_on(*index));
+        let due = due.filter(|index| !self.expected.contains(index) || self.may_try_again(*index));
         facts.extend(due.map(|index| self.try_again(now, index)));
         facts.extend(self.ready.iter().map(|turn| self.start_in_time(now, turn.1)));
         if facts.is_empty() && self.is_idle() {
@@ -305,7 +306,10 @@ impl Machine {
 
     /// A task that waits is not waited for any more.
     fn give_up(&self, now: Timestamp, index: NodeIndex) -> Fact {
-        let failure = Failure::new(FailureKind::Cancelled, "its flow is rolled back: nobody has to answer any more");
+        let failure = Failure::new(
+            FailureKind::Cancelled,
+            "it was removed, or its flow is rolled back: nobody has to answer any more",
+        );
         self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::BY_NOBODY, None)
     }
 
@@ -321,7 +325,7 @@ impl Machine {
             _ => {}
         }
         let (action, count) = self.node(index).under_way();
-        if action == Action::Apply && !self.goes_on(index) {
+        if action == Action::Apply && !self.may_try_again(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
             return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::BY_NOBODY, None);
         }

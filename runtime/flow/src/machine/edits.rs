@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, ScopeIndex, State};
+use crate::{
+    Draft, Edit, Fact, Flow, Input, NodeIndex, NodeName, Origin, Revision, Role, ScopeIndex, Source, State, Task,
+};
 
 use super::{Machine, Snapshot, node::NodeState};
 
@@ -30,6 +32,12 @@ impl Machine {
                 | Edit::Set { .. }
                 | Edit::Require { .. } => edit.clone(),
             };
+            if let Edit::Add { text } = &edit
+                && let Some(alias) = Edit::known_otherwise(text, &draft)
+            {
+                reasons.push(format!("{edit}: module {alias:?} is another one already: choose another name for it"));
+                continue;
+            }
             match edit.apply(&mut draft) {
                 Ok(()) => planned.edits.push(edit),
                 Err(reason) => reasons.push(format!("{edit}: {reason}")),
@@ -60,8 +68,12 @@ impl Machine {
             let (node, state) = (self.flow.node(index), self.node_state(index));
             match others.get(&key(&self.flow, index)).map(|other| flow.node(*other)) {
                 None if !self.is_untouched(index) => reasons.push(format!("{:?} is {state} by now", node.name)),
-                Some(other) if !calls_the_same(&node.role, &other.role) && has_effect(state) => {
-                    reasons.push(format!("{:?} is {state}: what its module began, that one has to end", node.name));
+                Some(other) if node.aside != other.aside && !self.is_untouched(index) => reasons.push(format!(
+                    "{:?} is {state}: what has run cannot begin or cease to listen to failures",
+                    node.name
+                )),
+                Some(other) if !calls_the_same((&self.flow, &node.role), (flow, &other.role)) && has_effect(state) => {
+                    reasons.push(format!("{:?} is {state}: what its call began, that call has to end", node.name));
                 }
                 Some(_) | None => {}
             }
@@ -83,7 +95,16 @@ impl Machine {
         let others = keys(flow);
         let moved = |index: NodeIndex| others.get(&key(&self.flow, index)).copied();
         let scope = |scope: ScopeIndex| Some(flow.node(moved(self.flow.scope(scope).begin)?).scope);
-        let nodes = snapshot.nodes.iter().filter_map(|(index, node)| Some((moved(*index)?, node.clone())));
+        let nodes = snapshot.nodes.iter().filter_map(|(index, node)| {
+            let (index, mut node) = (moved(*index)?, node.clone());
+            if let NodeState::Failure { retry_at, .. } = &mut node.state
+                && flow.node(index).retired
+            {
+                // Nobody hears of another attempt of what was removed.
+                *retry_at = None;
+            }
+            Some((index, node))
+        });
         let intentions = snapshot.intentions.iter().filter_map(|(index, intention)| Some((scope(*index)?, *intention)));
         let moved = Snapshot {
             flow: flow.clone(),
@@ -96,13 +117,30 @@ impl Machine {
     }
 }
 
-fn calls_the_same(role: &Role, other: &Role) -> bool {
+/// Whether a task would be called as it was: with the same module and the same values, wherever their providers stand.
+fn calls_the_same((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
-        (Role::Task(task), Role::Task(other)) => (task.module, &task.export) == (other.module, &other.export),
-        (Role::Wait(_), Role::Wait(_))
-        | (Role::Controller(_) | Role::Begin, Role::Controller(_) | Role::Begin)
-        | (Role::End, Role::End) => true,
+        (Role::Task(task), Role::Task(other)) => {
+            let inputs = |flow: &Flow, task: &Task| -> Vec<String> {
+                task.inputs.iter().map(|input| format!("{} {}", input.parameter, told_source(flow, input))).collect()
+            };
+            (task.module, &task.export, &task.provides, task.rollback)
+                == (other.module, &other.export, &other.provides, other.rollback)
+                && inputs(flow, task) == inputs(other_flow, other)
+        }
+        (Role::Wait(wait), Role::Wait(other)) => wait == other,
+        (Role::Controller(_) | Role::Begin, Role::Controller(_) | Role::Begin) | (Role::End, Role::End) => true,
         (Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End, _) => false,
+    }
+}
+
+/// Where an input comes from, told without the places that nodes have in a flow.
+fn told_source(flow: &Flow, input: &Input) -> String {
+    let name = |node: &NodeIndex| flow.node(*node).name.to_string();
+    match &input.source {
+        Source::Node { node, value } => format!("{value} of {}", name(node)),
+        Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
+        source @ (Source::Constant(_) | Source::RunInput(_) | Source::Absent) => format!("{source:?}"),
     }
 }
 

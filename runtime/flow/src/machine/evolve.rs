@@ -288,7 +288,8 @@ impl Machine {
                 self.due.insert((due, index));
             }
             // Where its flow is to be rolled back already, nobody is asked again.
-            None if self.executing(self.flow.node(index).scope) && !self.flow.node(index).aside => {
+            // What was removed, or stands aside, asks nobody either.
+            None if self.executing(self.flow.node(index).scope) && !self.is_beside(index) => {
                 self.unresolved.insert(index);
             }
             None => {}

@@ -81,7 +81,7 @@ impl Machine {
                 Action::Rollback => Fact::RollbackFailed { attempt, failure, retry_at: None, worker },
             }];
         }
-        if action == Action::Apply && !self.goes_on(index) {
+        if action == Action::Apply && !self.may_try_again(index) {
             // Nobody tries it again: its flow is being rolled back.
             return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
         }

@@ -30,9 +30,12 @@ impl Machine {
                 Role::Task(_) | Role::Wait(_) | Role::Controller(_) => false,
             };
             match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on && !flow_node.retired => {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
                     if node.starts_at.is_some() {
                         // It waits for that.
+                    } else if flow_node.retired {
+                        // Its flow runs again, and it does not.
+                        self.place(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
                         self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else {
@@ -63,6 +66,17 @@ impl Machine {
     pub(super) fn goes_on(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.aside || self.executing(node.scope)
+    }
+
+    /// Whether that a node fails changes nothing for the others.
+    pub(super) fn is_beside(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        node.aside || node.retired
+    }
+
+    /// Whether a node that failed, or was lost, is tried again.
+    pub(super) fn may_try_again(&self, index: NodeIndex) -> bool {
+        self.goes_on(index) && !self.flow.node(index).retired
     }
 
     /// Leaves a node out that waits, and what a no reaches from there; answers who it was, in order.
@@ -235,7 +249,7 @@ impl Machine {
 
     /// Whether a node after another need not wait for it in this state any more.
     pub(super) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
-        if self.flow.node(index).retired {
+        if self.flow.node(index).retired && *state != NodeState::Pending {
             return true;
         }
         // What stands aside keeps nobody waiting when it has failed.
@@ -249,11 +263,20 @@ impl Machine {
         if self.passes_rollback(index) { node.holding > 0 } else { node.state.holds_back() }
     }
 
-    /// Whether a rollback passes through a node: it waits for what comes after it, and then for nothing. What stands aside
-    /// keeps what led to it as it was for as long as it runs.
+    /// Whether a rollback passes through a node: it keeps those before it waiting for as long as something after it does.
+    /// After an edit a node that has run may come after one that has not. What stands aside keeps what led to it as it was
+    /// for as long as it runs itself.
     pub(super) fn passes_rollback(&self, index: NodeIndex) -> bool {
-        let state = &self.node(index).state;
-        *state == NodeState::Ignored || (self.flow.node(index).aside && state.is_over())
+        match &self.node(index).state {
+            NodeState::Pending | NodeState::Ignored => true,
+            NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => self.flow.node(index).aside && self.node(index).state.is_over(),
+        }
     }
 
     fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {

@@ -101,7 +101,12 @@ impl Machine {
             let run = self.node(index);
             let is_stray = run.stray.is_some();
             let (state, starts_at) = (run.state.clone(), run.starts_at);
-            self.due.extend(starts_at.map(|at| (at, index)));
+            // After an edit it may have to wait for others first.
+            if waiting == 0 && !node.retired && self.goes_on(index) {
+                self.due.extend(starts_at.map(|at| (at, index)));
+            } else {
+                self.node_mut(index).starts_at = None;
+            }
             if state != NodeState::Pending {
                 self.scope_mut(node.scope).ran.insert(index);
             }
@@ -121,7 +126,9 @@ impl Machine {
                 | NodeState::Failure { retry_at: Some(due), .. } => {
                     self.due.insert((due, index));
                 }
-                NodeState::Failure { retry_at: None, .. } if self.executing(node.scope) && !node.aside => {
+                NodeState::Failure { retry_at: None, .. }
+                    if self.executing(node.scope) && !node.aside && !node.retired =>
+                {
                     self.unresolved.insert(index);
                 }
                 NodeState::RollbackFailure { .. } => {

@@ -35,10 +35,8 @@ pub(crate) async fn edit(
         return Err(Problem::bad_request("there is nothing to change"));
     }
     for _ in 1..TRIES {
-        match once(&state, &run, &wanted, &edits).await? {
-            Some(edited) => return Ok(Json(edited)),
-            None if wanted.if_revision.is_some() => break,
-            None => {}
+        if let Some(edited) = once(&state, &run, &wanted, &edits).await? {
+            return Ok(Json(edited));
         }
     }
     Err(conflict("the flow was changed by somebody else in the same moment".into()))
@@ -66,6 +64,7 @@ async fn once(state: &state::State, run: &RunId, wanted: &Edits, edits: &[Edit])
     }
     match state.parts.engine.ask(run, Wish::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(edited(revision.next().get(), true))),
+        Err(AskError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
         // The run has gone on meanwhile: what that means is told by the next try.
         Err(AskError::Refused { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -103,8 +102,9 @@ fn without_places(mistakes: Vec<Mistake>) -> Vec<Mistake> {
 /// The modules of added texts are those that the request names.
 fn pin(draft: &mut Draft, edits: &[api::Edit]) {
     for edit in edits {
-        let api::Edit::Add { modules, .. } = edit else { continue };
-        for (alias, digest) in modules {
+        let api::Edit::Add { text, modules } = edit else { continue };
+        let declared = Edit::parse_addition(text).map(|added| added.modules).unwrap_or_default();
+        for (alias, digest) in modules.iter().filter(|(alias, _)| declared.contains_key(*alias)) {
             if let Some(reference) = draft.modules.get_mut(alias) {
                 reference.text.clone_from(digest);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::world::{World, flow, name};
-use crate::{Edit, Event, Fact, Flow, On, Revision, RunState, State};
+use crate::{Edit, Event, Fact, Flow, On, Revision, RunState, State, Value};
 
 fn add(text: &str) -> Edit {
     Edit::Add { text: text.into() }
@@ -138,7 +138,7 @@ fn a_module_is_replaced_before_it_is_called_and_not_after() {
     let mut world = World::start(flow(text));
     let uses = |task: &str| Edit::Use { task: name(task), uses: "g#plain".into() };
     world.edit(&[uses("b")]).unwrap();
-    assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its module began, that one has to end"]);
+    assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its call began, that call has to end"]);
     world.answer(0);
     assert_eq!(world.out[0].id.task, name("b"));
     let b = world.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
@@ -179,6 +179,59 @@ fn an_edit_of_another_revision_means_nothing() {
     assert!(matches!(&records[..], [record] if matches!(record.fact, Fact::Edited { .. })), "{records:?}");
     world.run();
     assert_eq!(world.edit(&[link("kick-server", "pull-recipes")]).unwrap_err(), ["the run is success: it has ended"]);
+}
+
+#[test]
+fn what_was_to_start_later_waits_for_what_it_requires_by_now() {
+    let text = r#"
+        [[task]]
+        name = "a"
+        use = "g#five"
+        provides = { value = "five" }
+        [[task]]
+        name = "later"
+        use = "g#same"
+        requires = { x = "five", y = "five" }
+        start_after = "1h"
+    "#;
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    assert!(world.machine.next_due().is_some());
+    let added = "[[task]]\nname = \"b\"\nuse = \"g#five\"\nprovides = { value = \"also_five\" }\n";
+    world.edit(&[add(added), require("later", "x", "also_five")]).unwrap();
+    assert_eq!(world.machine.next_due(), None, "it waits for b, and then for its time");
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S(5) b:R b:S(5) later:R later:S");
+}
+
+#[test]
+fn what_a_task_was_called_with_is_changed_no_more() {
+    let mut world = World::start(flow(SITE));
+    world.answer(0);
+    let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
+    let refused = world.edit(&[five]).unwrap_err();
+    assert_eq!(refused, ["\"kick-server\" is running: what its call began, that call has to end"]);
+}
+
+#[test]
+fn what_was_removed_holds_nobody_up_and_fails_for_itself() {
+    let text = r#"
+        [[task]]
+        name = "a"
+        use = "g#fails"
+        retry = { attempts = 3 }
+        [[task]]
+        name = "word"
+        wait = "a word"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+    "#;
+    let mut world = World::start(flow(text));
+    world.edit(&[remove("a"), remove("word")]).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.trace().matches("a:R").count(), 1, "{}", world.trace());
 }
 
 fn index(world: &World, task: &str) -> crate::NodeIndex {
