@@ -403,7 +403,7 @@ pub(crate) enum EditCommand {
         /// PARAMETER=VALUE, the value by its name in the flow
         value: String,
     },
-    /// Make all the edits of a file in one step: TOML, with a table [[edit]] for each
+    /// Make all the edits of a file in one step: TOML, with a table `edit` for each
     Apply {
         /// The file
         file: PathBuf,

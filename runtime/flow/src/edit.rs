@@ -99,7 +99,8 @@ impl fmt::Display for Edit {
             }
             Self::Unlink { from, to } => write!(out, "unlink {from} {to}"),
             Self::Use { task, uses } => write!(out, "use {task} {uses}"),
-            Self::Set { task, parameter, value } => write!(out, "set {task} {parameter}={value:?}"),
+            // The value may be a secret, or long.
+            Self::Set { task, parameter, .. } => write!(out, "set {task} {parameter}"),
             Self::Require { task, parameter, value } => write!(out, "require {task} {parameter}={value}"),
         }
     }

@@ -11,8 +11,8 @@ use base64::Engine as _;
 use client::api::{self, Submission};
 use engine::SubmitError;
 use flow::{
-    Body, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, RunId, Severity, Value,
-    ValueName, Values,
+    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, RunId, Severity,
+    Value, ValueName, Values,
 };
 use logbook::LoadError;
 
@@ -88,12 +88,15 @@ async fn start(
             None => drop(draft.modules.insert(alias.clone(), ModuleReference { text, span: None })),
         }
     }
-    let (flow, warnings) = wire(library, &draft, &given).await.map_err(|mistakes| refused(&mistakes, text))?;
+    let wired = wire(library, &draft, &given).await.map_err(|mistakes| refused(&mistakes, text))?;
+    let Wired { flow, warnings, modules } = wired;
     let untaken = untaken(&state.parts.takers, &draft.body, &flow);
     if !untaken.is_empty() {
         return Err(refused(&untaken, text));
     }
-    let flow = with_origin(library, flow, &draft, text).await?;
+    // What it was made of, so that it can be edited.
+    let origin = Origin { text: text.as_str().into(), modules, edits: Vec::new() };
+    let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
     let name = flow.name.clone();
     match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
@@ -104,17 +107,6 @@ async fn start(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// The flow with what it was made of, so that it can be edited.
-async fn with_origin(library: &Library, flow: Flow, draft: &Draft, text: &str) -> Result<Flow, Problem> {
-    let mut modules = BTreeMap::new();
-    for (alias, reference) in &draft.modules {
-        let found = library.find(&reference.text).await.map_err(|error| Problem::unavailable(error.to_string()))?;
-        modules.insert(alias.clone(), found.digest);
-    }
-    let origin = Origin { text: text.into(), modules, edits: Vec::new() };
-    Ok(Flow { origin: Some(Arc::new(origin)), ..flow })
 }
 
 /// The values that a request brings, under such a field as JSON and as bytes; every mistake in them is told at once.
@@ -144,12 +136,15 @@ pub(super) fn given(field: &str, json: &api::Object, bytes: &BTreeMap<String, St
     if mistakes.is_empty() { Ok(values) } else { Err(Problem::bad_request(mistakes.join("; "))) }
 }
 
+/// A flow that was wired, with the modules that were found for it.
+pub(super) struct Wired {
+    pub(super) flow: Flow,
+    pub(super) warnings: Vec<Mistake>,
+    pub(super) modules: BTreeMap<String, Digest>,
+}
+
 /// Finds the modules of a flow and wires it.
-pub(super) async fn wire(
-    library: &Library,
-    draft: &Draft,
-    given: &Values,
-) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
+pub(super) async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<Wired, Vec<Mistake>> {
     let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
     for (alias, reference) in &draft.modules {
         match library.find(&reference.text).await {
@@ -161,7 +156,8 @@ pub(super) async fn wire(
     }
     let wired = flow::wire(draft, &modules, given);
     if mistakes.is_empty() {
-        return wired;
+        let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+        return wired.map(|(flow, warnings)| Wired { flow, warnings, modules });
     }
     mistakes.extend(wired.map_or_else(|mistakes| mistakes, |(_, warnings)| warnings));
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
