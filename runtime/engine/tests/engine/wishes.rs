@@ -4,7 +4,7 @@ use engine::AskError;
 use flow::{Action, FailureKind, RunId, RunState};
 use protocol::Wish;
 
-use crate::world::{World, linear};
+use crate::world::{World, linear, wired};
 
 fn run() -> RunId {
     "r".parse().unwrap()
@@ -106,4 +106,41 @@ async fn a_wish_that_means_nothing_is_refused_and_records_nothing() {
     assert_eq!(world.facts("r").await, facts);
     let error = world.engine.ask_here(&"nobody".parse().unwrap(), Wish::Cancel).await.expect_err("there is none");
     assert!(matches!(error, AskError::Missing { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_handed_out_beside_an_edit_calls_its_own_task() {
+    let task = |name: &str, keys: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"g\"\n{keys}");
+    let link = |from: &str, to: &str| format!("[[link]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    let head = "name = \"f\"\n[modules]\ng = \"g.wasm\"\n";
+    let rest = task("a", "") + &task("b", "timeout = \"7s\"\n") + &task("c", "") + &link("a", "b") + &link("b", "c");
+    let before = wired(&format!("{head}{}{rest}{}", task("old", ""), link("c", "old")));
+    // Without the first task, the others stand in other places.
+    let after = wired(&format!("{head}{rest}"));
+    let mut world = World::new().await;
+    let watch = world.submit("r", &before).await.expect("the run begins");
+    let a = world.take_job().await;
+    world.faults.hold();
+    let (engine, other) = (world.engine.clone(), world.engine.clone());
+    let submitting = async move { engine.submit("s".parse().unwrap(), linear(&[])).await.map(drop) };
+    let run = run();
+    let wish = Wish::Edit { revision: flow::Revision::FIRST, flow: after };
+    let both = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        // Both wait in the queue, one behind the other, and are taken in one turn.
+        world.signal(&a.call).await;
+        let edited = tokio::join!(other.ask(&run, wish), async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            world.faults.release();
+        });
+        edited.0
+    };
+    let (submitted, edited) = tokio::join!(submitting, both);
+    submitted.expect("the other run begins");
+    edited.expect("it is recorded");
+    let b = world.take_job().await;
+    assert_eq!((b.call.task.as_str(), b.limits.timeout.as_secs()), ("b", 7), "the job is that of its task");
+    world.signal(&b.call).await;
+    assert_eq!(world.answer_next().await.task.as_str(), "c");
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
 }

@@ -25,7 +25,11 @@ use tokio::{
 /// A flow of tasks one after the other, each with a rollback.
 pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
     let nodes: String = tasks.iter().map(|name| format!("[[task]]\nname = \"{name}\"\nuse = \"g\"\n")).collect();
-    let text = format!("name = \"f\"\npattern = \"linear\"\n{nodes}[modules]\ng = \"g.wasm\"\n");
+    wired(&format!("name = \"f\"\npattern = \"linear\"\n{nodes}[modules]\ng = \"g.wasm\"\n"))
+}
+
+/// A flow of tasks of the module `g`, which has one.
+pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let task = TaskInfo {
         name: "noop".parse().unwrap(),
         doc: String::new(),
@@ -36,7 +40,7 @@ pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
         limits: LimitOverrides::default(),
     };
     let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
-    let draft = flow::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
     Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
 }

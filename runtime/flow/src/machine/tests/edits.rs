@@ -234,6 +234,33 @@ fn what_was_removed_holds_nobody_up_and_fails_for_itself() {
     assert_eq!(world.trace().matches("a:R").count(), 1, "{}", world.trace());
 }
 
+#[test]
+fn what_was_removed_runs_no_more_where_its_flow_runs_again_and_keeps_the_order() {
+    let text = r#"
+        pattern = "linear"
+        retry = { times = 2 }
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#fails"
+    "#;
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    world.answer(0);
+    world.edit(&[remove("b")]).unwrap();
+    world.run();
+    assert_eq!(
+        world.trace(),
+        "f:R f:S a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD f:RT a:P b:P c:P \
+         f:R f:S a:R a:S c:R c:F c:RB c:RD a:RB a:RD f:RB f:RD"
+    );
+}
+
 fn index(world: &World, task: &str) -> crate::NodeIndex {
     let flow = world.machine.flow();
     flow.indices().find(|index| flow.node(*index).name == name(task)).unwrap()
