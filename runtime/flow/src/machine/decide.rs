@@ -295,13 +295,19 @@ impl Machine {
         around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
     }
 
-    /// Whether a controller that is to try again has something in its flow that is still being rolled back: what a lost
-    /// attempt did can be taken back after all that comes before it.
+    /// Whether a controller that is to try again has something in its flow that is still under way, or to be rolled back:
+    /// what a lost attempt did can be taken back after all that comes before it, and an edit may have put what runs after
+    /// what was rolled back.
     fn is_unfinished(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
+        let is_left = |ran: &NodeIndex| match self.node_state(*ran) {
+            State::RollingBack => true,
+            State::Running | State::Success | State::Failure => *ran != index && !self.goes_on(*ran),
+            State::Pending | State::RolledBack | State::RollbackFailure | State::Ignored | State::Retrying => false,
+        };
         matches!(node.role, Role::Controller(_))
             && self.is_to_try_again(index)
-            && self.ran_within(node.scope).iter().any(|ran| self.node(*ran).state.told() == State::RollingBack)
+            && self.ran_within(node.scope).iter().any(is_left)
     }
 
     /// A task that waits is not waited for any more.

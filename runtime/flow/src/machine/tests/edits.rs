@@ -265,3 +265,29 @@ fn index(world: &World, task: &str) -> crate::NodeIndex {
     let flow = world.machine.flow();
     flow.indices().find(|index| flow.node(*index).name == name(task)).unwrap()
 }
+
+#[test]
+fn a_controller_waits_for_what_an_edit_put_after_what_was_rolled_back() {
+    let text = r#"
+        retry = { times = 2 }
+        [[task]]
+        name = "slow"
+        use = "g#noop"
+        [[task]]
+        name = "broken"
+        use = "g#fails"
+        [[task]]
+        name = "next"
+        use = "g#noop"
+        [[link]]
+        from = "broken"
+        to = "next"
+    "#;
+    let mut world = World::start(flow(text));
+    world.answer(1);
+    assert_eq!(world.machine.node_state(index(&world, "broken")), State::RolledBack);
+    world.edit(&[link("next", "slow")]).unwrap();
+    assert_eq!(world.machine.node_state(index(&world, "slow")), State::Running, "{}", world.trace());
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack, "{}", world.trace());
+}
