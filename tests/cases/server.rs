@@ -1,5 +1,7 @@
 //! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
 
+mod living;
+
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json};

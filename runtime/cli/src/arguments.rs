@@ -301,21 +301,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         edit: EditCommand,
     },
-    /// Notify a task that waits: it succeeds with these values, or fails
+    /// Notify a task: one that waits succeeds or fails, one of a persistent flow fires with these values
     Notify {
         /// The run's id
         run: String,
         /// The task
         task: String,
-        /// A value that the task provides; JSON, or else taken as a string
+        /// A value that the task provides, or fires with; JSON, or else taken as a string
         #[arg(long, value_name = "NAME=VALUE")]
         set: Vec<String>,
-        /// The bytes of this file as a value that the task provides
+        /// The bytes of this file as a value that the task provides, or fires with
         #[arg(long, value_name = "NAME=PATH")]
         set_file: Vec<String>,
         /// Let the task fail, and say why
         #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["set", "set_file"])]
         fail: Option<String>,
+        /// What tells this from other notifications: the same key twice fires once
+        #[arg(long, value_name = "KEY", conflicts_with = "fail")]
+        key: Option<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -374,6 +377,9 @@ pub(crate) enum EditCommand {
         /// How far a no reaches: all, flow, neighbors or task
         #[arg(long)]
         reach: Option<String>,
+        /// How it joins the others into the listener: all, or any
+        #[arg(long)]
+        join: Option<String>,
     },
     /// Take the links between two nodes away
     Unlink {

@@ -70,9 +70,9 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
         Command::Edit { run, if_revision, dry_run, json, edit } => {
             edit::run(&settings, &run, edit::Wanted { edit, if_revision, dry_run }, json).await
         }
-        Command::Notify { run, task, set, set_file, fail, json } => {
+        Command::Notify { run, task, set, set_file, fail, key, json } => {
             let values = ValueFlags { set, set_file };
-            steer::run(&settings, &run, steer::Wish::Notify { task, values, failure: fail }, json).await
+            steer::run(&settings, &run, steer::Wish::Notify { task, values, failure: fail, key }, json).await
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,

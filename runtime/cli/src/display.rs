@@ -57,8 +57,14 @@ impl Display {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
                 crate::out::line(&protocol::json::run_started(&self.run, &self.flow, *at));
             }
+            Change::Firing { firing, state, at } if self.style == Style::Json => {
+                crate::out::line(&protocol::json::firing_changed(*firing, *state, *at));
+            }
+            Change::Firing { firing, state, .. } if self.style == Style::Lines => {
+                eprintln!("firing {firing} {state}");
+            }
             // The other states of the run are told at its end.
-            Change::Run { .. } => {}
+            Change::Run { .. } | Change::Firing { .. } => {}
             Change::Node(change) => {
                 self.table.change(change);
                 match self.style {

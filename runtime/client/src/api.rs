@@ -103,6 +103,12 @@ pub struct Run {
     /// The changes of its flow, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
+    /// How often it has fired, of a run that fires more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fired: Option<u64>,
+    /// Its firings that are under way or need a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firings: Vec<FiringState>,
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
     /// Every value in force, the inputs included.
@@ -300,6 +306,9 @@ pub enum Edit {
         /// `all`, `flow`, `neighbors` or `task`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reach: Option<String>,
+        /// `all` or `any`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        join: Option<String>,
     },
     /// Takes the links between two nodes away.
     Unlink {
@@ -365,14 +374,15 @@ pub struct Revision {
     pub edits: Vec<String>,
 }
 
-/// What a task that waits is notified of: that it succeeds, with the values that it provides, or that it fails.
+/// What a task is notified of: that it succeeds, with the values that it provides, or that it fails. A task of a persistent
+/// flow that calls a guest fires with the values.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Notification {
     /// The task.
     pub task: String,
-    /// The values that it provides, any JSON, by the task's names.
+    /// The values that it provides, any JSON, by the task's names; those that it fires with, by the flow's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
     pub values: Object,
@@ -382,6 +392,19 @@ pub struct Notification {
     /// Why it fails; in place of values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// What tells it from other notifications: of several with one key the first fires a persistent flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A firing of a run that fires more than once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct FiringState {
+    /// Which.
+    pub firing: u64,
+    /// Its state, in the words of a run's.
+    pub state: String,
 }
 
 /// A module that was looked into.

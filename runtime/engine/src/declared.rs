@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use broker::{Broker, DeclareError};
-use flow::Flow;
+use flow::{Flow, Shard};
 use protocol::topology as names;
 use tokio::sync::Mutex;
 
@@ -35,10 +35,40 @@ impl Declared {
         for task in topology::notifying_tasks(flow) {
             let exchange = names::task(&flow.name, &task);
             if !known.contains(&exchange) {
-                topology::declare_task(&*self.broker, flow, &task).await?;
+                topology::declare_task(&*self.broker, &flow.name, &task).await?;
                 known.insert(exchange);
             }
         }
         Ok(())
+    }
+
+    /// Lets the queue of a shard hear the tasks of other flows that a flow listens to; their exchanges are declared where
+    /// there are none yet.
+    pub(crate) async fn listen_for(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
+        if flow.listens.is_empty() {
+            return Ok(());
+        }
+        let mut known = self.known.lock().await;
+        for listen in &flow.listens {
+            let exchange = names::task(&listen.flow, &listen.task);
+            if !known.contains(&exchange) {
+                topology::declare_task(&*self.broker, &listen.flow, &listen.task).await?;
+                known.insert(exchange.clone());
+            }
+            let binding = format!("{exchange} {}", names::engine(shard));
+            if !known.contains(&binding) {
+                topology::bind_shard(&*self.broker, &exchange, shard).await?;
+                known.insert(binding);
+            }
+        }
+        Ok(())
+    }
+
+    /// The queue of a shard need not hear a task of another flow any more: nobody here listens to it.
+    pub(crate) async fn unlisten(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
+        // Held meanwhile, so that who begins to listen now binds it anew afterwards.
+        let mut known = self.known.lock().await;
+        known.remove(&format!("{exchange} {}", names::engine(shard)));
+        topology::unbind_shard(&*self.broker, exchange, shard).await
     }
 }

@@ -6,6 +6,7 @@
 
 mod hear;
 mod leases;
+mod listen;
 mod load;
 mod shards;
 
@@ -27,6 +28,7 @@ use crate::{
     AskError, Clock, Happening, SubmitError, Watch, declared::Declared, inbox::Inbox, jobs, outbox::Batch, watch,
 };
 use leases::Leases;
+use listen::Listeners;
 use load::Lost;
 pub(crate) use shards::{Shards, Sharing};
 
@@ -99,6 +101,8 @@ struct Round {
     visited: BTreeSet<RunId>,
     /// Runs that were looked for and are not there: what comes for them is done with.
     missing: BTreeSet<RunId>,
+    /// What is done with once the messages of the round are out.
+    done: Vec<Delivery>,
     /// Runs of shards that are driven elsewhere: what comes for them is passed on.
     elsewhere: BTreeMap<RunId, Shard>,
 }
@@ -147,6 +151,7 @@ pub(crate) struct Driver {
     broken: BTreeMap<RunId, Vec<Delivery>>,
     leases: Leases,
     due: BTreeSet<(Timestamp, RunId)>,
+    listeners: Listeners,
 }
 
 impl Driver {
@@ -159,6 +164,7 @@ impl Driver {
             broken: BTreeMap::new(),
             leases: Leases::default(),
             due: BTreeSet::new(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -209,7 +215,7 @@ impl Driver {
 
     async fn answer(&mut self, request: Request, round: &mut Round) {
         match request {
-            Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round),
+            Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
             Request::Adopt { run, answer } => {
                 let adopted = self.adopt(&run, round).await;
                 // Whoever asked may be gone.
@@ -228,7 +234,7 @@ impl Driver {
         }
     }
 
-    fn submit(
+    async fn submit(
         &mut self,
         run: RunId,
         flow: Arc<Flow>,
@@ -248,6 +254,11 @@ impl Driver {
                 return;
             }
         };
+        if let Err(error) = self.tools.declared.listen_for(&flow, &shard).await {
+            // Whoever asked may be gone.
+            let _ = answer.send(Err(error.into()));
+            return;
+        }
         let (watcher, happenings) = mpsc::channel(watch::WAITING);
         let live = Live {
             machine: Machine::new(run.clone(), flow),
@@ -275,8 +286,19 @@ impl Driver {
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
     async fn step(&mut self, round: Round) {
         let now = self.tools.clock.now();
-        let Round { events, signals, mut logs, submitted, messages, probes, happenings, visited, missing, elsewhere } =
-            round;
+        let Round {
+            events,
+            signals,
+            mut logs,
+            submitted,
+            messages,
+            probes,
+            happenings,
+            visited,
+            missing,
+            done,
+            elsewhere,
+        } = round;
         // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
         let gone: BTreeSet<RunId> = {
             let is_known =
@@ -333,6 +355,7 @@ impl Driver {
         let (here, passed_on): (Vec<_>, Vec<_>) =
             signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.broken.contains_key(run));
         batch.signals = self.keep_for_lost(here, kept, &gone);
+        batch.signals.extend(done);
         for (run, delivery) in passed_on {
             if let Some(kept) = self.broken.get_mut(&run) {
                 kept.push(delivery);
@@ -436,6 +459,9 @@ impl Driver {
     fn perform(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
         self.carry_out(run, commands, batch);
         self.note_due(run);
+        if let Some(live) = self.runs.get(run) {
+            self.listeners.note(&live.shard, &live.machine);
+        }
         if self.runs.get(run).is_some_and(|live| is_rest(live.machine.state())) {
             self.close(run, batch);
         }
@@ -544,7 +570,8 @@ fn unless_broken<Done>(run: &RunId, work: impl FnOnce() -> Done) -> Option<Done>
 fn refusal(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
     match event {
-        Event::Notify { task, answer } if !is_rest(state) => {
+        Event::Notify { key: Some(key), .. } if machine.has_heard(key) => Reply::Recorded(state),
+        Event::Notify { task, answer, .. } if !is_rest(state) => {
             machine.refuses(task, answer).map_or(Reply::Meaningless(state), Reply::Refused)
         }
         Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(

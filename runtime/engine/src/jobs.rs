@@ -89,6 +89,14 @@ pub(crate) fn request(shard: &Shard, request: Request, reply_to: String, correla
     Message { persistent: true, ..message }
 }
 
+/// The message that asks something for a run of the engine that drives it, without an answer.
+pub(crate) fn tell(shard: &Shard, request: Request) -> Message {
+    let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
+    let properties = Properties { headers: headers.into(), ..Properties::default() };
+    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Request(request).encode());
+    Message { persistent: true, ..message }
+}
+
 /// What came for a run that another shard has by now, to be heard there.
 pub(crate) fn pass_on(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { properties, body, .. } = delivery.message.clone();

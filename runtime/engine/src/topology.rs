@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, Queue, QueueKind};
-use flow::{Flow, NodeName, Role, Shard};
+use flow::{Flow, FlowName, NodeName, Role, Shard, State};
 use protocol::topology;
 
 use crate::drive::Sharing;
@@ -47,10 +47,34 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
 }
 
 /// Declares the exchange of one task's notifications and binds it.
-pub(crate) async fn declare_task(broker: &dyn Broker, flow: &Flow, task: &NodeName) -> Result<(), DeclareError> {
-    let name = topology::task(&flow.name, task);
+pub(crate) async fn declare_task(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
+    let name = topology::task(flow, task);
     broker.declare_exchange(&Exchange { name: name.clone(), kind: ExchangeKind::Topic }).await?;
-    let key = topology::task_pattern(&flow.name, task);
+    let key = topology::task_pattern(flow, task);
     let to = Destination::Exchange(name);
     broker.bind(&Binding { exchange: topology::NOTIFICATIONS.into(), key, to }).await
+}
+
+/// Lets the queue of a shard hear how a task ends.
+pub(crate) async fn bind_shard(broker: &dyn Broker, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
+    for binding in bindings(exchange, shard) {
+        broker.bind(&binding).await?;
+    }
+    Ok(())
+}
+
+/// The queue of a shard hears no more how a task ends.
+pub(crate) async fn unbind_shard(broker: &dyn Broker, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
+    for binding in bindings(exchange, shard) {
+        broker.unbind(&binding).await?;
+    }
+    Ok(())
+}
+
+fn bindings(exchange: &str, shard: &Shard) -> [Binding; 2] {
+    [State::Success, State::Failure].map(|state| Binding {
+        exchange: exchange.into(),
+        key: format!("*.*.*.{state}"),
+        to: Destination::Queue(topology::engine(shard)),
+    })
 }

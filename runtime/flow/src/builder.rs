@@ -9,7 +9,7 @@ mod tests;
 use std::{collections::BTreeMap, marker::PhantomData, str::FromStr, time::Duration};
 
 use crate::{
-    Condition, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName,
+    Condition, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName, Join,
     LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern, QueueName, Reach, Renames,
     RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
@@ -52,6 +52,7 @@ pub struct LinkBuilder {
     on: On,
     when: Option<Condition>,
     reach: Option<Reach>,
+    join: Join,
     mistakes: Vec<Mistake>,
 }
 
@@ -182,12 +183,13 @@ impl<Level> Builder<Level> {
         to: impl AsRef<str>,
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
     ) -> Self {
-        let LinkBuilder { on, when, reach, mistakes } = build(LinkBuilder::default());
+        let LinkBuilder { on, when, reach, join, mistakes } = build(LinkBuilder::default());
         self.draft.mistakes.extend(mistakes);
         let from = parsed(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
         let to = parsed(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
         if let (Some(from), Some(to)) = (from, to) {
-            self.draft.body.links.push(DraftLink { from, to, on, when, reach, spans: LinkSpans::default() });
+            let spans = LinkSpans::default();
+            self.draft.body.links.push(DraftLink { from, to, on, when, reach, join, spans });
         }
         self
     }
@@ -229,6 +231,12 @@ impl LinkBuilder {
     #[must_use]
     pub fn reach(self, reach: Reach) -> Self {
         Self { reach: Some(reach), ..self }
+    }
+
+    /// How it joins the others into its target.
+    #[must_use]
+    pub fn join(self, join: Join) -> Self {
+        Self { join, ..self }
     }
 }
 

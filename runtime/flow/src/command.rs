@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, NodeIndex, NodeName, Outcome,
-    Revision, RunState, Timestamp, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, FlowName, NodeIndex, NodeName,
+    Outcome, Revision, RunState, Timestamp, Value, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -52,7 +52,11 @@ pub enum Event {
         task: NodeName,
         /// What it comes to.
         answer: Answer,
+        /// What tells it from other notifications; the same one twice fires once.
+        key: Option<String>,
     },
+    /// A task of another flow has done something that the run may listen to.
+    Heard(Heard),
     /// The run is to go on with another flow.
     Edit {
         /// What the flow looked like when the edit was made: it means nothing against another one.
@@ -62,6 +66,28 @@ pub enum Event {
     },
     /// Time passed, or records have left work to go on with.
     Tick,
+}
+
+/// What a task of another flow did, as its notification tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// The flow.
+    pub flow: FlowName,
+    /// Its task.
+    pub task: NodeName,
+    /// What it came to.
+    pub end: HeardEnd,
+    /// The same each time that this notification comes.
+    pub key: String,
+}
+
+/// What a task of another flow came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeardEnd {
+    /// It succeeded, and provided these values, by its flow's names.
+    Success(Values),
+    /// It failed for good; why, as those see it who listen to failures.
+    Failure(Value),
 }
 
 /// A worker's answer to one call.
@@ -132,6 +158,15 @@ pub enum Change {
     /// The run is in a new state.
     Run {
         /// The state.
+        state: RunState,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// A firing of a run that fires more than once has begun, or has ended.
+    Firing {
+        /// Which.
+        firing: Firing,
+        /// Running, or what it ended in.
         state: RunState,
         /// Since when.
         at: Timestamp,

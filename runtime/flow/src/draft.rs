@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Digest, FlowName, Json, LimitOverrides, NodeName, QueueName, RetryPolicy, Starts, TaskInfo, ValueName,
-    Values,
+    Condition, Cron, Digest, FlowName, Json, LimitOverrides, Missed, NodeName, Overlap, QueueName, RetryPolicy, Starts,
+    TaskInfo, ValueName, Values,
 };
 
 /// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
@@ -28,8 +28,69 @@ pub struct Draft {
     pub body: Body,
     /// How long a run may take.
     pub expires: Option<Duration>,
+    /// How it lives, where it is passed through more than once.
+    pub living: DraftLiving,
+    /// Tasks of other flows that it listens to.
+    pub listens: Vec<DraftListen>,
+    /// Times at which it fires by itself.
+    pub schedules: Vec<DraftSchedule>,
     /// What went wrong while it was built in Rust: [`crate::wire`] tells it with all the rest.
     pub mistakes: Vec<Mistake>,
+}
+
+/// What a flow says of how it is passed through more than once.
+#[derive(Debug, Clone, Default)]
+pub struct DraftLiving {
+    /// Whether a run stays until it is told to end.
+    pub persistent: bool,
+    /// Whether its links may lead round in circles.
+    pub cyclic: bool,
+    /// So many firings, and no more.
+    pub max_firings: Option<u64>,
+    /// So many firings at once.
+    pub max_parallel: Option<u32>,
+    /// Where the parts of it stand: `persistent`, `cyclic`, `max_firings`, `max_parallel`.
+    pub spans: BTreeMap<String, Range<usize>>,
+}
+
+/// A task of another flow that is listened to, as it was written.
+#[derive(Debug, Clone)]
+pub struct DraftListen {
+    /// The other flow.
+    pub flow: FlowName,
+    /// Its task.
+    pub task: NodeName,
+    /// What of it is waited for.
+    pub on: On,
+    /// What its notifications fire, or answer.
+    pub to: NodeName,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Times at which a task fires, as they were written.
+#[derive(Debug, Clone)]
+pub struct DraftSchedule {
+    /// When.
+    pub cron: Cron,
+    /// What fires.
+    pub to: NodeName,
+    /// What becomes of a time at which an earlier firing of it is still under way.
+    pub overlap: Overlap,
+    /// What becomes of times that went by unheard.
+    pub missed: Missed,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// How a link joins the others into its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Join {
+    /// The target waits for all of them.
+    #[default]
+    All,
+    /// Each fires the target, which takes what the others left last.
+    Any,
 }
 
 /// How a flow file names a module.
@@ -158,6 +219,8 @@ pub struct DraftLink {
     pub when: Option<Condition>,
     /// How far a no reaches; `None` where nothing was said.
     pub reach: Option<Reach>,
+    /// How it joins the others into its target.
+    pub join: Join,
     /// Where the parts of it stand.
     pub spans: LinkSpans,
 }
@@ -175,6 +238,8 @@ pub struct LinkSpans {
     pub when: Span,
     /// Where `reach` stands.
     pub reach: Span,
+    /// Where `join` stands.
+    pub join: Span,
 }
 
 /// What of its source a link waits for.

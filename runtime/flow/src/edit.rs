@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    Body, Condition, Digest, Does, Draft, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleReference,
-    NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
+    Body, Condition, Digest, Does, Draft, DraftLink, DraftListen, DraftNode, DraftSchedule, DraftTask, Join, LinkSpans,
+    Mistake, ModuleReference, NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
 };
 
 /// What a flow was made of: enough to make it again, and to change it.
@@ -48,6 +48,8 @@ pub enum Edit {
         when: Option<Condition>,
         /// How far a no reaches.
         reach: Option<Reach>,
+        /// How it joins the others into its target.
+        join: Join,
     },
     /// Takes the links between two nodes away.
     Unlink {
@@ -88,14 +90,15 @@ impl fmt::Display for Edit {
         match self {
             Self::Add { text } => write!(out, "add {}", names_in(text).join(", ")),
             Self::Remove { task, .. } => write!(out, "remove {task}"),
-            Self::Link { from, to, on, when, .. } => {
+            Self::Link { from, to, on, when, join, .. } => {
                 write!(out, "link {from} {to}")?;
                 match on {
                     On::Success => {}
                     On::Failure => out.write_str(" --on failure")?,
                     On::Any => out.write_str(" --on any")?,
                 }
-                when.iter().try_for_each(|when| write!(out, " --when {:?}", when.as_str()))
+                when.iter().try_for_each(|when| write!(out, " --when {:?}", when.as_str()))?;
+                if *join == Join::Any { out.write_str(" --join any") } else { Ok(()) }
             }
             Self::Unlink { from, to } => write!(out, "unlink {from} {to}"),
             Self::Use { task, uses } => write!(out, "use {task} {uses}"),
@@ -147,8 +150,15 @@ impl Edit {
         let parsed = file::parse(&format!("{NAME}{text}"));
         let added = parsed.map_err(|mistakes| mistakes.into_iter().map(moved).collect::<Vec<_>>())?;
         let Body { pattern, controller, starts, .. } = &added.body;
-        if *pattern != Pattern::default() || controller.is_some() || starts.is_some() || added.expires.is_some() {
-            let message = "what is added says something of the whole flow: a pattern, a retry, or a time";
+        let says_how_it_lives = !added.living.spans.is_empty();
+        if *pattern != Pattern::default()
+            || controller.is_some()
+            || starts.is_some()
+            || added.expires.is_some()
+            || says_how_it_lives
+        {
+            let message =
+                "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
             let hint = "leave it out, or put what is added into a nested flow of its own";
             return Err(vec![Mistake::error(None, message).hint(hint)]);
         }
@@ -178,14 +188,16 @@ impl Edit {
                 } else {
                     remove(&mut draft.body, task);
                 }
+                draft.listens.retain(|listen| listen.to != *task);
+                draft.schedules.retain(|schedule| schedule.to != *task);
                 Ok(())
             }
-            Self::Link { from, to, on, when, reach } => {
+            Self::Link { from, to, on, when, reach, join } => {
                 let body = holding(&mut draft.body, from).ok_or_else(|| no_node(from))?;
                 body.links.retain(|link| (&link.from, &link.to) != (from, to));
-                let (on, when, reach) = (*on, when.clone(), *reach);
+                let (on, when, reach, join) = (*on, when.clone(), *reach, *join);
                 let (from, to, spans) = (from.clone(), to.clone(), LinkSpans::default());
-                body.links.push(DraftLink { from, to, on, when, reach, spans });
+                body.links.push(DraftLink { from, to, on, when, reach, join, spans });
                 Ok(())
             }
             Self::Unlink { from, to } => {
@@ -231,6 +243,8 @@ fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
         draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
+    draft.listens.extend(added.listens.into_iter().map(|listen| DraftListen { span: None, ..listen }));
+    draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
     draft.body.nodes.extend(added.body.nodes.into_iter().map(without_places));
     let links = added.body.links.into_iter();
     draft.body.links.extend(links.map(|link| DraftLink { spans: LinkSpans::default(), ..link }));

@@ -6,6 +6,7 @@
 mod body;
 mod breaks;
 mod json;
+mod living;
 mod reader;
 mod retry;
 mod task;
@@ -59,8 +60,13 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, mistakes);
     let expires = table.duration("expires", mistakes);
+    let living = living::read(&mut table, mistakes);
+    let listens = body::tables(&mut table, "listen", "[[listen]]", mistakes);
+    let listens = listens.iter().filter_map(|toml| living::listen(toml, mistakes)).collect();
+    let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
+    let schedules = schedules.iter().filter_map(|toml| living::schedule(toml, mistakes)).collect();
     table.finish(|_| None, mistakes);
-    Draft { expires, name, modules, inputs, input_spans, body, mistakes: Vec::new() }
+    Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes: Vec::new() }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<String, ModuleReference> {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    Condition, Digest, Export, FlowName, Limits, NodeName, On, Origin, Otherwise, QueueName, Reach, RetryPolicy,
-    Strategy, Timestamp, Value, ValueName, Values,
+    Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, QueueName,
+    Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
 };
 
 /// Where a node stands in [`Flow::nodes`].
@@ -42,6 +42,97 @@ pub struct Flow {
     pub expires: Option<Duration>,
     /// What it was made of, where it can be edited.
     pub origin: Option<Arc<Origin>>,
+    /// How it lives, where it is passed through more than once.
+    pub living: Option<Living>,
+    /// Tasks of other flows whose notifications it hears.
+    pub listens: Vec<Listen>,
+}
+
+/// How a flow lives that is passed through more than once: each pass is one firing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Living {
+    /// Whether a run of it stays until it is told to end; else it ends once nothing fires any more.
+    pub persistent: bool,
+    /// So many firings, and no more.
+    pub max_firings: Option<u64>,
+    /// So many firings at once; others wait for their turn.
+    pub max_parallel: u32,
+    /// What begins no earlier than somebody notifies it: it and all that comes after it are not of the first pass.
+    pub entries: BTreeSet<NodeIndex>,
+    /// Links that fire their target anew.
+    pub turns: Vec<TurnLink>,
+    /// Times at which it fires by itself.
+    pub schedules: Vec<Schedule>,
+}
+
+/// A link that does not order one pass, but begins another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnLink {
+    /// Its source, its condition and where the condition's values come from.
+    pub link: Link,
+    /// What it fires.
+    pub to: NodeIndex,
+    /// When it fires.
+    pub moment: Moment,
+}
+
+/// When a link fires its target anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Once the pass has ended in success: the link closes a circle.
+    End,
+    /// As soon as its source has succeeded: its target takes whatever comes.
+    Success,
+}
+
+/// Times at which a task fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// When.
+    pub cron: Cron,
+    /// What fires.
+    pub to: NodeIndex,
+    /// What becomes of a time at which an earlier firing of it is still under way.
+    pub overlap: Overlap,
+    /// What becomes of times that went by unheard.
+    pub missed: Missed,
+}
+
+/// What becomes of a scheduled time at which an earlier firing is still under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// It is left out.
+    #[default]
+    Skip,
+    /// It waits until that has ended.
+    Queue,
+    /// It fires beside it.
+    Allow,
+}
+
+/// What becomes of scheduled times that went by while nobody drove the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missed {
+    /// They fire once, all together.
+    #[default]
+    Once,
+    /// They are left out.
+    Skip,
+    /// Each fires, one after the other.
+    All,
+}
+
+/// A task of another flow whose notifications are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The other flow.
+    pub flow: FlowName,
+    /// Its task.
+    pub task: NodeName,
+    /// What of it is waited for.
+    pub on: On,
+    /// What its notifications fire, or answer.
+    pub to: NodeIndex,
 }
 
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
@@ -165,6 +256,15 @@ pub struct Input {
     pub audience: Audience,
 }
 
+/// Whether something can be done without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// It can.
+    Optional,
+    /// It cannot.
+    Required,
+}
+
 /// Which calls get an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
@@ -190,6 +290,15 @@ pub enum Source {
     RunInput(ValueName),
     /// Why the first of these failed that did.
     Failure(Vec<NodeIndex>),
+    /// What came round: what the notification brought, or the first of these provided the last time.
+    Carried {
+        /// Who provides it, in the order in which they are asked.
+        nodes: Vec<NodeIndex>,
+        /// What the flow calls it.
+        value: ValueName,
+        /// Where it comes from the first time.
+        first: Box<Source>,
+    },
     /// Nobody provides it, and the task can do without.
     Absent,
 }
@@ -207,6 +316,32 @@ pub struct Controller {
     pub provides: Option<ValueName>,
 }
 
+impl Listen {
+    /// Whether it is for what a task of another flow did.
+    #[must_use]
+    pub fn is_for(&self, heard: &Heard) -> bool {
+        let is_meant = match heard.end {
+            HeardEnd::Success(_) => self.on != On::Failure,
+            HeardEnd::Failure(_) => self.on != On::Success,
+        };
+        is_meant && (&self.flow, &self.task) == (&heard.flow, &heard.task)
+    }
+}
+
+impl Heard {
+    /// The values that come with it: what the task provided, or its failure.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        match &self.end {
+            HeardEnd::Success(values) => values.clone(),
+            HeardEnd::Failure(failure) => {
+                let name = ValueName::new("failure").expect("it is a lawful name");
+                Values::from([(name, failure.clone())])
+            }
+        }
+    }
+}
+
 impl Flow {
     /// The node at an index of this flow.
     #[must_use]
@@ -218,6 +353,55 @@ impl Flow {
     #[must_use]
     pub fn listens(&self, to: NodeIndex, from: NodeIndex) -> bool {
         self.node(to).links.iter().any(|link| link.from == from && link.on != On::Success)
+    }
+
+    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `None`
+    /// where every pass has all.
+    #[must_use]
+    pub fn members(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
+        let living = self.living.as_ref()?;
+        let whole = self.scope(ScopeIndex::ROOT);
+        let around = [whole.begin, whole.end];
+        match entry {
+            Some(entry) => Some(self.reached_from([entry]).into_iter().chain(around).collect()),
+            None => {
+                let notified = self.reached_from(living.entries.iter().copied());
+                Some(self.indices().filter(|index| around.contains(index) || !notified.contains(index)).collect())
+            }
+        }
+    }
+
+    /// Some nodes, and all that comes after them.
+    fn reached_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
+        let mut work: Vec<NodeIndex> = nodes.into_iter().collect();
+        let mut reached = BTreeSet::new();
+        while let Some(index) = work.pop() {
+            if reached.insert(index) {
+                work.extend(&self.node(index).after);
+            }
+        }
+        reached
+    }
+
+    /// The names that a notification of a task may bring, and whether the task can do without each.
+    #[must_use]
+    pub fn brought_to(&self, entry: NodeIndex) -> BTreeMap<ValueName, Need> {
+        let mut brought = BTreeMap::new();
+        for index in self.reached_from([entry]) {
+            let Role::Task(task) = &self.node(index).role else { continue };
+            for input in &task.inputs {
+                let (name, is_there) = match &input.source {
+                    Source::RunInput(name) => (name, self.inputs.contains_key(name)),
+                    Source::Carried { value, .. } => (value, true),
+                    Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => continue,
+                };
+                let can_do_without = is_there || input.optional || input.audience == Audience::Rollback;
+                let need = if can_do_without { Need::Optional } else { Need::Required };
+                let known = brought.entry(name.clone()).or_insert(need);
+                *known = need.max(*known);
+            }
+        }
+        brought
     }
 
     /// The scope at an index of this flow.
@@ -243,7 +427,11 @@ impl Flow {
     pub fn constants(&self) -> impl Iterator<Item = &Value> {
         self.tasks().flat_map(|(_, _, task)| &task.inputs).filter_map(|input| match &input.source {
             Source::Constant(value) => Some(value),
-            Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
+            Source::Node { .. }
+            | Source::RunInput(_)
+            | Source::Failure(_)
+            | Source::Carried { .. }
+            | Source::Absent => None,
         })
     }
 
@@ -255,7 +443,11 @@ impl Flow {
         });
         tasks.flat_map(|task| &mut task.inputs).filter_map(|input| match &mut input.source {
             Source::Constant(value) => Some(value),
-            Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
+            Source::Node { .. }
+            | Source::RunInput(_)
+            | Source::Failure(_)
+            | Source::Carried { .. }
+            | Source::Absent => None,
         })
     }
 

@@ -14,8 +14,10 @@ mod limits;
 mod retry;
 mod task_info;
 mod condition;
+mod cron;
 
 pub use condition::{Condition, InvalidCondition, Undecided};
+pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, Failures, LONGEST_MESSAGE, Outcome};
 pub use limits::{LimitOverrides, Limits};
@@ -41,12 +43,14 @@ mod tables;
 
 pub use builder::{Builder, LinkBuilder, Nested, TaskBuilder, Whole};
 pub use draft::{
-    Body, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, LinkSpans, Mistake, ModuleContent,
-    ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
+    Body, Does, Draft, DraftController, DraftFlow, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule,
+    DraftTask, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach,
+    Renames, Severity, Span, Strategy,
 };
 pub use edit::{Edit, Origin};
 pub use flow::{
-    Audience, Controller, Flow, Input, Link, Node, NodeIndex, Role, Scope, ScopeIndex, Source, Starts, Task, Wait,
+    Audience, Controller, Flow, Input, Link, Listen, Living, Missed, Moment, Need, Node, NodeIndex, Overlap, Role,
+    Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;
@@ -57,6 +61,11 @@ mod machine;
 mod record;
 
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
-pub use command::{Answer, Call, Change, Command, Event, NodeChange, NodeKind, RollbackCall, Signal, State};
-pub use machine::{IllegalRecord, IllegalSnapshot, Intention, Machine, NodeRun, NodeState, Snapshot, Step};
-pub use record::{Fact, NodeAttempt, Record, Resolution, RunState};
+pub use command::{
+    Answer, Call, Change, Command, Event, Heard, HeardEnd, NodeChange, NodeKind, RollbackCall, Signal, State,
+};
+pub use machine::{
+    Due, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed, PassSnapshot, Snapshot,
+    Step, Waiting,
+};
+pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, Trigger};

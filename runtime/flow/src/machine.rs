@@ -4,36 +4,26 @@
 //! changes the machine. An event costs in proportion to what it changes, never to the size of the flow: each node
 //! counts the neighbours it still waits for, and only nodes whose count reaches nothing are looked at.
 //!
-//! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and their late answers), `edits.rs` (flows
-//! that are changed), `snapshot.rs` (a
-//! machine without its history).
+//! Reading order: this file, `pass.rs` (one pass through the flow, which is all there is of most runs), `life.rs` (runs
+//! that fire more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history).
 
-mod calls;
-mod conditions;
-mod decide;
 mod edits;
-mod evolve;
-mod node;
-mod late;
-mod readiness;
+mod life;
+mod pass;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Answer, Command, Event, Fact, Failures, Flow, NodeIndex, NodeName, Outcome, Record, Revision, Role, RunId,
-    RunState, ScopeIndex, State, Timestamp, Values,
+    Answer, CallId, Change, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision, Role,
+    RunId, RunState, State, Timestamp, Values, WorkerName,
 };
-use node::ScopeRun;
-pub use node::{Intention, NodeRun, NodeState};
-pub use snapshot::{IllegalSnapshot, Snapshot};
+pub use life::{Due, Life, Owed, Waiting};
+pub use pass::node::{Intention, NodeRun, NodeState};
+use pass::{Beginning, Pass};
+pub use snapshot::{IllegalSnapshot, PassSnapshot, Snapshot};
 
 /// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,74 +48,23 @@ pub struct Step {
 pub struct Machine {
     run: RunId,
     flow: Arc<Flow>,
-    /// Where the tasks stand, for signals name them.
+    /// Where the tasks stand.
     tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
     revision: Revision,
-    state: RunState,
-    nodes: Vec<NodeRun>,
-    scopes: Vec<ScopeRun>,
-    /// Nodes that may execute now.
-    ready: BTreeSet<Turn>,
-    /// Nodes that may be rolled back now, or controllers that may try again.
-    unwinding: BTreeSet<Turn>,
-    /// Failures for good that no controller was asked about yet.
-    unresolved: BTreeSet<NodeIndex>,
-    /// Failed calls that wait for their next attempt.
-    due: BTreeSet<(Timestamp, NodeIndex)>,
-    /// Tasks whose call is with the workers.
-    calling: BTreeSet<NodeIndex>,
-    /// Tasks that wait to be notified.
-    expected: BTreeSet<NodeIndex>,
-    /// When the run is stopped and rolled back, if it is not done by then.
-    expires_at: Option<Timestamp>,
-    /// Tasks whose attempt started without all its inputs: no call is out, and it is about to fail.
-    starved: BTreeSet<NodeIndex>,
-    /// Nodes whose rollback failed for good.
-    stuck: BTreeSet<NodeIndex>,
-    /// Pending nodes of which a lost apply has answered.
-    strays: BTreeSet<NodeIndex>,
-    /// Nodes that failed in the last pass and why. Shared with the rollbacks that are told of it.
-    failures: Arc<Failures>,
+    /// The passes that are under way, and those of which there may be more to hear. Of a run that fires once the only
+    /// one, from its start.
+    passes: BTreeMap<Firing, Pass>,
+    /// What is true of a run that fires more than once, besides.
+    life: Option<Life>,
 }
-
-/// Among nodes that may start, higher priority first, then file order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn(Reverse<i32>, NodeIndex);
 
 impl Machine {
     /// A run of a flow that has no record yet. [`Event::Start`] begins it.
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
-        let mut scopes: Vec<ScopeRun> = flow.scopes.iter().map(|_| ScopeRun::default()).collect();
-        for (index, scope) in flow.scopes.iter().enumerate() {
-            if let Some(parent) = scope.parent {
-                let child = u32::try_from(index).expect("a flow has fewer scopes than nodes");
-                scopes[parent.0 as usize].children.push(ScopeIndex(child));
-            }
-        }
-        let nodes = flow.nodes.iter().map(|node| NodeRun::new(node.before.len())).collect();
-        let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
-        let tasks = flow.indices().filter(is_task).map(|index| (flow.node(index).name.clone(), index)).collect();
-        Self {
-            run,
-            flow,
-            tasks: Arc::new(tasks),
-            revision: Revision::FIRST,
-            state: RunState::Pending,
-            nodes,
-            scopes,
-            ready: BTreeSet::new(),
-            unwinding: BTreeSet::new(),
-            unresolved: BTreeSet::new(),
-            due: BTreeSet::new(),
-            calling: BTreeSet::new(),
-            expected: BTreeSet::new(),
-            expires_at: None,
-            starved: BTreeSet::new(),
-            stuck: BTreeSet::new(),
-            strays: BTreeSet::new(),
-            failures: Arc::default(),
-        }
+        let tasks = tasks_of(&flow);
+        let life = flow.living.as_ref().map(|living| Life::new(living.schedules.len()));
+        Self { run, flow, tasks, revision: Revision::FIRST, passes: BTreeMap::new(), life }
     }
 
     /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
@@ -146,6 +85,85 @@ impl Machine {
             machine.evolve(record)?;
         }
         Ok(machine)
+    }
+
+    /// Says what an event means. Changes nothing.
+    ///
+    /// An event that came twice, late or out of order means nothing.
+    #[must_use]
+    pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+        let about_the_run = |fact| vec![Record { at: now, firing: None, fact }];
+        match (&self.life, self.only(), event) {
+            (_, None, Event::Start) if self.state() == RunState::Pending => {
+                about_the_run(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
+            }
+            (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
+                self.decide_edit(*revision, flow).map(about_the_run).unwrap_or_default()
+            }
+            (None, Some(pass), Event::Heard(heard)) => {
+                let facts = pass.decide_heard(heard).into_iter();
+                facts.map(|fact| Record { at: now, firing: None, fact }).collect()
+            }
+            (None, Some(pass), event) => {
+                let about = |fact| Record { at: now, firing: None, fact };
+                pass.decide(now, event).into_iter().map(about).collect()
+            }
+            (Some(life), _, event) => self.decide_living(life, now, event),
+            (None, None, _) => Vec::new(),
+        }
+    }
+
+    /// Takes one durable record. Nothing else ever changes the machine.
+    ///
+    /// # Errors
+    /// [`IllegalRecord`] when the record cannot follow those before it; the machine is then to be dropped.
+    pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
+        let evolved = self.try_evolve(record);
+        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), fact: record.fact.name().into(), reason })
+    }
+
+    fn try_evolve(&mut self, record: &Record) -> Result<Vec<Command>, String> {
+        let Record { at, firing, fact } = record;
+        if (self.state() == RunState::Pending) != matches!(fact, Fact::RunStarted { .. }) {
+            return Err(format!("the run is {}", self.state()));
+        }
+        match (fact, firing) {
+            (Fact::RunStarted { flow, revision }, None) => {
+                *self = Self { revision: *revision, ..Self::new(self.run.clone(), flow.clone()) };
+                Ok(self.start(*at))
+            }
+            (Fact::Edited { flow, revision }, None) => {
+                if let [reason, ..] = &self.refuses_flow(flow)[..] {
+                    return Err(reason.clone());
+                }
+                Ok(self.take_flow(*at, flow, *revision))
+            }
+            (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
+            (fact, None) if self.life.is_some() => self.evolve_life(*at, fact),
+            (fact, None) => match self.passes.get_mut(&Firing::FIRST) {
+                Some(pass) => pass.evolve(*at, fact),
+                None => Err("the run has no pass".into()),
+            },
+        }
+    }
+
+    fn start(&mut self, at: Timestamp) -> Vec<Command> {
+        if self.life.is_some() {
+            return self.begin_life(at);
+        }
+        let mut pass = self.pass(Beginning::only());
+        pass.begin(at);
+        self.passes.insert(Firing::FIRST, pass);
+        vec![Command::Tell(Change::Run { state: RunState::Running, at })]
+    }
+
+    fn pass(&self, beginning: Beginning) -> Pass {
+        Pass::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
+    }
+
+    /// The pass of a run that fires once.
+    fn only(&self) -> Option<&Pass> {
+        if self.life.is_some() { None } else { self.passes.get(&Firing::FIRST) }
     }
 
     /// Decides about an event and goes on until nothing more follows from it at this time.
@@ -171,18 +189,11 @@ impl Machine {
     /// When to tell the machine [`Event::Tick`] if nothing happens before.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        match self.state {
-            RunState::Running => {
-                let expires_at = self.expires_at.filter(|_| !self.rolling_back());
-                self.due.first().map(|(at, _)| *at).into_iter().chain(expires_at).min()
-            }
-            RunState::Pending
-            | RunState::Success
-            | RunState::Failure
-            | RunState::RolledBack
-            | RunState::Suspending
-            | RunState::Suspended => None,
+        if self.life.as_ref().is_some_and(|life| life.state != RunState::Running) {
+            return None;
         }
+        let of_passes = self.passes.values().filter_map(Pass::next_due);
+        of_passes.chain(self.life.iter().filter_map(Life::next_due)).min()
     }
 
     /// The run's id.
@@ -206,47 +217,53 @@ impl Machine {
     /// The state of the run.
     #[must_use]
     pub fn state(&self) -> RunState {
-        self.state
+        match &self.life {
+            Some(life) => life.state,
+            None => self.only().map_or(RunState::Pending, |pass| pass.state),
+        }
+    }
+
+    /// How often it has fired: the number of its last firing, and 0 before the first.
+    #[must_use]
+    pub fn fired(&self) -> u64 {
+        self.life.as_ref().map_or(u64::from(!self.passes.is_empty()), |life| life.fired)
+    }
+
+    /// The firings that are under way or need a person, and the state of each.
+    pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
+        self.passes.iter().map(|(firing, pass)| (*firing, pass.state))
     }
 
     /// Every node that failed in the last pass, and why. Where apply and rollback both failed it is the
     /// rollback's failure; [`Machine::apply_failure`] has the other.
     #[must_use]
     pub fn failures(&self) -> &Failures {
-        &self.failures
+        static NONE: Failures = Failures::new();
+        match &self.life {
+            Some(life) => &life.failures,
+            None => self.only().map_or(&NONE, |pass| &pass.failures),
+        }
     }
 
     /// Why the apply of a node failed whose rollback failed too.
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
-        match &self.node(*self.tasks.get(name)?).state {
-            NodeState::RollbackFailure { outcome: Outcome::Failed(failure) } => Some(failure),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { outcome: Outcome::Provided(_) | Outcome::Unknown }
-            | NodeState::Retrying
-            | NodeState::Ignored => None,
-        }
+        let index = *self.tasks.get(name)?;
+        self.passes.values().rev().find_map(|pass| pass.apply_failure(index))
     }
 
     /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
     #[must_use]
     pub fn refuses(&self, task: &NodeName, answer: &Answer) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
-        let Role::Wait(wait) = &self.flow.node(index).role else {
-            return Some(format!("task {task:?} calls a guest: only a task that waits can be notified"));
-        };
-        if !self.expected.contains(&index) {
-            return Some(format!("task {task:?} is {}, and does not wait now", self.node_state(index)));
+        if let Role::Wait(wait) = &self.flow.node(index).role {
+            let waiting = self.passes.values().find(|pass| pass.expected.contains(&index));
+            return match waiting.or_else(|| self.passes.values().next_back()) {
+                Some(pass) => pass.refuses(index, wait, answer),
+                None => Some(format!("task {task:?} is pending, and does not wait now")),
+            };
         }
-        match answer {
-            Answer::Succeeded(values) => decide::brought(wait, values).err(),
-            Answer::Failed(_) => None,
-        }
+        self.refuses_firing(index, answer)
     }
 
     /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
@@ -260,63 +277,58 @@ impl Machine {
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
     pub fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.expected.iter().map(|index| (*index, self.deadline(*index)))
+        self.passes.values().flat_map(Pass::expected)
     }
 
-    /// When a task that waits fails.
-    fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
-        let (Role::Wait(wait), NodeState::Running { since, .. }) =
-            (&self.flow.node(index).role, &self.node(index).state)
-        else {
-            return None;
-        };
-        wait.deadline.map(|deadline| since.after(deadline))
+    /// The calls that are with the workers.
+    pub fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.passes.values().flat_map(Pass::calls_out)
+    }
+
+    /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
+    /// them: their worker is heard from, or the lease is missed.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Command> {
+        self.passes.values().flat_map(Pass::pending).collect()
+    }
+
+    /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody
+    /// waits for any more.
+    pub fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+        self.passes.values().flat_map(Pass::leased)
+    }
+
+    /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
+    /// back what it is about to do.
+    #[must_use]
+    pub fn wants(&self, call: &CallId) -> bool {
+        self.passes.get(&call.firing).is_some_and(|pass| pass.wants(call))
     }
 
     /// Every value in force: the inputs, and what nodes provide that are in success, failure or rolling-back.
     #[must_use]
     pub fn values(&self) -> Values {
         let mut values = self.flow.inputs.clone();
-        for node in &self.nodes {
-            if let Some(provided) = node.state.readable() {
-                values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
+        let mut add =
+            |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(life) = &self.life {
+            life.latest.values().for_each(&mut add);
         }
+        self.passes.values().flat_map(Pass::values).for_each(|(_, provided)| add(provided));
         values
     }
 
-    /// The state of a node, as it is told.
+    /// The state of a node, as it is told; of a run that fires more than once, in the last firing that it is of.
     #[must_use]
     pub fn node_state(&self, index: NodeIndex) -> State {
-        self.node(index).state.told()
+        match self.passes.values().rev().find(|pass| pass.has(index)) {
+            Some(pass) => pass.node_state(index),
+            None => self.life.as_ref().and_then(|life| life.last.get(&index)).copied().unwrap_or(State::Pending),
+        }
     }
+}
 
-    fn node(&self, index: NodeIndex) -> &NodeRun {
-        &self.nodes[index.0 as usize]
-    }
-
-    fn node_mut(&mut self, index: NodeIndex) -> &mut NodeRun {
-        &mut self.nodes[index.0 as usize]
-    }
-
-    fn scope(&self, index: ScopeIndex) -> &ScopeRun {
-        &self.scopes[index.0 as usize]
-    }
-
-    fn scope_mut(&mut self, index: ScopeIndex) -> &mut ScopeRun {
-        &mut self.scopes[index.0 as usize]
-    }
-
-    fn turn(&self, index: NodeIndex) -> Turn {
-        let priority = match &self.flow.node(index).role {
-            Role::Task(task) => task.priority,
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
-        };
-        Turn(Reverse(priority), index)
-    }
-
-    /// The scope and those around it, from the inside out.
-    fn enclosing(&self, innermost: ScopeIndex) -> impl Iterator<Item = ScopeIndex> + use<'_> {
-        std::iter::successors(Some(innermost), |scope| self.flow.scope(*scope).parent)
-    }
+fn tasks_of(flow: &Flow) -> Arc<BTreeMap<NodeName, NodeIndex>> {
+    let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
+    Arc::new(flow.indices().filter(is_task).map(|index| (flow.node(index).name.clone(), index)).collect())
 }

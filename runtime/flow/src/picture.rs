@@ -129,7 +129,11 @@ impl<'f> Drawings<'f> {
         for source in sources {
             match source {
                 Source::Node { node, value } => self.value_goes(*node, index, value),
-                Source::Constant(_) | Source::RunInput(_) | Source::Failure(_) | Source::Absent => {}
+                Source::Constant(_)
+                | Source::RunInput(_)
+                | Source::Failure(_)
+                | Source::Carried { .. }
+                | Source::Absent => {}
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::{
 pub struct Record {
     /// When it was decided.
     pub at: Timestamp,
+    /// Which firing it is about; `None` for what is about the run, which in a run that fires once is the same.
+    pub firing: Option<Firing>,
     /// What was decided.
     pub fact: Fact,
 }
@@ -163,6 +165,31 @@ pub enum Fact {
         /// What the flow looks like from now on.
         revision: Revision,
     },
+    /// The run is triggered once more.
+    Fired {
+        /// Which time this is.
+        firing: Firing,
+        /// What it begins with.
+        entry: NodeIndex,
+        /// What triggered it.
+        by: Trigger,
+        /// What came with that.
+        values: Values,
+    },
+    /// A link that could have fired its target did not: its condition said no, or there were enough firings.
+    Unfired {
+        /// Which of the flow's links.
+        turn: u32,
+        /// Why, for people.
+        reason: String,
+    },
+    /// When a schedule fires next.
+    Scheduled {
+        /// Which of the flow's schedules.
+        schedule: u32,
+        /// When; `None` never again.
+        next: Option<Timestamp>,
+    },
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
@@ -200,6 +227,22 @@ pub enum Fact {
         /// Success, failure, rolled-back or suspended.
         state: RunState,
     },
+}
+
+/// What triggers a run once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// The run began anew.
+    Start,
+    /// A link of the flow: which of its turns.
+    Turn(u32),
+    /// Somebody has notified it; the key is the same each time the same notification comes.
+    Notified {
+        /// What tells it from other notifications.
+        key: Option<String>,
+    },
+    /// A schedule of the flow.
+    Schedule(u32),
 }
 
 /// One attempt of a node.
@@ -295,6 +338,7 @@ impl Record {
             Fact::Succeeded { provided, .. } | Fact::Late { outcome: Some(Outcome::Provided(provided)), .. } => {
                 stored(provided).collect()
             }
+            Fact::Fired { values, .. } => stored(values).collect(),
             Fact::ControllerRan { value, .. } => value.iter().filter_map(Value::digest).collect(),
             Fact::Started { .. }
             | Fact::Failed { .. }
@@ -311,6 +355,8 @@ impl Record {
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
             | Fact::Delayed { .. }
+            | Fact::Unfired { .. }
+            | Fact::Scheduled { .. }
             | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::Reset
@@ -343,6 +389,9 @@ impl Fact {
             Self::Ignored { .. } => "ignored",
             Self::Begun { .. } => "begun",
             Self::Delayed { .. } => "delayed",
+            Self::Fired { .. } => "fired",
+            Self::Unfired { .. } => "unfired",
+            Self::Scheduled { .. } => "scheduled",
             Self::Expired => "expired",
             Self::Edited { .. } => "edited",
             Self::Retrying { .. } => "retrying",

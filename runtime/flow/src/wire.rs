@@ -10,6 +10,7 @@ mod circles;
 mod graph;
 mod layout;
 mod links;
+mod living;
 mod missing;
 mod order;
 mod several;
@@ -21,14 +22,16 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
+    assembly::Ends,
     layout::{Layout, Slot},
     links::{Listeners, Said},
+    living::Rounds,
     task::{Resolved, Want},
     values::{Answer, Exports, Home},
 };
 use crate::{
-    Draft, DraftController, Flow, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source, Strategy, ValueName,
-    Values,
+    Draft, DraftController, Flow, Join, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source, Strategy,
+    ValueName, Values,
 };
 
 /// Wires a flow. `modules` holds what is known of each module by its alias; `given` are values that the caller
@@ -68,22 +71,34 @@ fn try_wire(
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
-    shadowing(draft, &inputs, &layout, &providers, mistakes);
-
     let mut graphs = BTreeMap::new();
     let mut exports: BTreeMap<ScopeIndex, Exports> = BTreeMap::new();
     let mut answers: Vec<Answer> = Vec::new();
     let listeners = links::listeners(&layout);
     let mut said = Said::default();
+    let (mut rounds, mut turns) = (Rounds::default(), Vec::new());
     let mut wants = wants_by_flow(&layout, &tasks, &listeners, &mut answers);
     for scope in layout.scopes().rev() {
         check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), mistakes);
-        let explicit = order::explicit(&layout, scope, mistakes);
-        let home = Home { layout: &layout, scope, tasks: &tasks, exports: &exports, everywhere: &providers };
-        let found = values::find(&home, explicit, wants.remove(&scope).unwrap_or_default(), mistakes);
+        let wanted = wants.remove(&scope).unwrap_or_default();
+        let none = BTreeSet::new();
+        let mut home =
+            Home { layout: &layout, scope, tasks: &tasks, exports: &exports, everywhere: &providers, carried: &none };
+        if scope == ScopeIndex::ROOT {
+            rounds = living::rounds(&home, draft, &wanted, mistakes);
+            home.carried = &rounds.carried;
+        } else {
+            tell_any(&layout, scope, mistakes);
+        }
+        let is_turn = |place: usize| scope == ScopeIndex::ROOT && rounds.turns.contains_key(&place);
+        let explicit = order::explicit(&layout, scope, is_turn, mistakes);
+        let found = values::find(&home, explicit, wanted, mistakes);
         circles::tell(&layout, scope, &found.graph, mistakes);
         let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs };
-        known.read(scope, &found.graph, &mut said, mistakes);
+        known.read(scope, is_turn, &found.graph, &mut said, mistakes);
+        if scope == ScopeIndex::ROOT {
+            turns = known.turns(&rounds, &mut said.inputs, mistakes);
+        }
         answers.extend(found.answers);
         let outward = wants.entry(layout.flow(scope).parent.map_or(OUTSIDE, |place| place.scope)).or_default();
         let member = layout.flow(scope).parent.map_or(0, |place| place.member);
@@ -93,10 +108,33 @@ fn try_wire(
     }
     let left = wants.remove(&OUTSIDE).unwrap_or_default().into_iter().map(|(_, want)| want);
     let rest = missing::Rest { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
-    answers.extend(rest.answer(left.collect(), mistakes));
+    let mut awaiting = BTreeSet::new();
+    answers.extend(rest.answer(left.collect(), &mut awaiting, mistakes));
+    shadowing(draft, &inputs, &layout, &providers, &carried_names(&answers), mistakes);
     rest.unused(&answers, &said.inputs, mistakes);
-    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, name.clone(), inputs)?;
+    let is_living = draft.living.persistent || draft.living.cyclic;
+    let ends = if is_living { Ends::All } else { Ends::Last };
+    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs))?;
+    let flow = living::live(&layout, draft, turns, &awaiting, flow, mistakes);
     Some(Flow { expires: draft.expires, ..flow })
+}
+
+/// Only the links of the whole flow can begin another pass.
+fn tell_any(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) {
+    for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
+        let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
+        let hint = "only tasks of the whole flow are fired anew: leave join out, or move them there";
+        mistakes.push(Mistake::error(link.spans.join.clone(), message).hint(hint));
+    }
+}
+
+/// The values that come round: a first turn may begin with an input of that name.
+fn carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
+    let carried = answers.iter().filter_map(|answer| match &answer.source {
+        Source::Carried { value, .. } => Some(value.clone()),
+        Source::Constant(_) | Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
+    });
+    carried.collect()
 }
 
 /// Where the wants of the whole flow go that nothing in it answers.
@@ -167,6 +205,7 @@ fn list_wanted(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Want> {
             value: value.clone(),
             optional: false,
             turned: None,
+            carried: Vec::new(),
         }),
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::Always => None,
     }
@@ -194,9 +233,10 @@ fn shadowing(
     inputs: &Values,
     layout: &Layout<'_>,
     providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
+    carried: &BTreeSet<ValueName>,
     mistakes: &mut Vec<Mistake>,
 ) {
-    for name in inputs.keys() {
+    for name in inputs.keys().filter(|name| !carried.contains(*name)) {
         let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
         let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));

@@ -40,7 +40,7 @@ fn shard(name: &str) -> Shard {
 }
 
 fn record(at: u64) -> Record {
-    Record { at: Timestamp::from_micros(at), fact: Fact::Resumed }
+    Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
 }
 
 fn standing(shard_name: &str, flow: &str, state: RunState) -> Standing {

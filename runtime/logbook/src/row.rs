@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn record(at: u64) -> Record {
-        Record { at: Timestamp::from_micros(at), fact: Fact::Resumed }
+        Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
     }
 
     fn piece(first: i64, at: impl IntoIterator<Item = u64>) -> Piece {

@@ -63,7 +63,7 @@ impl Kind {
     /// The newest format version that is known here. Every earlier one is read too: later versions only add to them.
     const fn newest(self) -> u8 {
         match self {
-            Self::Records | Self::Snapshot => 2,
+            Self::Records | Self::Snapshot => 3,
             Self::Log
             | Self::Job
             | Self::Report

@@ -1,11 +1,12 @@
 //! A flow as bytes: what the first record of a run and every snapshot hold.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flow::{
-    Audience, Backoff, Condition, Controller, Digest, Edit, Export, Flow, FlowName, Input, Json, Link, Node, NodeIndex,
-    NodeName, On, Origin, Otherwise, QueueName, Reach, RetryPolicy, Role, Scope, ScopeIndex, Source, Starts, Strategy,
-    Task, Timestamp, ValueName, Wait,
+    Audience, Backoff, Condition, Controller, Cron, Digest, Edit, Export, Flow, FlowName, Input, Join, Json, Link,
+    Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On, Origin, Otherwise, Overlap, QueueName, Reach,
+    RetryPolicy, Role, Schedule, Scope, ScopeIndex, Source, Starts, Strategy, Task, Timestamp, TurnLink, ValueName,
+    Wait,
 };
 
 use crate::{
@@ -73,6 +74,16 @@ enum WireSource<'a> {
     RunInput(&'a str),
     Absent,
     Failure(Vec<u32>),
+    // From here on what the third version of the format has added.
+    Carried { nodes: Vec<u32>, value: &'a str, first: WireFirst<'a> },
+}
+
+/// Where what comes round comes from the first time: a source that is not such itself.
+#[derive(Encode, BorrowDecode)]
+enum WireFirst<'a> {
+    Node { node: u32, value: &'a str },
+    RunInput(&'a str),
+    Absent,
 }
 
 /// What a flow says in later formats than the first.
@@ -100,6 +111,8 @@ enum WireEdit<'a> {
     Use { task: &'a str, uses: &'a str },
     Set { task: &'a str, parameter: &'a str, value: WireValue<'a> },
     Require { task: &'a str, parameter: &'a str, value: &'a str },
+    // From here on what the third version of the format has added.
+    LinkAny { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
 }
 
 impl<'a> From<&'a Origin> for WireOrigin<'a> {
@@ -128,13 +141,14 @@ impl<'a> From<&'a Edit> for WireEdit<'a> {
         match edit {
             Edit::Add { text } => Self::Add { text },
             Edit::Remove { task, ran } => Self::Remove { task: task.as_str(), ran: *ran },
-            Edit::Link { from, to, on, when, reach } => Self::Link {
-                from: from.as_str(),
-                to: to.as_str(),
-                on: (*on).into(),
-                when: when.as_ref().map(Condition::as_str),
-                reach: reach.map(WireReach::from),
-            },
+            Edit::Link { from, to, on, when, reach, join } => {
+                let (from, to, on) = (from.as_str(), to.as_str(), (*on).into());
+                let (when, reach) = (when.as_ref().map(Condition::as_str), reach.map(WireReach::from));
+                match join {
+                    Join::All => Self::Link { from, to, on, when, reach },
+                    Join::Any => Self::LinkAny { from, to, on, when, reach },
+                }
+            }
             Edit::Unlink { from, to } => Self::Unlink { from: from.as_str(), to: to.as_str() },
             Edit::Use { task, uses } => Self::Use { task: task.as_str(), uses },
             Edit::Set { task, parameter, value } => {
@@ -151,16 +165,21 @@ impl WireEdit<'_> {
     fn into_edit(self) -> Result<Edit, Unlawful> {
         let node = |name: &str| NodeName::new(name).map_err(unlawful);
         let named = |name: &str| ValueName::new(name).map_err(unlawful);
-        Ok(match self {
-            Self::Add { text } => Edit::Add { text: text.into() },
-            Self::Remove { task, ran } => Edit::Remove { task: node(task)?, ran },
-            Self::Link { from, to, on, when, reach } => Edit::Link {
+        let link = |(from, to), on: WireOn, when: Option<&str>, reach: Option<WireReach>, join| {
+            Ok(Edit::Link {
                 from: node(from)?,
                 to: node(to)?,
                 on: on.into(),
                 when: when.map(Condition::new).transpose().map_err(unlawful)?,
                 reach: reach.map(Reach::from),
-            },
+                join,
+            })
+        };
+        Ok(match self {
+            Self::Add { text } => Edit::Add { text: text.into() },
+            Self::Remove { task, ran } => Edit::Remove { task: node(task)?, ran },
+            Self::Link { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::All),
+            Self::LinkAny { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::Any),
             Self::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
             Self::Use { task, uses } => Edit::Use { task: node(task)?, uses: uses.into() },
             Self::Set { task, parameter, value } => {
@@ -176,6 +195,23 @@ impl WireEdit<'_> {
 impl WireMore<'_> {
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.expires_micros.is_none() && self.origin.is_none()
+    }
+
+    /// Whether it says what the second version of the format cannot.
+    pub(crate) fn is_living(&self) -> bool {
+        self.nodes.iter().any(|(_, said)| match said {
+            WireSaid::Lives { .. }
+            | WireSaid::Entry
+            | WireSaid::Turn { .. }
+            | WireSaid::Scheduled { .. }
+            | WireSaid::Listens { .. } => true,
+            WireSaid::Link(_)
+            | WireSaid::Aside
+            | WireSaid::StartsAfter { .. }
+            | WireSaid::StartsAt { .. }
+            | WireSaid::Retired
+            | WireSaid::Waits { .. } => false,
+        })
     }
 }
 
@@ -196,6 +232,45 @@ pub(crate) enum WireSaid<'a> {
         provides: Vec<(&'a str, &'a str)>,
         deadline_micros: Option<u64>,
     },
+    // From here on what the third version of the format has added.
+    /// Of what begins the whole flow: it is passed through more than once.
+    Lives {
+        persistent: bool,
+        max_firings: Option<u64>,
+        max_parallel: u32,
+    },
+    /// It begins no earlier than somebody notifies it.
+    Entry,
+    /// A link fires it anew.
+    Turn {
+        link: WireLink<'a>,
+        at_end: bool,
+    },
+    /// A schedule fires it.
+    Scheduled {
+        cron: &'a str,
+        zone: &'a str,
+        overlap: u8,
+        missed: u8,
+    },
+    /// Notifications of another flow's task fire it, or answer it.
+    Listens {
+        flow: &'a str,
+        task: &'a str,
+        on: WireOn,
+    },
+}
+
+/// The words of [`WireSaid::Scheduled`], by their numbers.
+const OVERLAPS: [Overlap; 3] = [Overlap::Skip, Overlap::Queue, Overlap::Allow];
+const MISSED: [Missed; 3] = [Missed::Once, Missed::Skip, Missed::All];
+
+fn number<Word: PartialEq>(words: &[Word], word: &Word) -> u8 {
+    words.iter().zip(0..).find(|(known, _)| *known == word).map_or(0, |(_, number)| number)
+}
+
+fn word<Word: Copy>(words: &[Word], number: u8) -> Result<Word, Unlawful> {
+    words.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is no word of a schedule"))
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -208,7 +283,7 @@ pub(crate) struct WireLink<'a> {
 }
 
 #[derive(Encode, BorrowDecode)]
-enum WireOn {
+pub(crate) enum WireOn {
     Success,
     Failure,
     Any,
@@ -309,6 +384,25 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
             nodes.push((index, WireSaid::Waits { awaits, provides, deadline_micros }));
         }
     }
+    if let Some(living) = &flow.living {
+        let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
+        let (persistent, max_firings, max_parallel) = (*persistent, *max_firings, *max_parallel);
+        nodes.push((flow.scope(ScopeIndex::ROOT).begin.0, WireSaid::Lives { persistent, max_firings, max_parallel }));
+        nodes.extend(entries.iter().map(|entry| (entry.0, WireSaid::Entry)));
+        nodes.extend(turns.iter().map(|turn| {
+            let at_end = turn.moment == Moment::End;
+            (turn.to.0, WireSaid::Turn { link: (&turn.link).into(), at_end })
+        }));
+        nodes.extend(schedules.iter().map(|schedule| {
+            let (cron, zone) = (schedule.cron.line(), schedule.cron.zone());
+            let (overlap, missed) = (number(&OVERLAPS, &schedule.overlap), number(&MISSED, &schedule.missed));
+            (schedule.to.0, WireSaid::Scheduled { cron, zone, overlap, missed })
+        }));
+    }
+    nodes.extend(flow.listens.iter().map(|listen| {
+        let (flow, task, on) = (listen.flow.as_str(), listen.task.as_str(), listen.on.into());
+        (listen.to.0, WireSaid::Listens { flow, task, on })
+    }));
     let origin = flow.origin.as_deref().map(WireOrigin::from);
     WireMore { nodes, expires_micros: flow.expires.map(micros), origin }
 }
@@ -409,6 +503,17 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::RunInput(name) => Self::RunInput(name.as_str()),
             Source::Absent => Self::Absent,
             Source::Failure(nodes) => Self::Failure(nodes.iter().map(|node| node.0).collect()),
+            Source::Carried { nodes, value, first } => Self::Carried {
+                nodes: nodes.iter().map(|node| node.0).collect(),
+                value: value.as_str(),
+                first: match &**first {
+                    Source::Node { node, value } => WireFirst::Node { node: node.0, value: value.as_str() },
+                    Source::RunInput(name) => WireFirst::RunInput(name.as_str()),
+                    Source::Constant(_) | Source::Failure(_) | Source::Carried { .. } | Source::Absent => {
+                        WireFirst::Absent
+                    }
+                },
+            },
         }
     }
 }
@@ -469,9 +574,32 @@ impl WireFlow<'_> {
             return Err("a flow has at least one scope".into());
         }
         let mut nodes: Vec<Node> = self.nodes.into_iter().map(into_node).collect::<Result<_, Unlawful>>()?;
+        let (mut living, mut entries) = (None, BTreeSet::new());
+        let (mut turns, mut schedules, mut listens) = (Vec::new(), Vec::new(), Vec::new());
         for (index, said) in more.nodes {
-            let known = &mut nodes[node(index)?.0 as usize];
+            let to = node(index)?;
+            let known = &mut nodes[to.0 as usize];
             match said {
+                WireSaid::Lives { persistent, max_firings, max_parallel } => {
+                    living = Some((persistent, max_firings, max_parallel));
+                }
+                WireSaid::Entry => drop(entries.insert(to)),
+                WireSaid::Turn { link, at_end } => {
+                    let moment = if at_end { Moment::End } else { Moment::Success };
+                    turns.push(TurnLink { link: link.into_link(&node)?, to, moment });
+                }
+                WireSaid::Scheduled { cron, zone, overlap, missed } => schedules.push(Schedule {
+                    cron: Cron::new(cron, zone).map_err(unlawful)?,
+                    to,
+                    overlap: word(&OVERLAPS, overlap)?,
+                    missed: word(&MISSED, missed)?,
+                }),
+                WireSaid::Listens { flow, task, on } => listens.push(Listen {
+                    flow: FlowName::new(flow).map_err(unlawful)?,
+                    task: NodeName::new(task).map_err(unlawful)?,
+                    on: on.into(),
+                    to,
+                }),
                 WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -495,6 +623,15 @@ impl WireFlow<'_> {
             inputs: values_from_wire(self.inputs)?,
             expires: more.expires_micros.map(Duration::from_micros),
             origin: more.origin.map(WireOrigin::into_origin).transpose()?.map(Arc::new),
+            living: living.map(|(persistent, max_firings, max_parallel)| Living {
+                persistent,
+                max_firings,
+                max_parallel,
+                entries,
+                turns,
+                schedules,
+            }),
+            listens,
         }))
     }
 }
@@ -547,6 +684,20 @@ impl WireSource<'_> {
             Self::RunInput(name) => Source::RunInput(ValueName::new(name).map_err(unlawful)?),
             Self::Absent => Source::Absent,
             Self::Failure(nodes) => Source::Failure(nodes.into_iter().map(node).collect::<Result<_, _>>()?),
+            Self::Carried { nodes, value, first } => {
+                let first = match first {
+                    WireFirst::Node { node: index, value } => {
+                        Source::Node { node: node(index)?, value: ValueName::new(value).map_err(unlawful)? }
+                    }
+                    WireFirst::RunInput(name) => Source::RunInput(ValueName::new(name).map_err(unlawful)?),
+                    WireFirst::Absent => Source::Absent,
+                };
+                Source::Carried {
+                    nodes: nodes.into_iter().map(node).collect::<Result<_, _>>()?,
+                    value: ValueName::new(value).map_err(unlawful)?,
+                    first: Box::new(first),
+                }
+            }
         })
     }
 }

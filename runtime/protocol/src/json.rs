@@ -3,12 +3,17 @@
 //! Values are written as the guests wrote them, every digit kept. Bytes are written `{"base64":"…"}`, and a value that
 //! only the store has `{"digest":"sha256:…","size":N}`.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::Engine as _;
-use flow::{Failure, FlowName, Machine, NodeChange, RunId, RunState, Stored, Timestamp, Value, Values};
-use serde::Serialize;
+use flow::{
+    Failure, FailureKind, Firing, FlowName, Form, Heard, HeardEnd, Json, Machine, NodeChange, NodeName, RunId,
+    RunState, Stored, Timestamp, Value, ValueName, Values,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::DecodeError;
 
 type Object = BTreeMap<String, Box<RawValue>>;
 
@@ -53,6 +58,14 @@ struct NodeLine<'a> {
 }
 
 #[derive(Serialize)]
+struct FiringLine {
+    event: &'static str,
+    firing: u64,
+    state: &'static str,
+    at: String,
+}
+
+#[derive(Serialize)]
 struct FailureObject<'a> {
     kind: &'static str,
     message: &'a str,
@@ -82,10 +95,109 @@ pub fn node_changed(change: &NodeChange) -> String {
     line(&node_line(None, None, change))
 }
 
+/// The line of a firing that has begun or ended, of a run that fires more than once.
+#[must_use]
+pub fn firing_changed(firing: Firing, state: RunState, at: Timestamp) -> String {
+    line(&FiringLine { event: "firing", firing: firing.get(), state: state.as_str(), at: rfc3339(at) })
+}
+
 /// What is published when a node's change is recorded: its line, with run and flow.
 #[must_use]
 pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String {
     line(&node_line(Some(run.as_str()), Some(flow.as_str()), change))
+}
+
+/// What of a notification an engine hears for runs that listen to its task.
+#[derive(Deserialize)]
+struct Notified<'a> {
+    #[serde(borrow)]
+    run: Cow<'a, str>,
+    #[serde(borrow)]
+    flow: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    firing: u64,
+    attempt: u32,
+    #[serde(default, borrow)]
+    provides: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(default, borrow)]
+    failure: Option<NotifiedFailure<'a>>,
+    #[serde(default)]
+    retry_in: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct NotifiedFailure<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    #[serde(default, borrow)]
+    details: Option<&'a RawValue>,
+}
+
+/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `None` for one
+/// that tells of anything else.
+///
+/// # Errors
+/// [`DecodeError`] for whatever is no notification.
+pub fn heard(body: &[u8]) -> Result<Option<Heard>, DecodeError> {
+    let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
+    let told: Notified<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
+    let end = match (&*told.state, &told.failure) {
+        ("success", _) => {
+            let value = |(name, raw): (&Cow<'_, str>, &&RawValue)| {
+                let name = ValueName::new(name).map_err(|error| damaged(error.to_string()))?;
+                Ok((name, notified_value(raw).map_err(damaged)?))
+            };
+            HeardEnd::Success(told.provides.iter().map(value).collect::<Result<_, _>>()?)
+        }
+        ("failure", Some(failure)) if told.retry_in.is_none() => {
+            let name = NodeName::new(&told.name).map_err(|error| damaged(error.to_string()))?;
+            let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == failure.kind);
+            let kind = kind.ok_or_else(|| damaged(format!("{:?} is no kind of failure", failure.kind)))?;
+            let details = failure.details.map(|details| Json::parse(details.get())).transpose();
+            let details = details.map_err(|error| damaged(error.to_string()))?;
+            let failure = Failure { details, ..Failure::new(kind, failure.message.clone()) };
+            HeardEnd::Failure(failure.as_value(&name))
+        }
+        _ => return Ok(None),
+    };
+    let Notified { run, flow, name, state, firing, attempt, .. } = &told;
+    Ok(Some(Heard {
+        key: format!("{run}/{name}/{firing}/{attempt}/{state}"),
+        flow: FlowName::new(flow).map_err(|error| damaged(error.to_string()))?,
+        task: NodeName::new(name).map_err(|error| damaged(error.to_string()))?,
+        end,
+    }))
+}
+
+/// A value as a notification writes it.
+fn notified_value(raw: &RawValue) -> Result<Value, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Base64 {
+        base64: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Kept {
+        digest: String,
+        size: u64,
+    }
+    if let Ok(Base64 { base64 }) = serde_json::from_str(raw.get())
+        && let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64)
+    {
+        return Ok(Value::Bytes(bytes.into()));
+    }
+    if let Ok(Kept { digest, size }) = serde_json::from_str(raw.get())
+        && let Ok(digest) = digest.parse()
+    {
+        return Ok(Value::Stored(Stored { digest, size, form: Form::Json }));
+    }
+    Json::parse(raw.get()).map(Value::Json).map_err(|error| error.to_string())
 }
 
 /// The last line of a run: every value still in force, as [`Machine::values`] has them, and every failure of the last

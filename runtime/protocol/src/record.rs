@@ -2,7 +2,7 @@
 
 use flow::{
     Attempt, Execution, Fact, Firing, Json, NodeAttempt, NodeIndex, Record, Resolution, Revision, RunState, ScopeIndex,
-    Timestamp, WorkerName,
+    Timestamp, Trigger, WorkerName,
 };
 
 use crate::{
@@ -132,6 +132,58 @@ enum WireFact<'a> {
         revision: u64,
         more: WireMore<'a>,
     },
+    // From here on what the third version of the format has added.
+    Fired {
+        firing: u64,
+        entry: u32,
+        by: WireTrigger<'a>,
+        values: WireValues<'a>,
+    },
+    Unfired {
+        turn: u32,
+        reason: &'a str,
+    },
+    Scheduled {
+        schedule: u32,
+        next_micros: Option<u64>,
+    },
+}
+
+/// A record of the third version of the format: which firing it is about, and the record.
+#[derive(Encode, BorrowDecode)]
+struct WireFiringRecord<'a> {
+    firing: Option<u64>,
+    record: WireRecord<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) enum WireTrigger<'a> {
+    Start,
+    Turn(u32),
+    Notified(Option<&'a str>),
+    Schedule(u32),
+}
+
+impl<'a> From<&'a Trigger> for WireTrigger<'a> {
+    fn from(trigger: &'a Trigger) -> Self {
+        match trigger {
+            Trigger::Start => Self::Start,
+            Trigger::Turn(turn) => Self::Turn(*turn),
+            Trigger::Notified { key } => Self::Notified(key.as_deref()),
+            Trigger::Schedule(schedule) => Self::Schedule(*schedule),
+        }
+    }
+}
+
+impl From<WireTrigger<'_>> for Trigger {
+    fn from(wire: WireTrigger<'_>) -> Self {
+        match wire {
+            WireTrigger::Start => Self::Start,
+            WireTrigger::Turn(turn) => Self::Turn(turn),
+            WireTrigger::Notified(key) => Self::Notified { key: key.map(Into::into) },
+            WireTrigger::Schedule(schedule) => Self::Schedule(schedule),
+        }
+    }
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -157,8 +209,14 @@ impl From<WireAttempt> for NodeAttempt {
 #[must_use]
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
     let wire: Vec<WireRecord<'_>> = records.iter().map(WireRecord::from).collect();
-    let is_later = wire.iter().any(|record| record.fact.is_later());
-    codec::encode_as(Kind::Records, if is_later { 2 } else { 1 }, &wire)
+    let version = wire.iter().map(|record| record.fact.version()).max().unwrap_or(1);
+    if version < 3 && records.iter().all(|record| record.firing.is_none()) {
+        return codec::encode_as(Kind::Records, version, &wire);
+    }
+    let firings = records.iter().map(|record| record.firing.map(Firing::get));
+    let wire: Vec<WireFiringRecord<'_>> =
+        firings.zip(wire).map(|(firing, record)| WireFiringRecord { firing, record }).collect();
+    codec::encode_as(Kind::Records, 3, &wire)
 }
 
 /// The records in some bytes.
@@ -166,8 +224,18 @@ pub fn encode_records(records: &[Record]) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for whatever are not records of a known version.
 pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
-    let wire: Vec<WireRecord<'_>> = codec::decode(Kind::Records, bytes)?;
-    let records = wire.into_iter().map(WireRecord::into_record).collect::<Result<_, _>>();
+    let wire: Vec<WireFiringRecord<'_>> = match codec::version_of(Kind::Records, bytes) {
+        Some(1 | 2) => {
+            let wire: Vec<WireRecord<'_>> = codec::decode(Kind::Records, bytes)?;
+            wire.into_iter().map(|record| WireFiringRecord { firing: None, record }).collect()
+        }
+        Some(_) | None => codec::decode(Kind::Records, bytes)?,
+    };
+    let record = |wire: WireFiringRecord<'_>| {
+        let firing = wire.firing.map(Firing::new);
+        Ok(Record { firing, ..wire.record.into_record()? })
+    };
+    let records = wire.into_iter().map(record).collect::<Result<_, Unlawful>>();
     records.map_err(|reason| codec::damaged(Kind::Records, reason))
 }
 
@@ -258,23 +326,32 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             Fact::Edited { flow, revision } => {
                 WireFact::Edited { flow: (&**flow).into(), revision: revision.get(), more: more_to_wire(flow) }
             }
+            Fact::Fired { firing, entry, by, values } => {
+                WireFact::Fired { firing: firing.get(), entry: entry.0, by: by.into(), values: values_to_wire(values) }
+            }
+            Fact::Unfired { turn, reason } => WireFact::Unfired { turn: *turn, reason },
+            Fact::Scheduled { schedule, next } => {
+                WireFact::Scheduled { schedule: *schedule, next_micros: micros(next) }
+            }
         };
         Self { at_micros: record.at.as_micros(), fact }
     }
 }
 
 impl WireFact<'_> {
-    /// Whether the first version of the format does not know it.
-    fn is_later(&self) -> bool {
-        matches!(
-            self,
+    /// The first version of the format that knows it.
+    fn version(&self) -> u8 {
+        match self {
+            Self::RunStartedWithMore { more, .. } | Self::Edited { more, .. } if more.is_living() => 3,
+            Self::Fired { .. } | Self::Unfired { .. } | Self::Scheduled { .. } => 3,
             Self::RunStartedWithMore { .. }
-                | Self::Ignored { .. }
-                | Self::Begun { .. }
-                | Self::Delayed { .. }
-                | Self::Expired
-                | Self::Edited { .. }
-        )
+            | Self::Ignored { .. }
+            | Self::Begun { .. }
+            | Self::Delayed { .. }
+            | Self::Expired
+            | Self::Edited { .. } => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -298,6 +375,14 @@ impl WireRecord<'_> {
             WireFact::Edited { flow, revision, more } => {
                 Fact::Edited { flow: flow.into_flow(more)?, revision: Revision::new(revision) }
             }
+            WireFact::Fired { firing, entry, by, values } => Fact::Fired {
+                firing: Firing::new(firing),
+                entry: NodeIndex(entry),
+                by: by.into(),
+                values: values_from_wire(values)?,
+            },
+            WireFact::Unfired { turn, reason } => Fact::Unfired { turn, reason: reason.into() },
+            WireFact::Scheduled { schedule, next_micros } => Fact::Scheduled { schedule, next: at(next_micros) },
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
                 attempt: attempt.into(),
@@ -367,7 +452,7 @@ impl WireRecord<'_> {
             WireFact::Resumed => Fact::Resumed,
             WireFact::RunEntered { state } => Fact::RunEntered { state: run_state(state)? },
         };
-        Ok(Record { at: Timestamp::from_micros(self.at_micros), fact })
+        Ok(Record { at: Timestamp::from_micros(self.at_micros), firing: None, fact })
     }
 }
 

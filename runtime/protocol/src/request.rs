@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use flow::{Answer, Flow, NodeName, Revision, RunId, RunState};
+use flow::{Answer, Flow, FlowName, Heard, HeardEnd, NodeName, Revision, RunId, RunState};
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     flow_wire::{WireFlow, WireMore, more_to_wire},
     record::run_state,
-    wire::{Unlawful, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
+    wire::{Unlawful, WireFailure, WireValue, WireValues, unlawful, value_from_wire, values_from_wire, values_to_wire},
 };
 
 /// Something asked of the engine that drives a run.
@@ -46,12 +46,16 @@ pub enum Wish {
         /// The flow.
         flow: Arc<Flow>,
     },
-    /// Notify a task that waits.
+    /// Hear what a task of another flow did.
+    Hear(Heard),
+    /// Notify a task that waits, or fires.
     Notify {
         /// The task.
         task: NodeName,
         /// What it comes to.
         answer: Answer,
+        /// What tells it from other notifications; the same one twice fires once.
+        key: Option<String>,
     },
 }
 
@@ -81,6 +85,7 @@ impl Wish {
             Self::Retry => "retry",
             Self::Skip { .. } => "skip",
             Self::Notify { .. } => "notify",
+            Self::Hear(_) => "hear",
             Self::Edit { .. } => "edit",
         }
     }
@@ -102,6 +107,14 @@ enum WireWish<'a> {
     Notify { task: &'a str, values: WireValues<'a> },
     NotifyFailed { task: &'a str, failure: WireFailure<'a> },
     Edit { revision: u64, flow: WireFlow<'a>, more: WireMore<'a> },
+    NotifyOnce { task: &'a str, values: WireValues<'a>, key: &'a str },
+    Hear { flow: &'a str, task: &'a str, key: &'a str, end: WireHeardEnd<'a> },
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireHeardEnd<'a> {
+    Success(WireValues<'a>),
+    Failure(WireValue<'a>),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -124,10 +137,24 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
             Wish::Edit { revision, flow } => {
                 WireWish::Edit { revision: revision.get(), flow: (&**flow).into(), more: more_to_wire(flow) }
             }
-            Wish::Notify { task, answer: Answer::Succeeded(values) } => {
-                WireWish::Notify { task: task.as_str(), values: values_to_wire(values) }
+            Wish::Hear(Heard { flow, task, end, key }) => WireWish::Hear {
+                flow: flow.as_str(),
+                task: task.as_str(),
+                key,
+                end: match end {
+                    HeardEnd::Success(values) => WireHeardEnd::Success(values_to_wire(values)),
+                    HeardEnd::Failure(failure) => WireHeardEnd::Failure(failure.into()),
+                },
+            },
+            Wish::Notify { task, answer: Answer::Succeeded(values), key } => {
+                let (task, values) = (task.as_str(), values_to_wire(values));
+                match key {
+                    Some(key) => WireWish::NotifyOnce { task, values, key },
+                    None => WireWish::Notify { task, values },
+                }
             }
-            Wish::Notify { task, answer: Answer::Failed(failure) } => {
+            // A task fails once, whoever says so how often.
+            Wish::Notify { task, answer: Answer::Failed(failure), .. } => {
                 WireWish::NotifyFailed { task: task.as_str(), failure: failure.into() }
             }
         };
@@ -148,13 +175,29 @@ impl WireRequest<'_> {
             WireWish::Edit { revision, flow, more } => {
                 Wish::Edit { revision: Revision::new(revision), flow: flow.into_flow(more)? }
             }
+            WireWish::Hear { flow, task, key, end } => Wish::Hear(Heard {
+                flow: FlowName::new(flow).map_err(unlawful)?,
+                task: NodeName::new(task).map_err(unlawful)?,
+                key: key.into(),
+                end: match end {
+                    WireHeardEnd::Success(values) => HeardEnd::Success(values_from_wire(values)?),
+                    WireHeardEnd::Failure(failure) => HeardEnd::Failure(value_from_wire(failure)?),
+                },
+            }),
             WireWish::Notify { task, values } => Wish::Notify {
                 task: NodeName::new(task).map_err(unlawful)?,
                 answer: Answer::Succeeded(values_from_wire(values)?),
+                key: None,
+            },
+            WireWish::NotifyOnce { task, values, key } => Wish::Notify {
+                task: NodeName::new(task).map_err(unlawful)?,
+                answer: Answer::Succeeded(values_from_wire(values)?),
+                key: Some(key.into()),
             },
             WireWish::NotifyFailed { task, failure } => Wish::Notify {
                 task: NodeName::new(task).map_err(unlawful)?,
                 answer: Answer::Failed(failure.into_failure()?),
+                key: None,
             },
         };
         Ok(Request { run: RunId::new(self.run).map_err(unlawful)?, wish })

@@ -1,17 +1,20 @@
 //! Snapshots as bytes: what a long run is loaded from.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flow::{
-    Action, Attempt, Execution, Firing, Intention, Json, NodeIndex, NodeRun, NodeState, Revision, ScopeIndex, Snapshot,
-    Timestamp, WorkerName,
+    Action, Attempt, Due, Execution, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState, Owed, PassSnapshot,
+    Revision, RunState, ScopeIndex, Snapshot, State, Timestamp, Trigger, Values, Waiting, WorkerName,
 };
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     flow_wire::{WireFlow, WireMore, more_to_wire},
-    record::run_state,
+    record::{WireTrigger, run_state},
     wire::{
         Unlawful, WireAction, WireFailure, WireFailures, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
         unlawful, values_from_wire, values_to_wire,
@@ -57,6 +60,73 @@ enum WireNodeState<'a> {
     Retrying,
     // From here on what the second version of the format has added.
     Ignored,
+    // From here on what the third version of the format has added.
+    Elsewhere,
+}
+
+/// The third version: of a flow that lives.
+#[derive(Encode, BorrowDecode)]
+struct WireLivingSnapshot<'a> {
+    flow: WireFlow<'a>,
+    more: WireMore<'a>,
+    revision: u64,
+    passes: Vec<WirePass<'a>>,
+    life: Option<WireLife<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePass<'a> {
+    firing: u64,
+    entry: Option<u32>,
+    by: WireTrigger<'a>,
+    inputs: WireValues<'a>,
+    given: Vec<(u32, WireValues<'a>)>,
+    state: &'a str,
+    nodes: Vec<(u32, WireNodeRun<'a>)>,
+    delayed: Vec<(u32, u64)>,
+    intentions: Vec<(u32, bool)>,
+    failures: WireFailures<'a>,
+    expires_at: Option<u64>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireLife<'a> {
+    state: &'a str,
+    fired: u64,
+    waiting: Vec<WireWaiting<'a>>,
+    owed: Vec<WireOwed<'a>>,
+    latest: Vec<(u32, WireValues<'a>)>,
+    last: Vec<(u32, &'a str)>,
+    failures: WireFailures<'a>,
+    heard: Vec<u64>,
+    ending: bool,
+    last_end: Option<&'a str>,
+    expires_at: Option<u64>,
+    schedules: Vec<WireDue>,
+    base: Option<u64>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireWaiting<'a> {
+    firing: u64,
+    entry: Option<u32>,
+    by: WireTrigger<'a>,
+    values: WireValues<'a>,
+    given: Option<Vec<(u32, WireValues<'a>)>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireOwed<'a> {
+    turn: u32,
+    values: WireValues<'a>,
+    given: Vec<(u32, WireValues<'a>)>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireDue {
+    Unknown,
+    At(u64),
+    Never,
 }
 
 /// The second version: the first, and what the flow says besides.
@@ -72,29 +142,205 @@ struct WireSnapshotWithMore<'a> {
 /// A snapshot as bytes.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+    let more = more_to_wire(&snapshot.flow);
+    let (None, false, [pass]) = (&snapshot.life, more.is_living(), &snapshot.passes[..]) else {
+        return codec::encode_as(
+            Kind::Snapshot,
+            3,
+            &WireLivingSnapshot {
+                flow: (&*snapshot.flow).into(),
+                more,
+                revision: snapshot.revision.get(),
+                passes: snapshot.passes.iter().map(WirePass::from).collect(),
+                life: snapshot.life.as_ref().map(WireLife::from),
+            },
+        );
+    };
+    let wire = WireSnapshot {
+        flow: (&*snapshot.flow).into(),
+        revision: snapshot.revision.get(),
+        state: pass.state.as_str(),
+        nodes: pass.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
+        intentions: intentions_to_wire(pass),
+        failures: failures_to_wire(&pass.failures),
+    };
+    // Nothing is ignored in a flow that says no more.
+    if more.is_empty() {
+        codec::encode(Kind::Snapshot, &wire)
+    } else {
+        let (delayed, expires_at) = (delayed_to_wire(pass), micros(&pass.expires_at));
+        codec::encode_as(Kind::Snapshot, 2, &WireSnapshotWithMore { snapshot: wire, more, delayed, expires_at })
+    }
+}
+
+fn delayed_to_wire(pass: &PassSnapshot) -> Vec<(u32, u64)> {
+    let delayed = |(index, node): &(NodeIndex, NodeRun)| Some((index.0, micros(&node.starts_at)?));
+    pass.nodes.iter().filter_map(delayed).collect()
+}
+
+fn intentions_to_wire(pass: &PassSnapshot) -> Vec<(u32, bool)> {
     let intention = |(scope, intention): &(ScopeIndex, Intention)| match intention {
         Intention::Execute => None,
         Intention::Retry => Some((scope.0, true)),
         Intention::Rollback => Some((scope.0, false)),
     };
-    let wire = WireSnapshot {
-        flow: (&*snapshot.flow).into(),
-        revision: snapshot.revision.get(),
-        state: snapshot.state.as_str(),
-        nodes: snapshot.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
-        intentions: snapshot.intentions.iter().filter_map(intention).collect(),
-        failures: failures_to_wire(&snapshot.failures),
-    };
-    let more = more_to_wire(&snapshot.flow);
-    // Nothing is ignored in a flow that says no more.
-    if more.is_empty() {
-        codec::encode(Kind::Snapshot, &wire)
-    } else {
-        let delayed = |(index, node): &(NodeIndex, NodeRun)| Some((index.0, micros(&node.starts_at)?));
-        let delayed = snapshot.nodes.iter().filter_map(delayed).collect();
-        let expires_at = micros(&snapshot.expires_at);
-        codec::encode_as(Kind::Snapshot, 2, &WireSnapshotWithMore { snapshot: wire, more, delayed, expires_at })
+    pass.intentions.iter().filter_map(intention).collect()
+}
+
+fn given_to_wire(given: &BTreeMap<NodeIndex, Values>) -> Vec<(u32, WireValues<'_>)> {
+    given.iter().map(|(index, values)| (index.0, values_to_wire(values))).collect()
+}
+
+fn given_from_wire(given: Vec<(u32, WireValues<'_>)>) -> Result<Arc<BTreeMap<NodeIndex, Values>>, Unlawful> {
+    let values = |(index, values): (u32, WireValues<'_>)| Ok((NodeIndex(index), values_from_wire(values)?));
+    given.into_iter().map(values).collect::<Result<_, Unlawful>>().map(Arc::new)
+}
+
+impl<'a> From<&'a PassSnapshot> for WirePass<'a> {
+    fn from(pass: &'a PassSnapshot) -> Self {
+        Self {
+            firing: pass.firing.get(),
+            entry: pass.entry.map(|entry| entry.0),
+            by: (&pass.by).into(),
+            inputs: values_to_wire(&pass.inputs),
+            given: given_to_wire(&pass.given),
+            state: pass.state.as_str(),
+            nodes: pass.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
+            delayed: delayed_to_wire(pass),
+            intentions: intentions_to_wire(pass),
+            failures: failures_to_wire(&pass.failures),
+            expires_at: micros(&pass.expires_at),
+        }
     }
+}
+
+impl WirePass<'_> {
+    fn into_pass(self) -> Result<PassSnapshot, Unlawful> {
+        let mut pass = PassSnapshot {
+            firing: Firing::new(self.firing),
+            entry: self.entry.map(NodeIndex),
+            by: self.by.into(),
+            inputs: values_from_wire(self.inputs)?,
+            given: given_from_wire(self.given)?,
+            state: run_state(self.state)?,
+            nodes: nodes_from_wire(self.nodes)?,
+            intentions: intentions_from_wire(self.intentions),
+            failures: failures_from_wire(self.failures)?,
+            expires_at: at(self.expires_at),
+        };
+        delay(&mut pass, self.delayed)?;
+        Ok(pass)
+    }
+}
+
+impl<'a> From<&'a Life> for WireLife<'a> {
+    fn from(life: &'a Life) -> Self {
+        let waiting = |waiting: &'a Waiting| WireWaiting {
+            firing: waiting.firing.get(),
+            entry: waiting.entry.map(|entry| entry.0),
+            by: (&waiting.by).into(),
+            values: values_to_wire(&waiting.values),
+            given: waiting.given.as_ref().map(|given| given_to_wire(given)),
+        };
+        let owed = |owed: &'a Owed| WireOwed {
+            turn: owed.turn,
+            values: values_to_wire(&owed.values),
+            given: given_to_wire(&owed.given),
+        };
+        let due = |due: &Due| match due {
+            Due::Unknown => WireDue::Unknown,
+            Due::At(at) => WireDue::At(at.as_micros()),
+            Due::Never => WireDue::Never,
+        };
+        Self {
+            state: life.state.as_str(),
+            fired: life.fired,
+            waiting: life.waiting.iter().map(waiting).collect(),
+            owed: life.owed.iter().map(owed).collect(),
+            latest: given_to_wire(&life.latest),
+            last: life.last.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
+            failures: failures_to_wire(&life.failures),
+            heard: life.heard.iter().copied().collect(),
+            ending: life.ending,
+            last_end: life.last_end.map(RunState::as_str),
+            expires_at: micros(&life.expires_at),
+            schedules: life.schedules.iter().map(due).collect(),
+            base: life.base.map(Firing::get),
+        }
+    }
+}
+
+impl WireLife<'_> {
+    fn into_life(self) -> Result<Life, Unlawful> {
+        let waiting = |wire: WireWaiting<'_>| {
+            Ok(Waiting {
+                firing: Firing::new(wire.firing),
+                entry: wire.entry.map(NodeIndex),
+                by: wire.by.into(),
+                values: values_from_wire(wire.values)?,
+                given: wire.given.map(given_from_wire).transpose()?,
+            })
+        };
+        let owed = |wire: WireOwed<'_>| {
+            let (values, given) = (values_from_wire(wire.values)?, given_from_wire(wire.given)?);
+            Ok(Owed { turn: wire.turn, values, given })
+        };
+        let last = |(index, word): (u32, &str)| {
+            let state = State::ALL.into_iter().find(|state| state.as_str() == word);
+            Ok((NodeIndex(index), state.ok_or_else(|| format!("{word:?} is no state of a task"))?))
+        };
+        let due = |wire: WireDue| match wire {
+            WireDue::Unknown => Due::Unknown,
+            WireDue::At(micros) => Due::At(Timestamp::from_micros(micros)),
+            WireDue::Never => Due::Never,
+        };
+        Ok(Life {
+            state: run_state(self.state)?,
+            fired: self.fired,
+            waiting: self.waiting.into_iter().map(waiting).collect::<Result<_, Unlawful>>()?,
+            owed: self.owed.into_iter().map(owed).collect::<Result<_, Unlawful>>()?,
+            latest: given_from_wire(self.latest)?,
+            last: self.last.into_iter().map(last).collect::<Result<_, Unlawful>>()?,
+            failures: Arc::new(failures_from_wire(self.failures)?),
+            heard: self.heard.into(),
+            ending: self.ending,
+            last_end: self.last_end.map(run_state).transpose()?,
+            expires_at: at(self.expires_at),
+            schedules: self.schedules.into_iter().map(due).collect(),
+            base: self.base.map(Firing::new),
+        })
+    }
+}
+
+impl WireLivingSnapshot<'_> {
+    fn into_snapshot(self) -> Result<Snapshot, Unlawful> {
+        Ok(Snapshot {
+            flow: self.flow.into_flow(self.more)?,
+            revision: Revision::new(self.revision),
+            passes: self.passes.into_iter().map(WirePass::into_pass).collect::<Result<_, Unlawful>>()?,
+            life: self.life.map(WireLife::into_life).transpose()?,
+        })
+    }
+}
+
+fn delay(pass: &mut PassSnapshot, delayed: Vec<(u32, u64)>) -> Result<(), Unlawful> {
+    for (index, until) in delayed {
+        match pass.nodes.iter_mut().find(|(node, _)| node.0 == index) {
+            Some((_, node)) => node.starts_at = at(Some(until)),
+            None => return Err(format!("node {index} waits, and is not in the snapshot")),
+        }
+    }
+    Ok(())
+}
+
+fn nodes_from_wire(nodes: Vec<(u32, WireNodeRun<'_>)>) -> Result<Vec<(NodeIndex, NodeRun)>, Unlawful> {
+    let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
+    nodes.into_iter().map(node).collect()
+}
+
+fn intentions_from_wire(intentions: Vec<(u32, bool)>) -> Vec<(ScopeIndex, Intention)> {
+    let intention = |(scope, again)| (ScopeIndex(scope), if again { Intention::Retry } else { Intention::Rollback });
+    intentions.into_iter().map(intention).collect()
 }
 
 /// The snapshot in some bytes.
@@ -109,6 +355,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
             delayed: Vec::new(),
             expires_at: None,
         },
+        Some(3) => {
+            let wire: WireLivingSnapshot<'_> = codec::decode(Kind::Snapshot, bytes)?;
+            return wire.into_snapshot().map_err(|reason| codec::damaged(Kind::Snapshot, reason));
+        }
         Some(_) | None => codec::decode(Kind::Snapshot, bytes)?,
     };
     wire.into_snapshot().map_err(|reason| codec::damaged(Kind::Snapshot, reason))
@@ -163,38 +413,29 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
             NodeState::RollbackFailure { outcome } => Self::RollbackFailure { outcome: outcome.into() },
             NodeState::Retrying => Self::Retrying,
             NodeState::Ignored => Self::Ignored,
+            NodeState::Elsewhere => Self::Elsewhere,
         }
     }
 }
 
 impl WireSnapshotWithMore<'_> {
     fn into_snapshot(self) -> Result<Snapshot, Unlawful> {
-        let mut snapshot = self.snapshot.into_snapshot(self.more)?;
-        snapshot.expires_at = at(self.expires_at);
-        for (index, until) in self.delayed {
-            match snapshot.nodes.iter_mut().find(|(node, _)| node.0 == index) {
-                Some((_, node)) => node.starts_at = at(Some(until)),
-                None => return Err(format!("node {index} waits, and is not in the snapshot")),
-            }
-        }
-        Ok(snapshot)
-    }
-}
-
-impl WireSnapshot<'_> {
-    fn into_snapshot(self, more: WireMore<'_>) -> Result<Snapshot, Unlawful> {
-        let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
-        let intention =
-            |(scope, again)| (ScopeIndex(scope), if again { Intention::Retry } else { Intention::Rollback });
-        Ok(Snapshot {
-            flow: self.flow.into_flow(more)?,
-            revision: Revision::new(self.revision),
-            state: run_state(self.state)?,
-            nodes: self.nodes.into_iter().map(node).collect::<Result<_, Unlawful>>()?,
-            intentions: self.intentions.into_iter().map(intention).collect(),
-            failures: failures_from_wire(self.failures)?,
-            expires_at: None,
-        })
+        let wire = self.snapshot;
+        let mut pass = PassSnapshot {
+            firing: Firing::FIRST,
+            entry: None,
+            by: Trigger::Start,
+            inputs: Values::new(),
+            given: Arc::default(),
+            state: run_state(wire.state)?,
+            nodes: nodes_from_wire(wire.nodes)?,
+            intentions: intentions_from_wire(wire.intentions),
+            failures: failures_from_wire(wire.failures)?,
+            expires_at: at(self.expires_at),
+        };
+        delay(&mut pass, self.delayed)?;
+        let (flow, revision) = (wire.flow.into_flow(self.more)?, Revision::new(wire.revision));
+        Ok(Snapshot { flow, revision, passes: vec![pass], life: None })
     }
 }
 
@@ -247,6 +488,7 @@ impl WireNodeState<'_> {
             Self::RollbackFailure { outcome } => NodeState::RollbackFailure { outcome: outcome.into_outcome()? },
             Self::Retrying => NodeState::Retrying,
             Self::Ignored => NodeState::Ignored,
+            Self::Elsewhere => NodeState::Elsewhere,
         })
     }
 }

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use flow::{
     Action, Answer, Attempt, CallId, Condition, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, Firing,
-    Flow, Form, Json, LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, On, Origin,
-    Outcome, Parameter, Provided, Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal,
-    Snapshot, Stored, TaskInfo, Timestamp, Value, Values,
+    Flow, Form, Join, Json, LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, On,
+    Origin, Outcome, Parameter, Provided, Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal,
+    Snapshot, Stored, TaskInfo, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{
@@ -114,10 +114,15 @@ fn wish() -> impl Strategy<Value = Wish> {
         Just(Wish::Resume),
         Just(Wish::Retry),
         (name(), "\\PC{0,20}").prop_map(|(task, reason)| Wish::Skip { task: task.parse().unwrap(), reason }),
-        (name(), values())
-            .prop_map(|(task, values)| Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values) }),
-        (name(), failure())
-            .prop_map(|(task, failure)| Wish::Notify { task: task.parse().unwrap(), answer: Answer::Failed(failure) }),
+        (name(), values()).prop_map(|(task, values)| {
+            let key = (task.len() % 2 == 0).then(|| task.clone());
+            Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key }
+        }),
+        (name(), failure()).prop_map(|(task, failure)| Wish::Notify {
+            task: task.parse().unwrap(),
+            answer: Answer::Failed(failure),
+            key: None
+        }),
     ]
 }
 
@@ -192,6 +197,16 @@ fn record() -> impl Strategy<Value = Record> {
         Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
         (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
         Just(Fact::Expired),
+        Just(Fact::RunStarted { flow: living_flow(), revision: Revision::FIRST }),
+        (any::<u64>(), node(), trigger(), values()).prop_map(|(firing, entry, by, values)| Fact::Fired {
+            firing: Firing::new(firing),
+            entry,
+            by,
+            values
+        }),
+        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::Unfired { turn, reason }),
+        (any::<u32>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),
@@ -199,7 +214,20 @@ fn record() -> impl Strategy<Value = Record> {
         Just(Fact::Resumed),
         (0..RunState::ALL.len()).prop_map(|state| Fact::RunEntered { state: RunState::ALL[state] }),
     ];
-    (any::<u64>(), fact).prop_map(|(at, fact)| Record { at: Timestamp::from_micros(at), fact })
+    let firing = proptest::option::of(any::<u64>());
+    (any::<u64>(), firing, fact).prop_map(|(at, firing, fact)| {
+        let firing = firing.map(Firing::new);
+        Record { at: Timestamp::from_micros(at), firing, fact }
+    })
+}
+
+fn trigger() -> impl Strategy<Value = Trigger> {
+    prop_oneof![
+        Just(Trigger::Start),
+        any::<u32>().prop_map(Trigger::Turn),
+        proptest::option::of("\\PC{0,20}").prop_map(|key| Trigger::Notified { key }),
+        any::<u32>().prop_map(Trigger::Schedule),
+    ]
 }
 
 fn reach() -> impl Strategy<Value = Reach> {
@@ -298,6 +326,7 @@ fn edited_flow() -> Arc<Flow> {
             on: On::Any,
             when: Some(Condition::new("first_y == 5").unwrap()),
             reach: Some(Reach::Flow),
+            join: Join::All,
         },
         Edit::Unlink { from: node("first"), to: node("alarm") },
         Edit::Use { task: node("x"), uses: "g#t".into() },
@@ -309,6 +338,78 @@ fn edited_flow() -> Arc<Flow> {
     let mut flow = Flow { origin, ..Arc::unwrap_or_clone(later_flow()) };
     flow.nodes[1].retired = true;
     Arc::new(flow)
+}
+
+/// A flow with everything that the third format has added.
+fn living_flow() -> Arc<Flow> {
+    let text = r#"
+name = "pool"
+persistent = true
+cyclic = true
+max_firings = 1000
+max_parallel = 2
+[modules]
+g = "g.wasm"
+[inputs]
+list = [1]
+[[task]]
+name = "add"
+use = "g#t"
+requires = { x = "round" }
+provides = { y = "round" }
+[[task]]
+name = "tell"
+use = "g#t"
+requires = { x = "round" }
+provides = []
+[[task]]
+name = "hear"
+use = "g#t"
+with = { x = 1 }
+provides = []
+[[link]]
+from = "tell"
+to = "add"
+when = "list[0] == 1"
+[[link]]
+from = "tell"
+to = "hear"
+join = "any"
+[[listen]]
+flow = "create-server"
+task = "kick-server"
+on = "any"
+to = "hear"
+[[schedule]]
+cron = "0 3 * * *"
+zone = "Europe/Berlin"
+overlap = "queue"
+missed = "all"
+to = "hear"
+"#;
+    let flow = Arc::unwrap_or_clone(wired(text));
+    let node = |name: &str| name.parse().unwrap();
+    let (from, to) = (node("tell"), node("hear"));
+    let edits = vec![Edit::Link { from, to, on: On::Success, when: None, reach: None, join: Join::Any }];
+    let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([9; 32]))]);
+    Arc::new(Flow { origin: Some(Arc::new(Origin { text: text.into(), modules, edits })), ..flow })
+}
+
+/// A run of that flow: one firing is under way, and one waits for its turn.
+fn living_snapshot() -> Snapshot {
+    let mut machine = Machine::new("r".parse().unwrap(), living_flow());
+    let at = Timestamp::from_micros(1);
+    machine.step(at, &Event::Start);
+    for (task, key) in [("add", None), ("hear", Some("k1".to_owned())), ("tell", None)] {
+        let round = ("round".parse().unwrap(), Value::json(&1.into()));
+        let values = Values::from_iter((task == "add").then_some(round));
+        machine.step(at, &Event::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key });
+    }
+    let call = machine.calls_out().next().unwrap();
+    let provided = Values::from([("y".parse().unwrap(), Value::json(&2.into()))]);
+    let (answer, execution) = (Answer::Succeeded(provided), Execution::new(1));
+    machine.step(at, &Event::Signal(Signal { call, answer, execution, redelivered: false, worker: None }));
+    machine.snapshot()
 }
 
 fn wired(text: &str) -> Arc<Flow> {
@@ -383,7 +484,7 @@ proptest! {
 
     #[test]
     fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
-        for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed)] {
+        for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed), living_snapshot()] {
             prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
         }
     }
@@ -431,7 +532,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wN\x01", b"wN\x02", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
@@ -514,7 +615,11 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Report::Signal(signal, log.clone()).encode()
     };
     let worker_name = || "worker-1".parse().unwrap();
-    let notify = Wish::Notify { task: "approve".parse().unwrap(), answer: Answer::Succeeded(values.clone()) };
+    let notify = |key: Option<&str>| Wish::Notify {
+        task: "approve".parse().unwrap(),
+        answer: Answer::Succeeded(values.clone()),
+        key: key.map(Into::into),
+    };
     let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
     let edit = Wish::Edit { revision: Revision::FIRST, flow: edited_flow() };
     let skip = Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() };
@@ -556,7 +661,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::Resumed,
         Fact::RunEntered { state: RunState::RolledBack },
     ];
-    let records: Vec<Record> = records.into_iter().map(|fact| Record { at, fact }).collect();
+    let records: Vec<Record> = records.into_iter().map(|fact| Record { at, firing: None, fact }).collect();
     let later = [
         Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST },
         Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
@@ -565,12 +670,32 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Fact::Expired,
         Fact::Edited { flow: edited_flow(), revision: Revision::new(2) },
     ];
-    let later: Vec<Record> = later.into_iter().map(|fact| Record { at, fact }).collect();
+    let later: Vec<Record> = later.into_iter().map(|fact| Record { at, firing: None, fact }).collect();
+    let living = [
+        (None, Fact::RunStarted { flow: living_flow(), revision: Revision::FIRST }),
+        (None, Fact::Scheduled { schedule: 0, next: Some(at) }),
+        (
+            None,
+            Fact::Fired {
+                firing: Firing::new(7),
+                entry: NodeIndex(1),
+                by: Trigger::Notified { key: Some("server-1".into()) },
+                values: values.clone(),
+            },
+        ),
+        (Some(7), Fact::Started { attempt, action: Action::Apply }),
+        (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
+        (Some(7), Fact::RunEntered { state: RunState::Success }),
+    ];
+    let living: Vec<Record> =
+        living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();
     vec![
         ("records-2", encode_records(&later)),
+        ("records-3", encode_records(&living)),
+        ("snapshot-3", encode_snapshot(&living_snapshot())),
         ("snapshot-2", encode_snapshot(&snapshot_of(later_flow(), 0x3_FFF3))),
         ("job-1", job.encode()),
-        ("succeeded-1", signal(Answer::Succeeded(values))),
+        ("succeeded-1", signal(Answer::Succeeded(values.clone()))),
         ("failed-1", signal(Answer::Failed(failure))),
         ("records-1", encode_records(&records)),
         ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
@@ -579,7 +704,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
         ("request-1", request(skip)),
-        ("request-notify-1", request(notify)),
+        ("request-notify-1", request(notify(None))),
+        ("request-notify-once-1", request(notify(Some("server-1")))),
         ("request-edit-1", request(edit)),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),

@@ -182,7 +182,7 @@ enum Read {
 
 fn is_told(change: &Change) -> bool {
     match change {
-        Change::Node(_) => true,
+        Change::Node(_) | Change::Firing { .. } => true,
         Change::Run { state, .. } => match state {
             RunState::Running | RunState::Success | RunState::Failure | RunState::RolledBack | RunState::Suspended => {
                 true
@@ -202,6 +202,7 @@ async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
             let values = store::values::whole(store, machine.values()).await;
             protocol::json::run_ended(machine, &values)
         }
+        Change::Firing { firing, state, at } => protocol::json::firing_changed(*firing, *state, *at),
         Change::Node(change) => protocol::json::node_changed(&whole(store, change).await),
     }
 }

@@ -167,6 +167,7 @@ fn entry(at: u128, line: &str) -> Entry {
         run: run.parse().expect("a lawful name"),
         task: task.parse().expect("a lawful name"),
         action: if action == "apply" { Action::Apply } else { Action::Rollback },
+        firing: flow::Firing::FIRST,
         attempt: flow::Attempt::new(attempt.parse().expect("a number")),
         at,
     }

@@ -1,8 +1,8 @@
 //! What has to be true of every world, once it is calm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Action, Attempt, Fact, Machine, NodeIndex, NodeName, Record, Role, RunId, RunState, State};
+use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, Role, RunId, RunState, State};
 
 use super::guests::Entry;
 
@@ -16,7 +16,10 @@ pub(crate) fn run(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<R
         let records: Vec<String> = records.iter().map(record).collect();
         let mine = ledger.iter().filter(|entry| entry.run == *run);
         let done: Vec<String> = mine
-            .map(|entry| format!("{} {} {} attempt {}", entry.at, entry.action, entry.task, entry.attempt))
+            .map(|entry| {
+                let Entry { at, action, task, firing, attempt, .. } = entry;
+                format!("{at} {action} {task} firing {firing} attempt {attempt}")
+            })
             .collect();
         format!("{mistake}\nrecords:\n  {}\nledger:\n  {}", records.join("\n  "), done.join("\n  "))
     })
@@ -35,12 +38,15 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
     each_attempt_is_answered_once(run, &named)?;
     let mine: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
     what_succeeded_was_applied(run, &named, &mine)?;
-    nothing_unwanted_stands(run, &machine, &mine)?;
+    match machine.flow().living {
+        Some(_) => no_firing_that_was_rolled_back_stands(run, &machine, records, &mine)?,
+        None => nothing_unwanted_stands(run, &machine, &mine)?,
+    }
     Ok(machine.state())
 }
 
 /// The records that tell of an answer: whose, which attempt and action, and whether all went well.
-type Named = Vec<(NodeName, Attempt, Action, bool)>;
+type Named = Vec<(NodeName, (Firing, Attempt), Action, bool)>;
 
 /// Nodes have other places after an edit, and keep their names.
 fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
@@ -55,7 +61,8 @@ fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
             _ => None,
         };
         if let (Some(machine), Some((attempt, action, well))) = (&machine, answered) {
-            named.push((machine.flow().node(attempt.node).name.clone(), attempt.attempt, action, well));
+            let name = machine.flow().node(attempt.node).name.clone();
+            named.push((name, (attempt.firing, attempt.attempt), action, well));
         }
         if let Fact::RunStarted { flow, .. } = &record.fact {
             machine = Some(Machine::new(run.clone(), flow.clone()));
@@ -68,9 +75,9 @@ fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
 
 fn each_attempt_is_answered_once(run: &RunId, named: &Named) -> Result<(), String> {
     let mut answered = BTreeSet::new();
-    for (name, attempt, action, _) in named {
-        if !answered.insert((name, attempt, action)) {
-            return Err(format!("{run}: {action} of {name}, attempt {attempt}, is recorded twice"));
+    for (name, (firing, attempt), action, _) in named {
+        if !answered.insert((name, firing, attempt, action)) {
+            return Err(format!("{run}: {action} of {name}, firing {firing}, attempt {attempt}, is recorded twice"));
         }
     }
     Ok(())
@@ -96,6 +103,33 @@ fn nothing_unwanted_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) ->
         let last = ledger.iter().rev().find(|entry| entry.task == *name);
         if last.is_some_and(|entry| entry.action == Action::Apply) {
             return Err(format!("{run} is {}, and what {name} applied stands", machine.state()));
+        }
+    }
+    Ok(())
+}
+
+/// After the last thing that an apply did in a firing that was rolled back comes a rollback of it.
+fn no_firing_that_was_rolled_back_stands(
+    run: &RunId,
+    machine: &Machine,
+    records: &[Record],
+    ledger: &[&Entry],
+) -> Result<(), String> {
+    let mut ended = BTreeMap::new();
+    for record in records {
+        if let (Some(firing), Fact::RunEntered { state }) = (record.firing, &record.fact) {
+            ended.insert(firing, *state);
+        }
+    }
+    let unwanted = ended.into_iter().filter(|(_, state)| *state == RunState::RolledBack);
+    for (firing, _) in unwanted {
+        for (index, name, _) in machine.flow().tasks() {
+            let of_it = |entry: &&&Entry| entry.task == *name && entry.firing == firing;
+            let last = ledger.iter().rev().find(of_it);
+            let is_aside = machine.flow().node(index).aside;
+            if can_roll_back(machine, index) && !is_aside && last.is_some_and(|entry| entry.action == Action::Apply) {
+                return Err(format!("firing {firing} of {run} was rolled back, and what {name} applied stands"));
+            }
         }
     }
     Ok(())

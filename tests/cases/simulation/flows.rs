@@ -14,9 +14,30 @@ pub(crate) fn random(dice: &Dice) -> Arc<Flow> {
     let expires = if dice.percent(10) { "expires = \"2m\"\n" } else { "" };
     let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
     let mut names = 0;
+    if dice.percent(15) {
+        living(dice, &mut names, &mut text);
+    }
     body(dice, "", 0, &mut names, &mut text);
     text.push_str("[modules]\ng = \"g.wasm\"\n");
     wired(&text)
+}
+
+/// A flow that goes round in a circle, or fires by a schedule.
+fn living(dice: &Dice, names: &mut u32, text: &mut String) {
+    let (first, last) = (*names + 1, *names + 2);
+    *names = last;
+    let (kind, fires) = if dice.percent(50) {
+        let join = if dice.percent(30) { "join = \"any\"\n" } else { "" };
+        ("cyclic", format!("[[link]]\nfrom = \"t{last}\"\nto = \"t{first}\"\n{join}"))
+    } else {
+        ("persistent", format!("[[schedule]]\ncron = \"*/15 * * * * *\"\nto = \"t{first}\"\noverlap = \"allow\"\n"))
+    };
+    text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\n", 2 + dice.below(3)));
+    for task in [first, last] {
+        let export = if dice.percent(70) { "undoable" } else { "plain" };
+        text.push_str(&format!("[[task]]\nname = \"t{task}\"\nuse = \"g#{export}\"\nprovides = []\n"));
+    }
+    text.push_str(&format!("[[link]]\nfrom = \"t{first}\"\nto = \"t{last}\"\n{fires}"));
 }
 
 fn controller(dice: &Dice) -> &'static str {
@@ -70,9 +91,12 @@ pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
     let flow = machine.flow();
     let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
     let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
+    // Without what its schedule fires a persistent run would stay for ever.
+    let may_remove = flow.living.as_ref().is_none_or(|living| !living.persistent);
     let edit = match dice.below(4) {
+        0 if !may_remove => return None,
         0 => Edit::Remove { task: any()?, ran: false },
-        1 => Edit::Link { from: any()?, to: any()?, on: On::Success, when: None, reach: None },
+        1 => Edit::Link { from: any()?, to: any()?, on: On::Success, when: None, reach: None, join: flow::Join::All },
         2 => Edit::Unlink { from: any()?, to: any()? },
         _ => {
             let (name, from) = (dice.below(1_000), any()?);

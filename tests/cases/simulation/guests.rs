@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use flow::{Action, Attempt, CallId, Failure, FailureKind, NodeName, RunId, Values};
+use flow::{Action, Attempt, CallId, Failure, FailureKind, Firing, NodeName, RunId, Values};
 use protocol::{CallLog, Job};
 use sandbox::{Answer, Observer};
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ pub(crate) struct Entry {
     pub(crate) run: RunId,
     pub(crate) task: NodeName,
     pub(crate) action: Action,
+    pub(crate) firing: Firing,
     pub(crate) attempt: Attempt,
     /// Microseconds since the world began.
     pub(crate) at: u128,
@@ -31,8 +32,8 @@ pub(crate) struct Entry {
 
 impl Ledger {
     fn write(&self, call: &CallId, at: u128) {
-        let entry =
-            Entry { run: call.run.clone(), task: call.task.clone(), action: call.action, attempt: call.attempt, at };
+        let (run, task, firing) = (call.run.clone(), call.task.clone(), call.firing);
+        let entry = Entry { run, task, action: call.action, firing, attempt: call.attempt, at };
         self.0.lock().expect("nobody panics with the ledger").push(entry);
     }
 

@@ -58,7 +58,7 @@ async fn edits(client: &Client, edit: EditCommand) -> Result<Vec<Edit>, Failed> 
     Ok(vec![match edit {
         EditCommand::Add { file } => add(client, &file).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
-        EditCommand::Link { from, to, on, when, reach } => Edit::Link { from, to, on, when, reach },
+        EditCommand::Link { from, to, on, when, reach, join } => Edit::Link { from, to, on, when, reach, join },
         EditCommand::Unlink { from, to } => Edit::Unlink { from, to },
         EditCommand::Use { task, module } => uses(client, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
@@ -124,6 +124,7 @@ struct Table {
     on: Option<String>,
     when: Option<String>,
     reach: Option<String>,
+    join: Option<String>,
     unlink: Option<(String, String)>,
     #[serde(rename = "use")]
     uses: Option<(String, String)>,
@@ -145,12 +146,12 @@ async fn apply(client: &Client, file: &Path) -> Result<Vec<Edit>, Failed> {
     let mut edits = Vec::new();
     for (number, table) in (1..).zip(parsed.edit) {
         let before = edits.len();
-        let Table { on, when, reach, with, requires, .. } = table;
+        let Table { on, when, reach, join, with, requires, .. } = table;
         if let Some(added) = table.add {
             edits.push(add(client, &folder.join(added)).await?);
         }
         edits.extend(table.remove.map(|task| Edit::Remove { task }));
-        edits.extend(table.link.map(|(from, to)| Edit::Link { from, to, on, when, reach }));
+        edits.extend(table.link.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }));
         edits.extend(table.unlink.map(|(from, to)| Edit::Unlink { from, to }));
         if let Some((task, module)) = table.uses {
             edits.push(uses(client, folder, task, &module).await?);

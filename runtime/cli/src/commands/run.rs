@@ -132,6 +132,11 @@ fn refuse_to_wait(flow: &Flow) -> Result<(), Failed> {
     let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
     let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
     if waiting.is_empty() {
+        let is_idle = flow.living.as_ref().is_some_and(|living| living.persistent && living.schedules.is_empty());
+        if is_idle {
+            let error = anyhow!("flow {} is persistent, and nobody can notify a run of this process", flow.name);
+            return Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
+        }
         return Ok(());
     }
     let error = anyhow!("{} would wait to be notified, and nobody can reach a run of this process", waiting.join(", "));
@@ -292,6 +297,6 @@ async fn whole(store: &dyn Store, change: Change) -> Change {
             };
             Change::Node(NodeChange { provides, ..change })
         }
-        change @ Change::Run { .. } => change,
+        change @ (Change::Run { .. } | Change::Firing { .. }) => change,
     }
 }

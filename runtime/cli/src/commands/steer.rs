@@ -18,7 +18,7 @@ pub(super) enum Wish {
     Resume,
     Retry,
     Skip { task: String, reason: String },
-    Notify { task: String, values: ValueFlags, failure: Option<String> },
+    Notify { task: String, values: ValueFlags, failure: Option<String>, key: Option<String> },
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
@@ -29,9 +29,9 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
         Wish::Resume => client.resume(run).await,
         Wish::Retry => client.retry(run).await,
         Wish::Skip { task, reason } => client.skip(run, &Skip { task, reason }).await,
-        Wish::Notify { task, values, failure } => {
+        Wish::Notify { task, values, failure, key } => {
             let Submission { inputs: values, bytes, .. } = values_of(given_values(&values)?);
-            client.notify(run, &Notification { task, values, bytes, failure }).await
+            client.notify(run, &Notification { task, values, bytes, failure, key }).await
         }
     };
     let answer = answer.map_err(remote::failed)?;

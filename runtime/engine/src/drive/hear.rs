@@ -8,6 +8,9 @@ use tracing::warn;
 use super::{Answer, Driver, Happened, Round, leases::Held};
 use crate::{Happening, inbox::Arrived, jobs};
 
+/// The content type of notifications.
+const JSON: &str = "application/json";
+
 impl Driver {
     /// Takes a delivery into the round, or passes on what needs no record.
     pub(super) async fn hear(&mut self, arrived: Arrived, round: &mut Round) {
@@ -66,6 +69,9 @@ impl Driver {
                     }
                 }
                 delivery.accept();
+            }
+            Err(_) if delivery.message.properties.content_type.as_deref() == Some(JSON) => {
+                self.hear_notification(&shard, delivery, round).await;
             }
             Err(error) => {
                 warn!(%error, "dropped what is no report");
@@ -141,10 +147,16 @@ impl Driver {
             Wish::Resume => Event::Resume,
             Wish::Retry => Event::Retry,
             Wish::Skip { task, reason } => Event::Skip { task, reason },
-            Wish::Notify { task, answer } => Event::Notify { task, answer },
+            Wish::Hear(heard) => Event::Heard(heard),
+            Wish::Notify { task, answer, key } => Event::Notify { task, answer, key },
             Wish::Edit { revision, flow } => {
                 // What the new tasks need on the broker; a job without a queue would declare it too, later.
-                if let Err(error) = self.tools.declared.declare_for(&flow).await {
+                let shard = self.runs.get(&run).map(|live| live.shard.clone());
+                let listened = match &shard {
+                    Some(shard) => self.tools.declared.listen_for(&flow, shard).await,
+                    None => Ok(()),
+                };
+                if let Err(error) = listened.and(self.tools.declared.declare_for(&flow).await) {
                     warn!(%run, %error, "the queues of an edited flow could not be declared");
                 }
                 Event::Edit { revision, flow }

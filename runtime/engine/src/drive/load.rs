@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use broker::Delivery;
-use flow::{Command, Event, RunId, Shard};
-use logbook::{History, LoadError, Replay, Version};
+use flow::{Command, Event, RunId, RunState, Shard};
+use logbook::{Filter, History, LoadError, Replay, Version};
 use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
@@ -96,6 +96,7 @@ impl Driver {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
+                | Event::Heard(_)
                 | Event::Edit { .. }
                 | Event::Start
                 | Event::Tick => {}
@@ -228,7 +229,21 @@ impl Driver {
                 }
             }
         }
+        self.note_resting(shard).await?;
         Ok(count)
+    }
+
+    /// Takes note of what the suspended runs of a shard listen to: they hear it all the same, and go on from there.
+    async fn note_resting(&mut self, shard: &Shard) -> Result<(), LoadError> {
+        let filter = Filter { states: vec![RunState::Suspended], limit: usize::MAX >> 1, ..Filter::default() };
+        let resting = self.tools.logbook.list(&filter).await?;
+        for run in resting.into_iter().filter(|summary| summary.standing.shard == *shard).map(|summary| summary.run) {
+            match self.read(&run).await {
+                Ok(live) => self.listeners.note(&live.shard, &live.machine),
+                Err(error) => warn!(%run, %error, "what the suspended run listens to is not known"),
+            }
+        }
+        Ok(())
     }
 
     /// Sends again what the runs of a shard left unanswered, now that every answer that waited in its queue is heard.
@@ -304,6 +319,7 @@ impl Driver {
     }
 
     fn insert(&mut self, run: RunId, live: Live) {
+        self.listeners.note(&live.shard, &live.machine);
         for held in live.machine.leased() {
             if !self.leases.holds(&live.shard, &held) {
                 self.leases.renew(&live.shard, held);
@@ -322,6 +338,9 @@ impl Driver {
         // A broker that lost its data has lost the queues too.
         if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");
+        }
+        if let Err(error) = self.tools.declared.listen_for(machine.flow(), &shard).await {
+            warn!(%run, %error, "the run does not hear the tasks that it listens to until it is read again");
         }
         let (watcher, due, unanswered, at_rest) = (None, None, BTreeSet::new(), false);
         Ok(Live { machine, version, snapshot, shard, watcher, due, unanswered, at_rest })

@@ -181,6 +181,7 @@ impl Driver {
             known.barrier = None;
         }
         self.leases.let_go(shard);
+        self.listeners.let_go(shard);
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {

@@ -9,13 +9,15 @@ use super::{
     retry, task,
 };
 use crate::{
-    Body, Condition, DraftFlow, DraftLink, DraftNode, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
+    Body, Condition, DraftFlow, DraftLink, DraftNode, Join, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
 };
 
 const PATTERNS: [(&str, Pattern); 3] =
     [("graph", Pattern::Graph), ("linear", Pattern::Linear), ("unordered", Pattern::Unordered)];
 
-const ONS: [(&str, On); 3] = [("success", On::Success), ("failure", On::Failure), ("any", On::Any)];
+pub(super) const ONS: [(&str, On); 3] = [("success", On::Success), ("failure", On::Failure), ("any", On::Any)];
+
+const JOINS: [(&str, Join); 2] = [("all", Join::All), ("any", Join::Any)];
 
 const REACHES: [(&str, Reach); 4] =
     [("all", Reach::All), ("flow", Reach::Flow), ("neighbors", Reach::Neighbors), ("task", Reach::Task)];
@@ -39,7 +41,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
     Body { pattern, nodes, links, controller, starts }
 }
 
-fn tables<'t>(
+pub(super) fn tables<'t>(
     table: &mut Reader<'t>,
     key: &'static str,
     example: &str,
@@ -56,6 +58,9 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option
     let foreign = |key: &str| match key {
         "inputs" | "modules" => Some(format!("{key} belong to the whole flow: move them to the top of the file")),
         "expires" => Some("a run expires as a whole: move it to the top of the file".into()),
+        "persistent" | "cyclic" | "max_firings" | "max_parallel" | "listen" | "schedule" => {
+            Some(format!("{key} is said of the whole flow: move it to the top of the file"))
+        }
         _ => None,
     };
     table.finish(foreign, mistakes);
@@ -73,6 +78,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
     let (from, to) = (end("from"), end("to"));
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
+    let join_span = span_of("join");
     let on = table.word("on", &ONS, mistakes).unwrap_or_default();
     let when =
         table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
@@ -83,10 +89,18 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
             }
         });
     let reach = table.word("reach", &REACHES, mistakes);
+    let join = table.word("join", &JOINS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     let (from, to) = (from?, to?);
-    let spans = LinkSpans { from: Some(from.span), to: Some(to.span), on: on_span, when: when_span, reach: reach_span };
-    Some(DraftLink { from: from.value, to: to.value, on, when, reach, spans })
+    let spans = LinkSpans {
+        from: Some(from.span),
+        to: Some(to.span),
+        on: on_span,
+        when: when_span,
+        reach: reach_span,
+        join: join_span,
+    };
+    Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
 }
 
 /// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.

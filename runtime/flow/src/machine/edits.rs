@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Draft, Edit, Fact, Flow, Input, NodeIndex, NodeName, Origin, Revision, Role, ScopeIndex, Source, State, Task,
+    Change, Command, Draft, Edit, Fact, Flow, Input, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
+    Source, State, Task, Timestamp,
 };
 
-use super::{Machine, Snapshot, node::NodeState};
+use super::{Due, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
 
 /// What a node is known by in two flows: names are unique, but what begins a flow and what ends it share one.
 type Key<'f> = (&'f NodeName, bool);
@@ -50,18 +51,20 @@ impl Machine {
         self.tasks.get(task).is_some_and(|index| !self.is_untouched(*index))
     }
 
-    /// Whether nothing was ever done for a node in this run.
+    /// Whether nothing was ever done for a node in this run, as far as something could still be taken back.
     fn is_untouched(&self, index: NodeIndex) -> bool {
-        let node = self.node(index);
-        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::Ignored)
+        self.passes.values().all(|pass| pass.is_untouched(index) && pass.entry != Some(index))
     }
 
     /// Every reason why the run cannot go on with another flow, for people.
     #[must_use]
     pub fn refuses_flow(&self, flow: &Flow) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.state.is_final() {
-            reasons.push(format!("the run is {}: it has ended", self.state));
+        if self.state().is_final() {
+            reasons.push(format!("the run is {}: it has ended", self.state()));
+        }
+        if self.flow.living.is_some() != flow.living.is_some() {
+            reasons.push("a run that fires once cannot become one that fires more than once, nor the other way".into());
         }
         let others = keys(flow);
         for index in self.flow.indices() {
@@ -81,39 +84,131 @@ impl Machine {
         reasons
     }
 
-    pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Vec<Fact> {
-        if revision != self.revision || !self.refuses_flow(flow).is_empty() {
-            return Vec::new();
-        }
-        vec![Fact::Edited { flow: flow.clone(), revision: self.revision.next() }]
+    pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Option<Fact> {
+        let may_be = revision == self.revision && self.refuses_flow(flow).is_empty();
+        may_be.then(|| Fact::Edited { flow: flow.clone(), revision: self.revision.next() })
     }
 
     /// Goes on with another flow: what is known of nodes stays with their names, and all that follows from it is found
     /// anew.
-    pub(super) fn take_flow(&mut self, flow: &Arc<Flow>, revision: Revision) {
+    pub(super) fn take_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
-        let others = keys(flow);
-        let moved = |index: NodeIndex| others.get(&key(&self.flow, index)).copied();
-        let scope = |scope: ScopeIndex| Some(flow.node(moved(self.flow.scope(scope).begin)?).scope);
-        let nodes = snapshot.nodes.iter().filter_map(|(index, node)| {
-            let (index, mut node) = (moved(*index)?, node.clone());
+        let moves = Moves::new(&self.flow, flow);
+        let life = snapshot.life.map(|life| moves.life(life));
+        let passes = snapshot.passes.into_iter().filter_map(|pass| moves.pass(pass)).collect();
+        let moved = Snapshot { flow: flow.clone(), revision, passes, life };
+        *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
+        self.begin_again(at)
+    }
+
+    /// What a persistent run began with goes on where an edit has added to it.
+    fn begin_again(&mut self, at: Timestamp) -> Vec<Command> {
+        let Some(base) = self.life.as_ref().filter(|life| !life.ending).and_then(|life| life.base) else {
+            return Vec::new();
+        };
+        let end = self.flow.scope(ScopeIndex::ROOT).end;
+        let Some(pass) = self.passes.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
+            return Vec::new();
+        };
+        let is_left = |index: NodeIndex| pass.node_state(index) == State::Pending;
+        if !self.flow.indices().any(is_left) {
+            return Vec::new();
+        }
+        pass.enter(end, NodeState::Pending);
+        pass.state = RunState::Running;
+        vec![Command::Tell(Change::Firing { firing: base, state: RunState::Running, at })]
+    }
+}
+
+impl Pass {
+    fn is_untouched(&self, index: NodeIndex) -> bool {
+        let node = self.node(index);
+        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored)
+    }
+}
+
+/// Where the nodes of a flow stand in what an edit made of it.
+struct Moves<'f> {
+    old: &'f Flow,
+    new: &'f Flow,
+    others: BTreeMap<Key<'f>, NodeIndex>,
+}
+
+impl<'f> Moves<'f> {
+    fn new(old: &'f Flow, new: &'f Flow) -> Self {
+        Self { old, new, others: keys(new) }
+    }
+
+    fn node(&self, index: NodeIndex) -> Option<NodeIndex> {
+        self.others.get(&key(self.old, index)).copied()
+    }
+
+    fn scope(&self, scope: ScopeIndex) -> Option<ScopeIndex> {
+        Some(self.new.node(self.node(self.old.scope(scope).begin)?).scope)
+    }
+
+    fn given<Said: Clone>(&self, given: &BTreeMap<NodeIndex, Said>) -> BTreeMap<NodeIndex, Said> {
+        given.iter().filter_map(|(index, said)| Some((self.node(*index)?, said.clone()))).collect()
+    }
+
+    /// `None` where what it began with is gone, which stays while anything of the pass does.
+    fn pass(&self, pass: PassSnapshot) -> Option<PassSnapshot> {
+        let entry = match pass.entry {
+            Some(entry) => Some(self.node(entry)?),
+            None => None,
+        };
+        let nodes = pass.nodes.iter().filter_map(|(index, node)| {
+            let (index, mut node) = (self.node(*index)?, node.clone());
             if let NodeState::Failure { retry_at, .. } = &mut node.state
-                && flow.node(index).retired
+                && self.new.node(index).retired
             {
                 // Nobody hears of another attempt of what was removed.
                 *retry_at = None;
             }
             Some((index, node))
         });
-        let intentions = snapshot.intentions.iter().filter_map(|(index, intention)| Some((scope(*index)?, *intention)));
-        let moved = Snapshot {
-            flow: flow.clone(),
-            revision,
-            nodes: nodes.collect(),
-            intentions: intentions.collect(),
-            ..snapshot
-        };
-        *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
+        let scopes = pass.intentions.iter();
+        let intentions = scopes.filter_map(|(index, intention)| Some((self.scope(*index)?, *intention)));
+        let (nodes, intentions) = (nodes.collect(), intentions.collect());
+        let given = Arc::new(self.given(&pass.given));
+        Some(PassSnapshot { entry, nodes, intentions, given, ..pass })
+    }
+
+    fn life(&self, life: Life) -> Life {
+        let waiting = life.waiting.iter().filter_map(|waiting| {
+            let entry = match waiting.entry {
+                Some(entry) => Some(self.node(entry)?),
+                None => None,
+            };
+            let given = waiting.given.as_ref().map(|given| Arc::new(self.given(given)));
+            Some(Waiting { entry, given, ..waiting.clone() })
+        });
+        let owed = life.owed.iter().filter_map(|owed| {
+            let turn = self.turn(owed.turn)?;
+            Some(Owed { turn, values: owed.values.clone(), given: Arc::new(self.given(&owed.given)) })
+        });
+        let schedules = self.new.living.iter().flat_map(|living| &living.schedules).map(|schedule| {
+            let known = self.old.living.iter().flat_map(|living| &living.schedules).zip(&life.schedules);
+            let is_it = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
+            known.filter(|(old, _)| is_it(old)).map(|(_, due)| *due).next().unwrap_or(Due::Unknown)
+        });
+        Life {
+            waiting: waiting.collect(),
+            owed: owed.collect(),
+            schedules: schedules.collect(),
+            latest: Arc::new(self.given(&life.latest)),
+            last: self.given(&life.last),
+            ..life
+        }
+    }
+
+    /// Where a link stands that fires its target; `None` when it is gone.
+    fn turn(&self, number: u32) -> Option<u32> {
+        let old = self.old.living.as_ref()?.turns.get(number as usize)?;
+        let ends = (self.node(old.link.from)?, self.node(old.to)?);
+        let turns = &self.new.living.as_ref()?.turns;
+        let place = turns.iter().position(|turn| (turn.link.from, turn.to) == ends)?;
+        u32::try_from(place).ok()
     }
 }
 
@@ -140,6 +235,9 @@ fn told_source(flow: &Flow, input: &Input) -> String {
     match &input.source {
         Source::Node { node, value } => format!("{value} of {}", name(node)),
         Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
+        Source::Carried { nodes, value, .. } => {
+            format!("{value} that came round from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
+        }
         source @ (Source::Constant(_) | Source::RunInput(_) | Source::Absent) => format!("{source:?}"),
     }
 }

@@ -3,13 +3,18 @@
 //! Only what records decided is kept. Who may start, who waits for whom and what is due follow from that, and are found
 //! anew.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Failures, Flow, NodeIndex, Revision, Role, RunId, RunState, ScopeIndex, Timestamp};
+use crate::{
+    Failures, Firing, Flow, NodeIndex, Revision, Role, RunId, RunState, ScopeIndex, Timestamp, Trigger, Values,
+};
 
 use super::{
-    Machine,
-    node::{Intention, NodeRun, NodeState},
+    Life, Machine,
+    pass::{
+        Beginning, Pass,
+        node::{Intention, NodeRun, NodeState},
+    },
 };
 
 /// A run at one point of its history.
@@ -19,15 +24,34 @@ pub struct Snapshot {
     pub flow: Arc<Flow>,
     /// What the flow looks like by now.
     pub revision: Revision,
-    /// The state of the run.
+    /// Its passes, in order. One, of a run that fires once.
+    pub passes: Vec<PassSnapshot>,
+    /// What is true of a run that fires more than once, besides.
+    pub life: Option<Life>,
+}
+
+/// One pass at one point of its history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PassSnapshot {
+    /// Which firing it is.
+    pub firing: Firing,
+    /// What it began with; `None` of what a run begins with.
+    pub entry: Option<NodeIndex>,
+    /// What triggered it.
+    pub by: Trigger,
+    /// What came with that.
+    pub inputs: Values,
+    /// What nodes had provided when it was triggered.
+    pub given: Arc<BTreeMap<NodeIndex, Values>>,
+    /// Its state.
     pub state: RunState,
-    /// The nodes that are not as they were before the run began.
+    /// The nodes that are not as they were before it began.
     pub nodes: Vec<(NodeIndex, NodeRun)>,
     /// The scopes that are not to execute.
     pub intentions: Vec<(ScopeIndex, Intention)>,
-    /// Nodes that failed in the last pass, and why.
+    /// Nodes that failed in the last try, and why.
     pub failures: Failures,
-    /// When the run is stopped, if it is not done by then.
+    /// When it is stopped, if it is not done by then.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -42,24 +66,11 @@ impl Machine {
     /// The machine without its history.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let touched = |(index, node): (NodeIndex, &NodeRun)| {
-            let (waiting, holding) = (0, 0);
-            let bare = NodeRun { waiting, holding, ..node.clone() };
-            (bare != NodeRun::untouched()).then_some((index, bare))
-        };
-        let indices = self.flow.indices();
-        let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
         Snapshot {
             flow: self.flow.clone(),
             revision: self.revision,
-            state: self.state,
-            nodes: indices.zip(&self.nodes).filter_map(touched).collect(),
-            intentions: scopes
-                .filter(|(_, scope)| scope.intention != Intention::Execute)
-                .map(|(index, scope)| (index, scope.intention))
-                .collect(),
-            failures: (*self.failures).clone(),
-            expires_at: self.expires_at,
+            passes: self.passes.values().map(Pass::snapshot).collect(),
+            life: self.life.clone(),
         }
     }
 
@@ -68,21 +79,82 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, state, nodes, intentions, failures, expires_at } = snapshot;
+        let Snapshot { flow, revision, passes, life } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
+        let known = machine.life.as_ref().map(|known| known.schedules.len());
+        if known != life.as_ref().map(|life| life.schedules.len()) || (life.is_none() && passes.len() > 1) {
+            return Err(illegal());
+        }
+        let is_known = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
+        let waiting = life.iter().flat_map(|life| life.waiting.iter().filter_map(|waiting| waiting.entry.as_ref()));
+        if !passes.iter().filter_map(|pass| pass.entry.as_ref()).chain(waiting).all(is_known) {
+            return Err(illegal());
+        }
         machine.revision = revision;
-        machine.state = state;
-        machine.failures = Arc::new(failures);
-        machine.expires_at = expires_at;
+        machine.life = life;
+        for pass in passes {
+            let restored = machine.restore_pass(pass).ok_or_else(illegal)?;
+            machine.passes.insert(restored.firing, restored);
+        }
+        Ok(machine)
+    }
+
+    /// `None` when it tells of nodes or scopes that the flow does not have.
+    pub(super) fn restore_pass(&self, snapshot: PassSnapshot) -> Option<Pass> {
+        let PassSnapshot { firing, entry, by, inputs, given, state, nodes, intentions, failures, expires_at } =
+            snapshot;
+        let mut pass = self.pass(Beginning { firing, entry, by, inputs, given });
+        pass.state = state;
+        pass.failures = Arc::new(failures);
+        pass.expires_at = expires_at;
         for (index, intention) in intentions {
-            machine.scopes.get_mut(index.0 as usize).ok_or_else(illegal)?.intention = intention;
+            pass.scopes.get_mut(index.0 as usize)?.intention = intention;
         }
         for (index, node) in nodes {
-            *machine.nodes.get_mut(index.0 as usize).ok_or_else(illegal)? = node;
+            *pass.nodes.get_mut(index.0 as usize)? = node;
         }
-        machine.find_anew();
-        Ok(machine)
+        pass.find_anew();
+        Some(pass)
+    }
+}
+
+impl Pass {
+    pub(super) fn snapshot(&self) -> PassSnapshot {
+        let fresh = Self::new(
+            self.run.clone(),
+            self.flow.clone(),
+            self.tasks.clone(),
+            Beginning {
+                firing: self.firing,
+                entry: self.entry,
+                by: self.by.clone(),
+                inputs: Values::new(),
+                given: Arc::default(),
+            },
+        );
+        let bare = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
+        let touched = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
+            let node = bare(node);
+            (node != bare(fresh)).then_some((index, node))
+        };
+        let indices = self.flow.indices();
+        let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
+        PassSnapshot {
+            firing: self.firing,
+            entry: self.entry,
+            by: self.by.clone(),
+            inputs: self.inputs.clone(),
+            given: self.given.clone(),
+            state: self.state,
+            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(touched).collect(),
+            intentions: scopes
+                .filter(|(_, scope)| scope.intention != Intention::Execute)
+                .map(|(index, scope)| (index, scope.intention))
+                .collect(),
+            failures: (*self.failures).clone(),
+            expires_at: self.expires_at,
+        }
     }
 
     /// Finds what follows from the states of the nodes.
@@ -107,7 +179,7 @@ impl Machine {
             } else {
                 self.node_mut(index).starts_at = None;
             }
-            if state != NodeState::Pending {
+            if !matches!(state, NodeState::Pending | NodeState::Elsewhere) {
                 self.scope_mut(node.scope).ran.insert(index);
             }
             match state {
@@ -138,6 +210,7 @@ impl Machine {
                 | NodeState::Success { .. }
                 | NodeState::Failure { .. }
                 | NodeState::RolledBack
+                | NodeState::Elsewhere
                 | NodeState::Retrying
                 | NodeState::Ignored => {}
             }

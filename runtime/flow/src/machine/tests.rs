@@ -3,6 +3,7 @@
 //! Every run here checks the machine's invariants on the way, whatever its own table asks.
 
 mod edits;
+mod life;
 mod traces;
 mod rules;
 mod histories;

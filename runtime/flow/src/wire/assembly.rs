@@ -18,8 +18,8 @@ pub(super) fn assemble(
     graphs: &BTreeMap<ScopeIndex, Graph>,
     answers: Vec<Answer>,
     said: Said,
-    name: FlowName,
-    inputs: Values,
+    ends: Ends,
+    (name, inputs): (FlowName, Values),
 ) -> Option<Flow> {
     let mut nodes = nodes(layout, tasks)?;
     for Answer { node, input, source } in answers {
@@ -40,7 +40,8 @@ pub(super) fn assemble(
         }
     }
     for (scope, graph) in graphs {
-        connect(layout, *scope, graph, &mut nodes);
+        let ends = if *scope == ScopeIndex::ROOT { ends } else { Ends::Last };
+        connect(layout, *scope, graph, ends, &mut nodes);
     }
     for node in &mut nodes {
         node.before.sort_unstable();
@@ -51,7 +52,7 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    Some(Flow { name, nodes, scopes, inputs, expires: None, origin: None })
+    Some(Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens: Vec::new() })
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Option<Vec<Node>> {
@@ -84,8 +85,17 @@ fn beginning(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
     })
 }
 
+/// Which members the end of a flow comes after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Those that nothing comes after.
+    Last,
+    /// All: what comes after one may be of another pass.
+    All,
+}
+
 /// Joins the members of a flow with one another, with its beginning and with its end.
-fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, nodes: &mut [Node]) {
+fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: Ends, nodes: &mut [Node]) {
     let flow = layout.flow(scope);
     let mut join = |before: NodeIndex, after: NodeIndex| {
         nodes[before.0 as usize].after.push(after);
@@ -98,7 +108,7 @@ fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, nodes: &mut [N
         if graph.before[place].is_empty() {
             join(flow.begin, member.first);
         }
-        if graph.after[place].is_empty() {
+        if graph.after[place].is_empty() || ends == Ends::All {
             join(member.last, flow.end);
         }
     }

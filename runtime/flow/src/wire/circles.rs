@@ -24,7 +24,8 @@ pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistak
             Some(Reason::Value(value)) => format!("{} requires {value:?} of {}", name(*to), name(*from)),
             Some(Reason::Link(_) | Reason::Sequence) | None => format!("{} is linked to {}", name(*from), name(*to)),
         });
-        let hint = format!("{}: one of these must go", why.collect::<Vec<_>>().join(", "));
+        let way_out = if scope == ScopeIndex::ROOT { ", or the flow says cyclic = true" } else { "" };
+        let hint = format!("{}: one of these must go{way_out}", why.collect::<Vec<_>>().join(", "));
         let message = format!("nodes wait for one another: {}", names.join(" -> "));
         let span = steps.iter().find_map(|(from, to)| span(layout, scope, graph, *from, *to));
         mistakes.push(Mistake::error(span, message).hint(hint));

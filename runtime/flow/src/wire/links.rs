@@ -48,7 +48,7 @@ pub(super) fn is_failure(value: &ValueName) -> bool {
     value.as_str() == FAILURE
 }
 
-fn ends<'l, 'd>(
+pub(super) fn ends<'l, 'd>(
     layout: &'l Layout<'d>,
     scope: ScopeIndex,
     link: &DraftLink,
@@ -70,10 +70,18 @@ pub(super) struct Known<'a, 'd> {
 
 impl Known<'_, '_> {
     /// Reads the links of one flow.
-    pub(super) fn read(&self, scope: ScopeIndex, graph: &Graph, said: &mut Said, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn read(
+        &self,
+        scope: ScopeIndex,
+        is_turn: impl Fn(usize) -> bool,
+        graph: &Graph,
+        said: &mut Said,
+        mistakes: &mut Vec<Mistake>,
+    ) {
         let flow = self.layout.flow(scope);
         let mut listening = Vec::new();
-        for link in &flow.body.links {
+        let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_turn(*place));
+        for (_, link) in links {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == On::Success && link.when.is_none() {
                 if link.reach.is_some() {
@@ -126,7 +134,7 @@ impl Known<'_, '_> {
     }
 
     /// Where the values come from that a condition reads.
-    fn reads(
+    pub(super) fn reads(
         &self,
         link: &DraftLink,
         when: &Condition,

@@ -21,19 +21,34 @@ pub(super) struct Rest<'a, 'd> {
 
 impl Rest<'_, '_> {
     /// Answers what is left, or tells that nothing does.
-    pub(super) fn answer(&self, wants: Vec<Want>, mistakes: &mut Vec<Mistake>) -> Vec<Answer> {
+    ///
+    /// In a persistent flow a notification may bring what nothing provides: those who await it are noted.
+    pub(super) fn answer(
+        &self,
+        wants: Vec<Want>,
+        awaiting: &mut BTreeSet<NodeIndex>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<Answer> {
         let mut answers = Vec::new();
         // A task of which nothing is known may provide anything.
         let is_known = self.is_known();
         for want in wants {
             let source = if self.inputs.contains_key(&want.value) {
                 Source::RunInput(want.value.clone())
-            } else if let Some(provider) = want.turned {
+            } else if let Some(provider) = want.turned.filter(|_| want.carried.is_empty()) {
                 if !want.optional {
                     mistakes.push(self.turned_round(&want, provider));
                 }
                 of_node(provider, &want.value)
+            } else if self.draft.living.persistent {
+                if !want.optional && want.carried.is_empty() {
+                    awaiting.insert(want.node);
+                }
+                Source::RunInput(want.value.clone())
             } else if want.optional {
+                Source::Absent
+            } else if !want.carried.is_empty() {
+                mistakes.push(self.first_turn(&want));
                 Source::Absent
             } else {
                 if is_known {
@@ -42,9 +57,16 @@ impl Rest<'_, '_> {
                 }
                 continue;
             };
-            answers.push(Answer { node: want.node, input: want.input, source });
+            answers.push(Answer { node: want.node, input: want.input, source: want.or_carried(source) });
         }
         answers
+    }
+
+    fn first_turn(&self, want: &Want) -> Mistake {
+        let consumer = self.layout.describe(want.node);
+        let message = format!("{consumer} requires {:?}, which comes round only with the second turn", want.value);
+        let hint = format!("let the first one begin with it: write {} under [inputs]", want.value);
+        Mistake::error(self.span(want), message).hint(hint)
     }
 
     /// Warns of inputs that nobody reads.
@@ -52,14 +74,8 @@ impl Rest<'_, '_> {
         if !self.is_known() {
             return;
         }
-        let read: BTreeSet<&ValueName> = answers
-            .iter()
-            .filter_map(|answer| match &answer.source {
-                Source::RunInput(name) => Some(name),
-                Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => None,
-            })
-            .chain(asked)
-            .collect();
+        let read: BTreeSet<&ValueName> =
+            answers.iter().filter_map(|answer| read_input(&answer.source)).chain(asked).collect();
         for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
             let span = self.draft.input_spans.get(name).cloned();
             let wanted = self.tasks.values().flat_map(|task| &task.wants).map(|want| want.value.as_str());
@@ -149,5 +165,14 @@ impl Rest<'_, '_> {
         }
         let known = self.providers.keys().chain(self.inputs.keys()).map(ValueName::as_str);
         suggest::did_you_mean(want.value.as_str(), known)
+    }
+}
+
+/// The input of the run that a source reads.
+fn read_input(source: &Source) -> Option<&ValueName> {
+    match source {
+        Source::RunInput(name) => Some(name),
+        Source::Carried { first, .. } => read_input(first),
+        Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => None,
     }
 }

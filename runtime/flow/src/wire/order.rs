@@ -7,7 +7,14 @@ use super::{
 use crate::{Mistake, NodeName, Pattern, ScopeIndex, Span, suggest};
 
 /// The order of a flow's members as far as it was stated.
-pub(super) fn explicit(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) -> Graph {
+///
+/// Links that begin another pass give none.
+pub(super) fn explicit(
+    layout: &Layout<'_>,
+    scope: ScopeIndex,
+    is_turn: impl Fn(usize) -> bool,
+    mistakes: &mut Vec<Mistake>,
+) -> Graph {
     let flow = layout.flow(scope);
     let mut graph = Graph::new(flow.members.len());
     if flow.body.pattern == Pattern::Linear {
@@ -19,6 +26,9 @@ pub(super) fn explicit(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Ve
         let from = end(layout, scope, &link.from, &link.spans.from, mistakes);
         let to = end(layout, scope, &link.to, &link.spans.to, mistakes);
         let (Some(from), Some(to)) = (from, to) else { continue };
+        if is_turn(place) {
+            continue;
+        }
         if from == to {
             let mistake = Mistake::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
             mistakes.push(mistake.hint("link two nodes, or leave the link out"));

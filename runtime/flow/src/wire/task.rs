@@ -42,6 +42,18 @@ pub(super) struct Want {
     pub(super) optional: bool,
     /// Who would have provided it, had no link turned their order round.
     pub(super) turned: Option<NodeIndex>,
+    /// Who provides it to the next turn.
+    pub(super) carried: Vec<NodeIndex>,
+}
+
+impl Want {
+    /// A source for it: what comes round, if anything does, and else this one.
+    pub(super) fn or_carried(&self, first: Source) -> Source {
+        if self.carried.is_empty() {
+            return first;
+        }
+        Source::Carried { nodes: self.carried.clone(), value: self.value.clone(), first: Box::new(first) }
+    }
 }
 
 /// What a task calls.
@@ -287,6 +299,7 @@ fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, 
                 value: renamed.unwrap_or(name).clone(),
                 optional: !needed,
                 turned: None,
+                carried: Vec::new(),
             });
         }
         let source = constant.unwrap_or(Source::Absent);

@@ -70,6 +70,10 @@ fn shown(flow: &Flow) -> String {
         Source::Failure(nodes) => {
             format!("failure of {}", nodes.iter().map(|node| name(*node)).collect::<Vec<_>>().join(" or "))
         }
+        Source::Carried { nodes, value, .. } => {
+            let nodes = nodes.iter().map(|node| name(*node)).collect::<Vec<_>>();
+            format!("{value} that came round from {}", nodes.join(" or "))
+        }
         Source::Absent => "nothing".into(),
     };
     let mut text = String::new();

@@ -20,6 +20,8 @@ pub(super) struct Home<'a, 'd> {
     pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
     /// Who provides what in the whole flow, in the order of the arena.
     pub(super) everywhere: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+    /// Members that provide something to one before them, where it arrives with the next turn.
+    pub(super) carried: &'a BTreeSet<(usize, usize)>,
 }
 
 /// What a flow leaves to those that come after it.
@@ -74,6 +76,9 @@ pub(super) fn find(
     };
     let (mut answers, mut outward) = (Vec::new(), Vec::new());
     for ((member, mut want), choice) in wants.into_iter().zip(choices) {
+        let came_round = offers.get(&want.value).into_iter().flatten();
+        let came_round = came_round.filter(|offer| home.carried.contains(&(offer.member, member)));
+        want.carried.extend(came_round.map(|offer| offer.export.node));
         let source = match choice {
             Choice::Told => continue,
             Choice::Of(provider) => {
@@ -91,7 +96,7 @@ pub(super) fn find(
                 continue;
             }
         };
-        answers.push(Answer { node: want.node, input: want.input, source });
+        answers.push(Answer { node: want.node, input: want.input, source: want.or_carried(source) });
     }
     let exports = home.leave(&graph, &offers);
     Found { graph, answers, outward, exports }
@@ -158,8 +163,9 @@ fn in_graph(
                 // Where links lead to the only provider, the value comes from further out, if it is there.
                 let mut leads =
                     || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
-                let is_turned =
-                    graph.is_linked(*member, only.member) || (home.is_offered_outside(&want.value) && leads());
+                let is_turned = home.carried.contains(&(only.member, *member))
+                    || graph.is_linked(*member, only.member)
+                    || (home.is_offered_outside(&want.value) && leads());
                 if !is_turned {
                     graph.add(only.member, *member, Reason::Value(want.value.clone()));
                     choices[at] = Choice::Of(only.member);
@@ -177,6 +183,16 @@ fn in_graph(
 }
 
 impl Home<'_, '_> {
+    /// The members that provide a value.
+    pub(super) fn providers_of(&self, value: &ValueName) -> Vec<usize> {
+        let members = self.layout.flow(self.scope).members.iter().enumerate();
+        let provides = |member: &super::layout::Member<'_>| match member.nested {
+            Some(nested) => self.exports[&nested].contains_key(value),
+            None => self.tasks[&member.first].provides.values().any(|provided| provided == value),
+        };
+        members.filter(|(_, member)| provides(member)).map(|(place, _)| place).collect()
+    }
+
     /// What each member provides, in their order.
     fn offers(&self) -> Offers {
         let mut offers = Offers::new();

@@ -61,7 +61,7 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
     Append {
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),
-        records: vec![Record { at: Timestamp::from_micros(1), fact: Fact::Resumed }],
+        records: vec![Record { at: Timestamp::from_micros(1), firing: None, fact: Fact::Resumed }],
         standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
         logs: Vec::new(),
     }

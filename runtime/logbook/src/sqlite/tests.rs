@@ -10,7 +10,7 @@ use super::*;
 use crate::{Standing, contract};
 
 fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
-    let record = |at| Record { at: Timestamp::from_micros(at), fact: Fact::Resumed };
+    let record = |at| Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed };
     Append {
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 use client::api::{self, Edited, Edits};
 use engine::AskError;
-use flow::{Condition, Draft, Edit, Flow, Machine, Mistake, NodeName, On, Origin, Reach, RunId, Value, ValueName};
+use flow::{
+    Condition, Draft, Edit, Flow, Join, Machine, Mistake, NodeName, On, Origin, Reach, RunId, Value, ValueName,
+};
 use protocol::Wish;
 
 use super::submit::{Wired, refused, told, untaken, wire};
@@ -140,7 +142,7 @@ fn lawful(edit: &api::Edit) -> Result<Edit, String> {
     Ok(match edit {
         api::Edit::Add { text, modules: _ } => Edit::Add { text: text.as_str().into() },
         api::Edit::Remove { task } => Edit::Remove { task: node(task)?, ran: false },
-        api::Edit::Link { from, to, on, when, reach } => Edit::Link {
+        api::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
             from: node(from)?,
             to: node(to)?,
             on: match on.as_deref() {
@@ -157,6 +159,11 @@ fn lawful(edit: &api::Edit) -> Result<Edit, String> {
                 Some("neighbors") => Some(Reach::Neighbors),
                 Some("task") => Some(Reach::Task),
                 Some(other) => return Err(format!("reach is {other:?}: write all, flow, neighbors or task")),
+            },
+            join: match join.as_deref() {
+                None | Some("all") => Join::All,
+                Some("any") => Join::Any,
+                Some(other) => return Err(format!("join is {other:?}: write all or any")),
             },
         },
         api::Edit::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use client::api::{self, Node, Object, Revision};
+use client::api::{self, FiringState, Node, Object, Revision};
 use flow::{
-    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, State as NodeState,
-    Timestamp,
+    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, RunState,
+    State as NodeState, Timestamp,
 };
 use logbook::{Replay, Summary};
 use protocol::json::rfc3339;
@@ -109,7 +109,10 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
             Some(told) => told_node(told, store).await,
             None => untold_node(kind, name),
         };
-        node.state = machine.node_state(index).to_string();
+        // Of a run that fires more than once the last change tells the firing that the state is of.
+        if machine.flow().living.is_none() || !told.contains_key(name) {
+            node.state = machine.node_state(index).to_string();
+        }
         node.awaits = awaits(machine, index);
         if node.failure.is_none() {
             node.failure = failures.get(name.as_str()).cloned();
@@ -124,11 +127,20 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
         revisions: Vec::new(),
+        fired: machine.flow().living.as_ref().map(|_| machine.fired()),
+        firings: firings(machine),
         tasks,
         provides,
         failures,
         warnings: Vec::new(),
     }
+}
+
+/// The firings that are under way or need a person.
+fn firings(machine: &Machine) -> Vec<FiringState> {
+    let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
+    let firings = machine.firings().filter(|(_, state)| machine.flow().living.is_some() && is_shown(*state));
+    firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
 }
 
 /// What a task waits for now.

@@ -80,11 +80,11 @@ pub(crate) async fn skip(
     ask(&state, run, Wish::Skip { task, reason: reason.into() }).await
 }
 
-/// Notifies a task that waits: it succeeds with these values, or fails.
+/// Notifies a task: one that waits succeeds with these values, or fails; one of a persistent flow fires with them.
 #[utoipa::path(post, path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
-        (status = 409, description = "The task does not wait, or not for these values", body = api::Problem,
+        (status = 409, description = "The task does not wait and cannot fire, or not with these values", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn notify(
@@ -92,7 +92,7 @@ pub(crate) async fn notify(
     extract::Run(run): extract::Run,
     extract::Json(notification): extract::Json<Notification>,
 ) -> Answer {
-    let Notification { task, values, bytes, failure } = notification;
+    let Notification { task, values, bytes, failure, key } = notification;
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     let mut values = given("values", &values, &bytes)?;
     let answer = match failure {
@@ -106,5 +106,5 @@ pub(crate) async fn notify(
             flow::Answer::Succeeded(values)
         }
     };
-    ask(&state, run, Wish::Notify { task, answer }).await
+    ask(&state, run, Wish::Notify { task, answer, key }).await
 }

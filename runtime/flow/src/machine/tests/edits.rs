@@ -14,7 +14,7 @@ fn remove(task: &str) -> Edit {
 }
 
 fn link(from: &str, to: &str) -> Edit {
-    Edit::Link { from: name(from), to: name(to), on: On::Success, when: None, reach: None }
+    Edit::Link { from: name(from), to: name(to), on: On::Success, when: None, reach: None, join: crate::Join::All }
 }
 
 fn require(task: &str, parameter: &str, value: &str) -> Edit {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::world::{World, applied_and_undone, flow};
 use crate::{
-    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Machine, NodeAttempt, NodeIndex, On,
-    Record, Role, RunState, Signal, State, Values, draw::Draw,
+    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, Machine, NodeAttempt,
+    NodeIndex, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
 };
 
 /// A random flow as text, nested up to three deep.
@@ -141,6 +141,114 @@ fn live_with(seed: u64, edits: Edits) -> World {
     world
 }
 
+/// A flow that fires more than once: of the tasks of the whole flow some are linked back, and some join any.
+fn living_flow(draw: &mut Draw) -> String {
+    let persistent = draw.below(2) == 0;
+    let mut text = format!(
+        "{} = true\nmax_firings = {}\nmax_parallel = {}\n",
+        if persistent { "persistent" } else { "cyclic" },
+        2 + draw.below(4),
+        1 + draw.below(3)
+    );
+    if persistent && draw.below(3) == 0 {
+        text.push_str("cyclic = true\n");
+    }
+    text.push_str(draw.of(&["", "", "retry = { times = 2 }\n"]));
+    let tasks = 2 + draw.below(4);
+    for task in 0..tasks {
+        let guest = draw.of(&["noop", "noop", "plain", "flaky", "fails", "nasty", "add", "next"]);
+        let requires = if persistent || guest != "add" { "" } else { "with = { ip = 1 }\n" };
+        let provides = if guest == "next" { format!("{{ count = \"c{task}\" }}") } else { "[]".into() };
+        let requires = if guest == "next" { "with = { count = 1 }\n" } else { requires };
+        text.push_str(&format!(
+            "[[task]]\nname = \"t{task}\"\nuse = \"g#{guest}\"\nprovides = {provides}\n{requires}retry = {{ attempts = {}, initial = \"1s\" }}\n",
+            1 + draw.below(3),
+        ));
+    }
+    for _ in 0..=draw.below(5) {
+        let (one, other) = (draw.below(tasks), draw.below(tasks));
+        let (from, to) = if text.contains("cyclic = true") { (one, other) } else { (one.min(other), one.max(other)) };
+        if from != to || text.contains("cyclic = true") {
+            let join = draw.of(&["", "", "", "join = \"any\"\n"]);
+            text.push_str(&format!("[[link]]\nfrom = \"t{from}\"\nto = \"t{to}\"\n{join}"));
+        }
+    }
+    if persistent && draw.below(3) == 0 {
+        let overlap = draw.of(&["skip", "queue", "allow"]);
+        let missed = draw.of(&["once", "skip", "all"]);
+        text.push_str(&format!(
+            "[[schedule]]\ncron = \"*/20 * * * * *\"\nto = \"t0\"\noverlap = \"{overlap}\"\nmissed = \"{missed}\"\n"
+        ));
+    }
+    text
+}
+
+/// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
+fn live_more_than_once(seed: u64) -> World {
+    let mut draw = Draw(seed);
+    let mut world = World::start(flow(&living_flow(&mut draw)));
+    let mut steps = 0;
+    while !world.state().is_final() {
+        steps += 1;
+        assert!(steps < 20_000, "the run does not end");
+        if world.state() == RunState::Suspended {
+            world.step(&Event::Resume);
+        } else if draw.below(60) == 0 {
+            world.step(&Event::Suspend);
+        } else if draw.below(150) == 0 || steps > 600 {
+            world.step(&Event::Cancel);
+            world.go_if_possible();
+        } else if draw.below(20) == 0 && !world.out.is_empty() {
+            let place = draw.below(world.out.len());
+            match draw.below(3) {
+                0 => world.lose(place),
+                _ => world.lease(place),
+            }
+        } else if draw.below(8) == 0 && !world.twice.is_empty() {
+            let place = draw.below(world.twice.len());
+            world.execute_again(place);
+        } else if draw.below(4) == 0 && !world.lost.is_empty() {
+            let place = draw.below(world.lost.len());
+            world.answer_late(place);
+        } else if draw.below(12) == 0 {
+            edit_somehow(&mut world, &mut draw, steps);
+        } else if draw.below(6) == 0 {
+            fire_somehow(&mut world, &mut draw);
+        } else if draw.below(30) == 0 {
+            world.step(&Event::Retry);
+        } else if world.out.is_empty() {
+            if world.machine.next_due().is_some() {
+                world.jump();
+            } else {
+                fire_somehow(&mut world, &mut draw);
+            }
+        } else {
+            let place = draw.below(world.out.len());
+            world.answer(place);
+        }
+    }
+    world
+}
+
+/// Notifies some task, with or without what it takes.
+fn fire_somehow(world: &mut World, draw: &mut Draw) {
+    let flow = world.machine.flow().clone();
+    let names: Vec<_> = flow.tasks().map(|(index, name, _)| (index, name.clone())).collect();
+    if names.is_empty() {
+        return;
+    }
+    let (index, task) = names[draw.below(names.len())].clone();
+    let value = Value::json(&1.into());
+    let values: Values = flow.brought_to(index).into_keys().map(|name| (name, value.clone())).collect();
+    let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
+    let (answer, before) = (Answer::Succeeded(values), world.machine.fired());
+    let is_taken = world.machine.refuses(&task, &answer).is_none()
+        && !key.as_ref().is_some_and(|key| world.machine.has_heard(key))
+        && matches!(world.state(), RunState::Running | RunState::Suspending);
+    world.step(&Event::Notify { task, answer, key });
+    assert!(world.machine.fired() >= before + u64::from(is_taken), "what is not refused fires");
+}
+
 /// Changes the flow in some way; what is refused changes nothing.
 fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
     let flow = world.machine.flow().clone();
@@ -154,7 +262,7 @@ fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
         0 => Edit::Remove { task: any(draw), ran: false },
         1 => {
             let on = draw.of(&[On::Success, On::Success, On::Failure, On::Any]);
-            Edit::Link { from: any(draw), to: any(draw), on, when: None, reach: None }
+            Edit::Link { from: any(draw), to: any(draw), on, when: None, reach: None, join: crate::Join::All }
         }
         2 => Edit::Unlink { from: any(draw), to: any(draw) },
         3 => Edit::Use { task: any(draw), uses: draw.of(&["g#noop", "g#flaky", "g#fails"]).into() },
@@ -184,7 +292,7 @@ fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
         _ => Answer::Succeeded(Values::new()),
     };
     assert_eq!(world.machine.refuses(&task, &answer), None);
-    world.step(&Event::Notify { task, answer });
+    world.step(&Event::Notify { task, answer, key: None });
     true
 }
 
@@ -243,10 +351,17 @@ fn standing_effects(world: &World) -> BTreeSet<NodeIndex> {
 
 /// Whether everything that came after a node was undone, or never ran, when it was rolled back itself.
 fn rollback_is_strictly_backwards(world: &World) {
+    let firings: BTreeSet<Option<Firing>> = world.records.iter().map(|record| record.firing).collect();
+    for firing in firings {
+        rollback_of_a_firing_is_strictly_backwards(world, firing);
+    }
+}
+
+fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firing>) {
     let flow = world.machine.flow();
     let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
-    for Record { fact, .. } in &world.records {
+    for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
         match fact {
             // What stands aside is not rolled back.
             Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).aside => {}
@@ -280,6 +395,9 @@ fn rollback_is_strictly_backwards(world: &World) {
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
             | Fact::Delayed { .. }
+            | Fact::Fired { .. }
+            | Fact::Unfired { .. }
+            | Fact::Scheduled { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }
@@ -387,6 +505,17 @@ proptest! {
             let forgotten = standing.find(|node| can_roll_back(flow, *node) && !is_replaced(node));
             prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(node).name));
         }
+    }
+
+    #[test]
+    fn a_run_may_fire_more_than_once_and_each_firing_is_taken_back_alone_and_strictly_backwards(seed in any::<u64>()) {
+        // Each step compares live with replay and with a snapshot.
+        let world = live_more_than_once(seed);
+        let is_edited = world.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
+        if !is_edited {
+            rollback_is_strictly_backwards(&world);
+        }
+        prop_assert!(world.machine.firings().all(|(_, state)| state.is_final()));
     }
 
     #[test]

@@ -529,7 +529,7 @@ fn a_task_that_waits_fails_when_it_is_told_so_or_its_deadline_comes() {
     let mut world = World::start(flow(APPROVED));
     world.answer(0);
     let answer = Answer::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
-    world.step(&Event::Notify { task: name("approve"), answer });
+    world.step(&Event::Notify { task: name("approve"), answer, key: None });
     world.run();
     assert_eq!(world.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
     let mut world = World::start(flow(APPROVED));

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 9] = [
+const TASKS: [(&str, &[&str], &[&str], bool); 11] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
     ("same", &["x", "y"], &[], false),
@@ -23,6 +23,8 @@ const TASKS: [(&str, &[&str], &[&str], bool); 9] = [
     ("flaky", &[], &[], true),
     ("stubborn", &[], &[], true),
     ("told", &["failure?"], &["told"], false),
+    ("next", &["count"], &["count"], true),
+    ("add", &["ip"], &["added"], true),
 ];
 
 pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
@@ -101,7 +103,7 @@ impl World {
         for command in step.commands {
             match command {
                 Command::Call(call) => self.out.push(*call),
-                Command::Interrupt(_) | Command::Tell(Change::Run { .. }) => {}
+                Command::Interrupt(_) | Command::Tell(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Tell(Change::Node(change)) => self.told.push(change),
             }
         }
@@ -197,7 +199,7 @@ impl World {
     pub(super) fn notify(&mut self, task: &str, values: &[(&str, &str)]) {
         let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
         let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
-        self.step(&Event::Notify { task: name(task), answer: Answer::Succeeded(values) });
+        self.step(&Event::Notify { task: name(task), answer: Answer::Succeeded(values), key: None });
     }
 
     /// Changes the flow; the reasons when that cannot be.
@@ -231,6 +233,13 @@ impl World {
             self.go();
         }
         assert!(self.out.is_empty(), "a run that has ended waits for nobody");
+    }
+
+    /// Answers one call, if one is out.
+    pub(super) fn go_if_possible(&mut self) {
+        if !self.out.is_empty() {
+            self.answer(0);
+        }
     }
 
     /// Answers one call, or lets time jump.
@@ -282,7 +291,9 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
     let flow = machine.flow();
     let is_it =
         |index: &NodeIndex| flow.node(*index).name == call.id.task && flow.node(*index).role != crate::Role::End;
-    let node = flow.node(flow.indices().find(is_it).expect("what was called stays in the flow"));
+    // It may be removed once the firing that called it has been let go.
+    let Some(index) = flow.indices().find(is_it) else { return Answer::Succeeded(Values::new()) };
+    let node = flow.node(index);
     let export = match &node.role {
         crate::Role::Task(task) => task.export.as_ref().unwrap().as_str().to_owned(),
         crate::Role::Wait(_) | crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => {
@@ -311,6 +322,18 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
             Answer::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
         }
         ("stubborn", Action::Rollback) => transient("never"),
+        ("next", Action::Apply) => {
+            let count = match input("count") {
+                Some(Value::Json(json)) => json.to_tree().as_u64().unwrap(),
+                Some(_) | None => 0,
+            };
+            Answer::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
+        }
+        ("add", Action::Apply) => match input("ip") {
+            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such address"),
+            Some(ip) => Answer::Succeeded([("added".parse().unwrap(), ip)].into()),
+            None => permanent("no address"),
+        },
         _ => Answer::Succeeded(Values::new()),
     }
 }
@@ -346,6 +369,9 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Ignored { .. }
             | Fact::Begun { .. }
             | Fact::Delayed { .. }
+            | Fact::Fired { .. }
+            | Fact::Unfired { .. }
+            | Fact::Scheduled { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Retrying { .. }

@@ -173,7 +173,9 @@ fn the_nearest_provider_is_taken(flow: &Flow, reached: &[BTreeSet<NodeIndex>], s
                 }
                 // A link turned the order round, and nothing else is there.
                 Source::Node { .. } | Source::Absent => assert!(seen.is_empty(), "{name} could have {value}"),
-                Source::Constant(_) | Source::RunInput(_) | Source::Failure(_) => panic!("there are none"),
+                Source::Constant(_) | Source::RunInput(_) | Source::Failure(_) | Source::Carried { .. } => {
+                    panic!("there are none")
+                }
             }
             let scope = flow.node(task).scope;
             if said.graphs.contains(&flow.node(flow.scope(scope).begin).name) {

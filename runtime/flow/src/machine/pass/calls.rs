@@ -7,13 +7,12 @@ use crate::{
     ValueName, Values, WorkerName,
 };
 
-use super::{Machine, node::NodeState};
+use super::{Pass, node::NodeState};
 
-impl Machine {
+impl Pass {
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
     /// them: their worker is heard from, or the lease is missed.
-    #[must_use]
-    pub fn pending(&self) -> Vec<Command> {
+    pub(in crate::machine) fn pending(&self) -> Vec<Command> {
         let unleased = self.calling.iter().filter(|index| !self.is_leased(**index));
         unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call))).collect()
     }
@@ -27,7 +26,7 @@ impl Machine {
 
     /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody waits
     /// for any more.
-    pub fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+    pub(in crate::machine) fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
             node.holders.iter().map(move |(action, attempt, worker)| {
                 let task = self.flow.node(index).name.clone();
@@ -39,11 +38,10 @@ impl Machine {
 
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
-    #[must_use]
-    pub fn wants(&self, call: &CallId) -> bool {
-        let Some(index) = self.tasks.get(&call.task) else { return false };
-        let wanted = call.action == crate::Action::Rollback || self.goes_on(*index);
-        wanted && self.is_out(*index, call)
+    pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
+        let Some(index) = self.place_of(call) else { return false };
+        let wanted = call.action == crate::Action::Rollback || self.goes_on(index);
+        wanted && self.is_out(index, call)
     }
 
     pub(super) fn is_out(&self, index: NodeIndex, call: &CallId) -> bool {
@@ -51,7 +49,7 @@ impl Machine {
     }
 
     /// The calls that are with the workers.
-    pub fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
+    pub(in crate::machine) fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.calling.iter().map(|index| self.call_id(*index))
     }
 
@@ -72,6 +70,7 @@ impl Machine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
+            | NodeState::Elsewhere
             | NodeState::Ignored => return None,
         };
         let audience = if rollback.is_some() { Audience::Rollback } else { Audience::Both };
@@ -117,13 +116,33 @@ impl Machine {
     pub(super) fn read<'a>(&'a self, source: &'a Source) -> Option<Cow<'a, Value>> {
         match source {
             Source::Constant(value) => Some(Cow::Borrowed(value)),
-            Source::RunInput(name) => self.flow.inputs.get(name).map(Cow::Borrowed),
-            Source::Node { node, value } => self.node(*node).state.readable()?.get(value).map(Cow::Borrowed),
+            Source::RunInput(name) => self.inputs.get(name).or_else(|| self.flow.inputs.get(name)).map(Cow::Borrowed),
+            Source::Node { node, value } if self.has(*node) => {
+                self.node(*node).state.readable()?.get(value).map(Cow::Borrowed)
+            }
+            Source::Node { node, value } => self.given.get(node)?.get(value).map(Cow::Borrowed),
+            Source::Carried { nodes, value, first } => {
+                let came_round = || nodes.iter().find_map(|node| self.given.get(node)?.get(value));
+                let carried = self.inputs.get(value).or_else(came_round).map(Cow::Borrowed);
+                carried.or_else(|| self.read(first))
+            }
             Source::Failure(nodes) => nodes.iter().find_map(|node| {
                 let name = &self.flow.node(*node).name;
                 Some(Cow::Owned(self.failures.get(name)?.as_value(name)))
             }),
             Source::Absent => None,
+        }
+    }
+
+    /// The value that a source had when the pass was triggered.
+    pub(in crate::machine) fn given_value(&self, source: &Source) -> Option<Value> {
+        match source {
+            Source::Node { node, value } => self.given.get(node)?.get(value).cloned(),
+            Source::Constant(_)
+            | Source::RunInput(_)
+            | Source::Failure(_)
+            | Source::Carried { .. }
+            | Source::Absent => self.read(source).map(Cow::into_owned),
         }
     }
 
@@ -135,7 +154,9 @@ impl Machine {
                 format!("{value:?} of {provider:?} (for {parameter:?})")
             }
             Source::Failure(_) => format!("{parameter:?}, since nothing that it listens to has failed"),
-            Source::Constant(_) | Source::RunInput(_) | Source::Absent => format!("{parameter:?}"),
+            Source::Constant(_) | Source::RunInput(_) | Source::Carried { .. } | Source::Absent => {
+                format!("{parameter:?}")
+            }
         });
         format!("not there when the task started: {}", missing.collect::<Vec<_>>().join(", "))
     }

@@ -4,33 +4,29 @@ use std::sync::Arc;
 
 use crate::{
     Action, Attempt, Call, Change, Command, Fact, Failure, FailureKind, NodeAttempt, NodeChange, NodeIndex, NodeKind,
-    Outcome, Reach, Record, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
+    Outcome, Reach, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
 };
 
 use super::{
-    IllegalRecord, Machine,
+    Pass,
     late::Late,
     node::{Intention, NodeState},
 };
 
-impl Machine {
-    /// Takes one durable record. Nothing else ever changes the machine.
+impl Pass {
+    /// Takes one durable fact about this pass.
     ///
     /// # Errors
-    /// [`IllegalRecord`] when the record cannot follow those before it; the machine is then to be dropped.
-    pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
-        let at = record.at;
-        let illegal = |reason| IllegalRecord { run: self.run.clone(), fact: record.fact.name().into(), reason };
-        self.check(&record.fact).map_err(illegal)?;
-        let commands = match &record.fact {
-            Fact::RunStarted { flow, revision } => {
-                self.revision = *revision;
-                self.flow = flow.clone();
-                self.state = RunState::Running;
-                self.expires_at = flow.expires.map(|expires| at.after(expires));
-                self.settle(vec![self.flow.scope(ScopeIndex::ROOT).begin]);
-                self.tell_run(at)
-            }
+    /// Why it cannot follow those before it.
+    pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+        self.check(fact)?;
+        let commands = match fact {
+            // These are about the run as a whole.
+            Fact::RunStarted { .. }
+            | Fact::Edited { .. }
+            | Fact::Fired { .. }
+            | Fact::Unfired { .. }
+            | Fact::Scheduled { .. } => Vec::new(),
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
             Fact::Succeeded { attempt, provided, execution, worker } => {
@@ -79,10 +75,6 @@ impl Machine {
                 self.wait_until(*node, *until);
                 Vec::new()
             }
-            Fact::Edited { flow, revision } => {
-                self.take_flow(flow, *revision);
-                Vec::new()
-            }
             Fact::Begun { node } => {
                 self.enter(*node, NodeState::Success { provided: Values::new() });
                 Vec::new()
@@ -92,6 +84,9 @@ impl Machine {
             Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
             Fact::Reset => self.reset(at),
             Fact::CancelRequested | Fact::Expired => {
+                if self.state.is_final() {
+                    self.state = RunState::Running;
+                }
                 let applies = self.calls_out().filter(|call| call.action == Action::Apply);
                 let interrupts = applies.map(Command::Interrupt).collect();
                 self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
@@ -126,11 +121,7 @@ impl Machine {
             Err(format!("node {:?} is {state}", self.flow.node(node).name))
         };
         let expect = |node: NodeIndex, wanted: &[State]| within(node, known(node)?.state.told(), wanted);
-        if (self.state == RunState::Pending) != matches!(fact, Fact::RunStarted { .. }) {
-            return Err(format!("the run is {}", self.state));
-        }
         match fact {
-            Fact::RunStarted { flow, .. } if flow.nodes.len() != self.nodes.len() => Err("it is another flow's".into()),
             Fact::Started { attempt, action: Action::Apply } => {
                 expect(attempt.node, &[State::Pending, State::Running, State::Failure])
             }
@@ -159,11 +150,11 @@ impl Machine {
                 Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
             },
             Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
-            Fact::Edited { flow, .. } => match &self.refuses_flow(flow)[..] {
-                [] => Ok(()),
-                [reason, ..] => Err(reason.clone()),
-            },
             Fact::RunStarted { .. }
+            | Fact::Edited { .. }
+            | Fact::Fired { .. }
+            | Fact::Unfired { .. }
+            | Fact::Scheduled { .. }
             | Fact::Reset
             | Fact::Expired
             | Fact::CancelRequested
@@ -185,6 +176,7 @@ impl Machine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
+            | NodeState::Elsewhere
             | NodeState::Ignored => {}
         }
         self.strays.remove(&index);
@@ -234,7 +226,8 @@ impl Machine {
             | NodeState::Running { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => Outcome::Unknown,
+            | NodeState::Retrying
+            | NodeState::Elsewhere => Outcome::Unknown,
         };
         self.strays.remove(&index);
         let node = self.node_mut(index);
@@ -374,7 +367,7 @@ impl Machine {
     }
 
     /// A task waits to be notified from now on.
-    pub(super) fn expect(&mut self, index: NodeIndex) {
+    pub(in crate::machine) fn expect(&mut self, index: NodeIndex) {
         self.expected.insert(index);
         self.due.extend(self.deadline(index).map(|at| (at, index)));
     }
@@ -424,7 +417,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn tell_run(&self, at: Timestamp) -> Vec<Command> {
+    pub(in crate::machine) fn tell_run(&self, at: Timestamp) -> Vec<Command> {
         vec![Command::Tell(Change::Run { state: self.state, at })]
     }
 

@@ -36,9 +36,9 @@ pub struct NodeRun {
     /// When it starts, though it could already.
     pub starts_at: Option<Timestamp>,
     /// How many of the nodes before it are neither in success nor ignored.
-    pub(super) waiting: usize,
+    pub(in crate::machine) waiting: usize,
     /// How many of the nodes after it are not pending, rolled-back or ignored.
-    pub(super) holding: usize,
+    pub(in crate::machine) holding: usize,
     /// What a controller tries, when another node provided it.
     pub list: Option<Vec<Json>>,
 }
@@ -50,7 +50,7 @@ impl NodeRun {
         Self::new(0)
     }
 
-    pub(super) fn new(before: usize) -> Self {
+    pub(in crate::machine) fn new(before: usize) -> Self {
         Self {
             state: NodeState::Pending,
             firing: Firing::FIRST,
@@ -71,7 +71,7 @@ impl NodeRun {
     }
 
     /// What the node is called for now, and how many attempts at that were handed out.
-    pub(super) fn under_way(&self) -> (Action, u32) {
+    pub(in crate::machine) fn under_way(&self) -> (Action, u32) {
         match self.state {
             NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
             NodeState::Pending
@@ -81,12 +81,13 @@ impl NodeRun {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
+            | NodeState::Elsewhere
             | NodeState::Ignored => (Action::Apply, self.applies),
         }
     }
 
     /// The attempt it is told with: of what it does now, or did last.
-    pub(super) fn attempt(&self) -> Attempt {
+    pub(in crate::machine) fn attempt(&self) -> Attempt {
         let count = match self.state {
             NodeState::RollingBack { .. } | NodeState::RollbackFailure { .. } if self.rollbacks > 0 => self.rollbacks,
             NodeState::Pending
@@ -97,6 +98,7 @@ impl NodeRun {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
+            | NodeState::Elsewhere
             | NodeState::Ignored => self.applies,
         };
         Attempt::new(count.max(1))
@@ -108,6 +110,8 @@ impl NodeRun {
 pub enum NodeState {
     /// It waits.
     Pending,
+    /// It is not of this pass: what it has provided is given, and nothing here waits for it.
+    Elsewhere,
     /// Its apply is with the workers.
     Running {
         /// When the attempt was handed out.
@@ -151,12 +155,13 @@ pub enum NodeState {
 
 impl NodeState {
     /// What the node provides that may be read.
-    pub(super) fn readable(&self) -> Option<&Values> {
+    pub(in crate::machine) fn readable(&self) -> Option<&Values> {
         match self {
             Self::Success { provided } | Self::RollingBack { outcome: Outcome::Provided(provided), .. } => {
                 Some(provided)
             }
             Self::Pending
+            | Self::Elsewhere
             | Self::Running { .. }
             | Self::Failure { .. }
             | Self::RollingBack { .. }
@@ -168,10 +173,11 @@ impl NodeState {
     }
 
     /// Whether it failed for good, or was rolled back: who listens to that need not wait any more.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::machine) fn is_over(&self) -> bool {
         match self {
             Self::Success { .. }
             | Self::Ignored
+            | Self::Elsewhere
             | Self::Failure { retry_at: None, .. }
             | Self::RollingBack { .. }
             | Self::RolledBack
@@ -181,9 +187,9 @@ impl NodeState {
     }
 
     /// Whether what comes after need not wait for it.
-    pub(super) fn lets_follow(&self) -> bool {
+    pub(in crate::machine) fn lets_follow(&self) -> bool {
         match self {
-            Self::Success { .. } | Self::Ignored => true,
+            Self::Success { .. } | Self::Ignored | Self::Elsewhere => true,
             Self::Pending
             | Self::Running { .. }
             | Self::Failure { .. }
@@ -195,9 +201,9 @@ impl NodeState {
     }
 
     /// Whether it keeps what comes before from being rolled back. Of an ignored node what comes after it says that.
-    pub(super) fn holds_back(&self) -> bool {
+    pub(in crate::machine) fn holds_back(&self) -> bool {
         match self {
-            Self::Pending | Self::RolledBack | Self::Ignored => false,
+            Self::Pending | Self::Elsewhere | Self::RolledBack | Self::Ignored => false,
             Self::Running { .. }
             | Self::Success { .. }
             | Self::Failure { .. }
@@ -208,7 +214,7 @@ impl NodeState {
     }
 
     /// The state as it is told.
-    pub(super) fn told(&self) -> State {
+    pub(in crate::machine) fn told(&self) -> State {
         match self {
             Self::Pending => State::Pending,
             Self::Running { .. } => State::Running,
@@ -218,18 +224,19 @@ impl NodeState {
             Self::RolledBack => State::RolledBack,
             Self::RollbackFailure { .. } => State::RollbackFailure,
             Self::Retrying => State::Retrying,
-            Self::Ignored => State::Ignored,
+            // Nobody is told of it.
+            Self::Elsewhere | Self::Ignored => State::Ignored,
         }
     }
 }
 
 /// A scope of a run.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct ScopeRun {
-    pub(super) intention: Intention,
+pub(in crate::machine) struct ScopeRun {
+    pub(in crate::machine) intention: Intention,
     /// The nodes of this scope, nested ones apart, that are not pending.
-    pub(super) ran: BTreeSet<NodeIndex>,
-    pub(super) children: Vec<ScopeIndex>,
+    pub(in crate::machine) ran: BTreeSet<NodeIndex>,
+    pub(in crate::machine) children: Vec<ScopeIndex>,
 }
 
 /// What is to become of a scope. The strongest of those around a node holds.

@@ -1,13 +1,13 @@
 //! What an event means, as records. Nothing here changes the machine.
 
 use crate::{
-    Action, Answer, Attempt, Audience, Event, Execution, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex,
-    NodeName, Otherwise, Record, Resolution, RetryPolicy, Role, RunState, Signal, Size, Starts, State, Strategy, Task,
+    Action, Answer, Attempt, Audience, Event, Execution, Fact, Failure, FailureKind, Heard, Json, NodeAttempt,
+    NodeIndex, NodeName, Otherwise, Resolution, RetryPolicy, Role, RunState, Signal, Size, Starts, Strategy, Task,
     Timestamp, Value, ValueName, Values, Wait,
 };
 
 use super::{
-    Machine,
+    Pass,
     late::lost,
     node::{Intention, NodeState},
 };
@@ -29,17 +29,13 @@ impl Told {
     }
 }
 
-impl Machine {
-    /// Says what an event means. Changes nothing.
-    ///
-    /// An event that came twice, late or out of order means nothing.
-    #[must_use]
-    pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        let facts = match (self.state, event) {
-            (RunState::Pending, Event::Start) => {
-                vec![Fact::RunStarted { flow: self.flow.clone(), revision: self.revision }]
-            }
+impl Pass {
+    /// Says what an event means in this pass. Changes nothing.
+    pub(in crate::machine) fn decide(&self, now: Timestamp, event: &Event) -> Vec<Fact> {
+        match (self.state, event) {
             (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
+            // What a persistent flow began with is kept until it is told to end.
+            (RunState::Success, Event::Cancel) if self.flow.living.is_some() => vec![Fact::CancelRequested],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !self.rolling_back() => {
                 vec![Fact::Resumed, Fact::CancelRequested]
             }
@@ -78,11 +74,8 @@ impl Machine {
                 }
                 Some(_) | None => Vec::new(),
             },
-            (RunState::Running | RunState::Suspending, Event::Notify { task, answer }) => {
+            (RunState::Running | RunState::Suspending, Event::Notify { task, answer, .. }) => {
                 self.decide_notified(task, answer)
-            }
-            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::Edit { revision, flow }) => {
-                self.decide_edit(*revision, flow)
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
@@ -108,11 +101,11 @@ impl Machine {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
+                | Event::Heard(_)
                 | Event::Edit { .. }
                 | Event::Tick,
             ) => Vec::new(),
-        };
-        facts.into_iter().map(|fact| Record { at: now, fact }).collect()
+        }
     }
 
     fn decide_notified(&self, task: &NodeName, answer: &Answer) -> Vec<Fact> {
@@ -136,12 +129,28 @@ impl Machine {
         }
     }
 
-    pub(super) fn rolling_back(&self) -> bool {
+    /// What a task of another flow did answers those that wait for it here, if it brings what they wait for.
+    pub(in crate::machine) fn decide_heard(&self, heard: &Heard) -> Vec<Fact> {
+        if self.state.is_final() {
+            return Vec::new();
+        }
+        let mut facts = Vec::new();
+        for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
+            let node = self.flow.node(listen.to);
+            let Role::Wait(wait) = &node.role else { continue };
+            let values = heard.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
+            let answer = Answer::Succeeded(values);
+            facts.extend(self.decide_notified(&node.name, &answer));
+        }
+        facts
+    }
+
+    pub(in crate::machine) fn rolling_back(&self) -> bool {
         self.scopes[0].intention == Intention::Rollback
     }
 
     fn decide_signal(&self, now: Timestamp, signal: &Signal) -> Vec<Fact> {
-        let Some(index) = self.tasks.get(&signal.call.task).copied() else { return Vec::new() };
+        let Some(index) = self.place_of(&signal.call) else { return Vec::new() };
         if !self.is_out(index, &signal.call) {
             return self.decide_late(signal);
         }
@@ -300,10 +309,17 @@ impl Machine {
     /// what was rolled back.
     fn is_unfinished(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
-        let is_left = |ran: &NodeIndex| match self.node_state(*ran) {
-            State::RollingBack => true,
-            State::Running | State::Success | State::Failure => *ran != index && !self.goes_on(*ran),
-            State::Pending | State::RolledBack | State::RollbackFailure | State::Ignored | State::Retrying => false,
+        let is_left = |ran: &NodeIndex| match &self.node(*ran).state {
+            NodeState::Running { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::Failure { retry_at: Some(_), .. } => true,
+            NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.goes_on(*ran),
+            NodeState::Pending
+            | NodeState::Elsewhere
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Ignored
+            | NodeState::Retrying => false,
         };
         matches!(node.role, Role::Controller(_))
             && self.is_to_try_again(index)
@@ -458,7 +474,7 @@ impl Machine {
 }
 
 /// What a notification brings, by the flow's names: all that is waited for, and nothing else.
-pub(super) fn brought(wait: &Wait, values: &Values) -> Result<Values, String> {
+pub(in crate::machine) fn brought(wait: &Wait, values: &Values) -> Result<Values, String> {
     let quoted = |names: &mut dyn Iterator<Item = &ValueName>| {
         names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     };

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    Machine,
+    Pass,
     decide::{Told, in_the_flows_words},
     evolve::Telling,
     node::{Intention, NodeState},
@@ -31,9 +31,9 @@ pub(super) struct Late<'a> {
 /// Nobody has told what the attempt did.
 const LOST: Told = Told { execution: None, redelivered: true };
 
-impl Machine {
+impl Pass {
     pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
-        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let Some(index) = self.place_of(call) else { return Vec::new() };
         let node = self.node(index);
         let handed_out = match call.action {
             Action::Apply => node.applies,
@@ -58,7 +58,7 @@ impl Machine {
     }
 
     pub(super) fn decide_lost(&self, now: Timestamp, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
-        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let Some(index) = self.place_of(call) else { return Vec::new() };
         let node = self.node(index);
         let attempt = self.node_attempt(index, call.attempt);
         let (action, worker) = (call.action, worker.clone());
@@ -92,7 +92,7 @@ impl Machine {
     /// nothing else has told of.
     pub(super) fn decide_late(&self, signal: &Signal) -> Vec<Fact> {
         let call = &signal.call;
-        let Some(index) = self.tasks.get(&call.task).copied() else { return Vec::new() };
+        let Some(index) = self.place_of(call) else { return Vec::new() };
         let node = self.node(index);
         let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
@@ -151,6 +151,7 @@ impl Machine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
+            | NodeState::Elsewhere
             | NodeState::Ignored => {}
         }
         vec![interrupt, told]
@@ -193,7 +194,10 @@ impl Machine {
                 Vec::new()
             }
             // What is rolled back from here covers it, or a person does.
-            NodeState::Success { .. } | NodeState::RollbackFailure { .. } | NodeState::Retrying => Vec::new(),
+            NodeState::Success { .. }
+            | NodeState::Elsewhere
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => Vec::new(),
         }
     }
 

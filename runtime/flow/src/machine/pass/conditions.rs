@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{Link, NodeIndex, On, Reach, State, Undecided, Value};
 
-use super::{Machine, node::NodeState};
+use super::{Pass, node::NodeState};
 
-impl Machine {
+impl Pass {
     /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
     ///
     /// # Errors

@@ -5,21 +5,21 @@ use std::collections::BTreeSet;
 use crate::{NodeIndex, Reach, Role, ScopeIndex, Timestamp, Values};
 
 use super::{
-    Machine,
+    Pass,
     node::{Intention, NodeState},
 };
 
-impl Machine {
+impl Pass {
     /// Puts a node in a state, and everything that follows from it without a decision: counts, who may start,
     /// and the passing of flows' beginnings and ends, which are never told.
-    pub(super) fn enter(&mut self, index: NodeIndex, state: NodeState) {
+    pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
         let mut work = Vec::new();
         self.place(index, state, &mut work);
         self.settle(work);
     }
 
     /// Looks again at nodes whose scope has a new intention.
-    pub(super) fn settle(&mut self, mut work: Vec<NodeIndex>) {
+    pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
             let goes_on = self.goes_on(index);
@@ -57,13 +57,14 @@ impl Machine {
                 | NodeState::RolledBack
                 | NodeState::RollbackFailure { .. }
                 | NodeState::Retrying
+                | NodeState::Elsewhere
                 | NodeState::Ignored => {}
             }
         }
     }
 
     /// Whether a node is to run and to keep what it did: its scope executes, or it stands aside from what is rolled back.
-    pub(super) fn goes_on(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn goes_on(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.aside || self.executing(node.scope)
     }
@@ -142,7 +143,7 @@ impl Machine {
     }
 
     /// Whether the scope and all around it are to execute.
-    pub(super) fn executing(&self, scope: ScopeIndex) -> bool {
+    pub(in crate::machine) fn executing(&self, scope: ScopeIndex) -> bool {
         self.enclosing(scope).all(|scope| self.scope(scope).intention == Intention::Execute)
     }
 
@@ -248,7 +249,7 @@ impl Machine {
     }
 
     /// Whether a node after another need not wait for it in this state any more.
-    pub(super) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
+    pub(in crate::machine) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
         if self.flow.node(index).retired && *state != NodeState::Pending {
             return true;
         }
@@ -258,7 +259,7 @@ impl Machine {
     }
 
     /// Whether a node keeps those before it from being rolled back.
-    pub(super) fn holds_back(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn holds_back(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         if self.passes_rollback(index) { node.holding > 0 } else { node.state.holds_back() }
     }
@@ -266,9 +267,9 @@ impl Machine {
     /// Whether a rollback passes through a node: it keeps those before it waiting for as long as something after it does.
     /// After an edit a node that has run may come after one that has not. What stands aside keeps what led to it as it was
     /// for as long as it runs itself.
-    pub(super) fn passes_rollback(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn passes_rollback(&self, index: NodeIndex) -> bool {
         match &self.node(index).state {
-            NodeState::Pending | NodeState::Ignored => true,
+            NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored => true,
             NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
@@ -294,7 +295,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
+    pub(in crate::machine) fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
         let mut counting = vec![index];
         while let Some(index) = counting.pop() {
             let node = self.node_mut(index);

@@ -1,0 +1,78 @@
+//! Which runs listen to tasks of other flows, and what becomes of a notification of one.
+//!
+//! The queue of a shard is bound to the exchanges of the tasks that its runs listen to. What arrives is asked of each of those
+//! runs through the same queue, so that it is recorded, and only then done with, like any other wish.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Delivery;
+use flow::{FlowName, Heard, Machine, NodeName, RunId, Shard};
+use protocol::{Request, Wish, topology as names};
+use tracing::{debug, warn};
+
+use super::{Driver, Round};
+use crate::jobs;
+
+/// The runs that listen, by what they listen to.
+#[derive(Default)]
+pub(super) struct Listeners {
+    runs: BTreeMap<(Shard, FlowName, NodeName), BTreeSet<RunId>>,
+}
+
+impl Listeners {
+    /// Takes note of what a run listens to now; nothing, once it has ended.
+    pub(super) fn note(&mut self, shard: &Shard, machine: &Machine) {
+        if !machine.state().is_final() {
+            for listen in &machine.flow().listens {
+                let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
+                let runs = self.runs.entry(key).or_default();
+                if !runs.contains(machine.run()) {
+                    runs.insert(machine.run().clone());
+                }
+            }
+            return;
+        }
+        for listen in &machine.flow().listens {
+            let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
+            if let Some(runs) = self.runs.get_mut(&key) {
+                runs.remove(machine.run());
+            }
+        }
+    }
+
+    fn of(&self, shard: &Shard, heard: &Heard) -> Option<&BTreeSet<RunId>> {
+        self.runs.get(&(shard.clone(), heard.flow.clone(), heard.task.clone())).filter(|runs| !runs.is_empty())
+    }
+
+    /// Forgets the runs of a shard that is driven elsewhere.
+    pub(super) fn let_go(&mut self, shard: &Shard) {
+        self.runs.retain(|(of, ..), _| of != shard);
+    }
+}
+
+impl Driver {
+    /// Takes a notification of another flow's task.
+    pub(super) async fn hear_notification(&mut self, shard: &Shard, delivery: Delivery, round: &mut Round) {
+        let heard = match protocol::json::heard(&delivery.message.body) {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return delivery.accept(),
+            Err(error) => {
+                warn!(%error, "dropped what is neither a report nor a notification");
+                return delivery.accept();
+            }
+        };
+        let Some(runs) = self.listeners.of(shard, &heard) else {
+            debug!(flow = %heard.flow, task = %heard.task, "nobody listens to the task any more");
+            let exchange = names::task(&heard.flow, &heard.task);
+            if let Err(error) = self.tools.declared.unlisten(&exchange, shard).await {
+                debug!(%error, "it is heard once more");
+            }
+            return delivery.accept();
+        };
+        round.messages.extend(runs.iter().map(|run| {
+            let request = Request { run: run.clone(), wish: Wish::Hear(heard.clone()) };
+            jobs::tell(shard, request)
+        }));
+        round.done.push(delivery);
+    }
+}

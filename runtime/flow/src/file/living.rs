@@ -1,0 +1,67 @@
+//! What a flow says of how it is passed through more than once, what it listens to, and when it fires by itself.
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    body,
+    reader::{Mistakes, Reader},
+};
+use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, Overlap};
+
+const OVERLAPS: [(&str, Overlap); 3] = [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("allow", Overlap::Allow)];
+
+const MISSED: [(&str, Missed); 3] = [("once", Missed::Once), ("skip", Missed::Skip), ("all", Missed::All)];
+
+/// Reads the keys of the whole flow's table.
+pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftLiving {
+    let keys = ["persistent", "cyclic", "max_firings", "max_parallel"];
+    let spans = keys.into_iter().filter_map(|key| Some((key.to_owned(), table.take(key)?.span()))).collect();
+    DraftLiving {
+        persistent: table.boolean("persistent", mistakes).is_some_and(|persistent| persistent.value),
+        cyclic: table.boolean("cyclic", mistakes).is_some_and(|cyclic| cyclic.value),
+        max_firings: table.integer("max_firings", 1..=u64::MAX, mistakes),
+        max_parallel: table.integer("max_parallel", 1..=10_000, mistakes),
+        spans,
+    }
+}
+
+pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftListen> {
+    let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
+    let mut table = Reader::open(toml, "a listen", example, mistakes)?;
+    for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
+        if table.take(key).is_none() {
+            mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
+        }
+    }
+    let flow = table.name::<FlowName>("flow", mistakes);
+    let (task, to) = (table.name::<NodeName>("task", mistakes), table.name::<NodeName>("to", mistakes));
+    let on = table.word("on", &body::ONS, mistakes).unwrap_or_default();
+    table.finish(|_| None, mistakes);
+    Some(DraftListen { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
+}
+
+pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftSchedule> {
+    let mut table = Reader::open(toml, "a schedule", "{ cron = \"0 3 * * *\", to = \"clean-up\" }", mistakes)?;
+    for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
+        if table.take(key).is_none() {
+            mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
+        }
+    }
+    let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
+    let zone = table.text("zone", "the name of a time zone", mistakes);
+    let to = table.name::<NodeName>("to", mistakes);
+    let overlap = table.word("overlap", &OVERLAPS, mistakes).unwrap_or_default();
+    let missed = table.word("missed", &MISSED, mistakes).unwrap_or_default();
+    table.finish(|_| None, mistakes);
+    let line = line?;
+    let cron = match Cron::new(line.value, zone.as_ref().map_or("UTC", |zone| zone.value)) {
+        Ok(cron) => Some(cron),
+        Err(error) => {
+            let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
+            let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
+            mistakes.push(Mistake::refused(Some(span), "a schedule", &error));
+            None
+        }
+    };
+    Some(DraftSchedule { cron: cron?, to: to?.value, overlap, missed, span: Some(toml.span()) })
+}

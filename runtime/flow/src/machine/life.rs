@@ -1,0 +1,421 @@
+//! Runs that fire more than once: what begins a firing, what becomes of it when it ends, and when the run does.
+//!
+//! Each firing is a pass of its own. It sees what the firing that triggered it has provided, and beyond that what the
+//! last firing left that ended in success; and what it did is taken back without the others.
+
+mod decide;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, Overlap, Role, RunState, State, Timestamp,
+    Trigger, Values,
+};
+
+use super::{
+    Machine,
+    pass::{Beginning, Given, Pass},
+};
+
+/// So many notifications are remembered, so that one that comes twice fires once.
+const REMEMBERED: usize = 4_096;
+
+/// So many firings that have ended are kept because something may come late: an answer of a lost attempt, or of a job that
+/// was delivered twice.
+const MOST_KEPT: usize = 16;
+
+/// What is true of a run that fires more than once, besides its passes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Life {
+    /// The state of the run.
+    pub state: RunState,
+    /// How often it has fired: the number of its last firing.
+    pub fired: u64,
+    /// Firings that wait for their turn, in order.
+    pub waiting: VecDeque<Waiting>,
+    /// Links that are to fire their target, or to say why not, in order.
+    pub owed: VecDeque<Owed>,
+    /// What nodes provided in the last firing of each that ended in success.
+    pub latest: Arc<BTreeMap<NodeIndex, Values>>,
+    /// The state of each node in its last firing that has ended.
+    pub last: BTreeMap<NodeIndex, State>,
+    /// What failed in firings that have ended, and has not succeeded in one since.
+    pub failures: Arc<Failures>,
+    /// Marks of the last notifications.
+    pub heard: VecDeque<u64>,
+    /// Whether it was told to end: it fires no more, and takes back what is under way.
+    pub ending: bool,
+    /// What the last firing ended in.
+    pub last_end: Option<RunState>,
+    /// When it is told to end, if it has not ended by then.
+    pub expires_at: Option<Timestamp>,
+    /// When each of the flow's schedules fires next.
+    pub schedules: Vec<Due>,
+    /// The firing that a persistent run began with: it is taken back when the run is told to end.
+    pub base: Option<Firing>,
+}
+
+/// A firing that waits for its turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// Which.
+    pub firing: Firing,
+    /// What it begins with; `None` of what a run begins with.
+    pub entry: Option<NodeIndex>,
+    /// What triggered it.
+    pub by: Trigger,
+    /// What came with that.
+    pub values: Values,
+    /// What the firing that triggered it has provided; `None` where none did.
+    pub given: Option<Arc<BTreeMap<NodeIndex, Values>>>,
+}
+
+/// A link that is to fire its target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owed {
+    /// Which of the flow's turns.
+    pub turn: u32,
+    /// What came with the notification of the firing that it is owed to.
+    pub values: Values,
+    /// What that firing has provided.
+    pub given: Arc<BTreeMap<NodeIndex, Values>>,
+}
+
+/// When a schedule fires next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// That is still to be found.
+    Unknown,
+    /// Then.
+    At(Timestamp),
+    /// Never again.
+    Never,
+}
+
+impl Life {
+    pub(super) fn new(schedules: usize) -> Self {
+        Self {
+            state: RunState::Pending,
+            fired: 0,
+            waiting: VecDeque::new(),
+            owed: VecDeque::new(),
+            latest: Arc::default(),
+            last: BTreeMap::new(),
+            failures: Arc::default(),
+            heard: VecDeque::new(),
+            ending: false,
+            last_end: None,
+            expires_at: None,
+            schedules: vec![Due::Unknown; schedules],
+            base: None,
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let of_schedules = self.schedules.iter().filter_map(|due| match due {
+            Due::At(at) => Some(*at),
+            Due::Unknown | Due::Never => None,
+        });
+        of_schedules.chain(self.expires_at).filter(|_| !self.ending).min()
+    }
+
+    /// Whether a notification was heard before.
+    fn has_heard(&self, key: &str) -> bool {
+        self.heard.contains(&mark(key))
+    }
+
+    fn hear(&mut self, key: &str) {
+        if self.heard.len() >= REMEMBERED {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(mark(key));
+    }
+}
+
+/// A mark that tells one notification from others: the 64-bit FNV-1a hash of its key.
+fn mark(key: &str) -> u64 {
+    key.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+}
+
+/// Whether a pass is still under way.
+fn is_under_way(pass: &Pass) -> bool {
+    !pass.state.is_final()
+}
+
+impl Machine {
+    /// Whether a notification with this key has fired the run already.
+    #[must_use]
+    pub fn has_heard(&self, key: &str) -> bool {
+        self.life.as_ref().is_some_and(|life| life.has_heard(key))
+    }
+
+    fn living(&self) -> &Living {
+        self.flow.living.as_ref().expect("only a run of a living flow has a life")
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        self.life.as_mut().expect("only a run of a living flow is asked for its life")
+    }
+
+    pub(super) fn begin_life(&mut self, at: Timestamp) -> Vec<Command> {
+        let expires_at = self.flow.expires.map(|expires| at.after(expires));
+        let persistent = self.living().persistent;
+        let begins = self.flow.members(None).is_some_and(|members| {
+            members.iter().any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_)))
+        });
+        let life = self.life_mut();
+        life.state = RunState::Running;
+        life.expires_at = expires_at;
+        let mut commands = vec![Command::Tell(Change::Run { state: RunState::Running, at })];
+        if begins {
+            life.fired += 1;
+            let firing = Firing::new(life.fired);
+            if persistent {
+                life.base = Some(firing);
+            }
+            let (entry, by, values, given) = (None, Trigger::Start, Values::new(), None);
+            life.waiting.push_back(Waiting { firing, entry, by, values, given });
+            commands.extend(self.admit(at));
+        }
+        commands
+    }
+
+    /// Begins the firings whose turn it is.
+    fn admit(&mut self, at: Timestamp) -> Vec<Command> {
+        let mut commands = Vec::new();
+        loop {
+            let under_way = self.passes.values().filter(|pass| is_under_way(pass)).count();
+            let Some(life) = &self.life else { return commands };
+            if life.state != RunState::Running || under_way >= self.living().max_parallel as usize {
+                return commands;
+            }
+            let Some(place) = life.waiting.iter().position(|waiting| self.may_begin(life, waiting)) else {
+                return commands;
+            };
+            let Some(Waiting { firing, entry, by, values, given }) = self.life_mut().waiting.remove(place) else {
+                return commands;
+            };
+            let given = given.or_else(|| self.life.as_ref().map(|life| life.latest.clone())).unwrap_or_default();
+            let mut pass = self.pass(Beginning { firing, entry, by, inputs: values, given });
+            pass.begin(at);
+            commands.push(tell(firing, RunState::Running, at));
+            self.passes.insert(firing, pass);
+        }
+    }
+
+    fn may_begin(&self, life: &Life, waiting: &Waiting) -> bool {
+        let base = life.base.and_then(|base| self.passes.get(&base));
+        let is_prepared = match (&waiting.by, base) {
+            (Trigger::Start | Trigger::Turn(_), _) | (_, None) => true,
+            (Trigger::Notified { .. } | Trigger::Schedule(_), Some(base)) => base.state == RunState::Success,
+        };
+        let Trigger::Schedule(number) = &waiting.by else { return is_prepared };
+        let overlap = self.living().schedules.get(*number as usize).map(|schedule| schedule.overlap);
+        let is_same = |pass: &Pass| is_under_way(pass) && pass.by == waiting.by;
+        is_prepared && (overlap != Some(Overlap::Queue) || !self.passes.values().any(is_same))
+    }
+
+    pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
+        if self.life.is_none() {
+            return Err("the run fires once".into());
+        }
+        let Some(pass) = self.passes.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
+        let before = pass.state;
+        let mut commands = pass.evolve(at, fact)?;
+        commands.retain(|command| !matches!(command, Command::Tell(Change::Run { .. })));
+        let after = pass.state;
+        if let Fact::Succeeded { attempt, .. } = fact {
+            self.owe(firing, Moment::Success, |from| from == attempt.node);
+        }
+        if before.is_final() && !after.is_final() {
+            commands.push(tell(firing, after, at));
+            let life = self.life_mut();
+            if life.state.is_final() {
+                life.state = RunState::Running;
+                commands.push(Command::Tell(Change::Run { state: RunState::Running, at }));
+            }
+        }
+        if after.is_final() && !before.is_final() {
+            commands.push(tell(firing, after, at));
+            self.end_firing(firing, after);
+            commands.extend(self.admit(at));
+        }
+        Ok(commands)
+    }
+
+    /// Notes the links that are to fire their targets because of what a firing did.
+    fn owe(&mut self, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
+        let (Some(living), Some(pass)) = (&self.flow.living, self.passes.get(&firing)) else { return };
+        let turns = living.turns.iter().zip(0..).filter(|(turn, _)| turn.moment == moment && is_from(turn.link.from));
+        let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
+        if turns.is_empty() || self.life.as_ref().is_none_or(|life| life.ending) {
+            return;
+        }
+        let given = pass.provided();
+        let mut values = pass.inputs.clone();
+        for provided in given.values() {
+            // What came round is newer than what a notification brought.
+            provided.keys().for_each(|name| drop(values.remove(name)));
+        }
+        let owed = turns.into_iter().map(|turn| Owed { turn, values: values.clone(), given: given.clone() });
+        let owed: Vec<Owed> = owed.collect();
+        self.life_mut().owed.extend(owed);
+    }
+
+    /// What a firing leaves when it has ended.
+    fn end_firing(&mut self, firing: Firing, state: RunState) {
+        let Some(pass) = self.passes.get(&firing) else { return };
+        let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
+        let states: Vec<(NodeIndex, State)> = members.iter().map(|index| (*index, pass.node_state(*index))).collect();
+        let (failures, may_hear_more) = (pass.failures.clone(), pass.may_hear_more());
+        let succeeded: Vec<(NodeIndex, Values)> =
+            pass.values().map(|(index, provided)| (index, provided.clone())).collect();
+        if state == RunState::Success {
+            let ended: Vec<NodeIndex> =
+                states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
+            self.owe(firing, Moment::End, |from| ended.contains(&from));
+        }
+        let flow = self.flow.clone();
+        let life = self.life_mut();
+        life.last_end = Some(state);
+        life.last.extend(states);
+        let known = Arc::make_mut(&mut life.failures);
+        members.iter().for_each(|index| drop(known.remove(&flow.node(*index).name)));
+        known.extend((*failures).clone());
+        if state == RunState::Success {
+            Arc::make_mut(&mut life.latest).extend(succeeded);
+        }
+        let is_base = life.base == Some(firing);
+        if is_base && state != RunState::Success {
+            // Nothing can fire on what a run did not begin.
+            life.ending = true;
+            life.waiting.clear();
+            life.owed.clear();
+        }
+        // What was rolled back may have to be taken back again, if one of its jobs was delivered twice.
+        let is_kept = state != RunState::Success || is_base || may_hear_more;
+        if !is_kept {
+            self.passes.remove(&firing);
+        }
+        self.let_go();
+    }
+
+    /// Lets go of the oldest firings that have ended, and are kept only for what may come late.
+    fn let_go(&mut self) {
+        let base = self.life.as_ref().and_then(|life| life.base);
+        let is_kept = |pass: &Pass| match pass.state {
+            RunState::Success | RunState::RolledBack => Some(pass.firing) != base,
+            RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
+                false
+            }
+        };
+        let kept: Vec<Firing> = self.passes.values().filter(|pass| is_kept(pass)).map(|pass| pass.firing).collect();
+        let too_many = kept.len().saturating_sub(MOST_KEPT);
+        kept.into_iter().take(too_many).for_each(|firing| drop(self.passes.remove(&firing)));
+    }
+
+    pub(super) fn evolve_life(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+        let state = self.state();
+        let told = |state| Command::Tell(Change::Run { state, at });
+        match fact {
+            Fact::Fired { firing, entry, by, values } => {
+                if firing.get() != self.fired() + 1 || self.flow.nodes.len() <= entry.0 as usize {
+                    return Err(format!("firing {firing} does not follow firing {}", self.fired()));
+                }
+                let life = self.life_mut();
+                let given = match by {
+                    Trigger::Turn(_) => Some(life.owed.pop_front().ok_or("no link was to fire")?.given),
+                    Trigger::Notified { key } => {
+                        key.iter().for_each(|key| life.hear(key));
+                        None
+                    }
+                    Trigger::Start | Trigger::Schedule(_) => None,
+                };
+                life.fired = firing.get();
+                let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
+                life.waiting.push_back(Waiting { firing, entry, by, values, given });
+                Ok(self.admit(at))
+            }
+            Fact::Unfired { .. } => {
+                let life = self.life_mut();
+                life.owed.pop_front().ok_or("no link was to fire")?;
+                Ok(Vec::new())
+            }
+            Fact::Scheduled { schedule, next } => {
+                let due = self.life_mut().schedules.get_mut(*schedule as usize).ok_or("there is no such schedule")?;
+                *due = next.map_or(Due::Never, Due::At);
+                Ok(Vec::new())
+            }
+            Fact::CancelRequested | Fact::Expired => {
+                let life = self.life_mut();
+                life.ending = true;
+                life.waiting.clear();
+                life.owed.clear();
+                let under_way = self.passes.values_mut().filter(|pass| is_under_way(pass));
+                let mut commands = Vec::new();
+                for pass in under_way.filter(|pass| !pass.rolling_back()) {
+                    commands.extend(pass.evolve(at, fact)?);
+                }
+                Ok(commands)
+            }
+            Fact::SuspendRequested | Fact::Resumed => {
+                let now = if *fact == Fact::Resumed { RunState::Running } else { RunState::Suspending };
+                self.life_mut().state = now;
+                for pass in self.passes.values_mut().filter(|pass| is_under_way(pass)) {
+                    pass.evolve(at, fact)?;
+                }
+                let mut commands = vec![told(now)];
+                commands.extend(self.admit(at));
+                Ok(commands)
+            }
+            Fact::RunEntered { state } => {
+                self.life_mut().state = *state;
+                Ok(vec![told(*state)])
+            }
+            Fact::Reset if state == RunState::RolledBack => {
+                let (fired, heard) = (self.fired(), std::mem::take(&mut self.life_mut().heard));
+                let schedules = self.living().schedules.len();
+                self.life = Some(Life { fired, heard, ..Life::new(schedules) });
+                self.passes.clear();
+                Ok(self.begin_life(at))
+            }
+            Fact::RunStarted { .. }
+            | Fact::Edited { .. }
+            | Fact::Started { .. }
+            | Fact::Succeeded { .. }
+            | Fact::Failed { .. }
+            | Fact::Leased { .. }
+            | Fact::Lost { .. }
+            | Fact::Late { .. }
+            | Fact::RolledBack { .. }
+            | Fact::RollbackFailed { .. }
+            | Fact::PassedRollback { .. }
+            | Fact::RollbackRetried { .. }
+            | Fact::RollbackSkipped { .. }
+            | Fact::Resolved { .. }
+            | Fact::ControllerRan { .. }
+            | Fact::NotStarted { .. }
+            | Fact::Ignored { .. }
+            | Fact::Begun { .. }
+            | Fact::Delayed { .. }
+            | Fact::Retrying { .. }
+            | Fact::Reset => Err("it is about a firing, and names none, or the run has not ended".into()),
+        }
+    }
+}
+
+fn tell(firing: Firing, state: RunState, at: Timestamp) -> Command {
+    Command::Tell(Change::Firing { firing, state, at })
+}
+
+/// What a pass was given, with what its own nodes provide put over it.
+impl Pass {
+    fn provided(&self) -> Given {
+        let mut given = (*self.given).clone();
+        given.extend(self.values().map(|(index, provided)| (index, provided.clone())));
+        Arc::new(given)
+    }
+}

@@ -1,0 +1,295 @@
+//! What an event means in a run that fires more than once. Nothing here changes the machine.
+
+use crate::{
+    Answer, Event, Fact, Firing, Heard, Missed, Need, NodeIndex, NodeName, Overlap, Record, Role, RunState, Signal,
+    Timestamp, Trigger, TurnLink, Undecided, Value, ValueName, Values,
+};
+
+use super::{Due, Life, Owed, is_under_way};
+use crate::machine::{
+    Machine,
+    pass::{Beginning, Pass},
+};
+
+/// So many firings may wait for their turn before notifications are refused.
+const MOST_WAITING: usize = 10_000;
+
+/// A time that is heard of no later than this, in microseconds, was not missed.
+const PUNCTUAL: u64 = 60_000_000;
+
+/// What scheduled firings call the time that they were due at.
+const SCHEDULED_AT: &str = "scheduled_at";
+
+impl Machine {
+    pub(in crate::machine) fn decide_living(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
+        let run = |fact| Record { at: now, firing: None, fact };
+        let of_pass = |pass: &Pass| {
+            let firing = Some(pass.firing);
+            let facts = pass.decide(now, event).into_iter();
+            facts.map(move |fact| Record { at: now, firing, fact }).collect::<Vec<_>>()
+        };
+        match (life.state, event) {
+            (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. }) => {
+                self.passes.get(&call.firing).map(of_pass).unwrap_or_default()
+            }
+            (RunState::Running, Event::Cancel) if !life.ending => vec![run(Fact::CancelRequested)],
+            (RunState::Suspending | RunState::Suspended, Event::Cancel) if !life.ending => {
+                vec![run(Fact::Resumed), run(Fact::CancelRequested)]
+            }
+            (RunState::Running, Event::Suspend) => vec![run(Fact::SuspendRequested)],
+            (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![run(Fact::Resumed)],
+            (RunState::Suspending, Event::Abandon) => {
+                self.passes.values().filter(|pass| is_under_way(pass)).flat_map(of_pass).collect()
+            }
+            (RunState::RolledBack, Event::Retry) => vec![run(Fact::Reset)],
+            (RunState::Running | RunState::Failure, Event::Retry | Event::Skip { .. }) => {
+                let stuck = self.passes.values().filter(|pass| pass.state == RunState::Failure);
+                let mut records = stuck.map(of_pass).filter(|records| !records.is_empty());
+                let is_of_one_task = matches!(event, Event::Skip { .. });
+                if is_of_one_task { records.next().unwrap_or_default() } else { records.flatten().collect() }
+            }
+            (RunState::Running | RunState::Suspending, Event::Notify { task, answer, key }) => {
+                self.decide_notification(life, now, (task, answer, key.as_deref()), event)
+            }
+            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::Heard(heard)) => {
+                self.decide_heard(life, now, heard)
+            }
+            (RunState::Running, Event::Tick) => self.decide_firings(life, now),
+            (RunState::Suspending, Event::Tick) => {
+                let records: Vec<Record> =
+                    self.passes.values().filter(|pass| is_under_way(pass)).flat_map(of_pass).collect();
+                let is_at_rest = |pass: &Pass| pass.state == RunState::Suspended || pass.state.is_final();
+                if records.is_empty() && self.passes.values().all(is_at_rest) {
+                    return vec![run(Fact::RunEntered { state: RunState::Suspended })];
+                }
+                records
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn decide_notification(
+        &self,
+        life: &Life,
+        now: Timestamp,
+        (task, answer, key): (&NodeName, &Answer, Option<&str>),
+        event: &Event,
+    ) -> Vec<Record> {
+        let Some(index) = self.tasks.get(task).copied() else { return Vec::new() };
+        if matches!(self.flow.node(index).role, Role::Wait(_)) {
+            let Some(pass) = self.passes.values().find(|pass| pass.expected.contains(&index)) else {
+                return Vec::new();
+            };
+            let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
+            return pass.decide(now, event).into_iter().map(about).collect();
+        }
+        if key.is_some_and(|key| life.has_heard(key)) || self.refuses_firing(index, answer).is_some() {
+            return Vec::new();
+        }
+        let Answer::Succeeded(values) = answer else { return Vec::new() };
+        let by = Trigger::Notified { key: key.map(Into::into) };
+        vec![Record { at: now, firing: None, fact: self.fire(life, index, by, values.clone()) }]
+    }
+
+    /// What a task of another flow did fires those that listen to it; what they take of it comes with it.
+    fn decide_heard(&self, life: &Life, now: Timestamp, heard: &Heard) -> Vec<Record> {
+        let answers = self.passes.values().flat_map(|pass| {
+            let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
+            pass.decide_heard(heard).into_iter().map(about)
+        });
+        let mut records: Vec<Record> = answers.collect();
+        let max = self.living().max_firings.unwrap_or(u64::MAX);
+        let mut fired = life.fired;
+        for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
+            let node = self.flow.node(listen.to);
+            let key = format!("{}>{}", heard.key, node.name);
+            let is_call = matches!(node.role, Role::Task(_)) && !node.retired;
+            if !is_call || life.ending || fired >= max || life.has_heard(&key) {
+                continue;
+            }
+            fired += 1;
+            let taken = self.flow.brought_to(listen.to);
+            let values = heard.values().into_iter().filter(|(name, _)| taken.contains_key(name)).collect();
+            let by = Trigger::Notified { key: Some(key) };
+            let fact = Fact::Fired { firing: Firing::new(fired), entry: listen.to, by, values };
+            records.push(Record { at: now, firing: None, fact });
+        }
+        records
+    }
+
+    fn fire(&self, life: &Life, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
+        Fact::Fired { firing: Firing::new(life.fired + 1), entry, by, values }
+    }
+
+    /// Why a notification cannot fire a task now, for people.
+    pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, answer: &Answer) -> Option<String> {
+        let name = &self.flow.node(index).name;
+        let (Some(life), Some(living)) = (&self.life, &self.flow.living) else {
+            return Some(format!("task {name:?} calls a guest: only a task that waits can be notified"));
+        };
+        if !living.persistent {
+            return Some(format!(
+                "task {name:?} calls a guest: in a flow that is not persistent only a task that waits can be notified"
+            ));
+        }
+        if self.flow.node(index).scope != crate::ScopeIndex::ROOT {
+            return Some(format!("task {name:?} stands in a nested flow: notify one that stands in the flow itself"));
+        }
+        if self.flow.node(index).retired {
+            return Some(format!("task {name:?} was removed"));
+        }
+        if life.ending || life.state.is_final() {
+            return Some("the run was told to end, and fires no more".into());
+        }
+        if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
+            return Some(format!("the run has fired {max} times, and its flow allows no more"));
+        }
+        if life.waiting.len() >= MOST_WAITING {
+            return Some(format!("{MOST_WAITING} firings wait for their turn: try again later"));
+        }
+        let Answer::Succeeded(values) = answer else {
+            return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
+        };
+        self.refuses_values(index, values)
+    }
+
+    /// Why what a notification brings is not what a task takes.
+    fn refuses_values(&self, index: NodeIndex, values: &Values) -> Option<String> {
+        let brought = self.flow.brought_to(index);
+        let quoted =
+            |names: Vec<&ValueName>| names.into_iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let unknown: Vec<&ValueName> = values.keys().filter(|name| !brought.contains_key(*name)).collect();
+        if !unknown.is_empty() {
+            let known = quoted(brought.keys().collect());
+            let known = if known.is_empty() { "nothing".into() } else { known };
+            return Some(format!("{} is not waited for: it takes {known}", quoted(unknown)));
+        }
+        let is_missing = |(name, need): &(&ValueName, &Need)| **need == Need::Required && !values.contains_key(*name);
+        let missing: Vec<&ValueName> = brought.iter().filter(is_missing).map(|(name, _)| name).collect();
+        if missing.is_empty() { None } else { Some(format!("{} is missing", quoted(missing))) }
+    }
+
+    fn decide_firings(&self, life: &Life, now: Timestamp) -> Vec<Record> {
+        let of_passes = self.passes.values().filter(|pass| is_under_way(pass)).flat_map(|pass| {
+            let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
+            pass.decide(now, &Event::Tick).into_iter().map(about)
+        });
+        let records: Vec<Record> = of_passes.collect();
+        if !records.is_empty() {
+            return records;
+        }
+        let facts = if let Some(owed) = life.owed.front() {
+            vec![self.decide_turn(life, owed)]
+        } else if life.expires_at.is_some_and(|at| at <= now) && !life.ending {
+            vec![Fact::Expired]
+        } else if life.ending {
+            return self.decide_end(life, now);
+        } else {
+            self.decide_schedules(life, now)
+        };
+        if facts.is_empty() {
+            return self.decide_end(life, now);
+        }
+        facts.into_iter().map(|fact| Record { at: now, firing: None, fact }).collect()
+    }
+
+    /// Whether a link fires its target, now that its source has done its part.
+    fn decide_turn(&self, life: &Life, owed: &Owed) -> Fact {
+        let unfired = |reason| Fact::Unfired { turn: owed.turn, reason };
+        let living = self.living();
+        let Some(turn) = living.turns.get(owed.turn as usize) else {
+            return unfired("the link is gone".into());
+        };
+        if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
+            return unfired(format!("the run has fired {max} times"));
+        }
+        match self.lets_turn(turn, owed) {
+            Ok(true) => self.fire(life, turn.to, Trigger::Turn(owed.turn), owed.values.clone()),
+            Ok(false) => unfired("its condition says no".into()),
+            Err(undecided) => unfired(undecided.to_string()),
+        }
+    }
+
+    fn lets_turn(&self, turn: &TurnLink, owed: &Owed) -> Result<bool, Undecided> {
+        let Some(condition) = &turn.link.when else { return Ok(true) };
+        let asked = self.pass(Beginning {
+            firing: Firing::FIRST,
+            entry: Some(turn.to),
+            by: Trigger::Turn(owed.turn),
+            inputs: owed.values.clone(),
+            given: owed.given.clone(),
+        });
+        let known: Vec<(&ValueName, Value)> =
+            turn.link.reads.iter().filter_map(|(name, source)| Some((name, asked.given_value(source)?))).collect();
+        condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
+    }
+
+    fn decide_schedules(&self, life: &Life, now: Timestamp) -> Vec<Fact> {
+        let living = self.living();
+        let schedules = living.schedules.iter().zip(&life.schedules).zip(0..);
+        for ((schedule, due), number) in schedules {
+            let scheduled = |next| Fact::Scheduled { schedule: number, next };
+            let at = match due {
+                Due::Unknown => return vec![scheduled(schedule.cron.after(now))],
+                Due::At(at) if *at <= now => *at,
+                Due::At(_) | Due::Never => continue,
+            };
+            let following = schedule.cron.after(at);
+            let were_missed =
+                following.is_some_and(|next| next <= now) || now.as_micros().saturating_sub(at.as_micros()) > PUNCTUAL;
+            let next = match schedule.missed {
+                Missed::All => following,
+                Missed::Once | Missed::Skip => schedule.cron.after(now),
+            };
+            let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
+            let is_under_way = life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
+                || self.passes.values().any(|pass| is_under_way(pass) && is_by_it(&pass.by));
+            let is_left_out = (schedule.missed == Missed::Skip && were_missed)
+                || (schedule.overlap == Overlap::Skip && is_under_way)
+                || living.max_firings.is_some_and(|max| life.fired >= max)
+                || life.waiting.len() >= MOST_WAITING;
+            if is_left_out {
+                return vec![scheduled(next)];
+            }
+            let values = self.scheduled_values(schedule.to, at);
+            return vec![self.fire(life, schedule.to, Trigger::Schedule(number), values), scheduled(next)];
+        }
+        Vec::new()
+    }
+
+    fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
+        let brought = self.flow.brought_to(entry);
+        let is_it = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
+        let name = brought.keys().find(is_it).cloned();
+        name.into_iter().map(|name| (name, Value::json(&rfc3339(at).into()))).collect()
+    }
+
+    fn decide_end(&self, life: &Life, now: Timestamp) -> Vec<Record> {
+        if self.passes.values().any(is_under_way) || !life.waiting.is_empty() || !life.owed.is_empty() {
+            return Vec::new();
+        }
+        let living = self.living();
+        let base = life.base.filter(|_| life.ending).and_then(|base| self.passes.get(&base));
+        if let Some(base) = base.filter(|base| base.state == RunState::Success) {
+            // What the run began with goes last.
+            return vec![Record { at: now, firing: Some(base.firing), fact: Fact::CancelRequested }];
+        }
+        let has_fired_enough = living.max_firings.is_some_and(|max| life.fired >= max);
+        if living.persistent && !life.ending && !has_fired_enough {
+            return Vec::new();
+        }
+        let state = if self.passes.values().any(|pass| pass.state == RunState::Failure) {
+            RunState::Failure
+        } else if life.ending || (!living.persistent && life.last_end == Some(RunState::RolledBack)) {
+            RunState::RolledBack
+        } else {
+            RunState::Success
+        };
+        vec![Record { at: now, firing: None, fact: Fact::RunEntered { state } }]
+    }
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map(|at| at.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,277 @@
+//! Flows that are passed through more than once: circles, persistent flows, links that join any, and schedules.
+
+use std::time::Duration;
+
+use super::world::{World, flow, name};
+use crate::{Answer, Edit, Event, Failure, FailureKind, Firing, RunState, State};
+
+const COUNTER: &str = r#"
+    cyclic = true
+    [inputs]
+    count = 0
+    [[task]]
+    name = "begin"
+    use = "g#noop"
+    [[task]]
+    name = "tick"
+    use = "g#next"
+    [[task]]
+    name = "tock"
+    use = "g#noop"
+    [[link]]
+    from = "begin"
+    to = "tick"
+    [[link]]
+    from = "tick"
+    to = "tock"
+    [[link]]
+    from = "tock"
+    to = "tick"
+    when = "begin_again"
+"#;
+
+fn counter(when: &str, top: &str) -> String {
+    // A condition reads what its source provides: the task itself goes round.
+    let text = COUNTER.replace("from = \"tock\"\n    to = \"tick\"", "from = \"tick\"\n    to = \"tick\"");
+    let text = text.replace("when = \"begin_again\"", &format!("when = \"{when}\""));
+    format!("{top}\n{text}")
+}
+
+fn firings(world: &World, task: &str) -> Vec<u64> {
+    let told = world.told.iter().filter(|told| told.name == name(task) && told.state == State::Running);
+    told.map(|told| told.firing.get()).collect()
+}
+
+#[test]
+fn a_circle_goes_round_until_its_condition_says_no() {
+    let mut world = World::start(flow(&counter("count < 3", "")));
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.values(), "count=3");
+    assert_eq!(firings(&world, "tick"), [1, 2, 3]);
+    assert_eq!(firings(&world, "tock"), [1, 2, 3], "what comes after it is of the turn");
+    assert_eq!(firings(&world, "begin"), [1], "what leads to the circle is done once");
+}
+
+#[test]
+fn a_circle_of_several_tasks_is_closed_by_the_link_that_leads_back() {
+    let mut world = World::start(flow(&format!("max_firings = 3\n{}", COUNTER.replace("when = \"begin_again\"", ""))));
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.values(), "count=3");
+    assert_eq!(firings(&world, "tock"), [1, 2, 3]);
+}
+
+#[test]
+fn a_turn_that_fails_is_taken_back_alone() {
+    let text = counter("true", "").replace(
+        "name = \"tock\"\n    use = \"g#noop\"",
+        "name = \"tock\"\n    use = \"g#same\"\n    requires = { x = \"count\" }\n    with = { y = 1 }",
+    );
+    let mut world = World::start(flow(&text));
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    let undone: Vec<_> = world.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
+    assert_eq!(undone.len(), 1, "{undone:?}");
+    assert_eq!(world.values(), "count=1", "the first turn stands");
+}
+
+#[test]
+fn a_circle_is_broken_by_unlinking_and_the_run_ends() {
+    let mut world = World::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
+    for _ in 0..9 {
+        world.go();
+    }
+    world.edit(&[Edit::Unlink { from: name("tock"), to: name("tick") }]).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert!(world.machine.fired() < 9, "the turn in hand was the last: {}", world.machine.fired());
+}
+
+#[test]
+fn a_task_can_be_removed_from_a_circle() {
+    let mut world = World::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
+    for _ in 0..8 {
+        world.go();
+    }
+    world.edit(&[Edit::Remove { task: name("tock"), ran: false }]).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+}
+
+const LISTENER: &str = r#"
+    persistent = true
+    [[task]]
+    name = "add-ip"
+    use = "g#add"
+    [[task]]
+    name = "check"
+    use = "g#same"
+    requires = { x = "added", y = "ip" }
+"#;
+
+#[test]
+fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
+    let mut world = World::start(flow(LISTENER));
+    assert_eq!(world.state(), RunState::Running);
+    assert!(world.out.is_empty(), "it waits to be notified");
+    for (number, ip) in ["\"a\"", "\"b\"", "\"c\""].into_iter().enumerate() {
+        world.notify("add-ip", &[("ip", ip)]);
+        assert_eq!(world.machine.fired(), number as u64 + 1);
+    }
+    assert_eq!(world.out.len(), 3, "they run side by side");
+    for _ in 0..6 {
+        world.go();
+    }
+    assert_eq!(world.state(), RunState::Running, "it lives on");
+    assert_eq!(firings(&world, "check"), [1, 2, 3]);
+    assert_eq!(world.values(), "added=\"c\"");
+    assert_eq!(world.machine.firings().count(), 0, "what has ended is let go");
+}
+
+#[test]
+fn a_failed_firing_is_taken_back_and_the_run_lives_on() {
+    let mut world = World::start(flow(LISTENER));
+    world.notify("add-ip", &[("ip", "\"bad\"")]);
+    world.go();
+    world.go();
+    assert_eq!(world.machine.failures().len(), 1);
+    world.notify("add-ip", &[("ip", "\"good\"")]);
+    world.go();
+    world.go();
+    assert_eq!(world.state(), RunState::Running);
+    assert_eq!(world.values(), "added=\"good\"");
+    assert!(world.machine.failures().is_empty(), "it has succeeded since");
+}
+
+#[test]
+fn the_same_notification_twice_fires_once() {
+    let mut world = World::start(flow(LISTENER));
+    let values = [("ip".parse().unwrap(), crate::Value::json(&"a".into()))];
+    let event = Event::Notify {
+        task: name("add-ip"),
+        answer: Answer::Succeeded(values.into()),
+        key: Some("server-1/kick/1".into()),
+    };
+    world.step(&event);
+    world.step(&event);
+    assert_eq!(world.machine.fired(), 1);
+}
+
+#[test]
+fn a_notification_that_brings_the_wrong_names_is_refused_with_the_right_ones() {
+    let world = World::start(flow(LISTENER));
+    let refusal = |values: &[&str]| {
+        let values = values.iter().map(|name| (name.parse().unwrap(), crate::Value::json(&1.into()))).collect();
+        world.machine.refuses(&name("add-ip"), &Answer::Succeeded(values)).unwrap_or_default()
+    };
+    assert_eq!(refusal(&["ip"]), "");
+    assert_eq!(refusal(&["pi"]), "\"pi\" is not waited for: it takes \"ip\"");
+    assert_eq!(refusal(&[]), "\"ip\" is missing");
+    let failed = Answer::Failed(Failure::new(FailureKind::Permanent, "no"));
+    assert!(world.machine.refuses(&name("add-ip"), &failed).unwrap().contains("cannot fail it"));
+}
+
+#[test]
+fn what_a_persistent_run_begins_with_is_done_first_and_taken_back_when_it_is_told_to_end() {
+    let text =
+        format!("{LISTENER}\n[[task]]\nname = \"prepare\"\nuse = \"g#five\"\nprovides = {{ value = \"pool\" }}\n");
+    let mut world = World::start(flow(&text));
+    assert_eq!(world.out.len(), 1);
+    world.notify("add-ip", &[("ip", "\"a\"")]);
+    assert_eq!(world.out.len(), 1, "it fires once the run has begun");
+    world.go();
+    world.go();
+    world.go();
+    assert_eq!(world.values(), "added=\"a\" pool=5");
+    world.step(&Event::Cancel);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    let undone: Vec<_> = world.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
+    assert_eq!(undone.len(), 1, "what earlier firings did stands: {undone:?}");
+}
+
+#[test]
+fn no_more_fire_at_once_than_the_flow_allows() {
+    let mut world = World::start(flow(&format!("max_parallel = 2\n{LISTENER}")));
+    for ip in ["\"a\"", "\"b\"", "\"c\""] {
+        world.notify("add-ip", &[("ip", ip)]);
+    }
+    assert_eq!(world.out.len(), 2);
+    while !world.out.is_empty() {
+        world.go();
+    }
+    assert_eq!(firings(&world, "check").len(), 3);
+}
+
+#[test]
+fn a_link_that_joins_any_fires_its_target_for_each_of_its_sources() {
+    let text = r#"
+        cyclic = true
+        [[task]]
+        name = "one"
+        use = "g#five"
+        provides = { value = "first" }
+        [[task]]
+        name = "other"
+        use = "g#five"
+        provides = { value = "second" }
+        [[task]]
+        name = "hear"
+        use = "g#noop"
+        [[link]]
+        from = "one"
+        to = "hear"
+        join = "any"
+        [[link]]
+        from = "other"
+        to = "hear"
+        join = "any"
+    "#;
+    let mut world = World::start(flow(text));
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(firings(&world, "hear"), [2, 3]);
+}
+
+#[test]
+fn a_schedule_fires_once_for_each_of_its_times() {
+    let text = format!(
+        "{LISTENER}\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"0 * * * *\"\nto = \"clean\"\n"
+    );
+    let mut world = World::start(flow(&text));
+    assert!(world.out.is_empty());
+    for firing in 1..4 {
+        world.jump();
+        assert_eq!(world.out.len(), 1);
+        assert_eq!(world.out[0].id.firing, Firing::new(firing));
+        world.go();
+    }
+    world.now = world.now.after(Duration::from_secs(3 * 3_600 + 60));
+    world.step(&Event::Tick);
+    assert_eq!(world.out.len(), 1, "what was missed fires once");
+    world.now = world.now.after(Duration::from_secs(3_600));
+    world.step(&Event::Tick);
+    assert_eq!(world.out.len(), 1, "and is left out while the one before is under way");
+}
+
+#[test]
+fn a_persistent_run_rests_and_goes_on() {
+    let mut world = World::start(flow(LISTENER));
+    world.notify("add-ip", &[("ip", "\"a\"")]);
+    world.step(&Event::Suspend);
+    assert_eq!(world.state(), RunState::Suspending);
+    world.answer(0);
+    assert_eq!(world.state(), RunState::Suspended);
+    world.step(&Event::Resume);
+    world.go();
+    assert_eq!(firings(&world, "check"), [1]);
+}
+
+#[test]
+fn max_firings_ends_a_persistent_run() {
+    let mut world = World::start(flow(&format!("max_firings = 1\n{LISTENER}")));
+    world.notify("add-ip", &[("ip", "\"a\"")]);
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+}

@@ -1,0 +1,244 @@
+//! Flows that are passed through more than once: which links begin another pass instead of ordering one, what comes round
+//! with them, and what waits to be notified.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{layout::Layout, links::Known, task::Want, values::Home};
+use crate::{
+    Draft, DraftLink, Flow, Join, Link, Listen, Living, Mistake, Moment, NodeIndex, NodeName, On, Role, Schedule,
+    ScopeIndex, TurnLink, ValueName,
+};
+
+/// So many firings at once, where the flow does not say.
+const PARALLEL: u32 = 100;
+
+/// What goes round in the whole flow.
+#[derive(Default)]
+pub(super) struct Rounds {
+    /// The places of the links that begin another pass, and when each does.
+    pub(super) turns: BTreeMap<usize, Moment>,
+    /// Members that provide a value to one before them: it arrives there with the next turn.
+    pub(super) carried: BTreeSet<(usize, usize)>,
+}
+
+/// Finds what goes round. Links and values that lead back, to what stands no later in the file, begin another pass where
+/// a way leads from there to here.
+pub(super) fn rounds(
+    home: &Home<'_, '_>,
+    draft: &Draft,
+    wants: &[(usize, Want)],
+    mistakes: &mut Vec<Mistake>,
+) -> Rounds {
+    let mut rounds = Rounds::default();
+    let flow = home.layout.flow(home.scope);
+    let member =
+        |name: &NodeName| home.layout.place(name).filter(|place| place.scope == home.scope).map(|place| place.member);
+    let links: Vec<(usize, usize, usize)> = flow
+        .body
+        .links
+        .iter()
+        .enumerate()
+        .filter_map(|(place, link)| Some((place, member(&link.from)?, member(&link.to)?)))
+        .collect();
+    let is_living = draft.living.persistent || draft.living.cyclic;
+    for (place, ..) in &links {
+        let link = &flow.body.links[*place];
+        if link.join == Join::Any && is_living {
+            rounds.turns.insert(*place, Moment::Success);
+        } else if link.join == Join::Any {
+            let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
+            let hint =
+                "each notification fires the target anew: say cyclic = true or persistent = true, or leave join out";
+            mistakes.push(Mistake::error(link.spans.join.clone(), message).hint(hint));
+        }
+    }
+    if !draft.living.cyclic {
+        return rounds;
+    }
+    let mut whole = vec![BTreeSet::new(); flow.members.len()];
+    for (_, from, to) in links.iter().filter(|(place, ..)| !rounds.turns.contains_key(place)) {
+        whole[*from].insert(*to);
+    }
+    let linked: BTreeSet<(usize, usize)> = links.iter().map(|(_, from, to)| (*from, *to)).collect();
+    let mut given = BTreeSet::new();
+    for (consumer, want) in wants {
+        for provider in home.providers_of(&want.value) {
+            // An explicit link replaces the order that values give, for its pair.
+            if !linked.contains(&(*consumer, provider)) || provider == *consumer {
+                whole[provider].insert(*consumer);
+            }
+            given.insert((provider, *consumer));
+        }
+    }
+    let leads = |from: usize, to: usize| {
+        let (mut seen, mut work) = (BTreeSet::new(), vec![from]);
+        while let Some(member) = work.pop() {
+            if member == to {
+                return true;
+            }
+            work.extend(whole[member].iter().filter(|after| seen.insert(**after)));
+        }
+        false
+    };
+    for (place, from, to) in &links {
+        if from >= to && leads(*to, *from) {
+            rounds.turns.entry(*place).or_insert(Moment::End);
+        }
+    }
+    rounds.carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
+    rounds
+}
+
+impl Known<'_, '_> {
+    /// The links that begin another pass.
+    pub(super) fn turns(
+        &self,
+        rounds: &Rounds,
+        inputs: &mut BTreeSet<ValueName>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<TurnLink> {
+        let mut turns = Vec::new();
+        for (place, moment) in &rounds.turns {
+            let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*place];
+            let Some((from, to)) = super::links::ends(self.layout, ScopeIndex::ROOT, link) else { continue };
+            // What was removed fires nobody, and is fired by nobody.
+            if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
+                continue;
+            }
+            check_turn(link, mistakes);
+            let reads = link.when.as_ref().map(|when| self.reads(link, when, from, inputs, mistakes));
+            let said = Link {
+                from: from.last,
+                on: link.on,
+                when: link.when.clone(),
+                reads: reads.unwrap_or_default(),
+                reach: link.reach.unwrap_or_default(),
+            };
+            turns.push(TurnLink { link: said, to: to.first, moment: *moment });
+        }
+        turns
+    }
+}
+
+fn check_turn(link: &DraftLink, mistakes: &mut Vec<Mistake>) {
+    let ends = format!("the link {:?} -> {:?}", link.from, link.to);
+    if link.on != On::Success {
+        let message = format!("{ends} fires its target anew, and listens to a failure");
+        let hint = "a firing that fails is rolled back: let a task in it listen, which then goes on";
+        mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+    }
+    if link.reach.is_some() {
+        let message = format!("{ends} fires its target anew: a no reaches nobody else");
+        mistakes.push(Mistake::error(link.spans.reach.clone(), message).hint("leave reach out"));
+    }
+}
+
+/// How the flow lives: of one that says so, with what its tasks wait for.
+pub(super) fn live(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    turns: Vec<TurnLink>,
+    awaiting: &BTreeSet<NodeIndex>,
+    flow: Flow,
+    mistakes: &mut Vec<Mistake>,
+) -> Flow {
+    let said = &draft.living;
+    let is_living = said.persistent || said.cyclic;
+    for key in ["max_firings", "max_parallel"].into_iter().filter(|_| !is_living) {
+        if let Some(span) = said.spans.get(key) {
+            let message = format!("the flow fires once, and says {key}");
+            let hint = "say cyclic = true or persistent = true, or leave it out";
+            mistakes.push(Mistake::error(Some(span.clone()), message).hint(hint));
+        }
+    }
+    let mut entries: BTreeSet<NodeIndex> =
+        turns.iter().filter(|turn| turn.moment == Moment::Success).map(|turn| turn.to).collect();
+    let mut listens = Vec::new();
+    for listen in &draft.listens {
+        let Some(to) = target(layout, &flow, "a listen", &listen.to, &listen.span, mistakes) else { continue };
+        if !matches!(flow.node(to).role, Role::Wait(_)) {
+            if !said.persistent {
+                let message =
+                    format!("task {:?} listens to another flow, and its own flow is not persistent", listen.to);
+                let hint = "say persistent = true, or let a task with wait = \"...\" listen";
+                mistakes.push(Mistake::error(listen.span.clone(), message).hint(hint));
+            }
+            entries.insert(to);
+        }
+        listens.push(Listen { flow: listen.flow.clone(), task: listen.task.clone(), on: listen.on, to });
+    }
+    let mut schedules = Vec::new();
+    for schedule in &draft.schedules {
+        let Some(to) = target(layout, &flow, "a schedule", &schedule.to, &schedule.span, mistakes) else { continue };
+        if !said.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
+            let message = format!("a schedule fires {:?}, which is not a call in a persistent flow", schedule.to);
+            let hint = "say persistent = true, and let the schedule fire a task that calls a guest";
+            mistakes.push(Mistake::error(schedule.span.clone(), message).hint(hint));
+        }
+        entries.insert(to);
+        schedules.push(Schedule {
+            cron: schedule.cron.clone(),
+            to,
+            overlap: schedule.overlap,
+            missed: schedule.missed,
+        });
+    }
+    if !is_living {
+        return Flow { listens, ..flow };
+    }
+    let living = |entries| Living {
+        persistent: said.persistent,
+        max_firings: said.max_firings,
+        max_parallel: said.max_parallel.unwrap_or(PARALLEL),
+        entries,
+        turns: turns.clone(),
+        schedules: schedules.clone(),
+    };
+    let flow = Flow { listens, living: Some(living(entries.clone())), ..flow };
+    // What nobody notifies first, and yet requires what only a notification can bring, is notified itself.
+    let begins = flow.members(None).unwrap_or_default();
+    for index in awaiting.iter().filter(|index| begins.contains(index)) {
+        let is_after_another = awaiting.iter().any(|other| {
+            other != index && begins.contains(other) && flow.members(Some(*other)).is_some_and(|of| of.contains(index))
+        });
+        if is_after_another {
+            continue;
+        }
+        if flow.node(*index).scope != ScopeIndex::ROOT {
+            let message = format!(
+                "task {:?} stands in a nested flow, and requires what only a notification can bring",
+                flow.node(*index).name
+            );
+            let hint = "let a task of the flow itself be notified, or give the value under [inputs]";
+            mistakes.push(Mistake::error(layout.span(*index, "name"), message).hint(hint));
+        }
+        entries.insert(*index);
+    }
+    let living = living(entries);
+    Flow { living: Some(living), ..flow }
+}
+
+/// The task of the flow itself that something fires.
+fn target(
+    layout: &Layout<'_>,
+    flow: &Flow,
+    what: &str,
+    name: &NodeName,
+    span: &crate::Span,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<NodeIndex> {
+    let place = layout.place(name);
+    let member = place.map(|place| &layout.flow(place.scope).members[place.member]);
+    let wrong = match (place, member) {
+        (None, _) | (_, None) => "which the flow does not have",
+        (Some(place), _) if place.scope != ScopeIndex::ROOT => "which stands in a nested flow",
+        (_, Some(member)) if member.nested.is_some() => "which is a nested flow",
+        (Some(_), Some(member)) => {
+            let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_));
+            return is_task.then_some(member.first);
+        }
+    };
+    let hint = "it fires a task of the flow itself: write its name";
+    mistakes.push(Mistake::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
+    None
+}
