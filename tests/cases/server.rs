@@ -1,5 +1,6 @@
 //! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
 
+mod each;
 mod living;
 
 use std::{collections::BTreeSet, process::Command};

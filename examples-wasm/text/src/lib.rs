@@ -1,4 +1,5 @@
-//! Counts the words of a text in parallel: split it into four parts, count each, merge the counts.
+//! Counts the words of a text in parallel: split it into parts, count each, merge the counts. Four parts, each with a
+//! task of its own; or as many as there are, each an element of a list.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +64,28 @@ fn split(
     }
 }
 
+/// Cuts a text into parts of about a size, between words.
+#[task(provides = "parts")]
+fn cut(
+    /// The text: `--set-file text=PATH`.
+    text: &str,
+    /// About how many bytes a part has; 4096 where nobody says so.
+    bytes: Option<u32>,
+) -> Vec<String> {
+    let bytes = bytes.unwrap_or(4_096).max(1) as usize;
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let about = rest.floor_char_boundary(bytes);
+        let end = rest[about..].find(char::is_whitespace).map_or(rest.len(), |space| about + space);
+        // A part has at least one character, so that this comes to an end.
+        let end = if end == 0 { rest.ceil_char_boundary(1) } else { end };
+        let (part, left) = rest.split_at(end);
+        parts.push(part.to_owned());
+        rest = left;
+    }
+    parts
+}
+
 /// Counts the words of a text.
 #[task(provides = "counts")]
 fn count(
@@ -84,8 +107,14 @@ fn count(
 /// Merges what was counted in the four parts.
 #[task(provides = "summary")]
 fn merge(first: Counts, second: Counts, third: Counts, fourth: Counts) -> Summary {
-    let mut all = first;
-    for part in [second, third, fourth] {
+    merge_all(vec![first, second, third, fourth])
+}
+
+/// Merges what was counted in any number of parts.
+#[task(provides = "summary")]
+fn merge_all(counts: Vec<Counts>) -> Summary {
+    let mut all = Counts::default();
+    for part in counts {
         all.characters += part.characters;
         all.lines += part.lines;
         for (word, times) in part.words {
@@ -113,7 +142,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-waft_guest::export!(split, count, merge);
+waft_guest::export!(split, cut, count, merge, merge_all);
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +156,16 @@ mod tests {
             let Parts { first_part, second_part, third_part, fourth_part } = split(text);
             assert_eq!([first_part, second_part, third_part, fourth_part].concat(), text);
         }
+    }
+
+    #[test]
+    fn what_is_cut_put_together_is_the_text() {
+        for text in ["", "one", "one two", POEM, "ä ö ü ß", "nospaceanywhereatall", "   "] {
+            for bytes in [1, 3, 10, 1_000] {
+                assert_eq!(cut(text, Some(bytes)).concat(), text);
+            }
+        }
+        assert_eq!(cut("one two three", Some(4)), ["one two", " three"]);
     }
 
     #[test]

@@ -158,12 +158,25 @@ pub struct Node {
     /// What it waits to be notified of, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
+    /// The elements of the list that it is called for, once that is known; left out of a task that is called once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elements: Option<Elements>,
     /// Who called it last, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// Its module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+/// How far a task is that is called for each element of a list.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Elements {
+    /// How many elements there are.
+    pub count: u64,
+    /// How many of them are in success.
+    pub succeeded: u64,
 }
 
 /// What a task waits for.

@@ -2,8 +2,9 @@
 //!
 //! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
-//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`.
+//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/errands.rs` (what runs send for).
 
+mod errands;
 mod hear;
 mod leases;
 mod listen;
@@ -20,6 +21,7 @@ use broker::{Delivery, Message};
 use flow::{CallId, Change, Command, Event, Flow, Machine, Record, RunId, RunState, Shard, Timestamp};
 use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
+use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -27,6 +29,7 @@ use tracing::{error, info, warn};
 use crate::{
     AskError, Clock, Happening, SubmitError, Watch, declared::Declared, inbox::Inbox, jobs, outbox::Batch, watch,
 };
+use errands::Errands;
 use leases::Leases;
 use listen::Listeners;
 use load::Lost;
@@ -131,6 +134,7 @@ struct Stepped {
 /// What a driver works with.
 pub(crate) struct Tools {
     pub(crate) logbook: Arc<dyn Logbook>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) out: mpsc::Sender<Batch>,
     pub(crate) declared: Declared,
@@ -150,6 +154,7 @@ pub(crate) struct Driver {
     /// them after this process.
     broken: BTreeMap<RunId, Vec<Delivery>>,
     leases: Leases,
+    errands: Errands,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
 }
@@ -157,6 +162,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
         Self {
+            errands: Errands::new(tools.store.clone()),
             tools,
             shards,
             runs: BTreeMap::new(),
@@ -190,6 +196,9 @@ impl Driver {
                 _ = beat.tick() => {
                     self.find_lost(&mut round).await;
                     self.beat(&inbox, &mut round).await;
+                }
+                Some((run, event)) = self.errands.next(), if !self.errands.is_empty() => {
+                    self.happen(Happened { run, event, answer: None }, &mut round);
                 }
                 Some(request) = requests.recv() => self.answer(request, &mut round).await,
                 arrived = inbox.next() => match arrived {
@@ -444,7 +453,7 @@ impl Driver {
     async fn snapshot(&mut self, run: &RunId) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let since = live.version.get().saturating_sub(live.snapshot.get());
-        let worth = RECORDS_A_SNAPSHOT.max(2 * live.machine.flow().nodes.len() as u64);
+        let worth = RECORDS_A_SNAPSHOT.max(2 * live.machine.size() as u64);
         if since < worth || live.machine.state().is_final() {
             return;
         }
@@ -478,6 +487,7 @@ impl Driver {
                         batch.messages.push(jobs::job(&to, &flow, task, *call));
                     }
                 }
+                Command::Bring(errand) => self.errands.send(run.clone(), *errand),
                 Command::Interrupt(call) => batch.messages.push(jobs::interrupt(call)),
                 Command::Tell(change) => {
                     if let Change::Node(change) = &change {

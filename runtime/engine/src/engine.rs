@@ -234,6 +234,7 @@ impl Engine {
         let (changed, _) = broadcast::channel(CHANGES);
         let tools = Tools {
             logbook: logbook.clone(),
+            store: store.clone(),
             clock,
             out,
             declared: declared.clone(),

@@ -38,9 +38,10 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
         return Vec::new();
     }
     let is_listened_to = |index| {
-        flow.node(index).after.iter().any(|after| match flow.node(*after).role {
-            Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin => true,
-            Role::End => false,
+        let end = if flow.for_each(index).is_some() { flow.gather_of(index) } else { index };
+        flow.node(end).after.iter().any(|after| match flow.node(*after).role {
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) | Role::Begin => true,
+            Role::Element(_) | Role::Gather(_) | Role::End => false,
         })
     };
     flow.tasks().filter(|(index, _, _)| is_listened_to(*index)).map(|(_, name, _)| name.clone()).collect()

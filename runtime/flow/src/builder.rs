@@ -9,9 +9,9 @@ mod tests;
 use std::{collections::BTreeMap, marker::PhantomData, str::FromStr, time::Duration};
 
 use crate::{
-    Condition, Does, Draft, DraftController, DraftFlow, DraftLink, DraftNode, DraftTask, FlowName, InvalidName, Join,
-    LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern, QueueName, Reach, Renames,
-    RetryPolicy, Starts, Strategy, Value, ValueName, Values,
+    Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
+    FlowName, InvalidName, Join, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern,
+    QueueName, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
@@ -43,6 +43,7 @@ pub struct TaskBuilder {
     rollback: Option<bool>,
     starts: Option<Starts>,
     deadline: Option<Duration>,
+    for_each: Option<DraftForEach>,
     mistakes: Vec<Mistake>,
 }
 
@@ -152,6 +153,7 @@ impl<Level> Builder<Level> {
             rollback: built.rollback,
             starts: built.starts,
             deadline: built.deadline,
+            for_each: built.for_each,
             retired: false,
             spans: BTreeMap::new(),
         };
@@ -254,8 +256,27 @@ impl TaskBuilder {
             rollback: None,
             starts: None,
             deadline: None,
+            for_each: None,
             mistakes: Vec::new(),
         }
+    }
+
+    /// Calls the task for each element of the list that a value holds; `element` is what the flow calls the element.
+    #[must_use]
+    pub fn for_each(mut self, list: impl AsRef<str>, element: impl AsRef<str>) -> Self {
+        let list = parsed(list.as_ref(), &self.whose, &mut self.mistakes);
+        let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
+        if let Some(list) = list {
+            self.for_each = Some(DraftForEach { list: Elements::Of(list), element, max_parallel: None });
+        }
+        self
+    }
+
+    /// So many elements of the list at once.
+    #[must_use]
+    pub fn max_parallel(mut self, most: u32) -> Self {
+        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(most));
+        self
     }
 
     /// When it starts once it could.

@@ -1,10 +1,10 @@
 //! What the machine takes, and what it wants done.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, FlowName, NodeIndex, NodeName,
-    Outcome, Revision, RunState, Timestamp, Value, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, FlowName, Json, NodeIndex, NodeName,
+    Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -57,6 +57,13 @@ pub enum Event {
     },
     /// A task of another flow has done something that the run may listen to.
     Heard(Heard),
+    /// What was sent for has come, or cannot be had.
+    Brought {
+        /// What for: the errand's id.
+        id: CallId,
+        /// What it came to.
+        brought: Result<Brought, Failure>,
+    },
     /// The run is to go on with another flow.
     Edit {
         /// What the flow looked like when the edit was made: it means nothing against another one.
@@ -122,8 +129,37 @@ pub enum Command {
     Call(Box<Call>),
     /// Stop this call wherever it runs.
     Interrupt(CallId),
+    /// Bring what stands in the store, for a task that is called for each element of a list.
+    Bring(Box<Errand>),
     /// Tell everyone.
     Tell(Change),
+}
+
+/// Something that stands in the store, or has to, and that a run goes on with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Errand {
+    /// What it is for: the task, and its attempt.
+    pub id: CallId,
+    /// What is to be brought.
+    pub what: Errands,
+}
+
+/// What is to be brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Errands {
+    /// The elements of a list.
+    List(Value),
+    /// Lists of what the elements left, in the store where they are large.
+    Results(BTreeMap<ValueName, Vec<Value>>),
+}
+
+/// What was brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Brought {
+    /// The elements.
+    List(Vec<Json>),
+    /// The lists, by the flow's names.
+    Results(Values),
 }
 
 /// One call for the workers.

@@ -187,11 +187,41 @@ pub struct DraftTask {
     pub starts: Option<Starts>,
     /// How long one that waits does so; `None` for ever.
     pub deadline: Option<Duration>,
+    /// The list it is called for, each element by itself; `None` where it is called once.
+    pub for_each: Option<DraftForEach>,
     /// Whether an edit has removed it after it had run.
     pub retired: bool,
     /// Where the parts of it stand: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for
     /// entries of tables, `requires.pan` and the like. The empty key is the whole.
     pub spans: BTreeMap<String, Range<usize>>,
+}
+
+/// A list that a task is called for, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftForEach {
+    /// The list.
+    pub list: Elements,
+    /// What the flow calls the element that a call is for; `None` where nothing was said.
+    pub element: Option<ValueName>,
+    /// So many calls at once.
+    pub max_parallel: Option<u32>,
+}
+
+impl DraftForEach {
+    /// What the flow calls the element that a call is for: `item` where nothing was said.
+    #[must_use]
+    pub fn element(&self) -> ValueName {
+        self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it keeps the rules of names"))
+    }
+}
+
+/// A list, or where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// These.
+    Listed(Vec<Json>),
+    /// Those of the list that this value holds when the task starts.
+    Of(ValueName),
 }
 
 /// What a task does.
@@ -366,6 +396,11 @@ impl Mistake {
 }
 
 impl DraftTask {
+    /// Whether it is called for each element of the list that a value holds.
+    pub(crate) fn takes_elements_of(&self, value: &ValueName) -> bool {
+        self.for_each.as_ref().is_some_and(|each| matches!(&each.list, Elements::Of(list) if list == value))
+    }
+
     /// Where a part of it stands; the whole where the part was not written.
     pub(crate) fn span(&self, part: &str) -> Span {
         self.spans.get(part).or_else(|| self.spans.get("")).cloned()

@@ -201,12 +201,38 @@ pub enum Role {
     Task(Box<Task>),
     /// Calls nobody, and waits to be notified.
     Wait(Box<Wait>),
+    /// Calls a guest for each element of a list. What collects the results stands right after it.
+    ForEach(Box<ForEach>),
+    /// One element of such a list. Only a run has them: they come into being once the list is known.
+    Element(Element),
+    /// Collects what the elements left. It carries the name of its task, which it ends, and others wait for it.
+    Gather(NodeIndex),
     /// Opens a flow and decides about its failures.
     Controller(Controller),
     /// Opens a flow without a controller.
     Begin,
     /// Closes a flow.
     End,
+}
+
+/// A task that is called for each element of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForEach {
+    /// What each call is.
+    pub task: Task,
+    /// Where the list comes from.
+    pub list: Source,
+    /// So many calls at once; others wait for their turn.
+    pub max_parallel: Option<u32>,
+}
+
+/// One element of a list that a task is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Element {
+    /// The task.
+    pub of: NodeIndex,
+    /// Which one, from 0.
+    pub number: u32,
 }
 
 /// A task that waits for a person, or for another program.
@@ -288,6 +314,8 @@ pub enum Source {
     },
     /// The run starts with it.
     RunInput(ValueName),
+    /// The element of the list that the task is called for.
+    Element,
     /// Why the first of these failed that did.
     Failure(Vec<NodeIndex>),
     /// What came round: what the notification brought, or the first of these provided the last time.
@@ -388,14 +416,26 @@ impl Flow {
     pub fn brought_to(&self, entry: NodeIndex) -> BTreeMap<ValueName, Need> {
         let mut brought = BTreeMap::new();
         for index in self.reached_from([entry]) {
-            let Role::Task(task) = &self.node(index).role else { continue };
-            for input in &task.inputs {
-                let (name, is_there) = match &input.source {
+            let (task, list) = match &self.node(index).role {
+                Role::Task(task) => (&**task, None),
+                Role::ForEach(each) => (&each.task, Some((&each.list, false))),
+                Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                    continue;
+                }
+            };
+            let is_optional = |input: &Input| input.optional || input.audience == Audience::Rollback;
+            let sources = task.inputs.iter().map(|input| (&input.source, is_optional(input)));
+            for (source, is_optional) in sources.chain(list) {
+                let (name, is_there) = match source {
                     Source::RunInput(name) => (name, self.inputs.contains_key(name)),
                     Source::Carried { value, .. } => (value, true),
-                    Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => continue,
+                    Source::Constant(_)
+                    | Source::Node { .. }
+                    | Source::Element
+                    | Source::Failure(_)
+                    | Source::Absent => continue,
                 };
-                let can_do_without = is_there || input.optional || input.audience == Audience::Rollback;
+                let can_do_without = is_there || is_optional;
                 let need = if can_do_without { Need::Optional } else { Need::Required };
                 let known = brought.entry(name.clone()).or_insert(need);
                 *known = need.max(*known);
@@ -419,15 +459,50 @@ impl Flow {
     pub fn tasks(&self) -> impl Iterator<Item = (NodeIndex, &NodeName, &Task)> {
         self.indices().filter_map(|index| match &self.node(index).role {
             Role::Task(task) => Some((index, &self.node(index).name, &**task)),
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::ForEach(each) => Some((index, &self.node(index).name, &each.task)),
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         })
+    }
+
+    /// What a node calls: a task, or one element of a list that a task is called for.
+    #[must_use]
+    pub fn called(&self, index: NodeIndex) -> Option<&Task> {
+        match &self.node(index).role {
+            Role::Task(task) => Some(task),
+            Role::Element(element) => self.for_each(element.of).map(|each| &each.task),
+            Role::Wait(_) | Role::ForEach(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        }
+    }
+
+    /// What a task is that is called for each element of a list.
+    #[must_use]
+    pub fn for_each(&self, index: NodeIndex) -> Option<&ForEach> {
+        match &self.node(index).role {
+            Role::ForEach(each) => Some(each),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::Element(_)
+            | Role::Gather(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => None,
+        }
+    }
+
+    /// What collects the results of a task that is called for each element of a list.
+    #[must_use]
+    pub fn gather_of(&self, each: NodeIndex) -> NodeIndex {
+        NodeIndex(each.0 + 1)
     }
 
     /// The constants that its tasks take.
     pub fn constants(&self) -> impl Iterator<Item = &Value> {
-        self.tasks().flat_map(|(_, _, task)| &task.inputs).filter_map(|input| match &input.source {
+        let inputs = self.tasks().flat_map(|(_, _, task)| &task.inputs).map(|input| &input.source);
+        let lists = self.indices().filter_map(|index| self.for_each(index)).map(|each| &each.list);
+        inputs.chain(lists).filter_map(|source| match source {
             Source::Constant(value) => Some(value),
             Source::Node { .. }
+            | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
             | Source::Carried { .. }
@@ -437,13 +512,20 @@ impl Flow {
 
     /// The constants that its tasks take, to be put elsewhere.
     pub fn constants_mut(&mut self) -> impl Iterator<Item = &mut Value> {
-        let tasks = self.nodes.iter_mut().filter_map(|node| match &mut node.role {
-            Role::Task(task) => Some(task),
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        let sources = self.nodes.iter_mut().flat_map(|node| {
+            let (inputs, list) = match &mut node.role {
+                Role::Task(task) => (&mut task.inputs[..], None),
+                Role::ForEach(each) => (&mut each.task.inputs[..], Some(&mut each.list)),
+                Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                    (&mut [][..], None)
+                }
+            };
+            inputs.iter_mut().map(|input| &mut input.source).chain(list)
         });
-        tasks.flat_map(|task| &mut task.inputs).filter_map(|input| match &mut input.source {
+        sources.filter_map(|source| match source {
             Source::Constant(value) => Some(value),
             Source::Node { .. }
+            | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
             | Source::Carried { .. }

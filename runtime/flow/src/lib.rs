@@ -43,14 +43,14 @@ mod tables;
 
 pub use builder::{Builder, LinkBuilder, Nested, TaskBuilder, Whole};
 pub use draft::{
-    Body, Does, Draft, DraftController, DraftFlow, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule,
-    DraftTask, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On, Otherwise, Pattern, Reach,
-    Renames, Severity, Span, Strategy,
+    Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode,
+    DraftSchedule, DraftTask, Elements, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On,
+    Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
 pub use edit::{Edit, Origin};
 pub use flow::{
-    Audience, Controller, Flow, Input, Link, Listen, Living, Missed, Moment, Need, Node, NodeIndex, Overlap, Role,
-    Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink, Wait,
+    Audience, Controller, Element, Flow, ForEach, Input, Link, Listen, Living, Missed, Moment, Need, Node, NodeIndex,
+    Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;
@@ -62,10 +62,11 @@ mod record;
 
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use command::{
-    Answer, Call, Change, Command, Event, Heard, HeardEnd, NodeChange, NodeKind, RollbackCall, Signal, State,
+    Answer, Brought, Call, Change, Command, Errand, Errands, Event, Heard, HeardEnd, NodeChange, NodeKind,
+    RollbackCall, Signal, State,
 };
 pub use machine::{
-    Due, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed, PassSnapshot, Snapshot,
-    Step, Waiting,
+    Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed, PassSnapshot,
+    Snapshot, Step, Waiting, elements, gathered,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, Trigger};

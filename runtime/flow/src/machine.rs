@@ -21,6 +21,7 @@ use crate::{
     RunId, RunState, State, Timestamp, Values, WorkerName,
 };
 pub use life::{Due, Life, Owed, Waiting};
+pub use pass::each::{Expansion, elements, gathered};
 pub use pass::node::{Intention, NodeRun, NodeState};
 use pass::{Beginning, Pass};
 pub use snapshot::{IllegalSnapshot, PassSnapshot, Snapshot};
@@ -248,8 +249,7 @@ impl Machine {
     /// Why the apply of a node failed whose rollback failed too.
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
-        let index = *self.tasks.get(name)?;
-        self.passes.values().rev().find_map(|pass| pass.apply_failure(index))
+        self.passes.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
     }
 
     /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
@@ -269,10 +269,37 @@ impl Machine {
     /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
     #[must_use]
     pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
-        match &self.flow.node(*self.tasks.get(name)?).role {
-            Role::Task(task) => Some(task),
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => None,
-        }
+        let index = match name.as_element() {
+            Some((of, _)) => *self.tasks.get(&of)?,
+            None => *self.tasks.get(name)?,
+        };
+        self.flow.called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
+    }
+
+    /// The name of a node and what it calls, elements of lists included; `None` of what calls nobody.
+    #[must_use]
+    pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
+        let pass = self.passes.get(&firing.unwrap_or(Firing::FIRST))?;
+        Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.called(index)?))
+    }
+
+    /// How many elements a task is called for, and how many of them are in success; `None` before its list is known, and of
+    /// one that is called once.
+    #[must_use]
+    pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
+        self.passes.values().rev().find_map(|pass| pass.progress(index))
+    }
+
+    /// The flow of each pass, with the elements that its tasks are called for.
+    #[cfg(test)]
+    fn grown_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
+        self.passes.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
+    }
+
+    /// How many nodes it has, those of elements included: what a snapshot of it costs.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.flow.nodes.len() + self.passes.values().map(|pass| pass.nodes.len() - self.flow.nodes.len()).sum::<usize>()
     }
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
@@ -329,6 +356,7 @@ impl Machine {
 }
 
 fn tasks_of(flow: &Flow) -> Arc<BTreeMap<NodeName, NodeIndex>> {
-    let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
+    let is_task =
+        |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
     Arc::new(flow.indices().filter(is_task).map(|index| (flow.node(index).name.clone(), index)).collect())
 }

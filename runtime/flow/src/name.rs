@@ -13,6 +13,18 @@ pub struct InvalidName {
     pub text: String,
 }
 
+/// A node's name, or that of an element of a task that is called for each of a list: `resize[17]`.
+fn check_node(text: &str) -> Result<(), InvalidName> {
+    let (of, number) = element(text).map_or((text, None), |(of, number)| (of, Some(number)));
+    let is_canonical = number.is_none_or(|number| text.len() == of.len() + format!("[{number}]").len());
+    if is_canonical { check(of) } else { Err(InvalidName { text: text.chars().take(LONGEST).collect() }) }
+}
+
+fn element(text: &str) -> Option<(&str, u32)> {
+    let (of, number) = text.strip_suffix(']')?.split_once('[')?;
+    Some((of, number.parse().ok()?))
+}
+
 fn check(text: &str) -> Result<(), InvalidName> {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if text.is_empty() || text.len() > LONGEST || !text.bytes().all(lawful) {
@@ -22,7 +34,8 @@ fn check(text: &str) -> Result<(), InvalidName> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident) => {
+    ($(#[$doc:meta])* $type:ident) => { name! { $(#[$doc])* $type, check } };
+    ($(#[$doc:meta])* $type:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(Arc<str>);
@@ -33,7 +46,7 @@ macro_rules! name {
             /// # Errors
             /// [`InvalidName`] when the text is empty, too long or holds another character.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
-                check(text.as_ref())?;
+                $check(text.as_ref())?;
                 Ok(Self(text.as_ref().into()))
             }
 
@@ -80,7 +93,10 @@ name! {
 name! {
     /// The name of a node of a flow: a task, or a nested flow (which is also its controller's name).
     /// Unique in the whole flow file.
-    NodeName
+    ///
+    /// The calls of a task that is called for each element of a list have names of their own, `resize[0]`,
+    /// `resize[1]`, which no flow file can give.
+    NodeName, check_node
 }
 name! {
     /// The name of a value that tasks provide and require.
@@ -107,6 +123,20 @@ name! {
     Shard
 }
 
+impl NodeName {
+    /// The name of one element of a task that is called for each of a list, counted from 0.
+    #[must_use]
+    pub fn element(&self, number: u32) -> Self {
+        Self(format!("{self}[{number}]").into())
+    }
+
+    /// Which element of which task it names; `None` of a node of the flow.
+    #[must_use]
+    pub fn as_element(&self) -> Option<(Self, u32)> {
+        element(&self.0).map(|(of, number)| (Self(of.into()), number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +149,18 @@ mod tests {
         for bad in ["", "a b", "a.b", "a/b", "ä", "#", &"x".repeat(101)] {
             assert!(NodeName::new(bad).is_err(), "{bad:?} passed");
         }
+    }
+
+    #[test]
+    fn an_element_of_a_task_has_a_name_of_its_own() {
+        let resize = NodeName::new("resize").unwrap();
+        let third = resize.element(3);
+        assert_eq!((third.as_str(), third.as_element()), ("resize[3]", Some((resize.clone(), 3))));
+        assert_eq!(NodeName::new("resize[3]").unwrap(), third);
+        assert_eq!(resize.as_element(), None);
+        for bad in ["[3]", "resize[]", "resize[03]", "resize[+3]", "resize[3", "resize[3]x", "resize[4294967296]"] {
+            assert!(NodeName::new(bad).is_err(), "{bad:?} passed");
+        }
+        assert!(ValueName::new("resize[3]").is_err());
     }
 }

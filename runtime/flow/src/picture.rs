@@ -77,9 +77,9 @@ impl<'f> Drawings<'f> {
     fn shape_begun_by(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(Shape::Task(index)),
             Role::Begin | Role::Controller(_) => Some(Shape::Flow(node.scope)),
-            Role::End => None,
+            Role::Element(_) | Role::Gather(_) | Role::End => None,
         }
     }
 
@@ -88,8 +88,9 @@ impl<'f> Drawings<'f> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
+            Role::Gather(each) => Some(Shape::Task(each)),
             Role::End => Some(Shape::Flow(node.scope)),
-            Role::Begin | Role::Controller(_) => None,
+            Role::Begin | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => None,
         }
     }
 
@@ -104,7 +105,10 @@ impl<'f> Drawings<'f> {
     /// The name and, for a flow with a retry controller, what that does.
     fn title(&self, shape: Shape) -> String {
         match shape {
-            Shape::Task(index) => self.flow.node(index).name.to_string(),
+            Shape::Task(index) => match self.flow.for_each(index) {
+                Some(_) => format!("{} (for each)", self.flow.node(index).name),
+                None => self.flow.node(index).name.to_string(),
+            },
             Shape::Flow(scope) => title(self.flow, scope),
         }
     }
@@ -123,13 +127,15 @@ impl<'f> Drawings<'f> {
         let node = self.flow.node(index);
         let sources: Vec<&'f Source> = match &node.role {
             Role::Task(task) => task.inputs.iter().map(|input| &input.source).collect(),
+            Role::ForEach(each) => each.task.inputs.iter().map(|input| &input.source).chain([&each.list]).collect(),
             Role::Controller(controller) => controller.list.iter().collect(),
-            Role::Wait(_) | Role::Begin | Role::End => Vec::new(),
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => Vec::new(),
         };
         for source in sources {
             match source {
                 Source::Node { node, value } => self.value_goes(*node, index, value),
                 Source::Constant(_)
+                | Source::Element
                 | Source::RunInput(_)
                 | Source::Failure(_)
                 | Source::Carried { .. }
@@ -172,8 +178,10 @@ impl<'f> Drawings<'f> {
     fn holders(&self, index: NodeIndex) -> Vec<Shape> {
         let node = self.flow.node(index);
         let mut holders = Vec::new();
-        if matches!(node.role, Role::Task(_) | Role::Wait(_)) {
-            holders.push(Shape::Task(index));
+        match node.role {
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => holders.push(Shape::Task(index)),
+            Role::Gather(each) => holders.push(Shape::Task(each)),
+            Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         let mut scope = Some(node.scope);
         while let Some(inner) = scope {
@@ -190,7 +198,13 @@ fn title(flow: &Flow, scope: ScopeIndex) -> String {
     let begin = flow.node(flow.scope(scope).begin);
     match &begin.role {
         Role::Controller(controller) => format!("{} ({})", begin.name, policy(controller)),
-        Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => begin.name.to_string(),
+        Role::Task(_)
+        | Role::Wait(_)
+        | Role::ForEach(_)
+        | Role::Element(_)
+        | Role::Gather(_)
+        | Role::Begin
+        | Role::End => begin.name.to_string(),
     }
 }
 

@@ -112,6 +112,13 @@ pub enum Fact {
         /// Who called it.
         worker: Option<WorkerName>,
     },
+    /// The list is known that a task is called for.
+    Expanded {
+        /// The task.
+        node: NodeIndex,
+        /// The list.
+        list: Vec<Json>,
+    },
     /// A node without a guest to call, a retry controller included, passed through its rollback.
     PassedRollback {
         /// The node.
@@ -347,6 +354,7 @@ impl Record {
             | Fact::Late { .. }
             | Fact::RolledBack { .. }
             | Fact::RollbackFailed { .. }
+            | Fact::Expanded { .. }
             | Fact::PassedRollback { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
@@ -382,6 +390,7 @@ impl Fact {
             Self::Late { .. } => "late",
             Self::RolledBack { .. } => "rolled-back",
             Self::RollbackFailed { .. } => "rollback-failed",
+            Self::Expanded { .. } => "expanded",
             Self::PassedRollback { .. } => "passed-rollback",
             Self::Resolved { .. } => "resolved",
             Self::ControllerRan { .. } => "controller-ran",

@@ -132,7 +132,12 @@ fn tell_any(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>)
 fn carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
     let carried = answers.iter().filter_map(|answer| match &answer.source {
         Source::Carried { value, .. } => Some(value.clone()),
-        Source::Constant(_) | Source::Node { .. } | Source::RunInput(_) | Source::Failure(_) | Source::Absent => None,
+        Source::Constant(_)
+        | Source::Node { .. }
+        | Source::Element
+        | Source::RunInput(_)
+        | Source::Failure(_)
+        | Source::Absent => None,
     });
     carried.collect()
 }
@@ -158,7 +163,7 @@ fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> BTre
         let provided: BTreeSet<&ValueName> = match slot {
             Slot::Task { .. } => tasks[&index].provides.values().collect(),
             Slot::Begin(scope) => layout.controller_value(*scope).into_iter().collect(),
-            Slot::End(_) => continue,
+            Slot::Gather { .. } | Slot::End(_) => continue,
         };
         for value in provided {
             providers.entry(value.clone()).or_default().push(index);

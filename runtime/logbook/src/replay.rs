@@ -62,7 +62,7 @@ impl Replay {
         self.version = self.version.after(std::slice::from_ref(record));
         let told = |command| match command {
             Command::Tell(change) => Some(change),
-            Command::Call(_) | Command::Interrupt(_) => None,
+            Command::Call(_) | Command::Bring(_) | Command::Interrupt(_) => None,
         };
         Ok(Taken { version: self.version, changes: commands.into_iter().filter_map(told).collect() })
     }

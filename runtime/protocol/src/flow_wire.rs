@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flow::{
-    Audience, Backoff, Condition, Controller, Cron, Digest, Edit, Export, Flow, FlowName, Input, Join, Json, Link,
-    Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On, Origin, Otherwise, Overlap, QueueName, Reach,
+    Audience, Backoff, Condition, Controller, Cron, Digest, Edit, Export, Flow, FlowName, ForEach, Input, Join, Json,
+    Link, Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On, Origin, Otherwise, Overlap, QueueName, Reach,
     RetryPolicy, Role, Schedule, Scope, ScopeIndex, Source, Starts, Strategy, Task, Timestamp, TurnLink, ValueName,
     Wait,
 };
@@ -68,7 +68,7 @@ struct WireInput<'a> {
 }
 
 #[derive(Encode, BorrowDecode)]
-enum WireSource<'a> {
+pub(crate) enum WireSource<'a> {
     Constant(WireValue<'a>),
     Node { node: u32, value: &'a str },
     RunInput(&'a str),
@@ -76,11 +76,12 @@ enum WireSource<'a> {
     Failure(Vec<u32>),
     // From here on what the third version of the format has added.
     Carried { nodes: Vec<u32>, value: &'a str, first: WireFirst<'a> },
+    Element,
 }
 
 /// Where what comes round comes from the first time: a source that is not such itself.
 #[derive(Encode, BorrowDecode)]
-enum WireFirst<'a> {
+pub(crate) enum WireFirst<'a> {
     Node { node: u32, value: &'a str },
     RunInput(&'a str),
     Absent,
@@ -198,13 +199,14 @@ impl WireMore<'_> {
     }
 
     /// Whether it says what the second version of the format cannot.
-    pub(crate) fn is_living(&self) -> bool {
+    pub(crate) fn is_of_the_third_version(&self) -> bool {
         self.nodes.iter().any(|(_, said)| match said {
             WireSaid::Lives { .. }
             | WireSaid::Entry
             | WireSaid::Turn { .. }
             | WireSaid::Scheduled { .. }
-            | WireSaid::Listens { .. } => true,
+            | WireSaid::Listens { .. }
+            | WireSaid::ForEach { .. } => true,
             WireSaid::Link(_)
             | WireSaid::Aside
             | WireSaid::StartsAfter { .. }
@@ -258,6 +260,11 @@ pub(crate) enum WireSaid<'a> {
         flow: &'a str,
         task: &'a str,
         on: WireOn,
+    },
+    /// It is called for each element of a list, and what follows it gathers the results.
+    ForEach {
+        list: WireSource<'a>,
+        max_parallel: Option<u32>,
     },
 }
 
@@ -383,6 +390,10 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
             let deadline_micros = deadline.map(micros);
             nodes.push((index, WireSaid::Waits { awaits, provides, deadline_micros }));
         }
+        if let Role::ForEach(each) = &node.role {
+            let (list, max_parallel) = ((&each.list).into(), each.max_parallel);
+            nodes.push((index, WireSaid::ForEach { list, max_parallel }));
+        }
     }
     if let Some(living) = &flow.living {
         let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
@@ -458,8 +469,10 @@ impl<'a> From<&'a Node> for WireNode<'a> {
                 Role::Task(task) => WireRole::Task((&**task).into()),
                 Role::Controller(controller) => WireRole::Controller(controller.into()),
                 // What it is stands among what the first format cannot say.
+                Role::ForEach(each) => WireRole::Task((&each.task).into()),
                 Role::Begin | Role::Wait(_) => WireRole::Begin,
-                Role::End => WireRole::End,
+                // No flow that travels has the elements of a list: a run gives them to it.
+                Role::End | Role::Gather(_) | Role::Element(_) => WireRole::End,
             },
             before: indices(&node.before),
             after: indices(&node.after),
@@ -501,6 +514,7 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::Constant(value) => Self::Constant(value.into()),
             Source::Node { node, value } => Self::Node { node: node.0, value: value.as_str() },
             Source::RunInput(name) => Self::RunInput(name.as_str()),
+            Source::Element => Self::Element,
             Source::Absent => Self::Absent,
             Source::Failure(nodes) => Self::Failure(nodes.iter().map(|node| node.0).collect()),
             Source::Carried { nodes, value, first } => Self::Carried {
@@ -509,9 +523,11 @@ impl<'a> From<&'a Source> for WireSource<'a> {
                 first: match &**first {
                     Source::Node { node, value } => WireFirst::Node { node: node.0, value: value.as_str() },
                     Source::RunInput(name) => WireFirst::RunInput(name.as_str()),
-                    Source::Constant(_) | Source::Failure(_) | Source::Carried { .. } | Source::Absent => {
-                        WireFirst::Absent
-                    }
+                    Source::Constant(_)
+                    | Source::Element
+                    | Source::Failure(_)
+                    | Source::Carried { .. }
+                    | Source::Absent => WireFirst::Absent,
                 },
             },
         }
@@ -600,6 +616,9 @@ impl WireFlow<'_> {
                     on: on.into(),
                     to,
                 }),
+                WireSaid::ForEach { list, max_parallel } => {
+                    for_each(&mut nodes, to, list.into_source(&node)?, max_parallel)?;
+                }
                 WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -633,6 +652,29 @@ impl WireFlow<'_> {
             }),
             listens,
         }))
+    }
+}
+
+/// A task that is called for each element of a list; what gathers the results stands right after it.
+fn for_each(nodes: &mut [Node], each: NodeIndex, list: Source, max_parallel: Option<u32>) -> Result<(), Unlawful> {
+    let wrong = || format!("node {} cannot be called for each element of a list", each.0);
+    let place = each.0 as usize;
+    let is_followed =
+        nodes.get(place + 1).is_some_and(|gather| gather.role == Role::End && gather.name == nodes[place].name);
+    match std::mem::replace(&mut nodes[place].role, Role::Begin) {
+        Role::Task(task) if is_followed => {
+            nodes[place].role = Role::ForEach(Box::new(ForEach { task: *task, list, max_parallel }));
+            nodes[place + 1].role = Role::Gather(each);
+            Ok(())
+        }
+        Role::Task(_)
+        | Role::Wait(_)
+        | Role::ForEach(_)
+        | Role::Element(_)
+        | Role::Gather(_)
+        | Role::Controller(_)
+        | Role::Begin
+        | Role::End => Err(wrong()),
     }
 }
 
@@ -683,6 +725,7 @@ impl WireSource<'_> {
             }
             Self::RunInput(name) => Source::RunInput(ValueName::new(name).map_err(unlawful)?),
             Self::Absent => Source::Absent,
+            Self::Element => Source::Element,
             Self::Failure(nodes) => Source::Failure(nodes.into_iter().map(node).collect::<Result<_, _>>()?),
             Self::Carried { nodes, value, first } => {
                 let first = match first {

@@ -147,6 +147,10 @@ enum WireFact<'a> {
         schedule: u32,
         next_micros: Option<u64>,
     },
+    Expanded {
+        node: u32,
+        list: Vec<&'a str>,
+    },
 }
 
 /// A record of the third version of the format: which firing it is about, and the record.
@@ -294,6 +298,9 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
                 retry_at: micros(retry_at),
                 worker: name(worker),
             },
+            Fact::Expanded { node, list } => {
+                WireFact::Expanded { node: node.0, list: list.iter().map(Json::as_str).collect() }
+            }
             Fact::PassedRollback { node } => WireFact::PassedRollback { node: node.0 },
             Fact::RollbackRetried { node } => WireFact::RollbackRetried { node: node.0 },
             Fact::RollbackSkipped { node, reason } => WireFact::RollbackSkipped { node: node.0, reason },
@@ -342,8 +349,8 @@ impl WireFact<'_> {
     /// The first version of the format that knows it.
     fn version(&self) -> u8 {
         match self {
-            Self::RunStartedWithMore { more, .. } | Self::Edited { more, .. } if more.is_living() => 3,
-            Self::Fired { .. } | Self::Unfired { .. } | Self::Scheduled { .. } => 3,
+            Self::RunStartedWithMore { more, .. } | Self::Edited { more, .. } if more.is_of_the_third_version() => 3,
+            Self::Fired { .. } | Self::Unfired { .. } | Self::Scheduled { .. } | Self::Expanded { .. } => 3,
             Self::RunStartedWithMore { .. }
             | Self::Ignored { .. }
             | Self::Begun { .. }
@@ -421,6 +428,10 @@ impl WireRecord<'_> {
                 failure: failure.into_failure()?,
                 retry_at: at(retry_at),
                 worker: named(worker)?,
+            },
+            WireFact::Expanded { node, list } => Fact::Expanded {
+                node: NodeIndex(node),
+                list: list.into_iter().map(Json::parse).collect::<Result<_, _>>().map_err(unlawful)?,
             },
             WireFact::PassedRollback { node } => Fact::PassedRollback { node: NodeIndex(node) },
             WireFact::RollbackRetried { node } => Fact::RollbackRetried { node: NodeIndex(node) },

@@ -6,8 +6,8 @@ use std::{
 };
 
 use flow::{
-    Action, Attempt, Due, Execution, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState, Owed, PassSnapshot,
-    Revision, RunState, ScopeIndex, Snapshot, State, Timestamp, Trigger, Values, Waiting, WorkerName,
+    Action, Attempt, Due, Execution, Expansion, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState, Owed,
+    PassSnapshot, Revision, RunState, ScopeIndex, Snapshot, State, Timestamp, Trigger, Values, Waiting, WorkerName,
 };
 
 use crate::{
@@ -87,6 +87,15 @@ struct WirePass<'a> {
     intentions: Vec<(u32, bool)>,
     failures: WireFailures<'a>,
     expires_at: Option<u64>,
+    elements: Vec<WireExpansion<'a>>,
+}
+
+/// The elements that a task was called for.
+#[derive(Encode, BorrowDecode)]
+struct WireExpansion<'a> {
+    each: u32,
+    nodes: Vec<u32>,
+    list: Vec<&'a str>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -143,7 +152,7 @@ struct WireSnapshotWithMore<'a> {
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let more = more_to_wire(&snapshot.flow);
-    let (None, false, [pass]) = (&snapshot.life, more.is_living(), &snapshot.passes[..]) else {
+    let (None, false, [pass]) = (&snapshot.life, more.is_of_the_third_version(), &snapshot.passes[..]) else {
         return codec::encode_as(
             Kind::Snapshot,
             3,
@@ -210,7 +219,22 @@ impl<'a> From<&'a PassSnapshot> for WirePass<'a> {
             intentions: intentions_to_wire(pass),
             failures: failures_to_wire(&pass.failures),
             expires_at: micros(&pass.expires_at),
+            elements: pass.elements.iter().map(WireExpansion::from).collect(),
         }
+    }
+}
+
+impl<'a> From<&'a (NodeIndex, Expansion)> for WireExpansion<'a> {
+    fn from((each, Expansion { nodes, list }): &'a (NodeIndex, Expansion)) -> Self {
+        let nodes = nodes.iter().map(|node| node.0).collect();
+        Self { each: each.0, nodes, list: list.iter().map(Json::as_str).collect() }
+    }
+}
+
+impl WireExpansion<'_> {
+    fn into_expansion(self) -> Result<(NodeIndex, Expansion), Unlawful> {
+        let list = self.list.into_iter().map(Json::parse).collect::<Result<_, _>>().map_err(unlawful)?;
+        Ok((NodeIndex(self.each), Expansion { nodes: self.nodes.into_iter().map(NodeIndex).collect(), list }))
     }
 }
 
@@ -223,6 +247,7 @@ impl WirePass<'_> {
             inputs: values_from_wire(self.inputs)?,
             given: given_from_wire(self.given)?,
             state: run_state(self.state)?,
+            elements: self.elements.into_iter().map(WireExpansion::into_expansion).collect::<Result<_, Unlawful>>()?,
             nodes: nodes_from_wire(self.nodes)?,
             intentions: intentions_from_wire(self.intentions),
             failures: failures_from_wire(self.failures)?,
@@ -428,6 +453,7 @@ impl WireSnapshotWithMore<'_> {
             inputs: Values::new(),
             given: Arc::default(),
             state: run_state(wire.state)?,
+            elements: Vec::new(),
             nodes: nodes_from_wire(wire.nodes)?,
             intentions: intentions_from_wire(wire.intentions),
             failures: failures_from_wire(wire.failures)?,

@@ -205,6 +205,10 @@ fn record() -> impl Strategy<Value = Record> {
             values
         }),
         (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::Unfired { turn, reason }),
+        (node(), proptest::collection::vec(any::<u32>(), 0..4)).prop_map(|(node, list)| {
+            let list = list.into_iter().map(|number| Json::from(&number.into())).collect();
+            Fact::Expanded { node, list }
+        }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
@@ -365,7 +369,10 @@ provides = []
 [[task]]
 name = "hear"
 use = "g#t"
-with = { x = 1 }
+for_each = "list"
+as = "each"
+max_parallel = 3
+requires = { x = "each" }
 provides = []
 [[link]]
 from = "tell"
@@ -684,6 +691,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             },
         ),
         (Some(7), Fact::Started { attempt, action: Action::Apply }),
+        (Some(7), Fact::Expanded { node: NodeIndex(3), list: vec![Json::parse("1").unwrap()] }),
         (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
         (Some(7), Fact::RunEntered { state: RunState::Success }),
     ];

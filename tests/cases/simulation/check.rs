@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, Role, RunId, RunState, State};
+use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, RunId, RunState, State};
 
 use super::guests::Entry;
 
@@ -61,8 +61,12 @@ fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
             _ => None,
         };
         if let (Some(machine), Some((attempt, action, well))) = (&machine, answered) {
-            let name = machine.flow().node(attempt.node).name.clone();
-            named.push((name, (attempt.firing, attempt.attempt), action, well));
+            // Some answer without a call: what gathers results, and a task that waits.
+            named.extend(
+                machine
+                    .call_of(record.firing, attempt.node)
+                    .map(|(name, _)| (name.clone(), (attempt.firing, attempt.attempt), action, well)),
+            );
         }
         if let Fact::RunStarted { flow, .. } = &record.fact {
             machine = Some(Machine::new(run.clone(), flow.clone()));
@@ -94,14 +98,12 @@ fn what_succeeded_was_applied(run: &RunId, named: &Named, ledger: &[&Entry]) -> 
 
 /// After the last thing that an apply did which nobody wants any more comes a rollback of it.
 fn nothing_unwanted_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
-    let is_unwanted = |index| match machine.node_state(index) {
+    let is_unwanted = |index: NodeIndex| match machine.node_state(index) {
         State::RolledBack | State::Ignored => true,
         _ => machine.state() == RunState::RolledBack,
     };
-    let unwanted = |index: &NodeIndex| can_roll_back(machine, *index) && is_unwanted(*index);
-    for (_, name, _) in machine.flow().tasks().filter(|(index, _, _)| unwanted(index)) {
-        let last = ledger.iter().rev().find(|entry| entry.task == *name);
-        if last.is_some_and(|entry| entry.action == Action::Apply) {
+    for (_, name, _) in machine.flow().tasks().filter(|(index, _, task)| task.rollback && is_unwanted(*index)) {
+        if let Some(name) = what_stands(ledger, name, None) {
             return Err(format!("{run} is {}, and what {name} applied stands", machine.state()));
         }
     }
@@ -123,11 +125,9 @@ fn no_firing_that_was_rolled_back_stands(
     }
     let unwanted = ended.into_iter().filter(|(_, state)| *state == RunState::RolledBack);
     for (firing, _) in unwanted {
-        for (index, name, _) in machine.flow().tasks() {
-            let of_it = |entry: &&&Entry| entry.task == *name && entry.firing == firing;
-            let last = ledger.iter().rev().find(of_it);
+        for (index, name, task) in machine.flow().tasks() {
             let is_aside = machine.flow().node(index).aside;
-            if can_roll_back(machine, index) && !is_aside && last.is_some_and(|entry| entry.action == Action::Apply) {
+            if let Some(name) = what_stands(ledger, name, Some(firing)).filter(|_| task.rollback && !is_aside) {
                 return Err(format!("firing {firing} of {run} was rolled back, and what {name} applied stands"));
             }
         }
@@ -135,6 +135,11 @@ fn no_firing_that_was_rolled_back_stands(
     Ok(())
 }
 
-fn can_roll_back(machine: &Machine, index: NodeIndex) -> bool {
-    matches!(&machine.flow().node(index).role, Role::Task(task) if task.rollback)
+/// Of a task and of the elements that it was called for, one of which the last thing that happened is an apply.
+fn what_stands(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
+    let of = |name: &NodeName| name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
+    let is_of_it = |entry: &&&Entry| of(&entry.task) == *task && firing.is_none_or(|firing| entry.firing == firing);
+    let last: BTreeMap<&NodeName, Action> =
+        ledger.iter().filter(is_of_it).map(|entry| (&entry.task, entry.action)).collect();
+    last.into_iter().find(|(_, action)| *action == Action::Apply).map(|(name, _)| name.clone())
 }

@@ -28,7 +28,7 @@ use super::{
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
-const FLOWS: [(&str, u64, &str); 6] = [
+const FLOWS: [(&str, u64, &str); 9] = [
     (
         "a chain that succeeds",
         3,
@@ -60,6 +60,25 @@ const FLOWS: [(&str, u64, &str); 6] = [
         "pattern = \"linear\"\nstart_after = \"1s\"\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n\
          [[task]]\nname = \"b\"\nuse = \"g#undoable\"\nstart_after = \"5s\"\n\
          [[task]]\nname = \"c\"\nwait = \"word\"\ndeadline = \"1m\"\n",
+    ),
+    (
+        "each element of a list",
+        3,
+        "[[task]]\nname = \"a\"\nuse = \"g#made\"\nfor_each = [0, 1, 2]\nmax_parallel = 2\nretry = { attempts = 4 }\n\
+         [[task]]\nname = \"b\"\nuse = \"g#undoable\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\n",
+    ),
+    (
+        "a circle",
+        3,
+        "cyclic = true\nmax_firings = 3\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n\
+         [[task]]\nname = \"b\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n\
+         [[link]]\nfrom = \"a\"\nto = \"b\"\n[[link]]\nfrom = \"b\"\nto = \"a\"\n",
+    ),
+    (
+        "a schedule of a persistent flow",
+        3,
+        "persistent = true\nmax_firings = 2\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\nretry = { attempts = 4 }\n\
+         [[schedule]]\ncron = \"*/15 * * * * *\"\nto = \"a\"\nmissed = \"all\"\noverlap = \"queue\"\n",
     ),
     (
         "a rollback",

@@ -59,6 +59,17 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
             tasks.push(*names);
             continue;
         }
+        if dice.percent(12) {
+            let elements: Vec<String> = (0..dice.below(5)).map(|element| element.to_string()).collect();
+            let most = if dice.percent(50) { "max_parallel = 2\n" } else { "" };
+            text.push_str(&format!(
+                "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#made\"\nfor_each = [{}]\n{most}\
+                 provides = {{ made = \"made{names}\" }}\nretry = {{ attempts = 2, initial = \"1s\" }}\n",
+                elements.join(", ")
+            ));
+            tasks.push(*names);
+            continue;
+        }
         let export = if dice.percent(70) { "undoable" } else { "plain" };
         let attempts = 1 + dice.below(3);
         text.push_str(&format!(
@@ -111,7 +122,7 @@ pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
     Some(Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow }))
 }
 
-/// Wires a flow of the tasks `undoable` and `plain` of the module `g`.
+/// Wires a flow of the tasks `undoable`, `plain` and `made` of the module `g`. The last is called for an `item`.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
     let wired = flow::wire(&draft, &modules(), &Values::new());
@@ -122,16 +133,29 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
 }
 
 fn modules() -> BTreeMap<String, ModuleInfo> {
-    let task = |name: &str, rollback| TaskInfo {
+    let parameter = |name: &str| Parameter {
         name: name.parse().expect("a lawful name"),
         doc: String::new(),
-        requires: Vec::<Parameter>::new(),
-        provides: Vec::<Provided>::new(),
+        schema: None,
+        optional: false,
+    };
+    let provided =
+        |name: &str| Provided { name: name.parse().expect("a lawful name"), doc: String::new(), schema: None };
+    let task = |name: &str, requires: &[&str], provides: &[&str], rollback| TaskInfo {
+        name: name.parse().expect("a lawful name"),
+        doc: String::new(),
+        requires: requires.iter().map(|name| parameter(name)).collect(),
+        provides: provides.iter().map(|name| provided(name)).collect(),
         rollback,
         retry: None,
         limits: LimitOverrides::default(),
     };
-    let tasks = vec![task("undoable", Rollback::Guest { requires: Vec::new() }), task("plain", Rollback::None)];
+    let by_guest = || Rollback::Guest { requires: Vec::new() };
+    let tasks = vec![
+        task("undoable", &[], &[], by_guest()),
+        task("plain", &[], &[], Rollback::None),
+        task("made", &["item"], &["made"], by_guest()),
+    ];
     BTreeMap::from([(
         "g".into(),
         ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(tasks) },

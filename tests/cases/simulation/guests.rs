@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use flow::{Action, Attempt, CallId, Failure, FailureKind, Firing, NodeName, RunId, Values};
+use flow::{Action, Attempt, CallId, Failure, FailureKind, Firing, NodeName, RunId, Value, Values};
 use protocol::{CallLog, Job};
 use sandbox::{Answer, Observer};
 use tokio::time::Instant;
@@ -91,7 +91,8 @@ impl Simulated {
             (Action::Apply, 0..12) => failed(FailureKind::Transient),
             (Action::Apply, 12..18) => failed(FailureKind::Permanent),
             (Action::Rollback, 0..6) => failed(FailureKind::Transient),
-            _ => Answer::Left(Values::new()),
+            // What the flow does not take of it is dropped.
+            _ => Answer::Left(Values::from([("made".parse().expect("a lawful name"), Value::json(&1.into()))])),
         }
     }
 }

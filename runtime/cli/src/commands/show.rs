@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Failure, Node, Revision, Run};
+use client::api::{Awaits, Elements, Failure, Node, Revision, Run};
 use flow::State;
 
 use super::{
@@ -54,6 +54,9 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
             line.push_str(&format!(", with {}", values.join(", ")));
         }
         until.iter().for_each(|until| line.push_str(&format!(", until {}", short(until))));
+    }
+    if let Some(Elements { count, succeeded }) = node.elements {
+        line.push_str(&format!("  {succeeded} of {count} elements"));
     }
     if let Some(worker) = &node.worker {
         line.push_str(&format!("  {}", Paint::Dim.text(worker, colour)));

@@ -35,6 +35,22 @@ struct Row {
     took: Option<Duration>,
     worker: Option<String>,
     said: String,
+    elements: Elements,
+}
+
+/// The elements of a list that a task is called for, as far as they were told.
+#[derive(Default)]
+struct Elements {
+    done: BTreeMap<u32, bool>,
+    succeeded: usize,
+}
+
+impl Elements {
+    fn note(&mut self, number: u32, is_done: bool) {
+        let was_done = self.done.insert(number, is_done).unwrap_or(false);
+        self.succeeded += usize::from(is_done);
+        self.succeeded -= usize::from(was_done);
+    }
 }
 
 impl Table {
@@ -47,6 +63,7 @@ impl Table {
             took: None,
             worker: None,
             said: String::new(),
+            elements: Elements::default(),
         };
         let rows: Vec<Row> = nodes.map(row).collect();
         let by_name = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index)).collect();
@@ -59,6 +76,10 @@ impl Table {
     }
 
     pub(super) fn change(&mut self, change: &NodeChange) {
+        if let Some((of, number)) = change.name.as_element() {
+            self.element_changed(&of, number, change);
+            return;
+        }
         let Some(row) = self.by_name.get(&change.name).and_then(|index| self.rows.get_mut(*index)) else { return };
         match change.state {
             State::Running | State::RollingBack => {
@@ -88,6 +109,16 @@ impl Table {
                 row.said = provided.map(|value| format!("{value:?}")).unwrap_or_default();
             }
             (None, _) => {}
+        }
+    }
+
+    /// An element of a list that a task is called for: its task tells of it.
+    fn element_changed(&mut self, of: &NodeName, number: u32, change: &NodeChange) {
+        let Some(row) = self.by_name.get(of).and_then(|index| self.rows.get_mut(*index)) else { return };
+        row.elements.note(number, change.state == State::Success);
+        row.said = format!("{} of {} elements", row.elements.succeeded, row.elements.done.len());
+        if let Some(failure) = &change.failure {
+            row.said = format!("{}; element {number}: {failure}", row.said);
         }
     }
 

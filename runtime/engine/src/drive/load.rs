@@ -87,8 +87,10 @@ impl Driver {
                         self.leases.end(shard, &(call, worker));
                     }
                 }
-                // A signal is kept with its delivery, a beginning or a wish was answered, and time passes by itself.
+                // A signal is kept with its delivery, a beginning or a wish was answered, what was sent for is sent for again,
+                // and time passes by itself.
                 Event::Signal(_)
+                | Event::Brought { .. }
                 | Event::Lost { .. }
                 | Event::Cancel
                 | Event::Suspend
@@ -255,7 +257,7 @@ impl Driver {
             let unanswered = std::mem::take(&mut live.unanswered);
             // What the round decides about in a moment is still out here, and is sent once too often.
             let mut commands = live.machine.pending();
-            commands.retain(|command| call_id(command).is_some_and(|call| unanswered.contains(&call)));
+            commands.retain(|command| call_id(command).is_none_or(|call| unanswered.contains(&call)));
             let mut batch = Batch::default();
             self.carry_out(&run, commands, &mut batch);
             round.messages.append(&mut batch.messages);
@@ -350,6 +352,6 @@ impl Driver {
 fn call_id(command: &Command) -> Option<flow::CallId> {
     match command {
         Command::Call(call) => Some(call.id.clone()),
-        Command::Interrupt(_) | Command::Tell(_) => None,
+        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => None,
     }
 }

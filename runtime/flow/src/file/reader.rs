@@ -14,7 +14,7 @@ use toml::{
 use crate::{InvalidName, InvalidQuantity, Mistake, Starts, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
-const LATER: [&str; 5] = ["as", "capabilities", "for_each", "grant", "rate"];
+const LATER: [&str; 3] = ["capabilities", "grant", "rate"];
 
 /// A value and where it stands.
 pub(super) struct Placed<T> {

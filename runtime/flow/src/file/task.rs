@@ -9,7 +9,9 @@ use super::{
     reader::{Mistakes, Placed, Reader, wrong_type},
     retry,
 };
-use crate::{Does, DraftTask, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values};
+use crate::{
+    Does, DraftForEach, DraftTask, Elements, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values,
+};
 
 type Spans = BTreeMap<String, Range<usize>>;
 
@@ -40,6 +42,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
+    let for_each = for_each(&mut table, mistakes);
     for key in OF_CALLS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
@@ -65,13 +68,17 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         rollback,
         starts,
         deadline,
+        for_each,
         retired: false,
         spans,
     })
 }
 
 /// The keys that say something of a call.
-pub(crate) const OF_CALLS: [&str; 13] = [
+pub(crate) const OF_CALLS: [&str; 16] = [
+    "for_each",
+    "as",
+    "max_parallel",
     "requires",
     "with",
     "retry",
@@ -86,6 +93,42 @@ pub(crate) const OF_CALLS: [&str; 13] = [
     "priority",
     "rollback",
 ];
+
+/// The list that a task is called for.
+fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForEach> {
+    let toml = table.take("for_each");
+    let element: Option<Placed<ValueName>> = table.name("as", mistakes);
+    let max_parallel = table.integer("max_parallel", 1..=u32::MAX, mistakes);
+    let Some(toml) = toml else {
+        for key in ["as", "max_parallel"] {
+            if let Some(toml) = table.take(key) {
+                let message = format!("{} says {key:?}, and is called once", table.whose);
+                let hint = "say for_each = \"a list\", or leave it out";
+                mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+            }
+        }
+        return None;
+    };
+    let whose = format!("\"for_each\" of {}", table.whose);
+    let list = match toml.get_ref() {
+        DeValue::String(text) => Elements::Of(parse_name(text, toml.span(), &whose, mistakes)?),
+        DeValue::Array(elements) => {
+            let whose = format!("an element of {whose}");
+            let read = |element| json::json(element, &whose).map_err(|mistake| mistakes.push(mistake)).ok();
+            Elements::Listed(elements.iter().filter_map(read).collect())
+        }
+        other @ (DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_)) => {
+            let what = "the name of a value that holds a list, or a list such as [1, 2, 3]";
+            mistakes.push(wrong_type(&whose, what, other, toml.span()));
+            return None;
+        }
+    };
+    Some(DraftForEach { list, element: element.map(|element| element.value), max_parallel })
+}
 
 /// What a task does: it calls a guest, or waits.
 fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> Option<Does> {

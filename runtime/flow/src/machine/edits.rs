@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Change, Command, Draft, Edit, Fact, Flow, Input, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
+    Change, Command, Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
     Source, State, Task, Timestamp,
 };
 
-use super::{Due, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
+use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
 
-/// What a node is known by in two flows: names are unique, but what begins a flow and what ends it share one.
+/// What a node is known by in two flows: names are unique, but what begins a flow and what ends it share one, and so do a
+/// task and what gathers the results of its elements.
 type Key<'f> = (&'f NodeName, bool);
 
 impl Machine {
@@ -157,21 +158,47 @@ impl<'f> Moves<'f> {
             Some(entry) => Some(self.node(entry)?),
             None => None,
         };
+        let (elements, places) = self.elements(&pass.elements);
         let nodes = pass.nodes.iter().filter_map(|(index, node)| {
-            let (index, mut node) = (self.node(*index)?, node.clone());
+            let (place, mut node) = (self.node_or(*index, &places)?, node.clone());
+            // What an element is of says what becomes of it.
+            let of = elements.iter().find(|(_, known)| known.nodes.contains(&place)).map_or(place, |(each, _)| *each);
             if let NodeState::Failure { retry_at, .. } = &mut node.state
-                && self.new.node(index).retired
+                && self.new.node(of).retired
             {
                 // Nobody hears of another attempt of what was removed.
                 *retry_at = None;
             }
-            Some((index, node))
+            Some((place, node))
         });
         let scopes = pass.intentions.iter();
         let intentions = scopes.filter_map(|(index, intention)| Some((self.scope(*index)?, *intention)));
         let (nodes, intentions) = (nodes.collect(), intentions.collect());
         let given = Arc::new(self.given(&pass.given));
-        Some(PassSnapshot { entry, nodes, intentions, given, ..pass })
+        Some(PassSnapshot { entry, elements: elements.clone(), nodes, intentions, given, ..pass })
+    }
+
+    fn node_or(&self, index: NodeIndex, places: &BTreeMap<NodeIndex, NodeIndex>) -> Option<NodeIndex> {
+        if (index.0 as usize) < self.old.nodes.len() { self.node(index) } else { places.get(&index).copied() }
+    }
+
+    /// The elements that tasks were called for, after the nodes of the new flow; and where each stood before.
+    fn elements(
+        &self,
+        old: &[(NodeIndex, Expansion)],
+    ) -> (Vec<(NodeIndex, Expansion)>, BTreeMap<NodeIndex, NodeIndex>) {
+        let kept = |each: NodeIndex| self.node(each).filter(|each| self.new.for_each(*each).is_some());
+        let mut kept: Vec<(NodeIndex, Expansion)> =
+            old.iter().filter_map(|(each, known)| Some((kept(*each)?, known.clone()))).collect();
+        let mut nodes: Vec<NodeIndex> = kept.iter().flat_map(|(_, known)| known.nodes.iter().copied()).collect();
+        nodes.sort_unstable();
+        let first = u32::try_from(self.new.nodes.len()).expect("wire refuses flows of over 2^32 nodes");
+        let places: BTreeMap<NodeIndex, NodeIndex> = nodes.into_iter().zip((first..).map(NodeIndex)).collect();
+        for (_, known) in &mut kept {
+            known.nodes.iter_mut().for_each(|node| *node = places[node]);
+        }
+        kept.sort_by_key(|(each, _)| *each);
+        (kept, places)
     }
 
     fn life(&self, life: Life) -> Life {
@@ -215,30 +242,49 @@ impl<'f> Moves<'f> {
 /// Whether a task would be called as it was: with the same module and the same values, wherever their providers stand.
 fn calls_the_same((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
-        (Role::Task(task), Role::Task(other)) => {
-            let inputs = |flow: &Flow, task: &Task| -> Vec<String> {
-                task.inputs.iter().map(|input| format!("{} {}", input.parameter, told_source(flow, input))).collect()
-            };
-            (task.module, &task.export, &task.provides, task.rollback)
-                == (other.module, &other.export, &other.provides, other.rollback)
-                && inputs(flow, task) == inputs(other_flow, other)
+        (Role::Task(task), Role::Task(other)) => is_the_same_task((flow, task), (other_flow, other)),
+        (Role::ForEach(each), Role::ForEach(other)) => {
+            is_the_same_task((flow, &each.task), (other_flow, &other.task))
+                && told_source(flow, &each.list) == told_source(other_flow, &other.list)
         }
+        (Role::Gather(_), Role::Gather(_)) => true,
         (Role::Wait(wait), Role::Wait(other)) => wait == other,
         (Role::Controller(_) | Role::Begin, Role::Controller(_) | Role::Begin) | (Role::End, Role::End) => true,
-        (Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End, _) => false,
+        (
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Gather(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End,
+            _,
+        ) => false,
     }
 }
 
-/// Where an input comes from, told without the places that nodes have in a flow.
-fn told_source(flow: &Flow, input: &Input) -> String {
+fn is_the_same_task((flow, task): (&Flow, &Task), (other_flow, other): (&Flow, &Task)) -> bool {
+    let inputs = |flow: &Flow, task: &Task| -> Vec<String> {
+        task.inputs.iter().map(|input| format!("{} {}", input.parameter, told_source(flow, &input.source))).collect()
+    };
+    (task.module, &task.export, &task.provides, task.rollback)
+        == (other.module, &other.export, &other.provides, other.rollback)
+        && inputs(flow, task) == inputs(other_flow, other)
+}
+
+/// Where a value comes from, told without the places that nodes have in a flow.
+fn told_source(flow: &Flow, source: &Source) -> String {
     let name = |node: &NodeIndex| flow.node(*node).name.to_string();
-    match &input.source {
+    match source {
         Source::Node { node, value } => format!("{value} of {}", name(node)),
         Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
         Source::Carried { nodes, value, .. } => {
             format!("{value} that came round from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
         }
-        source @ (Source::Constant(_) | Source::RunInput(_) | Source::Absent) => format!("{source:?}"),
+        source @ (Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Absent) => {
+            format!("{source:?}")
+        }
     }
 }
 
@@ -256,5 +302,5 @@ fn keys(flow: &Flow) -> BTreeMap<Key<'_>, NodeIndex> {
 
 fn key(flow: &Flow, index: NodeIndex) -> Key<'_> {
     let node = flow.node(index);
-    (&node.name, matches!(node.role, Role::End))
+    (&node.name, matches!(node.role, Role::Gather(_) | Role::End))
 }

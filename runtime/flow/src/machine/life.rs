@@ -6,13 +6,13 @@
 mod decide;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use crate::{
-    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, Overlap, Role, RunState, State, Timestamp,
-    Trigger, Values,
+    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, NodeName, Overlap, Role, RunState, State,
+    Timestamp, Trigger, Values,
 };
 
 use super::{
@@ -164,7 +164,9 @@ impl Machine {
         let expires_at = self.flow.expires.map(|expires| at.after(expires));
         let persistent = self.living().persistent;
         let begins = self.flow.members(None).is_some_and(|members| {
-            members.iter().any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_)))
+            members
+                .iter()
+                .any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_)))
         });
         let life = self.life_mut();
         life.state = RunState::Running;
@@ -283,7 +285,9 @@ impl Machine {
         life.last_end = Some(state);
         life.last.extend(states);
         let known = Arc::make_mut(&mut life.failures);
-        members.iter().for_each(|index| drop(known.remove(&flow.node(*index).name)));
+        let of = |name: &NodeName| name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
+        let told_anew: BTreeSet<&NodeName> = members.iter().map(|index| &flow.node(*index).name).collect();
+        known.retain(|name, _| !told_anew.contains(&of(name)));
         known.extend((*failures).clone());
         if state == RunState::Success {
             Arc::make_mut(&mut life.latest).extend(succeeded);
@@ -392,6 +396,7 @@ impl Machine {
             | Fact::Late { .. }
             | Fact::RolledBack { .. }
             | Fact::RollbackFailed { .. }
+            | Fact::Expanded { .. }
             | Fact::PassedRollback { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }

@@ -4,12 +4,13 @@
 //! firings, and each pass has its own results, attempts and rollback.
 //!
 //! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `late.rs` (lost attempts and
-//! their late answers).
+//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `each.rs` (tasks that are
+//! called for each element of a list), `late.rs` (lost attempts and their late answers).
 
 mod calls;
 mod conditions;
 mod decide;
+pub(super) mod each;
 mod evolve;
 mod late;
 pub(super) mod node;
@@ -25,6 +26,7 @@ use crate::{
     Answer, CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, Role, RunId, RunState, ScopeIndex, State,
     Timestamp, Trigger, Values,
 };
+use each::Elements;
 use node::{NodeRun, NodeState, ScopeRun};
 
 /// What nodes have provided outside of a pass.
@@ -34,6 +36,7 @@ pub(super) type Given = Arc<BTreeMap<NodeIndex, Values>>;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pass {
     pub(super) run: RunId,
+    /// The flow, and after its own nodes those of the elements that its tasks are called for.
     pub(super) flow: Arc<Flow>,
     /// Where the tasks stand, for signals name them.
     pub(super) tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
@@ -66,6 +69,12 @@ pub(super) struct Pass {
     pub(super) expires_at: Option<Timestamp>,
     /// Tasks whose attempt started without all its inputs: no call is out, and it is about to fail.
     starved: BTreeSet<NodeIndex>,
+    /// The elements of tasks that are called for each of a list.
+    pub(super) elements: BTreeMap<NodeIndex, Elements>,
+    /// Tasks of which elements may start.
+    queued: BTreeSet<NodeIndex>,
+    /// Tasks that read their list, or gather results, and whether somebody has to bring something for that.
+    errands: BTreeMap<NodeIndex, bool>,
     /// Nodes whose rollback failed for good.
     pub(super) stuck: BTreeSet<NodeIndex>,
     /// Pending nodes of which a lost apply has answered.
@@ -140,6 +149,9 @@ impl Pass {
             expected: BTreeSet::new(),
             expires_at: None,
             starved: BTreeSet::new(),
+            elements: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            errands: BTreeMap::new(),
             stuck: BTreeSet::new(),
             strays: BTreeSet::new(),
             failures: Arc::default(),
@@ -218,12 +230,13 @@ impl Pass {
 
     /// What nodes provide that are in success, failure or rolling-back.
     pub(super) fn values(&self) -> impl Iterator<Item = (NodeIndex, &Values)> {
-        self.flow.indices().zip(&self.nodes).filter_map(|(index, node)| Some((index, node.state.readable()?)))
+        let nodes = self.flow.indices().zip(&self.nodes).filter(|(index, _)| self.element(*index).is_none());
+        nodes.filter_map(|(index, node)| Some((index, node.state.readable()?)))
     }
 
     /// The state of a node, as it is told.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
-        self.node(index).state.told()
+        if self.flow.for_each(index).is_some() { self.whole_state(index) } else { self.node(index).state.told() }
     }
 
     /// Whether a node is of this pass.
@@ -238,7 +251,7 @@ impl Pass {
 
     /// The place of the node that a call is of, in the pass that made it.
     pub(super) fn place_of(&self, call: &CallId) -> Option<NodeIndex> {
-        self.tasks.get(&call.task).copied().filter(|_| call.firing == self.firing)
+        self.index_of(&call.task).filter(|_| call.firing == self.firing)
     }
 
     pub(super) fn node(&self, index: NodeIndex) -> &NodeRun {
@@ -260,7 +273,8 @@ impl Pass {
     fn turn(&self, index: NodeIndex) -> Turn {
         let priority = match &self.flow.node(index).role {
             Role::Task(task) => task.priority,
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
+            Role::ForEach(each) => each.task.priority,
+            Role::Element(_) | Role::Gather(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
         };
         Turn(Reverse(priority), index)
     }

@@ -13,6 +13,7 @@ use super::{
     Life, Machine,
     pass::{
         Beginning, Pass,
+        each::Expansion,
         node::{Intention, NodeRun, NodeState},
     },
 };
@@ -45,6 +46,8 @@ pub struct PassSnapshot {
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
     /// Its state.
     pub state: RunState,
+    /// The elements that tasks were called for.
+    pub elements: Vec<(NodeIndex, Expansion)>,
     /// The nodes that are not as they were before it began.
     pub nodes: Vec<(NodeIndex, NodeRun)>,
     /// The scopes that are not to execute.
@@ -102,9 +105,10 @@ impl Machine {
 
     /// `None` when it tells of nodes or scopes that the flow does not have.
     pub(super) fn restore_pass(&self, snapshot: PassSnapshot) -> Option<Pass> {
-        let PassSnapshot { firing, entry, by, inputs, given, state, nodes, intentions, failures, expires_at } =
+        let PassSnapshot { firing, entry, by, inputs, given, state, elements, nodes, intentions, failures, expires_at } =
             snapshot;
         let mut pass = self.pass(Beginning { firing, entry, by, inputs, given });
+        pass.take_elements(elements)?;
         pass.state = state;
         pass.failures = Arc::new(failures);
         pass.expires_at = expires_at;
@@ -147,6 +151,7 @@ impl Pass {
             inputs: self.inputs.clone(),
             given: self.given.clone(),
             state: self.state,
+            elements: self.elements.iter().map(|(each, elements)| (*each, elements.known.clone())).collect(),
             nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(touched).collect(),
             intentions: scopes
                 .filter(|(_, scope)| scope.intention != Intention::Execute)
@@ -170,6 +175,7 @@ impl Pass {
                 let (before, mut nobody) = (node.before.clone(), Vec::new());
                 before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
             }
+            self.count_again(index);
             let run = self.node(index);
             let is_stray = run.stray.is_some();
             let (state, starts_at) = (run.state.clone(), run.starts_at);
@@ -189,7 +195,9 @@ impl Pass {
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
                     match node.role {
                         Role::Task(_) => drop(self.calling.insert(index)),
+                        Role::Element(_) => drop(self.calling.insert(index)),
                         Role::Wait(_) => self.expect(index),
+                        Role::ForEach(_) | Role::Gather(_) => drop(self.send_for(index)),
                         Role::Controller(_) | Role::Begin | Role::End => {}
                     }
                 }
@@ -198,9 +206,7 @@ impl Pass {
                 | NodeState::Failure { retry_at: Some(due), .. } => {
                     self.due.insert((due, index));
                 }
-                NodeState::Failure { retry_at: None, .. }
-                    if self.executing(node.scope) && !node.aside && !node.retired =>
-                {
+                NodeState::Failure { retry_at: None, .. } if self.asks(index) => {
                     self.unresolved.insert(index);
                 }
                 NodeState::RollbackFailure { .. } => {

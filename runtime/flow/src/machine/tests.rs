@@ -2,6 +2,7 @@
 //!
 //! Every run here checks the machine's invariants on the way, whatever its own table asks.
 
+mod each;
 mod edits;
 mod life;
 mod traces;

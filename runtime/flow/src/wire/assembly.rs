@@ -25,18 +25,28 @@ pub(super) fn assemble(
     for Answer { node, input, source } in answers {
         match &mut nodes[node.0 as usize].role {
             Role::Task(task) => task.inputs[input].source = source,
+            Role::ForEach(each) => match each.task.inputs.get_mut(input) {
+                Some(input) => input.source = source,
+                // What its list is wanted as stands after its inputs.
+                None => each.list = source,
+            },
             Role::Controller(controller) => controller.list = Some(source),
-            Role::Wait(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => {}
         }
     }
     for (node, links) in said.links {
         nodes[node.0 as usize].links = links;
     }
-    for node in said.aside {
-        let node = &mut nodes[node.0 as usize];
+    for index in said.aside {
+        let node = &mut nodes[index.0 as usize];
         node.aside = true;
-        if let Role::Task(task) = &mut node.role {
-            task.rollback = false;
+        match &mut node.role {
+            Role::Task(task) => task.rollback = false,
+            Role::ForEach(each) => {
+                each.task.rollback = false;
+                nodes[index.0 as usize + 1].aside = true;
+            }
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
     }
     for (scope, graph) in graphs {
@@ -60,15 +70,16 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Optio
     for (index, slot) in layout.slots() {
         let (name, scope, role) = match slot {
             Slot::Task { task, place } => (task.name.clone(), place.scope, tasks.remove(&index)?.role?),
+            Slot::Gather { task, place } => (task.name.clone(), place.scope, Role::Gather(NodeIndex(index.0 - 1))),
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
         let starts = match slot {
             Slot::Task { task, .. } => task.starts,
             Slot::Begin(scope) => layout.flow(*scope).body.starts,
-            Slot::End(_) => None,
+            Slot::Gather { .. } | Slot::End(_) => None,
         };
-        let retired = matches!(slot, Slot::Task { task, .. } if task.retired);
+        let retired = matches!(slot, Slot::Task { task, .. } | Slot::Gather { task, .. } if task.retired);
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
         nodes.push(Node { name, scope, role, starts, links, retired, aside, before, after });
     }
@@ -105,6 +116,9 @@ fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: Ends, no
         join(flow.members[from].last, flow.members[to].first);
     }
     for (place, member) in flow.members.iter().enumerate() {
+        if member.nested.is_none() && member.first != member.last {
+            join(member.first, member.last);
+        }
         if graph.before[place].is_empty() {
             join(flow.begin, member.first);
         }

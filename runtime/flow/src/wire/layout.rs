@@ -28,7 +28,8 @@ pub(super) struct FlowLayout<'d> {
     span: Span,
 }
 
-/// A task or nested flow among the members of a flow. A task begins and ends with the same node.
+/// A task or nested flow among the members of a flow. A task begins and ends with the same node, unless it is called for
+/// each element of a list: then it ends with what gathers the results.
 pub(super) struct Member<'d> {
     pub(super) name: &'d NodeName,
     pub(super) first: NodeIndex,
@@ -48,6 +49,11 @@ pub(super) enum Slot<'d> {
     /// The beginning of a flow, or its controller.
     Begin(ScopeIndex),
     Task {
+        task: &'d DraftTask,
+        place: Place,
+    },
+    /// What gathers the results of the task before it.
+    Gather {
         task: &'d DraftTask,
         place: Place,
     },
@@ -94,8 +100,9 @@ impl<'d> Layout<'d> {
         self.name(node, place, mistakes);
         let member = match node {
             DraftNode::Task(task) => {
-                let index = self.put(Slot::Task { task, place });
-                Member { name: &task.name, first: index, last: index, nested: None }
+                let first = self.put(Slot::Task { task, place });
+                let last = if task.for_each.is_some() { self.put(Slot::Gather { task, place }) } else { first };
+                Member { name: &task.name, first, last, nested: None }
             }
             DraftNode::Flow(flow) => {
                 let around = (Some(place), flow.span.clone());
@@ -109,6 +116,11 @@ impl<'d> Layout<'d> {
 
     fn name(&mut self, node: &'d DraftNode, place: Place, mistakes: &mut Vec<Mistake>) {
         let name = node.name();
+        if name.as_element().is_some() {
+            let message = format!("{name:?} is how an element of a task is called, not a task");
+            let hint = "name it with the characters A-Z a-z 0-9 _ -";
+            mistakes.push(Mistake::error(span_of(node), message).hint(hint));
+        }
         if self.places.contains_key(name) {
             let message = format!("the name {name:?} is used twice");
             let hint = "names are unique in the whole flow, nested flows included";
@@ -157,14 +169,14 @@ impl<'d> Layout<'d> {
     pub(super) fn scope_of(&self, node: NodeIndex) -> ScopeIndex {
         match &self.slots[node.0 as usize] {
             Slot::Begin(scope) | Slot::End(scope) => *scope,
-            Slot::Task { place, .. } => place.scope,
+            Slot::Task { place, .. } | Slot::Gather { place, .. } => place.scope,
         }
     }
 
     pub(super) fn task(&self, node: NodeIndex) -> Option<&'d DraftTask> {
         match &self.slots[node.0 as usize] {
             Slot::Task { task, .. } => Some(task),
-            Slot::Begin(_) | Slot::End(_) => None,
+            Slot::Begin(_) | Slot::Gather { .. } | Slot::End(_) => None,
         }
     }
 
@@ -187,7 +199,7 @@ impl<'d> Layout<'d> {
     /// A node as messages tell it.
     pub(super) fn describe(&self, node: NodeIndex) -> String {
         match &self.slots[node.0 as usize] {
-            Slot::Task { task, .. } => format!("task {:?}", task.name),
+            Slot::Task { task, .. } | Slot::Gather { task, .. } => format!("task {:?}", task.name),
             Slot::Begin(scope) | Slot::End(scope) => {
                 let flow = self.flow(*scope);
                 let what = if flow.body.controller.is_some() { "the retry controller of flow" } else { "flow" };
@@ -199,7 +211,7 @@ impl<'d> Layout<'d> {
     /// Where a part of a node stands in the file.
     pub(super) fn span(&self, node: NodeIndex, part: &str) -> Span {
         match &self.slots[node.0 as usize] {
-            Slot::Task { task, .. } => task.span(part),
+            Slot::Task { task, .. } | Slot::Gather { task, .. } => task.span(part),
             Slot::Begin(scope) | Slot::End(scope) => {
                 let flow = self.flow(*scope);
                 let controller = flow.body.controller.as_ref();

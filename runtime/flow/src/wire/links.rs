@@ -184,7 +184,7 @@ impl Known<'_, '_> {
         match member.nested {
             None => {
                 let provides = self.tasks[&member.first].provides.values();
-                provides.map(|value| (value.clone(), member.first)).collect()
+                provides.map(|value| (value.clone(), member.last)).collect()
             }
             Some(nested) => {
                 let exports = self.exports.get(&nested).into_iter().flatten();

@@ -234,7 +234,7 @@ fn target(
         (Some(place), _) if place.scope != ScopeIndex::ROOT => "which stands in a nested flow",
         (_, Some(member)) if member.nested.is_some() => "which is a nested flow",
         (Some(_), Some(member)) => {
-            let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_));
+            let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
             return is_task.then_some(member.first);
         }
     };

@@ -120,7 +120,9 @@ impl Rest<'_, '_> {
     }
 
     fn span(&self, want: &Want) -> crate::Span {
-        self.layout.span(want.node, &format!("requires.{}", want.parameter))
+        let is_list = self.layout.task(want.node).is_some_and(|task| task.takes_elements_of(&want.value));
+        let part = if is_list { "for_each".into() } else { format!("requires.{}", want.parameter) };
+        self.layout.span(want.node, &part)
     }
 
     /// Why a value is not there although some node provides it.
@@ -173,6 +175,6 @@ fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
         Source::Carried { first, .. } => read_input(first),
-        Source::Constant(_) | Source::Node { .. } | Source::Failure(_) | Source::Absent => None,
+        Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }

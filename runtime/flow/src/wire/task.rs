@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Audience, Digest, Does, DraftTask, Export, Input, LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo,
-    ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback, Source, Task, TaskInfo,
-    ValueName, Wait, file::OF_CALLS, suggest,
+    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LimitOverrides, Limits,
+    Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role,
+    Rollback, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
 };
 
 /// The modules a flow may use.
@@ -113,10 +113,69 @@ pub(super) fn resolve(
             names.map(taken).collect()
         }
     };
-    let (inputs, wants) = inputs(index, draft, &taken);
+    let (mut inputs, mut wants) = inputs(index, draft, &taken);
+    let list = draft.for_each.as_ref().map(|each| {
+        if callee.is_some() {
+            take_elements(draft, &each.element(), (&mut inputs, &mut wants), mistakes);
+        }
+        list(index, each, inputs.len(), &mut wants)
+    });
     let is_known = callee.is_some() || draft.provides.is_some();
-    let task = callee.map(|callee| Box::new(task(draft, &callee, inputs, provides.clone(), rollback)));
-    Resolved { role: task.map(Role::Task), wants, provides: offered(draft, provides), is_known }
+    let task = callee.map(|callee| task(draft, &callee, inputs, provides.clone(), rollback));
+    let role = task.map(|task| match list {
+        Some(list) => {
+            let max_parallel = draft.for_each.as_ref().and_then(|each| each.max_parallel);
+            Role::ForEach(Box::new(ForEach { task, list, max_parallel }))
+        }
+        None => Role::Task(Box::new(task)),
+    });
+    Resolved { role, wants, provides: offered(draft, provides), is_known }
+}
+
+/// The parameters that take the element which a call is for want nothing of others.
+fn take_elements(
+    draft: &DraftTask,
+    element: &ValueName,
+    (inputs, wants): (&mut [Input], &mut Vec<Want>),
+    mistakes: &mut Vec<Mistake>,
+) {
+    let all = wants.len();
+    wants.retain(|want| {
+        let takes = want.value == *element;
+        if takes {
+            inputs[want.input].source = Source::Element;
+        }
+        !takes
+    });
+    if wants.len() == all {
+        let message = format!("task {:?} is called for each {element:?}, and takes no value of that name", draft.name);
+        let taken = quoted(inputs.iter().map(|input| input.parameter.as_str()));
+        let hint = format!("it takes {taken}: name one of them with as = \"...\", or rename it with requires");
+        mistakes.push(Mistake::error(draft.span("for_each"), message).hint(hint));
+    }
+}
+
+/// Where the list comes from that a task is called for: from elsewhere, it is wanted after all its inputs.
+fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Want>) -> Source {
+    match &each.list {
+        Elements::Listed(list) => {
+            let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
+            let text = format!("[{}]", elements.join(","));
+            Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
+        }
+        Elements::Of(value) => {
+            wants.push(Want {
+                node: index,
+                input,
+                parameter: value.clone(),
+                value: value.clone(),
+                optional: false,
+                turned: None,
+                carried: Vec::new(),
+            });
+            Source::Absent
+        }
+    }
 }
 
 /// What others may take of a task: nothing of one that was removed.

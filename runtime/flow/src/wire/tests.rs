@@ -57,7 +57,10 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
 /// Every task, and every beginning of a nested flow, with what it waits for and where its inputs come from.
 fn shown(flow: &Flow) -> String {
     let name = |index| match &flow.node(index).role {
-        Role::Task(_) | Role::Wait(_) | Role::Controller(_) => flow.node(index).name.to_string(),
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => {
+            flow.node(index).name.to_string()
+        }
+        Role::Gather(_) => format!("all of {}", flow.node(index).name),
         Role::Begin => format!("begin of {}", flow.node(index).name),
         Role::End => format!("end of {}", flow.node(index).name),
     };
@@ -67,6 +70,7 @@ fn shown(flow: &Flow) -> String {
         Source::Constant(Value::Stored(stored)) => format!("constant {stored:?}"),
         Source::Node { node, value } => format!("{value} of {}", name(*node)),
         Source::RunInput(value) => format!("input {value}"),
+        Source::Element => "element".into(),
         Source::Failure(nodes) => {
             format!("failure of {}", nodes.iter().map(|node| name(*node)).collect::<Vec<_>>().join(" or "))
         }
@@ -92,7 +96,14 @@ fn shown(flow: &Flow) -> String {
             Role::Controller(controller) => {
                 controller.list.iter().for_each(|list| text += &format!("  its list = {}\n", shown(list)));
             }
-            Role::Wait(_) | Role::Begin | Role::End => {}
+            Role::ForEach(each) => {
+                each.task
+                    .inputs
+                    .iter()
+                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, shown(&input.source)));
+                text += &format!("  its list = {}\n", shown(&each.list));
+            }
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => {}
         }
     }
     text

@@ -206,7 +206,7 @@ impl Home<'_, '_> {
             match member.nested {
                 Some(nested) => self.exports[&nested].iter().for_each(|(value, export)| offer(value, *export, false)),
                 None => {
-                    let export = Export { node: member.first, rival: None };
+                    let export = Export { node: member.last, rival: None };
                     self.tasks[&member.first].provides.values().for_each(|value| offer(value, export, true));
                 }
             }

@@ -114,6 +114,9 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
             node.state = machine.node_state(index).to_string();
         }
         node.awaits = awaits(machine, index);
+        node.elements = machine
+            .progress(index)
+            .map(|(count, succeeded)| api::Elements { count: count as u64, succeeded: succeeded as u64 });
         if node.failure.is_none() {
             node.failure = failures.get(name.as_str()).cloned();
         }
@@ -153,9 +156,9 @@ fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::Awaits> {
 
 fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     match &machine.flow().node(index).role {
-        Role::Task(_) | Role::Wait(_) => Some(NodeKind::Task),
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(NodeKind::Task),
         Role::Controller(_) => Some(NodeKind::Retry),
-        Role::Begin | Role::End => None,
+        Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => None,
     }
 }
 
@@ -179,6 +182,7 @@ fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
         failure: None,
         retry_in: None,
         awaits: None,
+        elements: None,
         worker: None,
         digest: None,
     }

@@ -29,9 +29,8 @@ impl Machine {
             facts.map(move |fact| Record { at: now, firing, fact }).collect::<Vec<_>>()
         };
         match (life.state, event) {
-            (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. }) => {
-                self.passes.get(&call.firing).map(of_pass).unwrap_or_default()
-            }
+            (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
+            | (_, Event::Brought { id: call, .. }) => self.passes.get(&call.firing).map(of_pass).unwrap_or_default(),
             (RunState::Running, Event::Cancel) if !life.ending => vec![run(Fact::CancelRequested)],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !life.ending => {
                 vec![run(Fact::Resumed), run(Fact::CancelRequested)]
@@ -103,7 +102,7 @@ impl Machine {
         for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
             let node = self.flow.node(listen.to);
             let key = format!("{}>{}", heard.key, node.name);
-            let is_call = matches!(node.role, Role::Task(_)) && !node.retired;
+            let is_call = matches!(node.role, Role::Task(_) | Role::ForEach(_)) && !node.retired;
             if !is_call || life.ending || fired >= max || life.has_heard(&key) {
                 continue;
             }

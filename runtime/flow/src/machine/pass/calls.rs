@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, Role, RollbackCall, Source, Task, Timestamp, Value,
+    Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, RollbackCall, Source, Task, Timestamp, Value,
     ValueName, Values, WorkerName,
 };
 
@@ -14,7 +14,8 @@ impl Pass {
     /// them: their worker is heard from, or the lease is missed.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
         let unleased = self.calling.iter().filter(|index| !self.is_leased(**index));
-        unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call))).collect()
+        let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
+        calls.chain(self.errands_away().map(|errand| Command::Bring(Box::new(errand)))).collect()
     }
 
     /// Whether somebody has a node's call under a lease.
@@ -55,7 +56,7 @@ impl Pass {
 
     /// The call a node is in, if it is in one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
-        let Role::Task(task) = &self.flow.node(index).role else { return None };
+        let task = self.flow.called(index)?;
         let (at, rollback) = match &self.node(index).state {
             NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
@@ -74,7 +75,7 @@ impl Pass {
             | NodeState::Ignored => return None,
         };
         let audience = if rollback.is_some() { Audience::Rollback } else { Audience::Both };
-        let inputs = self.inputs(task, audience).unwrap_or_else(|known| known.inputs);
+        let inputs = self.inputs(index, task, audience).unwrap_or_else(|known| known.inputs);
         Some(Call { id: self.call_id(index), node: index, at, inputs, rollback })
     }
 
@@ -94,14 +95,19 @@ impl Pass {
     ///
     /// A rollback gets all there is: what it cannot do without was there when the task applied, and is rolled
     /// back after it.
-    pub(super) fn inputs(&self, task: &Task, audience: Audience) -> Result<Values, Starved> {
+    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: Audience) -> Result<Values, Starved> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
             if audience == Audience::Both && input.audience == Audience::Rollback {
                 continue;
             }
-            match self.read(&input.source) {
+            let value = if input.source == Source::Element {
+                self.element(index).and_then(|of| self.element_value(of)).map(Cow::Owned)
+            } else {
+                self.read(&input.source)
+            };
+            match value {
                 Some(value) => {
                     inputs.insert(input.parameter.clone(), value.into_owned());
                 }
@@ -130,7 +136,7 @@ impl Pass {
                 let name = &self.flow.node(*node).name;
                 Some(Cow::Owned(self.failures.get(name)?.as_value(name)))
             }),
-            Source::Absent => None,
+            Source::Element | Source::Absent => None,
         }
     }
 
@@ -139,6 +145,7 @@ impl Pass {
         match source {
             Source::Node { node, value } => self.given.get(node)?.get(value).cloned(),
             Source::Constant(_)
+            | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
             | Source::Carried { .. }
@@ -154,7 +161,7 @@ impl Pass {
                 format!("{value:?} of {provider:?} (for {parameter:?})")
             }
             Source::Failure(_) => format!("{parameter:?}, since nothing that it listens to has failed"),
-            Source::Constant(_) | Source::RunInput(_) | Source::Carried { .. } | Source::Absent => {
+            Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Carried { .. } | Source::Absent => {
                 format!("{parameter:?}")
             }
         });

@@ -64,13 +64,16 @@ impl Pass {
                 | RunState::RolledBack,
                 Event::Lost { call, worker },
             ) => self.decide_lost(now, call, worker),
+            (RunState::Running | RunState::Suspending, Event::Brought { id, brought }) => {
+                self.decide_brought(id, brought)
+            }
             (RunState::Failure, Event::Retry) => {
                 self.stuck.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
             }
             (RunState::RolledBack, Event::Retry) => vec![Fact::Reset],
-            (RunState::Failure, Event::Skip { task, reason }) => match self.tasks.get(task) {
-                Some(node) if self.stuck.contains(node) => {
-                    vec![Fact::RollbackSkipped { node: *node, reason: reason.clone() }]
+            (RunState::Failure, Event::Skip { task, reason }) => match self.index_of(task) {
+                Some(node) if self.stuck.contains(&node) => {
+                    vec![Fact::RollbackSkipped { node, reason: reason.clone() }]
                 }
                 Some(_) | None => Vec::new(),
             },
@@ -79,7 +82,9 @@ impl Pass {
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
-            (RunState::Suspending, Event::Tick) if self.calling.is_empty() && self.starved.is_empty() => {
+            (RunState::Suspending, Event::Tick)
+                if self.calling.is_empty() && self.starved.is_empty() && self.errands.is_empty() =>
+            {
                 vec![Fact::RunEntered { state: self.end().unwrap_or(RunState::Suspended) }]
             }
             (
@@ -101,6 +106,7 @@ impl Pass {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
+                | Event::Brought { .. }
                 | Event::Heard(_)
                 | Event::Edit { .. }
                 | Event::Tick,
@@ -154,7 +160,7 @@ impl Pass {
         if !self.is_out(index, &signal.call) {
             return self.decide_late(signal);
         }
-        let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
+        let Some(task) = self.flow.called(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
@@ -198,10 +204,7 @@ impl Pass {
     }
 
     fn policy(&self, index: NodeIndex) -> RetryPolicy {
-        match &self.flow.node(index).role {
-            Role::Task(task) => task.retry,
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => RetryPolicy::default(),
-        }
+        self.flow.called(index).map(|task| task.retry).unwrap_or_default()
     }
 
     /// A number that differs from attempt to attempt and from run to run, and is the same at every replay: the
@@ -214,6 +217,9 @@ impl Pass {
 
     fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
         if let Some(node) = self.unresolved.first() {
+            if let Some(each) = self.part_of(*node) {
+                return vec![self.fail_whole(*node, each)];
+            }
             return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
         }
         if self.expires_at.is_some_and(|at| at <= now) && !self.rolling_back() && !self.is_done() {
@@ -223,12 +229,16 @@ impl Pass {
         let mut facts: Vec<Fact> = self
             .ready
             .iter()
-            .filter(|turn| self.flow.node(turn.1).aside)
-            .map(|turn| self.start_in_time(now, turn.1))
+            .map(|turn| turn.1)
+            .chain(self.in_turn())
+            .filter(|index| self.flow.node(*index).aside)
+            .map(|index| self.start_in_time(now, index))
             .collect();
         if !facts.is_empty() {
             return facts;
         }
+        let at_hand = self.errands.iter().filter(|(_, is_away)| !**is_away);
+        facts.extend(at_hand.map(|(index, _)| self.run_errand(*index)));
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
         facts.extend(
             self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index)),
@@ -238,7 +248,9 @@ impl Pass {
         let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let due = due.filter(|index| !self.expected.contains(index) || self.may_try_again(*index));
         facts.extend(due.map(|index| self.try_again(now, index)));
-        facts.extend(self.ready.iter().map(|turn| self.start_in_time(now, turn.1)));
+        facts.extend(
+            self.ready.iter().map(|turn| turn.1).chain(self.in_turn()).map(|index| self.start_in_time(now, index)),
+        );
         if facts.is_empty() && self.is_idle() {
             // What a lost apply did that nobody wants is taken back before the end.
             facts.extend(
@@ -259,7 +271,13 @@ impl Pass {
         let node = self.flow.node(failed);
         let own = match node.role {
             Role::Controller(_) => 1,
-            Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => 0,
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Gather(_)
+            | Role::Begin
+            | Role::End => 0,
         };
         // A controller that failed is not asked about itself.
         for scope in self.enclosing(node.scope).skip(own) {
@@ -286,15 +304,20 @@ impl Pass {
     /// What a node does that may be rolled back now.
     fn unwind(&self, index: NodeIndex) -> Fact {
         let node = self.flow.node(index);
+        if self.flow.called(index).is_some_and(|task| task.rollback) {
+            let attempt = self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1));
+            return Fact::Started { attempt, action: Action::Rollback };
+        }
         match &node.role {
-            Role::Task(task) if task.rollback => Fact::Started {
-                attempt: self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1)),
-                action: Action::Rollback,
-            },
             Role::Controller(_) if self.is_to_try_again(index) => Fact::Retrying { node: index },
-            Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                Fact::PassedRollback { node: index }
-            }
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Gather(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => Fact::PassedRollback { node: index },
         }
     }
 
@@ -394,7 +417,7 @@ impl Pass {
                 },
             },
             Role::Begin | Role::End => Fact::Begun { node: index },
-            Role::Task(_) | Role::Wait(_) => {
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Gather(_) => {
                 Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
             }
         }
@@ -425,12 +448,10 @@ impl Pass {
 
     fn starve(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        let message = match &self.flow.node(index).role {
-            Role::Task(task) => match self.inputs(task, Audience::Both) {
-                Err(starved) => self.describe_missing(&starved),
-                Ok(_) => "not all inputs were there when the task started".into(),
-            },
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => String::new(),
+        let inputs = self.flow.called(index).map(|task| self.inputs(index, task, Audience::Both));
+        let message = match inputs {
+            Some(Err(starved)) => self.describe_missing(&starved),
+            Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
         };
         self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::BY_NOBODY, None)
     }
@@ -462,6 +483,8 @@ impl Pass {
         self.calling.is_empty()
             && self.expected.is_empty()
             && self.starved.is_empty()
+            && self.errands.is_empty()
+            && self.queued.is_empty()
             && self.ready.is_empty()
             && self.unwinding.is_empty()
             && self.unresolved.is_empty()

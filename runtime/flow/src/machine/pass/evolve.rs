@@ -53,6 +53,10 @@ impl Pass {
             Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
                 self.fail_rollback(at, *attempt, failure, *retry_at, worker.as_ref())
             }
+            Fact::Expanded { node, list } => {
+                self.expand(*node, list);
+                Vec::new()
+            }
             Fact::PassedRollback { node } => self.pass_rollback(at, *node),
             Fact::Resolved { node, resolution } => {
                 self.follow(at, *node, resolution);
@@ -138,6 +142,10 @@ impl Pass {
                 expect(*node, &[State::RollbackFailure])
             }
             Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
+            Fact::Expanded { node, .. } if known(*node).is_ok() && self.flow.for_each(*node).is_none() => {
+                Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
+            }
+            Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
             Fact::PassedRollback { node } | Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
             Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
@@ -186,7 +194,10 @@ impl Pass {
         node.unsure |= node.stray.take().is_some();
         self.forget_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
-        let mut commands = vec![self.tell(index, at, Telling::default())];
+        // What gathers results is told of once it has.
+        let is_told = !matches!(self.flow.node(index).role, Role::Gather(_));
+        let told = is_told.then(|| self.tell(index, at, Telling::default()));
+        let mut commands: Vec<Command> = told.into_iter().collect();
         commands.extend(self.hand_out(index));
         commands
     }
@@ -194,13 +205,17 @@ impl Pass {
     /// The command that hands out a node's call; none when not all of its inputs are there.
     fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
         let flow = self.flow.clone();
-        if matches!(flow.node(index).role, Role::Wait(_)) {
-            self.expect(index);
-            return None;
+        match flow.node(index).role {
+            Role::Wait(_) => {
+                self.expect(index);
+                return None;
+            }
+            Role::ForEach(_) | Role::Gather(_) => return self.send_for(index),
+            Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
-        if let Role::Task(task) = &flow.node(index).role
+        if let Some(task) = flow.called(index)
             && matches!(self.node(index).state, NodeState::Running { .. })
-            && self.inputs(task, crate::Audience::Both).is_err()
+            && self.inputs(index, task, crate::Audience::Both).is_err()
         {
             self.starved.insert(index);
             return None;
@@ -276,18 +291,28 @@ impl Pass {
         self.node_mut(index).failed_in_row += 1;
         self.remember_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
+        let asks = self.asks(index);
         match retry_at {
             Some(due) => {
                 self.due.insert((due, index));
             }
-            // Where its flow is to be rolled back already, nobody is asked again.
-            // What was removed, or stands aside, asks nobody either.
-            None if self.executing(self.flow.node(index).scope) && !self.is_beside(index) => {
+            None if asks => {
                 self.unresolved.insert(index);
             }
             None => {}
         }
         vec![self.tell(index, at, Telling::failure(at, failure, retry_at, worker))]
+    }
+
+    /// Whether a node that failed for good asks the controllers.
+    pub(in crate::machine) fn asks(&self, index: NodeIndex) -> bool {
+        match self.part_of(index) {
+            // It fails its task, and that asks.
+            Some(each) => self.fails_whole(index, each),
+            // Where its flow is to be rolled back already, nobody is asked again; nor does what was removed ask, or what
+            // stands aside.
+            None => self.executing(self.flow.node(index).scope) && !self.is_beside(index),
+        }
     }
 
     fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
@@ -334,13 +359,33 @@ impl Pass {
         let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
         self.node_mut(index).unsure = false;
         self.enter(index, NodeState::RolledBack);
-        vec![rolling_back, self.tell(index, at, Telling::default())]
+        let rolled_back = self.tell(index, at, Telling::default());
+        match self.flow.node(index).role {
+            // Its elements come first, and then the task itself.
+            Role::Gather(_) => vec![rolling_back],
+            Role::ForEach(_) if self.node(self.flow.gather_of(index)).state == NodeState::RolledBack => {
+                vec![rolled_back]
+            }
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => vec![rolling_back, rolled_back],
+        }
     }
 
     fn run_controller(&mut self, at: Timestamp, index: NodeIndex, value: Option<&crate::Value>) -> Vec<Command> {
         let name = match &self.flow.node(index).role {
             Role::Controller(controller) => controller.provides.clone(),
-            Role::Task(_) | Role::Wait(_) | Role::Begin | Role::End => None,
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Gather(_)
+            | Role::Begin
+            | Role::End => None,
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.tell_as(index, State::Running, at, Telling::default());
@@ -353,15 +398,21 @@ impl Pass {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
         let mut commands = vec![self.tell(attempt.node, at, Telling::default())];
-        commands.extend(self.fail(at, attempt, failure, None, None));
-        commands
+        let Role::Gather(each) = self.flow.node(attempt.node).role else {
+            commands.extend(self.fail(at, attempt, failure, None, None));
+            return commands;
+        };
+        self.failed_whole(each);
+        let told = self.fail(at, attempt, failure, None, None);
+        // A failure of the task itself was told.
+        if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
     }
 
     fn tell_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
         let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
-            Role::Task(_) | Role::Wait(_) | Role::Controller(_) => true,
-            Role::Begin | Role::End => false,
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
+            Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => false,
         };
         ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, Telling::default())).collect()
     }
@@ -377,6 +428,7 @@ impl Pass {
             self.not_due(self.deadline(attempt.node), attempt.node);
         }
         self.calling.remove(&attempt.node);
+        self.errands.remove(&attempt.node);
         self.end_lease(attempt, action, worker);
         self.node_mut(attempt.node).lost_in_row = 0;
     }
@@ -430,6 +482,9 @@ impl Pass {
         let run = self.node(index);
         let (kind, digest) = match &node.role {
             Role::Task(task) => (NodeKind::Task, Some(task.module)),
+            Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
+            Role::Element(_) => (NodeKind::Task, self.flow.called(index).map(|task| task.module)),
+            Role::Gather(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
             Role::Wait(_) => (NodeKind::Task, None),
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
         };

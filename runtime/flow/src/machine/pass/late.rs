@@ -94,7 +94,7 @@ impl Pass {
         let call = &signal.call;
         let Some(index) = self.place_of(call) else { return Vec::new() };
         let node = self.node(index);
-        let Role::Task(task) = &self.flow.node(index).role else { return Vec::new() };
+        let Some(task) = self.flow.called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
             (Action::Apply, Answer::Succeeded(left)) => {
                 Some(in_the_flows_words(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
@@ -166,10 +166,7 @@ impl Pass {
         if outcome.is_some() {
             node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
         }
-        let can_roll_back = match &self.flow.node(index).role {
-            Role::Task(task) => task.rollback,
-            Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => false,
-        };
+        let can_roll_back = self.flow.called(index).is_some_and(|task| task.rollback);
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
         };
@@ -289,7 +286,9 @@ impl Pass {
         node.lost_in_row = 0;
         self.enter(index, NodeState::Pending);
         match &self.flow.node(index).role {
-            Role::Task(_) | Role::Wait(_) => Some(self.tell(index, at, Telling::default())),
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => {
+                Some(self.tell(index, at, Telling::default()))
+            }
             Role::Controller(_) => {
                 let told = self.tell(index, at, Telling::default());
                 let controller = self.node_mut(index);
@@ -297,7 +296,7 @@ impl Pass {
                 controller.list = None;
                 Some(told)
             }
-            Role::Begin | Role::End => None,
+            Role::Gather(_) | Role::Begin | Role::End => None,
         }
     }
 }

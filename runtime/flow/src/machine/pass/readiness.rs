@@ -27,7 +27,12 @@ impl Pass {
             let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
             let is_marker = match self.flow.node(index).role {
                 Role::Begin | Role::End => true,
-                Role::Task(_) | Role::Wait(_) | Role::Controller(_) => false,
+                Role::Task(_)
+                | Role::Wait(_)
+                | Role::ForEach(_)
+                | Role::Element(_)
+                | Role::Gather(_)
+                | Role::Controller(_) => false,
             };
             match &node.state {
                 NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
@@ -38,6 +43,8 @@ impl Pass {
                         self.place(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
                         self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
+                    } else if let Some(element) = self.element(index) {
+                        self.queue(index, element);
                     } else {
                         self.ready.insert(self.turn(index));
                     }
@@ -119,14 +126,18 @@ impl Pass {
     }
 
     fn is_task(&self, index: NodeIndex) -> bool {
-        matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_))
+        matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_))
     }
 
     /// A task alone; of what begins a flow, all of that flow.
     fn whole(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::Wait(_) => vec![index],
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Gather(_) => vec![index],
+            Role::ForEach(_) => {
+                let ends = [index, self.flow.gather_of(index)];
+                ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()
+            }
             Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
             // It ends a flow that others of it are left to run in.
             Role::End => Vec::new(),
@@ -137,7 +148,8 @@ impl Pass {
     fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::End => node.after.clone(),
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::End => node.after.clone(),
+            Role::ForEach(_) => self.flow.node(self.flow.gather_of(index)).after.clone(),
             Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
         }
     }
@@ -154,7 +166,9 @@ impl Pass {
         *known = intention.max(*known);
         let ran = self.ran_within(scope);
         for index in &ran {
-            self.unresolved.remove(index);
+            if !self.flow.node(*index).aside {
+                self.unresolved.remove(index);
+            }
             if let NodeState::Failure { failure, retry_at: Some(due) } = &self.node(*index).state
                 && !self.flow.node(*index).aside
             {
@@ -171,6 +185,7 @@ impl Pass {
         });
         let ready = std::mem::take(&mut self.ready);
         self.ready = ready.into_iter().filter(|turn| self.goes_on(turn.1)).collect();
+        self.unqueue_all();
         // First these: what comes before them is not to be rolled back yet.
         self.roll_back_strays(at);
         self.settle(ran);
@@ -219,12 +234,19 @@ impl Pass {
         self.not_due(at, index);
     }
 
+    /// A node that could start may not any more.
+    fn withdraw(&mut self, index: NodeIndex) {
+        match self.element(index) {
+            Some(element) => self.unqueue(index, element),
+            None => drop(self.ready.remove(&self.turn(index))),
+        }
+    }
+
     fn place(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
         let flow = self.flow.clone();
         let node = flow.node(index);
-        let turn = self.turn(index);
-        self.ready.remove(&turn);
-        self.unwinding.remove(&turn);
+        self.withdraw(index);
+        self.unwinding.remove(&self.turn(index));
         self.wait_no_more(index);
         if state == NodeState::Pending {
             self.scope_mut(node.scope).ran.remove(&index);
@@ -232,6 +254,9 @@ impl Pass {
             self.scope_mut(node.scope).ran.insert(index);
         }
         let held_back = self.holds_back(index);
+        if let Role::Element(element) = node.role {
+            self.count_busy(element, &self.node(index).state.clone(), &state);
+        }
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
         let holds_back = self.holds_back(index);
         work.push(index);
@@ -289,8 +314,7 @@ impl Pass {
             }
         } else {
             node.waiting += 1;
-            let turn = self.turn(index);
-            self.ready.remove(&turn);
+            self.withdraw(index);
             self.wait_no_more(index);
         }
     }

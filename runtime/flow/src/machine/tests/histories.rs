@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::world::{World, applied_and_undone, flow};
 use crate::{
     Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, Machine, NodeAttempt,
-    NodeIndex, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
+    NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
 };
 
 /// A random flow as text, nested up to three deep.
@@ -40,6 +40,11 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
             tasks.push(*names);
             continue;
         }
+        if draw.below(8) == 0 {
+            for_each(draw, prefix, *names, text);
+            tasks.push(*names);
+            continue;
+        }
         let guest = ["noop", "noop", "plain", "flaky", "fails", "five", "nasty", "stubborn"][draw.below(8)];
         let attempts = 1 + draw.below(3);
         text.push_str(&format!(
@@ -69,6 +74,29 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
             body(draw, &format!("{prefix}flow."), depth + 1, names, text);
         }
     }
+}
+
+/// A task that is called for each element of a list, which another may give.
+fn for_each(draw: &mut Draw, prefix: &str, name: u32, text: &mut String) {
+    let list = match draw.below(3) {
+        0 => {
+            text.push_str(&format!(
+                "[[{prefix}task]]\nname = \"l{name}\"\nuse = \"g#list\"\nprovides = {{ list = \"list{name}\" }}\n"
+            ));
+            format!("\"list{name}\"")
+        }
+        _ => {
+            let element = |draw: &mut Draw| draw.of(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
+            let elements: Vec<&str> = (0..draw.below(6)).map(|_| element(draw)).collect();
+            format!("[{}]", elements.join(", "))
+        }
+    };
+    let most = draw.of(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
+    text.push_str(&format!(
+        "[[{prefix}task]]\nname = \"t{name}\"\nuse = \"g#make\"\nfor_each = {list}\nprovides = {{ made = \"made{name}\" }}\n\
+         {most}retry = {{ attempts = {}, initial = \"1s\" }}\n",
+        1 + draw.below(2)
+    ));
 }
 
 /// A link, which may listen to a failure or have a condition.
@@ -127,8 +155,13 @@ fn live_with(seed: u64, edits: Edits) -> World {
         } else if edits == Edits::Some && draw.below(6) == 0 {
             edit_somehow(&mut world, &mut draw, steps);
         } else if draw.below(4) == 0 && notify_somebody(&mut world, &mut draw) {
+        } else if draw.below(2) == 0 && !world.errands.is_empty() {
+            let place = draw.below(world.errands.len());
+            world.bring(place);
         } else if world.out.is_empty() {
-            if world.machine.next_due().is_some() {
+            if !world.errands.is_empty() {
+                world.bring(0);
+            } else if world.machine.next_due().is_some() {
                 world.jump();
             } else {
                 assert!(notify_somebody(&mut world, &mut draw), "a run in {} waits for nothing", world.state());
@@ -156,6 +189,10 @@ fn living_flow(draw: &mut Draw) -> String {
     text.push_str(draw.of(&["", "", "retry = { times = 2 }\n"]));
     let tasks = 2 + draw.below(4);
     for task in 0..tasks {
+        if draw.below(6) == 0 {
+            for_each(draw, "", u32::try_from(task).unwrap(), &mut text);
+            continue;
+        }
         let guest = draw.of(&["noop", "noop", "plain", "flaky", "fails", "nasty", "add", "next"]);
         let requires = if persistent || guest != "add" { "" } else { "with = { ip = 1 }\n" };
         let provides = if guest == "next" { format!("{{ count = \"c{task}\" }}") } else { "[]".into() };
@@ -217,7 +254,9 @@ fn live_more_than_once(seed: u64) -> World {
         } else if draw.below(30) == 0 {
             world.step(&Event::Retry);
         } else if world.out.is_empty() {
-            if world.machine.next_due().is_some() {
+            if !world.errands.is_empty() {
+                world.bring(0);
+            } else if world.machine.next_due().is_some() {
                 world.jump();
             } else {
                 fire_somehow(&mut world, &mut draw);
@@ -252,7 +291,8 @@ fn fire_somehow(world: &mut World, draw: &mut Draw) {
 /// Changes the flow in some way; what is refused changes nothing.
 fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
     let flow = world.machine.flow().clone();
-    let is_task = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_));
+    let is_task =
+        |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
     let names: Vec<_> = flow.indices().filter(is_task).map(|index| flow.node(index).name.clone()).collect();
     if names.is_empty() {
         return;
@@ -336,17 +376,20 @@ fn run_on(world: &mut World, draw: &mut Draw) {
 }
 
 /// The tasks whose effect stands: applied, and not taken back since.
-fn standing_effects(world: &World) -> BTreeSet<NodeIndex> {
-    let flow = world.machine.flow();
+fn standing_effects(world: &World) -> BTreeSet<NodeName> {
     let mut standing = BTreeSet::new();
     for (task, action) in &world.done {
-        let (node, _, _) = flow.tasks().find(|(_, name, _)| *name == task).expect("what was called stays in the flow");
         match action {
-            crate::Action::Apply => standing.insert(node),
-            crate::Action::Rollback => standing.remove(&node),
-        };
+            crate::Action::Apply => drop(standing.insert(task.clone())),
+            crate::Action::Rollback => drop(standing.remove(task)),
+        }
     }
     standing
+}
+
+/// Whether what a task did can be taken back.
+fn has_rollback(world: &World, task: &NodeName) -> bool {
+    world.machine.task(task).expect("what was called stays in the flow").rollback
 }
 
 /// Whether everything that came after a node was undone, or never ran, when it was rolled back itself.
@@ -358,7 +401,7 @@ fn rollback_is_strictly_backwards(world: &World) {
 }
 
 fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firing>) {
-    let flow = world.machine.flow();
+    let flow = world.flow_of(firing);
     let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
@@ -381,7 +424,10 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
                     late.contains(&attempt.node) || standing.contains(&attempt.node),
                     "only what ran is rolled back"
                 );
-                nothing_after_stands(flow, attempt.node, &standing);
+                // What only an earlier try did is not what those after it took.
+                if standing.contains(&attempt.node) {
+                    nothing_after_stands(flow, attempt.node, &standing);
+                }
             }
             Fact::PassedRollback { node } => {
                 assert!(standing.contains(node), "only what ran is rolled back");
@@ -402,6 +448,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }
+            | Fact::Expanded { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
             | Fact::Late { .. }
@@ -419,8 +466,12 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
     }
 }
 
+fn is_of_a_list(flow: &crate::Flow, node: NodeIndex) -> bool {
+    matches!(flow.node(node).role, Role::Element(_) | Role::Gather(_))
+}
+
 fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
-    matches!(&flow.node(node).role, Role::Task(task) if task.rollback)
+    flow.called(node).is_some_and(|task| task.rollback)
 }
 
 fn nothing_after_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
@@ -446,10 +497,11 @@ proptest! {
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
         let world = live(seed);
         let (applied, undone) = applied_and_undone(&world.records);
-        let flow = world.machine.flow();
+        let flow = world.flow_of(None);
         let main = || flow.indices().filter(|index| !flow.node(*index).aside);
         match world.state() {
-            RunState::Success => for index in main() {
+            // Whether each of its elements is in success, a task says that is called for them.
+            RunState::Success => for index in main().filter(|index| !is_of_a_list(flow, *index)) {
                 let state = world.machine.node_state(index);
                 // What an ignored task did that was lost before is taken back.
                 let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
@@ -475,16 +527,16 @@ proptest! {
     fn what_a_lost_attempt_applied_is_taken_back_however_late_it_answers(seed in any::<u64>()) {
         let world = live_on(seed);
         if world.state() == RunState::RolledBack {
-            let flow = world.machine.flow();
+            let flow = world.flow_of(None);
             let mut skipped = BTreeSet::new();
             for record in &world.records {
                 if let Fact::RollbackSkipped { node, .. } = &record.fact {
-                    skipped.insert(*node);
+                    skipped.insert(flow.node(*node).name.clone());
                 }
             }
             let standing = standing_effects(&world);
-            let forgotten = standing.iter().find(|node| can_roll_back(flow, **node) && !skipped.contains(node));
-            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(*node).name));
+            let forgotten = standing.iter().find(|task| has_rollback(&world, task) && !skipped.contains(*task));
+            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
         }
     }
 
@@ -497,13 +549,13 @@ proptest! {
             let flow = world.machine.flow();
             // What was applied by a module without a rollback stands, though the one that replaced it has one.
             let edits = &flow.origin.as_ref().unwrap().edits;
-            let is_replaced = |node: &NodeIndex| {
-                let name = &flow.node(*node).name;
-                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if task == name))
+            let is_replaced = |name: &NodeName| {
+                let of = name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
+                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == of))
             };
             let mut standing = standing_effects(&world).into_iter();
-            let forgotten = standing.find(|node| can_roll_back(flow, *node) && !is_replaced(node));
-            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten.map(|node| &flow.node(node).name));
+            let forgotten = standing.find(|task| has_rollback(&world, task) && !is_replaced(task));
+            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
         }
     }
 
@@ -555,7 +607,7 @@ proptest! {
         let mut heard: BTreeSet<Execution> = BTreeSet::new();
         let call = |attempt: &NodeAttempt, action: &Action| CallId {
             run: run.clone(),
-            task: world.machine.flow().node(attempt.node).name.clone(),
+            task: world.flow_of(None).node(attempt.node).name.clone(),
             firing: attempt.firing,
             attempt: attempt.attempt,
             action: *action,

@@ -7,13 +7,14 @@ use std::{
 };
 
 use crate::{
-    Action, Answer, Call, CallId, Change, Command, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, Flow,
-    Machine, ModuleContent, ModuleInfo, NodeChange, NodeIndex, NodeName, Origin, Parameter, Provided, Record, Rollback,
-    RunId, RunState, Signal, State, TaskInfo, Timestamp, Value, Values,
+    Action, Answer, Brought, Call, CallId, Change, Command, Digest, Edit, Errand, Errands, Event, Execution, Fact,
+    Failure, FailureKind, Firing, Flow, Form, Json, Machine, ModuleContent, ModuleInfo, NodeChange, NodeName, Origin,
+    Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, Timestamp, Value, ValueName,
+    Values,
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 11] = [
+const TASKS: [(&str, &[&str], &[&str], bool); 13] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
     ("same", &["x", "y"], &[], false),
@@ -21,10 +22,12 @@ const TASKS: [(&str, &[&str], &[&str], bool); 11] = [
     ("noop", &[], &[], true),
     ("plain", &[], &[], false),
     ("flaky", &[], &[], true),
-    ("stubborn", &[], &[], true),
+    ("stubborn", &["item?"], &[], true),
     ("told", &["failure?"], &["told"], false),
     ("next", &["count"], &["count"], true),
     ("add", &["ip"], &["added"], true),
+    ("list", &[], &["list"], false),
+    ("make", &["item"], &["made"], true),
 ];
 
 pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
@@ -65,6 +68,10 @@ pub(super) struct World {
     pub(super) records: Vec<Record>,
     pub(super) told: Vec<NodeChange>,
     pub(super) out: Vec<Call>,
+    /// What is to be brought.
+    pub(super) errands: Vec<Errand>,
+    /// The flows of its passes, with the elements of lists.
+    flows: BTreeMap<Firing, Arc<Flow>>,
     /// Calls whose workers were lost: each may have happened, and may be answered yet.
     pub(super) lost: Vec<Call>,
     /// Calls that were answered, and whose jobs may be delivered once more.
@@ -85,6 +92,8 @@ impl World {
             records: Vec::new(),
             told: Vec::new(),
             out: Vec::new(),
+            errands: Vec::new(),
+            flows: BTreeMap::new(),
             lost: Vec::new(),
             executions: 0,
             twice: Vec::new(),
@@ -103,10 +112,12 @@ impl World {
         for command in step.commands {
             match command {
                 Command::Call(call) => self.out.push(*call),
+                Command::Bring(errand) => self.errands.push(*errand),
                 Command::Interrupt(_) | Command::Tell(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Tell(Change::Node(change)) => self.told.push(change),
             }
         }
+        self.flows.extend(self.machine.grown_flows());
         self.replay_equals_live();
         self.a_snapshot_restores_the_machine();
         self.what_is_pending_is_what_is_out();
@@ -120,15 +131,28 @@ impl World {
 
     fn a_snapshot_restores_the_machine(&self) {
         let restored = Machine::restore(self.machine.run().clone(), self.machine.snapshot()).unwrap();
+        if restored != self.machine {
+            let (a, b) = (format!("{restored:#?}"), format!("{:#?}", self.machine));
+            for (x, y) in a.lines().zip(b.lines()).filter(|(x, y)| x != y).take(12) {
+                eprintln!("DIFF {x} | {y}");
+            }
+            for r in self.records.iter().rev().take(12) {
+                eprintln!("REC {:?}", r.fact);
+            }
+        }
         assert!(restored == self.machine, "a snapshot restores the machine");
     }
 
     fn what_is_pending_is_what_is_out(&self) {
         let id = |command: &Command| match command {
-            Command::Call(call) => call.id.clone(),
-            Command::Interrupt(_) | Command::Tell(_) => panic!("only calls are answered"),
+            Command::Call(call) => Some(call.id.clone()),
+            Command::Bring(errand) => {
+                assert!(self.errands.contains(errand), "what is sent for again was sent for");
+                None
+            }
+            Command::Interrupt(_) | Command::Tell(_) => panic!("only calls and errands are answered"),
         };
-        let pending: BTreeSet<CallId> = self.machine.pending().iter().map(id).collect();
+        let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
         let leased: BTreeSet<CallId> = self.machine.leased().map(|(call, _)| call).collect();
         let out: BTreeSet<CallId> = self.out.iter().map(|call| call.id.clone()).collect();
         assert_eq!(self.machine.calls_out().collect::<BTreeSet<_>>(), out);
@@ -161,6 +185,25 @@ impl World {
     pub(super) fn execute_again(&mut self, place: usize) {
         let call = self.twice.remove(place);
         self.answer_call(call);
+    }
+
+    /// Brings what was sent for; lists from the store have two elements.
+    pub(super) fn bring(&mut self, place: usize) {
+        let Errand { id, what } = self.errands.remove(place);
+        let element = |number: u32| Json::from(&serde_json::json!(number));
+        let list = |name: ValueName| (name, Value::Json(Json::parse("[]").unwrap()));
+        let brought = match what {
+            Errands::List(_) => Brought::List(vec![element(0), element(1)]),
+            Errands::Results(results) => Brought::Results(results.into_keys().map(list).collect()),
+        };
+        let event = Event::Brought { id, brought: Ok(brought) };
+        self.step(&event);
+        assert_eq!(self.machine.decide(self.now, &event), [], "what comes twice changes nothing");
+    }
+
+    /// The flow of a firing, with the elements of its lists.
+    pub(super) fn flow_of(&self, firing: Option<Firing>) -> &Flow {
+        self.flows.get(&firing.unwrap_or(Firing::FIRST)).unwrap_or(self.machine.flow())
     }
 
     /// Loses the worker of a call.
@@ -244,7 +287,13 @@ impl World {
 
     /// Answers one call, or lets time jump.
     pub(super) fn go(&mut self) {
-        if self.out.is_empty() { self.jump() } else { self.answer(0) }
+        if !self.errands.is_empty() {
+            self.bring(0);
+        } else if self.out.is_empty() {
+            self.jump();
+        } else {
+            self.answer(0);
+        }
     }
 
     /// What was told, in short: `t1:R t1:S(5)`.
@@ -287,19 +336,9 @@ fn short(change: &NodeChange) -> String {
 
 /// What the guests of the module `g` do.
 fn guest(machine: &Machine, call: &Call) -> Answer {
-    // An edit may have given it another place.
-    let flow = machine.flow();
-    let is_it =
-        |index: &NodeIndex| flow.node(*index).name == call.id.task && flow.node(*index).role != crate::Role::End;
     // It may be removed once the firing that called it has been let go.
-    let Some(index) = flow.indices().find(is_it) else { return Answer::Succeeded(Values::new()) };
-    let node = flow.node(index);
-    let export = match &node.role {
-        crate::Role::Task(task) => task.export.as_ref().unwrap().as_str().to_owned(),
-        crate::Role::Wait(_) | crate::Role::Controller(_) | crate::Role::Begin | crate::Role::End => {
-            panic!("only tasks are called")
-        }
-    };
+    let Some(task) = machine.task(&call.id.task) else { return Answer::Succeeded(Values::new()) };
+    let export = task.export.as_ref().unwrap().as_str().to_owned();
     let permanent = |message: &str| Answer::Failed(Failure::new(FailureKind::Permanent, message));
     let transient = |message: &str| Answer::Failed(Failure::new(FailureKind::Transient, message));
     let value = |number: u32| Answer::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
@@ -334,6 +373,29 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
             Some(ip) => Answer::Succeeded([("added".parse().unwrap(), ip)].into()),
             None => permanent("no address"),
         },
+        // A longer list each other time, and one that stands in the store now and then.
+        ("list", Action::Apply) => {
+            let attempt = call.id.attempt.get();
+            let list = match (attempt + machine.run().as_str().len() as u32) % 3 {
+                0 => {
+                    Value::Stored(crate::Stored { digest: Digest::from_bytes([2; 32]), size: 70_000, form: Form::Json })
+                }
+                length => Value::json(&(0..length * 2).collect::<Vec<_>>().into()),
+            };
+            Answer::Succeeded([("list".parse().unwrap(), list)].into())
+        }
+        ("make", Action::Apply) => match input("item") {
+            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such item"),
+            Some(Value::Json(json)) if json.as_str() == "\"slow\"" && call.id.attempt.get() % 2 == 1 => {
+                transient("not yet")
+            }
+            Some(Value::Json(json)) if json.as_str() == "\"large\"" => {
+                let stored = crate::Stored { digest: Digest::from_bytes([3; 32]), size: 70_000, form: Form::Json };
+                Answer::Succeeded([("made".parse().unwrap(), Value::Stored(stored))].into())
+            }
+            Some(item) => Answer::Succeeded([("made".parse().unwrap(), item)].into()),
+            None => permanent("no item"),
+        },
         _ => Answer::Succeeded(Values::new()),
     }
 }
@@ -356,6 +418,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             Fact::RunStarted { .. }
             | Fact::Started { .. }
             | Fact::Failed { .. }
+            | Fact::Expanded { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
             | Fact::Late { .. }

@@ -131,7 +131,7 @@ fn provides(node: &Node, value: &ValueName) -> bool {
     match &node.role {
         Role::Task(task) => task.provides.values().any(|provided| provided == value),
         Role::Controller(controller) => controller.provides.as_ref() == Some(value),
-        Role::Wait(_) | Role::Begin | Role::End => false,
+        Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => false,
     }
 }
 
@@ -173,7 +173,11 @@ fn the_nearest_provider_is_taken(flow: &Flow, reached: &[BTreeSet<NodeIndex>], s
                 }
                 // A link turned the order round, and nothing else is there.
                 Source::Node { .. } | Source::Absent => assert!(seen.is_empty(), "{name} could have {value}"),
-                Source::Constant(_) | Source::RunInput(_) | Source::Failure(_) | Source::Carried { .. } => {
+                Source::Constant(_)
+                | Source::Element
+                | Source::RunInput(_)
+                | Source::Failure(_)
+                | Source::Carried { .. } => {
                     panic!("there are none")
                 }
             }

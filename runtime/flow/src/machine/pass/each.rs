@@ -1,0 +1,436 @@
+//! Tasks that are called for each element of a list: the nodes that come into being once the list is known, and whose
+//! turn it is.
+//!
+//! The task itself stands for the list. Its elements are nodes like any other, each with attempts and a rollback of its
+//! own; they are added to the pass's own copy of the flow. What gathers their results ends the task.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    Action, Brought, CallId, Command, Element, Errand, Errands, Fact, Failure, FailureKind, Json, LARGEST_INLINE, Node,
+    NodeIndex, NodeName, Role, Size, Source, State, Value, ValueName, Values,
+};
+
+use super::{
+    Pass,
+    node::{NodeRun, NodeState},
+};
+
+/// So many elements a list may have that a task is called for.
+const MOST_ELEMENTS: usize = 1_000_000;
+
+/// The elements that a task was called for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Expansion {
+    /// Where they stand, those of longer lists before included.
+    pub nodes: Vec<NodeIndex>,
+    /// The list.
+    pub list: Vec<Json>,
+}
+
+/// The elements of a task, and whose turn it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(in crate::machine) struct Elements {
+    pub(in crate::machine) known: Expansion,
+    /// Those that may start.
+    waiting: BTreeSet<NodeIndex>,
+    /// How many are being called, or called again after a pause.
+    busy: usize,
+}
+
+impl Pass {
+    /// Where a task stands, or an element of one.
+    pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
+        match name.as_element() {
+            Some((of, number)) => self.elements.get(self.tasks.get(&of)?)?.known.nodes.get(number as usize).copied(),
+            None => self.tasks.get(name).copied(),
+        }
+    }
+
+    pub(super) fn element(&self, index: NodeIndex) -> Option<Element> {
+        match &self.flow.node(index).role {
+            Role::Element(element) => Some(*element),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Gather(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => None,
+        }
+    }
+
+    /// The elements of a task that have nodes.
+    pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
+        self.elements.get(&each).map_or(&[], |elements| &elements.known.nodes)
+    }
+
+    /// What an element is called for.
+    pub(super) fn element_value(&self, element: Element) -> Option<Value> {
+        let list = &self.elements.get(&element.of)?.known.list;
+        list.get(element.number as usize).cloned().map(Value::Json)
+    }
+
+    /// The list of a task is known: each element of it may be called.
+    pub(super) fn expand(&mut self, index: NodeIndex, list: &[Json]) {
+        self.errands.remove(&index);
+        let mut nodes = self.elements_of(index).to_vec();
+        for number in (0..).take(list.len()).skip(nodes.len()) {
+            nodes.push(self.push_element(index, number));
+        }
+        self.elements.entry(index).or_default().known = Expansion { nodes: nodes.clone(), list: list.to_vec() };
+        // Those of a longer list before, but for what a lost attempt did that is being taken back.
+        for index in nodes.iter().skip(list.len()) {
+            if self.node(*index).state == NodeState::Pending {
+                self.enter(*index, NodeState::Ignored);
+            }
+        }
+        self.enter(index, NodeState::Success { provided: Values::new() });
+        // Those of a task that was removed meanwhile have nothing to wait for.
+        self.settle(nodes);
+    }
+
+    /// Takes in the elements that a pass had; `None` where they cannot stand there.
+    pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
+        let of = |(each, known): &(NodeIndex, Expansion)| {
+            let each = *each;
+            known.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
+        };
+        let mut places: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(of).collect();
+        places.sort_unstable();
+        let is_for_each = |(each, known): &(NodeIndex, Expansion)| {
+            self.flow.nodes.len() > each.0 as usize
+                && self.flow.for_each(*each).is_some()
+                && known.list.len() <= known.nodes.len()
+        };
+        if !expansions.iter().all(is_for_each) {
+            return None;
+        }
+        for (place, each, number) in places {
+            if self.push_element(each, number) != place {
+                return None;
+            }
+        }
+        self.elements =
+            expansions.into_iter().map(|(each, known)| (each, Elements { known, ..Elements::default() })).collect();
+        Some(())
+    }
+
+    /// Gives an element of a list that is not known yet, or anew, a node.
+    fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
+        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
+        let flow = Arc::make_mut(&mut self.flow);
+        let (task, gather) = (flow.node(each), flow.gather_of(each));
+        let node = Node {
+            name: task.name.element(number),
+            scope: task.scope,
+            role: Role::Element(Element { of: each, number }),
+            starts: None,
+            links: Vec::new(),
+            retired: task.retired,
+            aside: task.aside,
+            before: vec![each],
+            after: vec![gather],
+        };
+        flow.nodes.push(node);
+        flow.nodes[each.0 as usize].after.push(index);
+        flow.nodes[gather.0 as usize].before.push(index);
+        self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
+        let is_waited_for = !self.lets_follow(each, &self.node(each).state, index);
+        self.node_mut(index).waiting = usize::from(is_waited_for);
+        self.node_mut(gather).waiting += 1;
+        // After an edit something may run already that comes after it.
+        if self.holds_back(gather) {
+            self.count_holding(index, true, &mut Vec::new());
+        }
+        index
+    }
+
+    /// An element may start, once it is its turn.
+    pub(super) fn queue(&mut self, index: NodeIndex, element: Element) {
+        if let Some(elements) = self.elements.get_mut(&element.of) {
+            elements.waiting.insert(index);
+            self.queued.insert(element.of);
+        }
+    }
+
+    /// An element may not start any more.
+    pub(super) fn unqueue(&mut self, index: NodeIndex, element: Element) {
+        if let Some(elements) = self.elements.get_mut(&element.of)
+            && elements.waiting.remove(&index)
+            && elements.waiting.is_empty()
+        {
+            self.queued.remove(&element.of);
+        }
+    }
+
+    /// No element starts any more of tasks whose flow is to be rolled back.
+    pub(super) fn unqueue_all(&mut self) {
+        let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.goes_on(*each)).collect();
+        for each in stopped {
+            self.queued.remove(&each);
+            self.elements.get_mut(&each).into_iter().for_each(|elements| elements.waiting.clear());
+        }
+    }
+
+    /// Counts who is being called.
+    pub(super) fn count_busy(&mut self, element: Element, old: &NodeState, new: &NodeState) {
+        if let Some(elements) = self.elements.get_mut(&element.of) {
+            elements.busy += usize::from(is_busy(new));
+            elements.busy -= usize::from(is_busy(old));
+        }
+    }
+
+    /// The elements whose turn it is.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
+            |(each, elements)| {
+                let most = each.max_parallel.map_or(usize::MAX, |most| most as usize);
+                elements.waiting.iter().copied().take(most.saturating_sub(elements.busy))
+            },
+        )
+    }
+
+    /// The task that is called for each element of a list which a node begins, or is an element of.
+    pub(super) fn part_of(&self, index: NodeIndex) -> Option<NodeIndex> {
+        match &self.flow.node(index).role {
+            Role::ForEach(_) => Some(index),
+            Role::Element(element) => Some(element.of),
+            Role::Task(_) | Role::Wait(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        }
+    }
+
+    /// What ends a task in failure of which a part has failed for good.
+    pub(super) fn fail_whole(&self, index: NodeIndex, each: NodeIndex) -> Fact {
+        let gather = self.flow.gather_of(each);
+        let failed = match &self.node(index).state {
+            NodeState::Failure { failure, .. } => failure.clone(),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::Elsewhere
+            | NodeState::Ignored => Failure::new(FailureKind::Permanent, "it failed"),
+        };
+        let failure = match self.element(index) {
+            Some(element) => {
+                let message = format!("element {}: {}", element.number, failed.message);
+                Failure { message: Failure::new(failed.kind, message).message, ..failed }
+            }
+            None => failed,
+        };
+        let attempt = crate::Attempt::new(self.node(gather).applies + 1);
+        Fact::NotStarted { node: gather, attempt, failure }
+    }
+
+    /// Whether a part that failed for good still has to fail its task.
+    pub(super) fn fails_whole(&self, index: NodeIndex, each: NodeIndex) -> bool {
+        let gather = &self.node(self.flow.gather_of(each)).state;
+        self.goes_on(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
+    }
+
+    /// What has failed its task already does so no more.
+    pub(super) fn failed_whole(&mut self, each: NodeIndex) {
+        self.unresolved.remove(&each);
+        let elements = self.elements_of(each).to_vec();
+        for index in elements {
+            self.unresolved.remove(&index);
+        }
+    }
+
+    /// A task that stands for a list is under way: it reads the list, or gathers the results. What stands in the store
+    /// somebody has to bring.
+    pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
+        let errand = self.errand(index);
+        self.errands.insert(index, errand.is_some());
+        errand.map(|errand| Command::Bring(Box::new(errand)))
+    }
+
+    /// The errands that somebody has to run.
+    pub(in crate::machine) fn errands_away(&self) -> impl Iterator<Item = Errand> + use<'_> {
+        let away = self.errands.iter().filter(|(_, is_away)| **is_away);
+        away.filter_map(|(index, _)| self.errand(*index))
+    }
+
+    /// What is to be brought for a task that stands for a list; `None` when all of it is at hand.
+    fn errand(&self, index: NodeIndex) -> Option<Errand> {
+        let what = match &self.flow.node(index).role {
+            Role::ForEach(each) => match self.read(&each.list).as_deref() {
+                Some(value @ Value::Stored(_)) => Errands::List(value.clone()),
+                Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
+            },
+            Role::Gather(each) => {
+                let results = self.results(*each);
+                let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
+                let is_stored = |value: &Value| matches!(value, Value::Stored(_));
+                let is_small = sizes.max().unwrap_or_default() < LARGEST_INLINE;
+                if is_small && !results.values().flatten().any(is_stored) {
+                    return None;
+                }
+                Errands::Results(results)
+            }
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                return None;
+            }
+        };
+        // What gathers has the name of its task.
+        let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
+        Some(Errand { id, what })
+    }
+
+    /// What the elements of a task left, by the flow's names, in their order.
+    fn results(&self, each: NodeIndex) -> std::collections::BTreeMap<ValueName, Vec<Value>> {
+        let Some(task) = self.flow.for_each(each).map(|each| &each.task) else { return Default::default() };
+        let count = self.elements.get(&each).map_or(0, |elements| elements.known.list.len());
+        let elements = || self.elements_of(each).iter().take(count);
+        let of = |name: &ValueName| {
+            elements().filter_map(|index| self.node(*index).state.readable()?.get(name).cloned()).collect()
+        };
+        task.provides.values().map(|name| (name.clone(), of(name))).collect()
+    }
+
+    /// What errands come to that need nothing brought.
+    pub(super) fn run_errand(&self, index: NodeIndex) -> Fact {
+        let brought = match &self.flow.node(index).role {
+            Role::Gather(each) => gathered(self.results(*each)).map(Brought::Results),
+            Role::ForEach(each) => self.listed(&each.list).map(Brought::List),
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                Err(Failure::new(FailureKind::Permanent, "it is called for no list"))
+            }
+        };
+        self.brought(index, brought)
+    }
+
+    fn listed(&self, source: &Source) -> Result<Vec<Json>, Failure> {
+        let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
+        match self.read(source).as_deref() {
+            Some(Value::Json(json)) => elements(json).map_err(permanent),
+            Some(Value::Bytes(_)) => Err(permanent("the value to be called for each element of is bytes".into())),
+            Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is not there", Size(stored.size)))),
+            None => {
+                let message = "the list to be called for each element of was not there when the task started";
+                Err(Failure::new(FailureKind::MissingInput, message))
+            }
+        }
+    }
+
+    /// What it means that the list is known, or that the results are gathered.
+    fn brought(&self, index: NodeIndex, brought: Result<Brought, Failure>) -> Fact {
+        let attempt = self.node_attempt(index, self.node(index).attempt());
+        match brought {
+            Ok(Brought::List(list)) => Fact::Expanded { node: index, list },
+            Ok(Brought::Results(provided)) => {
+                Fact::Succeeded { attempt, provided, execution: crate::Execution::new(0), worker: None }
+            }
+            Err(failure) => {
+                let (retry_at, execution) = (None, None);
+                Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }
+            }
+        }
+    }
+
+    /// What was sent for has come.
+    pub(super) fn decide_brought(&self, id: &CallId, brought: &Result<Brought, Failure>) -> Vec<Fact> {
+        let Some(each) = self.place_of(id).filter(|each| self.flow.for_each(*each).is_some()) else {
+            return Vec::new();
+        };
+        let gather = self.flow.gather_of(each);
+        let wanted = [each, gather]
+            .into_iter()
+            .find(|index| self.errands.get(index) == Some(&true) && self.node(*index).attempt() == id.attempt);
+        let fits = |index: &NodeIndex| match brought {
+            Ok(Brought::List(_)) => *index == each,
+            Ok(Brought::Results(_)) => *index == gather,
+            Err(_) => true,
+        };
+        wanted.filter(fits).map(|index| self.brought(index, brought.clone())).into_iter().collect()
+    }
+
+    /// The state of a task that is called for each element of a list, elements and all.
+    pub(super) fn whole_state(&self, each: NodeIndex) -> State {
+        let is_stuck = |index: &NodeIndex| self.stuck.contains(index);
+        if self.elements_of(each).iter().any(is_stuck) {
+            return State::RollbackFailure;
+        }
+        match (self.node(each).state.told(), self.node(self.flow.gather_of(each)).state.told()) {
+            (State::Success, ended @ (State::Success | State::Failure)) => ended,
+            (State::Success, _) if self.goes_on(each) => State::Running,
+            (State::Success, _) => State::RollingBack,
+            (begun, _) => begun,
+        }
+    }
+
+    /// How many elements a task is called for, and how many of them are in success.
+    pub(in crate::machine) fn progress(&self, each: NodeIndex) -> Option<(usize, usize)> {
+        let elements = self.elements.get(&each)?;
+        let (all, nodes) = (elements.known.list.len(), &elements.known.nodes);
+        let succeeded = |index: &&NodeIndex| matches!(self.node(**index).state, NodeState::Success { .. });
+        Some((all, nodes.iter().take(all).filter(succeeded).count()))
+    }
+
+    /// An element that was being called when the pass was last seen.
+    pub(in crate::machine) fn count_again(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
+            elements.busy += usize::from(is_busy(&self.nodes[index.0 as usize].state));
+        }
+    }
+}
+
+/// Whether an element keeps others waiting for their turn.
+fn is_busy(state: &NodeState) -> bool {
+    match state {
+        NodeState::Running { .. } | NodeState::Failure { retry_at: Some(_), .. } => true,
+        NodeState::Pending
+        | NodeState::Success { .. }
+        | NodeState::Failure { retry_at: None, .. }
+        | NodeState::RollingBack { .. }
+        | NodeState::RolledBack
+        | NodeState::RollbackFailure { .. }
+        | NodeState::Retrying
+        | NodeState::Elsewhere
+        | NodeState::Ignored => false,
+    }
+}
+
+/// The elements of a list that a task is called for.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn elements(list: &Json) -> Result<Vec<Json>, String> {
+    let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
+    if elements.len() > MOST_ELEMENTS {
+        return Err(format!(
+            "the list has {} elements, and a task is called for {MOST_ELEMENTS} at most",
+            elements.len()
+        ));
+    }
+    Ok(elements)
+}
+
+/// Lists of what the elements of a task left.
+///
+/// # Errors
+/// Why they cannot be gathered.
+pub fn gathered(results: std::collections::BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Failure> {
+    let list = |(name, values): (ValueName, Vec<Value>)| {
+        let mut text = String::from("[");
+        for (number, value) in values.iter().enumerate() {
+            let Value::Json(json) = value else {
+                let message = format!("element {number} left {name:?} as bytes, and a list of JSON can hold none");
+                return Err(Failure::new(FailureKind::InvalidOutput, message));
+            };
+            if number > 0 {
+                text.push(',');
+            }
+            text.push_str(json.as_str());
+        }
+        text.push(']');
+        let list = Json::parse(text).map_err(|error| Failure::new(FailureKind::InvalidOutput, error.to_string()))?;
+        Ok((name, Value::Json(list)))
+    };
+    results.into_iter().map(list).collect()
+}

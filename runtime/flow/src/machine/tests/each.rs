@@ -1,0 +1,156 @@
+//! Tasks that are called for each element of a list.
+
+use super::world::{World, flow};
+use crate::{Edit, Errands, Event, RunState, State, Value};
+
+const MAKE: &str = "name = \"make\"\nuse = \"g#make\"\nretry = { attempts = 2, initial = \"1s\" }\n";
+
+fn ended(text: &str) -> World {
+    let mut world = World::start(flow(text));
+    world.run();
+    world
+}
+
+#[test]
+fn one_call_for_each_element_and_the_results_in_their_order() {
+    let mut world =
+        World::start(flow(&format!("[inputs]\nitems = [3, \"slow\", 1]\n[[task]]\n{MAKE}for_each = \"items\"\n")));
+    // The last one first.
+    while !world.out.is_empty() {
+        world.answer(world.out.len() - 1);
+    }
+    world.run();
+    assert_eq!(
+        world.trace(),
+        "make:R make[0]:R make[1]:R make[2]:R make[2]:S(1) make[1]:F make[0]:S(3) make[1]:R make[1]:S(\"slow\") \
+         make:S([3,\"slow\",1])"
+    );
+    assert_eq!(world.values(), "items=[3,\"slow\",1] made=[3,\"slow\",1]");
+}
+
+#[test]
+fn a_list_without_elements_is_done_at_once() {
+    let world = ended(&format!(
+        "[[task]]\n{MAKE}for_each = []\n[[task]]\nname = \"after\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"make\"\nto = \"after\"\n"
+    ));
+    assert_eq!(world.trace(), "make:R make:S([]) after:R after:S");
+}
+
+#[test]
+fn so_many_at_once_and_one_that_waits_for_its_next_attempt_counts() {
+    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
+    assert_eq!(world.out.len(), 2);
+    world.answer(0);
+    assert_eq!(world.out.len(), 1, "it will be tried again, and keeps its place");
+    world.answer(0);
+    assert_eq!(world.out.len(), 1);
+    assert_eq!(world.machine.progress(crate::NodeIndex(1)), Some((4, 1)));
+    world.run();
+    assert_eq!(world.values(), "made=[\"slow\",1,2,3]");
+}
+
+#[test]
+fn an_element_that_fails_for_good_fails_the_task_and_those_that_applied_are_taken_back() {
+    let world = ended(&format!("[[task]]\n{MAKE}for_each = [1, \"bad\", 2, 3]\nmax_parallel = 2\n"));
+    assert_eq!(
+        world.trace(),
+        "make:R make[0]:R make[1]:R make[0]:S(1) make[2]:R make[1]:F make:F make:RB make[0]:RB make[1]:RB \
+         make[2]:S(2) make[2]:RB make[0]:RD make[1]:RD make[2]:RD make:RD"
+    );
+    assert_eq!(world.state(), RunState::RolledBack);
+    let failures: Vec<String> =
+        world.machine.failures().iter().map(|(name, failure)| format!("{name}: {}", failure.message)).collect();
+    assert_eq!(failures, ["make: element 1: no such item", "make[1]: no such item"]);
+}
+
+#[test]
+fn a_controller_tries_all_of_it_again_and_reads_the_list_anew() {
+    let world = ended(
+        "retry = { times = 2 }\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\
+         [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"list\"\nas = \"item\"\n\
+         [[task]]\nname = \"check\"\nuse = \"g#same\"\nrequires = { x = \"made\", y = \"list\" }\n",
+    );
+    assert_eq!(world.state(), RunState::Success);
+}
+
+#[test]
+fn what_is_no_list_fails_the_task_for_good() {
+    let world = ended(&format!("[inputs]\nitems = 7\n[[task]]\n{MAKE}for_each = \"items\"\n"));
+    assert_eq!(world.trace(), "make:R make:F make:RB make:RD");
+    let failure = &world.machine.failures()[&super::world::name("make")];
+    assert_eq!(failure.message, "the value to be called for each element of is not a list");
+}
+
+#[test]
+fn what_stands_in_the_store_is_sent_for() {
+    let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
+    let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
+    let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
+    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
+    assert!(matches!(world.errands[..], [crate::Errand { what: Errands::List(_), .. }]));
+    world.bring(0);
+    world.run();
+    assert_eq!(world.values(), format!("items={:?} made=[0,1]", Value::Stored(stored)));
+    // What one of them left is too large to stand in the list.
+    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"large\"]\n")));
+    world.answer(0);
+    assert!(matches!(world.errands[..], [crate::Errand { what: Errands::Results(_), .. }]));
+    world.step(&Event::Suspend);
+    assert_eq!(world.state(), RunState::Suspending, "somebody is on the way");
+    world.bring(0);
+    assert_eq!(world.state(), RunState::Success);
+}
+
+#[test]
+fn an_element_whose_rollback_failed_is_settled_by_its_name() {
+    let mut world = World::start(flow(
+        "[[task]]\nname = \"make\"\nuse = \"g#stubborn\"\nrequires = { item = \"item\" }\nfor_each = [1, 2]\n",
+    ));
+    world.step(&Event::Cancel);
+    world.run();
+    assert_eq!(world.state(), RunState::Failure);
+    assert_eq!(world.machine.node_state(crate::NodeIndex(1)), State::RollbackFailure);
+    for name in ["make[0]", "make[1]"] {
+        world.step(&Event::Skip { task: super::world::name(name), reason: "by hand".into() });
+    }
+    assert_eq!(world.state(), RunState::RolledBack);
+}
+
+#[test]
+fn who_listens_to_the_failure_of_the_task_hears_of_an_element_and_of_the_list() {
+    let listener =
+        "[[task]]\nname = \"t\"\nuse = \"g#told\"\n[[link]]\nfrom = \"make\"\nto = \"t\"\non = \"failure\"\n";
+    for (list, told) in [
+        ("[1, \"bad\"]", "make: element 1: no such item"),
+        ("\"items\"", "make: the value to be called for each element of is not a list"),
+    ] {
+        let world = ended(&format!("[inputs]\nitems = 7\n[[task]]\n{MAKE}for_each = {list}\n{listener}"));
+        let heard = world.told.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
+        assert_eq!(heard, Some(Value::json(&told.into())));
+        assert_eq!(world.state(), RunState::RolledBack);
+    }
+}
+
+#[test]
+fn a_condition_leaves_the_task_out_as_a_whole() {
+    let world = ended(&format!(
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1]\n[[task]]\nname = \"b\"\nuse = \"g#noop\"\n\
+         [[link]]\nfrom = \"a\"\nto = \"make\"\nwhen = \"false\"\nreach = \"task\"\n[[link]]\nfrom = \"make\"\nto = \"b\"\n"
+    ));
+    assert_eq!(world.trace(), "a:R a:S make:I b:R b:S");
+}
+
+#[test]
+fn an_edit_beside_it_leaves_its_elements_where_they_are() {
+    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 1\n")));
+    world.answer(0);
+    let text = "[[task]]\nname = \"first\"\nuse = \"g#noop\"\n[[task]]\nname = \"last\"\nuse = \"g#noop\"\n\
+                [[link]]\nfrom = \"make\"\nto = \"last\"\n";
+    world.edit(&[Edit::Add { text: text.into() }]).unwrap();
+    let refused = world.edit(&[Edit::Use { task: super::world::name("make"), uses: "g#add".into() }]).unwrap_err();
+    assert!(refused[0].contains("make"), "{refused:?}");
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.values(), "made=[1,2,3]");
+    assert_eq!(world.done.iter().filter(|(name, _)| name.as_element().is_some()).count(), 3, "each was called once");
+}

@@ -1,0 +1,48 @@
+//! Tasks that are called for each element of a list, on real guests.
+
+use serde_json::json;
+
+use super::Served;
+use waft_tests::example;
+
+#[test]
+fn a_text_is_counted_part_by_part_however_many_there_are() {
+    let served = Served::new();
+    // Too large for a message, and so is the list of its parts.
+    let text = "the quick brown fox jumps over the lazy dog\n".repeat(5_000);
+    std::fs::write(served.waft.folder().join("text.txt"), &text).unwrap();
+    let flow = example("text/each.toml");
+    let flow = flow.to_str().unwrap();
+    let ran = served.run(&["submit", flow, "--run-id", "r", "--set-file", "text=text.txt", "--wait"]);
+    ran.expect(0);
+    let shown = served.run(&["show", "r", "--json"]).expect(0).end();
+    let summary = &shown["provides"]["summary"];
+    assert_eq!((&summary["words"], &summary["lines"]), (&json!(45_000), &json!(5_000)));
+    let count = shown["tasks"].as_array().unwrap().iter().find(|task| task["name"] == "count").unwrap();
+    let elements = &count["elements"];
+    assert!(elements["count"].as_u64().unwrap() > 50, "{elements}");
+    assert_eq!((&elements["count"], &count["state"]), (&elements["succeeded"], &json!("success")));
+}
+
+#[test]
+fn one_element_fails_and_those_that_applied_are_rolled_back() {
+    let served = Served::new();
+    let text = example("target/wasm32-wasip1/release/text.wasm");
+    let flow = format!(
+        "name = \"each\"\n[modules]\ntext = {text:?}\n[inputs]\nwords = [\"a\", 7, \"c\"]\n\
+         [[task]]\nname = \"count\"\nuse = \"text#count\"\nfor_each = \"words\"\nas = \"text\"\n"
+    );
+    std::fs::write(served.waft.folder().join("flow.toml"), flow).unwrap();
+    served.run(&["submit", "flow.toml", "--run-id", "r"]).expect(0);
+    let watched = served.run(&["watch", "r", "--json"]);
+    let lines = watched.expect(1).json();
+    let of = |name: &str| -> Vec<&str> {
+        let of_it = lines.iter().filter(|line| line["name"] == name);
+        of_it.filter_map(|line| line["state"].as_str()).collect()
+    };
+    assert_eq!(of("count[1]"), ["running", "failure", "rolling-back", "rolled-back"]);
+    assert_eq!(of("count[0]"), ["running", "success", "rolling-back", "rolled-back"]);
+    assert_eq!(of("count"), ["running", "failure", "rolling-back", "rolled-back"]);
+    let failure = &lines.last().unwrap()["failures"]["count"]["message"];
+    assert!(failure.as_str().is_some_and(|message| message.starts_with("element 1: ")), "{failure}");
+}
