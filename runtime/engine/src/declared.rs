@@ -7,21 +7,23 @@ use flow::{Flow, Shard};
 use protocol::topology as names;
 use tokio::sync::Mutex;
 
-use crate::topology;
+use crate::{keeping::Keepers, topology};
 
 /// Knows what was declared for flows. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Declared {
     broker: Arc<dyn Broker>,
+    keepers: Keepers,
     known: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Declared {
-    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, known: Arc::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, keepers: Keepers) -> Self {
+        Self { broker, keepers, known: Arc::default() }
     }
 
-    /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks.
+    /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks, and what keeps the
+    /// permits of those that have a pace.
     pub(crate) async fn declare_for(&self, flow: &Flow) -> Result<(), DeclareError> {
         // Held over the declarations, so that of two runs of a flow the second waits for the first one's.
         let mut known = self.known.lock().await;
@@ -30,6 +32,13 @@ impl Declared {
             if !known.contains(&names::jobs(queue)) {
                 broker::topology::declare_jobs(&*self.broker, queue).await?;
                 known.insert(names::jobs(queue));
+            }
+        }
+        for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_open()) {
+            let permits = names::permits(&flow.name, task);
+            if !known.contains(&permits) {
+                self.keepers.keep(&flow.name, task).await?;
+                known.insert(permits);
             }
         }
         for task in topology::notifying_tasks(flow) {

@@ -2,13 +2,16 @@
 //!
 //! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
-//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/errands.rs` (what runs send for).
+//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/permits.rs` (calls that wait for their turn),
+//! `drive/errands.rs` (what runs send for).
 
 mod errands;
+mod gate;
 mod hear;
 mod leases;
 mod listen;
 mod load;
+mod permits;
 mod shards;
 
 use std::{
@@ -30,9 +33,11 @@ use crate::{
     AskError, Clock, Happening, SubmitError, Watch, declared::Declared, inbox::Inbox, jobs, outbox::Batch, watch,
 };
 use errands::Errands;
+use gate::{Gate, Past};
 use leases::Leases;
 use listen::Listeners;
 use load::Lost;
+use permits::Ended;
 pub(crate) use shards::{Shards, Sharing};
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
@@ -129,6 +134,10 @@ struct Stepped {
     records: Vec<Record>,
     commands: Vec<Command>,
     answers: Vec<Answer>,
+    /// Calls that may have ended.
+    ended: Ended,
+    /// Whether some of the commands may have been carried out before.
+    again: bool,
 }
 
 /// What a driver works with.
@@ -157,14 +166,23 @@ pub(crate) struct Driver {
     errands: Errands,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
+    gate: Gate,
+    /// Runs that another process left, and that were not taken up here: they may have permits.
+    left: BTreeSet<RunId>,
+    /// What follows from the last turn, for the next.
+    asides: Vec<Happened>,
 }
 
 impl Driver {
     pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
+        let gate = Gate::new(shards.engine().to_owned());
         Self {
             errands: Errands::new(tools.store.clone()),
             tools,
             shards,
+            gate,
+            left: BTreeSet::new(),
+            asides: Vec::new(),
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -185,6 +203,9 @@ impl Driver {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let mut round = Round::default();
+            for aside in std::mem::take(&mut self.asides) {
+                self.happen(aside, &mut round);
+            }
             let now = self.tools.clock.now();
             let wait = self.due.first().map(|(at, _)| at.since(now));
             // Every arm only receives, or only waits: dropping it loses nothing. Biased, so that the same things in the
@@ -192,8 +213,10 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = std::future::ready(()), if !round.events.is_empty() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = beat.tick() => {
+                    self.gate.beat();
                     self.find_lost(&mut round).await;
                     self.beat(&inbox, &mut round).await;
                 }
@@ -335,6 +358,7 @@ impl Driver {
                 let reply = || Reply::Failed(BROKEN.into());
                 earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
                 self.forget(&run);
+                self.gate.forget(&run);
                 self.broken.entry(run).or_default();
                 continue;
             };
@@ -347,7 +371,9 @@ impl Driver {
             if live.at_rest && !is_rest(live.machine.state()) {
                 live.at_rest = false;
                 stepped.commands.extend(given_up);
+                stepped.again = true;
             }
+            stepped.ended = std::mem::take(&mut stepped.ended).and(Ended::by(&event, &step.records));
             stepped.records.extend(step.records);
             stepped.commands.extend(step.commands);
             stepped.answers.extend(answer);
@@ -375,12 +401,14 @@ impl Driver {
             }
             batch.signals.push(delivery);
         }
-        for (run, Stepped { commands, answers, .. }) in steps {
+        for (run, Stepped { commands, answers, ended, again, .. }) in steps {
             match refused.get(&run) {
                 None => {
                     let state = self.runs.get(&run).map_or(RunState::Running, |live| live.machine.state());
                     answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
-                    self.perform(&run, commands, &mut batch);
+                    let past = if again { Past::Unknown } else { Past::New };
+                    self.perform(&run, commands, past, &mut batch);
+                    self.look_over(&run, &ended);
                     // Nobody has to listen.
                     let _ = self.tools.changed.send(run);
                 }
@@ -405,6 +433,7 @@ impl Driver {
                 self.close(&run, &mut batch);
             }
         }
+        self.claim(&mut batch);
         self.send(batch).await;
     }
 
@@ -465,8 +494,8 @@ impl Driver {
     }
 
     /// Turns commands into what the outbox sends, and lets go of the run if that was all.
-    fn perform(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
-        self.carry_out(run, commands, batch);
+    fn perform(&mut self, run: &RunId, commands: Vec<Command>, past: Past, batch: &mut Batch) {
+        self.carry_out(run, commands, past, batch);
         self.note_due(run);
         if let Some(live) = self.runs.get(run) {
             self.listeners.note(&live.shard, &live.machine);
@@ -476,7 +505,7 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
+    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, past: Past, batch: &mut Batch) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let flow = live.machine.flow().clone();
         for command in commands {
@@ -484,7 +513,14 @@ impl Driver {
                 Command::Call(call) => {
                     if let Some(task) = live.machine.task(&call.id.task) {
                         let to = jobs::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
-                        batch.messages.push(jobs::job(&to, &flow, task, *call));
+                        let id = call.id.clone();
+                        let job = jobs::job(&to, &flow, task, *call);
+                        if permits::is_paced(task, id.action) {
+                            let (now, asked) = (self.tools.clock.now(), permits::asked(task, id, job));
+                            batch.messages.extend(self.gate.ask(now, &live.shard, &flow.name, asked, past));
+                        } else {
+                            batch.messages.push(job);
+                        }
                     }
                 }
                 Command::Bring(errand) => self.errands.send(run.clone(), *errand),
@@ -515,6 +551,7 @@ impl Driver {
 
     /// Lets go of a run that has ended, or rests.
     fn close(&mut self, run: &RunId, batch: &mut Batch) {
+        self.gate.forget(run);
         let Some(live) = self.forget(run) else { return };
         let flow = &live.machine.flow().name;
         if !live.at_rest {

@@ -19,6 +19,7 @@ use crate::{
     drive::{self, Driver, Shards, Sharing, Tools},
     elsewhere::{Elsewhere, ElsewhereError},
     inbox::Inbox,
+    keeping::Keepers,
     outbox, topology,
 };
 
@@ -230,7 +231,14 @@ impl Engine {
         let elsewhere = Elsewhere::start(broker.clone(), &config.id, &tasks, stop.clone()).await?;
         tasks.spawn(aborted.clone().run_until_cancelled_owned(server.run()));
         tasks.spawn(aborted.clone().run_until_cancelled_owned(outbox::run(broker.clone(), batches)));
-        let declared = Declared::new(broker);
+        let keepers = Keepers {
+            engine: config.id.clone(),
+            broker: broker.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let declared = Declared::new(broker, keepers);
         let (changed, _) = broadcast::channel(CHANGES);
         let tools = Tools {
             logbook: logbook.clone(),

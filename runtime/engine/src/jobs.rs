@@ -2,8 +2,8 @@
 
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
-use flow::{Call, CallId, Flow, NodeChange, RunId, Shard, Task};
-use protocol::{Control, Job, Reply, Report, Request, topology};
+use flow::{Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
+use protocol::{Control, Granted, Job, Permits, Reply, Report, Request, topology};
 
 /// Where workers reach the engine that sends a job.
 pub(crate) struct Reach<'a> {
@@ -67,6 +67,17 @@ pub(crate) fn interrupt(call: CallId) -> Message {
 /// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
     let report = Report::Probe { engine: engine.to_owned(), number };
+    to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
+}
+
+/// The message that says something of a task's permits to whoever keeps them. It is said again later if it is lost.
+pub(crate) fn permits(flow: &FlowName, task: &NodeName, permits: &Permits) -> Message {
+    to_queue(topology::permits(flow, task), Routing::Optional, Properties::default(), permits.encode())
+}
+
+/// The message that tells who drives a shard of permits.
+pub(crate) fn granted(shard: &Shard, granted: Granted) -> Message {
+    let report = Report::Granted(granted);
     to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
 }
 

@@ -3,7 +3,7 @@
 //! One task owns the runs of the engine's shards ([`engine`](crate::Engine) in front of it) and steps them in batches:
 //! every signal at hand, one append to the logbook, then all commands. A second task, the outbox, makes them visible and settles
 //! the signals once they are. The engine decides nothing itself: that is [`flow::Machine`]'s. Start reading at
-//! `engine.rs`, then `drive.rs`.
+//! `engine.rs`, then `drive.rs`. Tasks that have a pace have a keeper of permits, `keeper.rs`, which any of the engines is.
 
 mod clock;
 mod declared;
@@ -12,6 +12,8 @@ mod elsewhere;
 mod engine;
 mod inbox;
 mod jobs;
+mod keeper;
+mod keeping;
 mod outbox;
 mod topology;
 mod watch;

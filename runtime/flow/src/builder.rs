@@ -6,12 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, marker::PhantomData, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::FromStr, time::Duration};
 
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
-    FlowName, InvalidName, Join, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pattern,
-    QueueName, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
+    FlowName, InvalidName, Join, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace, Pattern,
+    QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
@@ -40,6 +40,7 @@ pub struct TaskBuilder {
     limits: LimitOverrides,
     queue: Option<QueueName>,
     priority: i32,
+    pace: Pace,
     rollback: Option<bool>,
     starts: Option<Starts>,
     deadline: Option<Duration>,
@@ -150,6 +151,7 @@ impl<Level> Builder<Level> {
             limits: built.limits,
             queue: built.queue,
             priority: built.priority,
+            pace: built.pace,
             rollback: built.rollback,
             starts: built.starts,
             deadline: built.deadline,
@@ -253,6 +255,7 @@ impl TaskBuilder {
             limits: LimitOverrides::default(),
             queue: None,
             priority: 0,
+            pace: Pace::default(),
             rollback: None,
             starts: None,
             deadline: None,
@@ -367,6 +370,29 @@ impl TaskBuilder {
     #[must_use]
     pub fn priority(self, priority: i32) -> Self {
         Self { priority, ..self }
+    }
+
+    /// So many of its applies run at once, over all workers, engines and runs of the flow.
+    #[must_use]
+    pub fn max_running(mut self, count: u32) -> Self {
+        match NonZeroU32::new(count) {
+            Some(count) => self.pace.max_running = Some(count),
+            None => {
+                let message = format!("\"max_running\" of {} is 0", self.whose);
+                self.mistakes.push(Mistake::error(None, message).hint("let at least 1 run"));
+            }
+        }
+        self
+    }
+
+    /// So many of its applies start in a time, over all workers, engines and runs of the flow; as in a flow file: `10/s`.
+    #[must_use]
+    pub fn rate(mut self, text: impl AsRef<str>) -> Self {
+        match Rate::parse(text.as_ref()) {
+            Ok(rate) => self.pace.rate = Some(rate),
+            Err(error) => self.mistakes.push(Mistake::refused(None, &format!("\"rate\" of {}", self.whose), &error)),
+        }
+        self
     }
 
     /// Whether a guest takes it back; unsaid, the module says it.

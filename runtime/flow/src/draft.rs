@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Cron, Digest, FlowName, Json, LimitOverrides, Missed, NodeName, Overlap, QueueName, RetryPolicy, Starts,
-    TaskInfo, ValueName, Values,
+    Condition, Cron, Digest, FlowName, Json, LimitOverrides, Missed, NodeName, Overlap, Pace, QueueName, RetryPolicy,
+    Starts, TaskInfo, ValueName, Values,
 };
 
 /// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
@@ -181,6 +181,8 @@ pub struct DraftTask {
     pub queue: Option<QueueName>,
     /// Higher first.
     pub priority: i32,
+    /// How many of its calls run at once, and how often they start.
+    pub pace: Pace,
     /// Whether it is rolled back by a guest; `None` leaves it to the module.
     pub rollback: Option<bool>,
     /// When it starts once it could; `None` at once.

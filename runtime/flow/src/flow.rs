@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, QueueName,
-    Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
+    Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,
+    QueueName, Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
 };
 
 /// Where a node stands in [`Flow::nodes`].
@@ -267,6 +267,8 @@ pub struct Task {
     pub queue: QueueName,
     /// Higher first.
     pub priority: i32,
+    /// How many of its applies run at once, and how often they start: over all runs of flows of this name.
+    pub pace: Pace,
 }
 
 /// One parameter of a task and where it comes from.

@@ -269,10 +269,7 @@ impl Machine {
     /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
     #[must_use]
     pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
-        let index = match name.as_element() {
-            Some((of, _)) => *self.tasks.get(&of)?,
-            None => *self.tasks.get(name)?,
-        };
+        let index = *self.tasks.get(&name.of_flow())?;
         self.flow.called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
     }
 

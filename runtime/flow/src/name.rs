@@ -130,6 +130,12 @@ impl NodeName {
         Self(format!("{self}[{number}]").into())
     }
 
+    /// The node of the flow that it names, or of which it names an element.
+    #[must_use]
+    pub fn of_flow(&self) -> Self {
+        self.as_element().map_or_else(|| self.clone(), |(of, _)| of)
+    }
+
     /// Which element of which task it names; `None` of a node of the flow.
     #[must_use]
     pub fn as_element(&self) -> Option<(Self, u32)> {

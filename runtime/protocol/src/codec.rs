@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     FetchRequest,
     PutRequest,
     FetchReply,
+    Permits,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             Self::FetchRequest => *b"wF",
             Self::PutRequest => *b"wP",
             Self::FetchReply => *b"wA",
+            Self::Permits => *b"wK",
         }
     }
 
@@ -57,6 +59,7 @@ impl Kind {
             Self::FetchRequest => "request for content",
             Self::PutRequest => "request to keep content",
             Self::FetchReply => "answer to a request for content",
+            Self::Permits => "message about permits",
         }
     }
 
@@ -72,7 +75,8 @@ impl Kind {
             | Self::WorkerStatus
             | Self::FetchRequest
             | Self::PutRequest
-            | Self::FetchReply => 1,
+            | Self::FetchReply
+            | Self::Permits => 1,
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A flow as bytes: what the first record of a run and every snapshot hold.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use flow::{
     Audience, Backoff, Condition, Controller, Cron, Digest, Edit, Export, Flow, FlowName, ForEach, Input, Join, Json,
-    Link, Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On, Origin, Otherwise, Overlap, QueueName, Reach,
-    RetryPolicy, Role, Schedule, Scope, ScopeIndex, Source, Starts, Strategy, Task, Timestamp, TurnLink, ValueName,
-    Wait,
+    Link, Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On, Origin, Otherwise, Overlap, Pace, Per,
+    QueueName, Rate, Reach, RetryPolicy, Role, Schedule, Scope, ScopeIndex, Source, Starts, Strategy, Task, Timestamp,
+    TurnLink, ValueName, Wait,
 };
 
 use crate::{
@@ -206,7 +206,8 @@ impl WireMore<'_> {
             | WireSaid::Turn { .. }
             | WireSaid::Scheduled { .. }
             | WireSaid::Listens { .. }
-            | WireSaid::ForEach { .. } => true,
+            | WireSaid::ForEach { .. }
+            | WireSaid::Paced(_) => true,
             WireSaid::Link(_)
             | WireSaid::Aside
             | WireSaid::StartsAfter { .. }
@@ -266,6 +267,36 @@ pub(crate) enum WireSaid<'a> {
         list: WireSource<'a>,
         max_parallel: Option<u32>,
     },
+    /// So many of its calls run at once, or start in a time.
+    Paced(WirePace),
+}
+
+/// How many calls of a task run at once, and how often they start.
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+pub(crate) struct WirePace {
+    max_running: Option<u32>,
+    /// How many, and the number of [`PERS`] that says in which time.
+    rate: Option<(u32, u8)>,
+}
+
+/// The times of [`WirePace`], by their numbers.
+const PERS: [Per; 3] = [Per::Second, Per::Minute, Per::Hour];
+
+impl From<Pace> for WirePace {
+    fn from(pace: Pace) -> Self {
+        Self {
+            max_running: pace.max_running.map(NonZeroU32::get),
+            rate: pace.rate.map(|rate| (rate.count.get(), number(&PERS, &rate.per))),
+        }
+    }
+}
+
+impl WirePace {
+    pub(crate) fn into_pace(self) -> Result<Pace, Unlawful> {
+        let count = |count: u32| NonZeroU32::new(count).ok_or_else(|| "a pace lets none run".to_owned());
+        let rate = |(many, per)| Ok::<_, Unlawful>(Rate { count: count(many)?, per: word(&PERS, per)? });
+        Ok(Pace { max_running: self.max_running.map(count).transpose()?, rate: self.rate.map(rate).transpose()? })
+    }
 }
 
 /// The words of [`WireSaid::Scheduled`], by their numbers.
@@ -277,7 +308,7 @@ fn number<Word: PartialEq>(words: &[Word], word: &Word) -> u8 {
 }
 
 fn word<Word: Copy>(words: &[Word], number: u8) -> Result<Word, Unlawful> {
-    words.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is no word of a schedule"))
+    words.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is no word here"))
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -394,6 +425,13 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
             let (list, max_parallel) = ((&each.list).into(), each.max_parallel);
             nodes.push((index, WireSaid::ForEach { list, max_parallel }));
         }
+        let task = match &node.role {
+            Role::Task(task) => Some(&**task),
+            Role::ForEach(each) => Some(&each.task),
+            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        };
+        let pace = task.map(|task| task.pace).filter(|pace| !pace.is_open());
+        nodes.extend(pace.map(|pace| (index, WireSaid::Paced(pace.into()))));
     }
     if let Some(living) = &flow.living {
         let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
@@ -619,6 +657,18 @@ impl WireFlow<'_> {
                 WireSaid::ForEach { list, max_parallel } => {
                     for_each(&mut nodes, to, list.into_source(&node)?, max_parallel)?;
                 }
+                WireSaid::Paced(pace) => match &mut known.role {
+                    Role::Task(task) => task.pace = pace.into_pace()?,
+                    Role::ForEach(each) => each.task.pace = pace.into_pace()?,
+                    Role::Wait(_)
+                    | Role::Element(_)
+                    | Role::Gather(_)
+                    | Role::Controller(_)
+                    | Role::Begin
+                    | Role::End => {
+                        return Err(format!("node {index} calls nothing that has a pace"));
+                    }
+                },
                 WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -712,6 +762,7 @@ impl WireTask<'_> {
             limits: self.limits.into(),
             queue: QueueName::new(self.queue).map_err(unlawful)?,
             priority: self.priority,
+            pace: Pace::default(),
         })
     }
 }

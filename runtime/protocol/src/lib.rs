@@ -13,6 +13,7 @@ mod snapshot;
 
 mod job;
 mod log;
+mod permits;
 mod report;
 mod request;
 
@@ -30,6 +31,7 @@ pub use fetch::{FetchAnswer, FetchReply, FetchRequest, PutRequest};
 pub use headers::{call_of, headers, message_id};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LARGEST_LOG, LogLine};
+pub use permits::{Beat, Claims, Granted, Kept, Permit, Permits, Wanted};
 pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};
 pub use request::{Reply, Request, Wish};

@@ -3,9 +3,10 @@
 use flow::{Answer, CallId, Execution, Signal, WorkerName};
 
 use crate::{
-    CallLog, DecodeError, Request,
+    CallLog, DecodeError, Granted, Request,
     codec::{self, BorrowDecode, Encode, Kind},
     log::WireLog,
+    permits::WireGranted,
     request::WireRequest,
     wire::{Unlawful, WireCall, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
 };
@@ -41,6 +42,8 @@ pub enum Report {
         /// Which of its probes it is.
         number: u64,
     },
+    /// Who keeps the permits of a task has given some, or has them given already.
+    Granted(Granted),
 }
 
 /// How far a call has come.
@@ -65,6 +68,7 @@ enum WireReport<'a> {
     Released { call: WireCall<'a>, worker: &'a str },
     Request(WireRequest<'a>),
     Probe { engine: &'a str, number: u64 },
+    Granted(WireGranted<'a>),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -104,6 +108,7 @@ impl Report {
             Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
             Self::Request(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
+            Self::Granted(granted) => WireReport::Granted(granted.into()),
         };
         codec::encode(Kind::Report, &wire)
     }
@@ -134,6 +139,7 @@ impl WireReport<'_> {
             Self::Released { call, worker } => Report::Released { call: call.into_call()?, worker: named(worker)? },
             Self::Request(request) => Report::Request(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
+            Self::Granted(granted) => Report::Granted(granted.into_granted()?),
         })
     }
 }

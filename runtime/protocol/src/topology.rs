@@ -60,6 +60,12 @@ pub fn task(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.task.{flow}.{task}")
 }
 
+/// The queue of a task's permits: whoever consumes it keeps them.
+#[must_use]
+pub fn permits(flow: &FlowName, task: &NodeName) -> String {
+    format!("waft.permits.{flow}.{task}")
+}
+
 /// The pattern that binds a task's exchange to [`NOTIFICATIONS`].
 #[must_use]
 pub fn task_pattern(flow: &FlowName, task: &NodeName) -> String {

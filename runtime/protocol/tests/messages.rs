@@ -2,18 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use flow::{
     Action, Answer, Attempt, CallId, Condition, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, Firing,
     Flow, Form, Join, Json, LimitOverrides, Limits, Machine, ModuleContent, ModuleInfo, NodeAttempt, NodeIndex, On,
-    Origin, Outcome, Parameter, Provided, Reach, Record, Resolution, Revision, Rollback, RunState, ScopeIndex, Signal,
-    Snapshot, Stored, TaskInfo, Timestamp, Trigger, Value, Values,
+    Origin, Outcome, Pace, Parameter, Per, Provided, Rate, Reach, Record, Resolution, Revision, Rollback, RunState,
+    ScopeIndex, Shard, Signal, Snapshot, Stored, TaskInfo, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{
-    CallLog, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, LogLine, Ping, Progress, PutRequest,
-    Reply, Report, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    Beat, CallLog, Claims, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, LogLine,
+    Permit, Permits, Ping, Progress, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records,
+    decode_snapshot, encode_records, encode_snapshot,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -97,7 +98,37 @@ fn report() -> impl Strategy<Value = Report> {
             Report::Progress(Progress { call, worker: worker.parse().unwrap(), fraction, message })
         },
     );
-    prop_oneof![signal, progress, lease, request, probe]
+    let granted = (name(), name(), any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(
+        |(flow, engine, number, calls)| {
+            let (flow, task) = (flow.parse().unwrap(), "t".parse().unwrap());
+            Report::Granted(Granted { flow, task, engine, number, calls })
+        },
+    );
+    prop_oneof![signal, progress, lease, request, probe, granted]
+}
+
+fn permits() -> impl Strategy<Value = Permits> {
+    let pace = (any::<u32>(), any::<u32>(), 0..Per::ALL.len()).prop_map(|(most, count, per)| Pace {
+        max_running: NonZeroU32::new(most),
+        rate: NonZeroU32::new(count).map(|count| Rate { count, per: Per::ALL[per] }),
+    });
+    let calls = || proptest::collection::vec((call(), any::<i32>()), 0..3);
+    let claims = (name(), name(), any::<u64>(), pace, calls(), calls(), any::<bool>()).prop_map(
+        |(shard, engine, number, pace, held, wanted, asks)| {
+            let (shard, since) = (shard.parse().unwrap(), Timestamp::from_micros(number));
+            let (held, unread) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
+            let wanted = wanted.into_iter().map(|(call, priority)| Wanted { call, priority }).collect();
+            Permits::Claims(Claims { shard, engine, since, number, pace, unread, asks, held, wanted })
+        },
+    );
+    let kept = (name(), any::<u64>(), calls()).prop_map(|(keeper, number, calls)| {
+        let (shard, engine) = ("0".parse().unwrap(), "e");
+        let permit = |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), asked: number };
+        let permits = calls.into_iter().map(permit).collect();
+        Permits::Kept(Kept { keeper, number, free_at: Timestamp::from_micros(number), permits })
+    });
+    let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| Permits::Beat(Beat { keeper, number }));
+    prop_oneof![claims, kept, beat]
 }
 
 fn log() -> impl Strategy<Value = CallLog> {
@@ -361,6 +392,8 @@ name = "add"
 use = "g#t"
 requires = { x = "round" }
 provides = { y = "round" }
+max_running = 2
+rate = "100/m"
 [[task]]
 name = "tell"
 use = "g#t"
@@ -485,6 +518,11 @@ proptest! {
     }
 
     #[test]
+    fn every_word_about_permits_survives_a_round_trip(permits in permits()) {
+        prop_assert_eq!(Permits::decode(&permits.encode()), Ok(permits));
+    }
+
+    #[test]
     fn every_record_survives_a_round_trip(records in proptest::collection::vec(record(), 0..4)) {
         prop_assert_eq!(decode_records(&encode_records(&records)), Ok(records));
     }
@@ -539,11 +577,11 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
-            let _ = (decode_records(&bytes), decode_snapshot(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
+            let _ = (decode_records(&bytes), decode_snapshot(&bytes), Permits::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
         }
     }
 
@@ -697,6 +735,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let living: Vec<Record> =
         living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();
+    let (granted, claims, kept) = samples_of_permits(&call, at);
     vec![
         ("records-2", encode_records(&later)),
         ("records-3", encode_records(&living)),
@@ -711,6 +750,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("heartbeat-1", Report::Heartbeat { call: call.clone(), worker: worker_name() }.encode()),
         ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
+        ("granted-1", Report::Granted(granted).encode()),
+        ("permits-claims-1", Permits::Claims(claims).encode()),
+        ("permits-kept-1", Permits::Kept(kept).encode()),
+        ("permits-beat-1", Permits::Beat(Beat { keeper: "e1".into(), number: 300 }).encode()),
         ("request-1", request(skip)),
         ("request-notify-1", request(notify(None))),
         ("request-notify-once-1", request(notify(Some("server-1")))),
@@ -727,6 +770,26 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("fetch-corrupt-1", reply(FetchAnswer::Corrupt { actual: Digest::from_bytes([8; 32]) })),
         ("fetch-unreadable-1", reply(FetchAnswer::Unreadable { reason: "the disk is gone" })),
     ]
+}
+
+fn samples_of_permits(call: &CallId, at: Timestamp) -> (Granted, Claims, Kept) {
+    let (shard, engine) = (|| "3".parse().unwrap(), || "e1".to_owned());
+    let (flow, task) = ("bake-cake".parse().unwrap(), "choose-pan".parse().unwrap());
+    let granted = Granted { flow, task, engine: engine(), number: 300, calls: vec![call.clone()] };
+    let rate = Some(Rate::parse("10/m").unwrap());
+    let claims = Claims {
+        shard: shard(),
+        engine: engine(),
+        since: at,
+        number: 300,
+        pace: Pace { max_running: NonZeroU32::new(2), rate },
+        unread: vec!["run-2".parse().unwrap()],
+        asks: false,
+        held: vec![call.clone()],
+        wanted: vec![Wanted { call: CallId { attempt: Attempt::new(3), ..call.clone() }, priority: -4 }],
+    };
+    let permits = vec![Permit { call: call.clone(), shard: shard(), engine: engine(), asked: 299 }];
+    (granted, claims, Kept { keeper: engine(), number: 7, free_at: at, permits })
 }
 
 /// A new message or version gets a file of its own here; one that is there never changes.
@@ -753,6 +816,7 @@ fn every_version_ever_released_still_decodes() {
             || PutRequest::decode(&bytes).is_ok()
             || decode_records(&bytes).is_ok()
             || decode_snapshot(&bytes).is_ok()
+            || Permits::decode(&bytes).is_ok()
             || CallLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());

@@ -137,8 +137,8 @@ fn no_firing_that_was_rolled_back_stands(
 
 /// Of a task and of the elements that it was called for, one of which the last thing that happened is an apply.
 fn what_stands(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
-    let of = |name: &NodeName| name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
-    let is_of_it = |entry: &&&Entry| of(&entry.task) == *task && firing.is_none_or(|firing| entry.firing == firing);
+    let is_of_it =
+        |entry: &&&Entry| entry.task.of_flow() == *task && firing.is_none_or(|firing| entry.firing == firing);
     let last: BTreeMap<&NodeName, Action> =
         ledger.iter().filter(is_of_it).map(|entry| (&entry.task, entry.action)).collect();
     last.into_iter().find(|(_, action)| *action == Action::Apply).map(|(name, _)| name.clone())

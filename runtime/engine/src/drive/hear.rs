@@ -70,6 +70,10 @@ impl Driver {
                 }
                 delivery.accept();
             }
+            Ok(Report::Granted(granted)) => {
+                self.hear_granted(&shard, &granted, round);
+                delivery.accept();
+            }
             Err(_) if delivery.message.properties.content_type.as_deref() == Some(JSON) => {
                 self.hear_notification(&shard, delivery, round).await;
             }

@@ -10,7 +10,14 @@ use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::{Answer, Driver, Happened, Live, Round, is_rest, leases::Held, unless_broken};
+use super::{
+    Answer, Driver, Happened, Live, Round,
+    gate::Past,
+    is_rest,
+    leases::Held,
+    permits::{Ended, paced_apart},
+    unless_broken,
+};
 use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
@@ -39,6 +46,11 @@ impl Lost {
 
     pub(super) fn is_of(&self, shard: &Shard) -> bool {
         self.shard.as_ref() == Some(shard)
+    }
+
+    /// Whether it is not known of which shard it is.
+    pub(super) fn is_of_any(&self) -> bool {
+        self.shard.is_none()
     }
 
     /// Answers those who asked here, and gives back what arrived, unsettled: dropped, it goes back, and what was asked over
@@ -158,10 +170,12 @@ impl Driver {
             }
             Err(error @ LoadError::Missing { .. }) => {
                 warn!(%run, %error, "the run did not begin");
+                self.gate.forget(&run);
                 drop(lost.give_up(&Reply::Failed(error.to_string())));
             }
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
+                self.gate.forget(&run);
                 let kept = lost.give_up(&Reply::Failed(error.to_string()));
                 self.broken.entry(run).or_default().extend(kept);
             }
@@ -215,8 +229,11 @@ impl Driver {
             }
             match self.read(&run).await {
                 Ok(live) => {
-                    let unanswered = live.machine.pending().iter().filter_map(call_id).collect();
+                    let (paced, others) = paced_apart(&live.machine, live.machine.pending());
+                    let unanswered = others.iter().filter_map(call_id).collect();
                     self.insert(run.clone(), Live { unanswered, ..live });
+                    // Their permits come behind every answer that waits in the queue.
+                    self.take_again(&run, paced, round);
                     round.push(run, Event::Tick);
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
@@ -258,10 +275,16 @@ impl Driver {
             // What the round decides about in a moment is still out here, and is sent once too often.
             let mut commands = live.machine.pending();
             commands.retain(|command| call_id(command).is_none_or(|call| unanswered.contains(&call)));
-            let mut batch = Batch::default();
-            self.carry_out(&run, commands, &mut batch);
-            round.messages.append(&mut batch.messages);
+            self.take_again(&run, commands, round);
         }
+    }
+
+    /// Carries out what may have been carried out before.
+    fn take_again(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Round) {
+        let mut batch = Batch::default();
+        self.carry_out(run, commands, Past::Unknown, &mut batch);
+        round.messages.append(&mut batch.messages);
+        self.look_over(run, &Ended::Any);
     }
 
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
@@ -297,6 +320,9 @@ impl Driver {
             return Err(AskError::Meaningless { run: run.clone(), wish: "resume", state });
         }
         let shard = self.shards.for_new(run).ok_or(AskError::Unreachable { run: run.clone() })?;
+        if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_open()) {
+            self.note_left(&shard).await;
+        }
         let (watcher, happenings) = mpsc::channel(watch::WAITING);
         self.take_up(run.clone(), Live { shard, watcher: Some(watcher), ..live }, round);
         round.visited.remove(run);
@@ -308,15 +334,14 @@ impl Driver {
     /// or for as long as what happens in it takes.
     fn take_up(&mut self, run: RunId, live: Live, round: &mut Round) {
         if is_rest(live.machine.state()) {
+            self.gate.forget(&run);
             self.insert(run.clone(), Live { at_rest: true, ..live });
             round.visited.insert(run);
             return;
         }
         let commands = live.machine.pending();
         self.insert(run.clone(), live);
-        let mut batch = Batch::default();
-        self.carry_out(&run, commands, &mut batch);
-        round.messages.append(&mut batch.messages);
+        self.take_again(&run, commands, round);
         round.push(run, Event::Tick);
     }
 
@@ -327,8 +352,10 @@ impl Driver {
                 self.leases.renew(&live.shard, held);
             }
         }
+        self.left.remove(&run);
         self.runs.insert(run.clone(), live);
         self.note_due(&run);
+        self.hold_leased(&run);
     }
 
     async fn read(&self, run: &RunId) -> Result<Live, LoadError> {

@@ -98,6 +98,11 @@ impl Shards {
         self.held.push(arrived);
     }
 
+    /// The name of this engine.
+    pub(super) fn engine(&self) -> &str {
+        &self.engine
+    }
+
     /// Whether that is the name of this engine.
     pub(super) fn is_here(&self, engine: &str) -> bool {
         self.engine == engine
@@ -182,6 +187,7 @@ impl Driver {
         }
         self.leases.let_go(shard);
         self.listeners.let_go(shard);
+        self.gate.let_go(shard);
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {

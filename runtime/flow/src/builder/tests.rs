@@ -31,6 +31,8 @@ const FILE: &str = r#"
     memory = "1MiB"
     queue = "bowls"
     priority = 2
+    max_running = 3
+    rate = "100/m"
     rollback = true
     [[flow]]
     name = "pans"
@@ -76,6 +78,8 @@ fn built() -> Draft {
                 .timeout("5s")
                 .queue("bowls")
                 .priority(2)
+                .max_running(3)
+                .rate("100/m")
                 .rollback(true)
         })
         .flow("pans", |flow| {
@@ -105,7 +109,13 @@ fn what_is_no_name_or_no_duration_is_told_when_the_flow_is_wired() {
         .input("a b", Value::json(&1.into()))
         .task("a b", "m", |task| task)
         .task("t", "m", |task| {
-            task.requires("a.b", "c").provides_same(["d/e"]).with("", Value::json(&1.into())).timeout("5").queue("q q")
+            task.requires("a.b", "c")
+                .provides_same(["d/e"])
+                .with("", Value::json(&1.into()))
+                .timeout("5")
+                .queue("q q")
+                .max_running(0)
+                .rate("ten/s")
         })
         .flow("n", |flow| flow.link("t", "ä").retry_as("x y", Strategy::Times(2), Otherwise::Rollback))
         .flow("", |flow| flow)
@@ -120,6 +130,8 @@ fn what_is_no_name_or_no_duration_is_told_when_the_flow_is_wired() {
         "\"with\" of task \"t\": \"\" is not a name",
         "\"timeout\" of task \"t\": \"5\" is not a duration",
         "\"queue\" of task \"t\": \"q q\" is not a name",
+        "\"max_running\" of task \"t\" is 0",
+        "\"rate\" of task \"t\": \"ten/s\" is not a rate",
         "the target of a link: \"ä\" is not a name",
         "what a retry controller provides: \"x y\" is not a name",
         "a flow: \"\" is not a name",

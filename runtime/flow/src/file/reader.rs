@@ -1,6 +1,7 @@
 //! A table of a flow file, read key by key, so that every mistake in it is found and what was not asked for is told.
 
 use std::{
+    num::NonZeroU32,
     ops::{Range, RangeInclusive},
     str::FromStr,
     time::Duration,
@@ -11,10 +12,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{InvalidName, InvalidQuantity, Mistake, Starts, Timestamp, parse_duration, parse_size, suggest};
+use crate::{InvalidName, Mistake, Pace, Rate, Starts, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
-const LATER: [&str; 3] = ["capabilities", "grant", "rate"];
+const LATER: [&str; 2] = ["capabilities", "grant"];
 
 /// A value and where it stands.
 pub(super) struct Placed<T> {
@@ -190,11 +191,19 @@ impl<'t> Reader<'t> {
         self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
     }
 
-    fn quantity<T>(
+    /// How many calls run at once, and how often they start.
+    pub(super) fn pace(&mut self, mistakes: &mut Mistakes) -> Pace {
+        Pace {
+            max_running: self.integer("max_running", 1..=u32::MAX, mistakes).and_then(NonZeroU32::new),
+            rate: self.quantity("rate", "a rate such as \"10/s\"", Rate::parse, mistakes),
+        }
+    }
+
+    fn quantity<T, Invalid: std::fmt::Display>(
         &mut self,
         key: &'static str,
         what: &str,
-        parse: impl Fn(&str) -> Result<T, InvalidQuantity>,
+        parse: impl Fn(&str) -> Result<T, Invalid>,
         mistakes: &mut Mistakes,
     ) -> Option<T> {
         let text = self.text(key, what, mistakes)?;

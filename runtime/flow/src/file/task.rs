@@ -39,6 +39,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     };
     let queue: Option<Placed<QueueName>> = table.name("queue", mistakes);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
+    let pace = table.pace(mistakes);
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
@@ -65,6 +66,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         limits,
         queue,
         priority,
+        pace,
         rollback,
         starts,
         deadline,
@@ -75,7 +77,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
 }
 
 /// The keys that say something of a call.
-pub(crate) const OF_CALLS: [&str; 16] = [
+pub(crate) const OF_CALLS: [&str; 18] = [
     "for_each",
     "as",
     "max_parallel",
@@ -91,6 +93,8 @@ pub(crate) const OF_CALLS: [&str; 16] = [
     "instances",
     "queue",
     "priority",
+    "max_running",
+    "rate",
     "rollback",
 ];
 

@@ -285,9 +285,8 @@ impl Machine {
         life.last_end = Some(state);
         life.last.extend(states);
         let known = Arc::make_mut(&mut life.failures);
-        let of = |name: &NodeName| name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
         let told_anew: BTreeSet<&NodeName> = members.iter().map(|index| &flow.node(*index).name).collect();
-        known.retain(|name, _| !told_anew.contains(&of(name)));
+        known.retain(|name, _| !told_anew.contains(&name.of_flow()));
         known.extend((*failures).clone());
         if state == RunState::Success {
             Arc::make_mut(&mut life.latest).extend(succeeded);

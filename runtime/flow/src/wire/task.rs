@@ -386,5 +386,6 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         limits: Limits::default().with(&limits).with(&draft.limits),
         queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it keeps the rules of names")),
         priority: draft.priority,
+        pace: draft.pace,
     }
 }

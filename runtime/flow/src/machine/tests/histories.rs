@@ -550,8 +550,7 @@ proptest! {
             // What was applied by a module without a rollback stands, though the one that replaced it has one.
             let edits = &flow.origin.as_ref().unwrap().edits;
             let is_replaced = |name: &NodeName| {
-                let of = name.as_element().map_or_else(|| name.clone(), |(of, _)| of);
-                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == of))
+                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.of_flow()))
             };
             let mut standing = standing_effects(&world).into_iter();
             let forgotten = standing.find(|task| has_rollback(&world, task) && !is_replaced(task));

@@ -1,0 +1,323 @@
+//! Calls of tasks that have a pace: those that wait for a permit, and those that have one.
+//!
+//! A plain value. For each such task, and for each shard, it tells the task's keeper all that it has and wants: when that has
+//! changed, and each beat. What a permit was given for, and who gives it, is the keeper's business.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use broker::Message;
+use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
+use protocol::{Claims, Granted, Permits, Wanted};
+
+use crate::jobs;
+
+/// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
+const TOLD: usize = 256;
+
+/// How often it is told that nothing is had or wanted any more: a message may be lost.
+const FAREWELLS: u32 = 3;
+
+/// What is known of a call that wants a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was never handed out.
+    New,
+    /// It may have been handed out before, with a permit that its keeper knows of.
+    Unknown,
+}
+
+/// A call that wants a permit.
+pub(super) struct Asked {
+    pub(super) call: CallId,
+    pub(super) pace: Pace,
+    pub(super) priority: i32,
+    /// What hands it out.
+    pub(super) job: Message,
+}
+
+/// All calls of tasks with a pace, of all shards that are driven here.
+pub(super) struct Gate {
+    engine: String,
+    told: u64,
+    arrivals: u64,
+    since: BTreeMap<Shard, Timestamp>,
+    doors: BTreeMap<Door, Calls>,
+    runs: BTreeMap<RunId, BTreeMap<CallId, Door>>,
+}
+
+/// A task, and the shard whose runs call it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Door {
+    shard: Shard,
+    flow: FlowName,
+    task: NodeName,
+}
+
+/// The calls of one task from one shard.
+#[derive(Default)]
+struct Calls {
+    waiting: BTreeMap<CallId, Waiting>,
+    /// Those that have a permit and keep it until they are answered.
+    held: BTreeMap<CallId, Pace>,
+    /// Those that wait and may be given a permit, in the order in which they are told.
+    order: BTreeSet<Place>,
+    /// Those that may have one.
+    unknown: BTreeSet<CallId>,
+    /// Those that were told, and in which claims first.
+    told: BTreeMap<CallId, u64>,
+    /// How many say so of the pace.
+    paces: BTreeMap<Pace, usize>,
+    changed: bool,
+    farewells: u32,
+}
+
+type Place = (Reverse<i32>, u64, CallId);
+
+struct Waiting {
+    asked: Asked,
+    arrival: u64,
+    past: Past,
+}
+
+impl Waiting {
+    fn place(&self) -> Place {
+        (Reverse(self.asked.priority), self.arrival, self.asked.call.clone())
+    }
+}
+
+impl Calls {
+    fn count(&mut self, pace: Pace) {
+        *self.paces.entry(pace).or_default() += 1;
+    }
+
+    fn discount(&mut self, pace: Pace) {
+        if let Some(count) = self.paces.get_mut(&pace) {
+            *count -= 1;
+            if *count == 0 {
+                self.paces.remove(&pace);
+            }
+        }
+    }
+
+    /// A call waits no more.
+    fn leave(&mut self, call: &CallId) -> Option<Asked> {
+        let waiting = self.waiting.remove(call)?;
+        self.order.remove(&waiting.place());
+        self.unknown.remove(call);
+        self.told.remove(call);
+        self.discount(waiting.asked.pace);
+        self.changed = true;
+        Some(waiting.asked)
+    }
+
+    fn hold(&mut self, call: CallId, pace: Pace) {
+        self.changed = true;
+        if self.held.insert(call, pace).is_none() {
+            self.count(pace);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.held.is_empty()
+    }
+}
+
+impl Gate {
+    pub(super) fn new(engine: String) -> Self {
+        Self { engine, told: 0, arrivals: 0, since: BTreeMap::new(), doors: BTreeMap::new(), runs: BTreeMap::new() }
+    }
+
+    /// A call wants a permit. Answers what hands it out, if it has one already.
+    pub(super) fn ask(
+        &mut self,
+        now: Timestamp,
+        shard: &Shard,
+        flow: &FlowName,
+        asked: Asked,
+        past: Past,
+    ) -> Option<Message> {
+        self.since.entry(shard.clone()).or_insert(now);
+        let (call, pace) = (asked.call.clone(), asked.pace);
+        let door = self.enter(shard, flow, &call);
+        let calls = self.doors.entry(door).or_default();
+        if calls.held.contains_key(&call) {
+            return Some(asked.job);
+        }
+        if calls.waiting.contains_key(&call) {
+            return None;
+        }
+        self.arrivals += 1;
+        let waiting = Waiting { asked, arrival: self.arrivals, past };
+        match past {
+            Past::New => drop(calls.order.insert(waiting.place())),
+            Past::Unknown => drop(calls.unknown.insert(call.clone())),
+        }
+        calls.waiting.insert(call, waiting);
+        calls.count(pace);
+        calls.changed = true;
+        None
+    }
+
+    /// A call is known to be with a worker.
+    pub(super) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
+        self.since.entry(shard.clone()).or_insert(now);
+        let door = self.enter(shard, flow, &call);
+        let calls = self.doors.entry(door).or_default();
+        calls.leave(&call);
+        calls.hold(call, pace);
+    }
+
+    fn enter(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> Door {
+        let door = Door { shard: shard.clone(), flow: flow.clone(), task: call.task.of_flow() };
+        self.runs.entry(call.run.clone()).or_default().insert(call.clone(), door.clone());
+        door
+    }
+
+    /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
+    /// known by now that they have none.
+    pub(super) fn granted(&mut self, shard: &Shard, granted: &Granted) -> (Vec<Message>, BTreeSet<RunId>) {
+        let door = Door { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
+        let calls = self.doors.entry(door).or_default();
+        let is_answer = granted.engine == self.engine;
+        let (mut jobs, mut out) = (Vec::new(), Vec::new());
+        for call in &granted.calls {
+            let is_told = is_answer && calls.told.get(call).is_some_and(|first| *first <= granted.number);
+            if is_told && let Some(asked) = calls.leave(call) {
+                jobs.push(asked.job);
+                match asked.pace.max_running {
+                    Some(_) => calls.hold(call.clone(), asked.pace),
+                    None => out.push(call.clone()),
+                }
+            } else if !calls.waiting.contains_key(call) && !calls.held.contains_key(call) {
+                // Its keeper is to know that it is not here.
+                calls.changed = true;
+            }
+        }
+        let mut known = BTreeSet::new();
+        if is_answer {
+            let is_told = |call: &CallId| calls.told.get(call).is_some_and(|first| *first <= granted.number);
+            for call in calls.unknown.extract_if(.., |call| is_told(call)) {
+                if let Some(waiting) = calls.waiting.get_mut(&call) {
+                    waiting.past = Past::New;
+                    calls.order.insert(waiting.place());
+                    known.insert(call.run.clone());
+                }
+            }
+        } else {
+            calls.changed = true;
+        }
+        out.iter().for_each(|call| self.leave_run(call));
+        (jobs, known)
+    }
+
+    /// Whether calls of a run wait or have a permit.
+    pub(super) fn has(&self, run: &RunId) -> bool {
+        self.runs.contains_key(run)
+    }
+
+    /// The calls of a run that wait or have a permit.
+    pub(super) fn calls_of(&self, run: &RunId) -> Vec<CallId> {
+        self.runs.get(run).map(|calls| calls.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether a call waits for a permit, and was never handed out.
+    pub(super) fn is_waiting(&self, call: &CallId) -> bool {
+        let door = self.runs.get(&call.run).and_then(|calls| calls.get(call));
+        let waiting = door.and_then(|door| self.doors.get(door)?.waiting.get(call));
+        waiting.is_some_and(|waiting| waiting.past == Past::New)
+    }
+
+    /// Lets the calls of a run that were never handed out wait without asking, or ask again.
+    pub(super) fn ask_for(&mut self, run: &RunId, asks: bool) {
+        for (call, door) in self.runs.get(run).into_iter().flatten() {
+            let Some(calls) = self.doors.get_mut(door) else { continue };
+            let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == Past::New) else { continue };
+            let place = waiting.place();
+            calls.changed |= if asks { calls.order.insert(place) } else { calls.order.remove(&place) };
+        }
+    }
+
+    /// A call neither waits nor needs its permit any more.
+    pub(super) fn release(&mut self, call: &CallId) {
+        let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
+        if let Some(calls) = self.doors.get_mut(door) {
+            calls.leave(call);
+            if let Some(pace) = calls.held.remove(call) {
+                calls.discount(pace);
+                calls.changed = true;
+            }
+        }
+        self.leave_run(call);
+    }
+
+    fn leave_run(&mut self, call: &CallId) {
+        if let Some(calls) = self.runs.get_mut(&call.run) {
+            calls.remove(call);
+            if calls.is_empty() {
+                self.runs.remove(&call.run);
+            }
+        }
+    }
+
+    /// A run has ended, or rests.
+    pub(super) fn forget(&mut self, run: &RunId) {
+        for call in self.calls_of(run) {
+            self.release(&call);
+        }
+    }
+
+    /// A shard is driven here no more: who drives it now speaks for its runs.
+    pub(super) fn let_go(&mut self, shard: &Shard) {
+        self.since.remove(shard);
+        self.doors.retain(|door, _| door.shard != *shard);
+        self.runs.retain(|_, calls| {
+            calls.retain(|_, door| door.shard != *shard);
+            !calls.is_empty()
+        });
+    }
+
+    /// A beat of time has passed: all is told once more.
+    pub(super) fn beat(&mut self) {
+        self.doors.retain(|_, calls| {
+            calls.changed = true;
+            !calls.is_empty() || calls.farewells < FAREWELLS
+        });
+    }
+
+    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `None` for one that is
+    /// not driven here.
+    pub(super) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for (door, calls) in self.doors.iter_mut().filter(|(_, calls)| calls.changed) {
+            let Some(unread) = unread(&door.shard) else { continue };
+            calls.changed = false;
+            calls.farewells = if calls.is_empty() { calls.farewells + 1 } else { 0 };
+            self.told += 1;
+            let number = self.told;
+            let in_order = calls.order.iter().take(TOLD).map(|(_, _, call)| call);
+            let wanted: Vec<Wanted> = in_order
+                .chain(&calls.unknown)
+                .filter_map(|call| calls.waiting.get(call))
+                .map(|waiting| Wanted { call: waiting.asked.call.clone(), priority: waiting.asked.priority })
+                .collect();
+            let first = |call: &CallId| calls.told.get(call).copied().unwrap_or(number);
+            calls.told = wanted.iter().map(|wanted| (wanted.call.clone(), first(&wanted.call))).collect();
+            let claims = Claims {
+                shard: door.shard.clone(),
+                engine: self.engine.clone(),
+                since: self.since.get(&door.shard).copied().unwrap_or(now),
+                number,
+                pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.and(*other)),
+                unread,
+                asks: !calls.unknown.is_empty(),
+                held: calls.held.keys().cloned().collect(),
+                wanted,
+            };
+            messages.push(jobs::permits(&door.flow, &door.task, &Permits::Claims(claims)));
+        }
+        messages
+    }
+}

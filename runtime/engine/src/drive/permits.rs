@@ -1,0 +1,178 @@
+//! Calls that leave only with a permit: what their runs have to do with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Message;
+use flow::{
+    Action, Answer, Call, CallId, Command, Event, Execution, Fact, Failure, FailureKind, Machine, NodeName, Pace,
+    Record, RunId, RunState, Shard, Signal, Task,
+};
+use protocol::Granted;
+use tracing::warn;
+
+use super::{Driver, Happened, Round, gate::Asked};
+use crate::outbox::Batch;
+
+/// Which calls an event may have ended.
+pub(super) enum Ended {
+    /// These.
+    Calls(Vec<CallId>),
+    /// Any of its run.
+    Any,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self::Calls(Vec::new())
+    }
+}
+
+impl Ended {
+    /// Which calls an event may have ended that led to some records.
+    pub(super) fn by(event: &Event, records: &[Record]) -> Self {
+        let takes_back =
+            |record: &Record| matches!(record.fact, Fact::Resolved { .. } | Fact::Expired | Fact::CancelRequested);
+        if records.iter().any(takes_back) {
+            return Self::Any;
+        }
+        match event {
+            Event::Signal(signal) => Self::Calls(vec![signal.call.clone()]),
+            Event::Start
+            | Event::Leased { .. }
+            | Event::Notify { .. }
+            | Event::Heard(_)
+            | Event::Brought { .. }
+            | Event::Tick => Self::default(),
+            Event::Cancel
+            | Event::Suspend
+            | Event::Abandon
+            | Event::Resume
+            | Event::Lost { .. }
+            | Event::Retry
+            | Event::Skip { .. }
+            | Event::Edit { .. } => Self::Any,
+        }
+    }
+
+    /// Those, and these.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Calls(some), Self::Calls(others)) => Self::Calls(some.into_iter().chain(others).collect()),
+            (Self::Any, Self::Calls(_) | Self::Any) | (Self::Calls(_), Self::Any) => Self::Any,
+        }
+    }
+}
+
+/// Whether a call needs a permit. What takes back never waits behind what applies.
+pub(super) fn is_paced(task: &Task, action: Action) -> bool {
+    action == Action::Apply && !task.pace.is_open()
+}
+
+/// A call that wants a permit, and the job that hands it out.
+pub(super) fn asked(task: &Task, call: CallId, job: Message) -> Asked {
+    Asked { call, pace: task.pace, priority: task.priority, job }
+}
+
+impl Driver {
+    /// The calls of a run that are known to be with a worker have their permits.
+    pub(super) fn hold_leased(&mut self, run: &RunId) {
+        let Some(live) = self.runs.get(run) else { return };
+        let machine = &live.machine;
+        let pace =
+            |call: &CallId| machine.task(&call.task).filter(|task| is_paced(task, call.action)).map(|task| task.pace);
+        let leased: BTreeMap<CallId, Pace> =
+            machine.leased().filter_map(|(call, _)| pace(&call).map(|pace| (call, pace))).collect();
+        if leased.is_empty() {
+            return;
+        }
+        let now = self.tools.clock.now();
+        for call in machine.calls_out() {
+            if let Some(pace) = leased.get(&call) {
+                self.gate.hold(now, &live.shard, &machine.flow().name, call, *pace);
+            }
+        }
+    }
+
+    /// A run of a shard that another process left is driven here: what the others of that shard have stays theirs.
+    pub(super) async fn note_left(&mut self, shard: &Shard) {
+        match self.tools.logbook.open_runs(shard).await {
+            Ok(open) => self.left.extend(open.into_iter().filter(|run| !self.runs.contains_key(run))),
+            Err(error) => warn!(%shard, %error, "what other runs of the shard have is not known"),
+        }
+    }
+
+    /// Hears which calls have a permit by now, and hands them out.
+    pub(super) fn hear_granted(&mut self, shard: &Shard, granted: &Granted, round: &mut Round) {
+        let (jobs, known) = self.gate.granted(shard, granted);
+        round.messages.extend(jobs);
+        for run in known {
+            self.look_over(&run, &Ended::Any);
+        }
+    }
+
+    /// Takes note of calls that may have ended: their permits are free, and who waits in vain is answered here.
+    pub(super) fn look_over(&mut self, run: &RunId, ended: &Ended) {
+        if !self.gate.has(run) {
+            return;
+        }
+        let Some(live) = self.runs.get(run) else { return };
+        match ended {
+            Ended::Calls(calls) => calls.iter().for_each(|call| self.gate.release(call)),
+            Ended::Any => {
+                let out: BTreeSet<CallId> = live.machine.calls_out().collect();
+                let nodes = live.machine.flow().nodes.iter();
+                let removed: BTreeSet<&NodeName> = nodes.filter(|node| node.retired).map(|node| &node.name).collect();
+                for call in self.gate.calls_of(run) {
+                    let is_wanted = || live.machine.wants(&call) && !removed.contains(&call.task.of_flow());
+                    if !out.contains(&call) {
+                        self.gate.release(&call);
+                    } else if self.gate.is_waiting(&call) && !is_wanted() {
+                        self.gate.release(&call);
+                        self.asides.push(withdrawn(call));
+                    }
+                }
+                self.gate.ask_for(run, live.machine.state() != RunState::Suspending);
+            }
+        }
+        // Nothing of it is with a worker, and nothing new may be: it rests, and asks anew when it goes on.
+        if live.machine.state() == RunState::Suspending {
+            let mut out = live.machine.calls_out().peekable();
+            if out.peek().is_some() && out.all(|call| self.gate.is_waiting(&call)) {
+                self.asides.push(Happened { run: run.clone(), event: Event::Abandon, answer: None });
+            }
+        }
+    }
+
+    /// Tells the keepers what has changed.
+    pub(super) fn claim(&mut self, batch: &mut Batch) {
+        let (shards, lost, left) = (&self.shards, &self.lost, &self.left);
+        let unread = |shard: &Shard| {
+            let lost = lost.iter().filter(|(_, lost)| lost.is_of(shard) || lost.is_of_any());
+            shards.owns(shard).then(|| lost.map(|(run, _)| run).chain(left).cloned().collect())
+        };
+        batch.probes.extend(self.gate.claims(self.tools.clock.now(), unread));
+    }
+}
+
+/// The answer to a call that nobody will make.
+fn withdrawn(call: CallId) -> Happened {
+    let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn while it waited for its turn");
+    let run = call.run.clone();
+    let signal = Signal {
+        call,
+        answer: Answer::Failed(failure),
+        execution: Execution::new(0),
+        redelivered: false,
+        worker: None,
+    };
+    Happened { run, event: Event::Signal(signal), answer: None }
+}
+
+/// The calls among what is to be sent again that need a permit, and the others.
+pub(super) fn paced_apart(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
+    let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
+    commands.into_iter().partition(|command| match command {
+        Command::Call(call) => needs_permit(call),
+        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => false,
+    })
+}

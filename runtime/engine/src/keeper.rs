@@ -1,0 +1,412 @@
+//! Who gives the permits of a task that has a pace: a plain value, which is told the time and what it hears.
+//!
+//! What it hears comes from one queue, in one order, and to one keeper at a time. A keeper that wants to give permits writes
+//! all that are then out on that queue, and gives them only when it hears that back: so it was the keeper until then, and what
+//! it gave is there for whoever keeps them next. The last such message is kept unsettled; a delivery that was out before tells
+//! that somebody else may have kept them meanwhile.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
+use protocol::{Beat, Claims, Granted, Kept, Permit, Permits};
+
+/// So many beats may be heard without any word from a shard: then what its runs had is given to others.
+pub(crate) const GONE: u32 = 60;
+
+/// A shard that was not heard of for so many beats is asked what it still has, and another engine may speak for it.
+const SILENT: u32 = 3;
+
+/// Beats that may be unheard before no more are sent: somebody else keeps the permits.
+const UNHEARD: u32 = 10;
+
+/// A message that is kept unsettled is written anew after so many beats, before a broker takes its keeper for stuck.
+const OLD: u32 = 600;
+
+/// Starts as many as this much time brings may fall together: what is said to a keeper comes in bursts.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// What becomes of a delivery that the keeper has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settles {
+    /// It is accepted.
+    Done,
+    /// It stays unsettled, beside those before it.
+    Keeps,
+    /// It stays unsettled, and those before it are accepted.
+    Replaces,
+}
+
+/// What a keeper has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Say {
+    /// On its own queue, until it is there.
+    Write(Kept),
+    /// On its own queue, now or never.
+    Ask(Beat),
+    /// To whoever drives a shard, now or never.
+    Tell(Shard, Granted),
+}
+
+/// Keeps the permits of one task.
+pub(crate) struct Keeper {
+    engine: String,
+    flow: FlowName,
+    task: NodeName,
+    stage: Stage,
+    /// Those that are out.
+    permits: BTreeMap<CallId, Permit>,
+    claimants: BTreeMap<Shard, Claimant>,
+    /// For how many beats shards have said nothing that have permits, and no claimant.
+    absent: BTreeMap<Shard, u32>,
+    /// Calls that want a permit.
+    line: BTreeMap<Place, (Shard, CallId)>,
+    arrivals: u64,
+    /// When the next may start by the rate, if they started evenly.
+    free_at: Timestamp,
+    /// The number of the last message that says which permits are out.
+    kept: u64,
+    proposed: Option<Proposed>,
+    /// Whether what is kept unsettled does not say, or not for long enough, which permits are out.
+    renew: bool,
+    age: u32,
+    beats: u64,
+    unheard: u32,
+    says: Vec<Say>,
+}
+
+/// What a keeper knows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has heard nothing.
+    Idle,
+    /// It asks, with this beat and those after it: once that is back, all that was said before is heard.
+    Asking { beat: u64 },
+    /// It gives permits.
+    Sure,
+}
+
+/// Where a call stands in the line: higher priority first, then who came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(Reverse<i32>, u64);
+
+/// An engine that speaks for the runs of a shard.
+struct Claimant {
+    engine: String,
+    since: Timestamp,
+    number: u64,
+    pace: Pace,
+    silent: u32,
+    wants: BTreeMap<CallId, Place>,
+}
+
+/// What was written and not heard yet.
+struct Proposed {
+    number: u64,
+    calls: Vec<(Shard, CallId)>,
+}
+
+impl Keeper {
+    pub(crate) fn new(engine: String, flow: FlowName, task: NodeName) -> Self {
+        Self {
+            engine,
+            flow,
+            task,
+            stage: Stage::Idle,
+            permits: BTreeMap::new(),
+            claimants: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            line: BTreeMap::new(),
+            arrivals: 0,
+            free_at: Timestamp::default(),
+            kept: 0,
+            proposed: None,
+            renew: false,
+            age: 0,
+            beats: 0,
+            unheard: 0,
+            says: Vec::new(),
+        }
+    }
+
+    /// What it has to say since it was asked last.
+    pub(crate) fn says(&mut self) -> Vec<Say> {
+        std::mem::take(&mut self.says)
+    }
+
+    /// The queue was gone, and is there anew: what was kept unsettled is lost.
+    pub(crate) fn restart(&mut self) {
+        self.stage = Stage::Idle;
+        self.proposed = None;
+        self.renew = true;
+    }
+
+    /// Hears a message; `redelivered` says that somebody had it before.
+    pub(crate) fn hear(&mut self, redelivered: bool, message: Permits) -> Settles {
+        let is_asking = matches!(self.stage, Stage::Asking { .. });
+        if !is_asking && (redelivered || self.stage == Stage::Idle) {
+            self.proposed = None;
+            self.stage = Stage::Asking { beat: self.beats + 1 };
+            self.ask();
+        }
+        match message {
+            Permits::Claims(claims) => {
+                self.hear_claims(claims);
+                Settles::Done
+            }
+            Permits::Kept(kept) => self.hear_kept(kept),
+            Permits::Beat(beat) => {
+                if beat.keeper == self.engine {
+                    self.hear_beat(beat.number);
+                }
+                Settles::Done
+            }
+        }
+    }
+
+    /// A beat of time has passed.
+    pub(crate) fn beat(&mut self) {
+        let is_idle = self.claimants.is_empty() && self.permits.is_empty();
+        match self.stage {
+            Stage::Idle => {}
+            Stage::Sure if is_idle => {}
+            Stage::Asking { .. } | Stage::Sure if self.unheard >= UNHEARD => {
+                self.stage = Stage::Idle;
+                self.proposed = None;
+            }
+            Stage::Asking { .. } | Stage::Sure => self.ask(),
+        }
+    }
+
+    fn ask(&mut self) {
+        self.beats += 1;
+        self.unheard += 1;
+        self.says.push(Say::Ask(Beat { keeper: self.engine.clone(), number: self.beats }));
+    }
+
+    /// Gives what there is to give. Answers when to ask again if nothing is heard before.
+    pub(crate) fn turn(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.stage != Stage::Sure || self.proposed.is_some() {
+            return None;
+        }
+        let pace = self.claimants.values().fold(Pace::default(), |pace, claimant| pace.and(claimant.pace));
+        let room = pace.max_running.map_or(usize::MAX, |most| {
+            usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
+        });
+        let (calls, due) = match pace.rate {
+            None => (self.line.values().take(room).cloned().collect(), None),
+            Some(rate) => self.in_time(now, rate, room),
+        };
+        if calls.is_empty() {
+            self.renew &= !self.permits.is_empty() || self.free_at > now;
+        }
+        if !calls.is_empty() || self.renew {
+            self.write(calls);
+        }
+        due
+    }
+
+    /// Those of the first in the line who may start by now, and when the next may.
+    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<(Shard, CallId)>, Option<Timestamp>) {
+        let spacing = rate.spacing();
+        let together = TOGETHER.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
+        let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
+        // A clock that was set back must not make anybody wait for longer than the rate does.
+        let mut free_at = self.free_at.min(now.after(slack).after(spacing));
+        let mut calls = Vec::new();
+        let mut line = self.line.values().take(room).peekable();
+        while let Some(next) = line.next_if(|_| now.after(slack) >= free_at) {
+            calls.push(next.clone());
+            free_at = free_at.max(now).after(spacing);
+        }
+        let due = line.peek().map(|_| now.after(free_at.since(now.after(slack))));
+        self.free_at = free_at;
+        (calls, due)
+    }
+
+    /// Writes which permits are out, with new ones for these calls.
+    fn write(&mut self, calls: Vec<(Shard, CallId)>) {
+        let number = self.kept + 1;
+        let new = calls.iter().filter_map(|(shard, call)| self.permit(shard, call));
+        let permits = self.permits.values().cloned().chain(new).collect();
+        let (keeper, free_at) = (self.engine.clone(), self.free_at);
+        self.says.push(Say::Write(Kept { keeper, number, free_at, permits }));
+        self.proposed = Some(Proposed { number, calls });
+        self.renew = false;
+        self.age = 0;
+    }
+
+    fn permit(&self, shard: &Shard, call: &CallId) -> Option<Permit> {
+        let Claimant { engine, number, .. } = self.claimants.get(shard)?;
+        Some(Permit { call: call.clone(), shard: shard.clone(), engine: engine.clone(), asked: *number })
+    }
+
+    /// Whether nothing is known that has to outlive this keeper: what was kept unsettled can be accepted.
+    pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
+        let is_still = self.stage == Stage::Sure && self.proposed.is_none();
+        is_still && self.permits.is_empty() && self.claimants.is_empty() && self.free_at <= now
+    }
+
+    fn hear_claims(&mut self, claims: Claims) {
+        let shard = claims.shard.clone();
+        if self.claimants.get(&shard).is_some_and(|current| current.outdates(&claims)) {
+            return;
+        }
+        let earlier = self.claimants.remove(&shard);
+        self.absent.remove(&shard);
+        let mut places = earlier.map(|earlier| earlier.wants).unwrap_or_default();
+        let permit = |call: &CallId| {
+            let (shard, engine) = (claims.shard.clone(), claims.engine.clone());
+            Permit { call: call.clone(), shard, engine, asked: claims.number }
+        };
+        let (mut wants, mut told) = (BTreeMap::new(), Vec::new());
+        for wanted in &claims.wanted {
+            if let Some(known) = self.permits.get_mut(&wanted.call) {
+                *known = permit(&wanted.call);
+                told.push(wanted.call.clone());
+                continue;
+            }
+            let place = places.remove(&wanted.call).unwrap_or_else(|| {
+                self.arrivals += 1;
+                Place(Reverse(wanted.priority), self.arrivals)
+            });
+            self.line.insert(place, (shard.clone(), wanted.call.clone()));
+            wants.insert(wanted.call.clone(), place);
+        }
+        for place in places.into_values() {
+            self.line.remove(&place);
+        }
+        let named: BTreeSet<&CallId> =
+            claims.held.iter().chain(claims.wanted.iter().map(|wanted| &wanted.call)).collect();
+        self.permits.retain(|call, permit| {
+            let is_newer = permit.engine == claims.engine && permit.asked >= claims.number;
+            permit.shard != shard || named.contains(call) || is_newer || claims.unread.contains(&call.run)
+        });
+        self.permits.extend(claims.held.iter().map(|call| (call.clone(), permit(call))));
+        if self.stage == Stage::Sure && (claims.asks || !told.is_empty()) {
+            self.tell(shard.clone(), claims.engine.clone(), claims.number, told);
+        }
+        if !wants.is_empty() || !claims.held.is_empty() {
+            let Claims { engine, since, number, pace, .. } = claims;
+            self.claimants.insert(shard, Claimant { engine, since, number, pace, silent: 0, wants });
+        }
+    }
+
+    fn tell(&mut self, shard: Shard, engine: String, number: u64, calls: Vec<CallId>) {
+        let (flow, task) = (self.flow.clone(), self.task.clone());
+        self.says.push(Say::Tell(shard, Granted { flow, task, engine, number, calls }));
+    }
+
+    fn hear_kept(&mut self, kept: Kept) -> Settles {
+        let is_proposed = |proposed: &mut Proposed| kept.keeper == self.engine && proposed.number == kept.number;
+        if let Some(proposed) = self.proposed.take_if(is_proposed) {
+            self.kept = kept.number;
+            self.give(proposed.calls);
+            return Settles::Replaces;
+        }
+        match self.stage {
+            // Whoever wrote it may have given what it says.
+            Stage::Asking { .. } => {
+                self.kept = self.kept.max(kept.number);
+                self.free_at = self.free_at.max(kept.free_at);
+                for permit in kept.permits {
+                    self.leave_line(&permit.shard, &permit.call);
+                    self.permits.entry(permit.call.clone()).or_insert(permit);
+                }
+                self.renew = true;
+                Settles::Keeps
+            }
+            // Its writer does not hear it, and so gives nothing.
+            Stage::Idle | Stage::Sure => Settles::Done,
+        }
+    }
+
+    /// Gives these calls what was written for them, if they still want it.
+    fn give(&mut self, calls: Vec<(Shard, CallId)>) {
+        let mut given: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
+        for (shard, call) in calls {
+            if self.leave_line(&shard, &call)
+                && let Some(permit) = self.permit(&shard, &call)
+            {
+                self.permits.insert(call.clone(), permit);
+                given.entry(shard).or_default().push(call);
+            }
+        }
+        for (shard, calls) in given {
+            if let Some(Claimant { engine, number, .. }) = self.claimants.get(&shard) {
+                let (engine, number) = (engine.clone(), *number);
+                self.tell(shard, engine, number, calls);
+            }
+        }
+    }
+
+    /// A call wants no permit any more. Answers whether it did.
+    fn leave_line(&mut self, shard: &Shard, call: &CallId) -> bool {
+        let place = self.claimants.get_mut(shard).and_then(|claimant| claimant.wants.remove(call));
+        place.is_some_and(|place| self.line.remove(&place).is_some())
+    }
+
+    /// One of its own beats is back: it is the keeper, and whoever speaks could have been heard for another beat.
+    fn hear_beat(&mut self, number: u64) {
+        self.unheard = 0;
+        if let Stage::Asking { beat } = self.stage
+            && number >= beat
+        {
+            self.stage = Stage::Sure;
+        }
+        if self.stage != Stage::Sure {
+            return;
+        }
+        self.age += 1;
+        self.renew |= self.age >= OLD;
+        for claimant in self.claimants.values_mut() {
+            claimant.silent += 1;
+        }
+        let claimants = &self.claimants;
+        let speechless = self.permits.values().map(|permit| &permit.shard).filter(|at| !claimants.contains_key(*at));
+        let speechless: BTreeSet<Shard> = speechless.cloned().collect();
+        self.absent.retain(|shard, _| speechless.contains(shard));
+        for shard in speechless {
+            *self.absent.entry(shard).or_default() += 1;
+        }
+        self.look_after_silent();
+    }
+
+    /// Asks those who have said nothing for some time what they still have, and takes it away from those who never will.
+    fn look_after_silent(&mut self) {
+        let of_claimants = self.claimants.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
+        let silent: Vec<(Shard, u32)> = of_claimants
+            .chain(self.absent.iter().map(|(shard, silent)| (shard.clone(), *silent)))
+            .filter(|(_, silent)| *silent >= SILENT)
+            .collect();
+        for (shard, silent) in silent {
+            if silent < GONE {
+                let has = self.permits.values().filter(|permit| permit.shard == shard);
+                let calls = has.map(|permit| permit.call.clone()).collect();
+                self.tell(shard, String::new(), 0, calls);
+                continue;
+            }
+            self.absent.remove(&shard);
+            self.permits.retain(|_, permit| permit.shard != shard);
+            for place in self.claimants.remove(&shard).into_iter().flat_map(|gone| gone.wants.into_values()) {
+                self.line.remove(&place);
+            }
+        }
+    }
+}
+
+impl Claimant {
+    /// Whether these claims come late, or from an engine that does not drive the shard any more.
+    fn outdates(&self, claims: &Claims) -> bool {
+        if self.engine == claims.engine {
+            return claims.number <= self.number;
+        }
+        self.silent < SILENT && (claims.since, &claims.engine) < (self.since, &self.engine)
+    }
+}

@@ -1,0 +1,331 @@
+//! What a keeper of permits promises, over one queue that this file is.
+
+mod storm;
+
+use std::collections::VecDeque;
+
+use flow::{Action, Attempt, Firing};
+use protocol::Wanted;
+
+use super::*;
+
+/// A queue of permits with its keepers: what they write comes back, in order, to the one that is asked.
+#[derive(Default)]
+struct World {
+    now: Timestamp,
+    number: u64,
+    queue: VecDeque<(bool, Permits)>,
+    /// What its keeper has not settled.
+    unsettled: Vec<Permits>,
+    told: Vec<(Shard, Granted)>,
+}
+
+fn keeper(engine: &str) -> Keeper {
+    Keeper::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap())
+}
+
+fn shard(name: &str) -> Shard {
+    name.parse().unwrap()
+}
+
+fn call(run: &str) -> CallId {
+    let (run, task) = (run.parse().unwrap(), "t".parse().unwrap());
+    CallId { run, task, firing: Firing::FIRST, attempt: Attempt::FIRST, action: Action::Apply }
+}
+
+/// A run that is called so matters more.
+fn priority(run: &str) -> i32 {
+    if run.starts_with("urgent") { 5 } else { 0 }
+}
+
+fn at_once(max_running: u32) -> Pace {
+    Pace { max_running: std::num::NonZeroU32::new(max_running), rate: None }
+}
+
+fn rate(text: &str) -> Pace {
+    Pace { max_running: None, rate: Some(Rate::parse(text).unwrap()) }
+}
+
+impl World {
+    fn claims(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> Claims {
+        self.number += 1;
+        Claims {
+            shard: shard(of),
+            engine: format!("engine-of-{of}"),
+            since: Timestamp::from_micros(1),
+            number: self.number,
+            pace,
+            unread: Vec::new(),
+            asks: false,
+            held: held.iter().map(|run| call(run)).collect(),
+            wanted: wanted.iter().map(|run| Wanted { call: call(run), priority: priority(run) }).collect(),
+        }
+    }
+
+    fn say(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) {
+        let claims = self.claims(of, pace, held, wanted);
+        self.queue.push_back((false, Permits::Claims(claims)));
+    }
+
+    /// Lets a keeper hear all there is, and what it writes meanwhile. Answers the runs that were given permits.
+    fn settle(&mut self, keeper: &mut Keeper) -> Vec<String> {
+        loop {
+            keeper.turn(self.now);
+            for say in keeper.says() {
+                match say {
+                    Say::Write(kept) => self.queue.push_back((false, Permits::Kept(kept))),
+                    Say::Ask(beat) => self.queue.push_back((false, Permits::Beat(beat))),
+                    Say::Tell(shard, granted) => self.told.push((shard, granted)),
+                }
+            }
+            let Some((redelivered, message)) = self.queue.pop_front() else { break };
+            match keeper.hear(redelivered, message.clone()) {
+                Settles::Done => {}
+                Settles::Keeps => self.unsettled.push(message),
+                Settles::Replaces => self.unsettled = vec![message],
+            }
+        }
+        let told = std::mem::take(&mut self.told);
+        told.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
+    }
+
+    /// A second passes, with a beat.
+    fn second(&mut self, keeper: &mut Keeper) -> Vec<String> {
+        self.now = self.now.after(Duration::from_secs(1));
+        keeper.beat();
+        self.settle(keeper)
+    }
+
+    /// The keeper dies: what it has not settled comes again, before all else.
+    fn dies(&mut self) {
+        for message in std::mem::take(&mut self.unsettled).into_iter().rev() {
+            self.queue.push_front((true, message));
+        }
+    }
+}
+
+#[test]
+fn no_more_permits_are_out_than_may_run_at_once() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    world.say("2", at_once(2), &[], &["s1"]);
+    assert_eq!(world.settle(&mut keeper), ["r1", "r2"]);
+    world.say("1", at_once(2), &["r2"], &["r3"]);
+    assert_eq!(world.settle(&mut keeper), ["r3"]);
+    world.say("1", at_once(2), &["r3"], &[]);
+    assert_eq!(world.settle(&mut keeper), ["s1"]);
+}
+
+#[test]
+fn the_slowest_pace_that_is_told_holds() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(3), &[], &["r1", "r2", "r3"]);
+    assert_eq!(world.settle(&mut keeper), ["r1", "r2", "r3"]);
+    world.say("2", at_once(1), &[], &["s1"]);
+    world.say("1", at_once(3), &["r1", "r2"], &["r4"]);
+    assert!(world.settle(&mut keeper).is_empty());
+    world.say("2", at_once(1), &[], &[]);
+    assert_eq!(world.settle(&mut keeper), ["r4"], "the flow with the slower pace is gone");
+}
+
+#[test]
+fn higher_priority_comes_first_and_then_who_came_first() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    world.say("1", at_once(1), &["r1"], &["r2"]);
+    world.say("2", at_once(1), &[], &["s1", "urgent"]);
+    assert!(world.settle(&mut keeper).is_empty());
+    world.say("1", at_once(1), &[], &["r2"]);
+    assert_eq!(world.settle(&mut keeper), ["urgent"]);
+    world.say("2", at_once(1), &[], &["s1"]);
+    assert_eq!(world.settle(&mut keeper), ["r2"]);
+    world.say("1", at_once(1), &[], &[]);
+    assert_eq!(world.settle(&mut keeper), ["s1"]);
+}
+
+#[test]
+fn what_is_said_twice_or_late_changes_nothing() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let first = world.claims("1", at_once(1), &[], &["r1", "r2"]);
+    let second = world.claims("1", at_once(1), &["r1"], &["r2"]);
+    let third = world.claims("1", at_once(1), &["r2"], &[]);
+    for (claims, given) in
+        [(&first, &["r1"][..]), (&first, &[]), (&second, &[]), (&first, &[]), (&third, &[]), (&second, &[])]
+    {
+        world.queue.push_back((false, Permits::Claims(claims.clone())));
+        assert_eq!(world.settle(&mut keeper), given);
+    }
+}
+
+#[test]
+fn a_call_that_asks_again_has_the_permit_that_it_had() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1", "r2"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    // Another engine drives the shard now, and does not know who has one.
+    let mut claims = world.claims("1", at_once(1), &[], &["r2", "r1"]);
+    claims.engine = "another".into();
+    claims.since = Timestamp::from_micros(2);
+    claims.asks = true;
+    world.queue.push_back((false, Permits::Claims(claims)));
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+}
+
+#[test]
+fn what_runs_have_that_are_not_read_yet_stays_theirs() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    let claims = Claims { unread: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
+    world.queue.push_back((false, Permits::Claims(claims)));
+    assert!(world.settle(&mut keeper).is_empty());
+    world.say("1", at_once(1), &[], &["r2"]);
+    assert_eq!(world.settle(&mut keeper), ["r2"]);
+}
+
+#[test]
+fn an_engine_that_drives_a_shard_no_more_does_not_speak_for_it() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let late = |claims: Claims| Claims { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
+    let claims = late(world.claims("1", at_once(1), &["r1"], &["r2"]));
+    world.queue.push_back((false, Permits::Claims(claims)));
+    world.settle(&mut keeper);
+    world.say("1", at_once(1), &[], &["r3"]);
+    assert!(world.settle(&mut keeper).is_empty(), "what the later one has is not given away");
+}
+
+#[test]
+fn what_is_given_outlives_its_keeper() {
+    let (mut world, mut one) = (World::default(), keeper("a"));
+    world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    assert_eq!(world.settle(&mut one), ["r1", "r2"]);
+    world.dies();
+    let mut other = keeper("b");
+    // Of all the engines, one that has nothing speaks first.
+    world.say("2", at_once(2), &[], &["s1"]);
+    assert!(world.settle(&mut other).is_empty());
+    world.say("1", at_once(2), &["r1"], &["r3"]);
+    assert_eq!(world.settle(&mut other), ["s1"]);
+    world.dies();
+    let mut third = keeper("c");
+    world.say("1", at_once(2), &["r1"], &["r3"]);
+    assert!(world.settle(&mut third).is_empty());
+}
+
+#[test]
+fn a_keeper_gives_nothing_once_another_hears_its_queue() {
+    let (mut world, mut one) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    world.settle(&mut one);
+    world.say("1", at_once(1), &[], &["r2", "r3"]);
+    let (_, claims) = world.queue.pop_front().unwrap();
+    one.hear(false, claims);
+    one.turn(world.now);
+    let written = one.says();
+    let [Say::Write(kept)] = &written[..] else { panic!("{written:?}") };
+    // It is cut off now, and what it wrote reaches the next one.
+    world.dies();
+    world.queue.push_back((false, Permits::Kept(kept.clone())));
+    let mut other = keeper("b");
+    world.say("1", at_once(1), &[], &["r3", "r2"]);
+    assert!(world.settle(&mut other).is_empty());
+    world.say("1", at_once(1), &[], &["r3", "r2"]);
+    assert_eq!(world.settle(&mut other), ["r2"], "it may have been given");
+    // Back again, the first hears that somebody else was there, and what that one left.
+    world.dies();
+    world.say("1", at_once(1), &["r2"], &["r3"]);
+    assert!(world.settle(&mut one).is_empty());
+    world.say("1", at_once(1), &[], &["r3"]);
+    assert_eq!(world.settle(&mut one), ["r3"]);
+}
+
+#[test]
+fn who_says_nothing_for_long_has_no_permits_any_more() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    world.say("2", at_once(1), &[], &["s1"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    for second in 2..GONE {
+        world.say("2", at_once(1), &[], &["s1"]);
+        assert!(world.second(&mut keeper).iter().all(|run| run == "r1"), "it is asked at most, after {second}");
+    }
+    world.say("2", at_once(1), &[], &["s1"]);
+    assert_eq!(world.second(&mut keeper), ["s1"]);
+}
+
+#[test]
+fn a_silence_of_the_queue_takes_nothing_away() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    world.say("2", at_once(1), &[], &["s1"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    for _ in 0..10 * GONE {
+        keeper.beat();
+        keeper.turn(world.now);
+    }
+    let beats = keeper.says().len();
+    assert!(beats <= usize::try_from(UNHEARD).unwrap(), "it does not go on asking: {beats}");
+    world.say("1", at_once(1), &["r1"], &[]);
+    assert!(world.settle(&mut keeper).is_empty());
+}
+
+#[test]
+fn starts_are_as_far_apart_as_the_rate_says() {
+    for (text, step, most) in [("2/s", 100, 20), ("30/m", 1_000, 50), ("1/h", 36_000, 1), ("100/s", 50, 509)] {
+        let step = Duration::from_millis(step);
+        let (mut world, mut keeper) = (World::default(), keeper("a"));
+        let runs: Vec<String> = (0..600).map(|number| format!("r{number}")).collect();
+        let mut left: Vec<&str> = runs.iter().map(String::as_str).collect();
+        let mut given = 0;
+        for _ in 0..100 {
+            world.say("1", rate(text), &[], &left);
+            let now = world.settle(&mut keeper);
+            given += now.len();
+            left.retain(|run| !now.iter().any(|given| given == run));
+            world.now = world.now.after(step);
+        }
+        assert!(given <= most && given + given / 10 + 1 >= most, "{text}: {given}");
+    }
+}
+
+#[test]
+fn a_rate_says_when_the_next_may_start() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", rate("2/s"), &[], &["r1", "r2"]);
+    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    world.say("1", rate("2/s"), &[], &["r2"]);
+    world.settle(&mut keeper);
+    world.now = world.now.after(Duration::from_millis(100));
+    assert_eq!(keeper.turn(world.now), Some(Timestamp::from_micros(500_000)));
+}
+
+#[test]
+fn a_rate_outlives_its_keeper_and_a_clock_that_is_set_back() {
+    let (mut world, mut one) = (World { now: Timestamp::from_micros(7_200_000_000), ..World::default() }, keeper("a"));
+    world.say("1", rate("60/h"), &[], &["r1"]);
+    assert_eq!(world.settle(&mut one), ["r1"]);
+    world.say("1", rate("60/h"), &[], &["r2"]);
+    assert!(world.settle(&mut one).is_empty());
+    world.dies();
+    let mut other = keeper("b");
+    // Its clock is an hour behind.
+    world.now = Timestamp::from_micros(3_600_000_000);
+    world.say("1", rate("60/h"), &[], &["r2"]);
+    assert!(world.settle(&mut other).is_empty());
+    world.now = world.now.after(Duration::from_secs(60));
+    assert_eq!(world.settle(&mut other), ["r2"]);
+}
+
+#[test]
+fn a_keeper_without_permits_keeps_nothing_unsettled() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    world.say("1", at_once(1), &[], &["r1"]);
+    world.settle(&mut keeper);
+    assert!(!keeper.is_empty(world.now));
+    world.say("1", at_once(1), &[], &[]);
+    world.settle(&mut keeper);
+    assert!(keeper.is_empty(world.now));
+    keeper.beat();
+    assert!(keeper.says().is_empty(), "nor does it ask whether it is the keeper");
+}

@@ -1,0 +1,238 @@
+//! Keepers and holders that die, are cut off and come back, in any order: never are more calls out than may be.
+
+use std::collections::VecDeque;
+
+use protocol::Wanted;
+
+use super::*;
+
+const MOST: usize = 2;
+const KEEPERS: usize = 3;
+const SHARDS: [&str; 2] = ["1", "2"];
+
+/// Numbers that look drawn, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+}
+
+/// Who drives a shard, and what it knows of its calls.
+#[derive(Default)]
+struct Holder {
+    engine: u64,
+    held: BTreeSet<CallId>,
+    /// And in which claims they were told first.
+    waiting: BTreeMap<CallId, Option<u64>>,
+    heard: VecDeque<Granted>,
+}
+
+/// A keeper, and what it has been brought.
+struct Consumer {
+    keeper: Keeper,
+    brought: VecDeque<(bool, u64)>,
+    unsettled: Vec<u64>,
+}
+
+struct Storm {
+    dice: Dice,
+    now: Timestamp,
+    number: u64,
+    messages: BTreeMap<u64, Permits>,
+    /// What waits, and whether it was out before.
+    queue: BTreeMap<u64, bool>,
+    consumers: Vec<Consumer>,
+    active: usize,
+    holders: BTreeMap<Shard, Holder>,
+    running: BTreeSet<CallId>,
+    calls: u64,
+    done: usize,
+}
+
+impl Storm {
+    fn new(seed: u64) -> Self {
+        let consumer = |number: usize| Consumer {
+            keeper: keeper(&format!("k{number}")),
+            brought: VecDeque::new(),
+            unsettled: Vec::new(),
+        };
+        Self {
+            dice: Dice(seed),
+            now: Timestamp::default(),
+            number: 0,
+            messages: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            consumers: (0..KEEPERS).map(consumer).collect(),
+            active: 0,
+            holders: SHARDS.map(|name| (shard(name), Holder::default())).into(),
+            running: BTreeSet::new(),
+            calls: 0,
+            done: 0,
+        }
+    }
+
+    fn publish(&mut self, message: Permits) {
+        self.number += 1;
+        self.messages.insert(self.number, message);
+        self.queue.insert(self.number, false);
+    }
+
+    /// The keeper of a place takes what it was brought next, which may be long ago.
+    fn take(&mut self, at: usize) {
+        let now = self.now;
+        let consumer = &mut self.consumers[at];
+        if let Some((redelivered, number)) = consumer.brought.pop_front() {
+            let is_settled = match consumer.keeper.hear(redelivered, self.messages[&number].clone()) {
+                Settles::Done => vec![number],
+                Settles::Keeps => {
+                    consumer.unsettled.push(number);
+                    Vec::new()
+                }
+                Settles::Replaces => std::mem::replace(&mut consumer.unsettled, vec![number]),
+            };
+            // What a keeper settles that was cut off meanwhile is not heard.
+            if at == self.active {
+                self.queue.retain(|number, _| !is_settled.contains(number));
+            }
+        }
+        consumer.keeper.turn(now);
+        for say in consumer.keeper.says() {
+            match say {
+                Say::Write(kept) => self.publish(Permits::Kept(kept)),
+                Say::Ask(beat) => self.publish(Permits::Beat(beat)),
+                Say::Tell(shard, granted) => self.holders.get_mut(&shard).unwrap().heard.push_back(granted),
+            }
+        }
+    }
+
+    /// The active keeper is brought what waits; all that is out stays in the queue until it is settled.
+    fn bring(&mut self) {
+        let out: BTreeSet<u64> = {
+            let consumer = &self.consumers[self.active];
+            consumer.brought.iter().map(|(_, number)| *number).chain(consumer.unsettled.iter().copied()).collect()
+        };
+        let next = self.queue.iter().find(|(number, _)| !out.contains(number)).map(|(number, again)| (*number, *again));
+        if let Some((number, again)) = next {
+            self.consumers[self.active].brought.push_back((again, number));
+            self.queue.insert(number, true);
+        }
+    }
+
+    /// Another keeper is the active one now. The one before may live, and take what it was brought.
+    fn cut_off(&mut self, dies: bool) {
+        let consumer = &mut self.consumers[self.active];
+        consumer.unsettled.clear();
+        if dies {
+            consumer.brought.clear();
+            self.calls += 1;
+            consumer.keeper = keeper(&format!("again{}", self.calls));
+        }
+        self.active = (self.active + 1) % KEEPERS;
+        // One that comes back to its turn has lost what came over its earlier connection.
+        self.consumers[self.active].brought.clear();
+        self.consumers[self.active].unsettled.clear();
+    }
+
+    fn claim(&mut self, of: &Shard) {
+        self.number += 1;
+        let (number, holder) = (self.number, self.holders.get_mut(of).unwrap());
+        let wanted = holder.waiting.keys().map(|call| Wanted { call: call.clone(), priority: 0 }).collect();
+        holder.waiting.values_mut().for_each(|first| *first = first.or(Some(number)));
+        let claims = Claims {
+            shard: of.clone(),
+            engine: format!("h{}", holder.engine),
+            since: Timestamp::from_micros(holder.engine),
+            number,
+            pace: at_once(u32::try_from(MOST).unwrap()),
+            unread: Vec::new(),
+            asks: true,
+            held: holder.held.iter().cloned().collect(),
+            wanted,
+        };
+        self.publish(Permits::Claims(claims));
+    }
+
+    fn hear_granted(&mut self, of: &Shard) {
+        let holder = self.holders.get_mut(of).unwrap();
+        let Some(granted) = holder.heard.pop_front().filter(|granted| granted.engine == format!("h{}", holder.engine))
+        else {
+            return;
+        };
+        for call in granted.calls {
+            if holder.waiting.get(&call).is_some_and(|first| first.is_some_and(|first| first <= granted.number)) {
+                holder.waiting.remove(&call);
+                holder.held.insert(call.clone());
+                self.running.insert(call);
+            }
+        }
+    }
+
+    /// Another engine drives a shard, and does not know which of its calls are out.
+    fn take_over(&mut self, of: &Shard) {
+        self.calls += 1;
+        let holder = self.holders.get_mut(of).unwrap();
+        holder.engine = self.calls;
+        let held = std::mem::take(&mut holder.held);
+        holder.waiting = holder.waiting.keys().cloned().chain(held).map(|call| (call, None)).collect();
+    }
+
+    fn step(&mut self, seed: u64) {
+        let of = shard(SHARDS[self.dice.below(SHARDS.len())]);
+        match self.dice.below(40) {
+            0..14 => {
+                self.bring();
+                self.take(self.active);
+            }
+            14..18 => self.bring(),
+            18..20 => {
+                let at = self.dice.below(KEEPERS);
+                self.take(at);
+            }
+            20..24 => self.claim(&of),
+            24..30 => self.hear_granted(&of),
+            30..33 => {
+                self.calls += 1;
+                let call = call(&format!("r{}", self.calls));
+                self.holders.get_mut(&of).unwrap().waiting.insert(call, None);
+            }
+            33..36 => {
+                let held = &mut self.holders.get_mut(&of).unwrap().held;
+                if let Some(call) = held.pop_first() {
+                    self.running.remove(&call);
+                    self.done += 1;
+                }
+            }
+            36 => {
+                // Of those that are not out, since the others are answered by their workers.
+                let holder = self.holders.get_mut(&of).unwrap();
+                let running = &self.running;
+                holder.waiting.retain(|call, _| running.contains(call) || call.run.as_str().ends_with('3'));
+            }
+            37 => self.consumers[self.active].keeper.beat(),
+            38 => {
+                let dies = self.dice.below(2) == 0;
+                self.cut_off(dies);
+            }
+            _ => self.take_over(&of),
+        }
+        assert!(self.running.len() <= MOST, "seed {seed}: {:?} are out", self.running);
+    }
+}
+
+#[test]
+fn whoever_dies_no_more_calls_are_out_than_may_be() {
+    let mut done = 0;
+    for seed in 1..=300 {
+        let mut storm = Storm::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        for _ in 0..2_000 {
+            storm.step(seed);
+        }
+        done += storm.done;
+    }
+    assert!(done > 1_000, "calls are given their turn: {done}");
+}

@@ -1,0 +1,178 @@
+//! The queues of permits that this engine consumes, each with its [`Keeper`].
+//!
+//! An engine gets into the line of those who may keep a task's permits when it meets the first flow with that task, and stays
+//! in it. Where there is no task with a pace there is no such queue.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind};
+use flow::{FlowName, NodeName};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use protocol::{Permits, topology as names};
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{
+    Clock,
+    drive::BEAT,
+    jobs,
+    keeper::{Keeper, Say, Settles},
+};
+
+/// How long the queue stays without anybody who could keep the permits: calls that have one may still run.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// How often what the keeper wrote may come back: at each change of keepers, until the next one writes it anew.
+const DELIVERY_LIMIT: u32 = 1_000;
+
+/// Messages on their way at once: claims come once a second from each engine, and with each change.
+const PREFETCH: u16 = 256;
+
+/// How long to wait before what was not taken is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Gets this engine into the lines of those who keep permits. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Keepers {
+    pub(crate) engine: String,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Keepers {
+    /// Declares the queue of a task's permits, and consumes it from now on.
+    pub(crate) async fn keep(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
+        declare(&*self.broker, flow, task).await?;
+        let keeping = Keeping {
+            keepers: self.clone(),
+            flow: flow.clone(),
+            task: task.clone(),
+            seals: Vec::new(),
+            publishing: FuturesUnordered::new(),
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(stop.run_until_cancelled_owned(keeping.run()));
+        Ok(())
+    }
+}
+
+async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
+    let kind = QueueKind::Quorum {
+        delivery_limit: Some(DELIVERY_LIMIT),
+        dead_letter_to: None,
+        single_active_consumer: true,
+        expires: Some(KEPT),
+    };
+    broker.declare_queue(&Queue { name: names::permits(flow, task), kind }).await
+}
+
+/// The permits of one task, as far as they are kept here.
+struct Keeping {
+    keepers: Keepers,
+    flow: FlowName,
+    task: NodeName,
+    /// What says which permits are out: unsettled, it goes to whoever keeps them next.
+    seals: Vec<Delivery>,
+    publishing: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl Keeping {
+    async fn run(mut self) {
+        let queue = names::permits(&self.flow, &self.task);
+        let mut keeper = Keeper::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
+        loop {
+            match self.keepers.broker.consume(&queue, PREFETCH).await {
+                Ok(consumer) => self.keep(&mut keeper, consumer).await,
+                Err(broker::ConsumeError::Closed) => return,
+                Err(error) => warn!(queue, %error, "the permits of a task cannot be kept here yet"),
+            }
+            self.seals.clear();
+            keeper.restart();
+            sleep(PAUSE).await;
+            match declare(&*self.keepers.broker, &self.flow, &self.task).await {
+                Ok(()) => {}
+                Err(DeclareError::Closed) => return,
+                Err(error) => warn!(queue, %error, "the queue of a task's permits could not be declared"),
+            }
+        }
+    }
+
+    /// Keeps them until the queue is deleted, or the broker closes.
+    async fn keep(&mut self, keeper: &mut Keeper, mut consumer: Consumer) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = None;
+        loop {
+            let now = self.keepers.clock.now();
+            let wait = due.map(|at: flow::Timestamp| at.since(now));
+            // Every arm only receives, or only waits: dropping it loses nothing.
+            tokio::select! {
+                biased;
+                delivery = consumer.next() => match delivery {
+                    Some(delivery) => self.hear(keeper, delivery),
+                    None => return,
+                },
+                Some(()) = self.publishing.next() => continue,
+                _ = beat.tick() => keeper.beat(),
+                () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+            let now = self.keepers.clock.now();
+            due = keeper.turn(now);
+            if keeper.is_empty(now) {
+                self.seals.drain(..).for_each(Delivery::accept);
+            }
+            for say in keeper.says() {
+                self.publishing.push(self.said(say));
+            }
+        }
+    }
+
+    fn hear(&mut self, keeper: &mut Keeper, delivery: Delivery) {
+        let message = match Permits::decode(&delivery.message.body) {
+            Ok(message) => message,
+            Err(error) => {
+                warn!(%error, "dropped what says nothing of permits");
+                return delivery.accept();
+            }
+        };
+        match keeper.hear(delivery.redelivered, message) {
+            Settles::Done => delivery.accept(),
+            Settles::Keeps => self.seals.push(delivery),
+            Settles::Replaces => {
+                let earlier = std::mem::replace(&mut self.seals, vec![delivery]);
+                earlier.into_iter().for_each(Delivery::accept);
+            }
+        }
+    }
+
+    fn said(&self, say: Say) -> BoxFuture<'static, ()> {
+        let broker = self.keepers.broker.clone();
+        let to_own = |permits: &Permits| jobs::permits(&self.flow, &self.task, permits);
+        match say {
+            Say::Write(kept) => Box::pin(write(broker, to_own(&Permits::Kept(kept)))),
+            Say::Ask(beat) => Box::pin(tell(broker, to_own(&Permits::Beat(beat)))),
+            Say::Tell(shard, granted) => Box::pin(tell(broker, jobs::granted(&shard, granted))),
+        }
+    }
+}
+
+/// Publishes until the broker has taken it, or its queue is gone: then its consumer is too, and begins anew.
+async fn write(broker: Arc<dyn Broker>, message: Message) {
+    loop {
+        match broker.publish(message.clone()).await {
+            Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
+            Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
+                debug!(%error, "which permits are out is written again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Publishes what is said again later if it is lost.
+async fn tell(broker: Arc<dyn Broker>, message: Message) {
+    let _ = timeout(BEAT, broker.publish(message)).await;
+}

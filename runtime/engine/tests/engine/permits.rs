@@ -1,0 +1,245 @@
+//! Tasks that have a pace: how many of their calls run at once, and how often they start, over all engines.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
+use protocol::{Job, Wish};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{World, wired};
+
+/// Long enough for engines to find one another and to share what there is.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Long enough for whatever is about to come.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Long enough for a shard to be taken over, and too short for permits to be taken away.
+const TAKEN_OVER: Duration = Duration::from_secs(25);
+
+/// A flow of one task that has a pace.
+fn paced(pace: &str) -> Arc<Flow> {
+    wired(&format!("name = \"f\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n{pace}\n"))
+}
+
+/// Two engines that share the shards.
+async fn two_engines() -> (World, World) {
+    let one = World::shared().await;
+    sleep(SETTLED).await;
+    let two = one.sharing_engine("two").await;
+    sleep(SETTLED).await;
+    (one, two)
+}
+
+async fn job_within(world: &mut World, time: Duration) -> Option<Job> {
+    timeout(time, world.take_job()).await.ok()
+}
+
+/// The jobs that come, until none comes for some time.
+async fn jobs(world: &mut World) -> Vec<CallId> {
+    let mut calls = Vec::new();
+    while let Some(job) = job_within(world, SOON).await {
+        calls.push(job.call);
+    }
+    calls
+}
+
+/// Answers jobs to the end, and asserts that no more are out at once than may be.
+async fn work(world: &mut World, most: usize, mut out: Vec<Job>) -> usize {
+    let mut done = 0;
+    loop {
+        match job_within(world, TAKEN_OVER).await {
+            // One that was sent again is the same.
+            Some(job) if out.iter().any(|known| known.call == job.call) => {}
+            Some(job) => out.push(job),
+            None if out.is_empty() => return done,
+            None => {
+                world.signal_job(&out.remove(0)).await;
+                done += 1;
+            }
+        }
+        assert!(out.len() <= most, "{} are out at once", out.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_calls_run_at_once_than_the_flow_says_over_all_engines() {
+    let (mut one, two) = two_engines().await;
+    let flow = paced("max_running = 2");
+    for number in 0..4 {
+        for (world, name) in [(&one, "one"), (&two, "two")] {
+            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        }
+    }
+    assert_eq!(work(&mut one, 2, Vec::new()).await, 8);
+    for number in 0..4 {
+        one.until(&format!("one-{number}"), RunState::Success).await;
+        one.until(&format!("two-{number}"), RunState::Success).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_calls_start_than_the_rate_says_over_all_engines() {
+    let (mut one, two) = two_engines().await;
+    let flow = paced("rate = \"2/s\"");
+    for number in 0..5 {
+        for (world, name) in [(&one, "one"), (&two, "two")] {
+            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        }
+    }
+    let mut last: Option<Instant> = None;
+    for _ in 0..10 {
+        let job = job_within(&mut one, SOON).await.expect("it does not stall");
+        let now = Instant::now();
+        if let Some(last) = last {
+            let apart = now.duration_since(last);
+            assert!(apart >= Duration::from_millis(490), "{apart:?}");
+            assert!(apart <= Duration::from_millis(600), "{apart:?}");
+        }
+        last = Some(now);
+        one.signal_job(&job).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_keeps_the_permits_and_dies_lets_no_more_run_and_stalls_nobody() {
+    let (mut one, two) = two_engines().await;
+    let flow = paced("max_running = 2");
+    // The first to meet the flow keeps its permits.
+    for number in 0..4 {
+        for (world, name) in [(&one, "one"), (&two, "two")] {
+            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        }
+    }
+    let out = vec![one.take_job().await, one.take_job().await];
+    one.engine.abort().await;
+    assert_eq!(work(&mut one, 2, out).await, 8);
+    for number in 0..4 {
+        two.until(&format!("one-{number}"), RunState::Success).await;
+        two.until(&format!("two-{number}"), RunState::Success).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_engine_had_is_free_once_another_drives_its_runs() {
+    let (mut one, two) = two_engines().await;
+    let flow = paced("max_running = 1");
+    // The engine that lives on keeps the permits.
+    two.submit("first", &flow).await.map(drop).expect("the run begins");
+    let job = one.take_job().await;
+    one.signal_job(&job).await;
+    two.until("first", RunState::Success).await;
+    one.submit("held", &flow).await.map(drop).expect("the run begins");
+    let held = one.take_job().await;
+    two.submit("waits", &flow).await.map(drop).expect("the run begins");
+    one.engine.abort().await;
+    one.signal_job(&held).await;
+    let next = job_within(&mut one, TAKEN_OVER).await.expect("its permit is free");
+    assert_eq!(next.call.run.as_str(), "waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_handed_out_before_it_died_still_counts() {
+    let mut world = World::new().await;
+    let flow = paced("max_running = 1");
+    let runs = ["r1", "r2", "r3"];
+    for run in runs {
+        world.submit(run, &flow).await.map(drop).expect("the run begins");
+    }
+    let first = world.take_job().await;
+    assert!(jobs(&mut world).await.is_empty());
+    let mut world = world.restart().await;
+    // Those that waited ask first.
+    for run in runs.into_iter().rev() {
+        world.engine.adopt(run.parse().unwrap()).await.map(drop).expect("the run goes on");
+    }
+    let again = jobs(&mut world).await;
+    assert_eq!(again, std::slice::from_ref(&first.call), "nobody takes the turn of what may run");
+    assert_eq!(work(&mut world, 1, vec![first]).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_that_waits_gives_way_and_a_rollback_waits_for_nobody() {
+    let mut world = World::new().await;
+    let flow = paced("max_running = 1");
+    for run in ["r1", "r2", "r3"] {
+        world.submit(run, &flow).await.map(drop).expect("the run begins");
+    }
+    let first = world.take_job().await;
+    assert!(jobs(&mut world).await.is_empty());
+    world.engine.ask_here(&"r2".parse().unwrap(), Wish::Cancel).await.expect("it is recorded");
+    let rollback = world.answer_next().await;
+    assert_eq!((rollback.run.as_str(), rollback.action), ("r2", Action::Rollback));
+    world.until("r2", RunState::RolledBack).await;
+    world.signal(&first.call).await;
+    let next = world.answer_next().await;
+    assert_eq!((next.run.as_str(), next.action), ("r3", Action::Apply));
+    world.until("r3", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_call_that_waits_gives_way_and_asks_anew_when_it_goes_on() {
+    let mut world = World::new().await;
+    let flow = paced("max_running = 1");
+    for run in ["r1", "r2", "r3"] {
+        world.submit(run, &flow).await.map(drop).expect("the run begins");
+    }
+    let first = world.take_job().await;
+    let run = || "r2".parse().unwrap();
+    world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    world.until("r2", RunState::Suspended).await;
+    world.signal(&first.call).await;
+    let third = world.take_job().await;
+    assert_eq!(third.call.run.as_str(), "r3");
+    world.engine.ask_here(&run(), Wish::Resume).await.expect("it is recorded");
+    assert!(jobs(&mut world).await.is_empty());
+    world.signal(&third.call).await;
+    assert_eq!(world.answer_next().await.run.as_str(), "r2");
+    world.until("r2", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_removed_while_it_waits_is_not_called() {
+    let mut world = World::new().await;
+    let flow = paced("max_running = 1");
+    for run in ["r1", "r2"] {
+        world.submit(run, &flow).await.map(drop).expect("the run begins");
+    }
+    let first = world.take_job().await;
+    let mut without = Arc::unwrap_or_clone(flow.clone());
+    without.nodes.iter_mut().filter(|node| node.name.as_str() == "a").for_each(|node| node.retired = true);
+    let wish = Wish::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
+    world.engine.ask(&"r2".parse().unwrap(), wish).await.expect("it is recorded");
+    world.until("r2", RunState::Success).await;
+    world.signal(&first.call).await;
+    assert!(jobs(&mut world).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_waits_for_a_turn_of_its_own() {
+    let mut world = World::new().await;
+    let flow = paced("max_running = 1\nretry = { attempts = 2, initial = \"1s\", jitter = false }");
+    for run in ["r1", "r2"] {
+        world.submit(run, &flow).await.map(drop).expect("the run begins");
+    }
+    let first = world.take_job().await;
+    world.fail(&first.call, FailureKind::Transient).await;
+    let second = world.take_job().await;
+    assert_eq!(second.call.run.as_str(), "r2", "who waited is next");
+    assert!(jobs(&mut world).await.is_empty());
+    world.signal(&second.call).await;
+    let again = world.answer_next().await;
+    assert_eq!((again.run.as_str(), again.attempt.get()), ("r1", 2));
+    world.until("r1", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_without_a_pace_wait_for_nobody() {
+    let mut world = World::new().await;
+    let free = wired("name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n");
+    world.submit("r1", &paced("max_running = 1")).await.map(drop).expect("the run begins");
+    world.submit("r2", &paced("max_running = 1")).await.map(drop).expect("the run begins");
+    world.submit("s1", &free).await.map(drop).expect("the run begins");
+    let runs: BTreeSet<String> = jobs(&mut world).await.iter().map(|call| call.run.to_string()).collect();
+    assert_eq!(runs, ["r1", "s1"].map(str::to_owned).into());
+}

@@ -1,0 +1,148 @@
+//! How many calls of a task run at once, and how often they start: over all workers and all engines.
+
+use std::{fmt, num::NonZeroU32, time::Duration};
+
+/// How many calls of a task run at once, and how often they start. Open where nothing was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Pace {
+    /// So many at once.
+    pub max_running: Option<NonZeroU32>,
+    /// So many in a length of time.
+    pub rate: Option<Rate>,
+}
+
+/// So many starts in a length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    /// How many.
+    pub count: NonZeroU32,
+    /// In which time.
+    pub per: Per,
+}
+
+/// The time in which starts are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Per {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+}
+
+impl Per {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
+
+    /// The letter that stands for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "s",
+            Self::Minute => "m",
+            Self::Hour => "h",
+        }
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub const fn length(self) -> Duration {
+        match self {
+            Self::Second => Duration::from_secs(1),
+            Self::Minute => Duration::from_secs(60),
+            Self::Hour => Duration::from_secs(3_600),
+        }
+    }
+}
+
+impl Pace {
+    /// Whether calls start as they come.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self.max_running.is_none() && self.rate.is_none()
+    }
+
+    /// What keeps to both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            max_running: self.max_running.into_iter().chain(other.max_running).min(),
+            rate: self.rate.into_iter().chain(other.rate).max_by_key(|rate| (rate.spacing(), *rate)),
+        }
+    }
+}
+
+impl Rate {
+    /// How far apart two starts are that follow one another.
+    #[must_use]
+    pub fn spacing(self) -> Duration {
+        // Rounded up, so that they are never more.
+        let micros = u64::try_from(self.per.length().as_micros()).expect("an hour has few microseconds");
+        Duration::from_micros(micros.div_ceil(self.count.get().into()))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.count, self.per.as_str())
+    }
+}
+
+/// Why a text is not a rate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a rate: write a whole number from 1 to {} and /s, /m or /h, as in \"10/s\"", Rate::HIGHEST)]
+pub struct InvalidRate {
+    text: String,
+}
+
+impl Rate {
+    /// The most starts that can be said. More in a second would be less than a millisecond apart, and is as good as none.
+    pub const HIGHEST: u32 = 1_000_000;
+
+    /// Parses `10/s 100/m 5000/h`.
+    ///
+    /// # Errors
+    /// [`InvalidRate`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidRate> {
+        let parse = || {
+            let (count, unit) = text.split_once('/')?;
+            let is_plain = count.bytes().all(|byte| byte.is_ascii_digit());
+            let count: NonZeroU32 = count.parse().ok().filter(|_| is_plain)?;
+            let per = Per::ALL.into_iter().find(|per| per.as_str() == unit)?;
+            (count.get() <= Self::HIGHEST).then_some(Self { count, per })
+        };
+        parse().ok_or_else(|| InvalidRate { text: text.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(text: &str) -> Rate {
+        Rate::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_rate_is_a_count_and_a_second_a_minute_or_an_hour() {
+        for (text, spacing) in [("10/s", 100), ("60/m", 1_000), ("1/h", 3_600_000)] {
+            assert_eq!(rate(text).spacing(), Duration::from_millis(spacing));
+            assert_eq!(rate(text).to_string(), text);
+        }
+        for bad in ["", "10", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "ten/s", "10/d", "10/sec", "10 /s", "1000001/s"] {
+            assert!(Rate::parse(bad).is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn of_two_paces_the_slower_of_each_kind_holds() {
+        let pace = |max_running, rate: Option<&str>| Pace {
+            max_running: NonZeroU32::new(max_running),
+            rate: rate.map(|text| Rate::parse(text).unwrap()),
+        };
+        assert_eq!(pace(2, None).and(pace(3, Some("1/s"))), pace(2, Some("1/s")));
+        assert_eq!(pace(0, Some("100/m")).and(pace(0, Some("1/s"))), pace(0, Some("1/s")));
+        assert!(pace(0, None).and(Pace::default()).is_open());
+    }
+}

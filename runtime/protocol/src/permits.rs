@@ -1,0 +1,255 @@
+//! What is said about the permits of a task that has a pace: on the queue of its permits, and back to those who asked.
+//!
+//! Who asks tells all that it has and wants each time, so that what is lost or comes twice changes nothing. Who keeps the
+//! permits writes them on the same queue before it gives any: they outlive it there.
+
+use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, Kind},
+    flow_wire::WirePace,
+    wire::{Unlawful, WireCall, unlawful},
+};
+
+/// What reaches the queue of a task's permits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Permits {
+    /// What the runs of a shard have and want.
+    Claims(Claims),
+    /// Which permits are out.
+    Kept(Kept),
+    /// Who consumes the queue asks whether it still does.
+    Beat(Beat),
+}
+
+/// What the runs of a shard have and want of a task's permits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims {
+    /// The shard.
+    pub shard: Shard,
+    /// The engine that drives it.
+    pub engine: String,
+    /// Since when it does, as far as this task goes.
+    pub since: Timestamp,
+    /// Which claims of that engine these are.
+    pub number: u64,
+    /// What the runs say of the task's pace.
+    pub pace: Pace,
+    /// Runs of the shard of which the engine does not know yet what they have.
+    pub unread: Vec<RunId>,
+    /// Whether an answer is wanted even if there is nothing new.
+    pub asks: bool,
+    /// The calls that have a permit.
+    pub held: Vec<CallId>,
+    /// Those that want one.
+    pub wanted: Vec<Wanted>,
+}
+
+/// A call that wants a permit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The call.
+    pub call: CallId,
+    /// Higher first.
+    pub priority: i32,
+}
+
+/// Which permits are out, as their keeper writes it before it gives any.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The engine.
+    pub keeper: String,
+    /// One more than the last it knew of.
+    pub number: u64,
+    /// When the next call may start, by the task's rate.
+    pub free_at: Timestamp,
+    /// All of them, and the new ones.
+    pub permits: Vec<Permit>,
+}
+
+/// A permit that is out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Whose it is.
+    pub call: CallId,
+    /// The shard of its run.
+    pub shard: Shard,
+    /// The engine that asked for it.
+    pub engine: String,
+    /// The claims of that engine that it answers.
+    pub asked: u64,
+}
+
+/// Who consumes the queue asks whether it still does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// The engine.
+    pub keeper: String,
+    /// Which of its beats it is.
+    pub number: u64,
+}
+
+/// Permits that a shard's runs have by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The task's flow.
+    pub flow: FlowName,
+    /// The task.
+    pub task: NodeName,
+    /// The engine that asked.
+    pub engine: String,
+    /// The claims that this answers.
+    pub number: u64,
+    /// Those of the calls wanting one that have one.
+    pub calls: Vec<CallId>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WirePermits<'a> {
+    Claims(WireClaims<'a>),
+    Kept { keeper: &'a str, number: u64, free_at_micros: u64, permits: Vec<WirePermit<'a>> },
+    Beat { keeper: &'a str, number: u64 },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireClaims<'a> {
+    shard: &'a str,
+    engine: &'a str,
+    since_micros: u64,
+    number: u64,
+    pace: WirePace,
+    unread: Vec<&'a str>,
+    asks: bool,
+    held: Vec<WireCall<'a>>,
+    wanted: Vec<(WireCall<'a>, i32)>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePermit<'a> {
+    call: WireCall<'a>,
+    shard: &'a str,
+    engine: &'a str,
+    asked: u64,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct WireGranted<'a> {
+    flow: &'a str,
+    task: &'a str,
+    engine: &'a str,
+    number: u64,
+    calls: Vec<WireCall<'a>>,
+}
+
+impl Permits {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = match self {
+            Self::Claims(claims) => WirePermits::Claims(claims.into()),
+            Self::Kept(Kept { keeper, number, free_at, permits }) => WirePermits::Kept {
+                keeper,
+                number: *number,
+                free_at_micros: free_at.as_micros(),
+                permits: permits.iter().map(WirePermit::from).collect(),
+            },
+            Self::Beat(Beat { keeper, number }) => WirePermits::Beat { keeper, number: *number },
+        };
+        codec::encode(Kind::Permits, &wire)
+    }
+
+    /// The message in some bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for whatever is no such message of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let wire: WirePermits<'_> = codec::decode(Kind::Permits, bytes)?;
+        wire.into_permits().map_err(|reason| codec::damaged(Kind::Permits, reason))
+    }
+}
+
+impl WirePermits<'_> {
+    fn into_permits(self) -> Result<Permits, Unlawful> {
+        Ok(match self {
+            Self::Claims(claims) => Permits::Claims(claims.into_claims()?),
+            Self::Kept { keeper, number, free_at_micros, permits } => Permits::Kept(Kept {
+                keeper: keeper.into(),
+                number,
+                free_at: Timestamp::from_micros(free_at_micros),
+                permits: permits.into_iter().map(WirePermit::into_permit).collect::<Result<_, _>>()?,
+            }),
+            Self::Beat { keeper, number } => Permits::Beat(Beat { keeper: keeper.into(), number }),
+        })
+    }
+}
+
+impl<'a> From<&'a Claims> for WireClaims<'a> {
+    fn from(claims: &'a Claims) -> Self {
+        let Claims { shard, engine, since, number, pace, unread, asks, held, wanted } = claims;
+        Self {
+            shard: shard.as_str(),
+            engine,
+            since_micros: since.as_micros(),
+            number: *number,
+            pace: (*pace).into(),
+            unread: unread.iter().map(RunId::as_str).collect(),
+            asks: *asks,
+            held: held.iter().map(WireCall::from).collect(),
+            wanted: wanted.iter().map(|wanted| ((&wanted.call).into(), wanted.priority)).collect(),
+        }
+    }
+}
+
+impl WireClaims<'_> {
+    fn into_claims(self) -> Result<Claims, Unlawful> {
+        let wanted =
+            |(call, priority): (WireCall<'_>, i32)| Ok::<_, Unlawful>(Wanted { call: call.into_call()?, priority });
+        Ok(Claims {
+            shard: Shard::new(self.shard).map_err(unlawful)?,
+            engine: self.engine.into(),
+            since: Timestamp::from_micros(self.since_micros),
+            number: self.number,
+            pace: self.pace.into_pace()?,
+            unread: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            asks: self.asks,
+            held: self.held.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
+            wanted: self.wanted.into_iter().map(wanted).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> From<&'a Permit> for WirePermit<'a> {
+    fn from(permit: &'a Permit) -> Self {
+        let Permit { call, shard, engine, asked } = permit;
+        Self { call: call.into(), shard: shard.as_str(), engine, asked: *asked }
+    }
+}
+
+impl WirePermit<'_> {
+    fn into_permit(self) -> Result<Permit, Unlawful> {
+        let Self { call, shard, engine, asked } = self;
+        let shard = Shard::new(shard).map_err(unlawful)?;
+        Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), asked })
+    }
+}
+
+impl<'a> From<&'a Granted> for WireGranted<'a> {
+    fn from(granted: &'a Granted) -> Self {
+        let Granted { flow, task, engine, number, calls } = granted;
+        let calls = calls.iter().map(WireCall::from).collect();
+        Self { flow: flow.as_str(), task: task.as_str(), engine, number: *number, calls }
+    }
+}
+
+impl WireGranted<'_> {
+    pub(crate) fn into_granted(self) -> Result<Granted, Unlawful> {
+        Ok(Granted {
+            flow: FlowName::new(self.flow).map_err(unlawful)?,
+            task: NodeName::new(self.task).map_err(unlawful)?,
+            engine: self.engine.into(),
+            number: self.number,
+            calls: self.calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
+        })
+    }
+}
