@@ -3,11 +3,13 @@
 //! A name that is not one, or a text that is not what it must be, is kept as a mistake of the draft, so that
 //! building reads as one chain and [`crate::wire`] tells them all.
 
+mod living;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::FromStr, time::Duration};
 
+pub use self::living::ScheduleBuilder;
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
     FlowName, InvalidName, Join, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace, Pattern,
@@ -78,6 +80,12 @@ impl Draft {
         let name = Some(FlowName::new(name)?);
         Ok(Builder { draft: Draft { name, ..Draft::default() }, level: PhantomData })
     }
+
+    /// Begins what is to be added to a flow that runs: it has no name of its own, and says nothing of the whole flow.
+    #[must_use]
+    pub fn addition() -> Builder {
+        Builder { draft: Draft::default(), level: PhantomData }
+    }
 }
 
 impl Builder<Whole> {
@@ -90,9 +98,9 @@ impl Builder<Whole> {
 
     /// A value that runs start with.
     #[must_use]
-    pub fn input(mut self, name: impl AsRef<str>, value: Value) -> Self {
+    pub fn input(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
         if let Some(name) = parsed(name.as_ref(), "an input", &mut self.draft.mistakes) {
-            self.draft.inputs.insert(name, value);
+            self.draft.inputs.insert(name, value.into());
         }
         self
     }
@@ -195,6 +203,13 @@ impl<Level> Builder<Level> {
             let spans = LinkSpans::default();
             self.draft.body.links.push(DraftLink { from, to, on, when, reach, join, spans });
         }
+        self
+    }
+
+    /// When the flow begins once it could: of the whole flow, when the run does.
+    #[must_use]
+    pub fn starts(mut self, starts: Starts) -> Self {
+        self.draft.body.starts = Some(starts);
         self
     }
 
@@ -326,10 +341,10 @@ impl TaskBuilder {
 
     /// A constant for a parameter.
     #[must_use]
-    pub fn with(mut self, parameter: impl AsRef<str>, value: Value) -> Self {
+    pub fn with(mut self, parameter: impl AsRef<str>, value: impl Into<Value>) -> Self {
         let whose = format!("\"with\" of {}", self.whose);
         if let Some(parameter) = parsed(parameter.as_ref(), &whose, &mut self.mistakes) {
-            self.with.insert(parameter, value);
+            self.with.insert(parameter, value.into());
         }
         self
     }

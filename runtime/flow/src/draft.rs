@@ -53,6 +53,11 @@ pub struct DraftLiving {
     pub spans: BTreeMap<String, Range<usize>>,
 }
 
+impl DraftLiving {
+    /// The most firings at once.
+    pub const MOST_PARALLEL: u32 = 10_000;
+}
+
 /// A task of another flow that is listened to, as it was written.
 #[derive(Debug, Clone)]
 pub struct DraftListen {

@@ -1,4 +1,4 @@
-//! Flow files: TOML in, a [`Draft`] or every mistake out.
+//! Flow files: TOML in, a [`Draft`] or every mistake out; and the other way round.
 //!
 //! Tables are read key by key and not through serde, so that one wrong value does not hide the next. What the
 //! words mean together is not asked here: [`crate::wire`] does that.
@@ -12,6 +12,7 @@ mod retry;
 mod task;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use toml::{
 
 use self::reader::{Mistakes, Reader, wrong_type};
 pub(crate) use self::task::OF_CALLS;
+pub use self::writer::{Unwritable, write, write_addition};
 use crate::{Draft, FlowName, Mistake, ModuleReference};
 
 /// Reads a flow file.

@@ -31,6 +31,7 @@ pub use value::{Form, InvalidJson, Json, LARGEST_INLINE, Stored, Value, Values};
 
 mod draft;
 mod flow;
+mod words;
 mod suggest;
 mod render;
 pub mod file;
@@ -43,7 +44,7 @@ mod draw;
 #[cfg(test)]
 mod tables;
 
-pub use builder::{Builder, LinkBuilder, Nested, TaskBuilder, Whole};
+pub use builder::{Builder, LinkBuilder, Nested, ScheduleBuilder, TaskBuilder, Whole};
 pub use draft::{
     Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode,
     DraftSchedule, DraftTask, Elements, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On,

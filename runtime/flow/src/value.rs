@@ -114,6 +114,25 @@ impl Value {
     }
 }
 
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        Self::Json(json)
+    }
+}
+
+/// What programs give without a thought of JSON. Bytes are not among it: they are said to be [`Value::Bytes`].
+macro_rules! values_from {
+    ($($type:ty),+) => {
+        $(impl From<$type> for Value {
+            fn from(value: $type) -> Self {
+                Self::json(&serde_json::Value::from(value))
+            }
+        })+
+    };
+}
+
+values_from!(serde_json::Value, bool, i32, i64, u32, u64, &str, String);
+
 impl fmt::Debug for Json {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)

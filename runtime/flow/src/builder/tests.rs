@@ -1,11 +1,11 @@
 //! A flow built in Rust is the flow of its file, and what is wrong in it is told as of a file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Builder, Nested};
 use crate::{
-    Backoff, Digest, Draft, Json, LimitOverrides, ModuleContent, ModuleInfo, Otherwise, Pattern, RetryPolicy, Strategy,
-    Value, Values, file, render, wire,
+    Backoff, Digest, Draft, Join, Json, LimitOverrides, Missed, Mistake, ModuleContent, ModuleInfo, On, Otherwise,
+    Overlap, Pattern, RetryPolicy, Starts, Strategy, Timestamp, Value, Values, file, render, wire,
 };
 
 fn modules() -> BTreeMap<String, ModuleInfo> {
@@ -58,8 +58,8 @@ fn built() -> Draft {
     let retry = RetryPolicy {
         attempts: 4,
         backoff: Backoff::Fixed,
-        initial: std::time::Duration::from_millis(200),
-        max: std::time::Duration::from_secs(10),
+        initial: Duration::from_millis(200),
+        max: Duration::from_secs(10),
         jitter: false,
     };
     let places = Strategy::ForEach(vec![Json::parse("1").unwrap(), Json::parse("\"two\"").unwrap()]);
@@ -100,6 +100,108 @@ fn a_flow_built_in_rust_is_the_flow_of_its_file() {
     let from_file = file::parse(FILE).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", FILE)));
     let flow = |draft| wire(draft, &modules(), &Values::new()).unwrap();
     assert_eq!(flow(&built()), flow(&from_file));
+}
+
+const LIVING: &str = r#"
+    name = "f"
+    persistent = true
+    cyclic = true
+    max_firings = 7
+    max_parallel = 3
+    start_at = 2027-01-31T08:00:00+01:00
+    expires = "2d"
+    [modules]
+    m = "m.wasm"
+    [[task]]
+    name = "approve"
+    wait = "approval"
+    provides = ["by"]
+    deadline = "1h"
+    [[flow]]
+    name = "later"
+    start_after = "30m"
+    [[flow.task]]
+    name = "ship"
+    use = "m"
+    [[task]]
+    name = "add"
+    use = "m"
+    requires = ["ip"]
+    [[link]]
+    from = "add"
+    to = "add"
+    join = "any"
+    [[listen]]
+    flow = "servers"
+    task = "kick"
+    to = "add"
+    [[listen]]
+    flow = "servers"
+    task = "kick"
+    on = "failure"
+    to = "approve"
+    [[schedule]]
+    cron = "0 3 * * *"
+    to = "add"
+    [[schedule]]
+    cron = "*/5 * * * *"
+    zone = "Europe/Berlin"
+    overlap = "queue"
+    missed = "all"
+    to = "add"
+"#;
+
+#[test]
+fn a_flow_that_lives_is_built_as_its_file_says_it() {
+    let eight_in_berlin = Timestamp::from_micros(1_801_378_800_000_000);
+    let built = Draft::builder("f")
+        .unwrap()
+        .persistent()
+        .cyclic()
+        .max_firings(7)
+        .max_parallel(3)
+        .starts(Starts::At(eight_in_berlin))
+        .expires(Duration::from_secs(2 * 86_400))
+        .module("m", "m.wasm")
+        .wait("approve", "approval", |task| task.provides_same(["by"]).deadline(Duration::from_secs(3_600)))
+        .flow("later", |flow| flow.starts(Starts::After(Duration::from_secs(1_800))).task("ship", "m", |task| task))
+        .task("add", "m", |task| task.requires_same(["ip"]))
+        .link_with("add", "add", |link| link.join(Join::Any))
+        .listen("servers", "kick", "add")
+        .listen_on("servers", "kick", On::Failure, "approve")
+        .schedule("0 3 * * *", "add")
+        .schedule_with("*/5 * * * *", "add", |schedule| {
+            schedule.zone("Europe/Berlin").overlap(Overlap::Queue).missed(Missed::All)
+        })
+        .build();
+    let from_file = file::parse(LIVING).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", LIVING)));
+    assert_eq!(file::write(&built).unwrap(), file::write(&from_file).unwrap());
+    let flow = |draft| wire(draft, &modules(), &Values::new());
+    let told = |mistakes: Vec<Mistake>| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>();
+    assert_eq!(flow(&built).map_err(told), flow(&from_file).map_err(told));
+}
+
+#[test]
+fn what_a_flow_says_of_its_firings_is_checked_however_it_is_said() {
+    let draft = Draft::builder("f")
+        .unwrap()
+        .max_firings(0)
+        .max_parallel(10_001)
+        .listen("a b", "t", "t")
+        .schedule_with("0 3 * * *", "t", |schedule| schedule.zone("Mars"))
+        .build();
+    let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
+    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    let wanted = [
+        "\"max_firings\" of the flow is 0",
+        "\"max_parallel\" of the flow is 10001",
+        "the flow that is listened to: \"a b\" is not a name",
+        "a schedule: there is no time zone \"Mars\"",
+    ];
+    assert_eq!(told, wanted);
+    let once = Draft::builder("f").unwrap().max_firings(2).build();
+    let mistakes = wire(&once, &modules(), &Values::new()).unwrap_err();
+    assert_eq!(mistakes[0].message, "the flow fires once, and says max_firings");
 }
 
 #[test]

@@ -12,19 +12,9 @@ use crate::{
     Body, Condition, DraftFlow, DraftLink, DraftNode, Join, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
 };
 
-const PATTERNS: [(&str, Pattern); 3] =
-    [("graph", Pattern::Graph), ("linear", Pattern::Linear), ("unordered", Pattern::Unordered)];
-
-pub(super) const ONS: [(&str, On); 3] = [("success", On::Success), ("failure", On::Failure), ("any", On::Any)];
-
-const JOINS: [(&str, Join); 2] = [("all", Join::All), ("any", Join::Any)];
-
-const REACHES: [(&str, Reach); 4] =
-    [("all", Reach::All), ("flow", Reach::Flow), ("neighbors", Reach::Neighbors), ("task", Reach::Task)];
-
 /// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
-    let pattern = table.word("pattern", &PATTERNS, mistakes).unwrap_or_default();
+    let pattern = table.word("pattern", Pattern::WORDS, mistakes).unwrap_or_default();
     let controller = table.take("retry").and_then(|toml| retry::controller(toml, &table.whose, mistakes));
     let mut nodes = Vec::new();
     for toml in tables(table, "task", "[[task]]", mistakes) {
@@ -79,7 +69,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
-    let on = table.word("on", &ONS, mistakes).unwrap_or_default();
+    let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     let when =
         table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
             Ok(condition) => Some(condition),
@@ -88,8 +78,8 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
                 None
             }
         });
-    let reach = table.word("reach", &REACHES, mistakes);
-    let join = table.word("join", &JOINS, mistakes).unwrap_or_default();
+    let reach = table.word("reach", Reach::WORDS, mistakes);
+    let join = table.word("join", Join::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     let (from, to) = (from?, to?);
     let spans = LinkSpans {

@@ -2,15 +2,8 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::{
-    body,
-    reader::{Mistakes, Reader},
-};
-use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, Overlap};
-
-const OVERLAPS: [(&str, Overlap); 3] = [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("allow", Overlap::Allow)];
-
-const MISSED: [(&str, Missed); 3] = [("once", Missed::Once), ("skip", Missed::Skip), ("all", Missed::All)];
+use super::reader::{Mistakes, Reader};
+use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, On, Overlap};
 
 /// Reads the keys of the whole flow's table.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftLiving {
@@ -20,7 +13,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftLivi
         persistent: table.boolean("persistent", mistakes).is_some_and(|persistent| persistent.value),
         cyclic: table.boolean("cyclic", mistakes).is_some_and(|cyclic| cyclic.value),
         max_firings: table.integer("max_firings", 1..=u64::MAX, mistakes),
-        max_parallel: table.integer("max_parallel", 1..=10_000, mistakes),
+        max_parallel: table.integer("max_parallel", 1..=DraftLiving::MOST_PARALLEL, mistakes),
         spans,
     }
 }
@@ -35,7 +28,7 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes
     }
     let flow = table.name::<FlowName>("flow", mistakes);
     let (task, to) = (table.name::<NodeName>("task", mistakes), table.name::<NodeName>("to", mistakes));
-    let on = table.word("on", &body::ONS, mistakes).unwrap_or_default();
+    let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     Some(DraftListen { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
@@ -50,8 +43,8 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistak
     let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
     let zone = table.text("zone", "the name of a time zone", mistakes);
     let to = table.name::<NodeName>("to", mistakes);
-    let overlap = table.word("overlap", &OVERLAPS, mistakes).unwrap_or_default();
-    let missed = table.word("missed", &MISSED, mistakes).unwrap_or_default();
+    let overlap = table.word("overlap", Overlap::WORDS, mistakes).unwrap_or_default();
+    let missed = table.word("missed", Missed::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     let line = line?;
     let cron = match Cron::new(line.value, zone.as_ref().map_or("UTC", |zone| zone.value)) {

@@ -10,16 +10,14 @@ use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy,
 
 const POLICY: [&str; 5] = ["attempts", "backoff", "initial", "max", "jitter"];
 const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "provides"];
-const ANSWERS: [(&str, Otherwise); 2] = [("rollback", Otherwise::Rollback), ("rollback-all", Otherwise::RollbackAll)];
 
 /// A task's own policy.
 pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: &mut Mistakes) -> Option<RetryPolicy> {
     let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", mistakes)?;
     let default = RetryPolicy::default();
-    let backoffs = [("exponential", Backoff::Exponential), ("fixed", Backoff::Fixed)];
     let policy = RetryPolicy {
         attempts: table.integer("attempts", 1..=u32::MAX, mistakes).unwrap_or(default.attempts),
-        backoff: table.word("backoff", &backoffs, mistakes).unwrap_or(default.backoff),
+        backoff: table.word("backoff", Backoff::WORDS, mistakes).unwrap_or(default.backoff),
         initial: table.duration("initial", mistakes).unwrap_or(default.initial),
         max: table.duration("max", mistakes).unwrap_or(default.max),
         jitter: table.boolean("jitter", mistakes).map_or(default.jitter, |jitter| jitter.value),
@@ -41,8 +39,8 @@ pub(super) fn controller<'t>(
     let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", mistakes)?;
     let times = table.integer("times", 0..=u32::MAX, mistakes).map(Strategy::Times);
     let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.whose, mistakes));
-    let always = table.word("always", &ANSWERS, mistakes);
-    let otherwise = table.word("otherwise", &ANSWERS, mistakes);
+    let always = table.word("always", Otherwise::WORDS, mistakes);
+    let otherwise = table.word("otherwise", Otherwise::WORDS, mistakes);
     let provides: Option<Placed<ValueName>> = table.name("provides", mistakes);
     one_strategy(&table, toml, mistakes);
     let foreign = |key: &str| {

@@ -144,12 +144,11 @@ pub(super) fn live(
 ) -> Flow {
     let said = &draft.living;
     let is_living = said.persistent || said.cyclic;
-    for key in ["max_firings", "max_parallel"].into_iter().filter(|_| !is_living) {
-        if let Some(span) = said.spans.get(key) {
-            let message = format!("the flow fires once, and says {key}");
-            let hint = "say cyclic = true or persistent = true, or leave it out";
-            mistakes.push(Mistake::error(Some(span.clone()), message).hint(hint));
-        }
+    let of_living = [("max_firings", said.max_firings.is_some()), ("max_parallel", said.max_parallel.is_some())];
+    for (key, _) in of_living.into_iter().filter(|(_, is_said)| *is_said && !is_living) {
+        let message = format!("the flow fires once, and says {key}");
+        let hint = "say cyclic = true or persistent = true, or leave it out";
+        mistakes.push(Mistake::error(said.spans.get(key).cloned(), message).hint(hint));
     }
     let mut entries: BTreeSet<NodeIndex> =
         turns.iter().filter(|turn| turn.moment == Moment::Success).map(|turn| turn.to).collect();

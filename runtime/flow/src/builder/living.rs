@@ -1,0 +1,127 @@
+//! What is said of a whole flow in time: how long it takes, how often it fires, what it listens to, and when it fires by
+//! itself.
+
+use std::{fmt::Display, time::Duration};
+
+use super::{Builder, Whole, parsed};
+use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, On, Overlap};
+
+/// Builds one schedule of a flow.
+#[derive(Debug)]
+pub struct ScheduleBuilder {
+    zone: String,
+    overlap: Overlap,
+    missed: Missed,
+}
+
+impl Builder<Whole> {
+    /// How long a run may take from its start.
+    #[must_use]
+    pub fn expires(mut self, expires: Duration) -> Self {
+        self.draft.expires = Some(expires);
+        self
+    }
+
+    /// A run stays, and fires each time it is notified.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.draft.living.persistent = true;
+        self
+    }
+
+    /// Links may lead round in circles: each turn is a firing.
+    #[must_use]
+    pub fn cyclic(mut self) -> Self {
+        self.draft.living.cyclic = true;
+        self
+    }
+
+    /// So many firings of a run, from one, and no more.
+    #[must_use]
+    pub fn max_firings(mut self, firings: u64) -> Self {
+        self.draft.living.max_firings = self.counted("max_firings", firings, u64::MAX);
+        self
+    }
+
+    /// So many firings at once, from one to ten thousand; others wait for their turn.
+    #[must_use]
+    pub fn max_parallel(mut self, firings: u32) -> Self {
+        self.draft.living.max_parallel = self.counted("max_parallel", firings, DraftLiving::MOST_PARALLEL);
+        self
+    }
+
+    fn counted<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, most: N) -> Option<N> {
+        if N::from(1) <= count && count <= most {
+            return Some(count);
+        }
+        let mistake = Mistake::error(None, format!("{key:?} of the flow is {count}"));
+        self.draft.mistakes.push(mistake.hint(format!("choose a whole number from 1 to {most}")));
+        None
+    }
+
+    /// The task `to` fires, or is answered where it waits, each time that the task of any run of another flow succeeds.
+    #[must_use]
+    pub fn listen(self, flow: impl AsRef<str>, task: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+        self.listen_on(flow, task, On::Success, to)
+    }
+
+    /// The same for what else may become of the other flow's task.
+    #[must_use]
+    pub fn listen_on(mut self, flow: impl AsRef<str>, task: impl AsRef<str>, on: On, to: impl AsRef<str>) -> Self {
+        let mistakes = &mut self.draft.mistakes;
+        let flow: Option<FlowName> = parsed(flow.as_ref(), "the flow that is listened to", mistakes);
+        let task: Option<NodeName> = parsed(task.as_ref(), "the task that is listened to", mistakes);
+        let to: Option<NodeName> = parsed(to.as_ref(), "what listens to another flow", mistakes);
+        if let (Some(flow), Some(task), Some(to)) = (flow, task, to) {
+            self.draft.listens.push(DraftListen { flow, task, on, to, span: None });
+        }
+        self
+    }
+
+    /// The task `to` fires at these times, in cron form and in UTC.
+    #[must_use]
+    pub fn schedule(self, cron: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+        self.schedule_with(cron, to, |schedule| schedule)
+    }
+
+    /// A schedule that says more: its time zone, or what becomes of times that overlap or were missed.
+    #[must_use]
+    pub fn schedule_with(
+        mut self,
+        cron: impl AsRef<str>,
+        to: impl AsRef<str>,
+        build: impl FnOnce(ScheduleBuilder) -> ScheduleBuilder,
+    ) -> Self {
+        let default = ScheduleBuilder { zone: "UTC".into(), overlap: Overlap::default(), missed: Missed::default() };
+        let ScheduleBuilder { zone, overlap, missed } = build(default);
+        let to: Option<NodeName> = parsed(to.as_ref(), "what a schedule fires", &mut self.draft.mistakes);
+        match (Cron::new(cron.as_ref(), &zone), to) {
+            (Ok(cron), Some(to)) => {
+                self.draft.schedules.push(DraftSchedule { cron, to, overlap, missed, span: None });
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => self.draft.mistakes.push(Mistake::refused(None, "a schedule", &error)),
+        }
+        self
+    }
+}
+
+impl ScheduleBuilder {
+    /// The time zone it is meant in, such as `Europe/Berlin`.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        Self { zone: zone.into(), ..self }
+    }
+
+    /// What becomes of a time at which an earlier firing of it is still under way.
+    #[must_use]
+    pub fn overlap(self, overlap: Overlap) -> Self {
+        Self { overlap, ..self }
+    }
+
+    /// What becomes of times that went by unheard.
+    #[must_use]
+    pub fn missed(self, missed: Missed) -> Self {
+        Self { missed, ..self }
+    }
+}

@@ -1,0 +1,261 @@
+//! A [`Draft`] written as a flow file: what [`super::parse`] reads as the same draft, with what is the default left out.
+//!
+//! Every table is taken apart field by field, so that a key that is added to a draft is one that must be written here.
+
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+
+use self::table::Table;
+use super::parse;
+use crate::{
+    Body, Does, Draft, DraftController, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule, DraftTask, Edit,
+    Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap, Pattern, RetryPolicy, Severity,
+    Strategy, Values,
+};
+
+/// A flow that cannot be written as a flow file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the flow cannot be written as a flow file: {}", told(.mistakes))]
+pub struct Unwritable {
+    /// Every reason: what went wrong while it was built, and what flow files have no way to say.
+    pub mistakes: Vec<Mistake>,
+}
+
+fn told(mistakes: &[Mistake]) -> String {
+    let told = mistakes.iter().map(|mistake| match &mistake.hint {
+        Some(hint) => format!("{}: {hint}", mistake.message),
+        None => mistake.message.clone(),
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// Writes a flow as a flow file. Read again, it is the same draft, but for where things stand, and the order of keys in
+/// values.
+///
+/// # Errors
+/// [`Unwritable`] with every mistake of the draft that a file would have, and with what a file cannot say. What only
+/// [`crate::wire`] finds out is not asked here.
+pub fn write(draft: &Draft) -> Result<String, Unwritable> {
+    let mut mistakes = draft.mistakes.clone();
+    let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
+    let mut top = Table::new(whose);
+    draft.name.iter().for_each(|name| top.text("name", name.as_str()));
+    let text = whole(top, draft, &mut mistakes);
+    let read = parse(&text);
+    proven(text, read, mistakes)
+}
+
+/// Writes what is to be added to a flow that runs, which has no name: the text of an [`Edit::Add`].
+///
+/// # Errors
+/// As [`write()`], and where the draft says something of the whole flow.
+pub fn write_addition(draft: &Draft) -> Result<String, Unwritable> {
+    let mut mistakes = draft.mistakes.clone();
+    let text = whole(Table::new("the flow"), draft, &mut mistakes);
+    let read = Edit::parse_addition(&text);
+    proven(text, read, mistakes)
+}
+
+/// What was written, where it can be read: the reader tells best what it takes for a mistake.
+fn proven(text: String, read: Result<Draft, Vec<Mistake>>, mut mistakes: Vec<Mistake>) -> Result<String, Unwritable> {
+    let refused = read.err().unwrap_or_default();
+    // Nobody sees the text that was refused.
+    mistakes.extend(refused.into_iter().map(|mistake| Mistake { span: None, ..mistake }));
+    if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
+        Ok(text)
+    } else {
+        Err(Unwritable { mistakes })
+    }
+}
+
+fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Mistake>) -> String {
+    // The name is said above, or nowhere.
+    let Draft { name: _, modules, inputs, input_spans: _, body, expires, living, listens, schedules, mistakes: _ } =
+        draft;
+    keys_of(body, &mut top, mistakes);
+    top.duration("expires", *expires, mistakes);
+    let DraftLiving { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
+    top.flag("persistent", persistent.then_some(true));
+    top.flag("cyclic", cyclic.then_some(true));
+    top.number("max_firings", *max_firings);
+    top.number("max_parallel", *max_parallel);
+    let mut text = top.lines();
+    section(&mut text, "[modules]", &modules_of(modules));
+    section(&mut text, "[inputs]", &values_of(inputs, "inputs", mistakes));
+    members(body, "", &mut text, mistakes);
+    listens.iter().for_each(|said| section(&mut text, "[[listen]]", &listen(said)));
+    schedules.iter().for_each(|said| section(&mut text, "[[schedule]]", &schedule(said)));
+    text
+}
+
+/// A list of tables has each of them, whatever is in it; a table that has nothing is left out.
+fn section(text: &mut String, header: &str, table: &Table) {
+    if header.starts_with("[[") || !table.is_empty() {
+        let blank = if text.is_empty() { "" } else { "\n" };
+        *text += &format!("{blank}{header}\n{}", table.lines());
+    }
+}
+
+fn modules_of(modules: &BTreeMap<String, ModuleReference>) -> Table {
+    let mut table = Table::new("modules");
+    for (alias, ModuleReference { text, span: _ }) in modules {
+        table.text(alias, text);
+    }
+    table
+}
+
+fn values_of(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Table {
+    let mut table = Table::new(whose);
+    for (name, value) in values {
+        table.value(name.as_str(), value, mistakes);
+    }
+    table
+}
+
+/// What a flow says of itself, whole or nested.
+fn keys_of(body: &Body, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+    let Body { pattern, nodes: _, links: _, controller, starts } = body;
+    table.word("pattern", pattern.as_str(), *pattern != Pattern::default());
+    table.starts(*starts, mistakes);
+    if let Some(said) = controller {
+        let retry = controller_of(said, table.whose(), mistakes);
+        table.inline("retry", &retry);
+    }
+}
+
+/// The nodes and links of a flow, in order: what stands in a nested flow comes right after it.
+fn members(body: &Body, prefix: &str, text: &mut String, mistakes: &mut Vec<Mistake>) {
+    for node in &body.nodes {
+        match node {
+            DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, mistakes)),
+            DraftNode::Flow(flow) => {
+                let mut table = Table::new(format!("flow {:?}", flow.name));
+                table.text("name", flow.name.as_str());
+                keys_of(&flow.body, &mut table, mistakes);
+                section(text, &format!("[[{prefix}flow]]"), &table);
+                members(&flow.body, &format!("{prefix}flow."), text, mistakes);
+            }
+        }
+    }
+    body.links.iter().for_each(|said| section(text, &format!("[[{prefix}link]]"), &link(said)));
+}
+
+fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
+    let DraftTask {
+        name,
+        does,
+        requires,
+        provides,
+        with,
+        retry,
+        limits,
+        queue,
+        priority,
+        rollback,
+        starts,
+        deadline,
+        retired,
+        spans: _,
+    } = said;
+    let mut table = Table::new(format!("task {name:?}"));
+    table.text("name", name.as_str());
+    match does {
+        Does::Call(uses) => table.text("use", uses),
+        Does::Wait(awaits) => table.text("wait", awaits),
+    }
+    table.renames("requires", requires.as_ref());
+    table.renames("provides", provides.as_ref());
+    if !with.is_empty() {
+        let constants = values_of(with, &format!("\"with\" of {}", table.whose()), mistakes);
+        table.inline("with", &constants);
+    }
+    if let Some(policy) = retry {
+        let policy = policy_of(policy, table.whose(), mistakes);
+        table.inline("retry", &policy);
+    }
+    limits_of(limits, &mut table, mistakes);
+    queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
+    table.number("priority", Some(*priority).filter(|priority| *priority != 0));
+    table.flag("rollback", *rollback);
+    table.starts(*starts, mistakes);
+    table.duration("deadline", *deadline, mistakes);
+    if *retired {
+        let mistake = Mistake::error(None, format!("task {name:?} was removed after it had run"));
+        mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
+    }
+    table
+}
+
+fn limits_of(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+    let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
+    table.duration("timeout", timeout, mistakes);
+    for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
+        table.size(key, size);
+    }
+    table.number("table_elements", table_elements);
+    table.number("instances", instances);
+}
+
+fn policy_of(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+    let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
+    let default = RetryPolicy::default();
+    let mut table = Table::new(format!("the retry of {owner}"));
+    table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
+    table.word("backoff", backoff.as_str(), backoff != default.backoff);
+    table.duration("initial", Some(initial).filter(|initial| *initial != default.initial), mistakes);
+    table.duration("max", Some(max).filter(|max| *max != default.max), mistakes);
+    table.flag("jitter", Some(jitter).filter(|jitter| *jitter != default.jitter));
+    table
+}
+
+fn controller_of(said: &DraftController, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+    let DraftController { strategy, otherwise, provides, span: _ } = said;
+    let mut table = Table::new(format!("the retry of {owner}"));
+    match strategy {
+        Strategy::Times(times) => table.number("times", Some(*times)),
+        Strategy::ForEach(values) => table.list("for_each", values, mistakes),
+        Strategy::ForEachOf(value) => table.text("for_each", value.as_str()),
+        Strategy::Always => table.word("always", otherwise.as_str(), true),
+    }
+    let is_said = *strategy != Strategy::Always && *otherwise != Otherwise::default();
+    table.word("otherwise", otherwise.as_str(), is_said);
+    provides.iter().for_each(|value| table.text("provides", value.as_str()));
+    table
+}
+
+fn link(said: &DraftLink) -> Table {
+    let DraftLink { from, to, on, when, reach, join, spans: _ } = said;
+    let mut table = Table::new("a link");
+    table.text("from", from.as_str());
+    table.text("to", to.as_str());
+    table.word("on", on.as_str(), *on != On::default());
+    when.iter().for_each(|when| table.text("when", when.as_str()));
+    reach.iter().for_each(|reach| table.word("reach", reach.as_str(), true));
+    table.word("join", join.as_str(), *join != Join::default());
+    table
+}
+
+fn listen(said: &DraftListen) -> Table {
+    let DraftListen { flow, task, on, to, span: _ } = said;
+    let mut table = Table::new("a listen");
+    table.text("flow", flow.as_str());
+    table.text("task", task.as_str());
+    table.word("on", on.as_str(), *on != On::default());
+    table.text("to", to.as_str());
+    table
+}
+
+fn schedule(said: &DraftSchedule) -> Table {
+    let DraftSchedule { cron, to, overlap, missed, span: _ } = said;
+    let mut table = Table::new("a schedule");
+    table.text("cron", cron.line());
+    table.word("zone", cron.zone(), cron.zone() != "UTC");
+    table.text("to", to.as_str());
+    table.word("overlap", overlap.as_str(), *overlap != Overlap::default());
+    table.word("missed", missed.as_str(), *missed != Missed::default());
+    table
+}

@@ -1,0 +1,149 @@
+//! A table that is being written: its keys in order, on lines of their own or between braces.
+
+use std::{fmt, time::Duration};
+
+use super::value;
+use crate::{Json, Mistake, Renames, Size, Starts, Timestamp, Value};
+
+/// Keys and what they are, written.
+pub(super) struct Table {
+    /// What it is, as mistakes tell it: `task "mix"`.
+    whose: String,
+    entries: Vec<(String, String)>,
+}
+
+impl Table {
+    pub(super) fn new(whose: impl Into<String>) -> Self {
+        Self { whose: whose.into(), entries: Vec::new() }
+    }
+
+    pub(super) fn whose(&self) -> &str {
+        &self.whose
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Each key on a line of its own.
+    pub(super) fn lines(&self) -> String {
+        self.entries.iter().map(|(key, written)| format!("{key} = {written}\n")).collect()
+    }
+
+    fn put(&mut self, key: &str, written: impl fmt::Display) {
+        self.entries.push((value::key(key), written.to_string()));
+    }
+
+    pub(super) fn text(&mut self, key: &str, text: &str) {
+        self.put(key, value::text(text));
+    }
+
+    /// A word that is left out where it is the default.
+    pub(super) fn word(&mut self, key: &str, word: &str, is_said: bool) {
+        if is_said {
+            self.text(key, word);
+        }
+    }
+
+    pub(super) fn flag(&mut self, key: &str, said: Option<bool>) {
+        said.iter().for_each(|flag| self.put(key, flag));
+    }
+
+    pub(super) fn number(&mut self, key: &str, said: Option<impl fmt::Display>) {
+        said.iter().for_each(|number| self.put(key, number));
+    }
+
+    pub(super) fn size(&mut self, key: &str, said: Option<u64>) {
+        said.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
+    }
+
+    pub(super) fn duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Mistake>) {
+        let Some(said) = said else { return };
+        match duration(said) {
+            Some(text) => self.text(key, &text),
+            None => {
+                let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.whose);
+                mistakes.push(Mistake::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
+            }
+        }
+    }
+
+    pub(super) fn starts(&mut self, said: Option<Starts>, mistakes: &mut Vec<Mistake>) {
+        match said {
+            None => {}
+            Some(Starts::After(pause)) => self.duration("start_after", Some(pause), mistakes),
+            Some(Starts::At(at)) => match moment(at) {
+                Some(text) => self.put("start_at", text),
+                None => {
+                    let message = format!("\"start_at\" of {} is no moment that a clock will show", self.whose);
+                    mistakes.push(Mistake::error(None, message).hint("choose one before the year 9999"));
+                }
+            },
+        }
+    }
+
+    /// A list where all names are kept.
+    pub(super) fn renames(&mut self, key: &str, said: Option<&Renames>) {
+        let Some(said) = said else { return };
+        if said.iter().all(|(own, flows)| own == flows) {
+            let names: Vec<String> = said.keys().map(|name| value::text(name.as_str())).collect();
+            self.put(key, format!("[{}]", names.join(", ")));
+            return;
+        }
+        let mut table = Self::new(key);
+        for (own, flows) in said {
+            table.text(own.as_str(), flows.as_str());
+        }
+        self.inline(key, &table);
+    }
+
+    /// A table between braces.
+    pub(super) fn inline(&mut self, key: &str, table: &Self) {
+        let entries: Vec<String> = table.entries.iter().map(|(key, written)| format!("{key} = {written}")).collect();
+        self.put(key, value::braces(&entries));
+    }
+
+    pub(super) fn value(&mut self, key: &str, said: &Value, mistakes: &mut Vec<Mistake>) {
+        let written = match said {
+            Value::Json(json) => value::json(json.as_str()),
+            Value::Bytes(_) => Err("bytes"),
+            Value::Stored(_) => Err("a value that only the store of a server has"),
+        };
+        match written {
+            Ok(written) => self.put(key, written),
+            Err(what) => mistakes.push(self.lacks_a_form(&format!("{key:?} in {}", self.whose), what)),
+        }
+    }
+
+    pub(super) fn list(&mut self, key: &str, said: &[Json], mistakes: &mut Vec<Mistake>) {
+        let mut elements = Vec::new();
+        for element in said {
+            match value::json(element.as_str()) {
+                Ok(written) => elements.push(written),
+                Err(what) => mistakes.push(self.lacks_a_form(&format!("{key:?} of {}", self.whose), what)),
+            }
+        }
+        self.put(key, format!("[{}]", elements.join(", ")));
+    }
+
+    fn lacks_a_form(&self, whose: &str, what: &str) -> Mistake {
+        let mistake = Mistake::error(None, format!("{whose} holds {what}, which a flow file cannot"));
+        mistake.hint("give it to the run as an input, and let tasks require it")
+    }
+}
+
+/// In the largest unit that keeps it whole.
+fn duration(said: Duration) -> Option<String> {
+    let millis = u64::try_from(said.as_millis()).ok()?;
+    if Duration::from_millis(millis) != said {
+        return None;
+    }
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let whole = units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
+    Some(whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
+}
+
+fn moment(at: Timestamp) -> Option<String> {
+    let micros = i64::try_from(at.as_micros()).ok()?;
+    Some(jiff::Timestamp::from_microsecond(micros).ok()?.to_string())
+}

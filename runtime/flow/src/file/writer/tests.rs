@@ -1,0 +1,346 @@
+//! What is written is read as the same draft, and what cannot be written is told.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{Unwritable, write, write_addition};
+use crate::{
+    Backoff, Body, Builder, Draft, DraftFlow, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule, DraftTask,
+    Edit, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, Missed, ModuleReference, On, Otherwise, Overlap, Pattern,
+    Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, draw::Draw, file::parse,
+};
+
+fn spanless(body: Body) -> Body {
+    let node = |node| match node {
+        DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
+        DraftNode::Flow(flow) => DraftNode::Flow(DraftFlow { span: None, body: spanless(flow.body), ..flow }),
+    };
+    Body {
+        nodes: body.nodes.into_iter().map(node).collect(),
+        links: body.links.into_iter().map(|link| DraftLink { spans: LinkSpans::default(), ..link }).collect(),
+        controller: body.controller.map(|controller| crate::DraftController { span: None, ..controller }),
+        ..body
+    }
+}
+
+/// All that a draft says, without where it says it.
+fn said(draft: Draft) -> String {
+    let module = |(alias, module)| (alias, ModuleReference { span: None, ..module });
+    let draft = Draft {
+        modules: draft.modules.into_iter().map(module).collect(),
+        input_spans: BTreeMap::new(),
+        body: spanless(draft.body),
+        living: DraftLiving { spans: BTreeMap::new(), ..draft.living },
+        listens: draft.listens.into_iter().map(|listen| DraftListen { span: None, ..listen }).collect(),
+        schedules: draft.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }).collect(),
+        ..draft
+    };
+    format!("{draft:#?}")
+}
+
+#[track_caller]
+fn comes_back(draft: Draft) -> String {
+    let text = write(&draft).unwrap_or_else(|error| panic!("{error}: {draft:#?}"));
+    let read = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
+    assert_eq!(said(read), said(draft), "{text}");
+    text
+}
+
+/// The flows of the repository: examples, what `waft new` writes, and those in the documents.
+fn flows() -> Vec<String> {
+    let files = [
+        include_str!("../../../../../examples-wasm/kitchen/flow.toml"),
+        include_str!("../../../../../examples-wasm/text/flow.toml"),
+        include_str!("../../../../../examples-wasm/shout/flow.toml"),
+        include_str!("../../../../../examples-wasm/provision/flow.toml"),
+        include_str!("../../../../cli/template/flow.toml"),
+    ];
+    let documents = [
+        include_str!("../../../../../README.md"),
+        include_str!("../../../../../docs/flow-file.md"),
+        include_str!("../../../../../docs/flows-that-live.md"),
+    ];
+    let blocks = documents.iter().flat_map(|document| document.split("```toml\n").skip(1));
+    let blocks = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .map(|block| if block.starts_with("name") { block.to_owned() } else { format!("name = \"f\"\n{block}") });
+    let files = files.into_iter().map(|file| file.replace("{{name}}", "n").replace("{{crate}}", "c"));
+    files.chain(blocks).collect()
+}
+
+#[test]
+fn every_flow_of_the_repository_comes_back_as_it_was() {
+    let flows = flows();
+    assert!(flows.len() > 10);
+    for flow in flows {
+        comes_back(parse(&flow).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{flow}")));
+    }
+}
+
+#[test]
+fn every_flow_of_the_tables_that_can_be_read_comes_back_as_it_was() {
+    let tables = [
+        include_str!("../mistakes.txt"),
+        include_str!("../../wire/mistakes.txt"),
+        include_str!("../../wire/sources.txt"),
+    ];
+    let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
+    let flows = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap());
+    let read: Vec<Draft> = flows.filter_map(|flow| parse(flow).ok()).collect();
+    assert!(read.len() > 50, "{}", read.len());
+    read.into_iter().for_each(|draft| drop(comes_back(draft)));
+}
+
+/// A JSON text as the reader leaves it: without spaces, and with keys in order.
+fn random_json(draw: &mut Draw, depth: usize) -> String {
+    let text = |draw: &mut Draw| {
+        let texts = ["", "a", "a b", "ä€", "\"'\\", "\n\r\t", "\u{0}\u{1b}\u{7f}", "#", "'''", "null", "1.5"];
+        serde_json::Value::from(draw.of(&texts)).to_string()
+    };
+    match draw.below(if depth < 4 { 8 } else { 6 }) {
+        0 | 1 => text(draw),
+        2 => draw.of(&["true", "false"]).into(),
+        3 => draw.of(&["0", "-1", "18446744073709551615", "-9223372036854775808"]).into(),
+        4 | 5 => draw.of(&["0.10000000000000000001", "-0.0", "1e5", "2.5E+3", "1e-300"]).into(),
+        6 => {
+            let elements: Vec<String> = (0..draw.below(4)).map(|_| random_json(draw, depth + 1)).collect();
+            format!("[{}]", elements.join(","))
+        }
+        _ => {
+            let entries: BTreeMap<String, String> =
+                (0..draw.below(4)).map(|_| (text(draw), random_json(draw, depth + 1))).collect();
+            // Keys are in order of what they are, and not of how they are written.
+            let mut entries: Vec<(String, String)> = entries.into_iter().collect();
+            entries.sort_by_key(|(key, _)| serde_json::from_str::<String>(key).unwrap());
+            let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
+            format!("{{{}}}", entries.join(","))
+        }
+    }
+}
+
+fn random_value(draw: &mut Draw) -> Value {
+    Value::Json(Json::parse(random_json(draw, 0)).unwrap())
+}
+
+fn random_duration(draw: &mut Draw) -> Duration {
+    Duration::from_millis(draw.of(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
+}
+
+fn random_starts(draw: &mut Draw) -> Starts {
+    let moments = [0, 1, 1_000_000, 1_800_000_000_000_000, 1_800_000_000_123_456];
+    match draw.below(2) {
+        0 => Starts::After(random_duration(draw)),
+        _ => Starts::At(Timestamp::from_micros(draw.of(&moments))),
+    }
+}
+
+fn is_said(draw: &mut Draw) -> bool {
+    draw.below(3) == 0
+}
+
+/// Says each thing of a task with some chance.
+fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
+    for _ in 0..draw.below(6) {
+        task = match draw.below(14) {
+            0 => task.requires(format!("own{}", draw.below(3)), format!("v{}", draw.below(3))),
+            1 => task.requires_same(["a", "b"]),
+            2 => task.requires_same([""; 0]),
+            3 => task.provides("own", format!("v{}", draw.below(3))),
+            4 => task.provides_same(["c"]),
+            5 => task.provides_same([""; 0]),
+            6 => task.with(format!("w{}", draw.below(3)), random_value(draw)),
+            7 => task.retry(RetryPolicy {
+                attempts: draw.of(&[1, 2, u32::MAX]),
+                backoff: draw.of(&[Backoff::Exponential, Backoff::Fixed]),
+                initial: random_duration(draw),
+                max: random_duration(draw),
+                jitter: is_said(draw),
+            }),
+            8 => task.retry(RetryPolicy::default()),
+            9 => task.limits(LimitOverrides {
+                timeout: Some(random_duration(draw)),
+                memory: Some(draw.of(&[0, 1_000, 1 << 20, u64::MAX])),
+                stack: Some(1 << 10).filter(|_| is_said(draw)),
+                output: None,
+                log: Some(3 << 30),
+                table_elements: Some(u64::MAX),
+                instances: Some(u32::MAX).filter(|_| is_said(draw)),
+            }),
+            10 => task.queue("ovens").priority(draw.of(&[0, 1, i32::MIN])),
+            11 => task.rollback(is_said(draw)),
+            12 => task.starts(random_starts(draw)),
+            _ => task.deadline(random_duration(draw)),
+        };
+    }
+    task
+}
+
+fn random_link(draw: &mut Draw, mut link: LinkBuilder) -> LinkBuilder {
+    for _ in 0..draw.below(4) {
+        link = match draw.below(4) {
+            0 => link.on(draw.of(&[On::Success, On::Failure, On::Any])),
+            1 => link.when("size > 3 && word == \"a\\\"b\""),
+            2 => link.reach(draw.of(&[Reach::All, Reach::Flow, Reach::Neighbors, Reach::Task])),
+            _ => link.join(draw.of(&[Join::All, Join::Any])),
+        };
+    }
+    link
+}
+
+/// Says things of a flow, whole or nested.
+fn random_body<Level>(draw: &mut Draw, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
+    for _ in 0..draw.below(10) {
+        let name = format!("n{}", draw.below(100));
+        let otherwise = draw.of(&[Otherwise::Rollback, Otherwise::RollbackAll]);
+        flow = match draw.below(9) {
+            0 => flow.pattern(draw.of(&[Pattern::Graph, Pattern::Linear, Pattern::Unordered])),
+            1 | 2 => flow.task(name, draw.of(&["m", "m#t", "#\"\n"]), |task| random_task(draw, task)),
+            3 => flow.wait(name, draw.of(&["a word", ""]), |task| random_task(draw, task)),
+            4 if depth < 3 => flow.flow(name, |flow| random_body(draw, flow, depth + 1)),
+            5 => flow.link_with(name, "n1", |link| random_link(draw, link)),
+            6 => {
+                let list = (0..draw.below(3)).map(|_| Json::parse(random_json(draw, 0)).unwrap()).collect();
+                let by_name = Strategy::ForEachOf("list".parse().unwrap());
+                let strategies =
+                    [Strategy::Times(draw.of(&[0, 3])), Strategy::ForEach(list), by_name, Strategy::Always];
+                flow.retry_as("try", strategies[draw.below(4)].clone(), otherwise)
+            }
+            7 => flow.retry(Strategy::Times(2), otherwise),
+            _ => flow.starts(random_starts(draw)),
+        };
+    }
+    flow
+}
+
+fn random_draft(draw: &mut Draw) -> Draft {
+    let mut flow = random_body(draw, Draft::builder("f").unwrap(), 0);
+    for _ in 0..draw.below(8) {
+        flow = match draw.below(9) {
+            0 => flow.module(draw.of(&["m", "a b", "ä\""]), draw.of(&["m.wasm", "../\"x\"", "tag"])),
+            1 => flow.input(format!("i{}", draw.below(3)), random_value(draw)),
+            2 => flow.expires(random_duration(draw)),
+            3 => flow.persistent(),
+            4 => flow.cyclic(),
+            5 => flow.max_firings(draw.of(&[1, u64::MAX])),
+            6 => flow.max_parallel(draw.of(&[1, 10_000])),
+            7 => flow.listen_on("other", "task", draw.of(&[On::Success, On::Any]), "n1"),
+            _ => flow.schedule_with(draw.of(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
+                let schedule = schedule.zone(draw.of(&["UTC", "Europe/Berlin"]));
+                let schedule = schedule.overlap(draw.of(&[Overlap::Skip, Overlap::Queue, Overlap::Allow]));
+                schedule.missed(draw.of(&[Missed::Once, Missed::Skip, Missed::All]))
+            }),
+        };
+    }
+    flow.build()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_flow_comes_back_as_it_was(seed in any::<u64>()) {
+        comes_back(random_draft(&mut Draw(seed)));
+    }
+}
+
+#[test]
+fn a_flow_is_written_for_people() {
+    let text = comes_back(
+        Draft::builder("bake-cake")
+            .unwrap()
+            .persistent()
+            .starts(Starts::After(Duration::from_secs(90)))
+            .module("kitchen", "kitchen.wasm")
+            .input("batter_ml", 900)
+            .task("pan", "kitchen#choose-pan", |task| task.timeout("60s").with("sizes", serde_json::json!([20, 24])))
+            .flow("icing", |flow| flow.task("mix", "kitchen#mix", |task| task.requires("what", "sugar")))
+            .link_with("pan", "icing", |link| link.when("pan.size > 30"))
+            .schedule("0 3 * * *", "pan")
+            .build(),
+    );
+    let wanted = "name = \"bake-cake\"\nstart_after = \"90s\"\npersistent = true\n\n[modules]\nkitchen = \"kitchen.wasm\"\n\n\
+                  [inputs]\nbatter_ml = 900\n\n[[task]]\nname = \"pan\"\nuse = \"kitchen#choose-pan\"\n\
+                  with = { sizes = [20, 24] }\ntimeout = \"1m\"\n\n[[flow]]\nname = \"icing\"\n\n[[flow.task]]\n\
+                  name = \"mix\"\nuse = \"kitchen#mix\"\nrequires = { what = \"sugar\" }\n\n[[link]]\nfrom = \"pan\"\n\
+                  to = \"icing\"\nwhen = \"pan.size > 30\"\n\n[[schedule]]\ncron = \"0 3 * * *\"\nto = \"pan\"\n";
+    assert_eq!(text, wanted);
+}
+
+fn told(unwritable: &Unwritable) -> Vec<&str> {
+    assert!(unwritable.mistakes.iter().all(|mistake| mistake.hint.is_some() && mistake.span.is_none()));
+    unwritable.mistakes.iter().map(|mistake| mistake.message.as_str()).collect()
+}
+
+#[test]
+fn what_cannot_be_written_is_told_all_at_once() {
+    let half = Json::parse("{\"a\":[\"\\ud800\"]}").unwrap();
+    let draft = Draft::builder("f")
+        .unwrap()
+        .module("a#b", "")
+        .input("raw", Value::Bytes([1, 2].into()))
+        .input("a b", 1)
+        .max_firings(0)
+        .schedule("0 0 30 2 *", "t")
+        .expires(Duration::from_micros(1))
+        .retry(Strategy::ForEach(vec![half]), Otherwise::Rollback)
+        .task("t", "m", |task| {
+            let task = task.retry(RetryPolicy { attempts: 0, ..RetryPolicy::default() });
+            task.with("nothing", serde_json::json!({"x": null})).starts(Starts::At(Timestamp::from_micros(u64::MAX)))
+        })
+        .build();
+    let refused = write(&draft).unwrap_err();
+    let wanted = [
+        "an input: \"a b\" is not a name",
+        "\"max_firings\" of the flow is 0",
+        "a schedule: \"0 0 30 2 *\" never happens",
+        "\"for_each\" of the retry of flow \"f\" holds half a character, which a flow file cannot",
+        "\"expires\" of flow \"f\" is 1µs, and no whole number of milliseconds",
+        "\"raw\" in inputs holds bytes, which a flow file cannot",
+        "\"nothing\" in \"with\" of task \"t\" holds null, which a flow file cannot",
+        "\"start_at\" of task \"t\" is no moment that a clock will show",
+        "a module cannot be called \"a#b\"",
+        "module \"a#b\" is an empty text",
+        "\"attempts\" of the retry of task \"t\" is 0",
+    ];
+    assert_eq!(told(&refused), wanted);
+    assert!(refused.to_string().starts_with("the flow cannot be written as a flow file: an input: \"a b\" is not"));
+}
+
+#[test]
+fn flows_nested_deeper_than_can_be_read_are_not_written() {
+    fn deeper<Level>(flow: Builder<Level>, depth: usize) -> Builder<Level> {
+        if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
+    }
+    comes_back(deeper(Draft::builder("f").unwrap(), 64).build());
+    let refused = write(&deeper(Draft::builder("f").unwrap(), 200).build()).unwrap_err();
+    assert_eq!(told(&refused), ["it is nested too deep to be read"]);
+}
+
+#[test]
+fn numbers_keep_their_sign_and_keys_their_last_value() {
+    let value = |text: &str| Value::Json(Json::parse(text).unwrap());
+    let draft =
+        Draft::builder("f").unwrap().input("zero", value("-0")).input("twice", value("{ \"a\": 1, \"a\" : 2 }"));
+    let read = parse(&write(&draft.build()).unwrap()).unwrap();
+    assert_eq!(format!("{:?}", read.inputs), "{\"twice\": {\"a\":2}, \"zero\": -0.0}");
+    let large = Draft::builder("f").unwrap().input("large", value("18446744073709551616")).build();
+    assert_eq!(told(&write(&large).unwrap_err()), ["\"large\" in inputs is an integer of more than 64 bits"]);
+}
+
+#[test]
+fn an_addition_is_written_without_a_name() {
+    let added = Draft::addition().task("more", "m#more", |task| task.queue("ovens")).link("pan", "more");
+    let text = write_addition(&added.build()).unwrap();
+    assert_eq!(
+        text,
+        "[[task]]\nname = \"more\"\nuse = \"m#more\"\nqueue = \"ovens\"\n\n[[link]]\nfrom = \"pan\"\nto = \"more\"\n"
+    );
+    assert_eq!(said(Edit::parse_addition(&text).unwrap()).matches("\"more\"").count(), 2);
+    let refused = write_addition(&Draft::addition().persistent().build()).unwrap_err();
+    assert!(told(&refused)[0].starts_with("what is added says something of the whole flow"), "{refused}");
+    let refused = write(&Draft::addition().build()).unwrap_err();
+    assert_eq!(told(&refused), ["the flow has no \"name\""]);
+    let named = Draft::builder("f").unwrap().link("a", "b").build();
+    assert_eq!(write_addition(&named).unwrap(), "[[link]]\nfrom = \"a\"\nto = \"b\"\n");
+}
