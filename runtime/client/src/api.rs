@@ -2,6 +2,8 @@
 //!
 //! Values of flows are kept as the text they were written in, so that no number loses a digit.
 
+mod edit;
+
 use std::collections::BTreeMap;
 
 use protocol::WorkerStatus;
@@ -288,7 +290,7 @@ pub struct Edits {
 
 /// One change of a run's flow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields, remote = "Self")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Edit {
     /// Adds tasks, nested flows and links, written as in a flow file without its name.
