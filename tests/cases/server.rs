@@ -2,6 +2,7 @@
 
 mod each;
 mod living;
+mod program;
 
 use std::{collections::BTreeSet, process::Command};
 

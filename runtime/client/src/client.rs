@@ -56,7 +56,8 @@ impl Client {
         self.server.as_str().trim_end_matches('/')
     }
 
-    /// Starts a run. One that exists already, of the same flow, is answered as it is.
+    /// Starts a run. One that exists already, of the same flow, is answered as it is: what was not answered may be
+    /// submitted again.
     ///
     /// # Errors
     /// [`ClientError`]; with status 422 the flow has mistakes, with 409 the id is another flow's.
@@ -100,6 +101,17 @@ impl Client {
         Watch::new(self.clone(), run.to_owned(), Some(event.to_owned()))
     }
 
+    /// Waits until a run has ended, however long that takes, and tells it whole. One that is persistent ends when it is
+    /// told to.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn wait(&self, run: &str) -> Result<Run, ClientError> {
+        let mut watch = self.watch(run);
+        while watch.next().await?.is_some() {}
+        self.run(run).await
+    }
+
     /// Stops a run and rolls it back.
     ///
     /// # Errors
@@ -140,7 +152,7 @@ impl Client {
         self.json(self.request(Method::POST, &["v1", "runs", run, "skip"])?.json(skip)).await
     }
 
-    /// Notifies a task that waits.
+    /// Notifies a task: one that waits goes on, one of a persistent flow fires.
     ///
     /// # Errors
     /// As [`Client::cancel`]; with status 409 the task does not wait, or not for these values.

@@ -1,11 +1,16 @@
 //! The Distributed Task Client: the library by which programs speak with a running waft.
 //!
 //! [`Client`] speaks with a server over HTTP; what they say to each other is in [`api`], which the server takes from
-//! here. [`workers`] asks the workers at a broker, without a server. Start reading at `client.rs`.
+//! here. A program builds a flow with [`flow::Draft::builder`], and submits it as [`api::Submission::of`] it; the other
+//! verbs are in `docs/client.md`. [`workers`] asks the workers at a broker, without a server. Start reading at `client.rs`.
 
 pub mod api;
 mod client;
 mod error;
+mod submission;
+mod notification;
+mod edits;
+mod event;
 mod event_stream;
 mod tls;
 mod watch;
@@ -15,5 +20,7 @@ mod workers;
 
 pub use client::Client;
 pub use error::ClientError;
-pub use watch::{Event, Watch};
+pub use event::{Event, Told};
+pub use flow;
+pub use watch::Watch;
 pub use workers::{WorkersError, workers};

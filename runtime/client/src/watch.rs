@@ -3,13 +3,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use flow::RunState;
-use futures::{Stream, StreamExt, stream, stream::BoxStream};
-use serde::Deserialize;
+use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Client, ClientError,
+    Client, ClientError, Event,
     event_stream::{Message, Parser},
 };
 
@@ -19,34 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause before the first try to connect again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// One line of a run, as `waft run --json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Where it stands in the run: who names it to [`Client::watch_after`] hears what follows.
-    pub id: String,
-    /// The line.
-    pub line: String,
-}
-
-impl Event {
-    /// The state the run is in, of a line about the run itself.
-    #[must_use]
-    pub fn run_state(&self) -> Option<RunState> {
-        #[derive(Deserialize)]
-        struct Line {
-            event: String,
-            state: String,
-        }
-        let line: Line = serde_json::from_str(&self.line).ok()?;
-        let found = RunState::ALL.into_iter().find(|state| state.as_str() == line.state);
-        found.filter(|_| line.event == "run")
-    }
-
-    fn is_end(&self) -> bool {
-        self.run_state().is_some_and(RunState::is_final)
-    }
-}
 
 /// A run that is watched: a stream of its lines, which ends with the run.
 pub struct Watch {
@@ -130,9 +100,10 @@ impl Watch {
         }
     }
 
-    /// The same as a stream, for those who combine it with others.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Event, ClientError>> + Send {
-        stream::try_unfold(self, |mut watch| async move { Ok(watch.next().await?.map(|event| (event, watch))) })
+    /// The same as a stream, for those who combine it with others. It ends with the run, or with an error.
+    #[must_use]
+    pub fn into_stream(self) -> BoxStream<'static, Result<Event, ClientError>> {
+        stream::try_unfold(self, |mut watch| async move { Ok(watch.next().await?.map(|event| (event, watch))) }).boxed()
     }
 }
 

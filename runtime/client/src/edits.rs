@@ -1,0 +1,152 @@
+//! Changes of a run's flow, said in one chain: all of them are made in one step, or none.
+
+use flow::{
+    Draft, DraftLink, LinkBuilder,
+    file::{Unwritable, write_addition},
+};
+
+use crate::{
+    api::{Edit, Edits},
+    submission::raw,
+};
+
+impl Edits {
+    /// Adds tasks, nested flows and links, begun with [`Draft::addition`]; modules that the flow knows need no mention.
+    ///
+    /// # Errors
+    /// [`Unwritable`] when they have mistakes.
+    #[expect(clippy::should_implement_trait, reason = "it is the word of `waft edit`, and may fail")]
+    pub fn add(self, addition: &Draft) -> Result<Self, Unwritable> {
+        let text = write_addition(addition)?;
+        Ok(self.with(Edit::Add { text, modules: [].into() }))
+    }
+
+    /// Removes a task and its links.
+    #[must_use]
+    pub fn remove(self, task: impl Into<String>) -> Self {
+        self.with(Edit::Remove { task: task.into() })
+    }
+
+    /// Links two nodes; a link of theirs that is there already is replaced.
+    #[must_use]
+    pub fn link(self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        let (from, to) = (from.into(), to.into());
+        self.with(Edit::Link { from, to, on: None, when: None, reach: None, join: None })
+    }
+
+    /// Links two nodes by a link that says more: what of `from` it waits for, or a condition.
+    ///
+    /// # Errors
+    /// [`Unwritable`] when the link has mistakes.
+    pub fn link_with(
+        self,
+        from: impl AsRef<str>,
+        to: impl AsRef<str>,
+        build: impl FnOnce(LinkBuilder) -> LinkBuilder,
+    ) -> Result<Self, Unwritable> {
+        let Draft { body, mistakes, .. } = Draft::addition().link_with(from, to, build).build();
+        let Some(DraftLink { from, to, on, when, reach, join, spans: _ }) =
+            body.links.into_iter().next().filter(|_| mistakes.is_empty())
+        else {
+            return Err(Unwritable { mistakes });
+        };
+        Ok(self.with(Edit::Link {
+            from: from.to_string(),
+            to: to.to_string(),
+            on: Some(on.as_str().into()),
+            when: when.map(|when| when.as_str().into()),
+            reach: reach.map(|reach| reach.as_str().into()),
+            join: Some(join.as_str().into()),
+        }))
+    }
+
+    /// Takes the links between two nodes away.
+    #[must_use]
+    pub fn unlink(self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.with(Edit::Unlink { from: from.into(), to: to.into() })
+    }
+
+    /// Lets a task that has not run call something else: `module#task` or `module`, where the module is an alias of the
+    /// flow, a tag or a digest.
+    #[must_use]
+    pub fn uses(self, task: impl Into<String>, uses: impl Into<String>) -> Self {
+        self.with(Edit::Use { task: task.into(), uses: uses.into() })
+    }
+
+    /// Gives a task a constant.
+    #[must_use]
+    pub fn set(
+        self,
+        task: impl Into<String>,
+        parameter: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.with(Edit::Set { task: task.into(), parameter: parameter.into(), value: raw(value) })
+    }
+
+    /// Lets the parameter of a task take the value that the flow calls so.
+    #[must_use]
+    pub fn require(self, task: impl Into<String>, parameter: impl Into<String>, value: impl Into<String>) -> Self {
+        self.with(Edit::Require { task: task.into(), parameter: parameter.into(), value: value.into() })
+    }
+
+    /// Only where the flow is at this revision: refused where somebody else was faster.
+    #[must_use]
+    pub fn if_revision(self, revision: u64) -> Self {
+        Self { if_revision: Some(revision), ..self }
+    }
+
+    /// Only asks whether they can be made.
+    #[must_use]
+    pub fn dry_run(self) -> Self {
+        Self { dry_run: true, ..self }
+    }
+
+    fn with(mut self, edit: Edit) -> Self {
+        self.edits.push(edit);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::On;
+
+    use super::*;
+
+    #[test]
+    fn edits_are_sent_in_the_order_in_which_they_are_said() {
+        let addition = Draft::addition().task("more", "m#more", |task| task).build();
+        let edits = Edits::default()
+            .add(&addition)
+            .unwrap()
+            .link("pan", "more")
+            .link_with("pan", "tell", |link| link.on(On::Failure).when("failure.kind == 'timeout'"))
+            .unwrap()
+            .set("more", "celsius", 180)
+            .require("more", "pan", "first_pan")
+            .uses("more", "m#other")
+            .unlink("a", "b")
+            .remove("b")
+            .if_revision(3)
+            .dry_run();
+        let wanted = r##"{"edits":[
+            {"do":"add","text":"[[task]]\nname = \"more\"\nuse = \"m#more\"\n"},
+            {"do":"link","from":"pan","to":"more"},
+            {"do":"link","from":"pan","to":"tell","on":"failure","when":"failure.kind == 'timeout'","join":"all"},
+            {"do":"set","task":"more","parameter":"celsius","value":180},
+            {"do":"require","task":"more","parameter":"pan","value":"first_pan"},
+            {"do":"use","task":"more","uses":"m#other"},
+            {"do":"unlink","from":"a","to":"b"},
+            {"do":"remove","task":"b"}],"if_revision":3,"dry_run":true}"##;
+        assert_eq!(serde_json::to_string(&edits).unwrap(), wanted.replace("\n            ", ""));
+    }
+
+    #[test]
+    fn what_has_mistakes_is_not_sent() {
+        let refused = Edits::default().link_with("a", "b", |link| link.when("1 +")).unwrap_err();
+        assert!(refused.mistakes[0].message.starts_with("the condition of a link: it is not CEL"), "{refused}");
+        let refused = Edits::default().add(&Draft::addition().persistent().build()).unwrap_err();
+        assert!(refused.to_string().contains("says something of the whole flow"), "{refused}");
+    }
+}

@@ -1,0 +1,118 @@
+//! What a watcher hears: one line of a run, and what it tells.
+
+use flow::RunState;
+use serde::Deserialize;
+
+use crate::api::{FiringState, Node};
+
+/// One line of a run, as `waft run --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Where it stands in the run: who names it to [`crate::Client::watch_after`] hears what follows.
+    pub id: String,
+    /// The line.
+    pub line: String,
+}
+
+/// What a line tells.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// The run is in this state.
+    Run(RunState),
+    /// A task or a retry controller is in another state.
+    Node(Box<Node>),
+    /// A firing has begun or ended, of a run that fires more than once.
+    Firing(FiringState),
+}
+
+impl Event {
+    /// What the line tells; `None` for what a newer server tells, and this client does not know.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        #[derive(Deserialize)]
+        struct Kind {
+            event: String,
+        }
+        #[derive(Deserialize)]
+        struct Run {
+            state: String,
+        }
+        let Kind { event } = self.read()?;
+        match event.as_str() {
+            "run" => {
+                let Run { state } = self.read()?;
+                RunState::ALL.into_iter().find(|known| known.as_str() == state).map(Told::Run)
+            }
+            "state" => self.read().map(Told::Node),
+            "firing" => self.read().map(Told::Firing),
+            _ => None,
+        }
+    }
+
+    /// The state the run is in, of a line about the run itself.
+    #[must_use]
+    pub fn run_state(&self) -> Option<RunState> {
+        match self.told() {
+            Some(Told::Run(state)) => Some(state),
+            Some(Told::Node(_) | Told::Firing(_)) | None => None,
+        }
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.run_state().is_some_and(RunState::is_final)
+    }
+
+    fn read<'l, Line: Deserialize<'l>>(&'l self) -> Option<Line> {
+        serde_json::from_str(&self.line).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Attempt, Failure, FailureKind, Firing, NodeChange, NodeKind, State, Timestamp, Value, Values};
+
+    use super::*;
+
+    fn event(line: String) -> Event {
+        Event { id: "1".into(), line }
+    }
+
+    #[test]
+    fn a_line_is_told_with_every_digit() {
+        let provides: Values = [("pan".parse().unwrap(), Value::from(u64::MAX))].into();
+        let change = NodeChange {
+            kind: NodeKind::Task,
+            name: "mix".parse().unwrap(),
+            state: State::Success,
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST.next(),
+            at: Timestamp::default(),
+            provides: Some(provides),
+            failure: Some(Failure::new(FailureKind::Timeout, "too late")),
+            retry_in: None,
+            worker: None,
+            digest: None,
+        };
+        let Some(Told::Node(node)) = event(protocol::json::node_changed(&change)).told() else {
+            panic!("a node's line")
+        };
+        assert_eq!((node.name.as_str(), node.state.as_str(), node.attempt), ("mix", "success", Some(2)));
+        assert_eq!(node.provides.unwrap().get(), "{\"pan\":18446744073709551615}");
+        assert!(node.failure.unwrap().get().contains("too late"));
+    }
+
+    #[test]
+    fn runs_and_firings_are_told_and_what_is_not_known_is_not() {
+        let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
+        assert!(
+            matches!(firing.told(), Some(Told::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
+        );
+        let (run, flow) = ("r".parse().unwrap(), "f".parse().unwrap());
+        let started = event(protocol::json::run_started(&run, &flow, Timestamp::default()));
+        assert_eq!((started.run_state(), started.is_end()), (Some(RunState::Running), false));
+        assert!(event("{\"event\":\"run\",\"state\":\"success\"}".into()).is_end());
+        for line in ["{\"event\":\"weather\"}", "{\"event\":\"run\",\"state\":\"tired\"}", "hello", ""] {
+            assert!(event(line.into()).told().is_none(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! From a flow that was built in Rust to a run that can be submitted.
+
+use base64::Engine as _;
+use flow::{
+    Draft, Value,
+    file::{Unwritable, write},
+};
+use serde_json::value::RawValue;
+
+use crate::api::{Object, Submission};
+
+impl Submission {
+    /// A run of a flow. It has an id from here on: submitted a second time, because an answer was lost, it starts nothing
+    /// new.
+    ///
+    /// The flow goes as the text of a flow file; what it starts with goes beside it, so that it may be any JSON, or bytes.
+    ///
+    /// # Errors
+    /// [`Unwritable`] when the flow has mistakes, or says what no flow file can.
+    pub fn of(flow: &Draft) -> Result<Self, Unwritable> {
+        let mut draft = flow.clone();
+        let mut submission = Self { run: Some(uuid::Uuid::now_v7().to_string()), ..Self::default() };
+        draft.inputs.retain(|name, value| match value {
+            Value::Json(json) => {
+                let json = RawValue::from_string(json.as_str().into()).expect("it was checked to be JSON");
+                submission.inputs.insert(name.to_string(), json);
+                false
+            }
+            Value::Bytes(bytes) => {
+                submission.bytes.insert(name.to_string(), base64(bytes));
+                false
+            }
+            // Nobody here has it: the writer says so.
+            Value::Stored(_) => true,
+        });
+        submission.flow = write(&draft)?;
+        Ok(submission)
+    }
+
+    /// The run's id, in place of the one that was chosen. A run of this id that exists already is answered as it is.
+    #[must_use]
+    pub fn run(mut self, run: impl Into<String>) -> Self {
+        self.run = Some(run.into());
+        self
+    }
+
+    /// A tag or digest for a module of the flow, in place of what the flow says.
+    #[must_use]
+    pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
+        self.modules.insert(alias.into(), reference.into());
+        self
+    }
+
+    /// A value that the run starts with, over that of the flow.
+    #[must_use]
+    pub fn input(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        let name = name.into();
+        self.bytes.remove(&name);
+        put(&mut self.inputs, name, value);
+        self
+    }
+
+    /// Bytes that the run starts with, over what the flow says.
+    #[must_use]
+    pub fn input_bytes(mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
+        let name = name.into();
+        self.inputs.remove(&name);
+        self.bytes.insert(name, base64(bytes));
+        self
+    }
+}
+
+/// Adds a value as it is written.
+pub(crate) fn put(object: &mut Object, name: String, value: impl Into<serde_json::Value>) {
+    object.insert(name, raw(value));
+}
+
+/// A JSON value as it is written.
+pub(crate) fn raw(value: impl Into<serde_json::Value>) -> Box<RawValue> {
+    RawValue::from_string(value.into().to_string()).expect("a tree is written as JSON")
+}
+
+pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::Json;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_flow_starts_with_goes_beside_it_whatever_it_is() {
+        let large = Value::Json(Json::parse("123456789012345678901234567890").unwrap());
+        let flow = Draft::builder("f")
+            .unwrap()
+            .input("large", large)
+            .input("nothing", json!(null))
+            .input("photo", Value::Bytes([0xff, 0].into()))
+            .task("t", "m#t", |task| task.requires_same(["photo"]))
+            .build();
+        let submission = Submission::of(&flow).unwrap().module("m", "steady").input("more", 1);
+        assert_eq!(submission.flow, "name = \"f\"\n\n[[task]]\nname = \"t\"\nuse = \"m#t\"\nrequires = [\"photo\"]\n");
+        let inputs: Vec<_> = submission.inputs.iter().map(|(name, json)| (name.as_str(), json.get())).collect();
+        assert_eq!(inputs, [("large", "123456789012345678901234567890"), ("more", "1"), ("nothing", "null")]);
+        assert_eq!(submission.bytes, [("photo".to_owned(), "/wA=".to_owned())].into());
+        assert_eq!(submission.modules, [("m".to_owned(), "steady".to_owned())].into());
+    }
+
+    #[test]
+    fn each_submission_has_an_id_of_its_own_and_a_value_once() {
+        let flow = Draft::builder("f").unwrap().build();
+        let of = || Submission::of(&flow).unwrap();
+        assert!(of().run.is_some() && of().run != of().run);
+        assert_eq!(of().run("mine").run.as_deref(), Some("mine"));
+        let bytes = of().input("x", 1).input_bytes("x", "ab");
+        assert!(bytes.inputs.is_empty());
+        assert_eq!(bytes.bytes["x"], "YWI=");
+        let json = bytes.input("x", "ab");
+        assert!(json.bytes.is_empty());
+        assert_eq!(json.inputs["x"].get(), "\"ab\"");
+    }
+
+    #[test]
+    fn a_flow_with_mistakes_is_not_submitted() {
+        let flow = Draft::builder("f").unwrap().task("a b", "m", |task| task).build();
+        let refused = Submission::of(&flow).unwrap_err();
+        assert_eq!(refused.mistakes[0].message, "a task: \"a b\" is not a name");
+    }
+}

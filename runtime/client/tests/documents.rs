@@ -1,0 +1,32 @@
+//! What the documents show of the client is what its examples do, which compile.
+
+/// The blocks of Rust in a part of a document, their lines as far to the left as they go.
+fn blocks(text: &str) -> Vec<String> {
+    let blocks = text.split("```rust\n").skip(1);
+    blocks.map(|rest| flush_left(rest.split("```").next().unwrap_or_default())).collect()
+}
+
+fn flush_left(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    lines.join("\n").trim().to_owned()
+}
+
+#[test]
+fn the_program_of_the_readme_is_the_example() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("\n## From a program\n").expect("the README has the part");
+    let part = rest.split("\n## ").next().unwrap_or_default();
+    let example = include_str!("../examples/ovens.rs");
+    let program: Vec<&str> = example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty()).collect();
+    assert_eq!(blocks(part), [flush_left(&program.join("\n"))], "README.md shows what examples/ovens.rs is");
+}
+
+#[test]
+fn each_verb_of_the_document_is_in_the_example() {
+    let example = flush_left(include_str!("../examples/verbs.rs"));
+    let shown = blocks(include_str!("../../../docs/client.md"));
+    assert!(shown.len() > 8, "each verb is shown");
+    for block in shown {
+        assert!(example.contains(&block), "examples/verbs.rs does not have what docs/client.md shows:\n{block}");
+    }
+}

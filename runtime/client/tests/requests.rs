@@ -1,0 +1,159 @@
+//! What the client sends, and what it makes of the answers, against a server that only plays one: the real one has its
+//! cases in `tests/cases/server`.
+
+#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread::JoinHandle,
+};
+
+use futures::TryStreamExt;
+use serde_json::{Value, json};
+use waft_client::{
+    Client, ClientError,
+    api::{Edits, Notification, Submission},
+    flow::{Draft, RunState, file},
+};
+
+/// A request as it came.
+struct Request {
+    /// Its first line.
+    line: String,
+    headers: Vec<String>,
+    body: Value,
+}
+
+/// The status, the content type and the body of an answer.
+type Answer = (u16, &'static str, String);
+
+/// Answers so many requests, one after the other, and gives them back.
+struct Played {
+    address: SocketAddr,
+    serving: JoinHandle<Vec<Request>>,
+}
+
+impl Played {
+    fn new(answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = move |(status, kind, body): Answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = read(&stream);
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n");
+            write!(stream, "{head}connection: close\r\n\r\n{body}").unwrap();
+            request
+        };
+        let serving = std::thread::spawn(move || answers.into_iter().map(answer).collect());
+        Self { address, serving }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&format!("http://{}", self.address), Some("secret".into())).unwrap()
+    }
+
+    fn requests(self) -> Vec<Request> {
+        self.serving.join().unwrap()
+    }
+}
+
+fn read(stream: &TcpStream) -> Request {
+    let mut stream = BufReader::new(stream);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if line.trim_end().is_empty() {
+            break;
+        }
+        lines.push(line.trim_end().to_lowercase());
+    }
+    let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+    Request { line: lines.remove(0), headers: lines, body }
+}
+
+fn run(state: &str) -> Answer {
+    let run = json!({"run": "r1", "flow": "f", "state": state, "revision": 1, "started_at": "", "changed_at": "",
+        "tasks": [], "provides": {"cake": 1}, "failures": {}});
+    (200, "application/json", run.to_string())
+}
+
+#[tokio::test]
+async fn a_flow_is_submitted_as_the_text_of_a_flow_file_under_one_id() {
+    let played = Played::new(vec![run("running"), run("running")]);
+    let client = played.client();
+    let flow = Draft::builder("f")
+        .unwrap()
+        .persistent()
+        .module("m", "steady")
+        .input("size", 3)
+        .task("t", "m#t", |task| task.requires_same(["size"]))
+        .listen("other", "task", "t")
+        .build();
+    let submission = Submission::of(&flow).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.submit(&submission).await.unwrap().state, "running");
+    }
+    let requests = played.requests();
+    assert_eq!(requests[0].line, "post /v1/runs http/1.1");
+    assert!(requests[0].headers.contains(&"authorization: bearer secret".into()));
+    let body = &requests[0].body;
+    assert!(body["run"].is_string());
+    assert_eq!(body, &requests[1].body, "what is submitted again is the same run");
+    assert_eq!(body["inputs"], json!({"size": 3}));
+    let read = file::parse(body["flow"].as_str().unwrap()).unwrap();
+    assert!(read.living.persistent && read.inputs.is_empty());
+    assert_eq!((read.listens.len(), read.body.nodes.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn waiting_for_a_run_goes_on_where_the_connection_broke_and_tells_the_run() {
+    let line = |id: u32, state: &str| format!("id: {id}\ndata: {{\"event\":\"run\",\"state\":\"{state}\"}}\n\n");
+    let events = |text: String| (200, "text/event-stream", text);
+    let answers = vec![events(line(1, "running")), events(line(2, "success")), run("success")];
+    let played = Played::new(answers);
+    let ended = played.client().wait("r1").await.unwrap();
+    assert_eq!((ended.state.as_str(), ended.provides["cake"].get()), ("success", "1"));
+    let requests = played.requests();
+    assert_eq!(requests[0].line, "get /v1/runs/r1/events http/1.1");
+    assert!(requests[1].headers.contains(&"last-event-id: 1".into()), "{:?}", requests[1].headers);
+    assert_eq!(requests[2].line, "get /v1/runs/r1 http/1.1");
+}
+
+#[tokio::test]
+async fn a_run_is_watched_as_a_stream_that_ends_with_it() {
+    let text = "id: 1\ndata: {\"event\":\"run\",\"state\":\"running\"}\n\nid: 2\ndata: {\"event\":\"firing\",\"firing\":1,\
+                \"state\":\"running\"}\n\nid: 3\ndata: {\"event\":\"run\",\"state\":\"rolled-back\"}\n\n";
+    let played = Played::new(vec![(200, "text/event-stream", text.into())]);
+    let events: Vec<_> = played.client().watch("r1").into_stream().try_collect().await.unwrap();
+    let states: Vec<_> = events.iter().map(waft_client::Event::run_state).collect();
+    assert_eq!(states, [Some(RunState::Running), None, Some(RunState::RolledBack)]);
+}
+
+#[tokio::test]
+async fn notifications_and_edits_go_to_the_run_and_refusals_are_told() {
+    let refusal = json!({"type": "urn:waft:problem:conflict", "title": "the flow of the run cannot be changed so",
+        "status": 409, "detail": "the flow of the run is at revision 2"});
+    let state = json!({"run": "r1", "state": "running"});
+    let answers =
+        vec![(200, "application/json", state.to_string()), (409, "application/problem+json", refusal.to_string())];
+    let played = Played::new(answers);
+    let client = played.client();
+    let notification = Notification::of("t").value("ip", "10.0.0.7").value_bytes("photo", "ab").key("once");
+    assert_eq!(client.notify("r1", &notification).await.unwrap().state, "running");
+    let error = client.edit("r1", &Edits::default().remove("t").if_revision(1)).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused { .. }) && error.status() == Some(409), "{error}");
+    assert!(error.to_string().ends_with("cannot be changed so: the flow of the run is at revision 2"), "{error}");
+    let requests = played.requests();
+    assert_eq!(requests[0].line, "post /v1/runs/r1/notify http/1.1");
+    let notified = json!({"task": "t", "values": {"ip": "10.0.0.7"}, "bytes": {"photo": "YWI="}, "key": "once"});
+    assert_eq!(requests[0].body, notified);
+    assert_eq!(requests[1].line, "post /v1/runs/r1/edits http/1.1");
+    let edited = json!({"edits": [{"do": "remove", "task": "t"}], "if_revision": 1, "dry_run": false});
+    assert_eq!(requests[1].body, edited);
+}

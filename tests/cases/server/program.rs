@@ -1,0 +1,149 @@
+//! A program that speaks with a real server through the client: it builds flows, submits, notifies, edits and watches.
+
+use client::{
+    Client, ClientError, Told,
+    api::{Edits, ListQuery, Notification, Run, Submission},
+};
+use flow::{Draft, RunState, Value};
+use serde_json::json;
+use waft_tests::guest;
+
+use super::Served;
+
+impl Served {
+    /// A client of the server, which has the guest under the tag `hostile`.
+    async fn client(&self) -> Client {
+        let client = Client::new(&self.address, None).expect("it is an address");
+        let bytes = std::fs::read(guest("hostile")).expect("it is there");
+        client.push(bytes, Some("hostile")).await.expect("it is a module");
+        client
+    }
+}
+
+/// An order that is packed, approved by a person, and shipped.
+fn order() -> Draft {
+    Draft::builder("order")
+        .expect("it is a name")
+        .module("hostile", "hostile")
+        .input("amount", 1)
+        .input("photo", Value::Bytes([0xff, 0, 1].into()))
+        .task("pack", "hostile#echo", |task| task.requires("value", "amount").provides("value", "packed"))
+        .wait("approve", "approval", |task| task.provides("by", "approved_by"))
+        .task("ship", "hostile#echo", |task| task.requires("value", "approved_by").provides("value", "shipped_for"))
+        .task("keep", "hostile#echo-bytes", |task| task.requires("bytes", "photo").provides("bytes", "kept"))
+        .link("pack", "approve")
+        .build()
+}
+
+/// Waits until a task is in a state, and tells all that was heard until then.
+async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    while let Some(event) = watch.next().await.expect("the server is there") {
+        if let Some(Told::Node(node)) = event.told() {
+            heard.push(format!("{}:{}", node.name, node.state));
+            if node.name == task && node.state == state {
+                return heard;
+            }
+        }
+    }
+    panic!("{task} is never {state}: {heard:?}");
+}
+
+fn value<'r>(run: &'r Run, name: &str) -> &'r str {
+    run.provides.get(name).unwrap_or_else(|| panic!("{name} is not provided: {run:?}")).get()
+}
+
+#[tokio::test]
+async fn a_program_builds_submits_watches_edits_and_notifies() {
+    let served = Served::new();
+    let client = served.client().await;
+    let submission = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
+    let run = client.submit(&submission).await.expect("it can run");
+    assert_eq!((run.run.as_str(), run.flow.as_str(), run.revision), ("r1", "order", 1));
+    client.submit(&submission).await.expect("it is the same run");
+    let known = client.list(&ListQuery { flow: Some("order".into()), ..ListQuery::default() }).await.expect("a list");
+    assert_eq!(known.runs.len(), 1, "submitting again starts nothing");
+
+    let mut watch = client.watch("r1");
+    let heard = until(&mut watch, "approve", "running").await;
+    assert!(heard.contains(&"pack:success".to_owned()), "{heard:?}");
+    let bill = Draft::addition()
+        .task("bill", "hostile#echo", |task| task.requires("value", "packed").provides("value", "billed"))
+        .link_with("ship", "bill", |link| link.when("shipped_for == 'eve'"))
+        .build();
+    let edits = Edits::default().add(&bill).expect("it can be written").if_revision(1);
+    let edited = client.edit("r1", &edits).await.expect("it can be changed so");
+    assert_eq!((edited.revision, edited.applied), (2, true));
+    let late = client.edit("r1", &edits).await.expect_err("it is at another revision");
+    assert_eq!(late.status(), Some(409), "{late}");
+
+    let wrong = client.notify("r1", &Notification::of("approve").value("who", "eve")).await.expect_err("a wrong name");
+    assert!(wrong.to_string().contains("\"who\" is not waited for"), "{wrong}");
+    client.notify("r1", &Notification::of("approve").value("by", "eve")).await.expect("it waits");
+    let mut states = Vec::new();
+    let mut events = watch.into_stream();
+    while let Some(event) = futures::TryStreamExt::try_next(&mut events).await.expect("the server is there") {
+        states.extend(event.run_state());
+    }
+    assert_eq!(states, [RunState::Success]);
+    let run = client.wait("r1").await.expect("it has ended");
+    assert_eq!((run.state.as_str(), value(&run, "billed")), ("success", "18446744073709551615"));
+    assert_eq!((value(&run, "shipped_for"), value(&run, "kept")), ("\"eve\"", "{\"base64\":\"/wAB\"}"));
+}
+
+#[tokio::test]
+async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
+    let served = Served::new();
+    let client = served.client().await;
+    client.submit(&Submission::of(&order()).expect("it can be written").run("r1")).await.expect("it can run");
+    until(&mut client.watch("r1"), "approve", "running").await;
+    client.edit("r1", &Edits::default().set("ship", "value", json!([1, null]))).await.expect("it has not run");
+    client.notify("r1", &Notification::of("approve").value("by", "eve")).await.expect("it waits");
+    let run = client.wait("r1").await.expect("it ends");
+    assert_eq!((run.state.as_str(), value(&run, "shipped_for")), ("success", "[1,null]"));
+}
+
+#[tokio::test]
+async fn a_program_registers_a_listener_to_another_flow() {
+    let served = Served::new();
+    let client = served.client().await;
+    let counter = Draft::builder("counter")
+        .expect("it is a name")
+        .persistent()
+        .module("hostile", "hostile")
+        .task("count", "hostile#echo", |task| task.requires("value", "packed").provides("value", "counted"))
+        .listen("order", "pack", "count")
+        .build();
+    client.submit(&Submission::of(&counter).expect("it can be written").run("c")).await.expect("it can run");
+    let order = Submission::of(&order()).expect("it can be written").input("amount", 7);
+    client.submit(&order).await.expect("it can run");
+    let mut watch = client.watch("c");
+    while let Some(event) = watch.next().await.expect("the server is there") {
+        match event.told() {
+            Some(Told::Firing(firing)) if firing.state == "success" => break,
+            Some(Told::Firing(_) | Told::Node(_) | Told::Run(_)) | None => {}
+        }
+    }
+    assert_eq!(value(&client.run("c").await.expect("it is there"), "counted"), "7");
+    client.notify("c", &Notification::of("count").value("packed", 8).key("once")).await.expect("it fires");
+    until(&mut watch, "count", "success").await;
+    client.cancel("c").await.expect("it stays");
+    assert_eq!(client.wait("c").await.expect("it has ended").fired, Some(2));
+}
+
+#[tokio::test]
+async fn a_program_is_told_every_mistake_that_only_the_server_finds() {
+    let served = Served::new();
+    let client = served.client().await;
+    let flow = Draft::builder("f")
+        .expect("it is a name")
+        .module("hostile", "hostile")
+        .module("lost", "nowhere")
+        .task("t", "hostile#echo", |task| task.requires("value", "nothing"))
+        .build();
+    let refused = client.submit(&Submission::of(&flow).expect("it can be written")).await.expect_err("it has mistakes");
+    let ClientError::Refused { problem, .. } = refused else { panic!("{refused}") };
+    let told: Vec<&str> = problem.mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    assert_eq!((problem.status, told.len()), (422, 2), "{told:?}");
+    assert!(told[0].starts_with("module \"lost\"") && told[1].contains("\"nothing\""), "{told:?}");
+}
