@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 pub use self::living::ScheduleBuilder;
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
-    FlowName, InvalidName, Join, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace, Pattern,
-    QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
+    FlowName, InvalidName, Join, Json, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace,
+    Pattern, QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
@@ -287,6 +287,15 @@ impl TaskBuilder {
         if let Some(list) = list {
             self.for_each = Some(DraftForEach { list: Elements::Of(list), element, max_parallel: None });
         }
+        self
+    }
+
+    /// Calls the task for each of these values; `element` is what the flow calls the value of a call.
+    #[must_use]
+    pub fn for_each_of(mut self, list: impl IntoIterator<Item = Json>, element: impl AsRef<str>) -> Self {
+        let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
+        let list = Elements::Listed(list.into_iter().collect());
+        self.for_each = Some(DraftForEach { list, element, max_parallel: None });
         self
     }
 

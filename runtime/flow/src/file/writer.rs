@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::parse;
 use crate::{
-    Body, Does, Draft, DraftController, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule, DraftTask, Edit,
-    Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap, Pattern, RetryPolicy, Severity,
-    Strategy, Values,
+    Body, Does, Draft, DraftController, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule,
+    DraftTask, Edit, Elements, Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap, Pace,
+    Pattern, RetryPolicy, Severity, Strategy, Values,
 };
 
 /// A flow that cannot be written as a flow file.
@@ -158,6 +158,8 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
         rollback,
         starts,
         deadline,
+        for_each,
+        pace,
         retired,
         spans: _,
     } = said;
@@ -167,6 +169,7 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
         Does::Call(uses) => table.text("use", uses),
         Does::Wait(awaits) => table.text("wait", awaits),
     }
+    for_each.iter().for_each(|said| write_for_each(said, &mut table, mistakes));
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
@@ -180,6 +183,9 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     limits_of(limits, &mut table, mistakes);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
+    let Pace { max_running, rate } = pace;
+    table.number("max_running", *max_running);
+    rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
     table.flag("rollback", *rollback);
     table.starts(*starts, mistakes);
     table.duration("deadline", *deadline, mistakes);
@@ -188,6 +194,16 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
         mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
     }
     table
+}
+
+fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+    let DraftForEach { list, element, max_parallel } = said;
+    match list {
+        Elements::Listed(values) => table.list("for_each", values, mistakes),
+        Elements::Of(value) => table.text("for_each", value.as_str()),
+    }
+    element.iter().for_each(|element| table.text("as", element.as_str()));
+    table.number("max_parallel", *max_parallel);
 }
 
 fn limits_of(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mistake>) {

@@ -142,7 +142,7 @@ fn is_said(draw: &mut Draw) -> bool {
 /// Says each thing of a task with some chance.
 fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
     for _ in 0..draw.below(6) {
-        task = match draw.below(14) {
+        task = match draw.below(18) {
             0 => task.requires(format!("own{}", draw.below(3)), format!("v{}", draw.below(3))),
             1 => task.requires_same(["a", "b"]),
             2 => task.requires_same([""; 0]),
@@ -170,6 +170,11 @@ fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
             10 => task.queue("ovens").priority(draw.of(&[0, 1, i32::MIN])),
             11 => task.rollback(is_said(draw)),
             12 => task.starts(random_starts(draw)),
+            13 => task.max_running(draw.of(&[1, u32::MAX])),
+            14 => task.rate(draw.of(&["1/s", "100/m", "1000000/h"])),
+            15 => task.for_each("list", "element").max_parallel(draw.of(&[1, u32::MAX])),
+            16 => task
+                .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
             _ => task.deadline(random_duration(draw)),
         };
     }
