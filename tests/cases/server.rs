@@ -3,6 +3,7 @@
 mod each;
 mod living;
 mod program;
+mod stories;
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -20,6 +21,13 @@ impl Served {
     fn new() -> Self {
         let waft = Waft::default();
         let (server, address) = serve(&waft, "127.0.0.1:0");
+        Self { waft, address, server }
+    }
+
+    /// One over a RabbitMQ, which leaves all calls to the workers there.
+    fn over(broker: &str) -> Self {
+        let waft = Waft::default();
+        let (server, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--broker", broker]);
         Self { waft, address, server }
     }
 
@@ -45,8 +53,12 @@ impl Served {
 }
 
 fn serve(waft: &Waft, listen: &str) -> (Process, String) {
+    serve_with(waft, &["--listen", listen])
+}
+
+fn serve_with(waft: &Waft, arguments: &[&str]) -> (Process, String) {
     let logbook = format!("sqlite:{}", waft.folder().join("logbook.db").display());
-    let mut server = Process::spawn(waft.command(["serve", "--listen", listen]).env("WAFT_LOGBOOK", logbook));
+    let mut server = Process::spawn(waft.command(["serve"]).args(arguments).env("WAFT_LOGBOOK", logbook));
     let line = server.wait_for("waft listens on ");
     let address = line.trim_start_matches("waft listens on ").trim().to_owned();
     (server, address)

@@ -1,7 +1,7 @@
 //! What the cases share: the `waft` binary as a person uses it, and processes that can be killed.
 //!
 //! `cargo xtask test` says where things are: `WAFT_TEST_BINARY` the binary, `WAFT_TEST_GUESTS` the built guests of
-//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone.
+//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone, `WAFT_TEST_PYTHON` a Python that has pika.
 
 mod process;
 mod waft;
@@ -43,6 +43,12 @@ pub fn example(file: &str) -> PathBuf {
     let path = root().join("examples-wasm").join(file);
     assert!(path.is_file(), "there is no {}", path.display());
     path
+}
+
+/// A Python that has pika.
+#[must_use]
+pub fn python() -> String {
+    from_xtask("WAFT_TEST_PYTHON")
 }
 
 /// The address of the tests' RabbitMQ.

@@ -11,6 +11,7 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo [--release]           build the example guests and run them: to success, and through a rollback; needs no server
+  demo --live [--release]    flows that live: listeners for ever, circles and edits, over a real RabbitMQ with workers
   test [--only STEP]... [-- ARGUMENTS]
                              all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc guests
                              guest-tests build tests doctests; ARGUMENTS go to the test runner
@@ -29,6 +30,7 @@ starting one.";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Demo(Profile),
+    Live(Profile),
     Test(Wanted),
     Audit,
     Bench(Vec<String>),
@@ -64,6 +66,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         return Ok(Command::Help);
     }
     let parsed = match command.as_str() {
+        "demo" if flag(&mut rest, "--live") => Command::Live(profile(&mut rest)),
         "demo" => Command::Demo(profile(&mut rest)),
         "test" => Command::Test(wanted(&mut rest)?),
         "audit" => Command::Audit,
@@ -94,13 +97,13 @@ fn number(rest: &mut Vec<String>, flag: &str) -> Result<Option<u64>> {
 }
 
 fn profile(rest: &mut Vec<String>) -> Profile {
-    match rest.iter().position(|word| word == "--release") {
-        Some(place) => {
-            rest.remove(place);
-            Profile::Release
-        }
-        None => Profile::Dev,
-    }
+    if flag(rest, "--release") { Profile::Release } else { Profile::Dev }
+}
+
+/// Takes a flag, if it is there.
+fn flag(rest: &mut Vec<String>, flag: &str) -> bool {
+    let place = rest.iter().position(|word| word == flag);
+    place.map(|place| rest.remove(place)).is_some()
 }
 
 /// Takes what it knows; what is left is a mistake.
@@ -134,6 +137,7 @@ mod tests {
     fn each_command_is_known() {
         assert_eq!(parsed("demo").unwrap(), Command::Demo(Profile::Dev));
         assert_eq!(parsed("demo --release").unwrap(), Command::Demo(Profile::Release));
+        assert_eq!(parsed("demo --live").unwrap(), Command::Live(Profile::Dev));
         assert_eq!(parsed("audit").unwrap(), Command::Audit);
         assert_eq!(
             parsed("bench --help -n 3").unwrap(),

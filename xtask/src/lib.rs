@@ -9,4 +9,5 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod project;
+pub mod python;
 pub mod rabbitmq;

@@ -1,5 +1,6 @@
 //! Sets a server up: creates it, installs WordPress, adds it to a load balancer and watches it. Each step can be taken
-//! back, and each can be made to fail by an input: `fail_at=add-monitor`, `fail_rollback_of=install-wordpress`.
+//! back, and each can be made to fail by an input: `fail_at=add-monitor`, `fail_rollback_of=install-wordpress`; creating the
+//! server can be made to succeed only after some attempts: `fail_times=2`.
 //!
 //! No cloud is called: what a step did is a line in the *ledger*, a value that each step takes from the one before and
 //! provides with its own line added.
@@ -47,8 +48,13 @@ fn create_server(
     region: Option<String>,
     /// The task that is to fail, for practice.
     fail_at: Option<String>,
+    /// So many attempts fail before one succeeds, for practice.
+    fail_times: Option<u32>,
 ) -> Result<Created, Failure> {
     fail_on_demand("create-server", fail_at)?;
+    if fail_times.is_some_and(|times| call.attempt <= times) {
+        return Err(Failure::transient("no server is free"));
+    }
     let region = region.as_deref().unwrap_or("eu-north");
     let number = call.idempotency_key.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
     let server = Server { id: format!("srv-{number:08x}"), address: format!("{name}.{region}.example") };
@@ -71,6 +77,13 @@ fn destroy_server(
     Ok(())
 }
 
+/// Pulls the recipes by which a server is configured. There is nothing to take back.
+#[task(provides = "recipes")]
+fn pull_recipes() -> Vec<String> {
+    log::info!("pulled the recipes");
+    vec!["database".into(), "web".into()]
+}
+
 /// Installs WordPress on the server.
 #[task(provides = "ledger", rollback = remove_wordpress, retry(attempts = 3, initial = "200ms"))]
 fn install_wordpress(
@@ -79,9 +92,14 @@ fn install_wordpress(
     ledger: Ledger,
     /// Which version to install; `6.9` unless told otherwise.
     version: Option<String>,
+    /// By which the server is configured; by what is built in unless told otherwise.
+    recipes: Option<Vec<String>>,
     /// The task that is to fail, for practice.
     fail_at: Option<String>,
 ) -> Result<Ledger, Failure> {
+    if let Some(recipes) = recipes {
+        log::info!("configures by {}", recipes.join(" and "));
+    }
     for (share, step) in [(0.3, "downloads"), (0.6, "unpacks"), (1.0, "configures")] {
         progress(share, format!("{step} WordPress"));
     }
@@ -172,7 +190,7 @@ fn took_back(what: String) {
     progress(1.0, what);
 }
 
-waft_guest::export!(create_server, install_wordpress, add_to_load_balancer, add_monitor);
+waft_guest::export!(create_server, pull_recipes, install_wordpress, add_to_load_balancer, add_monitor);
 
 #[cfg(test)]
 mod tests {
@@ -180,8 +198,8 @@ mod tests {
 
     #[test]
     fn each_step_adds_its_line_to_the_ledger() {
-        let Created { server, ledger } = create_server(&Call::default(), "blog", None, None).unwrap();
-        let ledger = install_wordpress(&server, ledger, None, None).unwrap();
+        let Created { server, ledger } = create_server(&Call::default(), "blog", None, None, None).unwrap();
+        let ledger = install_wordpress(&server, ledger, None, None, None).unwrap();
         let ledger = add_to_load_balancer(&server, ledger, None).unwrap();
         let Ledger(lines) = add_monitor(&server, ledger, None).unwrap();
         let id = &server.id;
@@ -201,7 +219,7 @@ mod tests {
         let first_try = Call::default();
         let second_try = Call { attempt: 2, ..Call::default() };
         let next_firing = Call { firing: 2, idempotency_key: "run/task/2".into(), ..Call::default() };
-        let create = |call: &Call| create_server(call, "blog", None, None).unwrap().server;
+        let create = |call: &Call| create_server(call, "blog", None, None, None).unwrap().server;
         assert_eq!(create(&first_try), create(&second_try));
         assert_ne!(create(&first_try), create(&next_firing));
     }

@@ -11,13 +11,13 @@ const LISTENER: &str = "name = \"balancer\"\npersistent = true\n\
     [[task]]\nname = \"check\"\nuse = \"hostile#noop\"\n\
     [[link]]\nfrom = \"add-ip\"\nto = \"check\"\nwhen = \"added.size() > 2\"\n";
 
-fn fired(served: &Served, run: &str) -> u64 {
+pub(super) fn fired(served: &Served, run: &str) -> u64 {
     served.run(&["show", run, "--json"]).expect(0).end()["fired"].as_u64().expect("it fires")
 }
 
 /// Waits until a run has fired so often, and nothing of it is under way.
 #[track_caller]
-fn has_fired(served: &Served, run: &str, times: u64) {
+pub(super) fn has_fired(served: &Served, run: &str, times: u64) {
     for _ in 0..1_000 {
         let shown = served.run(&["show", run, "--json"]).expect(0).end();
         if shown["fired"] == times && shown["firings"].is_null() {

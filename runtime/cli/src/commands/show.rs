@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Elements, Failure, Node, Revision, Run};
+use client::api::{Awaits, Elements, Failure, FiringState, Node, Revision, Run};
 use flow::State;
 
 use super::{
@@ -22,10 +22,16 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
         out::line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
-    let Run { run: id, flow, state, revision, revisions, started_at, changed_at, tasks, .. } = &run;
+    let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, tasks, .. } = &run;
     let colour = paint::on(&std::io::stdout());
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
-    out::line(&format!("started {}, last changed {}\n", short(started_at), short(changed_at)));
+    out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
+    if let Some(fired) = fired {
+        let under_way = firings.iter().map(|FiringState { firing, state }| format!(", firing {firing} {state}"));
+        let times = if *fired == 1 { "once".into() } else { format!("{fired} times") };
+        out::line(&format!("fired {times}{}", under_way.collect::<String>()));
+    }
+    out::line("");
     if with_revisions {
         out::line(&format!("revision {revision}"));
         for Revision { revision, at, edits } in revisions {

@@ -1,0 +1,180 @@
+//! `cargo xtask demo --live`: flows that live, over a real RabbitMQ, with a server and workers of their own. What happens
+//! is what the stories in `examples-wasm/provision/stories` tell, which are tests too.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use xtask::{
+    guests,
+    ports::free_port,
+    process::{Group, Transcript, shown},
+    project,
+    rabbitmq::{self, Rabbit},
+};
+
+use super::{SETTINGS, build, title};
+use crate::arguments::Profile;
+
+const STORIES: &str = "examples-wasm/provision/stories";
+
+/// Only what is broken takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a run is looked at that is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
+    let transcript = Transcript::new();
+    title("the waft binary, and the example guests");
+    let waft = build(&transcript, profile)?;
+    guests::build(&transcript, &project::root().join("examples-wasm"))?;
+    rabbitmq::install_if_missing(&transcript)?;
+    let mut stage = Stage::set(waft)?;
+    a_listener_for_ever(&mut stage)?;
+    a_circle(&stage)?;
+    a_site(&stage)?;
+    println!("\nThe flows are in {STORIES}, docs/README.md has a page for each of the things they do.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn a_listener_for_ever(stage: &mut Stage) -> Result<()> {
+    title("a flow that stays, and adds an address to the load balancer whenever a server appears");
+    stage.waft(&["submit", &story("balancer"), "--run-id", "balancer"])?;
+    stage.waft(&["submit", &story("create-server"), "--set", "name=one", "--wait"])?;
+    stage.until("balancer", |run| run["fired"] == 1)?;
+    println!("-- one of the two workers is killed, and then the broker");
+    stage.workers.pop().into_iter().for_each(Group::kill);
+    stage.rabbit.kill();
+    stage.rabbit.restart()?;
+    stage.waft(&["submit", &story("create-server"), "--set", "name=two", "--wait"])?;
+    stage.until("balancer", |run| run["fired"] == 2)?;
+    stage.waft(&["show", "balancer"])
+}
+
+fn a_circle(stage: &Stage) -> Result<()> {
+    title("a circle by mistake: it is found while it goes round, and unlinked");
+    stage.waft(&["submit", &story("circle"), "--run-id", "circle"])?;
+    stage.until("circle", |run| run["fired"].as_u64().is_some_and(|fired| fired >= 3))?;
+    stage.waft(&["edit", "circle", "unlink", "add-monitor", "create-server"])?;
+    stage.until("circle", |run| run["state"] == "success")?;
+    stage.waft(&["show", "circle", "--revisions"])
+}
+
+fn a_site(stage: &Stage) -> Result<()> {
+    title("a site: an attempt fails and is tried again, and the rest waits for its window");
+    stage.waft(&["submit", &story("site"), "--run-id", "site"])?;
+    stage.until("site", |run| state_of(run, "window") == "running" && state_of(run, "pull-recipes") == "success")?;
+    stage.waft(&["show", "site"])?;
+    title("the monitor was forgotten: it listens to a task that has succeeded already, and starts at once");
+    stage.waft(&["edit", "site", "add", &story("monitor")])?;
+    stage.until("site", |run| state_of(run, "add-monitor") == "success")?;
+    title("the server has crashed: another one is created, and WordPress goes there; no recipe is pulled twice");
+    stage.waft(&["edit", "site", "apply", &story("second-server")])?;
+    stage.waft(&["notify", "site", "window"])?;
+    stage.until("site", |run| run["state"] == "success")?;
+    stage.waft(&["show", "site", "--revisions"])
+}
+
+fn story(name: &str) -> String {
+    format!("{STORIES}/{name}.toml")
+}
+
+fn state_of<'r>(run: &'r Value, task: &str) -> &'r str {
+    let tasks = run["tasks"].as_array().into_iter().flatten();
+    tasks.clone().find(|shown| shown["name"] == task).and_then(|shown| shown["state"].as_str()).unwrap_or("")
+}
+
+/// A RabbitMQ, a server and two workers. Dropped, all of them are gone.
+struct Stage {
+    waft: PathBuf,
+    address: String,
+    workers: Vec<Group>,
+    _server: Group,
+    rabbit: Rabbit,
+}
+
+impl Stage {
+    fn set(waft: PathBuf) -> Result<Self> {
+        title("a RabbitMQ, a server, and two workers without any task code");
+        let folder = project::target().join("demo-live");
+        // Of an earlier demo.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let rabbit = Rabbit::start(&folder)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let logbook = format!("sqlite:{}", folder.join("logbook.db").display());
+        let store = folder.join("store").display().to_string();
+        let start = |name: &str, arguments: &[&str]| {
+            let mut command = bare(&waft);
+            command.args(arguments);
+            println!("$ {} &", shown(&command));
+            Group::start(&command, &folder.join(format!("{name}.log")))
+        };
+        let broker = rabbit.url();
+        let serve = ["serve", "--listen", &address, "--broker", broker, "--logbook", &logbook, "--store", &store];
+        let server = start("server", &serve)?;
+        let workers = ["worker-1", "worker-2"].map(|name| start(name, &["worker", "--broker", broker, "--name", name]));
+        let workers = workers.into_iter().collect::<Result<Vec<_>>>()?;
+        let stage = Self { waft, address: format!("http://{address}"), workers, _server: server, rabbit };
+        stage.wait_for("the server does not answer", || Ok(stage.command(&["list"]).output()?.status.success()))?;
+        stage.wait_for("the workers do not answer", || {
+            let workers = stage.command(&["workers", "--json"]).output()?.stdout;
+            Ok(String::from_utf8_lossy(&workers).lines().count() == 2)
+        })?;
+        Ok(stage)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = bare(&self.waft);
+        command.env("WAFT_SERVER", &self.address).args(arguments);
+        command
+    }
+
+    /// Runs a command on this terminal, which has to succeed.
+    fn waft(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.command(arguments);
+        println!("$ {}", shown(&command));
+        let status = command.status().with_context(|| format!("could not run `{}`", shown(&command)))?;
+        if !status.success() {
+            bail!("`{}` ended with {status}", shown(&command));
+        }
+        Ok(())
+    }
+
+    /// Waits until a run is as it should be.
+    fn until(&self, run: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
+        self.wait_for(&format!("run {run} is not where it should be by now"), || {
+            let output = self.command(&["show", run, "--json"]).output()?;
+            let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            Ok(is_so(&shown))
+        })
+    }
+
+    fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !is_so()? {
+            if Instant::now() > until {
+                bail!("{what}; the logs are in {}", project::target().join("demo-live").display());
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// The binary as a person in the root of the clone would call it, without a setup of their own.
+fn bare(waft: &Path) -> Command {
+    let mut command = xtask::process::command(waft);
+    command.current_dir(project::root());
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
+    command
+}
