@@ -1,7 +1,12 @@
 //! The command line as a person meets it: what it prints, what it says, and its exit codes.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use serde_json::{Value, json};
-use waft_tests::{Ran, Waft, example, guest};
+use waft_tests::{Ran, Waft, example, guest, root};
 
 /// A flow with a mistake of every kind that does not hide another.
 const WRONG: &str = r#"name = "wrong"
@@ -121,6 +126,23 @@ fn a_flow_without_mistakes_is_ready() {
     let kitchen = example("kitchen/flow.toml");
     let ran = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
     assert_eq!(ran.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
+}
+
+#[test]
+fn every_flow_of_the_documents_is_ready_and_shown_by_a_page() {
+    let waft = Waft::default();
+    let docs = root().join("docs");
+    let files = |folder: &Path, extension: &str| -> Vec<PathBuf> {
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    };
+    let pages: String = files(&docs, "md").iter().map(|page| fs::read_to_string(page).unwrap()).collect();
+    let flows = files(&docs.join("flows"), "toml");
+    assert!(flows.len() > 10, "{flows:?}");
+    for flow in flows {
+        waft.run(["check".as_ref(), flow.as_os_str()]).expect(0);
+        assert!(pages.contains(&fs::read_to_string(&flow).unwrap()), "no page shows {}", flow.display());
+    }
 }
 
 #[test]

@@ -55,12 +55,21 @@ fn flows() -> Vec<String> {
         include_str!("../../../../../examples-wasm/shout/flow.toml"),
         include_str!("../../../../../examples-wasm/provision/flow.toml"),
         include_str!("../../../../cli/template/flow.toml"),
+        include_str!("../../../../../docs/flows/client.toml"),
+        include_str!("../../../../../docs/flows/create-server.toml"),
+        include_str!("../../../../../docs/flows/cycles.toml"),
+        include_str!("../../../../../docs/flows/edits.toml"),
+        include_str!("../../../../../docs/flows/for-each.toml"),
+        include_str!("../../../../../docs/flows/from-celery.toml"),
+        include_str!("../../../../../docs/flows/join.toml"),
+        include_str!("../../../../../docs/flows/links.toml"),
+        include_str!("../../../../../docs/flows/load-balancer.toml"),
+        include_str!("../../../../../docs/flows/people-and-time.toml"),
+        include_str!("../../../../../docs/flows/persistent-flows.toml"),
+        include_str!("../../../../../docs/flows/schedules.toml"),
+        include_str!("../../../../../docs/flows/workers.toml"),
     ];
-    let documents = [
-        include_str!("../../../../../README.md"),
-        include_str!("../../../../../docs/flow-file.md"),
-        include_str!("../../../../../docs/flows-that-live.md"),
-    ];
+    let documents = [include_str!("../../../../../README.md"), include_str!("../../../../../docs/flow-file.md")];
     let blocks = documents.iter().flat_map(|document| document.split("```toml\n").skip(1));
     let blocks = blocks
         .map(|rest| rest.split("```").next().unwrap())
