@@ -290,13 +290,13 @@ pub(crate) enum Command {
         /// The run's id
         run: String,
         /// Refuse where the flow is at another revision
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", global = true)]
         if_revision: Option<u64>,
         /// Only say whether it can be done
-        #[arg(long)]
+        #[arg(long, global = true)]
         dry_run: bool,
         /// Print one JSON object
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
         #[command(subcommand)]
         edit: EditCommand,

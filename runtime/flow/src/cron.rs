@@ -77,7 +77,8 @@ impl Cron {
         let micros = i64::try_from(time.as_micros()).ok()?;
         let time = DateTime::<Utc>::from_timestamp_micros(micros)?.with_timezone(&self.zone);
         let next = self.times.find_next_occurrence(&time, false).ok()?;
-        u64::try_from(next.timestamp_micros()).ok().map(Timestamp::from_micros)
+        // What it finds has the fraction of a second that it was asked with.
+        u64::try_from(next.timestamp()).ok().map(|seconds| Timestamp::from_micros(seconds * 1_000_000))
     }
 }
 
@@ -112,6 +113,8 @@ mod tests {
         assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-11-24T00:00:00Z"), at("2026-11-24T02:00:00Z"));
         assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-07-24T02:00:00Z"), at("2026-07-25T01:00:00Z"));
         assert_eq!(next("*/10 * * * * *", "UTC", "2026-11-24T00:00:01Z"), at("2026-11-24T00:00:10Z"));
+        // On the second, whenever it is asked.
+        assert_eq!(next("* * * * * *", "UTC", "2026-11-24T00:00:01.302828Z"), at("2026-11-24T00:00:02Z"));
     }
 
     #[test]

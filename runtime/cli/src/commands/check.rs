@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flow::{Mistake, Severity};
+use flow::{Mistake, Node, Role, Severity};
 use serde_json::json;
 
 use crate::{
@@ -24,7 +24,10 @@ pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, a
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
     let flow = checked.into_flow()?;
-    crate::out::say!("{}: {} tasks, ready to run", flow.name, flow.tasks().count());
+    let is_task = |node: &&Node| matches!(node.role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
+    let count = flow.nodes.iter().filter(is_task).count();
+    let tasks = if count == 1 { "task" } else { "tasks" };
+    crate::out::say!("{}: {count} {tasks}, ready to run", flow.name);
     Ok(Exit::Success)
 }
 

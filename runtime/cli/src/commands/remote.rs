@@ -121,7 +121,7 @@ async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<
         if as_json {
             crate::out::line(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
-            display.change(&flow::Change::Node(change));
+            display.change(&change);
         } else if event.run_state() == Some(RunState::Suspended) {
             display.note("the run is suspended; `waft resume RUN` lets it go on");
         }
@@ -134,6 +134,7 @@ pub(super) fn summary(run: &Run, state: RunState) -> String {
     let (told, paint) = match state {
         RunState::Success => ("succeeded", Paint::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
+        RunState::RolledBack if run.failures.is_empty() => ("was stopped and rolled back", Paint::Yellow),
         RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
         RunState::Suspended => ("is suspended", Paint::Yellow),
         RunState::Pending | RunState::Running | RunState::Suspending => ("is under way", Paint::Blue),

@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
-use flow::{Attempt, Failure, FailureKind, Firing, NodeChange, NodeKind, State, Timestamp};
+use flow::{Attempt, Change, Failure, FailureKind, Firing, NodeChange, NodeKind, RunState, State, Timestamp};
 use serde::Deserialize;
+
+/// What every line has.
+#[derive(Deserialize)]
+struct Kind {
+    event: String,
+}
+
+#[derive(Deserialize)]
+struct FiringLine {
+    firing: u64,
+    state: String,
+}
 
 #[derive(Deserialize)]
 struct Line {
-    event: String,
     kind: String,
     name: String,
     state: String,
@@ -27,9 +38,25 @@ struct LineFailure {
     message: String,
 }
 
-/// The change of a node that a line tells, as far as it is shown; `None` for other lines.
-pub(crate) fn change_of(line: &str) -> Option<NodeChange> {
-    let line: Line = serde_json::from_str(line).ok().filter(|line: &Line| line.event == "state")?;
+/// The change of a node or of a firing that a line tells, as far as it is shown; `None` for other lines.
+pub(crate) fn change_of(line: &str) -> Option<Change> {
+    let Kind { event } = serde_json::from_str(line).ok()?;
+    match event.as_str() {
+        "state" => node(line).map(Change::Node),
+        "firing" => firing(line),
+        _ => None,
+    }
+}
+
+fn firing(line: &str) -> Option<Change> {
+    let FiringLine { firing, state } = serde_json::from_str(line).ok()?;
+    let state = RunState::ALL.into_iter().find(|known| known.as_str() == state)?;
+    // When is not shown.
+    Some(Change::Firing { firing: Firing::new(firing), state, at: Timestamp::default() })
+}
+
+fn node(line: &str) -> Option<NodeChange> {
+    let line: Line = serde_json::from_str(line).ok()?;
     let failure = line.failure.map(|failure| {
         let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == failure.kind);
         // A newer server may know more kinds.
@@ -70,7 +97,10 @@ mod tests {
             worker: Some("one".parse().unwrap()),
             digest: None,
         };
-        assert_eq!(change_of(&protocol::json::node_changed(&change)), Some(change));
+        assert_eq!(change_of(&protocol::json::node_changed(&change)), Some(Change::Node(change)));
+        let (firing, state, at) = (Firing::new(7), RunState::RolledBack, Timestamp::default());
+        let line = protocol::json::firing_changed(firing, state, at);
+        assert_eq!(change_of(&line), Some(Change::Firing { firing, state, at }));
         assert_eq!(change_of("{\"event\":\"run\",\"state\":\"success\"}"), None);
     }
 }

@@ -13,6 +13,7 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String
     let (state, paint) = match machine.state() {
         RunState::Success => ("succeeded", Paint::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
+        RunState::RolledBack if machine.failures().is_empty() => ("was stopped and rolled back", Paint::Yellow),
         RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
         RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
             ("was interrupted", Paint::Yellow)

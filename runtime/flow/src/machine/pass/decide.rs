@@ -304,7 +304,7 @@ impl Pass {
     /// What a node does that may be rolled back now.
     fn unwind(&self, index: NodeIndex) -> Fact {
         let node = self.flow.node(index);
-        if self.flow.called(index).is_some_and(|task| task.rollback) {
+        if self.flow.called(index).is_some_and(|task| task.rollback) && self.may_have_called(index) {
             let attempt = self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1));
             return Fact::Started { attempt, action: Action::Rollback };
         }
@@ -319,6 +319,15 @@ impl Pass {
             | Role::Begin
             | Role::End => Fact::PassedRollback { node: index },
         }
+    }
+
+    /// Whether a guest may have been called for a node since it was last pending: where it lacked an input, or a condition
+    /// could not be decided, none was.
+    fn may_have_called(&self, index: NodeIndex) -> bool {
+        let node = self.node(index);
+        let is_of_this = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
+        let failed_first = matches!(node.state, NodeState::Failure { .. }) && node.failed_in_row <= 1;
+        !failed_first || node.unsure || node.lost_in_row > 0 || node.executions.iter().any(is_of_this)
     }
 
     /// Whether a controller's own flow, and nothing around it, is to be run again.
@@ -353,7 +362,7 @@ impl Pass {
     fn give_up(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let failure = Failure::new(
             FailureKind::Cancelled,
-            "it was removed, or its flow is rolled back: nobody has to answer any more",
+            "nobody has to answer any more: its flow is rolled back, or it was removed",
         );
         self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::BY_NOBODY, None)
     }

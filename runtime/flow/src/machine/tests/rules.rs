@@ -603,3 +603,14 @@ fn a_run_that_is_not_done_in_time_is_stopped_and_rolled_back() {
     assert_eq!(world.state(), RunState::RolledBack);
     assert!(world.records.iter().any(|record| record.fact == crate::Fact::Expired));
 }
+
+#[test]
+fn a_task_whose_guest_was_never_called_is_not_taken_back_by_it() {
+    // A link turns the order round: what it requires is not there.
+    let mut world = World::start(flow(
+        "[[task]]\nname = \"a\"\nuse = \"g#add\"\nrequires = { ip = \"value\" }\nprovides = []\n\
+         [[task]]\nname = \"b\"\nuse = \"g#five\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\n",
+    ));
+    world.run();
+    assert_eq!((world.trace().as_str(), world.done.len()), ("a:R a:F a:RB a:RD", 0));
+}
