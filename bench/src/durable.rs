@@ -59,7 +59,7 @@ pub(crate) async fn logbooks(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn size(folder: &Path) -> anyhow::Result<u64> {
+pub(crate) fn size(folder: &Path) -> anyhow::Result<u64> {
     let files = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     Ok(files.iter().map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum())
 }
@@ -200,7 +200,7 @@ async fn wait_for_jobs(broker: &InProcess, jobs: u64) -> anyhow::Result<()> {
 }
 
 /// Bytes that this process has in memory.
-fn resident() -> anyhow::Result<u64> {
+pub(crate) fn resident() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("this machine does not say what is in memory")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("there is no VmRSS")?;
     let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS is no number")?.parse()?;

@@ -7,6 +7,7 @@ mod cold;
 mod durable;
 mod idle;
 mod instance;
+mod living;
 mod messages;
 mod raw;
 mod report;
@@ -31,7 +32,7 @@ struct Bench {
     text_guest: PathBuf,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 18] = [
     "instance",
     "in-process",
     "throughput",
@@ -45,6 +46,11 @@ const NAMES: [&str; 13] = [
     "finished",
     "recovery",
     "failover",
+    "for-each",
+    "firings",
+    "million",
+    "edits",
+    "notifications",
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -57,8 +63,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
-    // A million runs take minutes: only who names that one gets it.
-    let is_wanted = |name: &str| wanted.iter().any(|other| other == name) || (wanted.is_empty() && name != "finished");
+    // A million runs, or firings, take minutes: only who names them gets them.
+    let takes_long = |name: &str| name == "finished" || name == "million";
+    let is_wanted = |name: &str| wanted.iter().any(|other| other == name) || (wanted.is_empty() && !takes_long(name));
     for name in NAMES.into_iter().filter(|name| is_wanted(name)) {
         match name {
             "instance" => instance::measure(bench).await,
@@ -72,6 +79,11 @@ async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
             "finished" => durable::finished(bench).await,
             "recovery" => durable::recovery(bench).await,
             "failover" => durable::failover(bench).await,
+            "for-each" => living::for_each(bench).await,
+            "firings" => living::firings(bench).await,
+            "million" => living::million_firings(bench).await,
+            "edits" => living::edits(bench).await,
+            "notifications" => living::notifications(bench).await,
             "cold" => cold::measure(bench).await,
             _ => idle::measure(bench).await,
         }

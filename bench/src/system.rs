@@ -89,6 +89,21 @@ impl Waft {
         Ok(Self { engine, module, queue, stop, tasks, brokers, _cache: cache })
     }
 
+    /// The queue that its worker takes from.
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// What the guest is.
+    pub(crate) fn module(&self) -> &ModuleInfo {
+        &self.module
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Runs a flow to its end.
     pub(crate) async fn run(&self, flow: &Arc<Flow>) -> anyhow::Result<()> {
         let run = RunId::new(uuid::Uuid::now_v7().to_string())?;

@@ -63,6 +63,7 @@ fn job(module: Digest, export: &str) -> Job {
         promised: Vec::new(),
         limits: Limits::default(),
         at: Timestamp::from_micros(1_700_000_000_000_000),
+        expires_at: None,
         signal_to: SIGNALS.into(),
         fetch_from: STORE.into(),
     }
@@ -236,5 +237,17 @@ async fn a_module_that_no_store_holds_fails_its_task_by_name() {
         }
         Answer::Succeeded(values) => panic!("it left {values:?}"),
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_waited_too_long_is_not_begun() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let expired = Job { expires_at: Some(Timestamp::from_micros(1_700_000_000_000_001)), ..job(world.module, "spin") };
+    world.publish("one", &expired).await;
+    let Answer::Failed(failure) = world.answer().await else { panic!("it was begun") };
+    assert_eq!(failure.kind, flow::FailureKind::Timeout);
+    assert!(failure.message.starts_with("it has expired: it came to a worker "), "{failure}");
     world.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
-use flow::{Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
+use flow::{Action, Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
 use protocol::{Control, Granted, Job, Permits, Reply, Report, Request, topology};
 
 /// Where workers reach the engine that sends a job.
@@ -13,7 +13,10 @@ pub(crate) struct Reach<'a> {
 
 /// The message that hands a call to the workers.
 pub(crate) fn job(to: &Reach<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
+    // What takes back waits for as long as it takes.
+    let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let job = Job {
+        expires_at: expires.map(|expires| call.at.after(expires)),
         flow: flow.name.clone(),
         module: task.module,
         export: task.export.clone(),

@@ -43,6 +43,7 @@ pub struct TaskBuilder {
     queue: Option<QueueName>,
     priority: i32,
     pace: Pace,
+    expires: Option<Duration>,
     rollback: Option<bool>,
     starts: Option<Starts>,
     deadline: Option<Duration>,
@@ -160,6 +161,7 @@ impl<Level> Builder<Level> {
             queue: built.queue,
             priority: built.priority,
             pace: built.pace,
+            expires: built.expires,
             rollback: built.rollback,
             starts: built.starts,
             deadline: built.deadline,
@@ -271,6 +273,7 @@ impl TaskBuilder {
             queue: None,
             priority: 0,
             pace: Pace::default(),
+            expires: None,
             rollback: None,
             starts: None,
             deadline: None,
@@ -394,6 +397,12 @@ impl TaskBuilder {
     #[must_use]
     pub fn priority(self, priority: i32) -> Self {
         Self { priority, ..self }
+    }
+
+    /// How long each of its applies may wait for a worker before it fails.
+    #[must_use]
+    pub fn expires(self, expires: Duration) -> Self {
+        Self { expires: Some(expires), ..self }
     }
 
     /// So many of its applies run at once, over all workers, engines and runs of the flow.

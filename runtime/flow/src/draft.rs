@@ -188,6 +188,8 @@ pub struct DraftTask {
     pub priority: i32,
     /// How many of its calls run at once, and how often they start.
     pub pace: Pace,
+    /// How long a call may wait for a worker; `None` for ever.
+    pub expires: Option<Duration>,
     /// Whether it is rolled back by a guest; `None` leaves it to the module.
     pub rollback: Option<bool>,
     /// When it starts once it could; `None` at once.

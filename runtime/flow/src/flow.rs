@@ -269,6 +269,8 @@ pub struct Task {
     pub priority: i32,
     /// How many of its applies run at once, and how often they start: over all runs of flows of this name.
     pub pace: Pace,
+    /// How long an apply may wait for a worker, from when it is handed out; `None` for ever.
+    pub expires: Option<Duration>,
 }
 
 /// One parameter of a task and where it comes from.

@@ -67,8 +67,8 @@ impl Kind {
     const fn newest(self) -> u8 {
         match self {
             Self::Records | Self::Snapshot => 3,
+            Self::Job => 2,
             Self::Log
-            | Self::Job
             | Self::Report
             | Self::Reply
             | Self::Control

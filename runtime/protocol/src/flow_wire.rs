@@ -207,7 +207,8 @@ impl WireMore<'_> {
             | WireSaid::Scheduled { .. }
             | WireSaid::Listens { .. }
             | WireSaid::ForEach { .. }
-            | WireSaid::Paced(_) => true,
+            | WireSaid::Paced(_)
+            | WireSaid::Expires { .. } => true,
             WireSaid::Link(_)
             | WireSaid::Aside
             | WireSaid::StartsAfter { .. }
@@ -269,6 +270,10 @@ pub(crate) enum WireSaid<'a> {
     },
     /// So many of its calls run at once, or start in a time.
     Paced(WirePace),
+    /// How long its calls may wait for a worker.
+    Expires {
+        micros: u64,
+    },
 }
 
 /// How many calls of a task run at once, and how often they start.
@@ -432,6 +437,8 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
         };
         let pace = task.map(|task| task.pace).filter(|pace| !pace.is_open());
         nodes.extend(pace.map(|pace| (index, WireSaid::Paced(pace.into()))));
+        let expires = task.and_then(|task| task.expires);
+        nodes.extend(expires.map(|expires| (index, WireSaid::Expires { micros: micros(expires) })));
     }
     if let Some(living) = &flow.living {
         let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
@@ -657,18 +664,8 @@ impl WireFlow<'_> {
                 WireSaid::ForEach { list, max_parallel } => {
                     for_each(&mut nodes, to, list.into_source(&node)?, max_parallel)?;
                 }
-                WireSaid::Paced(pace) => match &mut known.role {
-                    Role::Task(task) => task.pace = pace.into_pace()?,
-                    Role::ForEach(each) => each.task.pace = pace.into_pace()?,
-                    Role::Wait(_)
-                    | Role::Element(_)
-                    | Role::Gather(_)
-                    | Role::Controller(_)
-                    | Role::Begin
-                    | Role::End => {
-                        return Err(format!("node {index} calls nothing that has a pace"));
-                    }
-                },
+                WireSaid::Paced(pace) => called(known)?.pace = pace.into_pace()?,
+                WireSaid::Expires { micros } => called(known)?.expires = Some(Duration::from_micros(micros)),
                 WireSaid::Link(link) => known.links.push(link.into_link(&node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -728,6 +725,17 @@ fn for_each(nodes: &mut [Node], each: NodeIndex, list: Source, max_parallel: Opt
     }
 }
 
+/// What a node calls, of which more is said.
+fn called(node: &mut Node) -> Result<&mut Task, Unlawful> {
+    match &mut node.role {
+        Role::Task(task) => Ok(task),
+        Role::ForEach(each) => Ok(&mut each.task),
+        Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {
+            Err(format!("node {:?} calls nothing", node.name))
+        }
+    }
+}
+
 fn provided((own, flows): (&str, &str)) -> Result<(ValueName, ValueName), Unlawful> {
     Ok((ValueName::new(own).map_err(unlawful)?, ValueName::new(flows).map_err(unlawful)?))
 }
@@ -763,6 +771,7 @@ impl WireTask<'_> {
             queue: QueueName::new(self.queue).map_err(unlawful)?,
             priority: self.priority,
             pace: Pace::default(),
+            expires: None,
         })
     }
 }

@@ -32,6 +32,8 @@ pub struct Job {
     pub limits: Limits,
     /// When it was handed out: the guest's clock stands here.
     pub at: Timestamp,
+    /// When it is too late to begin it.
+    pub expires_at: Option<Timestamp>,
     /// The queue that takes the signal.
     pub signal_to: String,
     /// The queue that answers requests for modules.
@@ -53,6 +55,13 @@ struct WireJob<'a> {
     fetch_from: &'a str,
 }
 
+/// The second version: the first, and when it is too late to begin it.
+#[derive(Encode, BorrowDecode)]
+struct WireExpiringJob<'a> {
+    job: WireJob<'a>,
+    expires_at_micros: u64,
+}
+
 impl Job {
     /// The job as bytes.
     #[must_use]
@@ -70,7 +79,12 @@ impl Job {
             signal_to: &self.signal_to,
             fetch_from: &self.fetch_from,
         };
-        codec::encode(Kind::Job, &wire)
+        match self.expires_at.map(Timestamp::as_micros) {
+            None => codec::encode(Kind::Job, &wire),
+            Some(expires_at_micros) => {
+                codec::encode_as(Kind::Job, 2, &WireExpiringJob { job: wire, expires_at_micros })
+            }
+        }
     }
 
     /// The job in some bytes.
@@ -78,8 +92,15 @@ impl Job {
     /// # Errors
     /// [`DecodeError`] for whatever is not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireJob<'_> = codec::decode(Kind::Job, bytes)?;
-        wire.into_job().map_err(|reason| codec::damaged(Kind::Job, reason))
+        let (wire, expires_at) = match codec::version_of(Kind::Job, bytes) {
+            Some(2) => {
+                let wire: WireExpiringJob<'_> = codec::decode(Kind::Job, bytes)?;
+                (wire.job, Some(Timestamp::from_micros(wire.expires_at_micros)))
+            }
+            Some(_) | None => (codec::decode(Kind::Job, bytes)?, None),
+        };
+        let job = wire.into_job().map_err(|reason| codec::damaged(Kind::Job, reason))?;
+        Ok(Self { expires_at, ..job })
     }
 }
 
@@ -99,6 +120,7 @@ impl WireJob<'_> {
             promised: self.promised.into_iter().map(ValueName::new).collect::<Result<_, _>>().map_err(unlawful)?,
             limits: self.limits.into(),
             at: Timestamp::from_micros(self.at_micros),
+            expires_at: None,
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
         })

@@ -72,6 +72,7 @@ fn job() -> impl Strategy<Value = Job> {
             rollback,
             limits: Limits { timeout: Duration::from_millis(number.into()), ..Limits::default() },
             at: Timestamp::from_micros(number.into()),
+            expires_at: (number % 2 == 1).then(|| Timestamp::from_micros(u64::from(number) + 1)),
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
         },
@@ -397,7 +398,7 @@ rate = "100/m"
 [[task]]
 name = "tell"
 use = "g#t"
-requires = { x = "round" }
+with = { x = 1 }
 provides = []
 [[task]]
 name = "hear"
@@ -405,6 +406,7 @@ use = "g#t"
 for_each = "list"
 as = "each"
 max_parallel = 3
+expires = "1h"
 requires = { x = "each" }
 provides = []
 [[link]]
@@ -577,7 +579,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wJ\x02", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
@@ -599,8 +601,8 @@ proptest! {
 #[test]
 fn an_unknown_version_says_what_to_do() {
     let error = Job::decode(b"wJ\x09").unwrap_err();
-    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 1 });
-    assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 1: upgrade it");
+    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 2 });
+    assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 2: upgrade it");
     let garbage = Job::decode(b"{\"hello\":1}").unwrap_err();
     assert!(garbage.to_string().starts_with("not a job: 11 bytes that begin [7b, 22"), "{garbage}");
 }
@@ -632,6 +634,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         promised: vec!["pan".parse().unwrap()],
         limits: Limits { log: 256 << 10, ..Limits::default() },
         at: Timestamp::from_micros(1_700_000_000_000_000),
+        expires_at: None,
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
     };
@@ -742,6 +745,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("snapshot-3", encode_snapshot(&living_snapshot())),
         ("snapshot-2", encode_snapshot(&snapshot_of(later_flow(), 0x3_FFF3))),
         ("job-1", job.encode()),
+        ("job-2", Job { expires_at: Some(at), ..job.clone() }.encode()),
         ("succeeded-1", signal(Answer::Succeeded(values.clone()))),
         ("failed-1", signal(Answer::Failed(failure))),
         ("records-1", encode_records(&records)),

@@ -40,6 +40,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let queue: Option<Placed<QueueName>> = table.name("queue", mistakes);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let pace = table.pace(mistakes);
+    let expires = table.duration("expires", mistakes);
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
@@ -67,6 +68,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         queue,
         priority,
         pace,
+        expires,
         rollback,
         starts,
         deadline,
@@ -77,7 +79,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
 }
 
 /// The keys that say something of a call.
-pub(crate) const OF_CALLS: [&str; 18] = [
+pub(crate) const OF_CALLS: [&str; 19] = [
+    "expires",
     "for_each",
     "as",
     "max_parallel",

@@ -160,6 +160,7 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
         deadline,
         for_each,
         pace,
+        expires,
         retired,
         spans: _,
     } = said;
@@ -186,6 +187,7 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     let Pace { max_running, rate } = pace;
     table.number("max_running", *max_running);
     rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
+    table.duration("expires", *expires, mistakes);
     table.flag("rollback", *rollback);
     table.starts(*starts, mistakes);
     table.duration("deadline", *deadline, mistakes);

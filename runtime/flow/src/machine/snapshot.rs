@@ -194,8 +194,10 @@ impl Pass {
                 }
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
                     match node.role {
-                        Role::Task(_) => drop(self.calling.insert(index)),
-                        Role::Element(_) => drop(self.calling.insert(index)),
+                        Role::Task(_) | Role::Element(_) => {
+                            self.calling.insert(index);
+                            self.due.extend(self.expiry(index).map(|at| (at, index)));
+                        }
                         Role::Wait(_) => self.expect(index),
                         Role::ForEach(_) | Role::Gather(_) => drop(self.send_for(index)),
                         Role::Controller(_) | Role::Begin | Role::End => {}

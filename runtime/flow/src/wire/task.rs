@@ -387,5 +387,6 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it keeps the rules of names")),
         priority: draft.priority,
         pace: draft.pace,
+        expires: draft.expires,
     }
 }

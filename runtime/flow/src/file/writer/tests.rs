@@ -151,7 +151,7 @@ fn is_said(draw: &mut Draw) -> bool {
 /// Says each thing of a task with some chance.
 fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
     for _ in 0..draw.below(6) {
-        task = match draw.below(18) {
+        task = match draw.below(19) {
             0 => task.requires(format!("own{}", draw.below(3)), format!("v{}", draw.below(3))),
             1 => task.requires_same(["a", "b"]),
             2 => task.requires_same([""; 0]),
@@ -184,6 +184,7 @@ fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
             15 => task.for_each("list", "element").max_parallel(draw.of(&[1, u32::MAX])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
+            17 => task.expires(random_duration(draw)),
             _ => task.deadline(random_duration(draw)),
         };
     }

@@ -1,6 +1,6 @@
 //! What workers are asked for: calls with their inputs.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use crate::{
     Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, RollbackCall, Source, Task, Timestamp, Value,
@@ -9,6 +9,9 @@ use crate::{
 
 use super::{Pass, node::NodeState};
 
+/// How long a worker that has just taken a call may say nothing of it: it takes a lease after ten seconds.
+const UNHEARD: Duration = Duration::from_secs(15);
+
 impl Pass {
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
     /// them: their worker is heard from, or the lease is missed.
@@ -16,6 +19,26 @@ impl Pass {
         let unleased = self.calling.iter().filter(|index| !self.is_leased(**index));
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
         calls.chain(self.errands_away().map(|errand| Command::Bring(Box::new(errand)))).collect()
+    }
+
+    /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
+    pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
+        let expires = self.flow.called(index)?.expires?;
+        match self.node(index).state {
+            NodeState::Running { since, retry_at: None } if !self.is_leased(index) => {
+                Some(since.after(expires).after(UNHEARD))
+            }
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::Elsewhere
+            | NodeState::Ignored => None,
+        }
     }
 
     /// Whether somebody has a node's call under a lease.

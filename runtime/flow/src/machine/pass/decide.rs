@@ -376,6 +376,11 @@ impl Pass {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 return self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), Told::BY_NOBODY, None);
             }
+            (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
+                let attempt = self.node_attempt(index, self.node(index).attempt());
+                let failure = Failure::new(FailureKind::Timeout, "no worker has taken it in time: it has expired");
+                return self.failed(now, attempt, failure, Told::BY_NOBODY, None);
+            }
             _ => {}
         }
         let (action, count) = self.node(index).under_way();

@@ -221,6 +221,7 @@ impl Pass {
             return None;
         }
         self.calling.insert(index);
+        self.due.extend(self.expiry(index).map(|at| (at, index)));
         self.call(index).map(|call: Call| Command::Call(Box::new(call)))
     }
 
@@ -427,6 +428,7 @@ impl Pass {
         if self.expected.remove(&attempt.node) {
             self.not_due(self.deadline(attempt.node), attempt.node);
         }
+        self.not_due(self.expiry(attempt.node), attempt.node);
         self.calling.remove(&attempt.node);
         self.errands.remove(&attempt.node);
         self.end_lease(attempt, action, worker);

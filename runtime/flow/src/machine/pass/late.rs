@@ -115,7 +115,11 @@ impl Pass {
     }
 
     pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
+        let expiry = self.expiry(attempt.node);
         self.node_mut(attempt.node).holders.insert((action, attempt.attempt, worker.clone()));
+        if self.expiry(attempt.node) != expiry {
+            self.not_due(expiry, attempt.node);
+        }
     }
 
     /// Somebody who may have had a call under a lease has it no more.
@@ -136,6 +140,7 @@ impl Pass {
         let index = attempt.node;
         let interrupt = Command::Interrupt(self.call_id(index));
         let told = self.tell_as(index, State::Failure, at, Telling::failure(at, &lost(worker), Some(at), worker));
+        self.not_due(self.expiry(index), index);
         self.calling.remove(&index);
         self.due.insert((at, index));
         self.end_lease(attempt, action, worker);

@@ -48,8 +48,9 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
         let guest = ["noop", "noop", "plain", "flaky", "fails", "five", "nasty", "stubborn"][draw.below(8)];
         let attempts = 1 + draw.below(3);
         text.push_str(&format!(
-            "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{guest}\"\nprovides = []\n\
+            "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{guest}\"\nprovides = []\n{}\
              retry = {{ attempts = {attempts}, initial = \"1s\" }}\npriority = {}\n",
+            draw.of(&["", "", "", "expires = \"2s\"\n"]),
             draw.below(3)
         ));
         tasks.push(*names);
@@ -146,6 +147,8 @@ fn live_with(seed: u64, edits: Edits) -> World {
                 0 => world.lose(place),
                 _ => world.lease(place),
             }
+        } else if draw.below(40) == 0 && world.machine.next_due().is_some() {
+            world.jump();
         } else if draw.below(8) == 0 && !world.twice.is_empty() {
             let place = draw.below(world.twice.len());
             world.execute_again(place);

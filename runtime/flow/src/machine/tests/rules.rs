@@ -614,3 +614,26 @@ fn a_task_whose_guest_was_never_called_is_not_taken_back_by_it() {
     world.run();
     assert_eq!((world.trace().as_str(), world.done.len()), ("a:R a:F a:RB a:RD", 0));
 }
+
+#[test]
+fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
+    let text =
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
+    let mut world = World::start(flow(text));
+    world.jump();
+    assert_eq!((world.trace().as_str(), world.out.len(), world.lost.len()), ("a:R a:F", 0, 1));
+    world.jump();
+    // The first one is taken after all: what it does is covered by the second.
+    world.answer_late(0);
+    world.lease(0);
+    assert_eq!(world.machine.next_due(), None);
+    world.answer(0);
+    assert_eq!(world.trace(), "a:R a:F a:R a:S");
+    // Once for good: what nobody called is not taken back by a guest.
+    let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
+    world.jump();
+    assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
+    world.answer_late(0);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "and what was called late is");
+}

@@ -117,6 +117,11 @@ impl World {
                 Command::Tell(Change::Node(change)) => self.told.push(change),
             }
         }
+        // What nobody has taken in time may have been taken all the same, and is answered late.
+        let out: BTreeSet<CallId> = self.machine.calls_out().collect();
+        let (out, expired) = std::mem::take(&mut self.out).into_iter().partition(|call: &Call| out.contains(&call.id));
+        self.out = out;
+        self.lost.extend::<Vec<Call>>(expired);
         self.flows.extend(self.machine.grown_flows());
         self.replay_equals_live();
         self.a_snapshot_restores_the_machine();
