@@ -126,6 +126,13 @@ fn a_flow_without_mistakes_is_ready() {
     let kitchen = example("kitchen/flow.toml");
     let ran = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
     assert_eq!(ran.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
+    let balancer = example("provision/stories/balancer.toml");
+    let ran = Waft::default().run(["check".as_ref(), balancer.as_os_str()]);
+    assert_eq!(
+        ran.expect(0).stdout,
+        "balancer: 1 task, ready to run\n  add-ip fires when create-server.kick-server succeeds\n\
+         \u{20} The flows that are listened to need not exist yet: it waits for them.\n"
+    );
 }
 
 #[test]

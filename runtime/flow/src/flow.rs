@@ -3,6 +3,8 @@
 //! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
+mod triggers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

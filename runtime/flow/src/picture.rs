@@ -102,13 +102,15 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// The name and, for a flow with a retry controller, what that does.
+    /// The name, what fires it anew, and, for a flow with a retry controller, what that does.
     fn title(&self, shape: Shape) -> String {
         match shape {
-            Shape::Task(index) => match self.flow.for_each(index) {
-                Some(_) => format!("{} (for each)", self.flow.node(index).name),
-                None => self.flow.node(index).name.to_string(),
-            },
+            Shape::Task(index) => {
+                let for_each = self.flow.for_each(index).map(|_| "for each".to_owned());
+                let says: Vec<String> = for_each.into_iter().chain(self.flow.triggers(index)).collect();
+                let name = &self.flow.node(index).name;
+                if says.is_empty() { name.to_string() } else { format!("{name} ({})", says.join(", ")) }
+            }
             Shape::Flow(scope) => title(self.flow, scope),
         }
     }

@@ -28,6 +28,15 @@ pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, a
     let count = flow.nodes.iter().filter(is_task).count();
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::out::say!("{}: {count} {tasks}, ready to run", flow.name);
+    for index in flow.indices() {
+        let triggers = flow.triggers(index);
+        if !triggers.is_empty() {
+            crate::out::say!("  {} fires {}", flow.node(index).name, triggers.join(", and "));
+        }
+    }
+    if !flow.listens.is_empty() {
+        crate::out::say!("  The flows that are listened to need not exist yet: it waits for them.");
+    }
     Ok(Exit::Success)
 }
 

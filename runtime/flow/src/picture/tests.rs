@@ -194,3 +194,40 @@ fn values_that_go_into_one_task_are_written_side_by_side() {
     assert_eq!(spans.len(), 4);
     assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0), "labels overlap: {spans:?}");
 }
+
+#[test]
+fn what_fires_a_task_anew_stands_with_its_name() {
+    let text = r#"
+        name = "balancer"
+        persistent = true
+        cyclic = true
+        [[task]]
+        name = "add-ip"
+        use = "m"
+        [[task]]
+        name = "each"
+        use = "m"
+        for_each = [1]
+        as = "x"
+        requires = ["x"]
+        [[link]]
+        from = "add-ip"
+        to = "each"
+        [[link]]
+        from = "each"
+        to = "add-ip"
+        [[listen]]
+        flow = "create-server"
+        task = "kick-server"
+        to = "add-ip"
+        [[schedule]]
+        cron = "0 3 * * *"
+        zone = "Europe/Berlin"
+        to = "add-ip"
+    "#;
+    let flow = flow(text);
+    let titles: Vec<String> = flow.indices().flat_map(|index| flow.triggers(index)).collect();
+    assert_eq!(titles, ["when create-server.kick-server succeeds", "at 0 3 * * * (Europe/Berlin)", "again after each"]);
+    let mermaid = mermaid(&flow);
+    assert!(mermaid.contains("each (for each)") && mermaid.contains("again after each)"), "{mermaid}");
+}

@@ -24,21 +24,8 @@ impl Pass {
     /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
         let expires = self.flow.called(index)?.expires?;
-        match self.node(index).state {
-            NodeState::Running { since, retry_at: None } if !self.is_leased(index) => {
-                Some(since.after(expires).after(UNHEARD))
-            }
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::Elsewhere
-            | NodeState::Ignored => None,
-        }
+        let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
+        (!self.is_leased(index)).then(|| since.after(expires).after(UNHEARD))
     }
 
     /// Whether somebody has a node's call under a lease.
