@@ -56,7 +56,7 @@ async fn rate(waft: &Waft, flow: &Arc<Flow>, calls: usize) -> anyhow::Result<f64
 pub(crate) async fn firings(bench: &Bench) -> anyhow::Result<()> {
     const FIRINGS: usize = 2_000;
     let waft = Waft::in_process(&bench.guest, SLOTS).await?;
-    let (circle, chain) = (waft.wire(&circle(waft.queue(), FIRINGS))?, waft.flow(&[1; FIRINGS])?);
+    let (circle, chain) = (waft.wire(&circles(waft.queue(), 1, FIRINGS))?, waft.flow(&[1; FIRINGS])?);
     let mut pairs = Pairs::default();
     for _ in 0..5 {
         pairs.push(rate(&waft, &circle, FIRINGS).await?, rate(&waft, &chain, FIRINGS).await?);
@@ -67,15 +67,16 @@ pub(crate) async fn firings(bench: &Bench) -> anyhow::Result<()> {
 
 /// What a run keeps in memory that has fired a million times.
 pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
+    const AT_ONCE: usize = 64;
     const WARM: usize = 20_000;
     const FIRINGS: usize = 1_000_000;
     let folder = tempfile::tempdir()?;
     let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
     let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook::open(&address).await?).await?;
     // What is taken once is no cost of a firing.
-    waft.run(&waft.wire(&circle(waft.queue(), WARM))?).await?;
+    waft.run(&waft.wire(&circles(waft.queue(), AT_ONCE, WARM))?).await?;
     let before = resident()?;
-    let rate = rate(&waft, &waft.wire(&circle(waft.queue(), FIRINGS))?, FIRINGS).await?;
+    let rate = rate(&waft, &waft.wire(&circles(waft.queue(), AT_ONCE, FIRINGS))?, FIRINGS).await?;
     let (grew, kept) = (resident()?.saturating_sub(before), crate::durable::size(folder.path())?);
     println!(
         "{:32} waft {grew:>8} bytes more in memory   {rate:.0} firings/s   {kept} bytes of logbook",
@@ -84,11 +85,16 @@ pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-fn circle(queue: &str, firings: usize) -> String {
-    format!(
-        "name = \"bench\"\ncyclic = true\nmax_firings = {firings}\n[[task]]\nname = \"turn\"\nuse = \"guest#noop\"\n\
-         queue = \"{queue}\"\n[[link]]\nfrom = \"turn\"\nto = \"turn\"\n"
-    )
+/// Tasks that fire themselves again and again, side by side.
+fn circles(queue: &str, at_once: usize, firings: usize) -> String {
+    let turn = |number: usize| {
+        format!(
+            "[[task]]\nname = \"t{number}\"\nuse = \"guest#noop\"\nqueue = \"{queue}\"\n\
+             [[link]]\nfrom = \"t{number}\"\nto = \"t{number}\"\n"
+        )
+    };
+    let turns: String = (0..at_once).map(turn).collect();
+    format!("name = \"bench\"\ncyclic = true\nmax_firings = {firings}\nmax_parallel = {at_once}\n{turns}")
 }
 
 /// An edit of a run of a large flow beside the submission of that flow: both read and wire all of it.

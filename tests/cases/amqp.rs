@@ -329,3 +329,35 @@ fn walk(folder: &std::path::Path) -> Vec<u64> {
     });
     sizes.flatten().collect()
 }
+
+#[test]
+fn a_task_runs_one_at_a_time_over_two_engines_and_two_workers() {
+    let (waft, url) = (Waft::default(), broker_url());
+    let (queue, flow) = (unique("queue"), unique("flow"));
+    let workers = ["w1", "w2"].map(|name| {
+        let arguments = ["--name", &unique(name), "--queues", &queue, "--slots", "4"];
+        Process::worker(&waft, &url, &arguments)
+    });
+    let text = format!(
+        "name = \"{flow}\"\n[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nqueue = \"{queue}\"\nmax_running = 1\n\
+         for_each = [100, 100, 100]\nas = \"ms\"\n"
+    );
+    // Each is an engine of its own.
+    let runs = [start_run(&waft, &url, &text), start_run(&waft, &url, &text)];
+    let mut ended_at = Vec::new();
+    for run in runs {
+        let ran = ended(run);
+        let lines = ran.expect(0).json();
+        let is_element = |line: &&Value| line["name"].as_str().is_some_and(|name| name.starts_with("t["));
+        let succeeded = lines.iter().filter(is_element).filter(|line| line["state"] == "success");
+        ended_at.extend(succeeded.map(|line| line["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()));
+    }
+    ended_at.sort_unstable();
+    assert_eq!(ended_at.len(), 6);
+    for pair in ended_at.windows(2) {
+        // The next one starts once the one before was recorded, and sleeps as long.
+        let apart = pair[1].as_millisecond() - pair[0].as_millisecond();
+        assert!(apart >= 99, "{apart} ms apart: {ended_at:?}");
+    }
+    drop(workers);
+}
