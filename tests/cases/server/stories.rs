@@ -51,7 +51,8 @@ fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_
     house.workers.remove(0).kill();
     house.submit("create-server", &["--set", "name=two", "--wait"]);
     has_fired(&house.served, "lb", 2);
-    house.rabbit.kill();
+    // Killed, RabbitMQ 3.10 may leave a queue without a leader for ever that was declared less than a second before.
+    house.rabbit.stop();
     house.rabbit.restart().expect("RabbitMQ starts again");
     house.submit("create-server", &["--set", "name=three", "--wait"]);
     has_fired(&house.served, "lb", 3);

@@ -49,9 +49,9 @@ fn a_listener_for_ever(stage: &mut Stage) -> Result<()> {
     stage.waft(&["submit", &story("balancer"), "--run-id", "balancer"])?;
     stage.waft(&["submit", &story("create-server"), "--set", "name=one", "--wait"])?;
     stage.until("balancer", |run| run["fired"] == 1)?;
-    println!("-- one of the two workers is killed, and then the broker");
+    println!("-- one of the two workers is killed, and the broker is stopped and started");
     stage.workers.pop().into_iter().for_each(Group::kill);
-    stage.rabbit.kill();
+    stage.rabbit.stop();
     stage.rabbit.restart()?;
     stage.waft(&["submit", &story("create-server"), "--set", "name=two", "--wait"])?;
     stage.until("balancer", |run| run["fired"] == 2)?;
