@@ -105,6 +105,10 @@ pub trait Broker: Send + Sync + 'static {
     /// out and unsettled at a time (at least one). A consumer lives through reconnects: what was out then comes
     /// again. It ends when its queue is deleted.
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError>;
+    /// Whether what it has taken is there when this process is not.
+    fn outlives_process(&self) -> bool {
+        true
+    }
     /// How many messages wait in a queue, or `None` when there is no such queue.
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
     /// Closes in order: consumers end, what is unsettled goes back.

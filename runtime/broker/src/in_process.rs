@@ -96,6 +96,10 @@ impl Broker for InProcess {
         self.server.consume(&self.connection, queue, prefetch)
     }
 
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         self.check_open()?;
         self.server.waiting(&self.connection, queue)

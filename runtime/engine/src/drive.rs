@@ -3,8 +3,9 @@
 //! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
 //! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/permits.rs` (calls that wait for their turn),
-//! `drive/errands.rs` (what runs send for).
+//! `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
 
+mod echo;
 mod errands;
 mod gate;
 mod hear;
@@ -12,7 +13,9 @@ mod leases;
 mod listen;
 mod load;
 mod permits;
+mod retell;
 mod shards;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,15 +33,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    AskError, Clock, Happening, SubmitError, Watch, declared::Declared, inbox::Inbox, jobs, outbox::Batch, watch,
+    AskError, Clock, Happening, SubmitError, Watch,
+    declared::Declared,
+    inbox::Inbox,
+    jobs,
+    outbox::{Batch, Taken},
+    watch,
 };
+use echo::Echo;
 use errands::Errands;
 use gate::{Gate, Past};
 use leases::Leases;
 use listen::Listeners;
 use load::Lost;
 use permits::Ended;
+use retell::Again;
 pub(crate) use shards::{Shards, Sharing};
+use telling::Telling;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
 const LARGEST_BATCH: usize = 512;
@@ -146,6 +157,10 @@ pub(crate) struct Tools {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) out: mpsc::Sender<Batch>,
+    /// What of it the broker has taken.
+    pub(crate) taken: Taken,
+    /// Whether what the broker has taken outlives this process.
+    pub(crate) is_lasting: bool,
     pub(crate) declared: Declared,
     /// Hears of every run that has new records.
     pub(crate) changed: broadcast::Sender<RunId>,
@@ -167,6 +182,9 @@ pub(crate) struct Driver {
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
     gate: Gate,
+    telling: Telling,
+    echo: Echo,
+    again: Again,
     /// Runs that another process left, and that were not taken up here: they may have permits.
     left: BTreeSet<RunId>,
     /// What follows from the last turn, for the next.
@@ -176,11 +194,19 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
         let gate = Gate::new(shards.engine().to_owned());
+        let mut again = Again::default();
+        if shards.sharing() == Sharing::Alone {
+            // Nobody takes it over: it is driven here from the start.
+            shards.known().for_each(|shard| again.look_for(shard.clone()));
+        }
         Self {
             errands: Errands::new(tools.store.clone()),
             tools,
             shards,
             gate,
+            telling: Telling::default(),
+            echo: Echo::default(),
+            again,
             left: BTreeSet::new(),
             asides: Vec::new(),
             runs: BTreeMap::new(),
@@ -217,6 +243,7 @@ impl Driver {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = beat.tick() => {
                     self.gate.beat();
+                    self.note_told(&mut round).await;
                     self.find_lost(&mut round).await;
                     self.beat(&inbox, &mut round).await;
                 }
@@ -317,6 +344,7 @@ impl Driver {
 
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
     async fn step(&mut self, round: Round) {
+        self.hear_taken();
         let now = self.tools.clock.now();
         let Round {
             events,
@@ -339,7 +367,7 @@ impl Driver {
             signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect()
         };
         let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
-        let mut batch = Batch { messages, probes, happenings, signals: Vec::new() };
+        let mut batch = Batch { messages, probes, happenings, ..Batch::default() };
         let mut kept = Vec::new();
         for Happened { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
@@ -404,7 +432,12 @@ impl Driver {
         for (run, Stepped { commands, answers, ended, again, .. }) in steps {
             match refused.get(&run) {
                 None => {
-                    let state = self.runs.get(&run).map_or(RunState::Running, |live| live.machine.state());
+                    let live = self.runs.get(&run);
+                    let state = live.map_or(RunState::Running, |live| live.machine.state());
+                    if let Some(version) = live.map(|live| live.version) {
+                        self.telling.send(&run, version);
+                        batch.told.push((run.clone(), version));
+                    }
                     answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
                     let past = if again { Past::Unknown } else { Past::New };
                     self.perform(&run, commands, past, &mut batch);
@@ -434,6 +467,7 @@ impl Driver {
             }
         }
         self.claim(&mut batch);
+        self.add_untold(&mut batch);
         self.send(batch).await;
     }
 
@@ -448,7 +482,8 @@ impl Driver {
             let flow = live.machine.flow().name.clone();
             let standing = Standing { shard: live.shard.clone(), flow, state: live.machine.state() };
             let (records, logs) = (stepped.records.clone(), logs.remove(run).unwrap_or_default());
-            Some(Append { run: run.clone(), follows: live.version, records, standing, logs })
+            let told = self.telling.told(run);
+            Some(Append { run: run.clone(), follows: live.version, records, standing, logs, told })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
         let mut refused = BTreeMap::new();
@@ -460,6 +495,7 @@ impl Driver {
                             if let Some(live) = self.runs.get_mut(run) {
                                 live.version = live.version.after(&stepped.records);
                             }
+                            self.telling.noted(run, self.telling.told(run));
                             self.snapshot(run).await;
                         }
                         Appended::Conflict(version) => {

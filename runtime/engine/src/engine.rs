@@ -217,6 +217,7 @@ impl Engine {
         broker::topology::declare_shared(&*broker).await?;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (out, batches) = mpsc::channel(outbox::WAITING);
+        let (taken, is_lasting) = (outbox::Taken::default(), broker.outlives_process());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
@@ -230,7 +231,7 @@ impl Engine {
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
         let elsewhere = Elsewhere::start(broker.clone(), &config.id, &tasks, stop.clone()).await?;
         tasks.spawn(aborted.clone().run_until_cancelled_owned(server.run()));
-        tasks.spawn(aborted.clone().run_until_cancelled_owned(outbox::run(broker.clone(), batches)));
+        tasks.spawn(aborted.clone().run_until_cancelled_owned(outbox::run(broker.clone(), batches, taken.clone())));
         let keepers = Keepers {
             engine: config.id.clone(),
             broker: broker.clone(),
@@ -245,6 +246,8 @@ impl Engine {
             store: store.clone(),
             clock,
             out,
+            taken,
+            is_lasting,
             declared: declared.clone(),
             changed: changed.clone(),
             store_queue,

@@ -2,11 +2,19 @@
 //!
 //! Nothing here has to outlive the process: whoever drives a run after it sends from the records whatever is missing.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use broker::{Broker, Delivery, Message, PublishError};
-use flow::QueueName;
+use flow::{QueueName, RunId};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use logbook::Version;
 use protocol::topology as names;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -29,14 +37,73 @@ pub(crate) struct Batch {
     pub(crate) probes: Vec<Message>,
     pub(crate) happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
     pub(crate) signals: Vec<Delivery>,
+    /// Runs, and up to which version the batch has all that they tell, after the batches before.
+    pub(crate) told: Vec<(RunId, Version)>,
+}
+
+/// What runs have told that the broker has taken: the outbox adds to it, and the driver takes it out, once a turn. Cheap to
+/// clone. It holds no more than what the driver sent since then, and nobody waits for it.
+#[derive(Clone, Default)]
+pub(crate) struct Taken(Arc<Mutex<Vec<(RunId, Version)>>>);
+
+impl Taken {
+    /// What was added since this was asked last.
+    pub(crate) fn take(&self) -> Vec<(RunId, Version)> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn add(&self, told: &[(RunId, Version)]) {
+        self.lock().extend_from_slice(told);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(RunId, Version)>> {
+        // A panic elsewhere leaves no part of an entry.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What runs tell in a batch of which not all notifications are out.
+struct Untold {
+    left: AtomicUsize,
+    told: Vec<(RunId, Version)>,
+    taken: Taken,
+}
+
+impl Untold {
+    fn one_is_out(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.taken.add(&self.told);
+        }
+    }
+}
+
+/// A message, and what is told with it.
+struct Leaving {
+    message: Message,
+    untold: Option<Arc<Untold>>,
+}
+
+/// The messages of a batch. What its runs tell is told once all its notifications are out: no job has to be.
+fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -> Vec<Leaving> {
+    let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
+    let left = messages.iter().filter(|message| is_notification(message)).count();
+    if left == 0 {
+        taken.add(&told);
+    }
+    let untold = (left > 0).then(|| Arc::new(Untold { left: AtomicUsize::new(left), told, taken: taken.clone() }));
+    let leave = |message: Message| {
+        let untold = untold.clone().filter(|_| is_notification(&message));
+        Leaving { message, untold }
+    };
+    messages.into_iter().map(leave).collect()
 }
 
 /// Runs until the engine drops its end, then until everything is out that the broker takes.
-pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Batch>) {
-    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Message>>> = FuturesUnordered::new();
+pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Batch>, taken: Taken) {
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Leaving>>> = FuturesUnordered::new();
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
-    let mut held_up: Vec<Message> = Vec::new();
-    let mut trying: Option<BoxFuture<'static, Vec<Message>>> = None;
+    let mut held_up: Vec<Leaving> = Vec::new();
+    let mut trying: Option<BoxFuture<'static, Vec<Leaving>>> = None;
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -44,8 +111,9 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(Batch { messages, probes, happenings, signals }) => {
-                    in_flight.push(Box::pin(publish_all(broker.clone(), messages, signals)));
+                Some(Batch { messages, probes, happenings, signals, told }) => {
+                    let leaving = leaving(messages, told, &taken);
+                    in_flight.push(Box::pin(publish_all(broker.clone(), leaving, signals)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in happenings {
                         // A watcher that left is no concern of the run.
@@ -71,18 +139,24 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
 }
 
 /// Publishes what the broker takes, and answers what it refused.
-async fn publish_all(broker: Arc<dyn Broker>, messages: Vec<Message>, signals: Vec<Delivery>) -> Vec<Message> {
+async fn publish_all(broker: Arc<dyn Broker>, leaving: Vec<Leaving>, signals: Vec<Delivery>) -> Vec<Leaving> {
     // Joined futures are first polled in order, so the broker gets them in order.
-    let published = futures::future::join_all(messages.into_iter().map(|message| publish(&*broker, message))).await;
+    let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&*broker, leaving))).await;
     signals.into_iter().for_each(Delivery::accept);
     published.into_iter().filter_map(Result::err).collect()
 }
 
 /// Publishes until the broker has taken a message, or said that it does not.
-async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
+async fn publish(broker: &dyn Broker, leaving: Leaving) -> Result<(), Leaving> {
+    let message = &leaving.message;
     loop {
         match broker.publish(message.clone()).await {
-            Ok(()) | Err(PublishError::Closed) => return Ok(()),
+            Ok(()) => {
+                leaving.untold.iter().for_each(|untold| untold.one_is_out());
+                return Ok(());
+            }
+            // Whoever drives the run next tells it again.
+            Err(PublishError::Closed) => return Ok(()),
             Err(error @ PublishError::Unconfirmed { .. }) => {
                 tracing::debug!(%error, "a message is published again");
                 tokio::time::sleep(PAUSE).await;
@@ -94,7 +168,7 @@ async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
             }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
                 tracing::warn!(%error, "a message was not taken; it is published again");
-                return Err(message);
+                return Err(leaving);
             }
         }
     }
@@ -102,10 +176,10 @@ async fn publish(broker: &dyn Broker, message: Message) -> Result<(), Message> {
 
 /// After a pause, declares what these need, which somebody may have deleted, and publishes them again; answers those that are
 /// refused once more.
-fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Message>) -> BoxFuture<'static, Vec<Message>> {
+fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Leaving>) -> BoxFuture<'static, Vec<Leaving>> {
     Box::pin(async move {
         tokio::time::sleep(PAUSE).await;
-        let jobs = held_up.iter().filter(|message| message.exchange == names::JOBS);
+        let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
         if let Err(error) = declare(&*broker, queues).await {
             tracing::warn!(%error, "what some messages need could not be declared");
@@ -127,4 +201,59 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
         // The next beat has another.
         let _ = timeout(BEAT, broker.publish(probe)).await;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::{InProcess, Properties, Routing};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn batch() -> Batch {
+        let message = Message {
+            exchange: names::NOTIFICATIONS.into(),
+            key: "f.a.r.success".into(),
+            routing: Routing::Optional,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: "{}".into(),
+        };
+        let told = vec![("r".parse().expect("a lawful name"), Version::new(1))];
+        Batch { messages: vec![message], told, ..Batch::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_broker_refuses_is_not_taken_until_it_takes_it() {
+        let (out, batches) = mpsc::channel(WAITING);
+        let (taken, start) = (Taken::default(), Instant::now());
+        assert!(out.send(batch()).await.is_ok());
+        // There is no exchange yet.
+        let running = run(Arc::new(InProcess::new()), batches, taken.clone());
+        let told = async {
+            loop {
+                match &taken.take()[..] {
+                    [] => tokio::time::sleep(PAUSE).await,
+                    told => break told.to_vec(),
+                }
+            }
+        };
+        tokio::select! {
+            () = running => panic!("it goes on for as long as there may be more"),
+            told = tokio::time::timeout(10 * PAUSE, told) => assert_eq!(told.expect("it is taken"), batch().told),
+        }
+        assert!(start.elapsed() >= PAUSE);
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_broker_hears_is_not_taken() {
+        let (out, batches) = mpsc::channel(WAITING);
+        let (taken, broker) = (Taken::default(), InProcess::new());
+        broker.close().await;
+        assert!(out.send(batch()).await.is_ok());
+        drop(out);
+        run(Arc::new(broker), batches, taken.clone()).await;
+        assert_eq!(taken.take(), []);
+    }
 }

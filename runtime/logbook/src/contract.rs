@@ -1,5 +1,7 @@
 //! What every logbook keeps, as one suite to run over each.
 
+mod told;
+
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use flow::{
@@ -29,6 +31,8 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     only_runs_that_ended_long_ago_are_forgotten(make().await).await;
     what_runs_refer_to_is_known_as_long_as_they_are(make().await).await;
     a_check_writes_and_reads(make().await).await;
+    told::what_was_told_is_noted_with_the_next_append_or_by_itself(make().await).await;
+    told::runs_that_were_not_told_to_their_end_are_known(make().await).await;
 }
 
 fn run(name: &str) -> RunId {
@@ -53,7 +57,7 @@ fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append
 
 fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: Standing) -> Append {
     let records = at.into_iter().map(record).collect();
-    Append { run: run(name), follows: Version::new(follows), records, standing, logs: Vec::new() }
+    Append { run: run(name), follows: Version::new(follows), records, standing, logs: Vec::new(), told: Version::NONE }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<Appended> {
@@ -215,8 +219,14 @@ async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
     let known = Version::NONE.after(&records);
     let length = records.len();
     let standing = standing("s", "f", RunState::Running);
-    let append =
-        |follows, records| Append { run: run("long"), follows, records, standing: standing.clone(), logs: Vec::new() };
+    let append = |follows, records| Append {
+        run: run("long"),
+        follows,
+        records,
+        standing: standing.clone(),
+        logs: Vec::new(),
+        told: Version::NONE,
+    };
     write(&logbook, vec![append(Version::NONE, records)]).await;
     let early = machine.snapshot();
     logbook.keep_snapshot(&run("long"), known, early.clone()).await.expect("the logbook can be written");
@@ -278,7 +288,8 @@ async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {
 async fn what_runs_refer_to_is_known_as_long_as_they_are(logbook: impl Logbook) {
     let (_, records) = begun();
     let standing = standing("s", "f", RunState::Success);
-    let append = Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new() };
+    let append =
+        Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new(), told: Version::NONE };
     write(&logbook, vec![append]).await;
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
     logbook.forget(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");

@@ -63,6 +63,14 @@ impl Logbook for Guarded {
         self.inner.open_runs(shard).await
     }
 
+    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+        self.inner.told(told).await
+    }
+
+    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        self.inner.untold(shard, limit).await
+    }
+
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
         self.inner.list(filter).await
     }

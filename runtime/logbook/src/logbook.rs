@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use flow::{Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
+use flow::{Change, Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
+
+use crate::replay;
 
 /// How many records a run has: what an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -46,6 +48,9 @@ pub struct Append {
     pub standing: Standing,
     /// What guests wrote during attempts that the records answer.
     pub logs: Vec<AttemptLog>,
+    /// Up to which version all that the run's records changed is known to have been told. One that is below what is known
+    /// already means nothing.
+    pub told: Version,
 }
 
 /// Where a run stands: what is known of it without its records.
@@ -117,6 +122,8 @@ pub struct History {
     pub snapshot: Option<(Version, Snapshot)>,
     /// The records after that.
     pub records: Vec<Record>,
+    /// Up to which version all that its records changed is known to have been told.
+    pub told: Version,
 }
 
 impl History {
@@ -131,17 +138,29 @@ impl History {
     /// # Errors
     /// [`LoadError::Damaged`] when they do not fit together.
     pub fn into_machine(self) -> Result<Machine, LoadError> {
-        let damaged = |run: RunId, reason: String| LoadError::Damaged { run, reason };
-        let Some((_, snapshot)) = self.snapshot else {
-            let replayed = Machine::replay(self.run.clone(), &self.records);
-            return replayed.map_err(|error| damaged(self.run, error.to_string()));
+        self.replay(|_, _| {})
+    }
+
+    /// The machine that its records tell of; hears what each record after the snapshot changed, and the version with it.
+    /// That is what was told when the record was new: replay never differs from live.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when they do not fit together.
+    pub fn replay(self, mut hear: impl FnMut(Version, Change)) -> Result<Machine, LoadError> {
+        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
+        let (mut version, mut machine) = match self.snapshot {
+            Some((version, snapshot)) => {
+                let restored = Machine::restore(self.run.clone(), snapshot);
+                (version, Some(restored.map_err(|error| damaged(error.to_string()))?))
+            }
+            None => (Version::NONE, None),
         };
-        let restored = Machine::restore(self.run.clone(), snapshot);
-        let mut machine = restored.map_err(|error| damaged(self.run.clone(), error.to_string()))?;
         for record in &self.records {
-            machine.evolve(record).map_err(|error| damaged(self.run.clone(), error.to_string()))?;
+            let changes = replay::take(&self.run, &mut machine, record)?;
+            version = version.after(std::slice::from_ref(record));
+            changes.into_iter().for_each(|change| hear(version, change));
         }
-        Ok(machine)
+        machine.ok_or_else(|| damaged("it has none".into()))
     }
 }
 
@@ -261,6 +280,19 @@ pub trait Logbook: Send + Sync + 'static {
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError>;
+
+    /// Notes up to which version all that the records of some runs changed was told. One that is below what is known
+    /// already, or beyond the records that there are, means nothing; so does a run that is not there.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it is not known whether it was noted: it may be told once more then.
+    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError>;
+
+    /// At most `limit` runs of a shard that have ended or rest, and of which it is not known that all was told.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError>;
 
     /// The runs that pass a filter, the youngest first.
     ///

@@ -26,6 +26,7 @@ struct Kept {
     records: Vec<Record>,
     snapshot: Option<(Version, Snapshot)>,
     logs: Vec<AttemptLog>,
+    told: Version,
 }
 
 impl Memory {
@@ -62,7 +63,7 @@ impl Kept {
 impl Logbook for Memory {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
         let mut runs = self.runs();
-        let append = |Append { run, follows, records, standing, logs }: Append| {
+        let append = |Append { run, follows, records, standing, logs, told }: Append| {
             let known = runs.get(&run).map_or(0, |kept| kept.records.len()) as u64;
             if follows.get() != known {
                 return Appended::Conflict(Version::new(known));
@@ -72,9 +73,10 @@ impl Logbook for Memory {
                     kept.records.extend(records);
                     kept.standing = standing;
                     kept.logs.extend(logs);
+                    kept.told = kept.told.max(told);
                 }
                 None => {
-                    runs.insert(run, Kept { standing, records, snapshot: None, logs });
+                    runs.insert(run, Kept { standing, records, snapshot: None, logs, told });
                 }
             }
             Appended::Durable
@@ -90,6 +92,7 @@ impl Logbook for Memory {
                 standing: kept.standing.clone(),
                 snapshot: kept.snapshot.clone(),
                 records: kept.records.iter().skip(usize::try_from(known).unwrap_or(usize::MAX)).cloned().collect(),
+                told: kept.told,
             }
         })
     }
@@ -109,6 +112,25 @@ impl Logbook for Memory {
         let mut open: Vec<Summary> = open.map(|(run, kept)| kept.summary(run)).collect();
         open.sort_by(|one, other| (one.started_at, &one.run).cmp(&(other.started_at, &other.run)));
         Ok(open.into_iter().map(|summary| summary.run).collect())
+    }
+
+    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+        let mut runs = self.runs();
+        for (run, version) in told {
+            if let Some(kept) = runs.get_mut(run).filter(|kept| Version::NONE.after(&kept.records) >= *version) {
+                kept.told = kept.told.max(*version);
+            }
+        }
+        Ok(())
+    }
+
+    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        let runs = self.runs();
+        let is_untold = |kept: &Kept| {
+            let Standing { shard: of, state, .. } = &kept.standing;
+            of == shard && !is_open(*state) && kept.told < Version::NONE.after(&kept.records)
+        };
+        Ok(runs.iter().filter(|(_, kept)| is_untold(kept)).map(|(run, _)| run.clone()).take(limit).collect())
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {

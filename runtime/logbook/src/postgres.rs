@@ -49,6 +49,11 @@ const FORGET: [&str; 5] = [
     "DELETE FROM waft.content WHERE run = ANY ($1)",
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
+// Locked in the order of ids, as an append locks them.
+const TOLD: &str = "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
+    UPDATE waft.runs AS runs SET told = new.told, owing = runs.owing AND runs.version > new.told
+    FROM known JOIN unnest($1::text[], $2::bigint[]) AS new (id, told) ON new.id = known.id
+    WHERE runs.key = known.key AND runs.told < new.told AND runs.version >= new.told";
 const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
 const CHECKED: &str = "SELECT number FROM waft.checks WHERE key = 1";
@@ -121,6 +126,7 @@ impl Logbook for Postgres {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = of_run(run, self.ask(async |client| read::load(client, run.as_str()).await)).await?;
+        let told = loaded.run.told()?;
         let summary = loaded.run.into_summary()?;
         let snapshot = match loaded.snapshot {
             Some((version, body)) => {
@@ -131,7 +137,7 @@ impl Logbook for Postgres {
         };
         let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
         let records = row::join(run, loaded.pieces, after, summary.version.get())?;
-        Ok(History { run: summary.run, standing: summary.standing, snapshot, records })
+        Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
@@ -148,6 +154,22 @@ impl Logbook for Postgres {
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
         let ids = self.ask(async |client| read::open_runs(client, shard.as_str()).await).await;
+        ids.map_err(unread)?.iter().map(|id| row::run_id(id)).collect()
+    }
+
+    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+        let runs: Vec<&str> = told.iter().map(|(run, _)| run.as_str()).collect();
+        let versions: Vec<i64> = told.iter().map(|(_, version)| column(version.get())).collect();
+        let noted = self.ask(async |client| {
+            let statement = client.prepare_cached(TOLD).await?;
+            client.execute(&statement, &[&runs, &versions]).await
+        });
+        noted.await.map(drop).map_err(unwritten)
+    }
+
+    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        let limit = column(limit as u64);
+        let ids = self.ask(async |client| read::untold(client, shard.as_str(), limit).await).await;
         ids.map_err(unread)?.iter().map(|id| row::run_id(id)).collect()
     }
 

@@ -52,18 +52,24 @@ impl Replay {
     /// # Errors
     /// [`LoadError::Damaged`] when it cannot follow what was taken.
     pub fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
-        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
-        let machine = match (&mut self.machine, &record.fact) {
-            (Some(machine), _) => machine,
-            (none, Fact::RunStarted { flow, .. }) => none.insert(Machine::new(self.run.clone(), flow.clone())),
-            (None, _) => return Err(damaged("the first record does not start the run".into())),
-        };
-        let commands = machine.evolve(record).map_err(|error| damaged(error.to_string()))?;
+        let changes = take(&self.run, &mut self.machine, record)?;
         self.version = self.version.after(std::slice::from_ref(record));
-        let told = |command| match command {
-            Command::Tell(change) => Some(change),
-            Command::Call(_) | Command::Bring(_) | Command::Interrupt(_) => None,
-        };
-        Ok(Taken { version: self.version, changes: commands.into_iter().filter_map(told).collect() })
+        Ok(Taken { version: self.version, changes })
     }
+}
+
+/// Lets a machine, which is not there before the first record, take a record; answers what that changed.
+pub(crate) fn take(run: &RunId, machine: &mut Option<Machine>, record: &Record) -> Result<Vec<Change>, LoadError> {
+    let damaged = |reason: String| LoadError::Damaged { run: run.clone(), reason };
+    let machine = match (machine, &record.fact) {
+        (Some(machine), _) => machine,
+        (none, Fact::RunStarted { flow, .. }) => none.insert(Machine::new(run.clone(), flow.clone())),
+        (None, _) => return Err(damaged("the first record does not start the run".into())),
+    };
+    let commands = machine.evolve(record).map_err(|error| damaged(error.to_string()))?;
+    let told = |command| match command {
+        Command::Tell(change) => Some(change),
+        Command::Call(_) | Command::Bring(_) | Command::Interrupt(_) => None,
+    };
+    Ok(commands.into_iter().filter_map(told).collect())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use flow::{Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, RunId, RunState, Shard, Timestamp};
 use protocol::{AttemptLog, CallLog, decode_records, encode_records};
 
-use crate::{Append, LoadError, Standing, Summary, Version};
+use crate::{Append, LoadError, Standing, Summary, Version, is_open};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
@@ -22,16 +22,21 @@ pub(crate) struct AppendRow {
     pub(crate) body: Vec<u8>,
     pub(crate) logs: Vec<LogRow>,
     pub(crate) content: BTreeSet<Digest>,
+    pub(crate) told: i64,
+    /// Whether the run has ended or rests with these records, so that nothing will tell by itself that they were told.
+    pub(crate) owing: bool,
 }
 
 impl From<Append> for AppendRow {
-    fn from(Append { run, follows, records, standing, logs }: Append) -> Self {
+    fn from(Append { run, follows, records, standing, logs, told }: Append) -> Self {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
         Self {
             follows: column(follows.get()),
             version: column(follows.after(&records).get()),
+            told: column(told.get()),
+            owing: !is_open(standing.state),
             standing,
             started_at: column(first.at.as_micros()),
             changed_at: column(last.at.as_micros()),
@@ -52,9 +57,19 @@ pub(crate) struct RunRow {
     pub(crate) version: i64,
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
+    pub(crate) told: i64,
 }
 
 impl RunRow {
+    /// Up to which version all is known to have been told.
+    ///
+    /// # Errors
+    /// [`LoadError`] when that is no version.
+    pub(crate) fn told(&self) -> Result<Version, LoadError> {
+        let run = run_id(&self.id)?;
+        Ok(Version::new(count(&run, self.told)?))
+    }
+
     /// The summary it is of.
     ///
     /// # Errors

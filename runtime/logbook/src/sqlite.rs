@@ -99,6 +99,7 @@ impl Logbook for Sqlite {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = self.of_run(run, read::load).await?;
+        let told = loaded.run.told()?;
         let summary = loaded.run.into_summary()?;
         let snapshot = match loaded.snapshot {
             Some((version, body)) => {
@@ -109,7 +110,7 @@ impl Logbook for Sqlite {
         };
         let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
         let records = row::join(run, loaded.pieces, after, summary.version.get())?;
-        Ok(History { run: summary.run, standing: summary.standing, snapshot, records })
+        Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
@@ -126,6 +127,18 @@ impl Logbook for Sqlite {
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
         let shard = shard.clone();
         let ids = self.reader.ask(move |connection| read::open_runs(connection, shard.as_str())).await;
+        ids.map_err(|failure| self.unread(failure))?.iter().map(|id| row::run_id(id)).collect()
+    }
+
+    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+        let told: Vec<_> = told.iter().map(|(run, version)| (run.to_string(), column(version.get()))).collect();
+        let noted = self.writer.ask(move |connection| append::told(connection, &told)).await;
+        noted.map_err(|failure| self.unwritten(failure))
+    }
+
+    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        let (shard, limit) = (shard.clone(), column(limit as u64));
+        let ids = self.reader.ask(move |connection| read::untold(connection, shard.as_str(), limit)).await;
         ids.map_err(|failure| self.unread(failure))?.iter().map(|id| row::run_id(id)).collect()
     }
 

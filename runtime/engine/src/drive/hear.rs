@@ -63,6 +63,7 @@ impl Driver {
                     self.send_again(&shard, round);
                 }
                 if self.shards.is_here(&engine) {
+                    self.echo.came_back(&shard, number);
                     for (call, worker) in self.leases.heard(&shard, number) {
                         warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
                         self.lose(&shard, (call, worker), round).await;

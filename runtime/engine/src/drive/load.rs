@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use broker::Delivery;
-use flow::{Command, Event, RunId, RunState, Shard};
+use flow::{Change, Command, Event, RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Replay, Version};
 use protocol::Reply;
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
 #[derive(Default)]
 pub(super) struct Lost {
     shard: Option<Shard>,
-    /// The version that its watcher was told of.
+    /// The version up to which its changes were sent, and its watcher was told of them.
     told: Version,
     watcher: Option<mpsc::Sender<Happening>>,
     /// What arrived for it since, unsettled.
@@ -142,8 +142,8 @@ impl Driver {
 
     /// Reads the records of a lost run. Answers whether the logbook can be read.
     async fn find(&mut self, run: RunId, lost: Lost, round: &mut Round) -> bool {
-        match self.read(&run).await {
-            Ok(live) => {
+        match self.read_telling(&run, lost.told).await {
+            Ok((live, changes)) => {
                 // A run that was adopted has its new shard in no record yet.
                 let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
                 let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
@@ -157,7 +157,9 @@ impl Driver {
                 {
                     warn!(%run, %error, "some changes of the run cannot be told");
                 }
-                self.take_up(run, Live { shard: shard.clone(), watcher: lost.watcher, ..live }, round);
+                let live = Live { shard: shard.clone(), watcher: lost.watcher, ..live };
+                self.tell_again(&run, &live, changes);
+                self.take_up(run, live, round);
                 round.events.extend(lost.asked);
                 for delivery in lost.signals {
                     self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
@@ -227,8 +229,9 @@ impl Driver {
                 self.lost.entry(run).or_insert_with(|| Lost::of(shard));
                 continue;
             }
-            match self.read(&run).await {
-                Ok(live) => {
+            match self.read_telling(&run, Version::NONE).await {
+                Ok((live, changes)) => {
+                    self.tell_again(&run, &live, changes);
                     let (paced, others) = paced_apart(&live.machine, live.machine.pending());
                     let unanswered = others.iter().filter_map(call_id).collect();
                     self.insert(run.clone(), Live { unanswered, ..live });
@@ -249,6 +252,7 @@ impl Driver {
             }
         }
         self.note_resting(shard).await?;
+        self.read_untold(shard).await?;
         Ok(count)
     }
 
@@ -314,7 +318,8 @@ impl Driver {
         if self.runs.contains_key(run) {
             return Err(AskError::Driven { run: run.clone() });
         }
-        let live = self.read(run).await.map_err(|error| AskError::of_load(run, &error))?;
+        let read = self.read_telling(run, Version::NONE).await;
+        let (live, changes) = read.map_err(|error| AskError::of_load(run, &error))?;
         let state = live.machine.state();
         if state.is_final() {
             return Err(AskError::Meaningless { run: run.clone(), wish: "resume", state });
@@ -324,7 +329,9 @@ impl Driver {
             self.note_left(&shard).await;
         }
         let (watcher, happenings) = mpsc::channel(watch::WAITING);
-        self.take_up(run.clone(), Live { shard, watcher: Some(watcher), ..live }, round);
+        let live = Live { shard, watcher: Some(watcher), ..live };
+        self.tell_again(run, &live, changes);
+        self.take_up(run.clone(), live, round);
         round.visited.remove(run);
         round.push(run.clone(), Event::Resume);
         Ok(Watch { happenings })
@@ -359,11 +366,21 @@ impl Driver {
     }
 
     async fn read(&self, run: &RunId) -> Result<Live, LoadError> {
-        let history: History = self.tools.logbook.load(run).await?;
+        let history = self.tools.logbook.load(run).await?;
+        self.restore(run, history, |_, _| {}).await
+    }
+
+    /// What a run is driven with that its history tells of; hears what the records after its snapshot changed.
+    pub(super) async fn restore(
+        &self,
+        run: &RunId,
+        history: History,
+        hear: impl FnMut(Version, Change) + Send,
+    ) -> Result<Live, LoadError> {
         let (version, shard) = (history.version(), history.standing.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = || LoadError::Damaged { run: run.clone(), reason: "to read it meets a bug of waft".into() };
-        let machine = unless_broken(run, || history.into_machine()).ok_or_else(damaged)??;
+        let machine = unless_broken(run, || history.replay(hear)).ok_or_else(damaged)??;
         // A broker that lost its data has lost the queues too.
         if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");

@@ -75,6 +75,15 @@ impl Shards {
         self.known.get(shard).map(|known| known.term)
     }
 
+    pub(super) fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// All shards that could be driven here.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Shard> {
+        self.known.keys()
+    }
+
     fn owned(&self) -> impl Iterator<Item = &Shard> {
         self.known.iter().filter(|(_, known)| known.owned).map(|(shard, _)| shard)
     }
@@ -127,6 +136,26 @@ impl Shards {
             known.barrier = None;
         }
         is_barrier
+    }
+
+    /// Whether all runs that there are are driven here.
+    pub(super) fn owns_all(&self) -> bool {
+        self.known.values().all(|known| known.owned)
+    }
+
+    /// Whether other engines were heard of.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// A probe for each shard, and its number.
+    pub(super) fn probe_all(&mut self) -> Vec<(Shard, u64, broker::Message)> {
+        let shards: Vec<Shard> = self.known.keys().cloned().collect();
+        let probe = |shard: Shard| {
+            let probe = self.probe(&shard);
+            (shard, self.probes, probe)
+        };
+        shards.into_iter().map(probe).collect()
     }
 
     fn probe(&mut self, shard: &Shard) -> broker::Message {

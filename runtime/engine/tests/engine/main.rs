@@ -5,6 +5,7 @@
 mod leases;
 mod permits;
 mod shards;
+mod telling;
 mod wishes;
 mod world;
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -97,6 +100,13 @@ impl World {
     /// An engine that shares the shards with this one.
     pub(crate) async fn sharing_engine(&self, id: &str) -> Self {
         Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, Part::Shared).await
+    }
+
+    /// The process dies, and its queues with it; another starts that shares the logbook.
+    pub(crate) async fn new_process(self) -> Self {
+        self.engine.abort().await;
+        self.faults.go_on();
+        Self::over(InProcess::new(), self.logbook, self.faults, "again", Part::Shared).await
     }
 
     /// The engine dies, and another starts for the same shard.
@@ -316,11 +326,33 @@ pub(crate) struct Faults {
     gate: Semaphore,
     held: Mutex<bool>,
     asked: Notify,
+    /// The run at whose next append the engine stops, and when.
+    stop: Mutex<Option<(RunId, Moment)>>,
+    stopped: Notify,
+    /// Whether the append that is under way is the one.
+    stops_after: AtomicBool,
+}
+
+/// When an engine stops at an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before it is written.
+    Before,
+    /// When it is written, and nothing of it was sent.
+    After,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { fault: Mutex::default(), gate: Semaphore::new(0), held: Mutex::new(false), asked: Notify::new() }
+        Self {
+            fault: Mutex::default(),
+            gate: Semaphore::new(0),
+            held: Mutex::new(false),
+            asked: Notify::new(),
+            stop: Mutex::default(),
+            stopped: Notify::new(),
+            stops_after: AtomicBool::new(false),
+        }
     }
 }
 
@@ -336,6 +368,27 @@ impl Faults {
     pub(crate) fn release(&self) {
         *self.held.lock().unwrap() = false;
         self.gate.add_permits(1);
+    }
+
+    /// The engine does nothing more from the next append of a run on.
+    pub(crate) fn stop_at(&self, run: &str, moment: Moment) {
+        *self.stop.lock().unwrap() = Some((run.parse().unwrap(), moment));
+    }
+
+    pub(crate) async fn until_stopped(&self) {
+        self.stopped.notified().await;
+    }
+
+    /// Whoever drives runs from now on does not stop.
+    pub(crate) fn go_on(&self) {
+        *self.stop.lock().unwrap() = None;
+    }
+
+    async fn stop_if(&self, stops: impl Fn(&(RunId, Moment)) -> bool) {
+        if self.stop.lock().unwrap().as_ref().is_some_and(stops) {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
     }
 
     pub(crate) async fn wait_for_append(&self) {
@@ -354,8 +407,12 @@ impl Faults {
 
 #[async_trait]
 impl Guard for Faults {
-    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+    async fn before(&self, appends: &[Append]) -> Result<(), AppendError> {
         self.asked.notify_one();
+        let is_of = |run: &RunId| appends.iter().any(|append| append.run == *run);
+        self.stop_if(|(run, moment)| *moment == Moment::Before && is_of(run)).await;
+        let stops = self.stop.lock().unwrap().as_ref().is_some_and(|(run, _)| is_of(run));
+        self.stops_after.store(stops, Ordering::Relaxed);
         let held = *self.held.lock().unwrap();
         if held {
             self.gate.acquire().await.expect("the gate stays").forget();
@@ -364,6 +421,7 @@ impl Guard for Faults {
     }
 
     async fn after(&self) -> Result<(), AppendError> {
+        self.stop_if(|_| self.stops_after.load(Ordering::Relaxed)).await;
         self.fails(Fault::WrittenAndNotSaid)
     }
 }

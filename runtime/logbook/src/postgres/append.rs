@@ -14,13 +14,15 @@ use crate::{
 // In the order of ids, so that two engines wait for each other in one direction only. What is read is what is locked.
 const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
-    SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-        AS new (key, shard, state, version, changed_at)
+    SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at,
+        told = greatest(runs.told, new.told), owing = new.owing
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
+        AS new (key, shard, state, version, changed_at, told, owing)
     WHERE runs.key = new.key";
-const BEGIN: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
-        AS new (id, shard, flow, state, version, started_at, changed_at) ORDER BY new.id COLLATE \"C\"
+const BEGIN: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+            $8::bigint[], $9::boolean[])
+        AS new (id, shard, flow, state, version, started_at, changed_at, told, owing) ORDER BY new.id COLLATE \"C\"
     ON CONFLICT (id) DO NOTHING RETURNING id, key";
 const VERSIONS: &str = "SELECT id, version FROM waft.runs WHERE id = ANY ($1)";
 const RECORDS: &str = "INSERT INTO waft.records (run, first, body)
@@ -111,7 +113,10 @@ async fn advance(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> R
     let states = column(rows, |(_, row)| row.standing.state.as_str());
     let versions = column(rows, |(_, row)| row.version);
     let changed_at = column(rows, |(_, row)| row.changed_at);
-    query(transaction, ADVANCE, &[&keys, &shards, &states, &versions, &changed_at]).await.map(drop)
+    let told = column(rows, |(_, row)| row.told);
+    let owing = column(rows, |(_, row)| row.owing);
+    let columns: [Column<'_>; 7] = [&keys, &shards, &states, &versions, &changed_at, &told, &owing];
+    query(transaction, ADVANCE, &columns).await.map(drop)
 }
 
 /// Makes the rows of new runs; answers the keys of those that nobody else has made meanwhile.
@@ -126,7 +131,9 @@ async fn begin(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTr
     let versions = column(rows, |row| row.version);
     let started_at = column(rows, |row| row.started_at);
     let changed_at = column(rows, |row| row.changed_at);
-    let columns: [Column<'_>; 7] = [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at];
+    let told = column(rows, |row| row.told);
+    let owing = column(rows, |row| row.owing);
+    let columns: [Column<'_>; 9] = [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at, &told, &owing];
     let begun = query(transaction, BEGIN, &columns).await?;
     begun.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

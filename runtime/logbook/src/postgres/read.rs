@@ -8,7 +8,7 @@ use crate::{
     row::{LogRow, Piece, RunRow, column},
 };
 
-const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at,
+const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, told,
         pieces.firsts, pieces.bodies, snapshots.version, snapshots.body
     FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
     CROSS JOIN LATERAL (
@@ -17,17 +17,20 @@ const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
             AND first >= coalesce((SELECT max(first) FROM waft.records
                 WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
     ) AS pieces WHERE id = $1";
-const READ: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, pieces.firsts, pieces.bodies
+const READ: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told,
+        pieces.firsts, pieces.bodies
     FROM waft.runs
     CROSS JOIN LATERAL (
         SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
         FROM waft.records WHERE run = key AND first < $3
             AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
     ) AS pieces WHERE id = $1";
-const SUMMARY: &str = "SELECT id, shard, flow, state, version, started_at, changed_at FROM waft.runs WHERE id = $1";
+const SUMMARY: &str =
+    "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs WHERE id = $1";
 const OPEN_RUNS: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at FROM waft.runs
+const UNTOLD: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND owing ORDER BY key LIMIT $2";
+const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs
     WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
     AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
     ORDER BY started_at DESC, id DESC LIMIT $7";
@@ -46,7 +49,7 @@ pub(super) struct Loaded {
 pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Error> {
     let found = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
     let loaded = |row: Row| {
-        let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(9)?, row.try_get(10)?);
+        let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(10)?, row.try_get(11)?);
         Ok(Loaded { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), pieces: pieces(&row)? })
     };
     found.map(loaded).transpose()
@@ -71,6 +74,11 @@ pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>,
 
 pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<String>, Error> {
     let rows = client.query(&client.prepare_cached(OPEN_RUNS).await?, &[&shard]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(super) async fn untold(client: &Client, shard: &str, limit: i64) -> Result<Vec<String>, Error> {
+    let rows = client.query(&client.prepare_cached(UNTOLD).await?, &[&shard, &limit]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -117,13 +125,14 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
         version: row.try_get(4)?,
         started_at: row.try_get(5)?,
         changed_at: row.try_get(6)?,
+        told: row.try_get(7)?,
     })
 }
 
 /// The pieces of a row that holds them behind those of the run. No pieces are no array.
 fn pieces(row: &Row) -> Result<Vec<Piece>, Error> {
-    let firsts: Option<Vec<i64>> = row.try_get(7)?;
-    let bodies: Option<Vec<Vec<u8>>> = row.try_get(8)?;
+    let firsts: Option<Vec<i64>> = row.try_get(8)?;
+    let bodies: Option<Vec<Vec<u8>>> = row.try_get(9)?;
     let both = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
     Ok(both.map(|(first, body)| Piece { first, body }).collect())
 }

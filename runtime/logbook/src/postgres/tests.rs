@@ -64,6 +64,7 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
         records: vec![Record { at: Timestamp::from_micros(1), firing: None, fact: Fact::Resumed }],
         standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
         logs: Vec::new(),
+        told: Version::NONE,
     }
 }
 

@@ -8,10 +8,13 @@ use crate::{
     row::{AppendRow, LogRow},
 };
 
-const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6
+const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6,
+    told = max(told, ?7), owing = ?8
     WHERE id = ?1 AND version = ?2 RETURNING key";
-const BEGIN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING RETURNING key";
+const BEGIN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING RETURNING key";
+const TOLD: &str = "UPDATE runs SET told = ?2, owing = owing AND version > ?2
+    WHERE id = ?1 AND told < ?2 AND version >= ?2";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
@@ -33,6 +36,15 @@ pub(super) fn append(connection: &mut Connection, requests: Vec<Request>) {
         // A caller who has gone loads the run again and finds what was written.
         let _ = answer.send(result);
     }
+}
+
+/// Notes up to which versions some runs were told, in one transaction.
+pub(super) fn told(connection: &mut Connection, told: &[(String, i64)]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (run, version) in told {
+        transaction.prepare_cached(TOLD)?.execute(params![run, version])?;
+    }
+    transaction.commit()
 }
 
 fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqlite::Result<Vec<Vec<Appended>>> {
@@ -76,10 +88,20 @@ fn claim(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Opt
     let AppendRow { run, standing, .. } = row;
     let (run, shard, state) = (run.as_str(), standing.shard.as_str(), standing.state.as_str());
     let claimed = if row.follows == 0 {
-        let columns = params![run, shard, standing.flow.as_str(), state, row.version, row.started_at, row.changed_at];
+        let columns = params![
+            run,
+            shard,
+            standing.flow.as_str(),
+            state,
+            row.version,
+            row.started_at,
+            row.changed_at,
+            row.told,
+            row.owing
+        ];
         transaction.prepare_cached(BEGIN)?.query_row(columns, |row| row.get(0))
     } else {
-        let columns = params![run, row.follows, shard, state, row.version, row.changed_at];
+        let columns = params![run, row.follows, shard, state, row.version, row.changed_at, row.told, row.owing];
         transaction.prepare_cached(ADVANCE)?.query_row(columns, |row| row.get(0))
     };
     claimed.optional()

@@ -7,14 +7,15 @@ use crate::{
     row::{LogRow, Piece, RunRow, column},
 };
 
-const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at FROM runs WHERE id = ?1";
+const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs WHERE id = ?1";
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
 // From the piece that holds the first one wanted.
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
 const OPEN_RUNS: &str = "SELECT id FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at FROM runs
+const UNTOLD: &str = "SELECT id FROM runs WHERE shard = ?1 AND owing = 1 ORDER BY key LIMIT ?2";
+const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs
     WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
     AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
     ORDER BY started_at DESC, id DESC LIMIT :limit";
@@ -61,6 +62,10 @@ pub(super) fn summary(connection: &Connection, id: &str) -> rusqlite::Result<Opt
 
 pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<String>> {
     connection.prepare_cached(OPEN_RUNS)?.query_map([shard], |row| row.get(0))?.collect()
+}
+
+pub(super) fn untold(connection: &Connection, shard: &str, limit: i64) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached(UNTOLD)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
 }
 
 pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
@@ -121,6 +126,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
         version: row.get(5)?,
         started_at: row.get(6)?,
         changed_at: row.get(7)?,
+        told: row.get(8)?,
     };
     Ok((row.get(0)?, run))
 }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 const APPLICATION: i64 = 0x7761_6674;
 
 /// What leads from each schema version to the next, beginning with an empty file. Those that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Why a file's schema cannot be used.
 #[derive(Debug, PartialEq)]
@@ -76,7 +76,7 @@ mod tests {
         let newest = [MIGRATIONS, &[SECOND]].concat();
         migrate(&mut connection, MIGRATIONS).unwrap();
         assert_eq!(version(&connection), MIGRATIONS.len() as i64);
-        let run = "INSERT INTO runs VALUES (1, 'a', 's', 'f', 'running', 1, 1, 1)";
+        let run = "INSERT INTO runs VALUES (1, 'a', 's', 'f', 'running', 1, 1, 1, 0, 0)";
         connection.execute(run, []).unwrap();
         migrate(&mut connection, &newest).unwrap();
         migrate(&mut connection, &newest).unwrap();
@@ -84,6 +84,17 @@ mod tests {
         assert_eq!(note, "none");
         let known = MIGRATIONS.len() as i64;
         assert_eq!(migrate(&mut connection, MIGRATIONS), Err(Unusable::Newer { found: known + 1, known }));
+    }
+
+    #[test]
+    fn of_the_runs_in_a_file_of_the_first_version_all_was_told() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
+        connection.execute("INSERT INTO runs VALUES (1, 'a', 's', 'f', 'success', 7, 1, 1)", []).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let kept: (i64, i64) = connection.query_row("SELECT told, owing FROM runs", [], row).unwrap();
+        assert_eq!(kept, (7, 0));
     }
 
     #[test]

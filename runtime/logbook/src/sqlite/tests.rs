@@ -17,6 +17,7 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         records: at.into_iter().map(record).collect(),
         standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
+        told: Version::NONE,
     }
 }
 
@@ -106,7 +107,7 @@ async fn a_newer_file_is_refused() {
     drop(open(&path).await);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = refused(&path).await;
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("logbook.db"), "{error}");
 }
 

@@ -1,0 +1,121 @@
+//! When what a broker has taken that ends with this process was heard and recorded: only then it counts as told.
+//!
+//! A notification goes two ways through the queues of the shards: it is heard, and asked of each run that listens. What has
+//! come back from all of them, twice, was behind both.
+
+use std::collections::BTreeMap;
+
+use flow::{RunId, Shard};
+use logbook::Version;
+
+/// What was taken, and is not known to be recorded.
+#[derive(Default)]
+pub(super) struct Echo {
+    /// What waits for its turn.
+    waiting: Vec<(RunId, Version)>,
+    /// What this turn is about.
+    group: Vec<(RunId, Version)>,
+    way: Way,
+    /// Probes that have not come back.
+    out: BTreeMap<Shard, u64>,
+    wants_probes: bool,
+}
+
+/// Which way the probes go that are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    /// Behind notifications.
+    #[default]
+    First,
+    /// Behind what was asked of runs because of them.
+    Second,
+}
+
+impl Echo {
+    /// The broker has taken this.
+    pub(super) fn wait_for(&mut self, taken: Vec<(RunId, Version)>) {
+        self.waiting.extend(taken);
+    }
+
+    /// All that waits: nothing has to be waited for any more.
+    pub(super) fn give_up(&mut self) -> Vec<(RunId, Version)> {
+        let Self { waiting, group, .. } = std::mem::take(self);
+        group.into_iter().chain(waiting).collect()
+    }
+
+    /// Goes on where all probes are back; answers what is recorded by now. `is_recorded` says whether everything that has
+    /// been heard is.
+    pub(super) fn beat(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
+        if !self.out.is_empty() {
+            return Vec::new();
+        }
+        let mut done = Vec::new();
+        if !self.group.is_empty() {
+            self.wants_probes = true;
+            match self.way {
+                Way::First => self.way = Way::Second,
+                Way::Second if is_recorded => done = std::mem::take(&mut self.group),
+                Way::Second => {}
+            }
+        }
+        if self.group.is_empty() {
+            self.group = std::mem::take(&mut self.waiting);
+            self.way = Way::First;
+            self.wants_probes = !self.group.is_empty();
+        }
+        done
+    }
+
+    /// Whether probes are to go to all shards now.
+    pub(super) fn wants_probes(&self) -> bool {
+        self.wants_probes
+    }
+
+    /// They are on their way.
+    pub(super) fn probed(&mut self, probes: impl IntoIterator<Item = (Shard, u64)>) {
+        self.out.extend(probes);
+        self.wants_probes = false;
+    }
+
+    /// A probe has come back.
+    pub(super) fn came_back(&mut self, shard: &Shard, number: u64) {
+        if self.out.get(shard).is_some_and(|awaited| number >= *awaited) {
+            self.out.remove(shard);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_is_told_once_probes_came_back_twice_from_all_shards() {
+        let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a lawful name"));
+        let taken = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
+        let mut echo = Echo::default();
+        assert_eq!(echo.beat(true), []);
+        assert!(!echo.wants_probes());
+        echo.wait_for(taken("r"));
+        let mut number = 0;
+        let mut go_round = |echo: &mut Echo| {
+            number += 1;
+            assert!(echo.wants_probes());
+            echo.probed(shards.iter().map(|shard| (shard.clone(), number)));
+            for shard in &shards {
+                echo.came_back(shard, number - 1);
+                assert_eq!(echo.beat(true), [], "not all are back");
+                echo.came_back(shard, number);
+            }
+        };
+        assert_eq!(echo.beat(true), []);
+        go_round(&mut echo);
+        echo.wait_for(taken("later"));
+        assert_eq!(echo.beat(true), []);
+        go_round(&mut echo);
+        assert_eq!(echo.beat(false), [], "something that was heard is not recorded");
+        go_round(&mut echo);
+        assert_eq!(echo.beat(true), taken("r"));
+        assert_eq!(echo.give_up(), taken("later"));
+    }
+}

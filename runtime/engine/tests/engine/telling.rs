@@ -1,0 +1,208 @@
+//! What a run tells is never lost: who listens hears it, and fires once.
+
+use std::{sync::Arc, time::Duration};
+
+use flow::{Answer, Event, Execution, Flow, Machine, RunState, Signal, Timestamp, Values};
+use logbook::{Append, Standing, Version};
+use protocol::topology;
+
+use crate::world::{Fault, Moment, World, linear, wired};
+
+/// Long enough for an engine to take all shards, and to note what was told.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// A flow that fires for the task `a` of the flow `f`.
+fn listening() -> Arc<Flow> {
+    wired(
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"heard\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"heard\"\n[modules]\ng = \"g.wasm\"\n",
+    )
+}
+
+async fn fired(world: &World, run: &str) -> u64 {
+    world.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().fired()
+}
+
+/// Whether all that a run has recorded is known to have been told.
+async fn is_told(world: &World, run: &str) -> bool {
+    let history = world.logbook.load(&run.parse().unwrap()).await.unwrap();
+    assert!(history.told <= history.version());
+    history.told == history.version()
+}
+
+/// Runs that have ended, and are not known to have told all.
+async fn untold(world: &World) -> Vec<String> {
+    let mut untold = Vec::new();
+    for shard in topology::shards() {
+        let runs = world.logbook.untold(&shard, usize::MAX >> 1).await.unwrap();
+        untold.extend(runs.iter().map(ToString::to_string));
+    }
+    untold
+}
+
+/// The listening run has fired once, and does not fire again, whoever drives it.
+async fn fires_once(mut world: World) {
+    let heard = world.take_job().await;
+    assert_eq!((heard.call.run.as_str(), heard.call.task.as_str()), ("l", "heard"));
+    world.signal_job(&heard).await;
+    tokio::time::sleep(SETTLED).await;
+    assert_eq!(fired(&world, "l").await, 1);
+    assert_eq!(untold(&world).await, Vec::<String>::new());
+    assert!(is_told(&world, "r").await && is_told(&world, "l").await);
+    let again = world.new_process().await;
+    tokio::time::sleep(SETTLED).await;
+    assert_eq!(fired(&again, "l").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_did_before_its_process_died_is_heard_of_once() {
+    for (tasks, end) in [(&["a"][..], RunState::Success), (&["a", "b"], RunState::Running)] {
+        for moment in [Moment::After, Moment::Before] {
+            let mut world = World::shared().await;
+            tokio::time::sleep(SETTLED).await;
+            world.submit("l", &listening()).await.expect("the run begins");
+            world.submit("r", &linear(tasks)).await.expect("the run begins");
+            let a = world.take_job().await;
+            // Nothing of it was published; or it was, and is in a queue that dies with the process.
+            world.faults.stop_at(if moment == Moment::After { "r" } else { "l" }, moment);
+            world.signal_job(&a).await;
+            world.faults.until_stopped().await;
+            assert_eq!(world.state("r").await, end);
+            assert_eq!(fired(&world, "l").await, 0);
+            assert!(!is_told(&world, "r").await);
+            let mut again = world.new_process().await;
+            if end == RunState::Running {
+                let b = loop {
+                    let job = again.take_job().await;
+                    if job.call.run.as_str() == "r" {
+                        break job;
+                    }
+                    // The run that listens was first.
+                    again.signal_job(&job).await;
+                };
+                again.signal_job(&b).await;
+                again.until("r", RunState::Success).await;
+                tokio::time::sleep(SETTLED).await;
+                assert_eq!(fired(&again, "l").await, 1, "{moment:?}");
+                continue;
+            }
+            fires_once(again).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_did_not_tell_is_told_by_the_next() {
+    let mut one = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let two = one.sharing_engine("two").await;
+    tokio::time::sleep(SETTLED).await;
+    two.submit("l", &listening()).await.expect("the run begins");
+    one.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = one.take_job().await;
+    one.faults.stop_at("r", Moment::After);
+    one.signal_job(&a).await;
+    one.faults.until_stopped().await;
+    one.engine.abort().await;
+    one.faults.go_on();
+    let heard = one.take_job().await;
+    assert_eq!(heard.call.run.as_str(), "l");
+    one.signal_job(&heard).await;
+    tokio::time::sleep(SETTLED).await;
+    assert_eq!(fired(&two, "l").await, 1);
+    assert_eq!(untold(&two).await, Vec::<String>::new());
+    assert!(is_told(&two, "r").await && is_told(&two, "l").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_is_noted_and_not_told_again() {
+    let mut world = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    world.submit("open", &linear(&["a"])).await.expect("the run begins");
+    for _ in 0..2 {
+        let job = world.take_job().await;
+        if job.call.run.as_str() == "r" {
+            world.signal_job(&job).await;
+        }
+    }
+    tokio::time::sleep(SETTLED).await;
+    assert!(is_told(&world, "r").await && is_told(&world, "open").await);
+    assert_eq!(untold(&world).await, Vec::<String>::new());
+    let again = world.new_process().await;
+    let mut told = again.listen("#").await;
+    tokio::time::sleep(SETTLED).await;
+    again.submit("s", &linear(&["a"])).await.expect("the run begins");
+    let first = told.next().await.expect("a notification");
+    assert!(first.message.key.contains(".s."), "{}", first.message.key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_without_an_answer_is_told() {
+    let mut world = World::new().await;
+    let mut told = world.listen("f.a.r.success").await;
+    let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = world.take_job().await;
+    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    world.signal(&a.call).await;
+    let success = told.next().await.expect("a notification");
+    success.accept();
+    assert_eq!(world.take_job().await.call.task.as_str(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_again_is_what_was_told() {
+    let mut world = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let mut first = world.listen("f.a.r.*").await;
+    world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = world.take_job().await;
+    world.signal_job(&a).await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let delivery = first.next().await.expect("a notification");
+        told.push((delivery.message.key.clone(), delivery.message.body.clone()));
+        delivery.accept();
+    }
+    // It dies before it has noted that.
+    assert_eq!(world.logbook.load(&"r".parse().unwrap()).await.unwrap().told, Version::NONE);
+    let again = world.new_process().await;
+    let mut second = again.listen("f.a.r.*").await;
+    for (key, body) in told {
+        let delivery = second.next().await.expect("it is told again");
+        assert_eq!((&delivery.message.key, &delivery.message.body), (&key, &body));
+        delivery.accept();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_told_before_a_snapshot_is_told_again() {
+    let world = World::shared().await;
+    let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));
+    let mut records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
+    let call = machine.calls_out().next().unwrap();
+    let (answer, execution) = (Answer::Succeeded(Values::new()), Execution::new(1));
+    let signal = Signal { call, answer, execution, redelivered: false, worker: None };
+    records.extend(machine.step(Timestamp::from_micros(6), &Event::Signal(signal)).records);
+    let version = Version::NONE.after(&records);
+    let run = machine.run().clone();
+    let append = Append {
+        run: run.clone(),
+        follows: Version::NONE,
+        records,
+        standing: Standing { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        logs: Vec::new(),
+        told: Version::NONE,
+    };
+    world.logbook.append(vec![append]).await.unwrap();
+    world.logbook.keep_snapshot(&run, version, machine.snapshot()).await.unwrap();
+    let again = world.new_process().await;
+    let mut told = again.listen("f.a.r.*").await;
+    for state in ["running", "success"] {
+        let delivery = told.next().await.expect("it is told");
+        assert!(delivery.message.key.ends_with(state), "{}", delivery.message.key);
+        delivery.accept();
+    }
+    tokio::time::sleep(SETTLED).await;
+    assert!(is_told(&again, "r").await);
+}
