@@ -103,6 +103,7 @@ mod tests {
 
     #[test]
     fn runs_and_firings_are_told_and_what_is_not_known_is_not() {
+        assert!(event(protocol::json::trimmed(7)).told().is_none(), "it tells of no run, task or firing");
         let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
         assert!(
             matches!(firing.told(), Some(Told::Firing(FiringState { firing: 1, state })) if state == "rolled-back")

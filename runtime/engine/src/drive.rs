@@ -514,7 +514,8 @@ impl Driver {
         refused
     }
 
-    /// Keeps a snapshot of a run now and then, so that loading it costs by its size and not by its history.
+    /// Keeps a snapshot of a run now and then, so that loading it costs by its size and not by its history. A run that lives
+    /// lets go of its records up to the snapshot before, so that they are bounded too.
     async fn snapshot(&mut self, run: &RunId) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let since = live.version.get().saturating_sub(live.snapshot.get());
@@ -523,7 +524,14 @@ impl Driver {
             return;
         }
         let (version, snapshot) = (live.version, live.machine.snapshot());
-        live.snapshot = version;
+        let before = std::mem::replace(&mut live.snapshot, version);
+        let lives = live.machine.flow().living.is_some();
+        if lives
+            && before != Version::NONE
+            && let Err(error) = self.tools.logbook.trim(run, before).await
+        {
+            warn!(%run, %error, "the oldest records of a run were not let go");
+        }
         if let Err(error) = self.tools.logbook.keep_snapshot(run, version, snapshot).await {
             warn!(%run, %error, "a snapshot was not kept: the run loads from an older one");
         }

@@ -155,6 +155,17 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// The values it left, if it succeeded.
+    #[must_use]
+    pub fn provided(&self) -> Option<&Values> {
+        match self {
+            Self::Provided(provided) => Some(provided),
+            Self::Failed(_) | Self::Unknown => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! What every logbook keeps, as one suite to run over each.
 
 mod told;
+mod trim;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -33,6 +34,8 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     a_check_writes_and_reads(make().await).await;
     told::what_was_told_is_noted_with_the_next_append_or_by_itself(make().await).await;
     told::runs_that_were_not_told_to_their_end_are_known(make().await).await;
+    trim::a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(make().await).await;
+    trim::what_only_records_refer_to_that_were_let_go_is_needed_no_more(make().await).await;
 }
 
 fn run(name: &str) -> RunId {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
-use crate::{Append, AppendError, Appended, Filter, History, LoadError, Logbook, Summary, Version};
+use crate::{Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, Summary, Version};
 
 /// Watches over the appends to a logbook.
 #[async_trait]
@@ -77,6 +77,14 @@ impl Logbook for Guarded {
 
     async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         self.inner.keep_snapshot(run, version, snapshot).await
+    }
+
+    async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
+        self.inner.trim(run, before).await
+    }
+
+    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+        self.inner.beginning(run).await
     }
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {

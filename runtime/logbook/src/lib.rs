@@ -14,6 +14,7 @@ mod sqlite;
 mod postgres;
 mod replay;
 mod row;
+mod trim;
 
 pub use address::{Sole, claim, open};
 pub use logbook::{
@@ -24,3 +25,4 @@ pub use memory::Memory;
 pub use postgres::Postgres;
 pub use replay::{Replay, Taken};
 pub use sqlite::Sqlite;
+pub use trim::{Beginning, Revised};

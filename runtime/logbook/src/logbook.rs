@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use flow::{Change, Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
-use crate::replay;
+use crate::{Beginning, replay};
 
 /// How many records a run has: what an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -266,7 +266,8 @@ pub trait Logbook: Send + Sync + 'static {
     /// At most `limit` records of a run that come after a version, in order, snapshots or not.
     ///
     /// # Errors
-    /// [`LoadError`] when there is no such run or it cannot be read.
+    /// [`LoadError`] when there is no such run or it cannot be read; [`LoadError::Unavailable`] where some of them were let
+    /// go: see [`Logbook::beginning`].
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError>;
 
     /// Where a run stands.
@@ -307,7 +308,21 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`AppendError`] when it was not written: the run then loads from an older one.
     async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError>;
 
-    /// What guests wrote during the attempts of a run, in the order they were answered.
+    /// Lets go of the records of a run up to a version, and of what guests wrote by then: its last snapshot, which has to be
+    /// of that version, is what the run begins with from then on. Nothing is done where the last snapshot is another one, or
+    /// where it is not known that all up to it was told.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it was not done, as far as is known.
+    async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError>;
+
+    /// What a run begins with whose oldest records were let go; `None` where all are there.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError>;
+
+    /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.

@@ -10,8 +10,9 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
 use crate::{
-    Append, AppendError, Appended, Filter, History, LoadError, Logbook, Standing, Summary, Version, is_open,
-    may_be_forgotten,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, Standing, Summary, Version, is_open,
+    may_be_forgotten, row,
+    trim::{referred, revised},
 };
 
 /// A logbook that lasts as long as its process.
@@ -23,10 +24,14 @@ pub struct Memory {
 #[derive(Debug)]
 struct Kept {
     standing: Standing,
+    /// Those that were not let go.
     records: Vec<Record>,
     snapshot: Option<(Version, Snapshot)>,
-    logs: Vec<AttemptLog>,
+    /// Each with the version that its records follow.
+    logs: Vec<(Version, AttemptLog)>,
     told: Version,
+    started_at: Timestamp,
+    beginning: Option<Beginning>,
 }
 
 impl Memory {
@@ -48,14 +53,42 @@ impl Memory {
 
 impl Kept {
     fn summary(&self, run: &RunId) -> Summary {
-        let at = |record: Option<&Record>| record.map_or(Timestamp::default(), |record| record.at);
         Summary {
             run: run.clone(),
             standing: self.standing.clone(),
-            version: Version::NONE.after(&self.records),
-            started_at: at(self.records.first()),
-            changed_at: at(self.records.last()),
+            version: self.version(),
+            started_at: self.started_at,
+            changed_at: self.records.last().map_or(self.started_at, |record| record.at),
         }
+    }
+
+    /// The version that the first record follows.
+    fn first(&self) -> Version {
+        self.beginning.as_ref().map_or(Version::NONE, |beginning| beginning.version)
+    }
+
+    fn version(&self) -> Version {
+        self.first().after(&self.records)
+    }
+
+    /// The records after a version that is kept.
+    fn after(&self, version: Version) -> &[Record] {
+        let skipped = usize::try_from(version.get() - self.first().get()).unwrap_or(usize::MAX);
+        self.records.get(skipped..).unwrap_or_default()
+    }
+
+    fn trim(&mut self, before: Version) {
+        let Some((_, snapshot)) = self.snapshot.clone().filter(|(version, _)| *version == before) else { return };
+        if self.told < before {
+            return;
+        }
+        let kept = self.after(before).to_vec();
+        let old = std::mem::replace(&mut self.records, kept);
+        let gone = old.len() - self.records.len();
+        let mut revisions = self.beginning.take().map(|beginning| beginning.revisions).unwrap_or_default();
+        revisions.extend(revised(&old[..gone]));
+        self.logs.retain(|(first, _)| *first >= before);
+        self.beginning = Some(Beginning { version: before, snapshot, revisions });
     }
 }
 
@@ -64,10 +97,11 @@ impl Logbook for Memory {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
         let mut runs = self.runs();
         let append = |Append { run, follows, records, standing, logs, told }: Append| {
-            let known = runs.get(&run).map_or(0, |kept| kept.records.len()) as u64;
-            if follows.get() != known {
-                return Appended::Conflict(Version::new(known));
+            let known = runs.get(&run).map_or(Version::NONE, Kept::version);
+            if follows != known {
+                return Appended::Conflict(known);
             }
+            let logs = logs.into_iter().map(|log| (follows, log));
             match runs.get_mut(&run) {
                 Some(kept) => {
                     kept.records.extend(records);
@@ -76,7 +110,9 @@ impl Logbook for Memory {
                     kept.told = kept.told.max(told);
                 }
                 None => {
-                    runs.insert(run, Kept { standing, records, snapshot: None, logs, told });
+                    let started_at = records.first().map_or(Timestamp::default(), |record| record.at);
+                    let (snapshot, beginning, logs) = (None, None, logs.collect());
+                    runs.insert(run, Kept { standing, records, snapshot, logs, told, started_at, beginning });
                 }
             }
             Appended::Durable
@@ -86,20 +122,22 @@ impl Logbook for Memory {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         self.read_run(run, |kept| {
-            let known = kept.snapshot.as_ref().map_or(0, |(version, _)| version.get());
+            let known = kept.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
             History {
                 run: run.clone(),
                 standing: kept.standing.clone(),
                 snapshot: kept.snapshot.clone(),
-                records: kept.records.iter().skip(usize::try_from(known).unwrap_or(usize::MAX)).cloned().collect(),
+                records: kept.after(known).to_vec(),
                 told: kept.told,
             }
         })
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
-        let after = usize::try_from(after.get()).unwrap_or(usize::MAX);
-        self.read_run(run, |kept| kept.records.iter().skip(after).take(limit).cloned().collect())
+        self.read_run(run, |kept| match kept.first() {
+            first if after < first => Err(row::let_go(run, first.get())),
+            _ => Ok(kept.after(after).iter().take(limit).cloned().collect()),
+        })?
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -117,7 +155,7 @@ impl Logbook for Memory {
     async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
         let mut runs = self.runs();
         for (run, version) in told {
-            if let Some(kept) = runs.get_mut(run).filter(|kept| Version::NONE.after(&kept.records) >= *version) {
+            if let Some(kept) = runs.get_mut(run).filter(|kept| kept.version() >= *version) {
                 kept.told = kept.told.max(*version);
             }
         }
@@ -128,7 +166,7 @@ impl Logbook for Memory {
         let runs = self.runs();
         let is_untold = |kept: &Kept| {
             let Standing { shard: of, state, .. } = &kept.standing;
-            of == shard && !is_open(*state) && kept.told < Version::NONE.after(&kept.records)
+            of == shard && !is_open(*state) && kept.told < kept.version()
         };
         Ok(runs.iter().filter(|(_, kept)| is_untold(kept)).map(|(run, _)| run.clone()).take(limit).collect())
     }
@@ -156,8 +194,19 @@ impl Logbook for Memory {
         Ok(())
     }
 
+    async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
+        if let Some(kept) = self.runs().get_mut(run) {
+            kept.trim(before);
+        }
+        Ok(())
+    }
+
+    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+        self.read_run(run, |kept| kept.beginning.clone())
+    }
+
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
-        self.read_run(run, |kept| kept.logs.clone())
+        self.read_run(run, |kept| kept.logs.iter().map(|(_, log)| log.clone()).collect())
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
@@ -168,7 +217,11 @@ impl Logbook for Memory {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        Ok(self.runs().values().flat_map(|kept| &kept.records).flat_map(Record::digests).collect())
+        let of_run = |kept: &Kept| match &kept.beginning {
+            Some(beginning) => referred(&beginning.snapshot, &kept.records),
+            None => kept.records.iter().flat_map(Record::digests).collect(),
+        };
+        Ok(self.runs().values().flat_map(of_run).collect())
     }
 
     async fn check(&self) -> Result<(), AppendError> {

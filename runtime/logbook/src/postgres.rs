@@ -9,6 +9,7 @@ mod connection;
 mod read;
 mod schema;
 mod tls;
+mod trim;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use tokio_postgres::{Config, Error};
 
 use self::connection::Connections;
 use crate::{
-    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
     row::{self, AppendRow, RunRow, column},
 };
 
@@ -42,11 +43,13 @@ const KEEP_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, versi
 // Those that somebody appends to at this moment are not waited for: they are forgotten another time.
 const FORGETTABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
-const FORGET: [&str; 5] = [
+const FORGET: [&str; 7] = [
     "DELETE FROM waft.records WHERE run = ANY ($1)",
     "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
     "DELETE FROM waft.logs WHERE run = ANY ($1)",
     "DELETE FROM waft.content WHERE run = ANY ($1)",
+    "DELETE FROM waft.beginnings WHERE run = ANY ($1)",
+    "DELETE FROM waft.revisions WHERE run = ANY ($1)",
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
 // Locked in the order of ids, as an append locks them.
@@ -144,7 +147,10 @@ impl Logbook for Postgres {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
         let found = self.ask(async |client| read::read(client, run.as_str(), first, end).await);
-        let (found, pieces) = of_run(run, found).await?;
+        let read::Found { run: found, beginning, pieces } = of_run(run, found).await?;
+        if first < beginning {
+            return Err(row::let_go(run, row::count(run, beginning)?));
+        }
         row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
     }
 
@@ -185,6 +191,17 @@ impl Logbook for Postgres {
             client.execute(&statement, &[&run.as_str(), &version, &body]).await
         });
         kept.await.map(drop).map_err(unwritten)
+    }
+
+    async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
+        let before = column(before.get());
+        let trimmed = self.ask(async |client| trim::trim(client, run.as_str(), before).await).await;
+        trimmed.map_err(unwritten)?.map_err(|error| unwritten(format!("the records of run {run} are damaged: {error}")))
+    }
+
+    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+        let found = of_run(run, self.ask(async |client| trim::beginning(client, run.as_str()).await)).await?;
+        found.map(|beginning| row::beginning(run, beginning)).transpose()
     }
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flow::{Change, Command, Fact, Machine, Record, RunId};
 
-use crate::{LoadError, Logbook, Version};
+use crate::{Beginning, LoadError, Logbook, Revised, Version};
 
 /// How many records are read at once: some hundred kilobytes where values are large.
 const PAGE: usize = 1_000;
@@ -16,6 +16,7 @@ pub struct Replay {
     /// `None` before the first record.
     machine: Option<Machine>,
     version: Version,
+    revisions: Vec<Revised>,
 }
 
 /// One record that the machine has taken.
@@ -27,10 +28,10 @@ pub struct Taken {
 }
 
 impl Replay {
-    /// Before the first record.
+    /// Before the first record that is kept.
     #[must_use]
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
-        Self { run, logbook, machine: None, version: Version::NONE }
+        Self { run, logbook, machine: None, version: Version::NONE, revisions: Vec::new() }
     }
 
     /// The run as far as it was read; `None` before its first record.
@@ -39,11 +40,32 @@ impl Replay {
         self.machine.as_ref()
     }
 
-    /// The records that follow what was taken, up to a page of them; none when there are none yet. Cancel-safe.
+    /// The version of the run as far as it was read.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How the flow was changed in records that were let go.
+    #[must_use]
+    pub fn revisions(&self) -> &[Revised] {
+        &self.revisions
+    }
+
+    /// The records that follow what was taken, up to a page of them; none when there are none yet. Where the oldest were let
+    /// go, the first call leads to what stands for them. Cancel-safe.
     ///
     /// # Errors
-    /// [`LoadError`] when there is no such run, or it cannot be read.
-    pub async fn read(&self) -> Result<Vec<Record>, LoadError> {
+    /// [`LoadError`] when there is no such run, or it cannot be read; also when records are let go before they are read.
+    pub async fn read(&mut self) -> Result<Vec<Record>, LoadError> {
+        if self.machine.is_none()
+            && let Some(Beginning { version, snapshot, revisions }) = self.logbook.beginning(&self.run).await?
+        {
+            let restored = Machine::restore(self.run.clone(), snapshot);
+            let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
+            self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
+            (self.version, self.revisions) = (version, revisions);
+        }
         self.logbook.read(&self.run, self.version, PAGE).await
     }
 

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use flow::{Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, RunId, RunState, Shard, Timestamp};
-use protocol::{AttemptLog, CallLog, decode_records, encode_records};
+use flow::{
+    Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, Revision, RunId, RunState, Shard, Timestamp,
+};
+use protocol::{AttemptLog, CallLog, decode_records, decode_snapshot, encode_records};
 
-use crate::{Append, LoadError, Standing, Summary, Version, is_open};
+use crate::{Append, Beginning, LoadError, Revised, Standing, Summary, Version, is_open};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
@@ -88,6 +90,44 @@ impl RunRow {
         let changed_at = Timestamp::from_micros(count(&run, self.changed_at)?);
         Ok(Summary { standing, version: Version::new(version), started_at, changed_at, run })
     }
+}
+
+/// That a run's flow was changed, as its row.
+pub(crate) struct RevisedRow {
+    pub(crate) revision: i64,
+    pub(crate) at: i64,
+    pub(crate) edits: i64,
+}
+
+impl From<Revised> for RevisedRow {
+    fn from(Revised { revision, at, edits }: Revised) -> Self {
+        Self { revision: column(revision.get()), at: column(at.as_micros()), edits: column(edits as u64) }
+    }
+}
+
+/// What a run begins with, as its rows: the version, the snapshot, and how its flow was changed before.
+pub(crate) type BeginningRow = (i64, Vec<u8>, Vec<RevisedRow>);
+
+/// What a run begins with, out of its rows.
+///
+/// # Errors
+/// [`LoadError::Damaged`] when they hold what none of ours would.
+pub(crate) fn beginning(run: &RunId, (version, body, revisions): BeginningRow) -> Result<Beginning, LoadError> {
+    let snapshot = decode_snapshot(&body).map_err(|error| damaged(run, error.to_string()))?;
+    let revised = |RevisedRow { revision, at, edits }| {
+        Ok(Revised {
+            revision: Revision::new(count(run, revision)?),
+            at: Timestamp::from_micros(count(run, at)?),
+            edits: usize::try_from(count(run, edits)?).unwrap_or(usize::MAX),
+        })
+    };
+    let revisions = revisions.into_iter().map(revised).collect::<Result<_, LoadError>>()?;
+    Ok(Beginning { version: Version::new(count(run, version)?), snapshot, revisions })
+}
+
+/// What is said when records are asked for that were let go.
+pub(crate) fn let_go(run: &RunId, version: u64) -> LoadError {
+    LoadError::Unavailable { reason: format!("the first {version} records of run {run} were let go") }
 }
 
 /// What a guest wrote during one attempt, as its row.

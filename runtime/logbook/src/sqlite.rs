@@ -10,6 +10,7 @@ mod failure;
 mod read;
 mod schema;
 mod thread;
+mod trim;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use self::{
     thread::Thread,
 };
 use crate::{
-    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
     row::{self, AppendRow, LogRow, RunRow, column},
 };
 
@@ -116,7 +117,11 @@ impl Logbook for Sqlite {
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
-        let (found, pieces) = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
+        let found = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
+        let read::Found { run: found, beginning, pieces } = found;
+        if first < beginning {
+            return Err(row::let_go(run, row::count(run, beginning)?));
+        }
         row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
     }
 
@@ -154,6 +159,17 @@ impl Logbook for Sqlite {
             connection.prepare_cached(KEEP_SNAPSHOT)?.execute(params![run.as_str(), version, body])
         });
         kept.await.map(drop).map_err(|failure| self.unwritten(failure))
+    }
+
+    async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
+        let (run, before) = (run.clone(), column(before.get()));
+        let trimmed = self.writer.ask(move |connection| trim::trim(connection, run.as_str(), before)).await;
+        trimmed.map_err(|failure| self.unwritten(failure))
+    }
+
+    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+        let found = self.of_run(run, trim::beginning).await?;
+        found.map(|beginning| row::beginning(run, beginning)).transpose()
     }
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {

@@ -66,6 +66,12 @@ struct FiringLine {
 }
 
 #[derive(Serialize)]
+struct TrimmedLine {
+    event: &'static str,
+    records: u64,
+}
+
+#[derive(Serialize)]
 struct FailureObject<'a> {
     kind: &'static str,
     message: &'a str,
@@ -99,6 +105,12 @@ pub fn node_changed(change: &NodeChange) -> String {
 #[must_use]
 pub fn firing_changed(firing: Firing, state: RunState, at: Timestamp) -> String {
     line(&FiringLine { event: "firing", firing: firing.get(), state: state.as_str(), at: rfc3339(at) })
+}
+
+/// The line that says that the first records of a run, so many of them, are not kept: what they told is not told.
+#[must_use]
+pub fn trimmed(records: u64) -> String {
+    line(&TrimmedLine { event: "trimmed", records })
 }
 
 /// What is published when a node's change is recorded: its line, with run and flow.

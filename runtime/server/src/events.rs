@@ -11,7 +11,7 @@ use axum::{
     },
 };
 use client::api;
-use flow::{Change, Machine, NodeChange, RunId, RunState};
+use flow::{Change, Machine, NodeChange, RunId, RunState, Timestamp};
 use futures::{Stream, StreamExt, stream};
 use logbook::{LoadError, Replay, Taken, Version};
 use store::Store;
@@ -32,7 +32,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Watches a run.
 ///
-/// Each event's data is a line as `waft run --json` prints it, from the run's start. The stream ends with the run's last
+/// Each event's data is a line as `waft run --json` prints it, from the run's start, or, where the oldest records of a run
+/// that lives are not kept any more, from a line `trimmed` that says how many they are. The stream ends with the run's last
 /// line; that of a suspended run is told too, and the stream goes on. An event's id goes into `Last-Event-ID` to hear what
 /// follows it.
 #[utoipa::path(get, path = "/v1/runs/{run}/events", tag = "runs", params(
@@ -55,10 +56,11 @@ pub(crate) async fn events(
     };
     // Subscribed before anything is read, so that nothing is missed between.
     let changes = state.parts.engine.changes();
-    state.parts.logbook.summary(&run).await?;
+    let started_at = state.parts.logbook.summary(&run).await?.started_at;
     let replay = Replay::new(run.clone(), state.parts.logbook.clone());
     let stop = state.stop.clone();
-    let following = Following { state, run, replay, position, changes, waiting: VecDeque::new(), ended: false };
+    let waiting = VecDeque::new();
+    let following = Following { state, run, started_at, replay, position, changes, waiting, ended: false };
     let events = stream::unfold(following, async |mut following| {
         let event = following.next().await?;
         Some((Ok(event), following))
@@ -101,6 +103,7 @@ impl Position {
 struct Following {
     state: Arc<state::State>,
     run: RunId,
+    started_at: Timestamp,
     replay: Replay,
     position: Position,
     changes: broadcast::Receiver<RunId>,
@@ -134,15 +137,38 @@ impl Following {
 
     /// Reads a page of records, and what they tell.
     async fn read(&mut self) -> Result<Read, LoadError> {
+        let is_first = self.replay.machine().is_none();
         let records = self.replay.read().await?;
+        if is_first {
+            self.tell_beginning();
+        }
         if records.is_empty() {
-            return Ok(Read::Nothing);
+            return Ok(if self.waiting.is_empty() { Read::Nothing } else { Read::Some });
         }
         for record in &records {
             let taken = self.replay.take(record)?;
             self.tell(taken).await;
         }
         Ok(Read::Some)
+    }
+
+    /// Tells whoever has not heard of the records that are not kept any more how many they are; and who has heard of nothing
+    /// yet, which run it is.
+    fn tell_beginning(&mut self) {
+        let Some(machine) = self.replay.machine() else { return };
+        let version = self.replay.version();
+        if self.position >= (Position { version: version.get(), told: 0 }) {
+            return;
+        }
+        let mut lines = vec![protocol::json::trimmed(version.get())];
+        if self.position == Position::default() {
+            lines.push(protocol::json::run_started(&self.run, &machine.flow().name, self.started_at));
+        }
+        let count = lines.len();
+        for (index, line) in lines.into_iter().enumerate() {
+            self.position = Position::after(version, index, count);
+            self.waiting.push_back(Event::default().id(self.position.id()).data(line));
+        }
     }
 
     async fn tell(&mut self, taken: Taken) {

@@ -80,7 +80,9 @@ async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<S
 async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, Failed> {
     let mut digests = BTreeSet::new();
     for run in runs {
-        let mut version = Version::NONE;
+        let beginning = logbook.beginning(&run.run).await.map_err(Failed::unreachable)?;
+        let mut version = beginning.as_ref().map_or(Version::NONE, |beginning| beginning.version);
+        digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
         loop {
             let records = logbook.read(&run.run, version, PAGE).await.map_err(Failed::unreachable)?;
             if records.is_empty() {

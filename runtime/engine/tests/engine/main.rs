@@ -6,6 +6,7 @@ mod leases;
 mod permits;
 mod shards;
 mod telling;
+mod trim;
 mod wishes;
 mod world;
 

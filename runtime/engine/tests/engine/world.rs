@@ -331,6 +331,8 @@ pub(crate) struct Faults {
     stopped: Notify,
     /// Whether the append that is under way is the one.
     stops_after: AtomicBool,
+    /// All records of a run that were appended.
+    copied: Mutex<Option<(RunId, Vec<Record>)>>,
 }
 
 /// When an engine stops at an append.
@@ -352,6 +354,7 @@ impl Default for Faults {
             stop: Mutex::default(),
             stopped: Notify::new(),
             stops_after: AtomicBool::new(false),
+            copied: Mutex::default(),
         }
     }
 }
@@ -368,6 +371,15 @@ impl Faults {
     pub(crate) fn release(&self) {
         *self.held.lock().unwrap() = false;
         self.gate.add_permits(1);
+    }
+
+    /// Copies all records of a run from now on.
+    pub(crate) fn copy(&self, run: &str) {
+        *self.copied.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
+    }
+
+    pub(crate) fn copied(&self) -> Vec<Record> {
+        self.copied.lock().unwrap().as_ref().map(|(_, records)| records.clone()).unwrap_or_default()
     }
 
     /// The engine does nothing more from the next append of a run on.
@@ -416,6 +428,10 @@ impl Guard for Faults {
         let held = *self.held.lock().unwrap();
         if held {
             self.gate.acquire().await.expect("the gate stays").forget();
+        }
+        if let Some((run, records)) = &mut *self.copied.lock().unwrap() {
+            let of_run = appends.iter().filter(|append| append.run == *run);
+            records.extend(of_run.flat_map(|append| append.records.clone()));
         }
         self.fails(Fault::NotWritten)
     }

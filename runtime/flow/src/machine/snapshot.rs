@@ -3,14 +3,18 @@
 //! Only what records decided is kept. Who may start, who waits for whom and what is due follow from that, and are found
 //! anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    Failures, Firing, Flow, NodeIndex, Revision, Role, RunId, RunState, ScopeIndex, Timestamp, Trigger, Values,
+    Digest, Failures, Firing, Flow, NodeIndex, Outcome, Revision, Role, RunId, RunState, ScopeIndex, Timestamp,
+    Trigger, Value, Values,
 };
 
 use super::{
-    Life, Machine,
+    Life, Machine, Owed, Waiting,
     pass::{
         Beginning, Pass,
         each::Expansion,
@@ -63,6 +67,47 @@ pub struct PassSnapshot {
 #[error("the snapshot of run {run} is not one of its flow")]
 pub struct IllegalSnapshot {
     run: RunId,
+}
+
+impl Snapshot {
+    /// What of the store the run refers to at this point: modules, and values too large to stand in it.
+    #[must_use]
+    pub fn digests(&self) -> BTreeSet<Digest> {
+        let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
+        let mut add = |values: &Values| digests.extend(values.values().filter_map(Value::digest));
+        for pass in &self.passes {
+            add(&pass.inputs);
+            pass.given.values().for_each(&mut add);
+            for (_, node) in &pass.nodes {
+                match &node.state {
+                    NodeState::Success { provided } => add(provided),
+                    NodeState::RollingBack { outcome, .. } | NodeState::RollbackFailure { outcome } => {
+                        outcome.provided().into_iter().for_each(&mut add);
+                    }
+                    NodeState::Pending
+                    | NodeState::Elsewhere
+                    | NodeState::Running { .. }
+                    | NodeState::Failure { .. }
+                    | NodeState::RolledBack
+                    | NodeState::Retrying
+                    | NodeState::Ignored => {}
+                }
+                node.stray.iter().filter_map(Outcome::provided).for_each(&mut add);
+            }
+        }
+        if let Some(life) = &self.life {
+            life.latest.values().for_each(&mut add);
+            for Waiting { values, given, .. } in &life.waiting {
+                add(values);
+                given.iter().flat_map(|given| given.values()).for_each(&mut add);
+            }
+            for Owed { values, given, .. } in &life.owed {
+                add(values);
+                given.values().for_each(&mut add);
+            }
+        }
+        digests
+    }
 }
 
 impl Machine {

@@ -17,9 +17,9 @@ const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
             AND first >= coalesce((SELECT max(first) FROM waft.records
                 WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
     ) AS pieces WHERE id = $1";
-const READ: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told,
-        pieces.firsts, pieces.bodies
-    FROM waft.runs
+const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, told,
+        pieces.firsts, pieces.bodies, beginnings.version
+    FROM waft.runs AS runs LEFT JOIN waft.beginnings AS beginnings ON beginnings.run = key
     CROSS JOIN LATERAL (
         SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
         FROM waft.records WHERE run = key AND first < $3
@@ -45,6 +45,14 @@ pub(super) struct Loaded {
     pub(super) pieces: Vec<Piece>,
 }
 
+/// Some records of a run.
+pub(super) struct Found {
+    pub(super) run: RunRow,
+    /// The version after those that were let go.
+    pub(super) beginning: i64,
+    pub(super) pieces: Vec<Piece>,
+}
+
 /// A run with its snapshot and the records since, if there is such a run.
 pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Error> {
     let found = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
@@ -56,14 +64,13 @@ pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Er
 }
 
 /// A run with the pieces that hold its records after one version and up to another, if there is such a run.
-pub(super) async fn read(
-    client: &Client,
-    id: &str,
-    after: i64,
-    until: i64,
-) -> Result<Option<(RunRow, Vec<Piece>)>, Error> {
+pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<Found>, Error> {
     let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
-    found.map(|row| Ok((run_row(&row)?, pieces(&row)?))).transpose()
+    let some = |row: Row| {
+        let beginning: Option<i64> = row.try_get(10)?;
+        Ok(Found { run: run_row(&row)?, beginning: beginning.unwrap_or_default(), pieces: pieces(&row)? })
+    };
+    found.map(some).transpose()
 }
 
 /// Where a run stands, if there is such a run.

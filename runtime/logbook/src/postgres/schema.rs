@@ -4,7 +4,8 @@ use tokio_postgres::{Client, Error, GenericClient};
 
 /// What leads from each schema version to the next, beginning with an empty database. Those that were released never
 /// change.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// "waft" in ASCII: the lock that those who migrate hold one after another.
 const LOCK: i64 = 0x7761_6674;

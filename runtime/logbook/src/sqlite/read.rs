@@ -9,6 +9,7 @@ use crate::{
 
 const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs WHERE id = ?1";
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
+const BEGINNING: &str = "SELECT version FROM beginnings WHERE run = ?1";
 // From the piece that holds the first one wanted.
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
@@ -30,6 +31,14 @@ pub(super) struct Loaded {
     pub(super) pieces: Vec<Piece>,
 }
 
+/// Some records of a run.
+pub(super) struct Found {
+    pub(super) run: RunRow,
+    /// The version after those that were let go.
+    pub(super) beginning: i64,
+    pub(super) pieces: Vec<Piece>,
+}
+
 /// A run with its snapshot and the records since, if there is such a run.
 pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Loaded>> {
     // One view of the file: another process may append or forget meanwhile.
@@ -43,16 +52,12 @@ pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Op
 }
 
 /// A run with the pieces that hold its records after one version and up to another, if there is such a run.
-pub(super) fn read(
-    connection: &mut Connection,
-    id: &str,
-    after: i64,
-    until: i64,
-) -> rusqlite::Result<Option<(RunRow, Vec<Piece>)>> {
+pub(super) fn read(connection: &mut Connection, id: &str, after: i64, until: i64) -> rusqlite::Result<Option<Found>> {
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
+    let beginning = view.prepare_cached(BEGINNING)?.query_row([key], |row| row.get(0)).optional()?.unwrap_or_default();
     let pieces = pieces(&view, key, after, until)?;
-    Ok(Some((run, pieces)))
+    Ok(Some(Found { run, beginning, pieces }))
 }
 
 /// Where a run stands, if there is such a run.

@@ -8,7 +8,8 @@ use super::failure::Failure;
 const APPLICATION: i64 = 0x7761_6674;
 
 /// What leads from each schema version to the next, beginning with an empty file. Those that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Why a file's schema cannot be used.
 #[derive(Debug, PartialEq)]

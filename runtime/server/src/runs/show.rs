@@ -63,7 +63,19 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let missing = || logbook::LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
     let shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
+    let revisions = before(&replay, machine.flow()).chain(revisions).collect();
     Ok(api::Run { revisions, ..shown })
+}
+
+/// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.
+fn before(replay: &Replay, flow: &Flow) -> impl Iterator<Item = Revision> {
+    let known = edits_of(flow);
+    let mut made = 0;
+    replay.revisions().iter().map(move |revised| {
+        let edits = known.iter().take(revised.edits).skip(made).map(ToString::to_string).collect();
+        made = revised.edits;
+        Revision { revision: revised.revision.get(), at: rfc3339(revised.at), edits }
+    })
 }
 
 fn edits_of(flow: &Flow) -> &[Edit] {

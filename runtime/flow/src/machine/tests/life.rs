@@ -299,3 +299,20 @@ fn max_firings_ends_a_persistent_run() {
     world.run();
     assert_eq!(world.state(), RunState::Success);
 }
+
+#[test]
+fn a_snapshot_knows_what_of_the_store_is_still_needed() {
+    let text = "persistent = true\nmax_parallel = 1\n[[task]]\nname = \"hear\"\nuse = \"g#same\"\n\
+                requires = { x = \"size\" }\nwith = { y = 1 }\n";
+    let mut world = World::start(flow(text));
+    let stored = [7, 8].map(|byte| crate::Digest::from_bytes([byte; 32]));
+    let modules = world.machine.flow().digests();
+    for digest in stored {
+        let value = crate::Value::Stored(crate::Stored { digest, size: 100_000, form: crate::Form::Json });
+        let values = [("size".parse().unwrap(), value)].into();
+        world.step(&Event::Notify { task: name("hear"), answer: Answer::Succeeded(values), key: None });
+    }
+    assert_eq!(world.machine.firings().count(), 1, "the other one waits");
+    let needed = world.machine.snapshot().digests();
+    assert_eq!(needed, modules.into_iter().chain(stored).collect());
+}

@@ -1,0 +1,84 @@
+//! The logbook of a run that lives is bounded.
+
+use std::{sync::Arc, time::Duration};
+
+use flow::{Answer, Flow, Machine, RunId, Values};
+use logbook::{Replay, Version};
+use protocol::Wish;
+
+use crate::world::{World, linear, wired};
+
+/// Long enough for an engine to know what was told.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Firings, some at a time: each is some records.
+const TIMES: u64 = 20;
+const AT_A_TIME: u64 = 250;
+
+fn persistent() -> Arc<Flow> {
+    wired(
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"heard\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"heard\"\n[modules]\ng = \"g.wasm\"\n",
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fires_for_long_keeps_a_bounded_number_of_records() {
+    let mut world = World::shared().await;
+    let run: RunId = "l".parse().unwrap();
+    tokio::time::sleep(SETTLED).await;
+    world.faults.copy("l");
+    world.submit("l", &persistent()).await.expect("the run begins");
+    for _ in 0..TIMES {
+        for _ in 0..AT_A_TIME {
+            let task = "heard".parse().unwrap();
+            let wish = Wish::Notify { task, answer: Answer::Succeeded(Values::new()), key: None };
+            world.engine.ask_here(&run, wish).await.expect("it fires");
+            let job = world.take_job().await;
+            world.signal_job(&job).await;
+        }
+        tokio::time::sleep(SETTLED).await;
+    }
+    let all = world.faults.copied();
+    let whole = Machine::replay(run.clone(), &all).unwrap();
+    assert_eq!(whole.fired(), TIMES * AT_A_TIME);
+    let again = world.new_process().await;
+    tokio::time::sleep(SETTLED).await;
+    let history = again.logbook.load(&run).await.unwrap();
+    assert_eq!(history.version().get(), all.len() as u64);
+    assert!(history.into_machine().unwrap() == whole, "it loads as it was");
+    let beginning = again.logbook.beginning(&run).await.unwrap().expect("its oldest records were let go");
+    let kept = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
+    assert!((1_000..4_000).contains(&kept.len()), "{} of {} are kept", kept.len(), all.len());
+    let mut replay = Replay::new(run.clone(), again.logbook.clone());
+    loop {
+        let records = replay.read().await.unwrap();
+        if records.is_empty() {
+            break;
+        }
+        records.iter().for_each(|record| drop(replay.take(record).unwrap()));
+    }
+    assert!(replay.machine() == Some(&whole), "it is replayed as it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fires_once_keeps_all_its_records() {
+    let mut world = World::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let names: Vec<String> = (0..1_200).map(|number| format!("t{number}")).collect();
+    let tasks: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.submit("r", &linear(&tasks)).await.expect("the run begins");
+    for _ in &tasks {
+        let job = world.take_job().await;
+        world.signal_job(&job).await;
+    }
+    tokio::time::sleep(SETTLED).await;
+    let run: RunId = "r".parse().unwrap();
+    assert_eq!(begins_at(&world, &run).await, None);
+    let all = world.logbook.read(&run, Version::NONE, usize::MAX >> 1).await.unwrap();
+    assert!(all.len() > 2_400, "{}", all.len());
+}
+
+async fn begins_at(world: &World, run: &RunId) -> Option<Version> {
+    world.logbook.beginning(run).await.unwrap().map(|beginning| beginning.version)
+}

@@ -1,0 +1,134 @@
+//! Records that are let go.
+
+use std::sync::Arc;
+
+use flow::{
+    Action, Attempt, CallId, Digest, Event, Fact, Firing, Form, NodeIndex, Record, Revision, RunState, Snapshot,
+    Stored, Timestamp, Trigger, Value, Values,
+};
+use protocol::{AttemptLog, CallLog};
+
+use super::{begun, digest, flow, run, standing, write};
+use crate::{Append, LoadError, Logbook, Replay, Revised, Version};
+
+fn append(follows: Version, records: &[Record]) -> Append {
+    Append {
+        run: run("long"),
+        follows,
+        records: records.to_vec(),
+        standing: standing("s", "f", RunState::Running),
+        logs: vec![log(follows)],
+        told: Version::NONE,
+    }
+}
+
+/// What a guest wrote at a version.
+fn log(version: Version) -> AttemptLog {
+    let mut log = CallLog::default();
+    log.push("info", version.get().to_string());
+    let (firing, attempt) = (Firing::FIRST, Attempt::new(1));
+    let task = "a".parse().expect("a lawful name");
+    let call = CallId { run: run("long"), task, firing, attempt, action: Action::Apply };
+    AttemptLog { call, at: Timestamp::from_micros(3), worker: None, log }
+}
+
+async fn trim(logbook: &impl Logbook, before: Version) {
+    logbook.trim(&run("long"), before).await.expect("the logbook can be written");
+}
+
+async fn tell(logbook: &impl Logbook, version: Version) {
+    logbook.told(&[(run("long"), version)]).await.expect("the logbook can be written");
+}
+
+async fn keep(logbook: &impl Logbook, version: Version, snapshot: &Snapshot) {
+    logbook.keep_snapshot(&run("long"), version, snapshot.clone()).await.expect("the logbook can be written");
+}
+
+async fn begins_at(logbook: &impl Logbook) -> Option<Version> {
+    let beginning = logbook.beginning(&run("long")).await.expect("the run is there");
+    beginning.map(|beginning| beginning.version)
+}
+
+pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(logbook: impl Logbook) {
+    let (mut machine, mut records) = begun();
+    let edit = Event::Edit { revision: Revision::FIRST, flow: flow() };
+    records.extend(machine.step(Timestamp::from_micros(6), &edit).records);
+    let first = Version::NONE.after(&records);
+    write(&logbook, vec![append(Version::NONE, &records)]).await;
+    let early = machine.snapshot();
+    keep(&logbook, first, &early).await;
+    let later = machine.step(Timestamp::from_micros(7), &Event::Suspend).records;
+    let second = first.after(&later);
+    write(&logbook, vec![append(first, &later)]).await;
+    // Not all of it was told yet.
+    trim(&logbook, first).await;
+    assert_eq!(begins_at(&logbook).await, None);
+    tell(&logbook, second).await;
+    // There is no snapshot of that version.
+    trim(&logbook, second).await;
+    assert_eq!(begins_at(&logbook).await, None);
+    let summary = logbook.summary(&run("long")).await.expect("the run is there");
+    let loaded = logbook.load(&run("long")).await.expect("the run is there");
+
+    trim(&logbook, first).await;
+    assert_eq!(logbook.summary(&run("long")).await.expect("the run is there"), summary);
+    assert_eq!(logbook.load(&run("long")).await.expect("the run is there"), loaded);
+    let beginning = logbook.beginning(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    let revised = Revised { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
+    assert_eq!((beginning.version, &beginning.snapshot), (first, &early));
+    assert_eq!(beginning.revisions, [revised]);
+    let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were let go");
+    assert!(matches!(error, LoadError::Unavailable { .. }), "{error}");
+    assert_eq!(logbook.read(&run("long"), first, 9).await.expect("they are kept"), later);
+    assert_eq!(logbook.logs(&run("long")).await.expect("the run is there"), [log(first)]);
+
+    keep(&logbook, second, &machine.snapshot()).await;
+    let last = machine.step(Timestamp::from_micros(8), &Event::Resume).records;
+    write(&logbook, vec![append(second, &last)]).await;
+    trim(&logbook, second).await;
+    let beginning = logbook.beginning(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    assert_eq!((beginning.version, beginning.revisions), (second, vec![revised]), "it is remembered");
+    let history = logbook.load(&run("long")).await.expect("the run is there");
+    assert_eq!((history.version(), &history.records), (second.after(&last), &last));
+    let logbook = Arc::new(logbook);
+    let mut replay = Replay::new(run("long"), logbook.clone());
+    for record in replay.read().await.expect("the run is there") {
+        replay.take(&record).expect("it fits");
+    }
+    assert_eq!((replay.version(), replay.revisions()), (second.after(&last), &[revised][..]));
+    assert!(replay.machine() == Some(&machine), "it is as it was");
+
+    let ended = Append { standing: standing("s", "f", RunState::Success), ..append(second.after(&last), &later) };
+    write(&*logbook, vec![ended]).await;
+    assert_eq!(logbook.forget(Timestamp::from_micros(99)).await.expect("the logbook can be written"), 1);
+    write(&*logbook, vec![append(Version::NONE, &records)]).await;
+    assert_eq!(begins_at(&*logbook).await, None, "its id is free again");
+}
+
+pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_more(logbook: impl Logbook) {
+    let stored = |byte| {
+        let digest = Digest::from_bytes([byte; 32]);
+        let stored = Value::Stored(Stored { digest, size: 100_000, form: Form::Bytes });
+        let values = Values::from([("value".parse().expect("a lawful name"), stored)]);
+        let (firing, entry, by) = (Firing::FIRST, NodeIndex(0), Trigger::Start);
+        Record { at: Timestamp::from_micros(9), firing: None, fact: Fact::Fired { firing, entry, by, values } }
+    };
+    let (machine, records) = begun();
+    let first = Version::NONE.after(&records);
+    write(&logbook, vec![append(Version::NONE, &records)]).await;
+    let (old, new) = ([stored(7), stored(8)], [stored(8), stored(9)]);
+    write(&logbook, vec![append(first, &old)]).await;
+    let second = first.after(&old);
+    write(&logbook, vec![append(second, &new)]).await;
+    let needs = async |bytes: &[u8]| {
+        let needed = logbook.digests().await.expect("the logbook can be read");
+        let expected = bytes.iter().map(|byte| Digest::from_bytes([*byte; 32])).chain([digest()]).collect();
+        assert_eq!(needed, expected);
+    };
+    needs(&[7, 8, 9]).await;
+    keep(&logbook, second, &machine.snapshot()).await;
+    tell(&logbook, second).await;
+    trim(&logbook, second).await;
+    assert_eq!(begins_at(&logbook).await, Some(second));
+    needs(&[8, 9]).await;
+}

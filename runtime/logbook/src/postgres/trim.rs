@@ -1,0 +1,114 @@
+//! Records that are let go, in the database.
+
+use deadpool_postgres::{Client, Transaction};
+use flow::{Digest, Record};
+use protocol::{DecodeError, decode_records, decode_snapshot};
+use tokio_postgres::{Error, Row, types::ToSql};
+
+use crate::{
+    row::{BeginningRow, RevisedRow},
+    trim::{Revised, referred, revised},
+};
+
+// The run's row is held until all is done: nobody appends in between.
+const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
+    WHERE id = $1 AND snapshots.version = $2 AND told >= $2 FOR NO KEY UPDATE OF runs";
+const BEGINNING: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
+    ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
+// The append that the version is in the middle of stays whole.
+const PIECES: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
+        WHERE run = $1 AND first <= $2), 0) FROM waft.records WHERE run = $1 ORDER BY first";
+const REVISED: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
+    SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING";
+const TRIM: [&str; 2] =
+    ["DELETE FROM waft.records WHERE run = $1 AND first < $2", "DELETE FROM waft.logs WHERE run = $1 AND first < $2"];
+const FORGET_CONTENT: &str = "DELETE FROM waft.content WHERE run = $1 AND digest <> ALL ($2::bytea[])";
+const OF_BEGINNING: &str = "SELECT beginnings.version, body, revisions.revisions, revisions.at, revisions.edits
+    FROM waft.runs LEFT JOIN waft.beginnings AS beginnings ON run = key CROSS JOIN LATERAL (
+        SELECT array_agg(revision ORDER BY revision) AS revisions, array_agg(at ORDER BY revision) AS at,
+            array_agg(edits ORDER BY revision) AS edits FROM waft.revisions WHERE run = key
+    ) AS revisions WHERE id = $1";
+
+/// The records of a run: those that go, those that stay, and the version before the first that stays.
+#[derive(Default)]
+struct Pieces {
+    old: Vec<Record>,
+    kept: Vec<Record>,
+    first: Option<i64>,
+}
+
+/// Lets go of the records before a version, if the run's last snapshot is of it and all up to it was told. An error of the
+/// outer kind is the database's; one of the inner kind says that what was written does not read as it was.
+pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<Result<(), DecodeError>, Error> {
+    let transaction = client.transaction().await?;
+    let Some(snapshot) = query(&transaction, SNAPSHOT, &[&id, &before]).await?.into_iter().next() else {
+        return Ok(Ok(()));
+    };
+    let (key, body): (i64, Vec<u8>) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
+    let rows = query(&transaction, PIECES, &[&key, &before]).await?;
+    let pieces = match pieces(&rows)? {
+        Ok(pieces) => pieces,
+        Err(error) => return Ok(Err(error)),
+    };
+    let needed = match decode_snapshot(&body) {
+        Ok(beginning) => referred(&beginning, &pieces.kept),
+        Err(error) => return Ok(Err(error)),
+    };
+    query(&transaction, BEGINNING, &[&key, &before, &body]).await?;
+    keep_revisions(&transaction, key, &revised(&pieces.old)).await?;
+    let first = pieces.first.unwrap_or(before);
+    for delete in TRIM {
+        query(&transaction, delete, &[&key, &first]).await?;
+    }
+    let needed: Vec<&[u8]> = needed.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
+    query(&transaction, FORGET_CONTENT, &[&key, &needed]).await?;
+    transaction.commit().await?;
+    Ok(Ok(()))
+}
+
+fn pieces(rows: &[Row]) -> Result<Result<Pieces, DecodeError>, Error> {
+    let mut pieces = Pieces::default();
+    for row in rows {
+        let (first, body, is_old): (i64, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let records = match decode_records(&body) {
+            Ok(records) => records,
+            Err(error) => return Ok(Err(error)),
+        };
+        if is_old {
+            pieces.old.extend(records);
+        } else {
+            pieces.first.get_or_insert(first);
+            pieces.kept.extend(records);
+        }
+    }
+    Ok(Ok(pieces))
+}
+
+async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[Revised]) -> Result<(), Error> {
+    if revised.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<RevisedRow> = revised.iter().copied().map(RevisedRow::from).collect();
+    let revisions: Vec<i64> = rows.iter().map(|row| row.revision).collect();
+    let at: Vec<i64> = rows.iter().map(|row| row.at).collect();
+    let edits: Vec<i64> = rows.iter().map(|row| row.edits).collect();
+    query(transaction, REVISED, &[&key, &revisions, &at, &edits]).await.map(drop)
+}
+
+/// What a run begins with whose oldest records were let go, if there is such a run.
+pub(super) async fn beginning(client: &Client, id: &str) -> Result<Option<Option<BeginningRow>>, Error> {
+    let Some(row) = client.query_opt(&client.prepare_cached(OF_BEGINNING).await?, &[&id]).await? else {
+        return Ok(None);
+    };
+    let (Some(version), Some(body)) = (row.try_get(0)?, row.try_get(1)?) else { return Ok(Some(None)) };
+    let column = |index: usize| Ok::<_, Error>(row.try_get::<_, Option<Vec<i64>>>(index)?.unwrap_or_default());
+    let rest = column(3)?.into_iter().zip(column(4)?);
+    let revisions = column(2)?.into_iter().zip(rest);
+    let revisions = revisions.map(|(revision, (at, edits))| RevisedRow { revision, at, edits }).collect();
+    Ok(Some(Some((version, body, revisions))))
+}
+
+async fn query(transaction: &Transaction<'_>, sql: &str, columns: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.query(&statement, columns).await
+}

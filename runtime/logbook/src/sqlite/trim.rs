@@ -1,0 +1,79 @@
+//! Records that are let go, in the file.
+
+use flow::{Digest, Record};
+use protocol::{DecodeError, decode_records, decode_snapshot};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types::Type};
+
+use crate::{
+    row::{BeginningRow, RevisedRow},
+    trim::{referred, revised},
+};
+
+const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
+    WHERE id = ?1 AND snapshots.version = ?2 AND told >= ?2";
+const BEGINNING: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
+// The append that the version is in the middle of stays whole.
+const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
+const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
+const REVISED: &str = "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+const TRIM: [&str; 2] =
+    ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
+const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
+const FORGET_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
+const OF_BEGINNING: &str = "SELECT key, beginnings.version, body FROM runs
+    LEFT JOIN beginnings ON run = key WHERE id = ?1";
+const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
+
+/// Lets go of the records before a version, if the run's last snapshot is of it and all up to it was told.
+pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let snapshot = transaction
+        .prepare_cached(SNAPSHOT)?
+        .query_row(params![id, before], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+    let Some((key, body)) = snapshot.optional()? else { return Ok(()) };
+    let first: i64 = transaction.query_row(FIRST, params![key, before], |row| row.get(0))?;
+    let (mut old, mut kept): (Vec<Record>, Vec<Record>) = (Vec::new(), Vec::new());
+    {
+        let mut statement = transaction.prepare_cached(PIECES)?;
+        let mut rows = statement.query([key])?;
+        while let Some(row) = rows.next()? {
+            let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
+            if row.get::<_, i64>(0)? < first { old.extend(records) } else { kept.extend(records) }
+        }
+    }
+    let needed = referred(&decode_snapshot(&body).map_err(damaged)?, &kept);
+    transaction.execute(BEGINNING, params![key, before, body])?;
+    for revised in revised(&old) {
+        let row = RevisedRow::from(revised);
+        transaction.execute(REVISED, params![key, row.revision, row.at, row.edits])?;
+    }
+    for delete in TRIM {
+        transaction.prepare_cached(delete)?.execute(params![key, first])?;
+    }
+    let known: Vec<Vec<u8>> =
+        transaction.prepare_cached(CONTENT)?.query_map([key], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let is_needed =
+        |digest: &[u8]| <[u8; 32]>::try_from(digest).is_ok_and(|bytes| needed.contains(&Digest::from_bytes(bytes)));
+    for digest in known.iter().filter(|digest| !is_needed(digest)) {
+        transaction.prepare_cached(FORGET_CONTENT)?.execute(params![key, digest])?;
+    }
+    transaction.commit()
+}
+
+/// What a run begins with whose oldest records were let go, if there is such a run.
+pub(super) fn beginning(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<BeginningRow>>> {
+    let view = connection.transaction()?;
+    let found = view.query_row(OF_BEGINNING, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
+    let Some((key, version, body)) = found.optional()? else { return Ok(None) };
+    let (Some(version), Some(body)) = (version, body) else { return Ok(Some(None)) };
+    let mut statement = view.prepare_cached(REVISIONS)?;
+    let revised =
+        |row: &rusqlite::Row<'_>| Ok(RevisedRow { revision: row.get(0)?, at: row.get(1)?, edits: row.get(2)? });
+    let revisions = statement.query_map([key], revised)?.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(Some((version, body, revisions))))
+}
+
+fn damaged(error: DecodeError) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error))
+}
