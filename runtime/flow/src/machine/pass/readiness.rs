@@ -108,7 +108,10 @@ impl Pass {
         let direct = self.after(index);
         match reach {
             Reach::Task => {}
-            Reach::Neighbors => reached.extend(direct.into_iter().filter(|after| self.is_task(*after))),
+            Reach::Neighbors => {
+                let tasks = direct.into_iter().filter(|after| self.is_task(*after));
+                reached.extend(tasks.flat_map(|task| self.whole(task)));
+            }
             Reach::Flow | Reach::All => {
                 let (mut seen, mut work) = (BTreeSet::new(), direct);
                 while let Some(next) = work.pop() {
@@ -134,6 +137,8 @@ impl Pass {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Gather(_) => vec![index],
+            // One that has begun is not left out, and so no part of it is.
+            Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
                 let ends = [index, self.flow.gather_of(index)];
                 ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()

@@ -154,3 +154,27 @@ fn an_edit_beside_it_leaves_its_elements_where_they_are() {
     assert_eq!(world.values(), "made=[1,2,3]");
     assert_eq!(world.done.iter().filter(|(name, _)| name.as_element().is_some()).count(), 3, "each was called once");
 }
+
+#[test]
+fn a_condition_at_the_task_before_leaves_it_out_as_a_whole() {
+    let world = ended(&format!(
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\nname = \"b\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1]\n\
+         [[link]]\nfrom = \"a\"\nto = \"b\"\nwhen = \"false\"\nreach = \"neighbors\"\n[[link]]\nfrom = \"b\"\nto = \"make\"\n"
+    ));
+    assert_eq!(world.trace(), "a:R a:S b:I make:I");
+    assert_eq!(world.values(), "");
+}
+
+#[test]
+fn a_condition_leaves_out_no_part_of_a_task_that_is_under_way() {
+    let mut world = World::start(flow(&format!(
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1, 2]\nmax_parallel = 1\n\
+         [[task]]\nname = \"b\"\nuse = \"g#add\"\nrequires = {{ ip = \"made\" }}\n"
+    )));
+    let text = "[[task]]\nname = \"c\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"a\"\nto = \"c\"\nwhen = \"false\"\nreach = \"neighbors\"\n\
+                [[link]]\nfrom = \"c\"\nto = \"make\"\n";
+    world.edit(&[Edit::Add { text: text.into() }]).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success, "{}", world.trace());
+    assert_eq!(world.values(), "added=[1,2] made=[1,2]");
+}
