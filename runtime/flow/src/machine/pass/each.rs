@@ -232,12 +232,14 @@ impl Pass {
         self.goes_on(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
     }
 
-    /// What has failed its task already does so no more.
+    /// What has failed its task already does so no more, and no other element starts.
     pub(super) fn failed_whole(&mut self, each: NodeIndex) {
         self.unresolved.remove(&each);
-        let elements = self.elements_of(each).to_vec();
-        for index in elements {
-            self.unresolved.remove(&index);
+        self.queued.remove(&each);
+        let Some(elements) = self.elements.get_mut(&each) else { return };
+        elements.waiting.clear();
+        for index in &elements.known.nodes {
+            self.unresolved.remove(index);
         }
     }
 

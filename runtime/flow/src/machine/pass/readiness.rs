@@ -44,7 +44,10 @@ impl Pass {
                     } else if is_marker && passes_at_once {
                         self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else if let Some(element) = self.element(index) {
-                        self.queue(index, element);
+                        // Once its task has failed no other element starts, though what stands aside goes on.
+                        if self.node(self.flow.gather_of(element.of)).state == NodeState::Pending {
+                            self.queue(index, element);
+                        }
                     } else {
                         self.ready.insert(self.turn(index));
                     }

@@ -178,3 +178,13 @@ fn a_condition_leaves_out_no_part_of_a_task_that_is_under_way() {
     assert_eq!(world.state(), RunState::Success, "{}", world.trace());
     assert_eq!(world.values(), "added=[1,2] made=[1,2]");
 }
+
+#[test]
+fn no_other_element_starts_of_a_task_that_stands_aside_once_one_has_failed() {
+    let world = ended(&format!(
+        "[[task]]\nname = \"woot\"\nuse = \"g#fails\"\n\
+         [[task]]\n{MAKE}for_each = [\"bad\", 1, 2, 3]\nmax_parallel = 1\n\
+         [[link]]\nfrom = \"woot\"\nto = \"make\"\non = \"failure\"\n"
+    ));
+    assert_eq!(world.trace(), "woot:R woot:F make:R make[0]:R make[0]:F make:F woot:RB woot:RD");
+}
