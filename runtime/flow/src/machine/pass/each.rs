@@ -359,9 +359,23 @@ impl Pass {
         }
         match (self.node(each).state.told(), self.node(self.flow.gather_of(each)).state.told()) {
             (State::Success, ended @ (State::Success | State::Failure)) => ended,
-            (State::Success, _) if self.goes_on(each) => State::Running,
-            (State::Success, _) => State::RollingBack,
+            (State::Success, _) if !self.goes_on(each) => State::RollingBack,
+            // Nobody gathers the results of what was removed.
+            (State::Success, State::Ignored) => self.state_of_elements(each),
+            (State::Success, _) => State::Running,
             (begun, _) => begun,
+        }
+    }
+
+    /// What the elements of a task have come to of which nobody gathers the results.
+    fn state_of_elements(&self, each: NodeIndex) -> State {
+        let has_failed = |index: &NodeIndex| matches!(self.node(*index).state, NodeState::Failure { .. });
+        if self.elements.get(&each).is_some_and(|elements| elements.busy > 0) {
+            State::Running
+        } else if self.elements_of(each).iter().any(has_failed) {
+            State::Failure
+        } else {
+            State::Success
         }
     }
 

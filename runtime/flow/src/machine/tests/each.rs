@@ -188,3 +188,12 @@ fn no_other_element_starts_of_a_task_that_stands_aside_once_one_has_failed() {
     ));
     assert_eq!(world.trace(), "woot:R woot:F make:R make[0]:R make[0]:F make:F woot:RB woot:RD");
 }
+
+#[test]
+fn a_task_that_was_removed_while_it_was_called_is_done_once_its_calls_are() {
+    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 2\n")));
+    world.edit(&[Edit::Remove { task: super::world::name("make"), ran: false }]).unwrap();
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.machine.node_state(crate::NodeIndex(1)), State::Success, "{}", world.trace());
+}
