@@ -9,9 +9,18 @@ use crate::{
 
 use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
 
-/// What a node is known by in two flows: names are unique, but what begins a flow and what ends it share one, and so do a
-/// task and what gathers the results of its elements.
-type Key<'f> = (&'f NodeName, bool);
+/// What a node is known by in two flows. Names are unique, but what begins a flow and what ends it share one, and so do a
+/// task and what gathers the results of its elements; and a task may have the name of the whole flow.
+type Key<'f> = (&'f NodeName, Part);
+
+/// Which of those that share a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Task,
+    Results,
+    Beginning,
+    End,
+}
 
 impl Machine {
     /// What the flow would be made of with some edits, and how its author would write it.
@@ -302,5 +311,11 @@ fn keys(flow: &Flow) -> BTreeMap<Key<'_>, NodeIndex> {
 
 fn key(flow: &Flow, index: NodeIndex) -> Key<'_> {
     let node = flow.node(index);
-    (&node.name, matches!(node.role, Role::Gather(_) | Role::End))
+    let part = match node.role {
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => Part::Task,
+        Role::Gather(_) => Part::Results,
+        Role::Controller(_) | Role::Begin => Part::Beginning,
+        Role::End => Part::End,
+    };
+    (&node.name, part)
 }

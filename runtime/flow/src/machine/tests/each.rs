@@ -197,3 +197,41 @@ fn a_task_that_was_removed_while_it_was_called_is_done_once_its_calls_are() {
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.machine.node_state(crate::NodeIndex(1)), State::Success, "{}", world.trace());
 }
+
+#[test]
+fn what_has_the_name_of_its_flow_stays_itself_in_an_edit() {
+    for each in ["", "for_each = [1, 2]\n"] {
+        let each_or = if each.is_empty() { "with = { item = 1 }\n" } else { each };
+        let text = format!(
+            "[[task]]\nname = \"w\"\nwait = \"word\"\n[[flow]]\nname = \"n\"\n[[flow.task]]\nname = \"f\"\nuse = \"g#make\"\n{each_or}[[link]]\nfrom = \"w\"\nto = \"n\"\n"
+        );
+        let mut world = World::start(flow(&text));
+        let add = "[[task]]\nname = \"more\"\nuse = \"g#noop\"\n";
+        world.edit(&[Edit::Add { text: add.into() }]).unwrap();
+        world.notify("w", &[]);
+        world.run();
+        assert_eq!(world.state(), RunState::Success);
+        let called = world.done.iter().filter(|(name, _)| name.of_flow().as_str() == "f").count();
+        assert_eq!(called, if each.is_empty() { 1 } else { 2 }, "{}", world.trace());
+    }
+}
+
+#[test]
+fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
+    for each in ["with = { item = 1 }\n", "for_each = [1, 2]\n"] {
+        let text = format!(
+            "[[task]]\nname = \"f\"\nuse = \"g#make\"\n{each}[[task]]\nname = \"w\"\nwait = \"word\"\n[[link]]\nfrom = \"f\"\nto = \"w\"\n"
+        );
+        let mut world = World::start(flow(&text));
+        while !world.out.is_empty() {
+            world.answer(0);
+        }
+        let add = "[[task]]\nname = \"more\"\nuse = \"g#noop\"\n";
+        world.edit(&[Edit::Add { text: add.into() }]).unwrap();
+        world.notify("w", &[]);
+        world.run();
+        assert_eq!(world.state(), RunState::Success);
+        let called = world.done.iter().filter(|(name, _)| name.of_flow().as_str() == "f").count();
+        assert_eq!(called, if each.starts_with("with") { 1 } else { 2 }, "{}", world.trace());
+    }
+}
