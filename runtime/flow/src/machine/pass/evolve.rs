@@ -146,7 +146,8 @@ impl Pass {
                 Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
             }
             Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
-            Fact::PassedRollback { node } | Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
+            Fact::PassedRollback { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),
+            Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
             Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
             }

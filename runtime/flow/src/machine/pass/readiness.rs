@@ -52,7 +52,10 @@ impl Pass {
                         self.ready.insert(self.turn(index));
                     }
                 }
-                NodeState::Success { .. } | NodeState::Failure { .. } if node.holding == 0 && !goes_on => {
+                // One that was to execute again has done nothing since.
+                NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
+                    if node.holding == 0 && !goes_on =>
+                {
                     if is_marker {
                         self.place(index, NodeState::RolledBack, &mut work);
                     } else {

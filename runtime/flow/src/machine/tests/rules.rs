@@ -637,3 +637,24 @@ fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
     world.run();
     assert_eq!(world.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "and what was called late is");
 }
+
+#[test]
+fn a_controller_that_is_about_to_try_again_is_taken_back_with_what_is_around_it() {
+    let mut world = World::start(flow(
+        "retry = { times = 2 }\n[[task]]\nname = \"w\"\nuse = \"g#noop\"\n[[task]]\nname = \"c\"\nuse = \"g#noop\"\n\
+         [[link]]\nfrom = \"w\"\nto = \"c\"\nwhen = \"1 / 0 == 0\"\n\
+         [[flow]]\nname = \"n\"\nretry = { times = 2 }\n[[flow.task]]\nname = \"y\"\nuse = \"g#noop\"\n\
+         [[flow.task]]\nname = \"x\"\nuse = \"g#fails\"\n[[flow.link]]\nfrom = \"y\"\nto = \"x\"\n",
+    ));
+    // The inner flow has failed, and is rolled back while nothing may start.
+    world.answer(1);
+    world.answer(1);
+    world.step(&Event::Suspend);
+    world.answer(0);
+    world.answer(0);
+    assert_eq!(world.state(), RunState::Suspended);
+    // Now it would try again; but the condition cannot be decided, and fails what is around it.
+    world.step(&Event::Resume);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+}
