@@ -349,7 +349,9 @@ impl Pass {
             self.enter(index, NodeState::RollbackFailure { outcome });
             let told = self.tell(index, at, telling);
             // Its controller can never try again: the rest of the run is rolled back as far as it goes.
-            self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
+            if !self.rolling_back() {
+                self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
+            }
             return vec![told];
         };
         self.due.insert((due, index));
