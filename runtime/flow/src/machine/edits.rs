@@ -168,10 +168,12 @@ impl<'f> Moves<'f> {
             None => None,
         };
         let (elements, places) = self.elements(&pass.elements);
+        let of_elements = elements.iter().flat_map(|(each, known)| known.nodes.iter().map(|place| (*place, *each)));
+        let tasks: BTreeMap<NodeIndex, NodeIndex> = of_elements.collect();
         let nodes = pass.nodes.iter().filter_map(|(index, node)| {
             let (place, mut node) = (self.node_or(*index, &places)?, node.clone());
             // What an element is of says what becomes of it.
-            let of = elements.iter().find(|(_, known)| known.nodes.contains(&place)).map_or(place, |(each, _)| *each);
+            let of = tasks.get(&place).copied().unwrap_or(place);
             if let NodeState::Failure { retry_at, .. } = &mut node.state
                 && self.new.node(of).retired
             {
@@ -184,7 +186,7 @@ impl<'f> Moves<'f> {
         let intentions = scopes.filter_map(|(index, intention)| Some((self.scope(*index)?, *intention)));
         let (nodes, intentions) = (nodes.collect(), intentions.collect());
         let given = Arc::new(self.given(&pass.given));
-        Some(PassSnapshot { entry, elements: elements.clone(), nodes, intentions, given, ..pass })
+        Some(PassSnapshot { entry, elements, nodes, intentions, given, ..pass })
     }
 
     fn node_or(&self, index: NodeIndex, places: &BTreeMap<NodeIndex, NodeIndex>) -> Option<NodeIndex> {
