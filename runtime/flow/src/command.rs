@@ -62,7 +62,7 @@ pub enum Event {
         /// What for: the errand's id.
         id: CallId,
         /// What it came to.
-        brought: Result<Brought, Failure>,
+        brought: Brought,
     },
     /// The run is to go on with another flow.
     Edit {
@@ -153,13 +153,13 @@ pub enum Errands {
     Results(BTreeMap<ValueName, Vec<Value>>),
 }
 
-/// What was brought.
+/// What was brought, or why it cannot be had.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Brought {
     /// The elements.
-    List(Vec<Json>),
+    List(Result<Vec<Json>, Failure>),
     /// The lists, by the flow's names.
-    Results(Values),
+    Results(Result<Values, Failure>),
 }
 
 /// One call for the workers.

@@ -63,20 +63,22 @@ impl From<FetchError> for Obstacle {
 }
 
 /// Tries until the store can be reached.
-async fn bring(store: &dyn Store, run: &RunId, what: What) -> Result<Brought, Failure> {
+async fn bring(store: &dyn Store, run: &RunId, what: What) -> Brought {
     loop {
-        let brought = match &what {
-            What::List(list) => elements(store, list).await.map(Brought::List),
-            What::Results(results) => gather(store, results).await.map(Brought::Results),
+        let reason = match &what {
+            What::List(list) => match elements(store, list).await {
+                Ok(list) => return Brought::List(Ok(list)),
+                Err(Obstacle::Ever(failure)) => return Brought::List(Err(failure)),
+                Err(Obstacle::Now(reason)) => reason,
+            },
+            What::Results(results) => match gather(store, results).await {
+                Ok(gathered) => return Brought::Results(Ok(gathered)),
+                Err(Obstacle::Ever(failure)) => return Brought::Results(Err(failure)),
+                Err(Obstacle::Now(reason)) => reason,
+            },
         };
-        match brought {
-            Ok(brought) => return Ok(brought),
-            Err(Obstacle::Ever(failure)) => return Err(failure),
-            Err(Obstacle::Now(reason)) => {
-                warn!(%run, reason, "a list cannot be brought yet");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+        warn!(%run, reason, "a list cannot be brought yet");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

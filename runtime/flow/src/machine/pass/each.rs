@@ -297,10 +297,10 @@ impl Pass {
     /// What errands come to that need nothing brought.
     pub(super) fn run_errand(&self, index: NodeIndex) -> Fact {
         let brought = match &self.flow.node(index).role {
-            Role::Gather(each) => gathered(self.results(*each)).map(Brought::Results),
-            Role::ForEach(each) => self.listed(&each.list).map(Brought::List),
+            Role::Gather(each) => Brought::Results(gathered(self.results(*each))),
+            Role::ForEach(each) => Brought::List(self.listed(&each.list)),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                Err(Failure::new(FailureKind::Permanent, "it is called for no list"))
+                Brought::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
             }
         };
         self.brought(index, brought)
@@ -320,35 +320,34 @@ impl Pass {
     }
 
     /// What it means that the list is known, or that the results are gathered.
-    fn brought(&self, index: NodeIndex, brought: Result<Brought, Failure>) -> Fact {
+    fn brought(&self, index: NodeIndex, brought: Brought) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match brought {
-            Ok(Brought::List(list)) => Fact::Expanded { node: index, list },
-            Ok(Brought::Results(provided)) => {
+            Brought::List(Ok(list)) => Fact::Expanded { node: index, list },
+            Brought::Results(Ok(provided)) => {
                 Fact::Succeeded { attempt, provided, execution: crate::Execution::new(0), worker: None }
             }
-            Err(failure) => {
+            Brought::List(Err(failure)) | Brought::Results(Err(failure)) => {
                 let (retry_at, execution) = (None, None);
                 Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }
             }
         }
     }
 
-    /// What was sent for has come.
-    pub(super) fn decide_brought(&self, id: &CallId, brought: &Result<Brought, Failure>) -> Vec<Fact> {
+    /// What was sent for has come, or cannot be had.
+    pub(super) fn decide_brought(&self, id: &CallId, brought: &Brought) -> Vec<Fact> {
         let Some(each) = self.place_of(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
-        let gather = self.flow.gather_of(each);
-        let wanted = [each, gather]
-            .into_iter()
-            .find(|index| self.errands.get(index) == Some(&true) && self.node(*index).attempt() == id.attempt);
-        let fits = |index: &NodeIndex| match brought {
-            Ok(Brought::List(_)) => *index == each,
-            Ok(Brought::Results(_)) => *index == gather,
-            Err(_) => true,
+        // Both go by the name of the task, and each counts its own attempts.
+        let index = match brought {
+            Brought::List(_) => each,
+            Brought::Results(_) => self.flow.gather_of(each),
         };
-        wanted.filter(fits).map(|index| self.brought(index, brought.clone())).into_iter().collect()
+        if self.errands.get(&index) != Some(&true) || self.node(index).attempt() != id.attempt {
+            return Vec::new();
+        }
+        vec![self.brought(index, brought.clone())]
     }
 
     /// The state of a task that is called for each element of a list, elements and all.

@@ -235,3 +235,17 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
         assert_eq!(called, if each.starts_with("with") { 1 } else { 2 }, "{}", world.trace());
     }
 }
+
+#[test]
+fn that_a_list_cannot_be_had_the_second_time_it_was_sent_for_says_nothing_of_the_results() {
+    let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
+    let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
+    let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
+    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
+    world.bring_list(0, &["\"large\""]);
+    // Now the results are sent for, under the same name and the same number of an attempt.
+    world.answer(0);
+    assert_eq!(world.errands.len(), 1);
+    world.bring(0);
+    assert_eq!(world.state(), RunState::Success);
+}

@@ -139,6 +139,8 @@ fn live_with(seed: u64, edits: Edits) -> World {
             world.step(&Event::Resume);
         } else if draw.below(60) == 0 {
             world.step(&Event::Suspend);
+        } else if draw.below(4) == 0 && world.state() == RunState::Suspending {
+            world.step(&Event::Abandon);
         } else if draw.below(300) == 0 {
             world.step(&Event::Cancel);
         } else if draw.below(20) == 0 && !world.out.is_empty() {
@@ -160,7 +162,10 @@ fn live_with(seed: u64, edits: Edits) -> World {
         } else if draw.below(4) == 0 && notify_somebody(&mut world, &mut draw) {
         } else if draw.below(2) == 0 && !world.errands.is_empty() {
             let place = draw.below(world.errands.len());
-            world.bring(place);
+            match draw.below(10) {
+                0 => world.bring_nothing(place),
+                _ => world.bring(place),
+            }
         } else if world.out.is_empty() {
             if !world.errands.is_empty() {
                 world.bring(0);
@@ -193,7 +198,13 @@ fn living_flow(draw: &mut Draw) -> String {
     let tasks = 2 + draw.below(4);
     for task in 0..tasks {
         if draw.below(6) == 0 {
-            for_each(draw, "", u32::try_from(task).unwrap(), &mut text);
+            let one = u32::try_from(task).unwrap();
+            match draw.below(3) {
+                0 if persistent => text.push_str(&format!(
+                    "[[task]]\nname = \"t{one}\"\nuse = \"g#make\"\nfor_each = \"items{one}\"\nas = \"item\"\nprovides = {{ made = \"made{one}\" }}\n"
+                )),
+                _ => for_each(draw, "", one, &mut text),
+            }
             continue;
         }
         let guest = draw.of(&["noop", "noop", "plain", "flaky", "fails", "nasty", "add", "next"]);
@@ -280,7 +291,7 @@ fn fire_somehow(world: &mut World, draw: &mut Draw) {
         return;
     }
     let (index, task) = names[draw.below(names.len())].clone();
-    let value = Value::json(&1.into());
+    let value = if draw.below(2) == 0 { Value::json(&1.into()) } else { Value::json(&vec![1, 2].into()) };
     let values: Values = flow.brought_to(index).into_keys().map(|name| (name, value.clone())).collect();
     let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
     let (answer, before) = (Answer::Succeeded(values), world.machine.fired());
@@ -310,10 +321,12 @@ fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
         2 => Edit::Unlink { from: any(draw), to: any(draw) },
         3 => Edit::Use { task: any(draw), uses: draw.of(&["g#noop", "g#flaky", "g#fails"]).into() },
         _ => {
-            let text = format!(
-                "[[task]]\nname = \"e{step}\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"{}\"\nto = \"e{step}\"\n",
-                any(draw)
-            );
+            let call = draw.of(&[
+                "use = \"g#noop\"\n",
+                "use = \"g#make\"\nprovides = []\nfor_each = [1, \"bad\", 2]\nas = \"item\"\n",
+            ]);
+            let text =
+                format!("[[task]]\nname = \"e{step}\"\n{call}[[link]]\nfrom = \"{}\"\nto = \"e{step}\"\n", any(draw));
             Edit::Add { text: text.into() }
         }
     };

@@ -80,6 +80,8 @@ pub(super) struct World {
     pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
     answered: Vec<Signal>,
+    /// What errands came to that is known, and would come to if it came once more.
+    brought: Vec<Event>,
     executions: u64,
 }
 
@@ -100,6 +102,7 @@ impl World {
             done: Vec::new(),
             now,
             answered: Vec::new(),
+            brought: Vec::new(),
         };
         world.step(&Event::Start);
         world
@@ -168,6 +171,9 @@ impl World {
         for signal in &self.answered {
             assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
         }
+        for event in &self.brought {
+            assert_eq!(self.machine.decide(self.now, event), [], "{event:?}");
+        }
         assert_eq!(self.machine.decide(self.now, &Event::Start), []);
     }
 
@@ -194,16 +200,47 @@ impl World {
 
     /// Brings what was sent for; lists from the store have two elements.
     pub(super) fn bring(&mut self, place: usize) {
+        match &self.errands[place].what {
+            Errands::List(_) => self.bring_list(place, &["0", "1"]),
+            Errands::Results(results) => {
+                let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
+                let results = results.keys().map(list).collect();
+                let errand = self.errands.remove(place);
+                self.hear_brought(errand.id, Brought::Results(Ok(results)));
+            }
+        }
+    }
+
+    /// Brings a list of these elements.
+    pub(super) fn bring_list(&mut self, place: usize, elements: &[&str]) {
+        let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
+        let errand = self.errands.remove(place);
+        self.hear_brought(errand.id, Brought::List(Ok(list)));
+    }
+
+    /// What was sent for cannot be had.
+    pub(super) fn bring_nothing(&mut self, place: usize) {
         let Errand { id, what } = self.errands.remove(place);
-        let element = |number: u32| Json::from(&serde_json::json!(number));
-        let list = |name: ValueName| (name, Value::Json(Json::parse("[]").unwrap()));
+        let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let brought = match what {
-            Errands::List(_) => Brought::List(vec![element(0), element(1)]),
-            Errands::Results(results) => Brought::Results(results.into_keys().map(list).collect()),
+            Errands::List(_) => Brought::List(Err(failure)),
+            Errands::Results(_) => Brought::Results(Err(failure)),
         };
-        let event = Event::Brought { id, brought: Ok(brought) };
+        self.hear_brought(id, brought);
+    }
+
+    fn hear_brought(&mut self, id: CallId, brought: Brought) {
+        let event = Event::Brought { id, brought };
         self.step(&event);
-        assert_eq!(self.machine.decide(self.now, &event), [], "what comes twice changes nothing");
+        // Who sent for it twice hears of it twice, and the other time it may be gone.
+        let Event::Brought { id, brought } = &event else { return };
+        let failure = Failure::new(FailureKind::Permanent, "it is gone");
+        let gone = match brought {
+            Brought::List(_) => Brought::List(Err(failure)),
+            Brought::Results(_) => Brought::Results(Err(failure)),
+        };
+        self.brought.push(Event::Brought { id: id.clone(), brought: gone });
+        self.brought.push(event);
     }
 
     /// The flow of a firing, with the elements of its lists.
