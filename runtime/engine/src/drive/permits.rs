@@ -57,7 +57,10 @@ impl Ended {
     /// Those, and these.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Calls(some), Self::Calls(others)) => Self::Calls(some.into_iter().chain(others).collect()),
+            (Self::Calls(mut some), Self::Calls(others)) => {
+                some.extend(others);
+                Self::Calls(some)
+            }
             (Self::Any, Self::Calls(_) | Self::Any) | (Self::Calls(_), Self::Any) => Self::Any,
         }
     }
