@@ -64,6 +64,11 @@ pub enum Event {
         /// What it came to.
         brought: Brought,
     },
+    /// A call waited for its turn and was never handed out, and nobody wants it any more.
+    Withdrawn {
+        /// Which call.
+        call: CallId,
+    },
     /// The run is to go on with another flow.
     Edit {
         /// What the flow looked like when the edit was made: it means nothing against another one.

@@ -100,9 +100,10 @@ impl Driver {
                     }
                 }
                 // A signal is kept with its delivery, a beginning or a wish was answered, what was sent for is sent for again,
-                // and time passes by itself.
+                // a call that nobody wants is withdrawn again, and time passes by itself.
                 Event::Signal(_)
                 | Event::Brought { .. }
+                | Event::Withdrawn { .. }
                 | Event::Lost { .. }
                 | Event::Cancel
                 | Event::Suspend

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
-use flow::{
-    Action, Answer, Call, CallId, Command, Event, Execution, Fact, Failure, FailureKind, Machine, NodeName, Pace,
-    Record, RunId, RunState, Shard, Signal, Task,
-};
+use flow::{Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, Record, RunId, RunState, Shard, Task};
 use protocol::Granted;
 use tracing::warn;
 
@@ -42,6 +39,7 @@ impl Ended {
             | Event::Notify { .. }
             | Event::Heard(_)
             | Event::Brought { .. }
+            | Event::Withdrawn { .. }
             | Event::Tick => Self::default(),
             Event::Cancel
             | Event::Suspend
@@ -131,7 +129,8 @@ impl Driver {
                         self.gate.release(&call);
                     } else if self.gate.is_waiting(&call) && !is_wanted() {
                         self.gate.release(&call);
-                        self.asides.push(withdrawn(call));
+                        let (run, event) = (run.clone(), Event::Withdrawn { call });
+                        self.asides.push(Happened { run, event, answer: None });
                     }
                 }
                 self.gate.ask_for(run, live.machine.state() != RunState::Suspending);
@@ -155,20 +154,6 @@ impl Driver {
         };
         batch.probes.extend(self.gate.claims(self.tools.clock.now(), unread));
     }
-}
-
-/// The answer to a call that nobody will make.
-fn withdrawn(call: CallId) -> Happened {
-    let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn while it waited for its turn");
-    let run = call.run.clone();
-    let signal = Signal {
-        call,
-        answer: Answer::Failed(failure),
-        execution: Execution::new(0),
-        redelivered: false,
-        worker: None,
-    };
-    Happened { run, event: Event::Signal(signal), answer: None }
 }
 
 /// The calls among what is to be sent again that need a permit, and the others.

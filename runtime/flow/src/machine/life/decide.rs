@@ -30,7 +30,9 @@ impl Machine {
         };
         match (life.state, event) {
             (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
-            | (_, Event::Brought { id: call, .. }) => self.passes.get(&call.firing).map(of_pass).unwrap_or_default(),
+            | (_, Event::Brought { id: call, .. } | Event::Withdrawn { call }) => {
+                self.passes.get(&call.firing).map(of_pass).unwrap_or_default()
+            }
             (RunState::Running, Event::Cancel) if !life.ending => vec![run(Fact::CancelRequested)],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !life.ending => {
                 vec![run(Fact::Resumed), run(Fact::CancelRequested)]

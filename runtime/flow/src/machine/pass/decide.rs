@@ -1,7 +1,7 @@
 //! What an event means, as records. Nothing here changes the machine.
 
 use crate::{
-    Action, Answer, Attempt, Audience, Event, Execution, Fact, Failure, FailureKind, Heard, Json, NodeAttempt,
+    Action, Answer, Attempt, Audience, CallId, Event, Execution, Fact, Failure, FailureKind, Heard, Json, NodeAttempt,
     NodeIndex, NodeName, Otherwise, Resolution, RetryPolicy, Role, RunState, Signal, Size, Starts, Strategy, Task,
     Timestamp, Value, ValueName, Values, Wait,
 };
@@ -67,6 +67,7 @@ impl Pass {
             (RunState::Running | RunState::Suspending, Event::Brought { id, brought }) => {
                 self.decide_brought(id, brought)
             }
+            (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
                 self.stuck.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
             }
@@ -107,6 +108,7 @@ impl Pass {
                 | Event::Skip { .. }
                 | Event::Notify { .. }
                 | Event::Brought { .. }
+                | Event::Withdrawn { .. }
                 | Event::Heard(_)
                 | Event::Edit { .. }
                 | Event::Tick,
@@ -178,6 +180,14 @@ impl Pass {
             }
         };
         vec![fact]
+    }
+
+    /// Nobody was asked to make the call, and so nobody has to take back what it did.
+    fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
+        let index = self.place_of(call).filter(|index| call.action == Action::Apply && self.is_out(*index, call));
+        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn while it waited for its turn");
+        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), Told::BY_NOBODY, None);
+        index.map(fact).into_iter().collect()
     }
 
     pub(super) fn failed(

@@ -249,3 +249,16 @@ fn that_a_list_cannot_be_had_the_second_time_it_was_sent_for_says_nothing_of_the
     world.bring(0);
     assert_eq!(world.state(), RunState::Success);
 }
+
+#[test]
+fn elements_that_are_withdrawn_before_they_were_called_are_not_taken_back() {
+    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"bad\", 1, 2]\n")));
+    world.answer(0);
+    world.withdraw(0);
+    world.answer(0);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    let taken_back = world.done.iter().filter(|(_, action)| *action == crate::Action::Rollback);
+    let names: Vec<&str> = taken_back.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["make[0]", "make[2]"]);
+}

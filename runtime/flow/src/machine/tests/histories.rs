@@ -145,8 +145,9 @@ fn live_with(seed: u64, edits: Edits) -> World {
             world.step(&Event::Cancel);
         } else if draw.below(20) == 0 && !world.out.is_empty() {
             let place = draw.below(world.out.len());
-            match draw.below(3) {
+            match draw.below(4) {
                 0 => world.lose(place),
+                1 => world.withdraw(place),
                 _ => world.lease(place),
             }
         } else if draw.below(40) == 0 && world.machine.next_due().is_some() {
@@ -251,8 +252,9 @@ fn live_more_than_once(seed: u64) -> World {
             world.go_if_possible();
         } else if draw.below(20) == 0 && !world.out.is_empty() {
             let place = draw.below(world.out.len());
-            match draw.below(3) {
+            match draw.below(4) {
                 0 => world.lose(place),
+                1 => world.withdraw(place),
                 _ => world.lease(place),
             }
         } else if draw.below(8) == 0 && !world.twice.is_empty() {

@@ -255,6 +255,16 @@ impl World {
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
 
+    /// Withdraws the first call of those from a place on that nobody wants and nobody has: it waited for its turn.
+    pub(super) fn withdraw(&mut self, place: usize) {
+        let has = |call: &Call| self.machine.leased().any(|(leased, _)| leased == call.id);
+        let is_meant = |call: &Call| call.action() == Action::Apply && !self.machine.wants(&call.id) && !has(call);
+        let Some(offset) = self.out[place..].iter().position(is_meant) else { return };
+        let call = self.out.remove(place + offset);
+        self.step(&Event::Withdrawn { call: call.id.clone() });
+        assert_eq!(self.machine.decide(self.now, &Event::Withdrawn { call: call.id }), []);
+    }
+
     /// A worker takes a call under a lease.
     pub(super) fn lease(&mut self, place: usize) {
         let worker = "w".parse().unwrap();
