@@ -73,7 +73,7 @@ pub(super) struct Pass {
     pub(super) elements: BTreeMap<NodeIndex, Elements>,
     /// Tasks of which elements may start.
     queued: BTreeSet<NodeIndex>,
-    /// Tasks that read their list, or gather results, and whether somebody has to bring something for that.
+    /// Tasks that read their list, or gather results, and whether somebody has to bring what the results are.
     errands: BTreeMap<NodeIndex, bool>,
     /// Nodes whose rollback failed for good.
     pub(super) stuck: BTreeSet<NodeIndex>,

@@ -84,7 +84,9 @@ impl Pass {
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick)
-                if self.calling.is_empty() && self.starved.is_empty() && self.errands.is_empty() =>
+                if self.calling.is_empty()
+                    && self.starved.is_empty()
+                    && !self.errands.keys().any(|index| self.is_away(*index)) =>
             {
                 vec![Fact::RunEntered { state: self.end().unwrap_or(RunState::Suspended) }]
             }
@@ -247,8 +249,8 @@ impl Pass {
         if !facts.is_empty() {
             return facts;
         }
-        let at_hand = self.errands.iter().filter(|(_, is_away)| !**is_away);
-        facts.extend(at_hand.map(|(index, _)| self.run_errand(*index)));
+        let at_hand = self.errands.keys().filter(|index| !self.is_away(**index));
+        facts.extend(at_hand.map(|index| self.run_errand(*index)));
         facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
         facts.extend(
             self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index)),

@@ -247,14 +247,24 @@ impl Pass {
     /// somebody has to bring.
     pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
         let errand = self.errand(index);
-        self.errands.insert(index, errand.is_some());
+        let is_of_results = self.flow.for_each(index).is_none();
+        self.errands.insert(index, is_of_results && errand.is_some());
         errand.map(|errand| Command::Bring(Box::new(errand)))
     }
 
     /// The errands that somebody has to run.
     pub(in crate::machine) fn errands_away(&self) -> impl Iterator<Item = Errand> + use<'_> {
-        let away = self.errands.iter().filter(|(_, is_away)| **is_away);
-        away.filter_map(|(index, _)| self.errand(*index))
+        self.errands.keys().filter(|index| self.is_away(**index)).filter_map(|index| self.errand(*index))
+    }
+
+    /// Whether somebody has to bring something for a task.
+    pub(super) fn is_away(&self, index: NodeIndex) -> bool {
+        match (self.errands.get(&index), self.flow.for_each(index)) {
+            (None, _) => false,
+            // What provides the list may be rolled back meanwhile, after an edit: then there is nothing to bring.
+            (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
+            (Some(has_to_be_brought), None) => *has_to_be_brought,
+        }
     }
 
     /// What is to be brought for a task that stands for a list; `None` when all of it is at hand.
@@ -344,7 +354,7 @@ impl Pass {
             Brought::List(_) => each,
             Brought::Results(_) => self.flow.gather_of(each),
         };
-        if self.errands.get(&index) != Some(&true) || self.node(index).attempt() != id.attempt {
+        if !self.is_away(index) || self.node(index).attempt() != id.attempt {
             return Vec::new();
         }
         vec![self.brought(index, brought.clone())]

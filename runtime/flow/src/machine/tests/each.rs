@@ -262,3 +262,27 @@ fn elements_that_are_withdrawn_before_they_were_called_are_not_taken_back() {
     let names: Vec<&str> = taken_back.map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["make[0]", "make[2]"]);
 }
+
+#[test]
+fn a_list_that_is_taken_back_while_it_is_sent_for_is_not_waited_for() {
+    // It stands in the store at the second attempt.
+    let mut world = World::start(flow(
+        "[[task]]\nname = \"w\"\nwait = \"word\"\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\
+         [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"list\"\nas = \"item\"\n",
+    ));
+    world.lose(0);
+    world.answer(0);
+    assert_eq!(world.errands.len(), 1);
+    let turned = Edit::Link {
+        from: super::world::name("make"),
+        to: super::world::name("list"),
+        on: crate::On::Success,
+        when: None,
+        reach: None,
+        join: crate::Join::All,
+    };
+    world.edit(&[turned]).unwrap();
+    world.step(&Event::Cancel);
+    assert_eq!(world.machine.pending(), [], "there is nothing to bring any more");
+    assert_eq!(world.state(), RunState::RolledBack);
+}
