@@ -212,14 +212,13 @@ impl Pass {
         ran
     }
 
-    /// A scope and those nested in it that have begun.
+    /// A scope and those nested in it. One that has not begun may hold what a lost attempt did, which answered late.
     pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
         let mut found = vec![scope];
         let mut next = 0;
         while let Some(scope) = found.get(next).copied() {
             next += 1;
-            let begun = |child: &&ScopeIndex| !self.scope(**child).ran.is_empty();
-            found.extend(self.scope(scope).children.iter().filter(begun));
+            found.extend(&self.scope(scope).children);
         }
         found
     }

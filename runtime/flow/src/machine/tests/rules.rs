@@ -658,3 +658,25 @@ fn a_controller_that_is_about_to_try_again_is_taken_back_with_what_is_around_it(
     world.run();
     assert_eq!(world.state(), RunState::RolledBack);
 }
+
+#[test]
+fn what_answered_late_in_a_flow_that_has_not_begun_again_runs_when_the_run_begins_anew() {
+    let mut world = World::start(flow(
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"a\"\nto = \"m\"\n\
+         [[flow]]\nname = \"m\"\n[[flow.flow]]\nname = \"n\"\n[[flow.flow.task]]\nname = \"t\"\nuse = \"g#noop\"\n",
+    ));
+    world.answer(0);
+    world.lose(0);
+    world.step(&Event::Cancel);
+    world.run();
+    // The second time it ends before that flow begins.
+    world.step(&Event::Retry);
+    world.step(&Event::Cancel);
+    world.run();
+    world.answer_late(0);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    world.step(&Event::Retry);
+    world.run();
+    assert_eq!(world.state(), RunState::Success);
+}
