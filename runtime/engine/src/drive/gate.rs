@@ -206,6 +206,8 @@ impl Gate {
                     known.insert(call.run.clone());
                 }
             }
+            // Those that were not told yet are next.
+            calls.changed |= !known.is_empty() && !calls.unknown.is_empty();
         } else {
             calls.changed = true;
         }
@@ -292,17 +294,20 @@ impl Gate {
     pub(super) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
         let mut messages = Vec::new();
         for (door, calls) in self.doors.iter_mut().filter(|(_, calls)| calls.changed) {
-            let Some(unread) = unread(&door.shard) else { continue };
+            let Some(mut unread) = unread(&door.shard) else { continue };
             calls.changed = false;
             calls.farewells = if calls.is_empty() { calls.farewells + 1 } else { 0 };
             self.told += 1;
             let number = self.told;
             let in_order = calls.order.iter().take(TOLD).map(|(_, _, call)| call);
             let wanted: Vec<Wanted> = in_order
-                .chain(&calls.unknown)
+                .chain(calls.unknown.iter().take(TOLD))
                 .filter_map(|call| calls.waiting.get(call))
                 .map(|waiting| Wanted { call: waiting.asked.call.clone(), priority: waiting.asked.priority })
                 .collect();
+            // Of the others it is not known yet either what they have.
+            let untold: BTreeSet<&RunId> = calls.unknown.iter().skip(TOLD).map(|call| &call.run).collect();
+            unread.extend(untold.into_iter().cloned());
             let first = |call: &CallId| calls.told.get(call).copied().unwrap_or(number);
             calls.told = wanted.iter().map(|wanted| (wanted.call.clone(), first(&wanted.call))).collect();
             let claims = Claims {

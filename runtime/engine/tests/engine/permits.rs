@@ -249,3 +249,26 @@ async fn tasks_without_a_pace_wait_for_nobody() {
     let runs: BTreeSet<String> = jobs(&mut world).await.iter().map(|call| call.run.to_string()).collect();
     assert_eq!(runs, ["r1", "s1"].map(str::to_owned).into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn elements_of_a_list_share_what_their_task_may_run_and_an_engine_that_dies_changes_nothing() {
+    let mut world = World::new().await;
+    let list: Vec<u32> = (0..600).collect();
+    let flow = paced(&format!("for_each = {list:?}\nas = \"item\"\nmax_running = 2"));
+    world.submit("r1", &flow).await.map(drop).expect("the run begins");
+    let mut out = vec![world.take_job().await, world.take_job().await];
+    assert!(jobs(&mut world).await.is_empty());
+    let mut world = world.restart().await;
+    world.engine.adopt("r1".parse().unwrap()).await.map(drop).expect("the run goes on");
+    let again: BTreeSet<CallId> = jobs(&mut world).await.into_iter().collect();
+    assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "nobody takes the turn of what may run");
+    for _ in 2..600 {
+        world.signal_job(&out.remove(0)).await;
+        out.push(job_within(&mut world, SOON).await.expect("it does not stall"));
+    }
+    assert!(jobs(&mut world).await.is_empty(), "no more run at once");
+    for job in &out {
+        world.signal_job(job).await;
+    }
+    world.until("r1", RunState::Success).await;
+}

@@ -13,7 +13,7 @@ use broker::{Binding, Broker, Consumer, Destination, InProcess, Message, Propert
 use engine::{Clock, Config, Engine, Happening, Part, SubmitError, Watch};
 use flow::{
     Answer, CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
-    ModuleInfo, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
+    ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
 };
 use logbook::{
     Append, AppendError, Logbook, Memory, Version,
@@ -33,10 +33,11 @@ pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
 
 /// A flow of tasks of the module `g`, which has one.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
+    let item = Parameter { name: "item".parse().unwrap(), doc: String::new(), schema: None, optional: true };
     let task = TaskInfo {
         name: "noop".parse().unwrap(),
         doc: String::new(),
-        requires: Vec::new(),
+        requires: vec![item],
         provides: Vec::new(),
         rollback: Rollback::Guest { requires: Vec::new() },
         retry: None,
