@@ -509,6 +509,9 @@ fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
 }
 
 proptest! {
+    // A case that failed becomes a test by its name.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_job_survives_a_round_trip(job in job()) {
         prop_assert_eq!(Job::decode(&job.encode()), Ok(job));
