@@ -12,8 +12,9 @@ use std::{
 
 use broker::InProcess;
 use engine::{Config, Engine, Part};
-use flow::{Flow, RunId, RunState};
+use flow::{Flow, Revision, RunId, RunState};
 use logbook::{Logbook, Memory, Version, guarded::Guarded};
+use protocol::Wish;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
@@ -28,7 +29,7 @@ use super::{
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
-const FLOWS: [(&str, u64, &str); 9] = [
+const FLOWS: [(&str, u64, &str); 10] = [
     (
         "a chain that succeeds",
         3,
@@ -81,11 +82,22 @@ const FLOWS: [(&str, u64, &str); 9] = [
          [[schedule]]\ncron = \"*/15 * * * * *\"\nto = \"a\"\nmissed = \"all\"\noverlap = \"queue\"\n",
     ),
     (
+        EDITED,
+        3,
+        "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\nretry = { attempts = 4 }\n\
+         [[task]]\nname = \"b\"\nwait = \"word\"\ndeadline = \"1m\"\n",
+    ),
+    (
         "a rollback",
         ROLLS_BACK,
         "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\n[[task]]\nname = \"c\"\nuse = \"g#undoable\"\n",
     ),
 ];
+
+/// The flow that is changed while it runs, and what is added to it.
+const EDITED: &str = "a flow that is changed";
+const ADDED: &str =
+    "[[task]]\nname = \"c\"\nuse = \"g#undoable\"\nretry = { attempts = 4 }\n[[link]]\nfrom = \"a\"\nto = \"c\"\n";
 
 /// A seed with which the third task fails.
 const ROLLS_BACK: u64 = 2;
@@ -94,11 +106,14 @@ const ROLLS_BACK: u64 = 2;
 fn a_crash_at_any_step_changes_nothing_about_the_end() {
     let mut states = Vec::new();
     for (name, seed, text) in FLOWS {
-        let undisturbed = run(seed, text, u64::MAX).unwrap_or_else(|mistake| panic!("{name}: {mistake}"));
+        let undisturbed =
+            run(seed, text, u64::MAX, name == EDITED).unwrap_or_else(|mistake| panic!("{name}: {mistake}"));
+        assert!(name != EDITED || undisturbed.nodes.contains_key("c"), "{name}: {:?}", undisturbed.nodes);
         let mut steps = 0;
         loop {
             steps += 1;
-            let disturbed = run(seed, text, steps).unwrap_or_else(|mistake| panic!("{name}, step {steps}: {mistake}"));
+            let disturbed = run(seed, text, steps, name == EDITED)
+                .unwrap_or_else(|mistake| panic!("{name}, step {steps}: {mistake}"));
             assert_eq!(disturbed.state, undisturbed.state, "{name}, a crash at step {steps}");
             assert_eq!(disturbed.nodes, undisturbed.nodes, "{name}, a crash at step {steps}");
             if !disturbed.crashed {
@@ -117,13 +132,15 @@ struct Ended {
     crashed: bool,
 }
 
-fn run(seed: u64, text: &str, die_at: u64) -> Result<Ended, String> {
+fn run(seed: u64, text: &str, die_at: u64, is_edited: bool) -> Result<Ended, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(live(seed, flows::wired(&format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n")), die_at))
+    let flow = flows::wired(&format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n"));
+    let edited = is_edited.then(|| flows::with(&flow, ADDED));
+    runtime.block_on(live(seed, (flow, edited), die_at))
 }
 
-async fn live(seed: u64, flow: Arc<Flow>, die_at: u64) -> Result<Ended, String> {
+async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at: u64) -> Result<Ended, String> {
     let (broker, start) = (InProcess::new(), Instant::now());
     let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
     let (dice, ledger) = (Dice::new(seed), Ledger::default());
@@ -163,6 +180,10 @@ async fn live(seed: u64, flow: Arc<Flow>, die_at: u64) -> Result<Ended, String> 
                 let ending = async {
                     // It may be there since an earlier life.
                     let _ = engine.submit(run.clone(), flow.clone()).await;
+                    if let Some(flow) = edited.clone() {
+                        // It may be made since an earlier life, and is refused then.
+                        let _ = engine.ask(&run, Wish::Edit { revision: Revision::FIRST, flow }).await;
+                    }
                     let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
                     while !logbook.summary(&run).await.is_ok_and(is_final) {
                         sleep(Duration::from_millis(100)).await;

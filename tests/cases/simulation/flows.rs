@@ -122,6 +122,16 @@ pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
     Some(Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow }))
 }
 
+/// A flow with something added by an edit.
+pub(crate) fn with(flow: &Arc<Flow>, addition: &str) -> Arc<Flow> {
+    let machine = Machine::new("r".parse().expect("a lawful name"), flow.clone());
+    let planned = machine.plan(&[Edit::Add { text: addition.into() }]);
+    let (origin, draft) = planned.unwrap_or_else(|reasons| panic!("{reasons:#?}"));
+    let wired = flow::wire(&draft, &modules(), &Values::new());
+    let flow = wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0;
+    Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow })
+}
+
 /// Wires a flow of the tasks `undoable`, `plain` and `made` of the module `g`. The last is called for an `item`.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
