@@ -61,6 +61,9 @@ pub(crate) const BEAT: Duration = Duration::from_secs(1);
 /// small beside what the records cost.
 const RECORDS_A_SNAPSHOT: u64 = 1_000;
 
+/// So many times that is the most that a snapshot waits until what came before the last one was told.
+const LATEST_SNAPSHOT: u64 = 100;
+
 /// The target of the one line that closes each run, so that who shows the end otherwise can leave it out.
 const RUN: &str = "waft::run";
 
@@ -523,9 +526,13 @@ impl Driver {
         if since < worth || live.machine.state().is_final() {
             return;
         }
+        let lives = live.machine.flow().living.is_some();
+        // What was not told yet cannot be let go: at a high rate the next snapshot waits for that, or nothing ever would be.
+        if lives && !self.telling.has_told(run, live.snapshot) && since < LATEST_SNAPSHOT * worth {
+            return;
+        }
         let (version, snapshot) = (live.version, live.machine.snapshot());
         let before = std::mem::replace(&mut live.snapshot, version);
-        let lives = live.machine.flow().living.is_some();
         if lives
             && before != Version::NONE
             && let Err(error) = self.tools.logbook.trim(run, before).await

@@ -64,6 +64,12 @@ impl Telling {
         self.runs.get(run).map_or(Version::NONE, |told| told.told)
     }
 
+    /// Whether nothing of a run up to a version is on its way any more.
+    pub(super) fn has_told(&self, run: &RunId, version: Version) -> bool {
+        let has = |told: &Told| told.told >= version || told.out.first().is_none_or(|first| *first > version);
+        self.runs.get(run).is_none_or(has)
+    }
+
     /// That stands in the logbook now.
     pub(super) fn noted(&mut self, run: &RunId, version: Version) {
         if let Some(told) = self.runs.get_mut(run) {
