@@ -1,0 +1,119 @@
+//! Every message survives a round trip, no bytes panic the decoder, every version ever released still decodes.
+
+#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+
+mod flows;
+mod golden;
+mod strategies;
+
+use flow::{Digest, RunState};
+use proptest::prelude::*;
+use protocol::{
+    CallLog, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, Permits, PutRequest, Reply, Report,
+    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+};
+
+use flows::{later_flow, living_snapshot, snapshot, snapshot_of};
+use strategies::{job, log, permits, record, report};
+
+proptest! {
+    // A case that failed becomes a test by its name.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_job_survives_a_round_trip(job in job()) {
+        prop_assert_eq!(Job::decode(&job.encode()), Ok(job));
+    }
+
+    #[test]
+    fn every_report_survives_a_round_trip(report in report()) {
+        prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
+
+    #[test]
+    fn every_word_about_permits_survives_a_round_trip(permits in permits()) {
+        prop_assert_eq!(Permits::decode(&permits.encode()), Ok(permits));
+    }
+
+    #[test]
+    fn every_record_survives_a_round_trip(records in proptest::collection::vec(record(), 0..4)) {
+        prop_assert_eq!(decode_records(&encode_records(&records)), Ok(records));
+    }
+
+    #[test]
+    fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
+        for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed), living_snapshot()] {
+            prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
+        }
+    }
+
+    #[test]
+    fn every_log_survives_a_round_trip(log in log()) {
+        prop_assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+
+    #[test]
+    fn every_reply_survives_a_round_trip(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
+        let state = RunState::ALL[state];
+        for reply in [Reply::Recorded(state), Reply::Meaningless(state), Reply::Missing, Reply::Failed(reason.clone()), Reply::Refused(reason)] {
+            prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn every_request_for_content_survives_a_round_trip(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
+        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks };
+        prop_assert_eq!(FetchRequest::decode(&request.encode()), Ok(request));
+    }
+
+    #[test]
+    fn every_answer_with_content_survives_a_round_trip(
+        digest in any::<[u8; 32]>(),
+        (size, index) in any::<(u64, u32)>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        reason in "\\PC{0,20}",
+    ) {
+        let digest = Digest::from_bytes(digest);
+        let answers = [
+            FetchAnswer::Chunk { size, index, bytes: &bytes },
+            FetchAnswer::Kept,
+            FetchAnswer::Missing,
+            FetchAnswer::Corrupt { actual: digest },
+            FetchAnswer::Unreadable { reason: &reason },
+        ];
+        for answer in answers {
+            let reply = FetchReply { digest, answer };
+            let encoded = reply.encode();
+            prop_assert_eq!(FetchReply::decode(&encoded), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wJ\x02", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
+            let bytes = [magic, &bytes].concat();
+            let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
+            let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
+            let _ = (decode_records(&bytes), decode_snapshot(&bytes), Permits::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_cut_or_changed_message_is_an_error_or_another_message(job in job(), at in any::<prop::sample::Index>(), bits in 1u8..) {
+        let whole = job.encode();
+        let at = at.index(whole.len());
+        prop_assert!(Job::decode(&whole[..at]).is_err());
+        let mut changed = whole;
+        changed[at] ^= bits;
+        let _ = Job::decode(&changed);
+    }
+}
+
+#[test]
+fn an_unknown_version_says_what_to_do() {
+    let error = Job::decode(b"wJ\x09").unwrap_err();
+    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 2 });
+    assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 2: upgrade it");
+    let garbage = Job::decode(b"{\"hello\":1}").unwrap_err();
+    assert!(garbage.to_string().starts_with("not a job: 11 bytes that begin [7b, 22"), "{garbage}");
+}

@@ -1,0 +1,266 @@
+//! Any message, for the properties.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use flow::{
+    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, Firing, Form, Json, Limits,
+    NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Shard,
+    Signal, Stored, Timestamp, Trigger, Value, Values,
+};
+use proptest::prelude::*;
+use protocol::{Beat, CallLog, Claims, Granted, Job, Kept, LogLine, Permit, Permits, Progress, Report, Wanted, Wish};
+
+use crate::flows::{flow, later_flow, living_flow};
+
+pub(crate) fn name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9_-]{1,20}"
+}
+
+pub(crate) fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<u64>().prop_map(|number| Value::Json(Json::parse(number.to_string()).unwrap())),
+        "\\PC{0,40}".prop_map(|text| Value::json(&text.into())),
+        proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| Value::Bytes(bytes.into())),
+        (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
+            let form = if is_json { Form::Json } else { Form::Bytes };
+            Value::Stored(Stored { digest: Digest::from_bytes(digest), size, form })
+        }),
+    ]
+}
+
+pub(crate) fn values() -> impl Strategy<Value = Values> {
+    proptest::collection::btree_map(name().prop_map(|name| name.parse().unwrap()), value(), 0..5)
+}
+
+pub(crate) fn call() -> impl Strategy<Value = CallId> {
+    (name(), name(), any::<u64>(), any::<u32>(), any::<bool>()).prop_map(|(run, task, firing, attempt, apply)| CallId {
+        run: run.parse().unwrap(),
+        task: task.parse().unwrap(),
+        firing: Firing::new(firing),
+        attempt: Attempt::new(attempt),
+        action: if apply { Action::Apply } else { Action::Rollback },
+    })
+}
+
+pub(crate) fn failure() -> impl Strategy<Value = Failure> {
+    (0..FailureKind::ALL.len(), "\\PC{0,60}", any::<bool>()).prop_map(|(kind, message, detailed)| Failure {
+        details: detailed.then(|| Json::parse(r#"{"code":18446744073709551615}"#).unwrap()),
+        ..Failure::new(FailureKind::ALL[kind], message)
+    })
+}
+
+pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![values().prop_map(Outcome::Provided), failure().prop_map(Outcome::Failed), Just(Outcome::Unknown),]
+}
+
+pub(crate) fn job() -> impl Strategy<Value = Job> {
+    let failures = proptest::collection::btree_map(name().prop_map(|name| name.parse().unwrap()), failure(), 0..3);
+    let rollback = proptest::option::of((outcome(), failures));
+    (call(), name(), any::<[u8; 32]>(), proptest::option::of(name()), values(), rollback, any::<u32>()).prop_map(
+        |(call, flow, module, export, inputs, rollback, number)| Job {
+            call,
+            flow: flow.parse().unwrap(),
+            module: Digest::from_bytes(module),
+            export: export.map(|export| export.parse().unwrap()),
+            promised: inputs.keys().cloned().collect(),
+            inputs,
+            rollback,
+            limits: Limits { timeout: Duration::from_millis(number.into()), ..Limits::default() },
+            at: Timestamp::from_micros(number.into()),
+            expires_at: (number % 2 == 1).then(|| Timestamp::from_micros(u64::from(number) + 1)),
+            signal_to: "waft.engine.a".into(),
+            fetch_from: "waft.store.a".into(),
+        },
+    )
+}
+
+pub(crate) fn report() -> impl Strategy<Value = Report> {
+    let answer = prop_oneof![values().prop_map(Answer::Succeeded), failure().prop_map(Answer::Failed)];
+    let signal = (call(), answer, proptest::option::of(name()), any::<bool>(), log()).prop_map(
+        |(call, answer, worker, redelivered, log)| {
+            let worker = worker.map(|worker| worker.parse().unwrap());
+            Report::Signal(Signal { call, answer, execution: Execution::new(7), redelivered, worker }, log)
+        },
+    );
+    let lease = (call(), name(), any::<bool>()).prop_map(|(call, worker, alive)| {
+        let worker = worker.parse().unwrap();
+        if alive { Report::Heartbeat { call, worker } } else { Report::Released { call, worker } }
+    });
+    let request =
+        (name(), wish()).prop_map(|(run, wish)| Report::Request(protocol::Request { run: run.parse().unwrap(), wish }));
+    let probe = (name(), any::<u64>()).prop_map(|(engine, number)| Report::Probe { engine, number });
+    let progress = (call(), name(), proptest::option::of(0.0..1.0), proptest::option::of("\\PC{0,20}")).prop_map(
+        |(call, worker, fraction, message)| {
+            Report::Progress(Progress { call, worker: worker.parse().unwrap(), fraction, message })
+        },
+    );
+    let granted = (name(), name(), any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(
+        |(flow, engine, number, calls)| {
+            let (flow, task) = (flow.parse().unwrap(), "t".parse().unwrap());
+            Report::Granted(Granted { flow, task, engine, number, calls })
+        },
+    );
+    prop_oneof![signal, progress, lease, request, probe, granted]
+}
+
+pub(crate) fn permits() -> impl Strategy<Value = Permits> {
+    let pace = (any::<u32>(), any::<u32>(), 0..Per::ALL.len()).prop_map(|(most, count, per)| Pace {
+        max_running: NonZeroU32::new(most),
+        rate: NonZeroU32::new(count).map(|count| Rate { count, per: Per::ALL[per] }),
+    });
+    let calls = || proptest::collection::vec((call(), any::<i32>()), 0..3);
+    let claims = (name(), name(), any::<u64>(), pace, calls(), calls(), any::<bool>()).prop_map(
+        |(shard, engine, number, pace, held, wanted, asks)| {
+            let (shard, since) = (shard.parse().unwrap(), Timestamp::from_micros(number));
+            let (held, unread) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
+            let wanted = wanted.into_iter().map(|(call, priority)| Wanted { call, priority }).collect();
+            Permits::Claims(Claims { shard, engine, since, number, pace, unread, asks, held, wanted })
+        },
+    );
+    let kept = (name(), any::<u64>(), calls()).prop_map(|(keeper, number, calls)| {
+        let (shard, engine) = ("0".parse().unwrap(), "e");
+        let permit = |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), asked: number };
+        let permits = calls.into_iter().map(permit).collect();
+        Permits::Kept(Kept { keeper, number, free_at: Timestamp::from_micros(number), permits })
+    });
+    let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| Permits::Beat(Beat { keeper, number }));
+    prop_oneof![claims, kept, beat]
+}
+
+pub(crate) fn log() -> impl Strategy<Value = CallLog> {
+    (proptest::collection::vec((name(), "\\PC{1,20}"), 0..3), any::<bool>()).prop_map(|(lines, cut)| CallLog {
+        lines: lines.into_iter().map(|(level, text)| LogLine { level, text }).collect(),
+        cut,
+    })
+}
+
+pub(crate) fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        Just(Wish::Cancel),
+        Just(Wish::Suspend),
+        Just(Wish::Resume),
+        Just(Wish::Retry),
+        (name(), "\\PC{0,20}").prop_map(|(task, reason)| Wish::Skip { task: task.parse().unwrap(), reason }),
+        (name(), values()).prop_map(|(task, values)| {
+            let key = (task.len() % 2 == 0).then(|| task.clone());
+            Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key }
+        }),
+        (name(), failure()).prop_map(|(task, failure)| Wish::Notify {
+            task: task.parse().unwrap(),
+            answer: Answer::Failed(failure),
+            key: None
+        }),
+    ]
+}
+
+pub(crate) fn attempt() -> impl Strategy<Value = NodeAttempt> {
+    any::<(u32, u64, u32)>().prop_map(|(node, firing, attempt)| NodeAttempt {
+        node: NodeIndex(node),
+        firing: Firing::new(firing),
+        attempt: Attempt::new(attempt),
+    })
+}
+
+pub(crate) fn record() -> impl Strategy<Value = Record> {
+    let worker = || proptest::option::of(name().prop_map(|name| name.parse().unwrap()));
+    let later = || proptest::option::of(any::<u64>().prop_map(Timestamp::from_micros));
+    let action = || prop_oneof![Just(Action::Apply), Just(Action::Rollback)];
+    let node = || any::<u32>().prop_map(NodeIndex);
+    let fact = prop_oneof![
+        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3) }),
+        (attempt(), action()).prop_map(|(attempt, action)| Fact::Started { attempt, action }),
+        (attempt(), values(), any::<u64>(), worker()).prop_map(|(attempt, provided, execution, worker)| {
+            let execution = Execution::new(execution);
+            Fact::Succeeded { attempt, provided, execution, worker }
+        }),
+        (attempt(), failure(), later(), any::<bool>(), worker()).prop_map(
+            |(attempt, failure, retry_at, redelivered, worker)| Fact::Failed {
+                attempt,
+                failure,
+                retry_at,
+                execution: redelivered.then(|| Execution::new(9)),
+                redelivered,
+                worker
+            }
+        ),
+        (attempt(), action(), name()).prop_map(|(attempt, action, worker)| Fact::Leased {
+            attempt,
+            action,
+            worker: worker.parse().unwrap()
+        }),
+        (attempt(), action(), worker()).prop_map(|(attempt, action, worker)| Fact::Lost { attempt, action, worker }),
+        (attempt(), action(), proptest::option::of(outcome()), worker()).prop_map(
+            |(attempt, action, outcome, worker)| Fact::Late {
+                attempt,
+                action,
+                execution: Some(Execution::new(3)),
+                outcome,
+                worker
+            }
+        ),
+        (attempt(), worker()).prop_map(|(attempt, worker)| Fact::RolledBack { attempt, worker }),
+        (attempt(), failure(), later(), worker()).prop_map(|(attempt, failure, retry_at, worker)| {
+            Fact::RollbackFailed { attempt, failure, retry_at, worker }
+        }),
+        node().prop_map(|node| Fact::PassedRollback { node }),
+        node().prop_map(|node| Fact::RollbackRetried { node }),
+        (node(), "\\PC{0,20}").prop_map(|(node, reason)| Fact::RollbackSkipped { node, reason }),
+        (node(), proptest::option::of(any::<u32>())).prop_map(|(node, scope)| Fact::Resolved {
+            node,
+            resolution: scope.map_or(Resolution::RollbackRun, |scope| Resolution::Retry(ScopeIndex(scope))),
+        }),
+        (node(), any::<u32>(), proptest::option::of(value())).prop_map(|(node, attempt, value)| {
+            let list = Some(vec![Json::parse("[1,\"a\"]").unwrap(), Json::parse("null").unwrap()]);
+            Fact::ControllerRan { node, attempt: Attempt::new(attempt), value, list }
+        }),
+        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::NotStarted {
+            node,
+            attempt: Attempt::new(attempt),
+            failure
+        }),
+        node().prop_map(|node| Fact::Retrying { node }),
+        node().prop_map(|node| Fact::Begun { node }),
+        (node(), reach()).prop_map(|(node, reach)| Fact::Ignored { node, reach }),
+        Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
+        (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
+        Just(Fact::Expired),
+        Just(Fact::RunStarted { flow: living_flow(), revision: Revision::FIRST }),
+        (any::<u64>(), node(), trigger(), values()).prop_map(|(firing, entry, by, values)| Fact::Fired {
+            firing: Firing::new(firing),
+            entry,
+            by,
+            values
+        }),
+        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::Unfired { turn, reason }),
+        (node(), proptest::collection::vec(any::<u32>(), 0..4)).prop_map(|(node, list)| {
+            let list = list.into_iter().map(|number| Json::from(&number.into())).collect();
+            Fact::Expanded { node, list }
+        }),
+        (any::<u32>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
+        Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
+        Just(Fact::Reset),
+        Just(Fact::CancelRequested),
+        Just(Fact::SuspendRequested),
+        Just(Fact::Resumed),
+        (0..RunState::ALL.len()).prop_map(|state| Fact::RunEntered { state: RunState::ALL[state] }),
+    ];
+    let firing = proptest::option::of(any::<u64>());
+    (any::<u64>(), firing, fact).prop_map(|(at, firing, fact)| {
+        let firing = firing.map(Firing::new);
+        Record { at: Timestamp::from_micros(at), firing, fact }
+    })
+}
+
+pub(crate) fn trigger() -> impl Strategy<Value = Trigger> {
+    prop_oneof![
+        Just(Trigger::Start),
+        any::<u32>().prop_map(Trigger::Turn),
+        proptest::option::of("\\PC{0,20}").prop_map(|key| Trigger::Notified { key }),
+        any::<u32>().prop_map(Trigger::Schedule),
+    ]
+}
+
+pub(crate) fn reach() -> impl Strategy<Value = Reach> {
+    prop_oneof![Just(Reach::Task), Just(Reach::Neighbors), Just(Reach::Flow), Just(Reach::All)]
+}
