@@ -1,0 +1,106 @@
+//! What a flow was made from: its text, its modules and its edits.
+
+use flow::{Condition, Digest, Edit, Join, NodeName, Origin, Reach, ValueName};
+
+use super::more::{WireOn, WireReach};
+use crate::{
+    codec::{BorrowDecode, Encode},
+    wire::{Unlawful, WireValue, unlawful, value_from_wire},
+};
+
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireOrigin<'a> {
+    text: &'a str,
+    modules: Vec<(&'a str, [u8; 32])>,
+    edits: Vec<WireEdit<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireEdit<'a> {
+    Add { text: &'a str },
+    Remove { task: &'a str, ran: bool },
+    Link { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
+    Unlink { from: &'a str, to: &'a str },
+    Use { task: &'a str, uses: &'a str },
+    Set { task: &'a str, parameter: &'a str, value: WireValue<'a> },
+    Require { task: &'a str, parameter: &'a str, value: &'a str },
+    // From here on what the third version of the format has added.
+    LinkAny { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
+}
+
+impl<'a> From<&'a Origin> for WireOrigin<'a> {
+    fn from(origin: &'a Origin) -> Self {
+        Self {
+            text: &origin.text,
+            modules: origin.modules.iter().map(|(alias, digest)| (alias.as_str(), *digest.as_bytes())).collect(),
+            edits: origin.edits.iter().map(WireEdit::from).collect(),
+        }
+    }
+}
+
+impl WireOrigin<'_> {
+    pub(super) fn into_origin(self) -> Result<Origin, Unlawful> {
+        let module = |(alias, digest): (&str, [u8; 32])| (alias.to_owned(), Digest::from_bytes(digest));
+        Ok(Origin {
+            text: self.text.into(),
+            modules: self.modules.into_iter().map(module).collect(),
+            edits: self.edits.into_iter().map(WireEdit::into_edit).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> From<&'a Edit> for WireEdit<'a> {
+    fn from(edit: &'a Edit) -> Self {
+        match edit {
+            Edit::Add { text } => Self::Add { text },
+            Edit::Remove { task, ran } => Self::Remove { task: task.as_str(), ran: *ran },
+            Edit::Link { from, to, on, when, reach, join } => {
+                let (from, to, on) = (from.as_str(), to.as_str(), (*on).into());
+                let (when, reach) = (when.as_ref().map(Condition::as_str), reach.map(WireReach::from));
+                match join {
+                    Join::All => Self::Link { from, to, on, when, reach },
+                    Join::Any => Self::LinkAny { from, to, on, when, reach },
+                }
+            }
+            Edit::Unlink { from, to } => Self::Unlink { from: from.as_str(), to: to.as_str() },
+            Edit::Use { task, uses } => Self::Use { task: task.as_str(), uses },
+            Edit::Set { task, parameter, value } => {
+                Self::Set { task: task.as_str(), parameter: parameter.as_str(), value: value.into() }
+            }
+            Edit::Require { task, parameter, value } => {
+                Self::Require { task: task.as_str(), parameter: parameter.as_str(), value: value.as_str() }
+            }
+        }
+    }
+}
+
+impl WireEdit<'_> {
+    fn into_edit(self) -> Result<Edit, Unlawful> {
+        let node = |name: &str| NodeName::new(name).map_err(unlawful);
+        let named = |name: &str| ValueName::new(name).map_err(unlawful);
+        let link = |(from, to), on: WireOn, when: Option<&str>, reach: Option<WireReach>, join| {
+            Ok(Edit::Link {
+                from: node(from)?,
+                to: node(to)?,
+                on: on.into(),
+                when: when.map(Condition::new).transpose().map_err(unlawful)?,
+                reach: reach.map(Reach::from),
+                join,
+            })
+        };
+        Ok(match self {
+            Self::Add { text } => Edit::Add { text: text.into() },
+            Self::Remove { task, ran } => Edit::Remove { task: node(task)?, ran },
+            Self::Link { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::All),
+            Self::LinkAny { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::Any),
+            Self::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
+            Self::Use { task, uses } => Edit::Use { task: node(task)?, uses: uses.into() },
+            Self::Set { task, parameter, value } => {
+                Edit::Set { task: node(task)?, parameter: named(parameter)?, value: value_from_wire(value)? }
+            }
+            Self::Require { task, parameter, value } => {
+                Edit::Require { task: node(task)?, parameter: named(parameter)?, value: named(value)? }
+            }
+        })
+    }
+}
