@@ -7,6 +7,8 @@ mod edits;
 mod life;
 mod traces;
 mod rules;
+mod links;
+mod times;
 mod histories;
 mod world;
 

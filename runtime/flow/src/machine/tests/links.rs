@@ -1,0 +1,204 @@
+//! What links decide: who hears of a failure, and what a condition leaves out.
+
+use super::{
+    check,
+    world::{World, flow, name},
+};
+use crate::{FailureKind, RunState};
+
+/// `s` does what `guest` does, and `l` hears of it.
+fn listened(guest: &str, link: &str) -> String {
+    format!(
+        r#"
+        [[task]]
+        name = "before"
+        use = "g#noop"
+        [[task]]
+        name = "s"
+        use = "g#{guest}"
+        provides = []
+        [[task]]
+        name = "l"
+        use = "g#told"
+        [[link]]
+        from = "before"
+        to = "s"
+        [[link]]
+        from = "s"
+        to = "l"
+        {link}
+        "#
+    )
+}
+
+#[test]
+fn a_failure_listener_runs_before_anything_is_taken_back_and_is_not_taken_back_itself() {
+    check(
+        &listened("fails", "on = \"failure\""),
+        "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_failure_listener_is_left_out_where_nothing_fails() {
+    check(&listened("noop", "on = \"failure\""), "before:R before:S s:R s:S l:I", RunState::Success, "");
+}
+
+#[test]
+fn a_listener_to_any_end_hears_of_both() {
+    check(
+        &listened("noop", "on = \"any\""),
+        "before:R before:S s:R s:S l:R l:S(\"all is well\")",
+        RunState::Success,
+        "told=\"all is well\"",
+    );
+    check(
+        &listened("fails", "on = \"any\""),
+        "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_failure_listener_may_ask_what_failed() {
+    check(
+        &listened("fails", "on = \"failure\"\nwhen = \"failure.kind == 'timeout'\""),
+        "before:R before:S s:R s:F l:I s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn a_failure_listener_hears_of_each_pass_of_a_controller() {
+    check(
+        r#"
+        retry = { times = 2 }
+        [[task]]
+        name = "s"
+        use = "g#fails"
+        [[task]]
+        name = "l"
+        use = "g#told"
+        [[link]]
+        from = "s"
+        to = "l"
+        on = "failure"
+        "#,
+        "f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RT s:P l:P
+         f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RB f:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_listener_that_fails_changes_nothing_and_is_told() {
+    let mut world = World::start(flow(
+        r#"
+        [[task]]
+        name = "s"
+        use = "g#noop"
+        [[task]]
+        name = "l"
+        use = "g#fails"
+        [[task]]
+        name = "after"
+        use = "g#noop"
+        [[link]]
+        from = "s"
+        to = "l"
+        on = "any"
+        [[link]]
+        from = "l"
+        to = "after"
+        "#,
+    ));
+    world.run();
+    assert_eq!(world.trace(), "s:R s:S l:R l:F after:I");
+    assert_eq!(world.state(), RunState::Success);
+    assert_eq!(world.machine.failures()[&name("l")].message, "woot");
+}
+
+#[test]
+fn a_condition_that_cannot_be_decided_fails_its_target() {
+    let mut world = World::start(flow(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#five"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[link]]
+        from = "a"
+        to = "b"
+        when = "value.size > 1"
+        "#,
+    ));
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S(5) b:R b:F b:RB b:RD a:RB a:RD");
+    let failure = &world.machine.failures()[&name("b")];
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert!(failure.message.starts_with("condition `value.size > 1` cannot be decided: "), "{failure}");
+}
+
+#[test]
+fn a_flow_whose_condition_cannot_be_decided_fails() {
+    let mut world = World::start(flow(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#five"
+        [[flow]]
+        name = "n"
+        [[flow.task]]
+        name = "b"
+        use = "g#noop"
+        [[link]]
+        from = "a"
+        to = "n"
+        when = "value.size > 1"
+        "#,
+    ));
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S(5) n:R n:F a:RB a:RD");
+    assert_eq!(world.state(), RunState::RolledBack);
+}
+
+#[test]
+fn what_stands_on_both_sides_of_an_ignored_task_is_rolled_back_in_order() {
+    check(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#noop"
+        [[task]]
+        name = "d"
+        use = "g#fails"
+        [[link]]
+        from = "a"
+        to = "b"
+        when = "false"
+        reach = "task"
+        [[link]]
+        from = "b"
+        to = "c"
+        [[link]]
+        from = "c"
+        to = "d"
+        "#,
+        "a:R a:S b:I c:R c:S d:R d:F d:RB d:RD c:RB c:RD a:RB a:RD",
+        RunState::RolledBack,
+        "",
+    );
+}

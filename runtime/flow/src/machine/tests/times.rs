@@ -1,0 +1,148 @@
+//! What waits: for a person, for a time, for a worker.
+
+use std::time::Duration;
+
+use super::world::{World, flow, name};
+use crate::{Answer, Event, Failure, FailureKind, RunState, Value, Values};
+
+/// A task that waits between two that do not.
+const APPROVED: &str = r#"
+    pattern = "linear"
+    [[task]]
+    name = "a"
+    use = "g#noop"
+    [[task]]
+    name = "approve"
+    wait = "approval"
+    provides = { by = "approved_by" }
+    deadline = "2d"
+    [[task]]
+    name = "b"
+    use = "g#noop"
+"#;
+
+#[test]
+fn a_task_that_waits_succeeds_when_it_is_notified() {
+    let mut world = World::start(flow(APPROVED));
+    let refusal = |world: &World, values: Values| {
+        world.machine.refuses(&name("approve"), &Answer::Succeeded(values)).unwrap_or_default()
+    };
+    let by: Values = [("by".parse().unwrap(), Value::json(&"eve".into()))].into();
+    assert_eq!(refusal(&world, by.clone()), "task \"approve\" is pending, and does not wait now");
+    world.answer(0);
+    assert_eq!(world.out.len(), 0, "nobody is called");
+    assert_eq!(refusal(&world, Values::new()), "\"by\" is missing");
+    let wrong: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
+    assert_eq!(refusal(&world, wrong), "\"who\" is not waited for: it takes \"by\"");
+    assert_eq!(refusal(&world, by), "");
+    world.notify("approve", &[]);
+    assert_eq!(world.trace(), "a:R a:S approve:R", "what is refused changes nothing");
+    world.notify("approve", &[("by", "\"eve\"")]);
+    world.notify("approve", &[("by", "\"mallory\"")]);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S approve:R approve:S(\"eve\") b:R b:S");
+    assert_eq!(world.values(), "approved_by=\"eve\"");
+}
+
+#[test]
+fn a_task_that_waits_fails_when_it_is_told_so_or_its_deadline_comes() {
+    let mut world = World::start(flow(APPROVED));
+    world.answer(0);
+    let answer = Answer::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
+    world.step(&Event::Notify { task: name("approve"), answer, key: None });
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
+    let mut world = World::start(flow(APPROVED));
+    world.answer(0);
+    assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(2 * 86_400))));
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    assert_eq!(world.machine.failures()[&name("approve")].kind, FailureKind::Timeout);
+}
+
+#[test]
+fn a_task_that_waits_holds_up_neither_a_cancel_nor_a_suspension() {
+    let mut world = World::start(flow(APPROVED));
+    world.answer(0);
+    world.step(&Event::Suspend);
+    assert_eq!(world.state(), RunState::Suspended);
+    world.step(&Event::Resume);
+    world.step(&Event::Cancel);
+    assert_eq!(world.machine.failures()[&name("approve")].kind, FailureKind::Cancelled);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+}
+
+#[test]
+fn what_starts_later_starts_no_earlier() {
+    let mut world = World::start(flow(
+        r#"
+        start_at = 1970-01-01T00:00:05Z
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        start_after = "10m"
+        [[link]]
+        from = "a"
+        to = "b"
+        "#,
+    ));
+    assert_eq!(world.trace(), "");
+    assert_eq!(world.machine.next_due().unwrap().as_micros(), 5_000_000);
+    world.jump();
+    assert_eq!(world.trace(), "a:R");
+    world.answer(0);
+    assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(600))));
+    world.now = world.now.after(Duration::from_secs(599));
+    world.step(&Event::Tick);
+    assert_eq!(world.trace(), "a:R a:S");
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S b:R b:S");
+}
+
+#[test]
+fn a_run_that_is_not_done_in_time_is_stopped_and_rolled_back() {
+    let mut world = World::start(flow(
+        r#"
+        pattern = "linear"
+        expires = "1h"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        start_after = "2h"
+        "#,
+    ));
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S a:RB a:RD");
+    assert_eq!(world.state(), RunState::RolledBack);
+    assert!(world.records.iter().any(|record| record.fact == crate::Fact::Expired));
+}
+
+#[test]
+fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
+    let text =
+        "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
+    let mut world = World::start(flow(text));
+    world.jump();
+    assert_eq!((world.trace().as_str(), world.out.len(), world.lost.len()), ("a:R a:F", 0, 1));
+    world.jump();
+    // The first one is taken after all: what it does is covered by the second.
+    world.answer_late(0);
+    world.lease(0);
+    assert_eq!(world.machine.next_due(), None);
+    world.answer(0);
+    assert_eq!(world.trace(), "a:R a:F a:R a:S");
+    // Once for good: what nobody called is not taken back by a guest.
+    let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
+    world.jump();
+    assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
+    world.answer_late(0);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "and what was called late is");
+}
