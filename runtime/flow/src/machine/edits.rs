@@ -113,9 +113,8 @@ impl Machine {
 
     /// What a persistent run began with goes on where an edit has added to it.
     fn begin_again(&mut self, at: Timestamp) -> Vec<Command> {
-        let Some(base) = self.life.as_ref().filter(|life| !life.ending).and_then(|life| life.base) else {
-            return Vec::new();
-        };
+        let Some(life) = self.life.as_ref().filter(|life| !life.ending) else { return Vec::new() };
+        let (Some(base), state) = (life.base, life.goes_on_in()) else { return Vec::new() };
         let end = self.flow.scope(ScopeIndex::ROOT).end;
         let Some(pass) = self.passes.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
             return Vec::new();
@@ -125,8 +124,8 @@ impl Machine {
             return Vec::new();
         }
         pass.enter(end, NodeState::Pending);
-        pass.state = RunState::Running;
-        vec![Command::Tell(Change::Firing { firing: base, state: RunState::Running, at })]
+        pass.state = state;
+        vec![Command::Tell(Change::Firing { firing: base, state, at })]
     }
 }
 

@@ -122,6 +122,16 @@ impl Life {
         of_schedules.chain(self.expires_at).filter(|_| !self.ending).min()
     }
 
+    /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
+    pub(super) fn goes_on_in(&self) -> RunState {
+        match self.state {
+            RunState::Suspending | RunState::Suspended => RunState::Suspended,
+            RunState::Pending | RunState::Running | RunState::Success | RunState::Failure | RunState::RolledBack => {
+                RunState::Running
+            }
+        }
+    }
+
     /// Whether a notification was heard before.
     fn has_heard(&self, key: &str) -> bool {
         self.heard.contains(&mark(key))
@@ -221,13 +231,16 @@ impl Machine {
     }
 
     pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
-        if self.life.is_none() {
+        let Some(goes_on_in) = self.life.as_ref().map(Life::goes_on_in) else {
             return Err("the run fires once".into());
-        }
+        };
         let Some(pass) = self.passes.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
         let before = pass.state;
         let mut commands = pass.evolve(at, fact)?;
         commands.retain(|command| !matches!(command, Command::Tell(Change::Run { .. })));
+        if before.is_final() && !pass.state.is_final() {
+            pass.state = goes_on_in;
+        }
         let after = pass.state;
         if let Fact::Succeeded { attempt, .. } = fact {
             self.owe(firing, Moment::Success, |from| from == attempt.node);

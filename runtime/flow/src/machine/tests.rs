@@ -9,6 +9,7 @@ mod traces;
 mod rules;
 mod links;
 mod times;
+mod drawn;
 mod histories;
 mod world;
 
