@@ -344,7 +344,7 @@ fn nothing_after_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(15000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
