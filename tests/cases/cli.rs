@@ -150,8 +150,10 @@ fn every_flow_of_the_documents_is_ready_and_shown_by_a_page() {
         waft.run(["check".as_ref(), flow.as_os_str()]).expect(0);
         assert!(pages.contains(&fs::read_to_string(&flow).unwrap()), "no page shows {}", flow.display());
     }
-    let listener = fs::read_to_string(root().join("examples/listeners/listen.py")).unwrap();
-    assert!(pages.contains(&listener), "no page shows listen.py");
+    for program in ["listeners/listen.py", "python/bake.py"] {
+        let text = fs::read_to_string(root().join("examples").join(program)).unwrap();
+        assert!(pages.contains(&text), "no page shows {program}");
+    }
 }
 
 #[test]

@@ -147,3 +147,17 @@ async fn a_program_is_told_every_mistake_that_only_the_server_finds() {
     assert_eq!((problem.status, told.len()), (422, 2), "{told:?}");
     assert!(told[0].starts_with("module \"lost\"") && told[1].contains("\"nothing\""), "{told:?}");
 }
+
+#[test]
+fn a_program_in_python_pushes_submits_notifies_and_reads_all_events() {
+    let served = Served::new();
+    let script = waft_tests::root().join("examples/python/bake.py");
+    let kitchen = waft_tests::root().join("examples-wasm/target/wasm32-wasip1/release/kitchen.wasm");
+    let mut program = std::process::Command::new(waft_tests::python());
+    let ran = program.arg(script).arg(kitchen).env("WAFT_SERVER", &served.address).output().expect("Python starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{stdout}{stderr}");
+    for line in ["order running", "order success", "pan success", "pan: {'size_cm': 29, 'batter_ml': 900}"] {
+        assert!(stdout.lines().any(|told| told == line), "{stdout}{stderr}");
+    }
+}
