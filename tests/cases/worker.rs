@@ -1,16 +1,22 @@
 //! What a worker does with a job. A call is a function of its job: any attempt can be run again, anywhere, with the same
 //! result.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
-use protocol::{Job, Report, topology};
+use protocol::{CallLog, Job, Report, topology};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
-use worker::{Config, Modules, Worker};
+use worker::{Called, Config, Guests, Modules, Worker};
 
 /// Where the workers' signals go.
 const SIGNALS: &str = "signals";
@@ -21,13 +27,9 @@ const SLOTS: u16 = 2;
 /// Where the workers fetch.
 const STORE: &str = "store";
 
-/// A worker with a sandbox and a cache of its own, which takes jobs from the queue of its name.
-async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let cache = tempfile::tempdir().expect("a temporary folder");
-    let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
-    let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
-    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker is there");
-    let config = Config {
+/// A worker that takes jobs from the queue of its name.
+fn config(name: &str) -> Config {
+    Config {
         name: name.parse().expect("a name"),
         host: "here".into(),
         instance: name.into(),
@@ -35,14 +37,39 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
         slots: SLOTS,
         queues: vec![name.parse().expect("a name")],
         grace: Duration::ZERO,
-    };
-    let worker =
-        Worker::connect(config, broker, Arc::new(Modules::new(sandbox, bytes, client))).await.expect("it connects");
+    }
+}
+
+/// A worker with a sandbox and a cache of its own, which takes jobs from the queue of its name.
+async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
+    let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
+    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker is there");
+    let worker = Worker::connect(config(name), broker, Arc::new(Modules::new(sandbox, bytes, client)))
+        .await
+        .expect("it connects");
     let stop = stop.clone();
     tasks.spawn(async move {
         worker.run(stop.clone(), stop).await;
         drop(cache);
     });
+}
+
+/// Guests of which the first call meets a bug of waft.
+#[derive(Default)]
+struct Panicking {
+    calls: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl Guests for Panicking {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> Called {
+        assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "as the test wants it");
+        Called { answer: sandbox::Answer::Left(Values::new()), log: CallLog::default() }
+    }
+
+    fn interrupt_all(&self) {}
 }
 
 /// The first attempt at a task of the hostile guest.
@@ -182,6 +209,18 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
     world.tasks.wait().await;
     // The one that it was begun with may be dead, when a connection was lost: then the other is all there is.
     assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(2), "both went back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_panics_in_its_worker_goes_back_and_is_made_again_there() {
+    let mut world = World::new().await;
+    let config = config("one");
+    let worker = Worker::connect(config, world.broker.clone(), Arc::new(Panicking::default())).await;
+    let stop = world.stop.clone();
+    world.tasks.spawn(worker.expect("it connects").run(stop.clone(), stop));
+    world.publish("one", &job(world.module, "noop")).await;
+    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use flow::Shard;
 use protocol::{Reply, Request, topology};
 use tokio::sync::oneshot;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use crate::{StartError, jobs};
+use crate::{StartError, jobs, parts::Parts};
 
 /// Answers on their way at once: people ask, not programs in a loop.
 const PREFETCH: u16 = 64;
@@ -47,14 +47,14 @@ impl Elsewhere {
     pub(crate) async fn start(
         broker: Arc<dyn Broker>,
         engine: &str,
-        tasks: &TaskTracker,
+        parts: &Parts,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let queue = topology::replies(engine);
         broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await?;
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = Waiting::default();
-        tasks.spawn(hear(answers, waiting.clone(), stop));
+        parts.spawn("answers", hear(answers, waiting.clone(), stop));
         Ok(Self { broker, queue, waiting, asked: Arc::default() })
     }
 

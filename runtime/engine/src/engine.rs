@@ -20,7 +20,9 @@ use crate::{
     elsewhere::{Elsewhere, ElsewhereError},
     inbox::Inbox,
     keeping::Keepers,
-    outbox, topology,
+    outbox,
+    parts::Parts,
+    topology,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
@@ -227,16 +229,17 @@ impl Engine {
             consumers.push((shard.clone(), broker.consume(&names::engine(shard), prefetch).await?));
         }
         let inbox = Inbox::new(&broker, consumers, prefetch, &tasks, &aborted);
+        let parts = Parts::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
-        let elsewhere = Elsewhere::start(broker.clone(), &config.id, &tasks, stop.clone()).await?;
-        tasks.spawn(aborted.clone().run_until_cancelled_owned(server.run()));
-        tasks.spawn(aborted.clone().run_until_cancelled_owned(outbox::run(broker.clone(), batches, taken.clone())));
+        let elsewhere = Elsewhere::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
+        parts.spawn("store", server.run());
+        parts.spawn("outbox", outbox::run(broker.clone(), batches, taken.clone()));
         let keepers = Keepers {
             engine: config.id.clone(),
             broker: broker.clone(),
             clock: clock.clone(),
-            tasks: tasks.clone(),
+            parts: parts.clone(),
             stop: stop.clone(),
         };
         let declared = Declared::new(broker, keepers);
@@ -258,7 +261,8 @@ impl Engine {
         tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
             // Whichever way it ends, a panic too.
             let _ends = ends;
-            driver.run(inbox, asked, until).await;
+            // Without one of its parts an engine would seem to work, and leave some of its runs waiting.
+            parts.lost().run_until_cancelled(driver.run(inbox, asked, until)).await;
         }));
         tasks.close();
         Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, ended, tasks })
@@ -374,8 +378,8 @@ impl Engine {
         logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
     }
 
-    /// Returns when the engine drives runs no more: it was stopped, or cannot go on, since a queue of its was deleted or it
-    /// is broken. Its process is best started anew then: the runs are safe in the logbook. Cancel-safe.
+    /// Returns when the engine drives runs no more: it was stopped, or cannot go on, since a queue of its was deleted or
+    /// one of its tasks panicked. Its process is best started anew then: the runs are safe in the logbook. Cancel-safe.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }

@@ -10,7 +10,7 @@ use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{Permits, topology as names};
 use tokio::time::{sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     drive::BEAT,
     jobs,
     keeper::{Keeper, Say, Settles},
+    parts::Parts,
 };
 
 /// How long the queue stays without anybody who could keep the permits: calls that have one may still run.
@@ -38,7 +39,7 @@ pub(crate) struct Keepers {
     pub(crate) engine: String,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) parts: Parts,
     pub(crate) stop: CancellationToken,
 }
 
@@ -54,7 +55,9 @@ impl Keepers {
             publishing: FuturesUnordered::new(),
         };
         let stop = self.stop.clone();
-        self.tasks.spawn(stop.run_until_cancelled_owned(keeping.run()));
+        self.parts.spawn("permits", async move {
+            stop.run_until_cancelled(keeping.run()).await;
+        });
         Ok(())
     }
 }

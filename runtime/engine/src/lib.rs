@@ -15,6 +15,7 @@ mod jobs;
 mod keeper;
 mod keeping;
 mod outbox;
+mod parts;
 mod topology;
 mod watch;
 

@@ -106,11 +106,11 @@ impl Caller {
             debug!("the job was answered before; the answer is sent again");
             return settle(delivery, self.send_signal(&job.call, answer, &job.signal_to).await);
         }
-        let Some((delivery, interrupt)) = self.calls.begin(&job, delivery) else {
+        let Some((delivery, begun)) = self.calls.begin(&job, delivery) else {
             return debug!("the job runs here already");
         };
-        let (hold, outcome) = self.hold_and_call(delivery, &job, interrupt).await;
-        let again = self.calls.end(&job);
+        let (hold, outcome) = self.hold_and_call(delivery, &job, begun.interrupt.clone()).await;
+        let again = begun.end();
         let Some((answer, log)) = outcome else {
             again.deliveries.into_iter().for_each(Delivery::requeue);
             return self.give_back(hold, &job).await;

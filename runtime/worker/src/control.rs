@@ -51,7 +51,7 @@ pub(crate) struct Again {
 impl Calls {
     /// Notes a call; its token is cancelled when it is to stop. `None` when it runs here already: the delivery is kept until
     /// that has ended, since the one that it was begun with may be dead when its job comes again.
-    pub(crate) fn begin(&self, job: &Job, delivery: Delivery) -> Option<(Delivery, CancellationToken)> {
+    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<(Delivery, Begun<'a>)> {
         let mut known = self.lock();
         if let Some(running) = known.running.get_mut(&key(job)) {
             running.again.came = true;
@@ -68,7 +68,7 @@ impl Calls {
             interrupt.cancel();
         }
         known.running.insert(key(job), running);
-        Some((delivery, interrupt))
+        Some((delivery, Begun { calls: self, job: Some(job), interrupt }))
     }
 
     /// The engine knows of the call: no delivery of its job is needed to keep it any more.
@@ -79,8 +79,7 @@ impl Calls {
         }
     }
 
-    /// Forgets a call. A job that comes from now on is called again.
-    pub(crate) fn end(&self, job: &Job) -> Again {
+    fn end(&self, job: &Job) -> Again {
         self.lock().running.remove(&key(job)).map(|running| running.again).unwrap_or_default()
     }
 
@@ -107,6 +106,29 @@ impl Calls {
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that runs here, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
+pub(crate) struct Begun<'a> {
+    calls: &'a Calls,
+    /// `None` once it has ended.
+    job: Option<&'a Job>,
+    /// Cancelled when the call is to stop.
+    pub(crate) interrupt: CancellationToken,
+}
+
+impl Begun<'_> {
+    /// Forgets the call. A job that comes from now on is called again.
+    pub(crate) fn end(mut self) -> Again {
+        self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
+    }
+}
+
+impl Drop for Begun<'_> {
+    /// The deliveries that came meanwhile go back, as the one that it was begun with does.
+    fn drop(&mut self) {
+        drop(self.job.take().map(|job| self.calls.end(job)));
     }
 }
 

@@ -93,6 +93,13 @@ struct Keeper {
     stop: CancellationToken,
 }
 
+impl Drop for Keeper {
+    /// Whichever way it ends, a panic too: nobody waits for a connection that nobody makes.
+    fn drop(&mut self) {
+        self.state.send_replace(State::Closed);
+    }
+}
+
 impl Keeper {
     async fn keep(self, mut session: Arc<Session>) {
         loop {
@@ -108,7 +115,7 @@ impl Keeper {
             tracing::info!(broker = self.endpoint.address(), "connected to the broker again");
             self.state.send_replace(State::Up(session.clone()));
         }
-        self.state.send_replace(State::Closed);
+        drop(self);
         session.close().await;
     }
 

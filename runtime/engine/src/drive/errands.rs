@@ -1,48 +1,121 @@
-//! What runs send for: lists that stand in the store, and lists that have to stand there.
+//! What runs fetch: lists that are in the store, and lists that have to be put there.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use flow::{
     Brought, Errand, Errands as What, Event, Failure, FailureKind, Form, Json, RunId, Value, ValueName, Values,
 };
 use store::{Disposition, FetchError, Store};
-use tokio::task::JoinSet;
-use tracing::warn;
+use tokio::{
+    task::{Id, JoinSet},
+    time::{sleep, timeout},
+};
+use tracing::{error, warn};
 
-/// How long after the store could not be reached it is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a second try; each pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The errands of an engine's runs that are under way.
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The tries after which the node fails: with their pauses they take about five minutes, in which a store comes back
+/// that can.
+const TRIES: u32 = 14;
+
+/// The longest that a store may take for one value.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The fetches of an engine's runs that are under way.
 ///
-/// One of a run that is let go meanwhile comes back for nothing; whoever takes the run up sends for it again. They end with
+/// Each is watched like a call: one that fails, panics or takes too long is tried again, and fails its node in the end. A
+/// fetch of a run that is driven elsewhere meanwhile ends for nothing; whoever drives the run fetches again. Fetches end with
 /// their engine.
 pub(super) struct Errands {
     store: Arc<dyn Store>,
-    under_way: JoinSet<(RunId, Event)>,
+    under_way: JoinSet<Result<Brought, String>>,
+    /// What each task fetches. A task that panics answers nothing but its id.
+    fetches: HashMap<Id, Fetch>,
+}
+
+/// One fetch, over all its tries.
+struct Fetch {
+    run: RunId,
+    errand: Errand,
+    /// Tries that have failed.
+    failed: u32,
 }
 
 impl Errands {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, under_way: JoinSet::new() }
+        Self { store, under_way: JoinSet::new(), fetches: HashMap::new() }
     }
 
+    /// Starts a fetch.
     pub(super) fn send(&mut self, run: RunId, errand: Errand) {
-        let store = self.store.clone();
-        self.under_way.spawn(async move {
-            let Errand { id, what } = errand;
-            let brought = bring(&*store, &run, what).await;
-            (run, Event::Brought { id, brought })
-        });
+        self.start(Fetch { run, errand, failed: 0 });
     }
 
-    /// The next one that comes back; `None` when none is under way, or one has met a bug. Cancel-safe.
+    fn start(&mut self, fetch: Fetch) {
+        let (store, what) = (self.store.clone(), fetch.errand.what.clone());
+        let pause = fetch.failed.checked_sub(1).map(pause_after);
+        let task = self.under_way.spawn(async move {
+            if let Some(pause) = pause {
+                sleep(pause).await;
+            }
+            bring(&*store, &what).await
+        });
+        self.fetches.insert(task.id(), fetch);
+    }
+
+    /// The next fetch that ends; `None` when none is under way. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<(RunId, Event)> {
-        self.under_way.join_next().await?.ok()
+        loop {
+            let (id, ended) = match self.under_way.join_next_with_id().await? {
+                Ok((id, ended)) => (id, ended),
+                Err(lost) => (lost.id(), Err(format!("the task that fetched it was lost: {lost}"))),
+            };
+            let Some(fetch) = self.fetches.remove(&id) else { continue };
+            if let Some(ended) = self.ended(fetch, ended) {
+                return Some(ended);
+            }
+        }
+    }
+
+    /// Takes the end of one try: its result, or one more try.
+    fn ended(&mut self, fetch: Fetch, ended: Result<Brought, String>) -> Option<(RunId, Event)> {
+        let Fetch { run, errand, failed } = fetch;
+        let brought = match ended {
+            Ok(brought) => brought,
+            Err(reason) if failed + 1 < TRIES => {
+                warn!(%run, task = %errand.id.task, tries = failed + 1, reason, "a list could not be fetched yet");
+                self.start(Fetch { run, errand, failed: failed + 1 });
+                return None;
+            }
+            Err(reason) => {
+                error!(%run, task = %errand.id.task, tries = TRIES, reason, "a list could not be fetched");
+                let message = format!("its list could not be fetched in {TRIES} tries: {reason}");
+                let failure = Failure::new(FailureKind::Transient, message);
+                match errand.what {
+                    What::List(_) => Brought::List(Err(failure)),
+                    What::Results(_) => Brought::Results(Err(failure)),
+                }
+            }
+        };
+        Some((run, Event::Brought { id: errand.id, brought }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }
+}
+
+/// The pause after some failed tries, beyond the first.
+fn pause_after(more: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(more)).min(LONGEST_PAUSE)
 }
 
 /// Why something cannot be brought.
@@ -62,24 +135,23 @@ impl From<FetchError> for Obstacle {
     }
 }
 
-/// Tries until the store can be reached.
-async fn bring(store: &dyn Store, run: &RunId, what: What) -> Brought {
-    loop {
-        let reason = match &what {
-            What::List(list) => match elements(store, list).await {
-                Ok(list) => return Brought::List(Ok(list)),
-                Err(Obstacle::Ever(failure)) => return Brought::List(Err(failure)),
-                Err(Obstacle::Now(reason)) => reason,
-            },
-            What::Results(results) => match gather(store, results).await {
-                Ok(gathered) => return Brought::Results(Ok(gathered)),
-                Err(Obstacle::Ever(failure)) => return Brought::Results(Err(failure)),
-                Err(Obstacle::Now(reason)) => reason,
-            },
-        };
-        warn!(%run, reason, "a list cannot be brought yet");
-        tokio::time::sleep(PAUSE).await;
-    }
+/// Tries once. An error says why another try may succeed.
+async fn bring(store: &dyn Store, what: &What) -> Result<Brought, String> {
+    let brought = match what {
+        What::List(list) => elements(store, list).await.map(|list| Brought::List(Ok(list))),
+        What::Results(results) => gather(store, results).await.map(|gathered| Brought::Results(Ok(gathered))),
+    };
+    brought.or_else(|obstacle| match (obstacle, what) {
+        (Obstacle::Now(reason), _) => Err(reason),
+        (Obstacle::Ever(failure), What::List(_)) => Ok(Brought::List(Err(failure))),
+        (Obstacle::Ever(failure), What::Results(_)) => Ok(Brought::Results(Err(failure))),
+    })
+}
+
+/// Waits for a store that may never answer.
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Obstacle> {
+    let late = |_| Obstacle::Now(format!("the store has not answered for {} seconds", PATIENCE.as_secs()));
+    timeout(PATIENCE, answer).await.map_err(late)
 }
 
 async fn elements(store: &dyn Store, list: &Value) -> Result<Vec<Json>, Obstacle> {
@@ -100,7 +172,8 @@ async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) ->
         complete.insert(name.clone(), list);
     }
     let mut gathered = flow::gathered(complete).map_err(Obstacle::Ever)?;
-    store::values::put_large(store, &mut gathered).await.map_err(|error| Obstacle::Now(error.to_string()))?;
+    let put = in_time(store::values::put_large(store, &mut gathered)).await?;
+    put.map_err(|error| Obstacle::Now(error.to_string()))?;
     Ok(gathered)
 }
 
@@ -110,7 +183,10 @@ async fn whole(store: &dyn Store, value: &Value) -> Result<Value, Obstacle> {
         // Nobody has to fetch what no list can hold.
         return Ok(Value::Bytes(Vec::new().into()));
     }
-    let bytes = store.fetch(&stored.digest).await?;
+    let bytes = in_time(store.fetch(&stored.digest)).await??;
     let wrong = |error: store::values::NoValue| Obstacle::Ever(Failure::new(FailureKind::Permanent, error.to_string()));
     store::values::from_bytes(&bytes, stored.form).map_err(wrong)
 }
+
+#[cfg(test)]
+mod tests;

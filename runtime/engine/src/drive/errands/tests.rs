@@ -1,0 +1,118 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flow::{Action, Attempt, CallId, Digest, Firing, Stored};
+use store::{Entry, ListError, Memory, PutError, RemoveError, Tag, TagError};
+
+use super::*;
+
+/// What the tries of a faulty store come to.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// They panic.
+    Panics,
+    /// They never end.
+    Hangs,
+    /// They are told that the store is away.
+    Away,
+}
+
+/// A store that has a fault for its first tries.
+struct Faulty {
+    fault: Fault,
+    tries: AtomicU32,
+    faulty: u32,
+    inner: Memory,
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn put(&self, bytes: Bytes) -> Result<Digest, PutError> {
+        self.inner.put(bytes).await
+    }
+
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        if self.tries.fetch_add(1, Ordering::Relaxed) < self.faulty {
+            match self.fault {
+                Fault::Panics => panic!("as the test wants it"),
+                Fault::Hangs => std::future::pending().await,
+                Fault::Away => return Err(FetchError::Closed { digest: *digest }),
+            }
+        }
+        self.inner.fetch(digest).await
+    }
+
+    async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
+        self.inner.contains(digest).await
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, ListError> {
+        self.inner.list().await
+    }
+
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        self.inner.tag(tag, digest).await
+    }
+
+    async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {
+        self.inner.resolve_tag(tag).await
+    }
+
+    async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
+        self.inner.tags().await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
+        self.inner.remove(digest).await
+    }
+}
+
+fn id() -> CallId {
+    let (run, task) = ("r".parse().expect("a lawful name"), "t".parse().expect("a lawful name"));
+    CallId { run, task, firing: Firing::FIRST, attempt: Attempt::new(1), action: Action::Apply }
+}
+
+/// Fetches a list from a store with a fault.
+async fn fetched(fault: Fault, faulty: u32) -> (Brought, u32) {
+    let inner = Memory::new();
+    let digest = inner.put(Bytes::from_static(b"[1,2]")).await.expect("it is kept");
+    let store = Arc::new(Faulty { fault, tries: AtomicU32::new(0), faulty, inner });
+    let mut errands = Errands::new(store.clone());
+    let list = Value::Stored(Stored { digest, size: 5, form: Form::Json });
+    errands.send(id().run, Errand { id: id(), what: What::List(list) });
+    let (run, event) = errands.next().await.expect("every fetch ends");
+    assert_eq!(run, id().run);
+    assert!(errands.is_empty() && errands.fetches.is_empty());
+    let Event::Brought { id: of, brought } = event else { panic!("it is what was fetched") };
+    assert_eq!(of, id());
+    (brought, store.tries.load(Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_panics_or_hangs_or_finds_no_store_is_tried_again() {
+    for fault in [Fault::Panics, Fault::Hangs, Fault::Away] {
+        let (brought, tries) = fetched(fault, 3).await;
+        assert_eq!(brought, Brought::List(Ok(vec![Json::from(&1.into()), Json::from(&2.into())])));
+        assert_eq!(tries, 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() {
+    for (fault, says) in
+        [(Fault::Panics, "was lost"), (Fault::Hangs, "has not answered"), (Fault::Away, "could not be fetched")]
+    {
+        let (brought, tries) = fetched(fault, u32::MAX).await;
+        let Brought::List(Err(failure)) = brought else { panic!("it is a list, and failed: {brought:?}") };
+        assert_eq!((failure.kind, tries), (FailureKind::Transient, TRIES));
+        assert!(failure.message.contains(says), "{}", failure.message);
+    }
+}
+
+#[test]
+fn pauses_grow_up_to_the_longest() {
+    let pauses: Vec<u64> = (0..7).map(|more| pause_after(more).as_secs()).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+}

@@ -1,0 +1,90 @@
+//! The tasks without which an engine cannot go on.
+//!
+//! A task that panics is gone without a word, and whoever waits for it would wait for ever. So each is spawned here: when one
+//! ends before the engine was stopped, the engine ends too, and is best started anew.
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::error;
+
+/// Spawns the parts of one engine. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    aborted: CancellationToken,
+    lost: CancellationToken,
+}
+
+/// Tells of the end of a part, whichever way it ends.
+struct Guard {
+    part: &'static str,
+    parts: Parts,
+}
+
+impl Parts {
+    /// Parts that may end once `stop` is cancelled, and end at once when `aborted` is.
+    pub(crate) fn new(tasks: TaskTracker, stop: CancellationToken, aborted: CancellationToken) -> Self {
+        Self { tasks, stop, aborted, lost: CancellationToken::new() }
+    }
+
+    /// Spawns a part of the engine.
+    pub(crate) fn spawn(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = Guard { part, parts: self.clone() };
+        self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
+            let _guard = guard;
+            work.await;
+        }));
+    }
+
+    /// Cancelled once a part has ended that should not have.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.parts.stop.is_cancelled() && !self.parts.aborted.is_cancelled() {
+            error!(part = self.part, "a part of the engine has ended: the engine cannot go on");
+            self.parts.lost.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> Parts {
+        Parts::new(TaskTracker::new(), CancellationToken::new(), CancellationToken::new())
+    }
+
+    async fn all_ended(parts: &Parts) {
+        parts.tasks.close();
+        parts.tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_is_lost_with_any_of_its_parts() {
+        let panicking = parts();
+        panicking.spawn("panics", async { panic!("as the test wants it") });
+        panicking.lost().cancelled().await;
+        let ending = parts();
+        ending.spawn("ends", async {});
+        ending.lost().cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_with_its_engine_is_no_loss() {
+        let stopped = parts();
+        stopped.spawn("ends when stopped", stopped.stop.clone().cancelled_owned());
+        stopped.stop.cancel();
+        all_ended(&stopped).await;
+        assert!(!stopped.lost().is_cancelled());
+        let aborted = parts();
+        aborted.spawn("never ends", std::future::pending());
+        aborted.aborted.cancel();
+        all_ended(&aborted).await;
+        assert!(!aborted.lost().is_cancelled());
+    }
+}
