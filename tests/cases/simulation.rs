@@ -11,6 +11,7 @@ mod dice;
 mod flows;
 pub(crate) mod guests;
 mod net;
+mod watch;
 mod world;
 
 use std::{

@@ -2,20 +2,34 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::Message;
 
 /// A consumer of one queue. Dropped, it is cancelled and what was fetched and not yet taken goes back.
 pub struct Consumer {
     deliveries: mpsc::Receiver<Delivery>,
+    renewals: Renewals,
     cancel: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Consumer {
-    /// `cancel` is called once, before the receiver closes: after it, the broker sends nothing more.
-    pub(crate) fn new(deliveries: mpsc::Receiver<Delivery>, cancel: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { deliveries, cancel: Some(Box::new(cancel)) }
+    /// A consumer of whatever a broker sends to `deliveries`. `renewed` counts how often the consumer had to consume its
+    /// queue again: it counts before the first delivery that comes then. `cancel` is called once, before the receiver
+    /// closes: after it, the broker sends nothing more.
+    pub fn new(
+        deliveries: mpsc::Receiver<Delivery>,
+        renewed: watch::Receiver<u64>,
+        cancel: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { deliveries, renewals: Renewals(renewed), cancel: Some(Box::new(cancel)) }
+    }
+
+    /// Tells each time that the consumer lost its connection and has to consume its queue again. Where a queue has a single
+    /// active consumer, another one may have been active in between.
+    #[must_use]
+    pub fn renewals(&self) -> Renewals {
+        self.renewals.clone()
     }
 
     /// The next delivery; `None` once the consumer was cancelled, its queue deleted, or the broker closed.
@@ -47,6 +61,19 @@ impl Consumer {
         }
         self.deliveries.close();
         while self.deliveries.try_recv().is_ok() {}
+    }
+}
+
+/// Tells when a consumer has to consume its queue again.
+#[derive(Debug, Clone)]
+pub struct Renewals(watch::Receiver<u64>);
+
+impl Renewals {
+    /// Resolves the next time; never, where the connection cannot be lost. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

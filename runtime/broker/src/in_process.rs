@@ -45,6 +45,12 @@ impl Default for InProcess {
 }
 
 impl InProcess {
+    /// Every message that waits in some queue, or is out with a consumer and not settled: for tests that look after them.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Message> {
+        self.server.messages()
+    }
+
     fn check_open(&self) -> Result<(), DeclareError> {
         if self.connection.is_closed() { Err(DeclareError::Closed) } else { Ok(()) }
     }

@@ -13,11 +13,12 @@ mod amqp;
 mod in_process;
 
 pub mod contract;
+pub mod reconnecting;
 pub mod topology;
 
 pub use amqp::{Amqp, ConnectError, Options};
 pub use broker::{Broker, ConsumeError, DeclareError, PublishError};
 pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
-pub use delivery::{Consumer, Delivery, Settlement};
+pub use delivery::{Consumer, Delivery, Renewals, Settlement};
 pub use in_process::InProcess;
 pub use message::{Message, Properties, Routing};

@@ -3,8 +3,9 @@
 //! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
 //! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/permits.rs` (calls that wait for their turn),
-//! `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
+//! `drive/compare.rs` (whether memory and logbook agree), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
 
+mod compare;
 mod echo;
 mod errands;
 mod gate;
@@ -16,6 +17,7 @@ mod permits;
 mod retell;
 mod shards;
 mod telling;
+mod whereabouts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +52,7 @@ use permits::Ended;
 use retell::Again;
 pub(crate) use shards::{Shards, Sharing};
 use telling::Telling;
+pub use whereabouts::Whereabouts;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
 const LARGEST_BATCH: usize = 512;
@@ -79,6 +82,8 @@ pub(crate) enum Request {
     Abandon { run: RunId },
     /// Say that you are alive.
     Check { answer: oneshot::Sender<()> },
+    /// Say where each call is that is out.
+    Whereabouts { answer: oneshot::Sender<Vec<(CallId, Whereabouts)>> },
 }
 
 /// A run in memory, at the version its records have in the logbook.
@@ -254,8 +259,8 @@ impl Driver {
                     self.happen(Happened { run, event, answer: None }, &mut round);
                 }
                 Some(request) = requests.recv() => self.answer(request, &mut round).await,
-                arrived = inbox.next() => match arrived {
-                    Some(arrived) => self.hear(arrived, &mut round).await,
+                incoming = inbox.next() => match incoming {
+                    Some(incoming) => self.take_in(incoming, &mut round).await,
                     None => break,
                 },
             }
@@ -265,9 +270,9 @@ impl Driver {
                 self.answer(request, &mut round).await;
             }
             while round.events.len() < LARGEST_BATCH
-                && let Some(arrived) = inbox.try_next()
+                && let Some(incoming) = inbox.try_next()
             {
-                self.hear(arrived, &mut round).await;
+                self.take_in(incoming, &mut round).await;
             }
             self.wake(&mut round);
             self.step(round).await;
@@ -293,6 +298,9 @@ impl Driver {
             Request::Check { answer } => {
                 let _ = answer.send(());
             }
+            Request::Whereabouts { answer } => {
+                let _ = answer.send(self.whereabouts());
+            }
         }
     }
 
@@ -305,6 +313,9 @@ impl Driver {
     ) {
         let refused = if self.runs.contains_key(&run) {
             Err(SubmitError::Exists { run: run.clone() })
+        } else if self.lost.contains_key(&run) {
+            // It may have begun: that is known with the next beat.
+            Err(SubmitError::NoShard)
         } else {
             self.shards.for_new(&run).ok_or(SubmitError::NoShard)
         };
@@ -371,7 +382,7 @@ impl Driver {
         };
         let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
         let mut batch = Batch { messages, probes, happenings, ..Batch::default() };
-        let mut kept = Vec::new();
+        let mut decided = Vec::new();
         for Happened { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
@@ -396,6 +407,7 @@ impl Driver {
             if step.records.is_empty() {
                 let reply = || refusal(&live.machine, &event);
                 answer.into_iter().for_each(|answer| batch.answer(answer, reply()));
+                decided.push((run, event));
                 continue;
             }
             let stepped = steps.entry(run.clone()).or_default();
@@ -408,7 +420,7 @@ impl Driver {
             stepped.records.extend(step.records);
             stepped.commands.extend(step.commands);
             stepped.answers.extend(answer);
-            kept.push((run, event));
+            decided.push((run, event));
         }
         let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps, &mut logs).await };
         let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
@@ -418,9 +430,12 @@ impl Driver {
             let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
             self.drop_machine(run, may_have_begun);
         }
+        // Those of runs that are to be read again are not durable: their machines are gone by now.
+        decided.iter().for_each(|(run, event)| self.note_lease(run, event));
+        debug_assert!(decided.iter().all(|(run, _)| self.watches_all(run)), "a lease is known and not watched");
         let (here, passed_on): (Vec<_>, Vec<_>) =
             signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.broken.contains_key(run));
-        batch.signals = self.keep_for_lost(here, kept, &gone);
+        batch.signals = self.keep_for_lost(here, decided, &gone);
         batch.signals.extend(done);
         for (run, delivery) in passed_on {
             if let Some(kept) = self.broken.get_mut(&run) {

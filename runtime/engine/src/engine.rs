@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{Flow, LARGEST_INLINE, RunId, RunState, Shard, Value};
+use flow::{CallId, Flow, LARGEST_INLINE, RunId, RunState, Shard, Value};
 use logbook::{LoadError, Logbook};
 use protocol::{Reply, Wish, topology as names};
 use store::Store;
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Clock, Watch,
+    Clock, Watch, Whereabouts,
     declared::Declared,
     drive::{self, Driver, Shards, Sharing, Tools},
     elsewhere::{Elsewhere, ElsewhereError},
@@ -353,6 +353,16 @@ impl Engine {
     /// [`AskError::Stopping`] when the engine is stopping.
     pub async fn abandon(&self, run: RunId) -> Result<(), AskError> {
         self.send(drive::Request::Abandon { run }).await
+    }
+
+    /// Where each call is that is out, of all runs that this engine drives.
+    ///
+    /// # Errors
+    /// [`AskError::Stopping`] when the engine is stopping.
+    pub async fn whereabouts(&self) -> Result<Vec<(CallId, Whereabouts)>, AskError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(drive::Request::Whereabouts { answer }).await?;
+        answered.await.map_err(|_| AskError::Stopping)
     }
 
     /// Hears of every run that gets new records here. One who falls behind misses some.

@@ -18,14 +18,24 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// One delivery from the queue of a shard.
 pub(crate) struct Arrived {
     pub(crate) shard: Shard,
-    /// How often the shard was let go before: what was delivered before it was let go belongs to another engine now.
+    /// The term in which it was delivered: what was delivered in an earlier one belongs to another engine by now.
     pub(crate) term: u64,
     pub(crate) delivery: Delivery,
 }
 
+/// What comes from the queues of the shards.
+#[expect(clippy::large_enum_variant, reason = "nearly all are deliveries, and a box for each costs more than the room")]
+pub(crate) enum Incoming {
+    /// A delivery.
+    Delivery(Arrived),
+    /// A new term: the queue of the shard is consumed again, after the connection was lost or the shard was let go. Another
+    /// engine may have driven the shard in between.
+    Term { shard: Shard, term: u64 },
+}
+
 /// The queues of all shards of an engine.
 pub(crate) struct Inbox {
-    arrived: mpsc::Receiver<Arrived>,
+    arrived: mpsc::Receiver<Incoming>,
     shards: Vec<Opened>,
     stop: CancellationToken,
     gone: CancellationToken,
@@ -71,12 +81,12 @@ impl Inbox {
     }
 
     /// What arrived next; `None` once a queue is gone, or the broker closed. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Option<Arrived> {
+    pub(crate) async fn next(&mut self) -> Option<Incoming> {
         self.gone.run_until_cancelled(self.arrived.recv()).await?
     }
 
     /// What is here already.
-    pub(crate) fn try_next(&mut self) -> Option<Arrived> {
+    pub(crate) fn try_next(&mut self) -> Option<Incoming> {
         self.arrived.try_recv().ok()
     }
 
@@ -101,39 +111,46 @@ struct Bringing {
     broker: Arc<dyn Broker>,
     shard: Shard,
     prefetch: u16,
-    tx: mpsc::Sender<Arrived>,
+    tx: mpsc::Sender<Incoming>,
     asked: mpsc::Receiver<()>,
     stop: CancellationToken,
 }
 
 impl Bringing {
     async fn run(mut self, mut consumer: Consumer) {
+        let mut renewals = consumer.renewals();
         let mut term = 0;
         loop {
-            // All arms are cancel-safe: each only receives.
-            tokio::select! {
+            // All arms are cancel-safe: each only receives. What is delivered after a renewal comes after its term, since
+            // renewals are looked at first.
+            let incoming = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
+                () = renewals.next() => {
+                    term += 1;
+                    Incoming::Term { shard: self.shard.clone(), term }
+                }
                 asked = self.asked.recv() => {
                     if asked.is_none() {
                         return;
                     }
                     consumer.cancel();
-                    term += 1;
                     match self.consume_again().await {
-                        Some(again) => consumer = again,
+                        Some(again) => (renewals, consumer) = (again.renewals(), again),
                         None => return,
                     }
+                    term += 1;
+                    Incoming::Term { shard: self.shard.clone(), term }
                 }
                 delivery = consumer.next() => {
                     let Some(delivery) = delivery else {
                         return warn!(shard = %self.shard, "the queue of the shard was deleted, or the broker closed");
                     };
-                    let arrived = Arrived { shard: self.shard.clone(), term, delivery };
-                    if self.tx.send(arrived).await.is_err() {
-                        return;
-                    }
+                    Incoming::Delivery(Arrived { shard: self.shard.clone(), term, delivery })
                 }
+            };
+            if self.tx.send(incoming).await.is_err() {
+                return;
             }
         }
     }

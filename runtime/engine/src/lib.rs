@@ -20,5 +20,6 @@ mod topology;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
+pub use drive::Whereabouts;
 pub use engine::{AskError, Config, Engine, Part, StartError, SubmitError};
 pub use watch::{Happening, Watch};

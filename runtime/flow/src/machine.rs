@@ -322,6 +322,12 @@ impl Machine {
         self.passes.values().flat_map(Pass::leased)
     }
 
+    /// Whether a worker has a call under a lease, as far as is recorded.
+    #[must_use]
+    pub fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
+        self.passes.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
+    }
+
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
     #[must_use]

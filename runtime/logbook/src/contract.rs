@@ -162,8 +162,10 @@ async fn open_runs_are_those_an_engine_has_work_with(logbook: impl Logbook) {
     }
     write(&logbook, vec![append_as("elsewhere", 0, [1], standing("t", "f", RunState::Running))]).await;
     let open = logbook.open_runs(&shard("s")).await.expect("the logbook can be read");
-    assert_eq!(open, [run("8-running"), run("4-suspending")]);
-    assert_eq!(logbook.open_runs(&shard("t")).await.expect("the logbook can be read"), [run("elsewhere")]);
+    assert_eq!(open, [(run("8-running"), Version::new(1)), (run("4-suspending"), Version::new(1))]);
+    write(&logbook, vec![append_as("elsewhere", 1, [2, 3], standing("t", "f", RunState::Running))]).await;
+    let open = logbook.open_runs(&shard("t")).await.expect("the logbook can be read");
+    assert_eq!(open, [(run("elsewhere"), Version::new(3))]);
     assert_eq!(logbook.open_runs(&shard("u")).await.expect("the logbook can be read"), []);
 }
 

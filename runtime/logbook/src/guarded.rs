@@ -1,10 +1,11 @@
 //! A logbook whose appends somebody watches over: for tests that hold them, lose them, or stop the world around them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
+use tokio_util::task::TaskTracker;
 
 use crate::{Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, Summary, Version};
 
@@ -22,6 +23,20 @@ pub trait Guard: Send + Sync + 'static {
     /// # Errors
     /// What the guard makes up.
     async fn after(&self) -> Result<(), AppendError>;
+
+    /// How long after its answer an append is written that is said to have failed; `None` where it is written before its
+    /// answer, or not at all. A database that loses a connection may still commit what came over it.
+    fn writes_late(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Before anything is read to go on from. An error is what the reading comes to.
+    ///
+    /// # Errors
+    /// What the guard makes up.
+    async fn reading(&self) -> Result<(), LoadError> {
+        Ok(())
+    }
 }
 
 /// A logbook with a guard.
@@ -42,24 +57,37 @@ impl Guarded {
 impl Logbook for Guarded {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
         self.guard.before(&appends).await?;
+        if let Some(delay) = self.guard.writes_late() {
+            let inner = self.inner.clone();
+            TaskTracker::new().spawn(async move {
+                tokio::time::sleep(delay).await;
+                // Nobody hears of it.
+                let _ = inner.append(appends).await;
+            });
+            return Err(AppendError::Unavailable { reason: "its answer was lost".into() });
+        }
         let appended = self.inner.append(appends).await?;
         self.guard.after().await?;
         Ok(appended)
     }
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+        self.guard.reading().await?;
         self.inner.load(run).await
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+        self.guard.reading().await?;
         self.inner.read(run, after, limit).await
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
+        self.guard.reading().await?;
         self.inner.summary(run).await
     }
 
-    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
+        self.guard.reading().await?;
         self.inner.open_runs(shard).await
     }
 
@@ -68,10 +96,12 @@ impl Logbook for Guarded {
     }
 
     async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        self.guard.reading().await?;
         self.inner.untold(shard, limit).await
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
+        self.guard.reading().await?;
         self.inner.list(filter).await
     }
 

@@ -276,11 +276,11 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError>;
 
-    /// The runs of a shard that are running or suspending, in the order they started.
+    /// The runs of a shard that are running or suspending, in the order they started, and the version each is at.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
-    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError>;
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError>;
 
     /// Notes up to which version all that the records of some runs changed was told. One that is below what is known
     /// already, or beyond the records that there are, means nothing; so does a run that is not there.

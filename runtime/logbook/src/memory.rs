@@ -144,12 +144,12 @@ impl Logbook for Memory {
         self.read_run(run, |kept| kept.summary(run))
     }
 
-    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
         let runs = self.runs();
         let open = runs.iter().filter(|(_, kept)| kept.standing.shard == *shard && is_open(kept.standing.state));
         let mut open: Vec<Summary> = open.map(|(run, kept)| kept.summary(run)).collect();
         open.sort_by(|one, other| (one.started_at, &one.run).cmp(&(other.started_at, &other.run)));
-        Ok(open.into_iter().map(|summary| summary.run).collect())
+        Ok(open.into_iter().map(|summary| (summary.run, summary.version)).collect())
     }
 
     async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {

@@ -158,9 +158,9 @@ impl Logbook for Postgres {
         of_run(run, self.ask(async |client| read::summary(client, run.as_str()).await)).await?.into_summary()
     }
 
-    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
-        let ids = self.ask(async |client| read::open_runs(client, shard.as_str()).await).await;
-        ids.map_err(unread)?.iter().map(|id| row::run_id(id)).collect()
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
+        let open = self.ask(async |client| read::open_runs(client, shard.as_str()).await).await;
+        open.map_err(unread)?.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
     async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {

@@ -244,6 +244,14 @@ pub(crate) fn run_id(column: &str) -> Result<RunId, LoadError> {
     RunId::new(column).map_err(|error| LoadError::Unavailable { reason: format!("a run has no lawful id: {error}") })
 }
 
+/// The columns of an open run.
+///
+/// # Errors
+/// As [`run_id`].
+pub(crate) fn open_run(id: &str, version: i64) -> Result<(RunId, Version), LoadError> {
+    Ok((run_id(id)?, Version::new(u64::try_from(version).unwrap_or_default())))
+}
+
 /// A column as a digest.
 ///
 /// # Errors

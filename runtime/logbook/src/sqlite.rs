@@ -129,10 +129,11 @@ impl Logbook for Sqlite {
         self.of_run(run, |connection, id| read::summary(connection, id)).await?.into_summary()
     }
 
-    async fn open_runs(&self, shard: &Shard) -> Result<Vec<RunId>, LoadError> {
+    async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
         let shard = shard.clone();
-        let ids = self.reader.ask(move |connection| read::open_runs(connection, shard.as_str())).await;
-        ids.map_err(|failure| self.unread(failure))?.iter().map(|id| row::run_id(id)).collect()
+        let open = self.reader.ask(move |connection| read::open_runs(connection, shard.as_str())).await;
+        let open = open.map_err(|failure| self.unread(failure))?;
+        open.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
     async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use broker::InProcess;
+use broker::{InProcess, reconnecting::Reconnecting};
 use engine::{Config, Engine, Part};
 use flow::{Flow, Revision, RunId, RunState};
 use logbook::{Logbook, Memory, Version, guarded::Guarded};
@@ -24,7 +24,7 @@ use super::{
     dice::Dice,
     flows,
     guests::{Ledger, Simulated},
-    net::{Fate, Net},
+    net::{Database, Fate, Net},
     world::WorldClock,
 };
 
@@ -167,6 +167,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
                 storm: Arc::new(AtomicBool::new(false)),
                 crash: CancellationToken::new(),
                 actions_left: Arc::new(AtomicU64::new(die_at)),
+                database: Database::default(),
             };
             // Only the first engine dies.
             die_at = u64::MAX;
@@ -221,7 +222,7 @@ async fn start_engine(
     life: u32,
     start: Instant,
 ) -> Result<Engine, String> {
-    let net = Arc::new(Net { inner: broker.connect(), fate: fate.clone() });
+    let net = Arc::new(Net { inner: Reconnecting::to(broker), fate: fate.clone() });
     let guarded = Arc::new(Guarded::new(logbook.clone(), Arc::new(fate.clone())));
     let config = Config { id: format!("e{life}"), part: Part::Shared };
     let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;

@@ -3,15 +3,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use broker::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, InProcess, Message, PublishError, Queue,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue,
+    reconnecting::Reconnecting,
 };
-use logbook::{Append, AppendError, guarded::Guard};
+use logbook::{Append, AppendError, LoadError, guarded::Guard};
 use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
@@ -25,6 +26,31 @@ pub(crate) struct Fate {
     pub(crate) crash: CancellationToken,
     /// How many durable or visible actions are left before the process dies.
     pub(crate) actions_left: Arc<AtomicU64>,
+    pub(crate) database: Database,
+}
+
+/// The database that all engines share, as far as it is restarted: it ends in the middle of what it does. Its clones are the
+/// same one.
+#[derive(Clone, Default)]
+pub(crate) struct Database(Arc<AtomicU8>);
+
+impl Database {
+    const UP: u8 = 0;
+    const ENDING: u8 = 1;
+    const DOWN: u8 = 2;
+
+    /// Ends at once, and comes back after a while. Until its end is noticed it writes, and its answers are lost.
+    pub(crate) async fn restart(&self, dice: &Dice) {
+        self.0.store(Self::ENDING, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+        self.0.store(Self::DOWN, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(500 + dice.below(3_000))).await;
+        self.0.store(Self::UP, Ordering::Relaxed);
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == state
+    }
 }
 
 impl Fate {
@@ -48,7 +74,7 @@ impl Fate {
 
 /// One process's connection to the broker.
 pub(crate) struct Net {
-    pub(crate) inner: InProcess,
+    pub(crate) inner: Reconnecting,
     pub(crate) fate: Fate,
 }
 
@@ -125,7 +151,7 @@ impl Guard for Fate {
         if self.strikes(1) {
             self.die().await;
         }
-        if self.strikes(2) { Err(broken()) } else { Ok(()) }
+        if self.database.is(Database::DOWN) || self.strikes(2) { Err(broken()) } else { Ok(()) }
     }
 
     async fn after(&self) -> Result<(), AppendError> {
@@ -133,7 +159,18 @@ impl Guard for Fate {
         if self.strikes(1) {
             self.die().await;
         }
-        if self.strikes(2) { Err(broken()) } else { Ok(()) }
+        if self.database.is(Database::ENDING) || self.strikes(2) { Err(broken()) } else { Ok(()) }
+    }
+
+    fn writes_late(&self) -> Option<Duration> {
+        self.strikes(1).then(|| Duration::from_millis(self.dice.below(4_000)))
+    }
+
+    async fn reading(&self) -> Result<(), LoadError> {
+        if self.database.is(Database::UP) {
+            return Ok(());
+        }
+        Err(LoadError::Unavailable { reason: "the database is restarted".into() })
     }
 }
 

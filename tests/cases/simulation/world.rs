@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, InProcess};
+use broker::{Broker, InProcess, reconnecting::Reconnecting};
 use engine::{Clock, Config, Engine, Part, SubmitError};
 use flow::{Flow, RunId, RunState, Timestamp};
 use logbook::{Logbook, Memory, Version, guarded::Guarded};
@@ -23,7 +23,8 @@ use super::{
     dice::Dice,
     flows,
     guests::{Ledger, Simulated},
-    net::{Fate, Net},
+    net::{Database, Fate, Net},
+    watch,
 };
 
 const ENGINES: usize = 2;
@@ -61,6 +62,9 @@ struct World {
     storm: Arc<AtomicBool>,
     over: CancellationToken,
     engines: Arc<Mutex<Vec<Option<Engine>>>>,
+    /// The connections of all processes, dead ones too.
+    connections: Mutex<Vec<Reconnecting>>,
+    database: Database,
     crashes: Arc<Mutex<u64>>,
     start: Instant,
 }
@@ -85,6 +89,8 @@ impl World {
             storm: Arc::new(AtomicBool::new(true)),
             over: CancellationToken::new(),
             engines: Arc::new(Mutex::new(vec![None; ENGINES])),
+            connections: Mutex::default(),
+            database: Database::default(),
             crashes: Arc::default(),
             start: Instant::now(),
         })
@@ -106,13 +112,22 @@ impl World {
             processes.spawn(self.clone().submit(run, flow));
         }
         processes.spawn(self.clone().people(flows.keys().cloned().collect()));
-        sleep(STORM).await;
-        self.storm.store(false, Ordering::Relaxed);
-        let ended = tokio::time::timeout(END, self.until_calm(&flows)).await;
+        processes.spawn(self.clone().restarts());
+        let living = async {
+            sleep(STORM).await;
+            self.storm.store(false, Ordering::Relaxed);
+            tokio::time::timeout(END, self.until_calm(&flows)).await
+        };
+        // What is forgotten is told at once, with where everything else is.
+        let ended = tokio::select! {
+            biased;
+            forgotten = watch::until_forgotten(&self.engines, &self.broker) => Err(forgotten),
+            ended = living => Ok(ended),
+        };
         self.over.cancel();
         processes.close();
         processes.wait().await;
-        match ended {
+        match ended? {
             Ok(()) => self.judge(&flows).await,
             // What has not ended says so itself.
             Err(_) => Err(self.judge(&flows).await.err().unwrap_or_else(|| "it never comes to rest".into())),
@@ -175,6 +190,25 @@ impl World {
         Some(Wish::Edit { revision: machine.revision(), flow })
     }
 
+    /// The broker and the database are restarted now and then, and connections are lost.
+    async fn restarts(self: Arc<Self>) {
+        loop {
+            sleep(Duration::from_millis(3_000 + self.dice.below(17_000))).await;
+            if !self.storm.load(Ordering::Relaxed) {
+                return;
+            }
+            let connections = self.connections.lock().expect("nobody panics with them").clone();
+            match self.dice.below(4) {
+                0 => self.database.restart(&self.dice).await,
+                1 => futures::future::join_all(connections.iter().map(Reconnecting::lose)).await.clear(),
+                _ => {
+                    let one = connections.get(self.dice.below(connections.len() as u64) as usize);
+                    futures::future::join_all(one.map(Reconnecting::lose)).await.clear();
+                }
+            }
+        }
+    }
+
     /// People suspend, resume, cancel and edit now and then.
     async fn people(self: Arc<Self>, runs: Vec<RunId>) {
         while self.storm.load(Ordering::Relaxed) {
@@ -207,11 +241,21 @@ impl World {
 
     fn fate(&self) -> Fate {
         let actions_left = Arc::new(AtomicU64::new(u64::MAX));
-        Fate { dice: self.dice.clone(), storm: self.storm.clone(), crash: CancellationToken::new(), actions_left }
+        Fate {
+            dice: self.dice.clone(),
+            storm: self.storm.clone(),
+            crash: CancellationToken::new(),
+            actions_left,
+            database: self.database.clone(),
+        }
     }
 
     fn net(&self, fate: &Fate) -> Arc<dyn Broker> {
-        Arc::new(Net { inner: self.broker.connect(), fate: fate.clone() })
+        let inner = Reconnecting::to(&self.broker);
+        let mut connections = self.connections.lock().expect("nobody panics with them");
+        connections.retain(|connection| !connection.is_closed());
+        connections.push(inner.clone());
+        Arc::new(Net { inner, fate: fate.clone() })
     }
 
     /// An engine that is started again whenever it dies.

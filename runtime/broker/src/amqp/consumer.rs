@@ -13,7 +13,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     channel::Channel,
@@ -41,9 +41,10 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
     let incoming = subscription.open(sessions).await?;
     // As many as may be unsettled; what came over a lost connection may hold the room of others until it is seen.
     let (tx, deliveries) = mpsc::channel(usize::from(subscription.prefetch));
-    let forward = forward(sessions.clone(), subscription.clone(), incoming, tx);
-    sessions.tasks.spawn(forward);
-    Ok(Consumer::new(deliveries, move || subscription.cancel()))
+    let (renewals, renewed) = watch::channel(0);
+    let outgoing = Outgoing { deliveries: tx, renewals };
+    sessions.tasks.spawn(forward(sessions.clone(), subscription.clone(), incoming, outgoing));
+    Ok(Consumer::new(deliveries, renewed, move || subscription.cancel()))
 }
 
 /// What is asked for, over all connections.
@@ -58,6 +59,13 @@ enum Place {
     None,
     On(Arc<Channel>),
     Cancelled,
+}
+
+/// Where what comes goes.
+struct Outgoing {
+    deliveries: mpsc::Sender<Delivery>,
+    /// Counts how often the queue is consumed again.
+    renewals: watch::Sender<u64>,
 }
 
 /// What comes over one channel.
@@ -138,14 +146,9 @@ fn cancel(channel: &Channel) {
 }
 
 /// Hands on what comes, from one channel after another.
-async fn forward(
-    sessions: Arc<Sessions>,
-    subscription: Arc<Subscription>,
-    mut incoming: Incoming,
-    deliveries: mpsc::Sender<Delivery>,
-) {
+async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut incoming: Incoming, outgoing: Outgoing) {
     loop {
-        if sessions.stop.run_until_cancelled(drain(&mut incoming, &deliveries)).await.is_none() {
+        if sessions.stop.run_until_cancelled(drain(&mut incoming, &outgoing.deliveries)).await.is_none() {
             // Or else lapin would, when it is too late.
             return subscription.cancel();
         }
@@ -153,6 +156,8 @@ async fn forward(
         if subscription.is_cancelled() {
             return;
         }
+        // Before anything can come again.
+        outgoing.renewals.send_modify(|renewals| *renewals += 1);
         incoming = loop {
             match subscription.open(&sessions).await {
                 Ok(incoming) => break incoming,

@@ -131,6 +131,12 @@ impl Queue {
         self.ready.len() as u64
     }
 
+    /// What waits, and what is out.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
+        let out = self.out.values().map(|out| &out.entry);
+        self.ready.values().chain(out).map(|entry| &*entry.message)
+    }
+
     pub(super) fn push(&mut self, message: Arc<Message>) {
         let place = Place { priority: Reverse(message.priority), sequence: self.numbers.next() };
         self.ready.insert(place, Entry { message, redelivered: false, returned: 0 });

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     queue::{Dead, Numbers, Queue, Subscriber},
@@ -162,6 +162,10 @@ impl Server {
         }
     }
 
+    pub(super) fn messages(&self) -> Vec<Message> {
+        self.lock().queues.values().flat_map(Queue::messages).cloned().collect()
+    }
+
     pub(super) fn publish(&self, mut message: Message) -> Result<(), PublishError> {
         let mut state = self.lock();
         let Some(queues) = state.route(&message.exchange, &message.key) else {
@@ -209,7 +213,9 @@ impl Server {
         });
         queue.subscribe(Subscriber { id, connection: connection.id, credit, deliveries, settle });
         let server = Arc::downgrade(self);
-        Ok(Consumer::new(receiver, move || {
+        // Its connection is never lost.
+        let (_, renewed) = watch::channel(0);
+        Ok(Consumer::new(receiver, renewed, move || {
             if let Some(server) = server.upgrade() {
                 server.cancel(&queue_name, id);
             }
@@ -234,7 +240,9 @@ impl Server {
         if connection.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let names: Vec<Arc<str>> = state.queues.keys().cloned().collect();
+        let mut names: Vec<Arc<str>> = state.queues.keys().cloned().collect();
+        // What goes back is handed out in this order: the same for the same history.
+        names.sort();
         let mut deleted = Vec::new();
         let mut subscribers = Vec::new();
         for name in names {

@@ -227,9 +227,17 @@ impl Gate {
 
     /// Whether a call waits for a permit, and was never handed out.
     pub(super) fn is_waiting(&self, call: &CallId) -> bool {
-        let door = self.runs.get(&call.run).and_then(|calls| calls.get(call));
-        let waiting = door.and_then(|door| self.doors.get(door)?.waiting.get(call));
-        waiting.is_some_and(|waiting| waiting.past == Past::New)
+        self.waiting(call).is_some_and(|waiting| waiting.past == Past::New)
+    }
+
+    /// Whether a call waits for a permit.
+    pub(super) fn waits(&self, call: &CallId) -> bool {
+        self.waiting(call).is_some()
+    }
+
+    fn waiting(&self, call: &CallId) -> Option<&Waiting> {
+        let door = self.runs.get(&call.run)?.get(call)?;
+        self.doors.get(door)?.waiting.get(call)
     }
 
     /// Lets the calls of a run that were never handed out wait without asking, or ask again.

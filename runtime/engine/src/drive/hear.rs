@@ -6,17 +6,29 @@ use protocol::{AttemptLog, Report, Request, Wish};
 use tracing::warn;
 
 use super::{Answer, Driver, Happened, Round, leases::Held};
-use crate::{Happening, inbox::Arrived, jobs};
+use crate::{
+    Happening,
+    inbox::{Arrived, Incoming},
+    jobs,
+};
 
 /// The content type of notifications.
 const JSON: &str = "application/json";
 
 impl Driver {
+    /// Takes in what came from the queues of the shards.
+    pub(super) async fn take_in(&mut self, incoming: Incoming, round: &mut Round) {
+        match incoming {
+            Incoming::Delivery(arrived) => self.hear(arrived, round).await,
+            Incoming::Term { shard, term } => self.begin_term(&shard, term),
+        }
+    }
+
     /// Takes a delivery into the round, or passes on what needs no record.
     pub(super) async fn hear(&mut self, arrived: Arrived, round: &mut Round) {
         let Arrived { shard, term, delivery } = arrived;
         if !self.shards.is_current(&shard, term) {
-            // It was brought before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
+            // It was delivered before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
             return;
         }
         // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
@@ -47,7 +59,6 @@ impl Driver {
             }
             Ok(Report::Released { call, worker }) => {
                 let run = call.run.clone();
-                self.leases.end(&shard, &(call.clone(), worker.clone()));
                 self.lose(&shard, (call, worker), round).await;
                 round.signals.push((run, delivery));
             }
@@ -98,9 +109,6 @@ impl Driver {
             lost.signals.push(delivery);
             return;
         }
-        if let Some(worker) = &signal.worker {
-            self.leases.end(shard, &(signal.call.clone(), worker.clone()));
-        }
         // Where it comes late, the run has ended, or rests.
         self.look_up(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
@@ -108,31 +116,26 @@ impl Driver {
     }
 
     /// Renews a lease. The first heartbeat of an execution is recorded, wanted or not, since its worker accepts the job
-    /// then; one that is not wanted is answered with a stop.
+    /// then, and is watched from the record on; one that is not wanted is answered with a stop.
     async fn hear_heartbeat(&mut self, shard: &Shard, held: Held, delivery: Delivery, round: &mut Round) {
-        let (call, worker) = &held;
-        let run = call.run.clone();
-        if let Some(lost) = self.lost.get_mut(&run) {
-            lost.hears_of(&held);
-            if self.leases.holds(shard, &held) {
-                self.leases.renew(shard, held);
-                return delivery.accept();
-            }
-            return lost.signals.push(delivery);
-        }
+        let run = held.0.run.clone();
         self.look_up(&run, Some(shard), round).await;
-        let live = self.runs.get(&run);
-        if live.is_none_or(|live| !live.machine.wants(call)) {
-            round.messages.push(jobs::interrupt(call.clone()));
-        }
-        let is_known = self.leases.holds(shard, &held);
-        if live.is_some() {
+        let is_watched = self.leases.holds(shard, &held);
+        if is_watched {
             self.leases.renew(shard, held.clone());
         }
-        if live.is_none() || is_known {
+        if let Some(lost) = self.lost.get_mut(&run) {
+            lost.hears_of(&held);
+            return if is_watched { delivery.accept() } else { lost.signals.push(delivery) };
+        }
+        let (call, worker) = held;
+        if !self.runs.get(&run).is_some_and(|live| live.machine.wants(&call)) && !self.broken.contains_key(&run) {
+            round.messages.push(jobs::interrupt(call.clone()));
+        }
+        if is_watched || round.missing.contains(&run) {
             return delivery.accept();
         }
-        round.push(run.clone(), Event::Leased { call: call.clone(), worker: worker.clone() });
+        round.push(run.clone(), Event::Leased { call, worker });
         round.signals.push((run, delivery));
     }
 

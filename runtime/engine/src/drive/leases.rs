@@ -1,7 +1,9 @@
 //! Calls that workers have under a lease, and when each is missed.
 //!
 //! That a call is under a lease is a record; when it was heard of last is not: an engine that takes a shard over gives
-//! every lease its full time again.
+//! every lease its full time again. So a lease is watched from when its record is durable here, or is read, until a durable
+//! record ends it: `watch_leases` and `note_lease` below are the only places where that is decided, whichever way a run came
+//! to be in memory.
 //!
 //! A lease runs out by the time for which the shard's queue was *heard*, and not by a clock: while a broker is away, an
 //! engine waits for its logbook or a queue is long, heartbeats may be on their way, and a worker that cannot be heard is
@@ -10,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{CallId, Shard, WorkerName};
+use flow::{CallId, Event, RunId, Shard, WorkerName};
 use protocol::lease;
 use tokio::time::{Duration, Instant};
 
-use super::BEAT;
+use super::{BEAT, Driver};
 
 /// The most that one probe can add to the time for which a queue was heard: after a longer silence workers have time to
 /// be heard of again.
@@ -135,5 +137,59 @@ impl Leases {
             self.shards.remove(shard);
         }
         missed
+    }
+}
+
+/// A larger run is not looked at after each step, which would take longer than the step.
+const LARGEST_CHECKED: usize = 1_000;
+
+impl Driver {
+    /// Watches every lease that the records of a run tell of: it has just been read.
+    pub(super) fn watch_leases(&mut self, run: &RunId) {
+        let Some(live) = self.runs.get(run) else { return };
+        for held in live.machine.leased() {
+            if !self.leases.holds(&live.shard, &held) {
+                self.leases.renew(&live.shard, held);
+            }
+        }
+    }
+
+    /// Watches a lease, or watches it no more, now that what an event led to is durable.
+    pub(super) fn note_lease(&mut self, run: &RunId, event: &Event) {
+        let Some(live) = self.runs.get(run) else { return };
+        let (held, is_heartbeat) = match event {
+            Event::Leased { call, worker } => ((call.clone(), worker.clone()), true),
+            Event::Lost { call, worker } => ((call.clone(), worker.clone()), false),
+            Event::Signal(signal) => match &signal.worker {
+                Some(worker) => ((signal.call.clone(), worker.clone()), false),
+                None => return,
+            },
+            Event::Start
+            | Event::Cancel
+            | Event::Suspend
+            | Event::Abandon
+            | Event::Resume
+            | Event::Retry
+            | Event::Skip { .. }
+            | Event::Notify { .. }
+            | Event::Heard(_)
+            | Event::Brought { .. }
+            | Event::Withdrawn { .. }
+            | Event::Edit { .. }
+            | Event::Tick => return,
+        };
+        let is_watched = self.leases.holds(&live.shard, &held);
+        // An execution that nobody wants has no lease, and is watched all the same, so that only its first heartbeat is news.
+        match is_heartbeat || live.machine.holds(&held.0, &held.1) {
+            true if !is_watched => self.leases.renew(&live.shard, held),
+            true => {}
+            false => self.leases.end(&live.shard, &held),
+        }
+    }
+
+    /// Whether every lease that the records of a run tell of is watched.
+    pub(super) fn watches_all(&self, run: &RunId) -> bool {
+        let Some(live) = self.runs.get(run).filter(|live| live.machine.size() <= LARGEST_CHECKED) else { return true };
+        live.machine.leased().all(|held| self.leases.holds(&live.shard, &held))
     }
 }

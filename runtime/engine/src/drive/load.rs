@@ -93,15 +93,10 @@ impl Driver {
                         lost.asked.push(Happened { run, event, answer: None });
                     }
                 }
-                // It is not recorded: the heartbeat that is kept has to be taken for the first one again.
-                Event::Leased { call, worker } => {
-                    if let Some(shard) = self.lost.get(&run).and_then(|lost| lost.shard.as_ref()) {
-                        self.leases.end(shard, &(call, worker));
-                    }
-                }
-                // A signal is kept with its delivery, a beginning or a wish was answered, what was sent for is sent for again,
-                // a call that nobody wants is withdrawn again, and time passes by itself.
+                // A signal or a heartbeat is kept with its delivery, a beginning or a wish was answered, what was sent for is
+                // sent for again, a call that nobody wants is withdrawn again, and time passes by itself.
                 Event::Signal(_)
+                | Event::Leased { .. }
                 | Event::Brought { .. }
                 | Event::Withdrawn { .. }
                 | Event::Lost { .. }
@@ -126,6 +121,16 @@ impl Driver {
             }
         }
         done
+    }
+
+    /// Whether it is known here where a run stands, or that its records have to be read.
+    pub(super) fn is_known(&self, run: &RunId) -> bool {
+        self.runs.contains_key(run) || self.lost.contains_key(run) || self.broken.contains_key(run)
+    }
+
+    /// Lets a run of a shard wait until its records are read, with the next beat.
+    pub(super) fn wait_for_records(&mut self, run: RunId, shard: &Shard) {
+        self.lost.entry(run).or_insert_with(|| Lost::of(shard));
     }
 
     /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
@@ -222,12 +227,12 @@ impl Driver {
         let open = self.tools.logbook.open_runs(shard).await?;
         let count = open.len();
         let mut is_readable = true;
-        for run in open {
+        for (run, _) in open {
             if self.runs.contains_key(&run) || self.broken.contains_key(&run) {
                 continue;
             }
             if !is_readable {
-                self.lost.entry(run).or_insert_with(|| Lost::of(shard));
+                self.wait_for_records(run, shard);
                 continue;
             }
             match self.read_telling(&run, Version::NONE).await {
@@ -247,7 +252,7 @@ impl Driver {
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    self.lost.entry(run).or_insert_with(|| Lost::of(shard));
+                    self.wait_for_records(run, shard);
                     is_readable = false;
                 }
             }
@@ -295,7 +300,7 @@ impl Driver {
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
     /// round; one that cannot be read yet is lost for now.
     pub(super) async fn look_up(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Round) {
-        if self.runs.contains_key(run) || self.lost.contains_key(run) || self.broken.contains_key(run) {
+        if self.is_known(run) {
             return;
         }
         match self.read(run).await {
@@ -355,14 +360,10 @@ impl Driver {
 
     fn insert(&mut self, run: RunId, live: Live) {
         self.listeners.note(&live.shard, &live.machine);
-        for held in live.machine.leased() {
-            if !self.leases.holds(&live.shard, &held) {
-                self.leases.renew(&live.shard, held);
-            }
-        }
         self.left.remove(&run);
         self.runs.insert(run.clone(), live);
         self.note_due(&run);
+        self.watch_leases(&run);
         self.hold_leased(&run);
     }
 

@@ -97,7 +97,10 @@ impl Driver {
     /// A run of a shard that another process left is driven here: what the others of that shard have stays theirs.
     pub(super) async fn note_left(&mut self, shard: &Shard) {
         match self.tools.logbook.open_runs(shard).await {
-            Ok(open) => self.left.extend(open.into_iter().filter(|run| !self.runs.contains_key(run))),
+            Ok(open) => {
+                let open = open.into_iter().map(|(run, _)| run);
+                self.left.extend(open.filter(|run| !self.runs.contains_key(run)));
+            }
             Err(error) => warn!(%shard, %error, "what other runs of the shard have is not known"),
         }
     }

@@ -50,9 +50,7 @@ impl Driver {
             self.again.more.insert(shard.clone());
         }
         for run in runs {
-            let is_here =
-                self.runs.contains_key(&run) || self.lost.contains_key(&run) || self.broken.contains_key(&run);
-            if is_here || self.telling.sends(&run) {
+            if self.is_known(&run) || self.telling.sends(&run) {
                 continue;
             }
             match self.read_telling(&run, Version::NONE).await {

@@ -4,6 +4,10 @@
 //! consumer that it became the active one, so every engine sends a probe to each shard it does not drive, now and then:
 //! who takes it off the queue knows. Two engines may take themselves for the driver of a shard for a moment; the version
 //! that an append follows makes one of them lose, and the loser lets the shard go.
+//!
+//! What an engine knows of a shard's runs holds for one term: from the first message that it gets over a subscription until
+//! that subscription ends. Afterwards another engine may have driven them, whether the messages come here again or not, and so
+//! the shard is let go, and its runs are read anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +40,12 @@ pub(crate) struct Shards {
     held: Vec<Arrived>,
     probes: u64,
     changed_at: Option<Instant>,
+    /// Which of the shards driven here was compared with the logbook last.
+    compared: usize,
 }
+
+/// In how many beats each shard is compared once with the logbook; more than there are shards.
+const COMPARED_IN: usize = 10;
 
 /// Whether other engines may drive the same shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +56,10 @@ pub(crate) enum Sharing {
     Shared,
 }
 
-#[derive(Default)]
 struct Known {
     owned: bool,
-    term: u64,
+    /// The term whose deliveries count; `None` from when the shard was let go until its queue is consumed again.
+    term: Option<u64>,
     /// The probe behind which no answer to what was sent before can come.
     barrier: Option<u64>,
 }
@@ -58,21 +67,30 @@ struct Known {
 impl Shards {
     pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>) -> Self {
         let owned = sharing == Sharing::Alone;
-        let known = shards.into_iter().map(|shard| (shard, Known { owned, ..Known::default() })).collect();
-        Self { engine, sharing, known, peers: BTreeMap::new(), held: Vec::new(), probes: 0, changed_at: None }
+        let known = shards.into_iter().map(|shard| (shard, Known { owned, term: Some(0), barrier: None })).collect();
+        Self {
+            engine,
+            sharing,
+            known,
+            peers: BTreeMap::new(),
+            held: Vec::new(),
+            probes: 0,
+            changed_at: None,
+            compared: 0,
+        }
     }
 
     pub(super) fn owns(&self, shard: &Shard) -> bool {
         self.known.get(shard).is_some_and(|known| known.owned)
     }
 
-    /// Whether something was brought since the shard was let go last.
+    /// Whether something was delivered in the term that counts.
     pub(super) fn is_current(&self, shard: &Shard, term: u64) -> bool {
         self.term(shard) == Some(term)
     }
 
     pub(super) fn term(&self, shard: &Shard) -> Option<u64> {
-        self.known.get(shard).map(|known| known.term)
+        self.known.get(shard)?.term
     }
 
     pub(super) fn sharing(&self) -> Sharing {
@@ -82,6 +100,12 @@ impl Shards {
     /// All shards that could be driven here.
     pub(super) fn known(&self) -> impl Iterator<Item = &Shard> {
         self.known.keys()
+    }
+
+    /// The shard that is to be compared with the logbook this time, if any.
+    pub(super) fn next_compared(&mut self) -> Option<Shard> {
+        self.compared = (self.compared + 1) % COMPARED_IN;
+        self.owned().nth(self.compared).cloned()
     }
 
     fn owned(&self) -> impl Iterator<Item = &Shard> {
@@ -174,7 +198,12 @@ impl Shards {
 impl Driver {
     /// Begins to drive a shard: reads its runs. Answers whether that worked.
     pub(super) async fn take_over(&mut self, shard: &Shard, round: &mut Round) -> bool {
-        match self.read_shard(shard, round).await {
+        let read = self.read_shard(shard, round).await;
+        if read.is_err() {
+            // Until the next try others may add to what could be read.
+            self.forget_shard(shard);
+        }
+        match read {
             Ok(runs) => {
                 info!(%shard, runs, "drives the shard");
                 let probe = self.shards.probe(shard);
@@ -206,6 +235,16 @@ impl Driver {
         }
     }
 
+    /// Begins a term of a shard: another engine may have driven it since the last one.
+    pub(super) fn begin_term(&mut self, shard: &Shard, term: u64) {
+        if self.shards.sharing == Sharing::Shared && self.shards.owns(shard) {
+            self.abandon_shard(shard);
+        }
+        if let Some(known) = self.shards.known.get_mut(shard) {
+            known.term = Some(term);
+        }
+    }
+
     /// Drives a shard no more.
     fn abandon_shard(&mut self, shard: &Shard) {
         info!(%shard, "drives the shard no more");
@@ -214,6 +253,11 @@ impl Driver {
             known.owned = false;
             known.barrier = None;
         }
+        self.forget_shard(shard);
+    }
+
+    /// Forgets what is known of the runs of a shard.
+    fn forget_shard(&mut self, shard: &Shard) {
         self.leases.let_go(shard);
         self.listeners.let_go(shard);
         self.gate.let_go(shard);
@@ -245,6 +289,7 @@ impl Driver {
         for shard in unowned.into_iter().filter(|shard| !self.shards.holds_for(shard)).collect::<Vec<_>>() {
             round.probes.push(self.shards.probe(&shard));
         }
+        self.compare().await;
         let owned: Vec<Shard> = self.shards.owned().cloned().collect();
         let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= STEADY);
         let fair = self.shards.fair();
@@ -253,7 +298,7 @@ impl Driver {
             for shard in many {
                 self.abandon_shard(&shard);
                 if let Some(known) = self.shards.known.get_mut(&shard) {
-                    known.term += 1;
+                    known.term = None;
                 }
                 inbox.let_go(&shard);
             }

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use flow::RunState;
+use broker::Broker;
+use flow::{Event, Machine, RunState, Timestamp};
+use logbook::{Append, Appended, Standing, Version};
 use protocol::Wish;
+use tokio::time::{sleep, timeout};
 
 use crate::world::{World, linear};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);
+
+/// Longer than leases last and shards are without an engine. Only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
 async fn a_run_goes_on_with_another_engine_when_its_own_dies() {
@@ -24,6 +30,42 @@ async fn a_run_goes_on_with_another_engine_when_its_own_dies() {
     assert_eq!(one.answer_shared("r").await.task.as_str(), "c");
     other.until("r", RunState::Success).await;
     assert_eq!(other.successes("r").await, ["a", "b", "c"], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_drives_a_shard_again_knows_the_leases_that_another_recorded_meanwhile() {
+    let mut one = World::shared().await;
+    let other = one.sharing_engine("other").await;
+    let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = one.take_job().await;
+    // From here on the messages of the shard go to the other engine, which records the lease.
+    one.connection.lose().await;
+    one.heartbeat_job(&first).await;
+    one.until_fact("r", "leased").await;
+    // They come here again, and nothing else ever comes of the call: its worker is dead.
+    other.engine.abort().await;
+    other.connection.close().await;
+    let second = timeout(PATIENCE, one.take_job()).await.expect("the lease is missed");
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_another_engine_began_last_is_driven_by_who_drives_its_shard() {
+    let mut one = World::shared().await;
+    let _other = one.sharing_engine("other").await;
+    sleep(SETTLED).await;
+    // Whoever took itself for the driver of the shard writes that the run begins, and never comes to more.
+    let (run, flow) = ("r".parse().unwrap(), linear(&["a"]));
+    let mut machine = Machine::new(run, flow.clone());
+    let records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
+    let standing = Standing { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
+    let run = machine.run().clone();
+    let told = Version::NONE;
+    let append = Append { run, follows: Version::NONE, records, standing, logs: Vec::new(), told };
+    assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [Appended::Durable]);
+    let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
+    one.signal_job(&job).await;
+    one.until("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]

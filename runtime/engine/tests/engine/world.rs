@@ -9,7 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use broker::{Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing};
+use broker::{
+    Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
+    reconnecting::Reconnecting,
+};
 use engine::{Clock, Config, Engine, Happening, Part, SubmitError, Watch};
 use flow::{
     Answer, CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
@@ -56,6 +59,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) faults: Arc<Faults>,
     pub(crate) logbook: Arc<dyn Logbook>,
+    /// The engine's own connection.
+    pub(crate) connection: Reconnecting,
     broker: InProcess,
     /// Opened when the first job is taken, so that until then all jobs can be counted where they wait.
     jobs: Option<Consumer>,
@@ -82,13 +87,14 @@ impl World {
         };
         let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
-        let shared: Arc<dyn Broker> = Arc::new(broker.clone());
+        let connection = Reconnecting::to(&broker);
+        let shared: Arc<dyn Broker> = Arc::new(connection.clone());
         let engine =
             Engine::start(config, shared, logbook.clone(), store, Arc::new(PausedClock(Instant::now()))).await.unwrap();
         let queue = "default".parse().unwrap();
         broker::topology::declare_jobs(&broker, &queue).await.unwrap();
         let control = listen(&broker, topology::CONTROL, "").await;
-        Self { engine, faults, logbook, broker, jobs: None, control, signal_to }
+        Self { engine, faults, logbook, connection, broker, jobs: None, control, signal_to }
     }
 
     /// A world whose engine shares the shards with others.
@@ -192,6 +198,19 @@ impl World {
     pub(crate) async fn heartbeat(&self, call: &CallId) {
         let report = Report::Heartbeat { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
+    }
+
+    /// A worker says so of a job on the queue that it names.
+    pub(crate) async fn heartbeat_job(&self, job: &Job) {
+        let report = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
+        self.publish(job.signal_to.clone(), &report.encode()).await;
+    }
+
+    /// Waits until a record of a run says something.
+    pub(crate) async fn until_fact(&self, run: &str, fact: &str) {
+        while !self.facts(run).await.contains(&fact) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// A worker that stops gives a call back.

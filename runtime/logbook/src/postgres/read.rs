@@ -27,7 +27,7 @@ const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
     ) AS pieces WHERE id = $1";
 const SUMMARY: &str =
     "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs WHERE id = $1";
-const OPEN_RUNS: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
+const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNTOLD: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND owing ORDER BY key LIMIT $2";
 const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs
@@ -79,9 +79,9 @@ pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>,
     found.as_ref().map(run_row).transpose()
 }
 
-pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<String>, Error> {
+pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(String, i64)>, Error> {
     let rows = client.query(&client.prepare_cached(OPEN_RUNS).await?, &[&shard]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 pub(super) async fn untold(client: &Client, shard: &str, limit: i64) -> Result<Vec<String>, Error> {

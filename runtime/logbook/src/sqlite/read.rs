@@ -13,7 +13,7 @@ const BEGINNING: &str = "SELECT version FROM beginnings WHERE run = ?1";
 // From the piece that holds the first one wanted.
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
-const OPEN_RUNS: &str = "SELECT id FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
+const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNTOLD: &str = "SELECT id FROM runs WHERE shard = ?1 AND owing = 1 ORDER BY key LIMIT ?2";
 const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs
@@ -65,8 +65,8 @@ pub(super) fn summary(connection: &Connection, id: &str) -> rusqlite::Result<Opt
     Ok(find(connection, id)?.map(|(_, run)| run))
 }
 
-pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached(OPEN_RUNS)?.query_map([shard], |row| row.get(0))?.collect()
+pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<(String, i64)>> {
+    connection.prepare_cached(OPEN_RUNS)?.query_map([shard], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 pub(super) fn untold(connection: &Connection, shard: &str, limit: i64) -> rusqlite::Result<Vec<String>> {

@@ -47,6 +47,12 @@ impl Pass {
         })
     }
 
+    /// Whether a worker has a call under a lease.
+    pub(in crate::machine) fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
+        let Some(index) = self.place_of(call) else { return false };
+        self.node(index).holders.contains(&(call.action, call.attempt, worker.clone()))
+    }
+
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
     pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {

@@ -1,0 +1,260 @@
+//! A connection to a broker in memory that can be lost and comes back: for tests of what a lost connection may change.
+//!
+//! It does what a connection over AMQP does: what was unsettled goes back, consumers get into the line of their queue again,
+//! behind all others, and queues that belong to the connection are made anew.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, InProcess, Message,
+    PublishError, Queue, QueueKind,
+};
+
+/// A connection that can be lost. Cheap to clone: all clones share it.
+#[derive(Clone)]
+pub struct Reconnecting {
+    state: Arc<Mutex<State>>,
+    /// Counts how often it was lost.
+    lost: Arc<watch::Sender<u64>>,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct State {
+    connection: InProcess,
+    /// The queues that go with the connection, and what is bound to them.
+    queues: Vec<Queue>,
+    bindings: Vec<Binding>,
+}
+
+impl Reconnecting {
+    /// One more connection to the broker of this one.
+    #[must_use]
+    pub fn to(broker: &InProcess) -> Self {
+        let state = State { connection: broker.connect(), queues: Vec::new(), bindings: Vec::new() };
+        let (lost, _) = watch::channel(0);
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            lost: Arc::new(lost),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Loses the connection; the next one is there at once.
+    pub async fn lose(&self) {
+        if self.closed.is_cancelled() {
+            return;
+        }
+        let (before, next) = {
+            let connection = &self.lock().connection;
+            (connection.clone(), connection.connect())
+        };
+        before.close().await;
+        let (queues, bindings) = {
+            let mut state = self.lock();
+            state.connection = next.clone();
+            (state.queues.clone(), state.bindings.clone())
+        };
+        for queue in &queues {
+            next.declare_queue(queue).await.expect("it went with the connection before");
+        }
+        for binding in &bindings {
+            // Its exchange may be gone.
+            let _ = next.bind(binding).await;
+        }
+        self.lost.send_modify(|lost| *lost += 1);
+    }
+
+    /// Whether it was closed from this side.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    fn connection(&self) -> InProcess {
+        self.lock().connection.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the deliveries of one consumer go.
+struct Outgoing {
+    queue: String,
+    prefetch: u16,
+    deliveries: mpsc::Sender<Delivery>,
+    renewals: watch::Sender<u64>,
+    cancelled: CancellationToken,
+}
+
+/// Hands on what comes over one connection after another, until the queue is gone or nobody asks any more.
+async fn forward(broker: Reconnecting, mut consumer: Consumer, outgoing: Outgoing) {
+    let mut lost = broker.lost.subscribe();
+    let mut known = *lost.borrow_and_update();
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            () = outgoing.cancelled.cancelled() => return consumer.cancel(),
+            () = broker.closed.cancelled() => return,
+            _ = lost.changed() => None,
+            delivery = consumer.next() => delivery,
+        };
+        if let Some(delivery) = delivery {
+            tokio::select! {
+                biased;
+                () = broker.closed.cancelled() => return,
+                () = outgoing.cancelled.cancelled() => {}
+                // Dropped, it goes back: nobody asks any more.
+                _ = outgoing.deliveries.send(delivery) => {}
+            }
+            continue;
+        }
+        if *lost.borrow() == known {
+            // The queue was deleted, and no connection lost.
+            return;
+        }
+        known = *lost.borrow_and_update();
+        // Before anything can come again.
+        outgoing.renewals.send_modify(|renewals| *renewals += 1);
+        match broker.connection().consume(&outgoing.queue, outgoing.prefetch).await {
+            Ok(again) => consumer = again,
+            Err(_) => return,
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Reconnecting {
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.connection().declare_exchange(exchange).await
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        self.connection().declare_queue(queue).await?;
+        let mut state = self.lock();
+        if queue.kind == QueueKind::Exclusive && !state.queues.contains(queue) {
+            state.queues.push(queue.clone());
+        }
+        Ok(())
+    }
+
+    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.connection().bind(binding).await?;
+        let mut state = self.lock();
+        let is_own = |queue: &Queue| binding.to == Destination::Queue(queue.name.clone());
+        if state.queues.iter().any(is_own) && !state.bindings.contains(binding) {
+            state.bindings.push(binding.clone());
+        }
+        Ok(())
+    }
+
+    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.lock().bindings.retain(|bound| bound != binding);
+        self.connection().unbind(binding).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
+        {
+            let mut state = self.lock();
+            state.queues.retain(|queue| queue.name != name);
+            state.bindings.retain(|bound| bound.to != Destination::Queue(name.to_owned()));
+        }
+        self.connection().delete_queue(name).await
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.connection().publish(message).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        let consumer = self.connection().consume(queue, prefetch).await?;
+        let (deliveries, incoming) = mpsc::channel(usize::from(prefetch.max(1)));
+        let (renewals, renewed) = watch::channel(0);
+        let cancelled = CancellationToken::new();
+        let outgoing =
+            Outgoing { queue: queue.to_owned(), prefetch, deliveries, renewals, cancelled: cancelled.clone() };
+        self.tasks.spawn(forward(self.clone(), consumer, outgoing));
+        Ok(Consumer::new(incoming, renewed, move || cancelled.cancel()))
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.connection().waiting(queue).await
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+        self.connection().close().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Properties, Routing};
+
+    fn message(body: &'static str) -> Message {
+        Message {
+            exchange: String::new(),
+            key: "q".into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_unsettled_comes_again_after_the_consumer_says_that_it_consumes_again() {
+        let broker = Reconnecting::to(&InProcess::new());
+        broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let mut consumer = broker.consume("q", 2).await.unwrap();
+        let mut renewals = consumer.renewals();
+        broker.publish(message("kept")).await.unwrap();
+        let before = consumer.next().await.unwrap();
+        broker.lose().await;
+        renewals.next().await;
+        before.accept();
+        broker.publish(message("new")).await.unwrap();
+        let next = consumer.next().await.unwrap();
+        // An exclusive queue is another one now; only what came since is in it.
+        assert_eq!(next.message.body, "new");
+        next.accept();
+        broker.close().await;
+        assert!(consumer.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn of_several_consumers_another_is_the_active_one_after_a_loss() {
+        let memory = InProcess::new();
+        let (one, other) = (Reconnecting::to(&memory), Reconnecting::to(&memory));
+        let kind = QueueKind::Quorum {
+            delivery_limit: None,
+            dead_letter_to: None,
+            single_active_consumer: true,
+            expires: None,
+        };
+        one.declare_queue(&Queue { name: "q".into(), kind }).await.unwrap();
+        let (mut first, mut second) = (one.consume("q", 2).await.unwrap(), other.consume("q", 2).await.unwrap());
+        one.publish(message("once")).await.unwrap();
+        let delivery = first.next().await.unwrap();
+        one.lose().await;
+        delivery.accept();
+        assert!(second.next().await.unwrap().redelivered, "it was accepted too late");
+    }
+}

@@ -1,0 +1,53 @@
+//! Where each call is that is out, as the driver has it.
+
+use flow::{CallId, WorkerName};
+
+use super::{Driver, Live};
+
+/// Where a call is that has no answer yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Under the lease of a worker, whose heartbeats are waited for.
+    Watched {
+        /// The worker.
+        worker: WorkerName,
+    },
+    /// Under the lease of a worker, whose heartbeats nobody waits for: this never is.
+    Unwatched {
+        /// The worker.
+        worker: WorkerName,
+    },
+    /// With the engine, until there is a permit for it.
+    WaitsForPermit,
+    /// With the engine, until every answer that waits in the queue of its shard was read: it may be among them.
+    WaitsForAnswers,
+    /// With the broker: in a queue, with a worker's delivery, or answered and not heard yet.
+    Sent,
+}
+
+impl Driver {
+    /// Where each call is that is out, of all runs that are driven here.
+    pub(super) fn whereabouts(&self) -> Vec<(CallId, Whereabouts)> {
+        self.runs.values().flat_map(|live| self.whereabouts_of(live)).collect()
+    }
+
+    fn whereabouts_of<'a>(&'a self, live: &'a Live) -> impl Iterator<Item = (CallId, Whereabouts)> + 'a {
+        let leased: Vec<(CallId, WorkerName)> = live.machine.leased().collect();
+        live.machine.calls_out().map(move |call| {
+            let mut holders = leased.iter().filter(|(held, _)| *held == call);
+            let at = match holders.next() {
+                Some((_, worker)) => {
+                    let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&live.shard, held));
+                    match watched {
+                        Some((_, worker)) => Whereabouts::Watched { worker: worker.clone() },
+                        None => Whereabouts::Unwatched { worker: worker.clone() },
+                    }
+                }
+                None if self.gate.waits(&call) => Whereabouts::WaitsForPermit,
+                None if live.unanswered.contains(&call) => Whereabouts::WaitsForAnswers,
+                None => Whereabouts::Sent,
+            };
+            (call, at)
+        })
+    }
+}
