@@ -23,15 +23,23 @@ use house::House;
 /// Runs in `cargo xtask test`.
 const RUNS: u64 = 40;
 
-/// By when everything has come to its end after the last fault: leases are missed and retries wait meanwhile, and each run
-/// has a call of twelve seconds.
+/// By when every run has ended after the last fault: leases are missed and retries wait meanwhile, and each run has a call of
+/// fourteen seconds, longer than a worker holds one by its delivery.
 fn end(runs: u64) -> Duration {
     Duration::from_secs(240 + 3 * runs)
 }
 
 #[test]
 fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
-    let runs = env::var("WAFT_CHAOS_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let number = |variable: &str| env::var(variable).ok().and_then(|text| text.parse().ok());
+    let (runs, worlds) = (number("WAFT_CHAOS_RUNS").unwrap_or(RUNS), number("WAFT_CHAOS_WORLDS").unwrap_or(1));
+    for world in 1..=worlds {
+        println!("world {world} of {worlds}: {}", live(runs, world));
+    }
+}
+
+/// Lives one world to its end; says what it came to. Each world begins with another fault.
+fn live(runs: u64, world: u64) -> String {
     let mut house = House::build();
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let submitting = house.submitter();
@@ -47,7 +55,7 @@ fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
         });
         let mut faults = 0;
         while !done.load(Ordering::Relaxed) || faults < least || faults % house::FAULTS != 0 {
-            house.strike(faults);
+            house.strike(faults, world);
             faults += 1;
             thread::sleep(Duration::from_millis(1_500));
         }
@@ -55,7 +63,7 @@ fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
     });
     house.calm_down();
     let counts = judge(&mut house, runs);
-    println!("{runs} runs through {faults} faults: {counts}");
+    format!("{runs} runs through {faults} faults: {counts}")
 }
 
 /// Waits until every run has ended, then holds the ledger against the logbook.
@@ -95,9 +103,27 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: 
         if list.len() as u64 == runs && quiet_since.elapsed() > Duration::from_secs(25) {
             return;
         }
-        let names =
-            || open.iter().map(|summary| format!("{} {}", summary.run, summary.standing.state)).collect::<Vec<_>>();
-        assert!(Instant::now() < until, "not all runs end; {} of {runs} are there; open: {:?}", list.len(), names());
+        if Instant::now() > until {
+            let waits = open.iter().map(|summary| runtime.block_on(what_it_waits_for(logbook, &summary.run)));
+            let waits: Vec<String> = waits.collect();
+            panic!("not all runs end; {} of {runs} are there; these do not:\n{}", list.len(), waits.join("\n"));
+        }
         thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Says of a run that does not end what it waits for, by its records.
+async fn what_it_waits_for(logbook: &dyn Logbook, run: &RunId) -> String {
+    let Ok(history) = logbook.load(run).await else { return format!("{run} cannot be read") };
+    let (shard, version) = (history.standing.shard.clone(), history.version().get());
+    let last = history.records.last().map(|record| format!("{} at {}", record.fact.name(), record.at.as_micros()));
+    let Ok(machine) = history.into_machine() else { return format!("{run} cannot be replayed") };
+    let leased: Vec<String> = machine.leased().map(|(call, worker)| format!("{call} by {worker}")).collect();
+    let out: Vec<String> = machine.calls_out().map(|call| call.to_string()).collect();
+    format!(
+        "{run} is {} on shard {shard} at version {version}; last record: {}; out: {out:?}; under leases: {leased:?}; due: {:?}",
+        machine.state(),
+        last.unwrap_or_default(),
+        machine.next_due().map(flow::Timestamp::as_micros),
+    )
 }

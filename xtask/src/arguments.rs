@@ -20,7 +20,8 @@ usage: cargo xtask COMMAND
   build-guest PATH           build the guest crate at PATH for WebAssembly
   simulate [--seeds N] [--first SEED]
                              worlds of lost messages and crashes, one a seed; a failing seed replays exactly
-  chaos [--runs N]           real engines, workers, RabbitMQ and PostgreSQL, killed and restarted while runs go through
+  chaos [--runs N] [--worlds N]
+                             real engines, workers, RabbitMQ and PostgreSQL, killed and restarted while runs go through
   broker                     start a private RabbitMQ and keep it until Ctrl-C or the end of standard input
 
 What is missing is installed with a line that says what and why. WAFT_TEST_BROKER=amqp://… names a broker to use instead of
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     Bench(Vec<String>),
     BuildGuest(PathBuf),
     Simulate { seeds: u64, first: u64 },
-    Chaos { runs: u64 },
+    Chaos { runs: u64, worlds: u64 },
     Broker,
     Help,
 }
@@ -77,7 +78,12 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             seeds: number(&mut rest, "--seeds")?.unwrap_or(10_000),
             first: number(&mut rest, "--first")?.unwrap_or(0),
         },
-        "chaos" => Command::Chaos { runs: number(&mut rest, "--runs")?.unwrap_or(400) },
+        "chaos" => {
+            let worlds = number(&mut rest, "--worlds")?;
+            // Many short worlds, or one long one.
+            let runs = number(&mut rest, "--runs")?.unwrap_or(if worlds.is_some() { 40 } else { 400 });
+            Command::Chaos { runs, worlds: worlds.unwrap_or(1) }
+        }
         "broker" => Command::Broker,
         _ => bail!("no command is called {command:?}"),
     };
@@ -146,7 +152,8 @@ mod tests {
         assert_eq!(parsed("build-guest a/b").unwrap(), Command::BuildGuest("a/b".into()));
         assert_eq!(parsed("broker").unwrap(), Command::Broker);
         assert_eq!(parsed("simulate --first 7").unwrap(), Command::Simulate { seeds: 10_000, first: 7 });
-        assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9 });
+        assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9, worlds: 1 });
+        assert_eq!(parsed("chaos --worlds 50").unwrap(), Command::Chaos { runs: 40, worlds: 50 });
         for line in ["help", "--help", "-h", "test --help"] {
             assert_eq!(parsed(line).unwrap(), Command::Help, "{line}");
         }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BuildGuest(path) => build_guest::run(&path),
         Command::Simulate { seeds, first } => faults::simulate(seeds, first),
-        Command::Chaos { runs } => faults::chaos(runs),
+        Command::Chaos { runs, worlds } => faults::chaos(runs, worlds),
         Command::Broker => broker::run(),
         Command::Help => {
             println!("{USAGE}");

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use installation::Installation;
 pub use installation::install_if_missing;
 
@@ -143,6 +143,22 @@ impl Rabbit {
     }
 }
 
+impl Rabbit {
+    /// Stops the broker in its node and starts it again, as `rabbitmqctl stop_app` and `start_app` do: the node stays, and
+    /// queues elect their leaders anew.
+    ///
+    /// # Errors
+    ///
+    /// When `rabbitmqctl` cannot do so.
+    pub fn restart_app(&self) -> Result<()> {
+        for order in ["stop_app", "start_app"] {
+            let done = self.place.control(order).output().context("could not run rabbitmqctl")?;
+            ensure!(done.status.success(), "rabbitmqctl {order}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Rabbit {
     fn drop(&mut self) {
         self.kill();
@@ -192,20 +208,35 @@ impl Place {
         Ok(names)
     }
 
-    /// The command that is the node, sharing nothing with another node on this machine.
-    fn node(&self) -> Command {
-        let mut node = Command::new(&self.installation.server);
+    /// A program of RabbitMQ that finds this node, and shares nothing with another node on this machine.
+    fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         let file = |name: &str| self.folder.join(name);
-        node.env("HOME", file("home"))
+        command
+            .env("HOME", file("home"))
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", self.ports.names.to_string())
             .env("ERL_CRASH_DUMP", file("log/erl_crash.dump"))
             .env("RABBITMQ_NODENAME", format!("{}@localhost", self.name))
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_CONF_ENV_FILE", file("no-environment"));
+        command
+    }
+
+    /// The command that gives an order to the node.
+    fn control(&self, order: &str) -> Command {
+        let mut control = self.program(&self.installation.server.with_file_name("rabbitmqctl"));
+        control.arg(order);
+        control
+    }
+
+    /// The command that is the node.
+    fn node(&self) -> Command {
+        let mut node = self.program(&self.installation.server);
+        let file = |name: &str| self.folder.join(name);
+        node.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.ports.amqp.to_string())
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
-            .env("RABBITMQ_CONF_ENV_FILE", file("no-environment"))
             .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("no-advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))

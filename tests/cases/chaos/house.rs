@@ -18,7 +18,7 @@ use super::proxy::Proxy;
 use crate::simulation::guests::Entry;
 
 /// As many kinds of faults as there are: each happens at least once.
-pub(crate) const FAULTS: u64 = 9;
+pub(crate) const FAULTS: u64 = 11;
 
 const ENGINES: usize = 2;
 const WORKERS: usize = 3;
@@ -91,10 +91,10 @@ impl House {
         Submitter { waft: self.waft.clone(), flow, servers: self.engines.iter().map(address).collect() }
     }
 
-    /// Does something terrible, each kind in its turn.
-    pub(crate) fn strike(&mut self, turn: u64) {
+    /// Does something terrible, each kind in its turn, and each world from another one on.
+    pub(crate) fn strike(&mut self, turn: u64, world: u64) {
         let round = (turn / FAULTS) as usize;
-        match turn % FAULTS {
+        match (turn + world - 1) % FAULTS {
             0 => self.engines[round % ENGINES].kill(),
             1 => self.proxy.cut(),
             2 => {
@@ -119,6 +119,8 @@ impl House {
                 self.rabbit.restart().expect("RabbitMQ starts again");
             }
             7 => self.workers[round % WORKERS].kill(),
+            8 => self.postgres.restart_at_once().expect("PostgreSQL restarts"),
+            9 => self.rabbit.restart_app().expect("RabbitMQ restarts in its node"),
             // Last, since an engine that starts anew would make up for a job that is lost with its worker.
             _ => self.workers.iter_mut().for_each(Part::kill),
         }
@@ -248,7 +250,7 @@ use = "ledger"
 [[flow.task]]
 name = "d"
 use = "ledger"
-with = { ms = 12000 }
+with = { ms = 14000 }
 retry = { attempts = 2, initial = "200ms" }
 [[task]]
 name = "e"
