@@ -111,6 +111,12 @@ pub struct Run {
     /// Its firings that are under way or need a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firings: Vec<FiringState>,
+    /// What came to fire its tasks, and fired nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
+    /// Its schedules that have missed times to make up for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backlogs: Vec<Backlog>,
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
     /// Every value in force, the inputs included.
@@ -410,6 +416,31 @@ pub struct Notification {
     /// What tells it from other notifications: of several with one key the first fires a persistent flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// Schedules and notifications that came to fire a task, and fired nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Skipped {
+    /// The task.
+    pub task: String,
+    /// Why: `overlap` (an earlier firing of the schedule was under way), `missed` (nobody drove the run when the time came)
+    /// or `full` (10,000 firings waited for their turn).
+    pub reason: String,
+    /// How many. Of times that were missed at once at most 1,000 are counted.
+    pub count: u64,
+    /// When the last one was skipped.
+    pub last_at: String,
+}
+
+/// A schedule with missed times that are still to fire.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Backlog {
+    /// The task that it fires.
+    pub task: String,
+    /// The first of its missed times.
+    pub next: String,
 }
 
 /// A firing of a run that fires more than once.

@@ -16,6 +16,7 @@ mod load;
 mod permits;
 mod retell;
 mod shards;
+mod skips;
 mod telling;
 mod whereabouts;
 
@@ -447,10 +448,11 @@ impl Driver {
             }
             batch.signals.push(delivery);
         }
-        for (run, Stepped { commands, answers, ended, again, .. }) in steps {
+        for (run, Stepped { records, commands, answers, ended, again }) in steps {
             match refused.get(&run) {
                 None => {
                     let live = self.runs.get(&run);
+                    live.into_iter().for_each(|live| skips::log(&live.machine, &records));
                     let state = live.map_or(RunState::Running, |live| live.machine.state());
                     if let Some(version) = live.map(|live| live.version) {
                         self.telling.send(&run, version);

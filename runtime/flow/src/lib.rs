@@ -69,7 +69,7 @@ pub use command::{
     RollbackCall, Signal, State,
 };
 pub use machine::{
-    Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed, PassSnapshot,
-    Snapshot, Step, Waiting, elements, gathered,
+    Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed,
+    PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered,
 };
-pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, Trigger};
+pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

@@ -20,7 +20,7 @@ use crate::{
     Answer, CallId, Change, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision, Role,
     RunId, RunState, State, Timestamp, Values, WorkerName,
 };
-pub use life::{Due, Life, Owed, Waiting};
+pub use life::{Backlog, Due, Life, Owed, Skips, Waiting};
 pub use pass::each::{Expansion, elements, gathered};
 pub use pass::node::{Intention, NodeRun, NodeState};
 use pass::{Beginning, Pass};

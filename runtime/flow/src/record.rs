@@ -197,6 +197,33 @@ pub enum Fact {
         /// When; `None` never again.
         next: Option<Timestamp>,
     },
+    /// Something came that triggers the run, and fires nothing.
+    Skipped {
+        /// What it would have begun with.
+        entry: NodeIndex,
+        /// What came.
+        by: Trigger,
+        /// Why nothing fires.
+        reason: SkipReason,
+        /// How many of them.
+        count: u64,
+    },
+    /// Times of a schedule passed that are still to fire.
+    Backlogged {
+        /// Which of the flow's schedules.
+        schedule: u32,
+        /// The first of them.
+        from: Timestamp,
+        /// They come before this.
+        until: Timestamp,
+    },
+    /// The first time in the backlog of a schedule has fired.
+    CaughtUp {
+        /// Which of the flow's schedules.
+        schedule: u32,
+        /// The next one of the same span; `None` when that was its last.
+        next: Option<Timestamp>,
+    },
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
@@ -250,6 +277,32 @@ pub enum Trigger {
     },
     /// A schedule of the flow.
     Schedule(u32),
+}
+
+/// Why a trigger fires nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SkipReason {
+    /// As many firings as may wait for their turn did.
+    Full,
+    /// An earlier firing of the schedule was under way, and its `overlap` is `skip`.
+    Overlap,
+    /// Nobody drove the run when the time came, and the schedule's `missed` does not want it.
+    Missed,
+}
+
+impl SkipReason {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Overlap, Self::Missed];
+
+    /// The reason's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Overlap => "overlap",
+            Self::Missed => "missed",
+        }
+    }
 }
 
 /// One attempt of a node.
@@ -365,6 +418,9 @@ impl Record {
             | Fact::Delayed { .. }
             | Fact::Unfired { .. }
             | Fact::Scheduled { .. }
+            | Fact::Skipped { .. }
+            | Fact::Backlogged { .. }
+            | Fact::CaughtUp { .. }
             | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::Reset
@@ -401,6 +457,9 @@ impl Fact {
             Self::Fired { .. } => "fired",
             Self::Unfired { .. } => "unfired",
             Self::Scheduled { .. } => "scheduled",
+            Self::Skipped { .. } => "skipped",
+            Self::Backlogged { .. } => "backlogged",
+            Self::CaughtUp { .. } => "caught-up",
             Self::Expired => "expired",
             Self::Edited { .. } => "edited",
             Self::Retrying { .. } => "retrying",

@@ -2,7 +2,7 @@
 
 use flow::{
     Attempt, Execution, Fact, Firing, Json, NodeAttempt, NodeIndex, Record, Resolution, Revision, RunState, ScopeIndex,
-    Timestamp, Trigger, WorkerName,
+    SkipReason, Timestamp, Trigger, WorkerName,
 };
 
 use crate::{
@@ -151,6 +151,48 @@ enum WireFact<'a> {
         node: u32,
         list: Vec<&'a str>,
     },
+    Skipped {
+        entry: u32,
+        by: WireTrigger<'a>,
+        reason: WireSkipReason,
+        count: u64,
+    },
+    Backlogged {
+        schedule: u32,
+        from_micros: u64,
+        until_micros: u64,
+    },
+    CaughtUp {
+        schedule: u32,
+        next_micros: Option<u64>,
+    },
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) enum WireSkipReason {
+    Full,
+    Overlap,
+    Missed,
+}
+
+impl From<SkipReason> for WireSkipReason {
+    fn from(reason: SkipReason) -> Self {
+        match reason {
+            SkipReason::Full => Self::Full,
+            SkipReason::Overlap => Self::Overlap,
+            SkipReason::Missed => Self::Missed,
+        }
+    }
+}
+
+impl From<WireSkipReason> for SkipReason {
+    fn from(wire: WireSkipReason) -> Self {
+        match wire {
+            WireSkipReason::Full => Self::Full,
+            WireSkipReason::Overlap => Self::Overlap,
+            WireSkipReason::Missed => Self::Missed,
+        }
+    }
 }
 
 /// A record of the third version of the format: which firing it is about, and the record.
@@ -340,6 +382,15 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
             Fact::Scheduled { schedule, next } => {
                 WireFact::Scheduled { schedule: *schedule, next_micros: micros(next) }
             }
+            Fact::Skipped { entry, by, reason, count } => {
+                WireFact::Skipped { entry: entry.0, by: by.into(), reason: (*reason).into(), count: *count }
+            }
+            Fact::Backlogged { schedule, from, until } => WireFact::Backlogged {
+                schedule: *schedule,
+                from_micros: from.as_micros(),
+                until_micros: until.as_micros(),
+            },
+            Fact::CaughtUp { schedule, next } => WireFact::CaughtUp { schedule: *schedule, next_micros: micros(next) },
         };
         Self { at_micros: record.at.as_micros(), fact }
     }
@@ -350,7 +401,13 @@ impl WireFact<'_> {
     fn version(&self) -> u8 {
         match self {
             Self::RunStartedWithMore { more, .. } | Self::Edited { more, .. } if more.is_of_the_third_version() => 3,
-            Self::Fired { .. } | Self::Unfired { .. } | Self::Scheduled { .. } | Self::Expanded { .. } => 3,
+            Self::Fired { .. }
+            | Self::Unfired { .. }
+            | Self::Scheduled { .. }
+            | Self::Expanded { .. }
+            | Self::Skipped { .. }
+            | Self::Backlogged { .. }
+            | Self::CaughtUp { .. } => 3,
             Self::RunStartedWithMore { .. }
             | Self::Ignored { .. }
             | Self::Begun { .. }
@@ -390,6 +447,15 @@ impl WireRecord<'_> {
             },
             WireFact::Unfired { turn, reason } => Fact::Unfired { turn, reason: reason.into() },
             WireFact::Scheduled { schedule, next_micros } => Fact::Scheduled { schedule, next: at(next_micros) },
+            WireFact::Skipped { entry, by, reason, count } => {
+                Fact::Skipped { entry: NodeIndex(entry), by: by.into(), reason: reason.into(), count }
+            }
+            WireFact::Backlogged { schedule, from_micros, until_micros } => Fact::Backlogged {
+                schedule,
+                from: Timestamp::from_micros(from_micros),
+                until: Timestamp::from_micros(until_micros),
+            },
+            WireFact::CaughtUp { schedule, next_micros } => Fact::CaughtUp { schedule, next: at(next_micros) },
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {
                 attempt: attempt.into(),

@@ -6,15 +6,16 @@ use std::{
 };
 
 use flow::{
-    Action, Attempt, Due, Execution, Expansion, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState, Owed,
-    PassSnapshot, Revision, RunState, ScopeIndex, Snapshot, State, Timestamp, Trigger, Values, Waiting, WorkerName,
+    Action, Attempt, Backlog, Due, Execution, Expansion, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState,
+    Owed, PassSnapshot, Revision, RunState, ScopeIndex, SkipReason, Skips, Snapshot, State, Timestamp, Trigger, Values,
+    Waiting, WorkerName,
 };
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     flow_wire::{WireFlow, WireMore, more_to_wire},
-    record::{WireTrigger, run_state},
+    record::{WireSkipReason, WireTrigger, run_state},
     wire::{
         Unlawful, WireAction, WireFailure, WireFailures, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
         unlawful, values_from_wire, values_to_wire,
@@ -113,6 +114,17 @@ struct WireLife<'a> {
     expires_at: Option<u64>,
     schedules: Vec<WireDue>,
     base: Option<u64>,
+    /// For each schedule the spans that it is to make up for.
+    backlogs: Vec<Vec<(u64, u64)>>,
+    skips: Vec<WireSkips>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireSkips {
+    entry: u32,
+    reason: WireSkipReason,
+    count: u64,
+    last_micros: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -277,6 +289,13 @@ impl<'a> From<&'a Life> for WireLife<'a> {
             Due::At(at) => WireDue::At(at.as_micros()),
             Due::Never => WireDue::Never,
         };
+        let span = |span: &Backlog| (span.next.as_micros(), span.until.as_micros());
+        let skips = |((entry, reason), skips): (&(NodeIndex, SkipReason), &Skips)| WireSkips {
+            entry: entry.0,
+            reason: (*reason).into(),
+            count: skips.count,
+            last_micros: skips.last_at.as_micros(),
+        };
         Self {
             state: life.state.as_str(),
             fired: life.fired,
@@ -291,6 +310,8 @@ impl<'a> From<&'a Life> for WireLife<'a> {
             expires_at: micros(&life.expires_at),
             schedules: life.schedules.iter().map(due).collect(),
             base: life.base.map(Firing::get),
+            backlogs: life.backlogs.iter().map(|spans| spans.iter().map(span).collect()).collect(),
+            skips: life.skips.iter().map(skips).collect(),
         }
     }
 }
@@ -319,6 +340,11 @@ impl WireLife<'_> {
             WireDue::At(micros) => Due::At(Timestamp::from_micros(micros)),
             WireDue::Never => Due::Never,
         };
+        let span = |(next, until)| Backlog { next: Timestamp::from_micros(next), until: Timestamp::from_micros(until) };
+        let skips = |wire: WireSkips| {
+            let skips = Skips { count: wire.count, last_at: Timestamp::from_micros(wire.last_micros) };
+            ((NodeIndex(wire.entry), wire.reason.into()), skips)
+        };
         Ok(Life {
             state: run_state(self.state)?,
             fired: self.fired,
@@ -333,6 +359,8 @@ impl WireLife<'_> {
             expires_at: at(self.expires_at),
             schedules: self.schedules.into_iter().map(due).collect(),
             base: self.base.map(Firing::new),
+            backlogs: self.backlogs.into_iter().map(|spans| spans.into_iter().map(span).collect()).collect(),
+            skips: self.skips.into_iter().map(skips).collect(),
         })
     }
 }

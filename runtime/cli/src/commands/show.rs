@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Elements, Failure, FiringState, Node, Revision, Run};
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Node, Revision, Run, Skipped};
 use flow::State;
 
 use super::{
@@ -22,7 +22,8 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
         out::line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
-    let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, tasks, .. } = &run;
+    let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
+    let Run { skipped, backlogs, tasks, .. } = &run;
     let colour = paint::on(&std::io::stdout());
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
@@ -30,6 +31,10 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
         let under_way = firings.iter().map(|FiringState { firing, state }| format!(", firing {firing} {state}"));
         let times = if *fired == 1 { "once".into() } else { format!("{fired} times") };
         out::line(&format!("fired {times}{}", under_way.collect::<String>()));
+    }
+    skipped.iter().for_each(|skipped| out::line(&skipped_line(skipped)));
+    for Backlog { task, next } in backlogs {
+        out::line(&format!("{task} has missed times to make up for, from {} on", short(next)));
     }
     out::line("");
     if with_revisions {
@@ -44,6 +49,20 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     eprint!("{}", remote::summary(&run, remote::state(&run)?));
     remote::print_values(&run);
     Ok(Exit::Success)
+}
+
+/// What came to fire a task, and fired nothing: `clean was not fired 5 times, …`.
+fn skipped_line(skipped: &Skipped) -> String {
+    let Skipped { task, reason, count, last_at } = skipped;
+    let times = if *count == 1 { "once".into() } else { format!("{count} times") };
+    let why = match reason.as_str() {
+        "overlap" => "an earlier firing of its schedule was under way",
+        "missed" => "nobody drove the run when it was due",
+        "full" => "too many firings waited for their turn",
+        // A newer server may have other reasons.
+        other => other,
+    };
+    format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {

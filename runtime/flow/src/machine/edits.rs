@@ -1,6 +1,9 @@
 //! A flow that is changed while it runs: what an edit may do, and how the run goes on with it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     Change, Command, Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
@@ -225,14 +228,22 @@ impl<'f> Moves<'f> {
             Some(Owed { turn, values: owed.values.clone(), given: Arc::new(self.given(&owed.given)) })
         });
         let schedules = self.new.living.iter().flat_map(|living| &living.schedules).map(|schedule| {
-            let known = self.old.living.iter().flat_map(|living| &living.schedules).zip(&life.schedules);
+            let known = self.old.living.iter().flat_map(|living| &living.schedules);
+            let known = known.zip(life.schedules.iter().zip(&life.backlogs));
             let is_it = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
-            known.filter(|(old, _)| is_it(old)).map(|(_, due)| *due).next().unwrap_or(Due::Unknown)
+            let mut known = known.filter(|(old, _)| is_it(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
+            known.next().unwrap_or((Due::Unknown, VecDeque::new()))
         });
+        let (schedules, backlogs) = schedules.unzip();
+        let skips =
+            life.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
+        let skips = skips.collect();
         Life {
             waiting: waiting.collect(),
             owed: owed.collect(),
-            schedules: schedules.collect(),
+            schedules,
+            backlogs,
+            skips,
             latest: Arc::new(self.given(&life.latest)),
             last: self.given(&life.last),
             ..life

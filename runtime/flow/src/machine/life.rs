@@ -4,6 +4,7 @@
 //! last firing left that ended in success; and what it did is taken back without the others.
 
 mod decide;
+mod schedules;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,14 +12,16 @@ use std::{
 };
 
 use crate::{
-    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, NodeName, Overlap, Role, RunState, State,
-    Timestamp, Trigger, Values,
+    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, NodeName, Overlap, Role, RunState, SkipReason,
+    State, Timestamp, Trigger, Values,
 };
 
 use super::{
     Machine,
     pass::{Beginning, Given, Pass},
 };
+
+pub use schedules::{Backlog, Skips};
 
 /// So many notifications are remembered, so that one that comes twice fires once.
 const REMEMBERED: usize = 4_096;
@@ -56,6 +59,10 @@ pub struct Life {
     pub schedules: Vec<Due>,
     /// The firing that a persistent run began with: it is taken back when the run is told to end.
     pub base: Option<Firing>,
+    /// What each of the flow's schedules missed and is to make up for, in order.
+    pub backlogs: Vec<VecDeque<Backlog>>,
+    /// The triggers that fired nothing.
+    pub skips: BTreeMap<(NodeIndex, SkipReason), Skips>,
 }
 
 /// A firing that waits for its turn.
@@ -111,6 +118,8 @@ impl Life {
             expires_at: None,
             schedules: vec![Due::Unknown; schedules],
             base: None,
+            backlogs: vec![VecDeque::new(); schedules],
+            skips: BTreeMap::new(),
         }
     }
 
@@ -365,6 +374,18 @@ impl Machine {
                 *due = next.map_or(Due::Never, Due::At);
                 Ok(Vec::new())
             }
+            Fact::Skipped { entry, by, reason, count } => {
+                let life = self.life_mut();
+                if let Trigger::Notified { key: Some(key) } = by {
+                    life.hear(key);
+                }
+                life.skip(at, *entry, *reason, *count);
+                Ok(Vec::new())
+            }
+            Fact::Backlogged { schedule, from, until } => {
+                self.life_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
+            }
+            Fact::CaughtUp { schedule, next } => self.life_mut().catch_up(*schedule, *next).map(|()| Vec::new()),
             Fact::CancelRequested | Fact::Expired => {
                 let life = self.life_mut();
                 life.ending = true;

@@ -130,8 +130,10 @@ impl Machine {
         let Snapshot { flow, revision, passes, life } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
-        let known = machine.life.as_ref().map(|known| known.schedules.len());
-        if known != life.as_ref().map(|life| life.schedules.len()) || (life.is_none() && passes.len() > 1) {
+        let known = machine.life.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
+        if known != life.as_ref().map(|life| (life.schedules.len(), life.backlogs.len()))
+            || (life.is_none() && passes.len() > 1)
+        {
             return Err(illegal());
         }
         let is_known = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;

@@ -7,6 +7,7 @@ mod edits;
 mod life;
 mod traces;
 mod rules;
+mod schedules;
 mod links;
 mod times;
 mod drawn;

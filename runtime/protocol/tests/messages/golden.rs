@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, path::Path};
 
 use flow::{
     Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, Firing, Json, Limits, NodeAttempt,
-    NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Signal, Timestamp,
-    Trigger, Value, Values,
+    NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Signal, SkipReason,
+    Timestamp, Trigger, Value, Values,
 };
 use protocol::{
     Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
@@ -143,6 +143,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (Some(7), Fact::Expanded { node: NodeIndex(3), list: vec![Json::parse("1").unwrap()] }),
         (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
         (Some(7), Fact::RunEntered { state: RunState::Success }),
+        (None, Fact::Skipped { entry: NodeIndex(1), by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
+        (None, Fact::Backlogged { schedule: 0, from: at, until: Timestamp::from_micros(at.as_micros() + 1) }),
+        (None, Fact::CaughtUp { schedule: 0, next: None }),
     ];
     let living: Vec<Record> =
         living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use flow::{
     Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, Firing, Form, Json, Limits,
     NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Shard,
-    Signal, Stored, Timestamp, Trigger, Value, Values,
+    Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{Beat, CallLog, Claims, Granted, Job, Kept, LogLine, Permit, Permits, Progress, Report, Wanted, Wish};
@@ -238,6 +238,16 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
+        (node(), trigger(), 0..SkipReason::ALL.len(), any::<u64>()).prop_map(|(entry, by, reason, count)| {
+            Fact::Skipped { entry, by, reason: SkipReason::ALL[reason], count }
+        }),
+        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(schedule, from, until)| Fact::Backlogged {
+            schedule,
+            from: Timestamp::from_micros(from),
+            until: Timestamp::from_micros(until),
+        }),
+        (any::<u32>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(schedule, next)| Fact::CaughtUp { schedule, next: next.map(Timestamp::from_micros) }),
         Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),

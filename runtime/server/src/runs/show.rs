@@ -144,6 +144,8 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         revisions: Vec::new(),
         fired: machine.flow().living.as_ref().map(|_| machine.fired()),
         firings: firings(machine),
+        skipped: skipped(machine),
+        backlogs: backlogs(machine),
         tasks,
         provides,
         failures,
@@ -156,6 +158,24 @@ fn firings(machine: &Machine) -> Vec<FiringState> {
     let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
     let firings = machine.firings().filter(|(_, state)| machine.flow().living.is_some() && is_shown(*state));
     firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
+}
+
+/// What came to fire tasks, and fired nothing.
+fn skipped(machine: &Machine) -> Vec<api::Skipped> {
+    let skipped = machine.skips().map(|(task, reason, skips)| api::Skipped {
+        task: machine.flow().node(task).name.to_string(),
+        reason: reason.as_str().into(),
+        count: skips.count,
+        last_at: rfc3339(skips.last_at),
+    });
+    skipped.collect()
+}
+
+/// The schedules that have missed times to make up for.
+fn backlogs(machine: &Machine) -> Vec<api::Backlog> {
+    let backlogs = machine.backlogs();
+    let task = |task| machine.flow().node(task).name.to_string();
+    backlogs.map(|(to, next)| api::Backlog { task: task(to), next: rfc3339(next) }).collect()
 }
 
 /// What a task waits for now.

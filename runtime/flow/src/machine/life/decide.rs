@@ -1,24 +1,19 @@
 //! What an event means in a run that fires more than once. Nothing here changes the machine.
 
 use crate::{
-    Answer, Event, Fact, Firing, Heard, Missed, Need, NodeIndex, NodeName, Overlap, Record, Role, RunState, Signal,
+    Answer, Event, Fact, Firing, Heard, Need, NodeIndex, NodeName, Record, Role, RunState, Signal, SkipReason,
     Timestamp, Trigger, TurnLink, Undecided, Value, ValueName, Values,
 };
 
-use super::{Due, Life, Owed, is_under_way};
+use super::{Life, Owed, is_under_way};
 use crate::machine::{
     Machine,
     pass::{Beginning, Pass},
 };
 
-/// So many firings may wait for their turn before notifications are refused.
-const MOST_WAITING: usize = 10_000;
-
-/// A time that is heard of no later than this, in microseconds, was not missed.
-const PUNCTUAL: u64 = 60_000_000;
-
-/// What scheduled firings call the time that they were due at.
-const SCHEDULED_AT: &str = "scheduled_at";
+/// The most firings that wait for their turn. Beyond that notifications are refused, and triggers that nobody can be refused
+/// are skipped or wait in their schedule.
+pub(super) const MOST_WAITING: usize = 10_000;
 
 impl Machine {
     pub(in crate::machine) fn decide_living(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
@@ -100,7 +95,7 @@ impl Machine {
         });
         let mut records: Vec<Record> = answers.collect();
         let max = self.living().max_firings.unwrap_or(u64::MAX);
-        let mut fired = life.fired;
+        let (mut fired, mut waiting) = (life.fired, life.waiting.len());
         for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
             let node = self.flow.node(listen.to);
             let key = format!("{}>{}", heard.key, node.name);
@@ -108,17 +103,22 @@ impl Machine {
             if !is_call || life.ending || fired >= max || life.has_heard(&key) {
                 continue;
             }
-            fired += 1;
+            let by = Trigger::Notified { key: Some(key) };
+            if waiting >= MOST_WAITING {
+                let fact = Fact::Skipped { entry: listen.to, by, reason: SkipReason::Full, count: 1 };
+                records.push(Record { at: now, firing: None, fact });
+                continue;
+            }
+            (fired, waiting) = (fired + 1, waiting + 1);
             let taken = self.flow.brought_to(listen.to);
             let values = heard.values().into_iter().filter(|(name, _)| taken.contains_key(name)).collect();
-            let by = Trigger::Notified { key: Some(key) };
             let fact = Fact::Fired { firing: Firing::new(fired), entry: listen.to, by, values };
             records.push(Record { at: now, firing: None, fact });
         }
         records
     }
 
-    fn fire(&self, life: &Life, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
+    pub(super) fn fire(&self, life: &Life, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
         Fact::Fired { firing: Firing::new(life.fired + 1), entry, by, values }
     }
 
@@ -225,46 +225,6 @@ impl Machine {
         condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
     }
 
-    fn decide_schedules(&self, life: &Life, now: Timestamp) -> Vec<Fact> {
-        let living = self.living();
-        let schedules = living.schedules.iter().zip(&life.schedules).zip(0..);
-        for ((schedule, due), number) in schedules {
-            let scheduled = |next| Fact::Scheduled { schedule: number, next };
-            let at = match due {
-                Due::Unknown => return vec![scheduled(schedule.cron.after(now))],
-                Due::At(at) if *at <= now => *at,
-                Due::At(_) | Due::Never => continue,
-            };
-            let following = schedule.cron.after(at);
-            let were_missed =
-                following.is_some_and(|next| next <= now) || now.as_micros().saturating_sub(at.as_micros()) > PUNCTUAL;
-            let next = match schedule.missed {
-                Missed::All => following,
-                Missed::Once | Missed::Skip => schedule.cron.after(now),
-            };
-            let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
-            let is_under_way = life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
-                || self.passes.values().any(|pass| is_under_way(pass) && is_by_it(&pass.by));
-            let is_left_out = (schedule.missed == Missed::Skip && were_missed)
-                || (schedule.overlap == Overlap::Skip && is_under_way)
-                || living.max_firings.is_some_and(|max| life.fired >= max)
-                || life.waiting.len() >= MOST_WAITING;
-            if is_left_out {
-                return vec![scheduled(next)];
-            }
-            let values = self.scheduled_values(schedule.to, at);
-            return vec![self.fire(life, schedule.to, Trigger::Schedule(number), values), scheduled(next)];
-        }
-        Vec::new()
-    }
-
-    fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
-        let brought = self.flow.brought_to(entry);
-        let is_it = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
-        let name = brought.keys().find(is_it).cloned();
-        name.into_iter().map(|name| (name, Value::json(&rfc3339(at).into()))).collect()
-    }
-
     fn decide_end(&self, life: &Life, now: Timestamp) -> Vec<Record> {
         if self.passes.values().any(is_under_way) || !life.waiting.is_empty() || !life.owed.is_empty() {
             return Vec::new();
@@ -288,9 +248,4 @@ impl Machine {
         };
         vec![Record { at: now, firing: None, fact: Fact::RunEntered { state } }]
     }
-}
-
-fn rfc3339(at: Timestamp) -> String {
-    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros).map(|at| at.to_string()).unwrap_or_default()
 }

@@ -26,7 +26,10 @@ impl Pass {
             | Fact::Edited { .. }
             | Fact::Fired { .. }
             | Fact::Unfired { .. }
-            | Fact::Scheduled { .. } => Vec::new(),
+            | Fact::Scheduled { .. }
+            | Fact::Skipped { .. }
+            | Fact::Backlogged { .. }
+            | Fact::CaughtUp { .. } => Vec::new(),
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
             Fact::Succeeded { attempt, provided, execution, worker } => {
@@ -164,6 +167,9 @@ impl Pass {
             | Fact::Fired { .. }
             | Fact::Unfired { .. }
             | Fact::Scheduled { .. }
+            | Fact::Skipped { .. }
+            | Fact::Backlogged { .. }
+            | Fact::CaughtUp { .. }
             | Fact::Reset
             | Fact::Expired
             | Fact::CancelRequested

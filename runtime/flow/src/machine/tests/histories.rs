@@ -297,6 +297,9 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             | Fact::Fired { .. }
             | Fact::Unfired { .. }
             | Fact::Scheduled { .. }
+            | Fact::Skipped { .. }
+            | Fact::Backlogged { .. }
+            | Fact::CaughtUp { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }

@@ -487,6 +487,9 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Fired { .. }
             | Fact::Unfired { .. }
             | Fact::Scheduled { .. }
+            | Fact::Skipped { .. }
+            | Fact::Backlogged { .. }
+            | Fact::CaughtUp { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Retrying { .. }

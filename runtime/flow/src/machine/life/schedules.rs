@@ -1,0 +1,189 @@
+//! When schedules fire, and what becomes of the times at which they do not.
+//!
+//! Nothing is left out silently: a time that fires nothing is counted by its reason, or waits in its schedule's backlog. A
+//! backlog is a span of time and not a list, so that a year of missed seconds costs no more than one.
+
+use std::collections::VecDeque;
+
+use super::{Due, Life, decide::MOST_WAITING, is_under_way};
+use crate::{
+    Cron, Fact, Missed, NodeIndex, Overlap, Schedule, SkipReason, Timestamp, Trigger, ValueName, Values,
+    machine::Machine,
+};
+
+/// A time that is noticed no later than this, in microseconds, was not missed.
+const PUNCTUAL: u64 = 60_000_000;
+
+/// Missed times are counted up to so many: a year of seconds would take longer than anybody wants to wait.
+const MOST_COUNTED: u64 = 1_000;
+
+/// The most spans that a backlog has. Each is an outage that the one before was not made up for.
+const MOST_SPANS: usize = 100;
+
+/// What scheduled firings call the time that they were due at.
+const SCHEDULED_AT: &str = "scheduled_at";
+
+/// Times of one schedule that passed without a firing, and still get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// The first of them.
+    pub next: Timestamp,
+    /// They come before this.
+    pub until: Timestamp,
+}
+
+/// Triggers of one task that fired nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skips {
+    /// How many. Missed times beyond [`MOST_COUNTED`] at once are not counted.
+    pub count: u64,
+    /// When the last one was skipped.
+    pub last_at: Timestamp,
+}
+
+impl Machine {
+    /// The triggers that fired nothing, by their task and the reason.
+    pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, Skips)> + use<'_> {
+        let skips = self.life.iter().flat_map(|life| &life.skips);
+        skips.map(|((task, reason), skips)| (*task, *reason, *skips))
+    }
+
+    /// The schedules that have times to make up for, by what they fire; the first such time of each.
+    pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
+        let schedules = self.flow.living.iter().flat_map(|living| &living.schedules);
+        let backlogs = self.life.iter().flat_map(|life| &life.backlogs);
+        schedules.zip(backlogs).filter_map(|(schedule, spans)| Some((schedule.to, spans.front()?.next)))
+    }
+
+    pub(super) fn decide_schedules(&self, life: &Life, now: Timestamp) -> Vec<Fact> {
+        let living = self.living();
+        let schedules = || living.schedules.iter().zip(0_u32..);
+        for ((schedule, number), due) in schedules().zip(&life.schedules) {
+            let facts = match due {
+                Due::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
+                Due::At(at) if *at <= now => self.decide_time(life, now, (schedule, number), *at),
+                Due::At(_) | Due::Never => continue,
+            };
+            return facts;
+        }
+        let backlogs = schedules().zip(&life.backlogs).filter_map(|(of, spans)| Some((of, *spans.front()?)));
+        let mut facts = backlogs.filter(|((schedule, number), _)| self.may_catch_up(life, schedule, *number));
+        let Some(((schedule, number), backlog)) = facts.next() else { return Vec::new() };
+        let next = schedule.cron.after(backlog.next).filter(|next| *next < backlog.until);
+        vec![self.fire_at(life, (schedule, number), backlog.next), Fact::CaughtUp { schedule: number, next }]
+    }
+
+    /// What becomes of a time that has come.
+    fn decide_time(
+        &self,
+        life: &Life,
+        now: Timestamp,
+        (schedule, number): (&Schedule, u32),
+        at: Timestamp,
+    ) -> Vec<Fact> {
+        let next = schedule.cron.after(now);
+        let scheduled = Fact::Scheduled { schedule: number, next };
+        let skipped =
+            |reason, count| Fact::Skipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
+        if life.ending || self.living().max_firings.is_some_and(|max| life.fired >= max) {
+            // Nothing fires any more.
+            return vec![scheduled];
+        }
+        let more = count(&schedule.cron, at, now);
+        let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > PUNCTUAL;
+        let is_full = life.waiting.len() >= MOST_WAITING;
+        let overlaps = schedule.overlap == Overlap::Skip && self.is_fired_by(life, number);
+        match schedule.missed {
+            // They fire one after the other, as soon as there is room for them.
+            Missed::All if were_missed || is_full => {
+                let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
+                let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MOST_SPANS);
+                let kept = Fact::Backlogged { schedule: number, from: at, until };
+                vec![if has_room { kept } else { skipped(SkipReason::Missed, more + 1) }, scheduled]
+            }
+            Missed::Skip if were_missed => vec![skipped(SkipReason::Missed, more + 1), scheduled],
+            Missed::All | Missed::Once | Missed::Skip => {
+                let missed = (more > 0).then(|| skipped(SkipReason::Missed, more));
+                let first = if overlaps {
+                    skipped(SkipReason::Overlap, 1)
+                } else if is_full {
+                    skipped(SkipReason::Full, 1)
+                } else {
+                    self.fire_at(life, (schedule, number), at)
+                };
+                [first].into_iter().chain(missed).chain([scheduled]).collect()
+            }
+        }
+    }
+
+    fn fire_at(&self, life: &Life, (schedule, number): (&Schedule, u32), at: Timestamp) -> Fact {
+        self.fire(life, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
+    }
+
+    /// Whether a missed time of a schedule may fire now: none of it waits for its turn, and none is under way unless they
+    /// may be side by side.
+    fn may_catch_up(&self, life: &Life, schedule: &Schedule, number: u32) -> bool {
+        let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
+        let has_room = life.waiting.len() < MOST_WAITING && !life.waiting.iter().any(|waiting| is_by_it(&waiting.by));
+        let is_over = self.living().max_firings.is_some_and(|max| life.fired >= max);
+        let is_alone = schedule.overlap == Overlap::Allow || !self.is_fired_by(life, number);
+        has_room && is_alone && !is_over && !life.ending
+    }
+
+    /// Whether a firing of a schedule is under way, or waits for its turn.
+    fn is_fired_by(&self, life: &Life, number: u32) -> bool {
+        let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
+        life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
+            || self.passes.values().any(|pass| is_under_way(pass) && is_by_it(&pass.by))
+    }
+
+    fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
+        let brought = self.flow.brought_to(entry);
+        let is_it = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
+        let name = brought.keys().find(is_it).cloned();
+        name.into_iter().map(|name| (name, crate::Value::json(&rfc3339(at).into()))).collect()
+    }
+}
+
+impl Life {
+    /// The spans of a schedule's backlog.
+    fn backlog(&mut self, schedule: u32) -> Result<&mut VecDeque<Backlog>, String> {
+        self.backlogs.get_mut(schedule as usize).ok_or_else(|| "there is no such schedule".into())
+    }
+
+    pub(super) fn add_to_backlog(&mut self, schedule: u32, from: Timestamp, until: Timestamp) -> Result<(), String> {
+        let spans = self.backlog(schedule)?;
+        match spans.back_mut().filter(|last| last.until == from) {
+            Some(last) => last.until = until,
+            None => spans.push_back(Backlog { next: from, until }),
+        }
+        Ok(())
+    }
+
+    pub(super) fn catch_up(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
+        let spans = self.backlog(schedule)?;
+        let first = spans.front_mut().ok_or("the schedule has nothing to make up for")?;
+        match next {
+            Some(next) => first.next = next,
+            None => drop(spans.pop_front()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn skip(&mut self, at: Timestamp, entry: NodeIndex, reason: SkipReason, count: u64) {
+        let skips = self.skips.entry((entry, reason)).or_insert(Skips { count: 0, last_at: at });
+        *skips = Skips { count: skips.count.saturating_add(count), last_at: at };
+    }
+}
+
+/// How many times a line has after one time and up to another; [`MOST_COUNTED`] where there are more.
+fn count(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
+    let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
+    let count = times.take_while(|time| *time <= until).zip(0..MOST_COUNTED).count();
+    u64::try_from(count).unwrap_or(MOST_COUNTED)
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map(|at| at.to_string()).unwrap_or_default()
+}

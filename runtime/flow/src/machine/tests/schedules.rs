@@ -1,0 +1,124 @@
+//! What becomes of the times of schedules that fire nothing: they are counted, or made up for, and never just gone.
+
+use std::time::Duration;
+
+use super::world::{World, flow, name};
+use crate::{Event, Fact, Heard, HeardEnd, SkipReason, Values};
+
+/// A task that fires each minute, and takes the time that it was due at.
+fn minutely(rest: &str) -> String {
+    format!(
+        "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#make\"\nrequires = {{ item = \"scheduled_at\" }}\n\
+         [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\n{rest}\n"
+    )
+}
+
+fn pass(world: &mut World, seconds: u64) {
+    world.now = world.now.after(Duration::from_secs(seconds));
+    world.step(&Event::Tick);
+}
+
+fn skips(world: &World) -> Vec<(SkipReason, u64)> {
+    world.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect()
+}
+
+/// The minutes that fired, of the hour.
+fn fired(world: &World) -> Vec<u64> {
+    let due = |fact: &Fact| {
+        let Fact::Fired { values, .. } = fact else { return None };
+        let crate::Value::Json(at) = values.values().next()? else { return None };
+        let at: jiff::Timestamp = at.as_str().trim_matches('"').parse().ok()?;
+        Some(u64::try_from(at.as_second()).unwrap() / 60)
+    };
+    world.records.iter().filter_map(|record| due(&record.fact)).collect()
+}
+
+#[test]
+fn each_missed_time_fires_where_all_are_wanted_one_after_the_other() {
+    let mut world = World::start(flow(&minutely("missed = \"all\"")));
+    pass(&mut world, 6 * 60);
+    assert_eq!((fired(&world), world.out.len()), (vec![1], 1), "the others wait until it has ended");
+    assert!(world.machine.next_due().unwrap() > world.now, "what waits for a firing is no reason to wake up");
+    assert_eq!(world.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
+    for _ in 0..6 {
+        world.answer(0);
+    }
+    assert_eq!((fired(&world), world.out.len()), (vec![1, 2, 3, 4, 5, 6], 0));
+    assert_eq!((world.machine.backlogs().count(), skips(&world)), (0, vec![]));
+    pass(&mut world, 60);
+    assert_eq!(fired(&world).last(), Some(&7));
+}
+
+#[test]
+fn a_time_that_comes_while_missed_ones_are_made_up_for_keeps_to_overlap() {
+    let mut world = World::start(flow(&minutely("missed = \"all\"")));
+    pass(&mut world, 3 * 60);
+    pass(&mut world, 60);
+    assert_eq!(skips(&world), [(SkipReason::Overlap, 1)], "minute 4 came while minute 1 was under way");
+    pass(&mut world, 3 * 60);
+    for _ in 0..6 {
+        world.go_if_possible();
+    }
+    assert_eq!(fired(&world), [1, 2, 3, 5, 6, 7], "each span that was missed");
+}
+
+#[test]
+fn a_year_of_missed_seconds_is_kept_and_costs_no_more_than_one() {
+    let text = minutely("missed = \"all\"\noverlap = \"allow\"").replace("* * * * *", "* * * * * *");
+    let mut world = World::start(flow(&format!("max_parallel = 3\n{text}")));
+    pass(&mut world, 365 * 86_400);
+    assert_eq!((world.out.len(), world.machine.fired()), (3, 4), "as many as run at once, and the next");
+    assert!(world.records.len() < 50, "{} records", world.records.len());
+    for _ in 0..20_000 {
+        world.machine.step(world.now, &Event::Tick);
+    }
+    world.answer(0);
+    assert_eq!((world.out.len(), world.machine.fired()), (3, 5));
+}
+
+#[test]
+fn missed_times_that_are_not_wanted_are_counted() {
+    let mut world = World::start(flow(&minutely("")));
+    pass(&mut world, 6 * 60);
+    assert_eq!((fired(&world), skips(&world)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
+    pass(&mut world, 60);
+    assert_eq!(skips(&world), [(SkipReason::Overlap, 1), (SkipReason::Missed, 5)]);
+    let mut world = World::start(flow(&minutely("missed = \"skip\"")));
+    pass(&mut world, 6 * 60);
+    assert_eq!((fired(&world), skips(&world)), (vec![], vec![(SkipReason::Missed, 6)]), "skip");
+    pass(&mut world, 60);
+    assert_eq!(fired(&world), [7]);
+}
+
+#[test]
+fn what_more_than_may_wait_would_fire_is_counted_or_kept() {
+    let text = |missed: &str| {
+        let text = minutely(&format!("overlap = \"queue\"\nmissed = \"{missed}\""));
+        let listens = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
+        flow(&format!("max_parallel = 1\n{text}{listens}"))
+    };
+    let heard = |number: u64| {
+        let (flow, task) = ("kitchen".parse().unwrap(), name("bake"));
+        Event::Heard(Heard { flow, task, end: HeardEnd::Success(Values::new()), key: format!("cake-{number}") })
+    };
+    let mut world = World::start(text("once"));
+    // Not through the world, which looks at everything after each step.
+    for number in 0..10_001 {
+        world.records.extend(world.machine.step(world.now, &heard(number)).records);
+    }
+    assert_eq!((world.machine.fired(), skips(&world)), (10_001, vec![]), "one is under way");
+    for number in [10_001, 10_002, 10_002] {
+        world.records.extend(world.machine.step(world.now, &heard(number)).records);
+    }
+    assert_eq!((world.machine.fired(), skips(&world)), (10_001, vec![(SkipReason::Full, 2)]), "each of them once");
+    world.now = world.now.after(Duration::from_secs(60));
+    world.records.extend(world.machine.step(world.now, &Event::Tick).records);
+    assert_eq!(skips(&world), [(SkipReason::Full, 1), (SkipReason::Full, 2)], "and the schedule's");
+    let mut world = World::start(text("all"));
+    for number in 0..10_001 {
+        world.machine.step(world.now, &heard(number));
+    }
+    world.now = world.now.after(Duration::from_secs(60));
+    world.machine.step(world.now, &Event::Tick);
+    assert_eq!((skips(&world), world.machine.backlogs().count()), (vec![], 1), "it waits in its schedule");
+}
