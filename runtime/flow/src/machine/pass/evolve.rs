@@ -366,9 +366,11 @@ impl Pass {
     }
 
     fn pass_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
-        let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
-        self.node_mut(index).unsure = false;
+        let node = self.node_mut(index);
+        node.unsure = false;
+        node.rollbacks += 1;
         self.enter(index, NodeState::RolledBack);
+        let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
         let rolled_back = self.tell(index, at, Telling::default());
         match self.flow.node(index).role {
             // Its elements come first, and then the task itself.
@@ -499,7 +501,11 @@ impl Pass {
             Role::Wait(_) => (NodeKind::Task, None),
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
         };
-        let attempt: Attempt = run.attempt();
+        let attempt: Attempt = match (&node.role, state) {
+            // The rollback of a task that is called for a list begins with what gathers its results, and ends with the task.
+            (Role::Gather(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
+            _ => run.attempt(),
+        };
         let Telling { provides, failure, retry_in, worker } = telling;
         let name = node.name.clone();
         let firing = run.firing;

@@ -16,7 +16,7 @@ pub struct NodeRun {
     pub firing: Firing,
     /// Attempts handed out so far, in the whole run; of a controller, the tries since its flow began anew.
     pub applies: u32,
-    /// Rollback attempts handed out so far.
+    /// Rollbacks begun so far: attempts handed out, and rollbacks that passed through it without a call.
     pub rollbacks: u32,
     /// Attempts of the present call that failed, since the task was last pending.
     pub failed_in_row: u32,
@@ -86,17 +86,14 @@ impl NodeRun {
         }
     }
 
-    /// The attempt it is told with: of what it does now, or did last.
+    /// The attempt it is told with: of what it does now, or did last. Applies and rollbacks are numbered apart.
     pub(in crate::machine) fn attempt(&self) -> Attempt {
         let count = match self.state {
-            NodeState::RollingBack { .. } | NodeState::RollbackFailure { .. } if self.rollbacks > 0 => self.rollbacks,
+            NodeState::RollingBack { .. } | NodeState::RolledBack | NodeState::RollbackFailure { .. } => self.rollbacks,
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
             | NodeState::Elsewhere
             | NodeState::Ignored => self.applies,

@@ -341,3 +341,35 @@ fn what_answered_late_in_a_flow_that_has_not_begun_again_runs_when_the_run_begin
     world.run();
     assert_eq!(world.state(), RunState::Success);
 }
+
+#[test]
+fn applies_and_rollbacks_are_numbered_apart_and_a_rollback_has_one_number_from_its_beginning_to_its_end() {
+    let mut world = World::start(flow(
+        "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3, initial = \"1s\" }\n\
+         [[task]]\nname = \"z\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"a\"\nto = \"z\"\n",
+    ));
+    // Twice: once by a worker that is lost, and answers when its task has been rolled back.
+    world.lose(0);
+    world.run();
+    world.answer_late(0);
+    world.run();
+    let numbers = world.told.iter().filter(|told| told.name == name("a"));
+    let numbers: Vec<String> = numbers.map(|told| format!("{} {}", told.state, told.attempt)).collect();
+    assert_eq!(
+        numbers,
+        [
+            "running 1",
+            "failure 1",
+            "running 2",
+            "success 2", // the apply
+            "rolling-back 1",
+            "failure 1",
+            "rolling-back 2",
+            "rolled-back 2", // its rollback, which fails once
+            "rolling-back 3",
+            "failure 3",
+            "rolling-back 4",
+            "rolled-back 4", // and once more, for the lost one
+        ]
+    );
+}

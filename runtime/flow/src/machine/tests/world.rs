@@ -117,7 +117,10 @@ impl World {
                 Command::Call(call) => self.out.push(*call),
                 Command::Bring(errand) => self.errands.push(*errand),
                 Command::Interrupt(_) | Command::Tell(Change::Run { .. } | Change::Firing { .. }) => {}
-                Command::Tell(Change::Node(change)) => self.told.push(change),
+                Command::Tell(Change::Node(change)) => {
+                    self.a_rollback_is_told_with_one_number(&change);
+                    self.told.push(change);
+                }
             }
         }
         // What nobody has taken in time may have been taken all the same, and is answered late.
@@ -130,6 +133,20 @@ impl World {
         self.a_snapshot_restores_the_machine();
         self.what_is_pending_is_what_is_out();
         self.an_old_event_changes_nothing();
+    }
+
+    /// From its beginning to its end a rollback has one number, and no other one of its node has the same.
+    fn a_rollback_is_told_with_one_number(&self, change: &NodeChange) {
+        let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
+        let mut earlier = self.told.iter().filter(node);
+        if matches!(change.state, State::RolledBack | State::RollbackFailure) {
+            let began = earlier.clone().rfind(|told| told.state == State::RollingBack);
+            assert_eq!(began.map(|began| began.attempt), Some(change.attempt), "{change:?}");
+        }
+        if matches!(change.state, State::RollingBack | State::RolledBack) {
+            let is_same = |told: &NodeChange| (told.state, told.attempt) == (change.state, change.attempt);
+            assert!(!earlier.any(is_same), "told twice: {change:?}");
+        }
     }
 
     fn replay_equals_live(&self) {
