@@ -4,6 +4,7 @@
 //! times, and the median of the ratios is what counts.
 
 mod cold;
+mod defaults;
 mod durable;
 mod idle;
 mod instance;
@@ -28,11 +29,14 @@ struct Bench {
     postgres: Option<String>,
     /// The `waft` binary.
     binary: PathBuf,
-    /// The flow file, and the module, of a first result.
+    /// The module of a first result, as it was built.
     text_guest: PathBuf,
+    /// A Python that has Celery, where one was named.
+    python: Option<String>,
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
+    "defaults",
     "instance",
     "in-process",
     "throughput",
@@ -68,6 +72,7 @@ async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
     let is_wanted = |name: &str| wanted.iter().any(|other| other == name) || (wanted.is_empty() && !takes_long(name));
     for name in NAMES.into_iter().filter(|name| is_wanted(name)) {
         match name {
+            "defaults" => defaults::measure(bench).await,
             "instance" => instance::measure(bench).await,
             "in-process" => messages::in_process(bench).await,
             "throughput" => messages::throughput(bench).await,
@@ -103,6 +108,7 @@ impl Bench {
         let broker = variable("WAFT_TEST_BROKER")?.into_string().ok().context("WAFT_TEST_BROKER is no text")?;
         let binary = PathBuf::from(variable("WAFT_TEST_BINARY")?);
         let postgres = env::var("WAFT_TEST_POSTGRES").ok();
-        Ok(Self { guest, broker, postgres, binary, text_guest: module })
+        let python = env::var("WAFT_TEST_PYTHON").ok();
+        Ok(Self { guest, broker, postgres, binary, text_guest: module, python })
     }
 }

@@ -7,7 +7,7 @@ use xtask::{
     guests,
     postgres::{self, Database},
     process::{self, Transcript, shown},
-    project,
+    project, python,
     rabbitmq::{self, Broker},
 };
 
@@ -28,11 +28,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let built = project::build_folder().join("release");
     let broker = Broker::find_or_start(&transcript)?;
     let database = Database::find_or_start(&transcript)?;
+    let python = python::find_or_install(&transcript, python::Module::Celery)?;
     let mut bench = process::command(built.join("waft-bench"));
     bench
         .args(arguments)
         .env(rabbitmq::BROKER, broker.url())
         .env(postgres::POSTGRES, database.url())
+        .env(python::PYTHON, python)
         .env(GUESTS, guests)
         .env(BINARY, built.join("waft"));
     println!("$ {}", shown(&bench));

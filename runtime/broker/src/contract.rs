@@ -218,6 +218,7 @@ macro_rules! contract_tests {
             a_single_active_consumer_gets_everything_until_it_goes,
             a_cancelled_consumer_gives_back_what_it_fetched,
             a_dropped_consumer_gives_back_what_it_fetched,
+            a_drained_consumer_hands_over_what_it_fetched,
             a_delivery_can_be_settled_after_its_consumer_was_cancelled,
             a_deleted_queue_ends_its_consumers,
             a_closed_connection_ends_its_consumers,

@@ -53,6 +53,24 @@ impl Consumer {
         }
     }
 
+    /// Whether a delivery is here that [`Consumer::next`] has not taken.
+    pub fn has_fetched(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+
+    /// Asks for nothing more, and gives what was fetched and not yet taken, in its order. Waits until the broker has
+    /// said that nothing more comes, or the connection is gone. Dropping the future puts what was fetched back.
+    pub async fn drain(mut self) -> Vec<Delivery> {
+        if let Some(cancel) = self.cancel.take() {
+            cancel();
+        }
+        let mut fetched = Vec::new();
+        while let Some(delivery) = self.next().await {
+            fetched.push(delivery);
+        }
+        fetched
+    }
+
     /// Asks for nothing more. What was fetched and not yet taken by [`Consumer::next`] goes back to the queue.
     /// Deliveries already taken can still be settled.
     pub fn cancel(&mut self) {
@@ -147,7 +165,9 @@ impl Delivery {
         }
     }
 
-    fn is_lost(&self) -> bool {
+    /// Whether its connection has gone, so that the broker delivers it again, or has done so already.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
         self.unsettled.as_ref().is_some_and(|unsettled| unsettled.at.is_lost())
     }
 }

@@ -40,6 +40,24 @@ pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     })
 }
 
+/// The header in which a worker that gives a job back unstarted says how often deliveries of it came back before.
+const RETURNED: &str = "returned";
+
+/// Notes in the headers of a job that is published again, since nobody started it, how often deliveries of it came back
+/// before: those may have been executed.
+pub fn set_returned(headers: &mut BTreeMap<String, String>, times: u32) {
+    match times {
+        0 => headers.remove(RETURNED),
+        times => headers.insert(RETURNED.into(), times.to_string()),
+    };
+}
+
+/// How often deliveries of a job came back before it was published again; the broker counts only those since.
+#[must_use]
+pub fn returned(headers: &BTreeMap<String, String>) -> u32 {
+    headers.get(RETURNED).and_then(|times| times.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +77,17 @@ mod tests {
             headers.remove(missing);
             assert_eq!(call_of(&headers), None, "without {missing}");
         }
+    }
+
+    #[test]
+    fn how_often_a_job_came_back_is_kept_when_it_is_published_again() {
+        let mut headers = BTreeMap::new();
+        assert_eq!(returned(&headers), 0);
+        set_returned(&mut headers, 3);
+        assert_eq!(returned(&headers), 3);
+        set_returned(&mut headers, 0);
+        assert!(headers.is_empty());
+        headers.insert(RETURNED.into(), "many".into());
+        assert_eq!(returned(&headers), 0, "headers of others are not trusted");
     }
 }

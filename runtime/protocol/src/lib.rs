@@ -28,7 +28,7 @@ pub mod topology;
 pub use codec::DecodeError;
 pub use control::{Control, Ping, WorkerStatus};
 pub use fetch::{FetchAnswer, FetchReply, FetchRequest, PutRequest};
-pub use headers::{call_of, headers, message_id};
+pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LARGEST_LOG, LogLine};
 pub use permits::{Beat, Claims, Granted, Kept, Permit, Permits, Wanted};

@@ -14,6 +14,7 @@ use crate::{
     control::Calls,
     progress::{self, Said},
     recent::{Executions, Recent},
+    slots::Slot,
 };
 
 /// How long to wait before a signal that was not taken is sent again; after the last the job goes back.
@@ -64,7 +65,9 @@ impl Caller {
     /// Answers a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it goes back
     /// when the worker stops before that. What cannot be a job, and a job that killed as many workers as the delivery
     /// limit allows, is kept in quarantine, and its run is told.
-    pub(crate) async fn answer(self: Arc<Self>, delivery: Delivery) {
+    ///
+    /// The slot is free once the guest has answered.
+    pub(crate) async fn answer(self: Arc<Self>, delivery: Delivery, slot: Slot) {
         match Job::decode(&delivery.message.body) {
             Ok(job) => {
                 let span = info_span!(
@@ -75,7 +78,7 @@ impl Caller {
                     attempt = %job.call.attempt,
                     digest = %job.module.short(),
                 );
-                self.answer_job(delivery, job).instrument(span).await;
+                self.answer_job(delivery, job, slot).instrument(span).await;
             }
             Err(error) => {
                 let message_id = delivery.message.properties.message_id.as_deref();
@@ -86,19 +89,19 @@ impl Caller {
         }
     }
 
-    async fn answer_job(&self, delivery: Delivery, job: Job) {
-        if delivery.returned >= topology::DELIVERY_LIMIT {
-            let times = delivery.returned;
+    async fn answer_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
+        let times = delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers));
+        if times >= topology::DELIVERY_LIMIT {
             warn!(times, "the job came back too often; it is kept in waft.quarantine");
             let reason =
                 format!("the job came back {times} times without an answer: its workers were killed or stopped");
             return self.quarantine(delivery, reason).await;
         }
-        if delivery.returned > 0 && self.is_abandoned(&job.signal_to).await {
+        if times > 0 && self.is_abandoned(&job.signal_to).await {
             warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
             return delivery.accept();
         }
-        let came_back = delivery.redelivered || delivery.returned > 0;
+        let came_back = delivery.redelivered || times > 0;
         // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
         // again, and not by what was answered before.
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
@@ -109,7 +112,8 @@ impl Caller {
         let Some((delivery, begun)) = self.calls.begin(&job, delivery) else {
             return debug!("the job runs here already");
         };
-        let (hold, outcome) = self.hold_and_call(delivery, &job, begun.interrupt.clone()).await;
+        let (hold, outcome) = self.hold_and_call(delivery, &job, begun.interrupt.clone(), &mut slot).await;
+        drop(slot);
         let again = begun.end();
         let Some((answer, log)) = outcome else {
             again.deliveries.into_iter().for_each(Delivery::requeue);
@@ -148,7 +152,13 @@ impl Caller {
     }
 
     /// Makes the call; a long one is taken under a lease on the way, so that its delivery is not held for long.
-    async fn hold_and_call(&self, delivery: Delivery, job: &Job, interrupt: CancellationToken) -> (Hold, Outcome) {
+    async fn hold_and_call(
+        &self,
+        delivery: Delivery,
+        job: &Job,
+        interrupt: CancellationToken,
+        slot: &mut Slot,
+    ) -> (Hold, Outcome) {
         let mut calling = pin!(self.call(job, interrupt));
         // Both arms leave the call where it is.
         tokio::select! {
@@ -161,6 +171,7 @@ impl Caller {
             hold = match hold {
                 Hold::Delivery(delivery) => match self.tell_engine(job, self.heartbeat(job), Told::Surely).await {
                     Signalled::Taken => {
+                        slot.lease();
                         delivery.accept();
                         self.calls.lease(job);
                         Hold::Lease

@@ -2,14 +2,17 @@
 //! signal, and only then accepts the job.
 //!
 //! A worker knows nothing of flows or runs beyond the ids it passes on, and needs nothing but a broker: modules
-//! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `call.rs`.
+//! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `intake.rs` (jobs
+//! come in), `call.rs` (a job is answered).
 
 mod call;
 mod control;
 mod guests;
+mod intake;
 mod modules;
 mod progress;
 mod recent;
+mod slots;
 mod worker;
 
 pub use guests::{Called, Guests};

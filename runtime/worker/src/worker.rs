@@ -4,20 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError};
 use flow::{QueueName, WorkerName};
-use protocol::{WorkerStatus, topology};
-use tokio::{sync::Semaphore, time::timeout};
+use protocol::WorkerStatus;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     Guests,
     call::Caller,
     control::{self, Calls},
+    intake::Intake,
     recent::{Executions, Recent},
 };
-
-/// How long to wait before a queue that was deleted is declared again: whoever deletes it may delete more.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a worker needs to know.
 #[derive(Debug, Clone)]
@@ -63,13 +61,7 @@ pub struct Worker {
     broker: Arc<dyn Broker>,
     caller: Arc<Caller>,
     control: Consumer,
-    jobs: Vec<Jobs>,
-}
-
-/// A queue that jobs are taken from.
-struct Jobs {
-    queue: QueueName,
-    consumer: Consumer,
+    jobs: Intake,
 }
 
 impl Worker {
@@ -90,10 +82,7 @@ impl Worker {
             error @ DeclareError::Closed => error.into(),
         })?;
         let control = control::consume(&*broker, &config.name).await?;
-        let mut jobs = Vec::new();
-        for queue in &config.queues {
-            jobs.push(open(&*broker, queue, config.slots).await?);
-        }
+        let jobs = Intake::open(&*broker, &config.queues, config.slots).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
@@ -123,19 +112,11 @@ impl Worker {
         let status = status(&config);
         let answering = control::answer(broker, control, caller.calls.clone(), status, no_control.clone());
         listening.spawn(crash.clone().run_until_cancelled_owned(answering));
-        let slots = Arc::new(Semaphore::new(config.slots.into()));
-        let takers = TaskTracker::new();
-        let taking = Taking {
-            slots,
-            prefetch: config.slots,
-            caller: caller.clone(),
-            calls: calls.clone(),
-            stop: stop.clone(),
-            crash: crash.clone(),
-        };
-        takers.spawn(crash.clone().run_until_cancelled_owned(taking.run(jobs)));
-        takers.close();
-        takers.wait().await;
+        let intake = TaskTracker::new();
+        let taking = jobs.run(caller.clone(), calls.clone(), stop.clone(), crash.clone());
+        intake.spawn(crash.clone().run_until_cancelled_owned(taking));
+        intake.close();
+        intake.wait().await;
         calls.close();
         info!(running = calls.len(), "the worker takes nothing new");
         let in_grace = async {
@@ -155,79 +136,6 @@ impl Worker {
         no_control.cancel();
         listening.close();
         listening.wait().await;
-    }
-}
-
-/// Declares a queue of jobs and begins to take from it.
-async fn open(broker: &dyn Broker, queue: &QueueName, prefetch: u16) -> Result<Jobs, WorkerError> {
-    broker::topology::declare_jobs(broker, queue).await?;
-    let consumer = broker.consume(&topology::jobs(queue), prefetch).await?;
-    Ok(Jobs { queue: queue.clone(), consumer })
-}
-
-/// Takes jobs from all queues in turn, each when a slot is free.
-struct Taking {
-    slots: Arc<Semaphore>,
-    prefetch: u16,
-    caller: Arc<Caller>,
-    calls: TaskTracker,
-    stop: CancellationToken,
-    crash: CancellationToken,
-}
-
-impl Taking {
-    async fn run(self, mut consumers: Vec<Jobs>) {
-        let mut gone: Vec<QueueName> = Vec::new();
-        while !consumers.is_empty() || !gone.is_empty() {
-            if !gone.is_empty() {
-                let Some(()) = self.stop.run_until_cancelled(self.open_again(&mut gone, &mut consumers)).await else {
-                    break;
-                };
-                continue;
-            }
-            // What was asked first is asked last the next time, so that no queue keeps another waiting.
-            consumers.rotate_left(1);
-            let next = async {
-                // The slot first: a job in hand without one would wait here while another worker is free. It is nobody's
-                // until a job has come, from whichever queue.
-                let slot = self.slots.clone().acquire_owned().await.ok()?;
-                let waiting = consumers.iter_mut().map(|jobs| Box::pin(jobs.consumer.next()));
-                let (delivery, place, _) = futures::future::select_all(waiting).await;
-                Some((slot, place, delivery))
-            };
-            let Some(Some((slot, place, delivery))) = self.stop.run_until_cancelled(next).await else { break };
-            let Some(delivery) = delivery else {
-                let Jobs { queue, .. } = consumers.remove(place);
-                gone.push(queue);
-                continue;
-            };
-            let caller = self.caller.clone();
-            let answering = async move {
-                caller.answer(delivery).await;
-                drop(slot);
-            };
-            self.calls.spawn(self.crash.clone().run_until_cancelled_owned(answering));
-        }
-        consumers.iter_mut().for_each(|jobs| jobs.consumer.cancel());
-    }
-
-    /// Opens queues again that somebody deleted, after a pause; those that cannot be opened yet stay gone.
-    async fn open_again(&self, gone: &mut Vec<QueueName>, consumers: &mut Vec<Jobs>) {
-        tokio::time::sleep(PAUSE).await;
-        for queue in std::mem::take(gone) {
-            match open(&*self.caller.broker, &queue, self.prefetch).await {
-                Ok(jobs) => {
-                    warn!(%queue, "somebody deleted a queue of jobs: it was declared again");
-                    consumers.push(jobs);
-                }
-                // That is why it ended.
-                Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
-                Err(error) => {
-                    warn!(%queue, %error, "a queue of jobs cannot be opened yet");
-                    gone.push(queue);
-                }
-            }
-        }
     }
 }
 

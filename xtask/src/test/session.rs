@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         cargo.env(rabbitmq::BROKER, broker.url());
         let database = Database::find_or_start(transcript)?;
         cargo.env(postgres::POSTGRES, database.url());
-        cargo.env(python::PYTHON, python::find_or_install_pika(transcript)?);
+        cargo.env(python::PYTHON, python::find_or_install(transcript, python::Module::Pika)?);
         if process::answers(process::cargo().args(["nextest", "--version"])) {
             cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);
         } else {

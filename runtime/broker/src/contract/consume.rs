@@ -15,6 +15,33 @@ pub async fn a_queue_that_is_not_there_cannot_be_consumed(world: &World) {
     }
 }
 
+/// It is still out: whoever drained it settles it. Nothing comes after it.
+pub async fn a_drained_consumer_hands_over_what_it_fetched(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    for text in ["a", "b", "c", "d"] {
+        world.send(&queue, text).await;
+    }
+    let mut consumer = world.consume(&queue, 3).await;
+    let first = next(&mut consumer).await;
+    while !consumer.has_fetched() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let fetched = consumer.drain().await;
+    assert_eq!(body(&first), "a");
+    first.accept();
+    let mut other = world.consume(&queue, 10).await;
+    let next_to_it = next(&mut other).await;
+    assert!(!next_to_it.redelivered, "what was drained did not go back");
+    let mut seen: Vec<String> = fetched.iter().map(body).chain([body(&next_to_it)]).collect();
+    next_to_it.accept();
+    while seen.len() < 3 {
+        seen.push(take(&mut other).await);
+    }
+    assert_eq!(seen, ["b", "c", "d"]);
+    fetched.into_iter().for_each(crate::Delivery::requeue);
+    assert!(next(&mut other).await.redelivered);
+}
+
 /// What it may not have is there for another.
 pub async fn a_consumer_holds_no_more_than_its_prefetch(world: &World) {
     let queue = world.queue("queue", quorum()).await;

@@ -1,0 +1,248 @@
+//! Jobs come in: as many are fetched as the slots work off soon, and what cannot be started soon goes back.
+//!
+//! A job that was fetched and not started is nobody's: it is published again, so that no delivery counts as lost, and any
+//! worker can take it. See [`Intake::run`] for the loop, `slots.rs` for how many jobs are fetched.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery, Message, Routing};
+use flow::QueueName;
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use protocol::topology;
+use tokio::time::{Instant, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{
+    WorkerError,
+    call::Caller,
+    slots::{Slot, Slots},
+};
+
+/// How long to wait before a queue that was deleted is declared again: whoever deletes it may delete more.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a fetched job may wait while no slot becomes free. Then it goes back, for workers that have one.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long the queues stay open at least before they are opened anew for more or fewer jobs: that costs some round trips.
+const STEADY: Duration = Duration::from_millis(50);
+
+/// How long giving back may take: a broker that is away takes back by itself what it delivered.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// The queues that jobs are taken from.
+pub(crate) struct Intake {
+    slots: Arc<Slots>,
+    queues: Vec<JobQueue>,
+    /// Queues that somebody deleted, and that are to be declared again.
+    deleted: Vec<QueueName>,
+    /// Jobs that were fetched over consumers that are closed now.
+    fetched: VecDeque<Delivery>,
+    /// What the queues were opened with last, and when.
+    prefetch: u16,
+    opened_at: Instant,
+}
+
+/// A queue of jobs.
+struct JobQueue {
+    name: QueueName,
+    /// `None` while no slot is free and calls are long.
+    consumer: Option<Consumer>,
+}
+
+impl Intake {
+    /// Declares the queues and begins to fetch from them.
+    pub(crate) async fn open(broker: &dyn Broker, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
+        let slots = Slots::new(slots);
+        let prefetch = slots.prefetch();
+        let mut queues = Vec::new();
+        for name in names {
+            queues.push(JobQueue::open(broker, name, prefetch).await?);
+        }
+        let (deleted, fetched) = (Vec::new(), VecDeque::new());
+        Ok(Self { slots, queues, deleted, fetched, prefetch, opened_at: Instant::now() })
+    }
+
+    /// Takes jobs from all queues in turn and has each called, until told to stop. What was fetched by then goes back.
+    pub(crate) async fn run(
+        mut self,
+        caller: Arc<Caller>,
+        calls: TaskTracker,
+        stop: CancellationToken,
+        crash: CancellationToken,
+    ) {
+        let broker = caller.broker.clone();
+        while !self.queues.is_empty() || !self.deleted.is_empty() || !self.fetched.is_empty() {
+            // Cancelled in the middle, it loses nothing: what it has in hand is dropped, and so goes back.
+            let Some(next) = stop.run_until_cancelled(self.next(&*broker)).await else { break };
+            let Some((delivery, mut slot)) = next else { continue };
+            slot.begin();
+            let caller = caller.clone();
+            let answering = async move { caller.answer(delivery, slot).await };
+            calls.spawn(crash.clone().run_until_cancelled_owned(answering));
+        }
+        self.give_back(&*broker).await;
+    }
+
+    /// The next job, and a slot for it; `None` when the queues have to be looked after first.
+    async fn next(&mut self, broker: &dyn Broker) -> Option<(Delivery, Slot)> {
+        if !self.deleted.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            self.declare_again(broker).await;
+        }
+        let slot = self.slot(broker).await?;
+        self.adjust(broker).await;
+        self.fetched.retain(|delivery| !delivery.is_lost());
+        if let Some(delivery) = self.fetched.pop_front() {
+            return Some((delivery, slot));
+        }
+        // What was asked first is asked last the next time, so that no queue keeps another waiting.
+        let turn = self.queues.len().min(1);
+        self.queues.rotate_left(turn);
+        if self.queues.is_empty() {
+            return None;
+        }
+        let (place, delivery) = fetch(&mut self.queues).await;
+        match delivery {
+            Some(delivery) => Some((delivery, slot)),
+            None => {
+                self.note_deleted(place);
+                None
+            }
+        }
+    }
+
+    /// A free slot; `None` when a queue was deleted, or when what was fetched has waited too long for one and went back.
+    async fn slot(&mut self, broker: &dyn Broker) -> Option<Slot> {
+        let mut waits_since = Instant::now();
+        loop {
+            let has_fetched = !self.fetched.is_empty();
+            // Each arm only waits: dropping it loses nothing.
+            tokio::select! {
+                biased;
+                slot = self.slots.acquire() => return Some(slot),
+                () = tokio::time::sleep_until(waits_since + PATIENCE), if has_fetched => {
+                    debug!("no slot becomes free soon: what was fetched goes back");
+                    self.slots.stalled(PATIENCE);
+                    self.give_back(broker).await;
+                    return None;
+                }
+                (place, delivery) = fetch(&mut self.queues) => match delivery {
+                    Some(delivery) => {
+                        if !has_fetched {
+                            waits_since = Instant::now();
+                        }
+                        self.fetched.push_back(delivery);
+                    }
+                    None => {
+                        self.note_deleted(place);
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+
+    fn note_deleted(&mut self, place: usize) {
+        let JobQueue { name, .. } = self.queues.remove(place);
+        self.deleted.push(name);
+    }
+
+    /// Opens the queues anew where their consumers let too few or too many jobs be at hand. One slot is in hand.
+    async fn adjust(&mut self, broker: &dyn Broker) {
+        let is_closed = self.queues.iter().any(|queue| queue.consumer.is_none());
+        let wanted = self.slots.prefetch();
+        let leaves_slots_idle = wanted > self.prefetch && self.prefetch < self.slots.count();
+        let differs = leaves_slots_idle || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
+        if !is_closed && (!differs || self.opened_at.elapsed() < STEADY) {
+            return;
+        }
+        self.close().await;
+        self.slots.opened(1);
+        self.prefetch = self.slots.prefetch();
+        self.opened_at = Instant::now();
+        for JobQueue { name, .. } in std::mem::take(&mut self.queues) {
+            self.reopen(broker, name).await;
+        }
+    }
+
+    /// Closes the consumers, and keeps what they have fetched.
+    async fn close(&mut self) {
+        let closing = self.queues.iter_mut().filter_map(|queue| queue.consumer.take()).map(Consumer::drain);
+        if let Ok(drained) = timeout(GIVING_BACK, join_all(closing)).await {
+            self.fetched.extend(drained.into_iter().flatten());
+        }
+    }
+
+    /// Closes the consumers, and publishes again what was fetched and not started: a delivery that goes back to its queue
+    /// would count as one that may have been executed.
+    async fn give_back(&mut self, broker: &dyn Broker) {
+        self.close().await;
+        let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
+        let publishing = fetched.map(|delivery| publish_again(broker, delivery));
+        // What is not published in time is dropped, and so goes back as it is.
+        let _ = timeout(GIVING_BACK, join_all(publishing)).await;
+    }
+
+    /// Declares queues again that somebody deleted; those that cannot be opened yet stay deleted.
+    async fn declare_again(&mut self, broker: &dyn Broker) {
+        for name in std::mem::take(&mut self.deleted) {
+            warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
+            self.reopen(broker, name).await;
+        }
+    }
+
+    async fn reopen(&mut self, broker: &dyn Broker, name: QueueName) {
+        match JobQueue::open(broker, &name, self.prefetch).await {
+            Ok(queue) => self.queues.push(queue),
+            // The worker's own connection is closed: it takes nothing any more.
+            Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
+            Err(error) => {
+                warn!(queue = %name, %error, "a queue of jobs cannot be opened yet");
+                self.deleted.push(name);
+            }
+        }
+    }
+}
+
+impl JobQueue {
+    async fn open(broker: &dyn Broker, name: &QueueName, prefetch: u16) -> Result<Self, WorkerError> {
+        broker::topology::declare_jobs(broker, name).await?;
+        let consumer = broker.consume(&topology::jobs(name), prefetch).await?;
+        Ok(Self { name: name.clone(), consumer: Some(consumer) })
+    }
+}
+
+/// The next delivery of any queue that is open, and which queue: without one when somebody deleted the queue.
+async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
+    let waiting = queues.iter_mut().enumerate().filter_map(|(place, queue)| {
+        let consumer = queue.consumer.as_mut()?;
+        Some(async move { (place, consumer.next().await) })
+    });
+    match waiting.collect::<FuturesUnordered<_>>().next().await {
+        Some(fetched) => fetched,
+        None => std::future::pending().await,
+    }
+}
+
+/// Publishes a job that nobody started again, as a new message. Both may be there if the worker dies in between, as after
+/// any lost acknowledgement.
+async fn publish_again(broker: &dyn Broker, delivery: Delivery) {
+    let Delivery { message, redelivered, returned, .. } = &delivery;
+    let before = protocol::returned(&message.properties.headers);
+    // A delivery that was out before may have been executed, even where the queue does not count.
+    let times = before.saturating_add((*returned).max(u32::from(*redelivered)));
+    let mut message = Message { routing: Routing::Mandatory, ..message.clone() };
+    protocol::set_returned(&mut message.properties.headers, times);
+    match broker.publish(message).await {
+        Ok(()) => delivery.accept(),
+        Err(error) => {
+            debug!(%error, "a job could not be published again; its delivery goes back");
+            delivery.requeue();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

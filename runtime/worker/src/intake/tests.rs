@@ -1,0 +1,216 @@
+//! Workers over the broker in memory, on a virtual clock, with calls that only take their time.
+
+#![expect(clippy::disallowed_methods, reason = "a test ends with its runtime, and so does what it spawns")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use broker::{InProcess, Properties, Queue, QueueKind};
+use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Values};
+use protocol::{CallLog, Job, Report};
+
+use super::*;
+use crate::{Called, Config, Guests, Worker};
+
+const SIGNALS: &str = "signals";
+
+/// Calls that take as many milliseconds as their job says.
+#[derive(Default)]
+struct Sleepers {
+    begun: AtomicU64,
+}
+
+#[async_trait]
+impl Guests for Sleepers {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> Called {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job says its length") };
+        let length = Duration::from_millis(length.as_str().parse().unwrap());
+        let answer = match interrupt.run_until_cancelled(tokio::time::sleep(length)).await {
+            Some(()) => sandbox::Answer::Left(Values::new()),
+            None => sandbox::Answer::Interrupted,
+        };
+        Called { answer, log: CallLog::default() }
+    }
+
+    fn interrupt_all(&self) {}
+}
+
+struct World {
+    broker: Arc<InProcess>,
+    signals: Consumer,
+}
+
+impl World {
+    async fn new() -> Self {
+        let broker = Arc::new(InProcess::new());
+        broker::topology::declare_shared(&*broker).await.unwrap();
+        broker::topology::declare_jobs(&*broker, &queue()).await.unwrap();
+        broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let signals = broker.consume(SIGNALS, 1_000).await.unwrap();
+        Self { broker, signals }
+    }
+
+    /// A worker with one slot, and what stops it.
+    async fn worker(&self, name: &str) -> (Arc<Sleepers>, CancellationToken) {
+        let config = Config {
+            name: name.parse().unwrap(),
+            host: "here".into(),
+            instance: name.into(),
+            version: "test".into(),
+            slots: 1,
+            queues: vec![queue()],
+            grace: Duration::ZERO,
+        };
+        let (guests, stop) = (Arc::new(Sleepers::default()), CancellationToken::new());
+        let connecting = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
+        let worker = Box::pin(connecting).await.unwrap();
+        tokio::spawn(Box::pin(worker.run(stop.clone(), CancellationToken::new())));
+        (guests, stop)
+    }
+
+    /// Publishes jobs of the run `name`, each with its length in milliseconds.
+    async fn publish(&self, name: &str, lengths: impl IntoIterator<Item = u64>) {
+        for (number, length) in lengths.into_iter().enumerate() {
+            let call = CallId {
+                run: name.parse().unwrap(),
+                task: format!("t{number}").parse().unwrap(),
+                firing: Firing::FIRST,
+                attempt: Attempt::FIRST,
+                action: flow::Action::Apply,
+            };
+            let job = Job {
+                call,
+                flow: "f".parse().unwrap(),
+                module: Digest::from_bytes([7; 32]),
+                export: None,
+                inputs: [("ms".parse().unwrap(), Value::json(&length.into()))].into(),
+                rollback: None,
+                promised: Vec::new(),
+                limits: Limits::default(),
+                at: Timestamp::from_micros(1),
+                expires_at: None,
+                signal_to: SIGNALS.into(),
+                fetch_from: "store".into(),
+            };
+            let message = Message {
+                exchange: topology::JOBS.into(),
+                key: queue().to_string(),
+                routing: Routing::Mandatory,
+                persistent: true,
+                priority: 0,
+                properties: Properties::default(),
+                body: job.encode().into(),
+            };
+            self.broker.publish(message).await.unwrap();
+        }
+    }
+
+    /// The answers to so many calls.
+    async fn answers(&mut self, count: usize) -> Vec<Signal> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            let delivery = self.signals.next().await.unwrap();
+            if let Report::Signal(signal, _) = Report::decode(&delivery.message.body).unwrap() {
+                answers.push(signal);
+            }
+            delivery.accept();
+        }
+        answers
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.broker.waiting(&topology::jobs(&queue())).await.unwrap().unwrap()
+    }
+}
+
+fn queue() -> QueueName {
+    "default".parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
+    let mut world = World::new().await;
+    world.publish("r", vec![1; 1_000]).await;
+    let (guests, _stop) = world.worker("one").await;
+    assert!(world.waiting().await >= 999, "nothing is known yet");
+    world.answers(500).await;
+    let fetched = 1_000 - world.waiting().await - guests.begun.load(Ordering::Relaxed);
+    assert!((10..=u64::from(u8::MAX)).contains(&fetched), "{fetched} are fetched and not started");
+    world.answers(500).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_call_keeps_no_job_from_another_worker() {
+    let mut world = World::new().await;
+    world.publish("short", [1; 200]).await;
+    let (_, _stop) = world.worker("one").await;
+    world.answers(200).await;
+    // The worker fetches ahead now; an hour is the first that it gets.
+    world.publish("mixed", [vec![3_600_000], vec![1; 50]].concat()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.waiting().await, 50, "what cannot be started soon went back");
+    let (other, _stop) = world.worker("other").await;
+    let begun = Instant::now();
+    let answers = world.answers(50).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(answers.iter().all(|signal| !signal.redelivered), "nobody started them before");
+    assert_eq!(other.begun.load(Ordering::Relaxed), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_a_lease_keeps_no_job_from_another_worker() {
+    let mut world = World::new().await;
+    world.publish("long", [3_600_000]).await;
+    let (_, _stop) = world.worker("one").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.publish("short", [1; 3]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.waiting().await, 3);
+    let (_, _stop) = world.worker("other").await;
+    assert!(world.answers(3).await.iter().all(|signal| !signal.redelivered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_takes_jobs_again_once_its_long_call_has_ended() {
+    let mut world = World::new().await;
+    world.publish("long", [60_000, 60_000, 1, 1, 1]).await;
+    let (_, _stop) = world.worker("one").await;
+    world.answers(5).await;
+    assert_eq!(world.waiting().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
+    let mut world = World::new().await;
+    world.publish("short", [1; 300]).await;
+    let (_, stop) = world.worker("one").await;
+    world.answers(200).await;
+    stop.cancel();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut left = world.broker.consume(&topology::jobs(&queue()), 1_000).await.unwrap();
+    let mut count = 0;
+    while left.has_fetched() {
+        let delivery = left.next().await.unwrap();
+        let Delivery { message, redelivered, returned, .. } = &delivery;
+        let before = protocol::returned(&message.properties.headers);
+        // The one that ran when the worker stopped went back as it was.
+        count += usize::from((*redelivered, *returned, before) == (false, 0, 0));
+        delivery.accept();
+    }
+    assert!(count >= 90, "{count} were not started");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_often_a_job_was_lost_is_kept_when_it_is_given_back() {
+    let world = World::new().await;
+    world.publish("r", [1]).await;
+    let mut jobs = world.broker.consume(&topology::jobs(&queue()), 1).await.unwrap();
+    for _ in 0..3 {
+        jobs.next().await.unwrap().requeue();
+    }
+    let lost = jobs.next().await.unwrap();
+    publish_again(&*world.broker, lost).await;
+    let again = jobs.next().await.unwrap();
+    assert_eq!((again.returned, protocol::returned(&again.message.properties.headers)), (0, 3));
+}

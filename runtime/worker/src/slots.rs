@@ -1,0 +1,205 @@
+//! The slots of a worker: how many calls run at once, how long they take, and how many jobs to have at hand for them.
+//!
+//! A slot is held by a guest's call, from its job to its answer. While the answer travels to the broker, the slot serves the
+//! next job: what waits for the broker needs no core.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// How much work is fetched ahead for each slot. It covers some round trips to the broker, and a job that another worker
+/// could have taken waits no longer than this.
+const AHEAD: Duration = Duration::from_millis(50);
+
+/// The most jobs that are fetched from one queue at a time, if there are no more slots than that. A broker carries some
+/// thousand jobs a second, so this is [`AHEAD`] of what it can give.
+const MOST: u16 = 256;
+
+/// What is assumed of calls before any was seen: they are long, so nothing is fetched ahead.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// The slots of one worker.
+pub(crate) struct Slots {
+    count: u16,
+    free: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Counts how often the queues were opened. A consumer's credit counts only the calls whose jobs it delivered.
+    opening: u64,
+    /// Slots held by calls that no open consumer's credit counts: of an earlier opening, or under a lease.
+    uncounted: u16,
+    /// How long calls take, weighted towards the latest ones and towards long ones.
+    length: Duration,
+}
+
+impl Slots {
+    pub(crate) fn new(count: u16) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(count.into()));
+        let state = Mutex::new(State { opening: 0, uncounted: 0, length: UNKNOWN });
+        Arc::new(Self { count, free, state })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Waits for a free slot. Cancel-safe.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Slot {
+        let permit = self.free.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Slot { slots: self.clone(), _permit: permit, begun: None, opening: 0, is_counted: false }
+    }
+
+    /// How many jobs of a queue may be at hand now, running ones included: one for each slot, and as many more as the
+    /// slots work off in [`AHEAD`].
+    pub(crate) fn prefetch(&self) -> u16 {
+        let state = self.lock();
+        let length = state.length.as_nanos().max(1);
+        let ahead = u128::from(self.count) * AHEAD.as_nanos() / length;
+        let ahead = u16::try_from(ahead).unwrap_or(MOST).min(MOST.saturating_sub(self.count));
+        (self.count - state.uncounted.min(self.count)).saturating_add(ahead).max(1)
+    }
+
+    /// Notes that the queues are opened anew: their credit counts no call that runs now. `in_hand` slots are acquired and
+    /// run no call yet.
+    pub(crate) fn opened(&self, in_hand: u16) {
+        let mut state = self.lock();
+        let free = u16::try_from(self.free.available_permits()).unwrap_or(self.count);
+        state.opening += 1;
+        state.uncounted = self.count.saturating_sub(free).saturating_sub(in_hand);
+    }
+
+    /// Notes that calls run longer than fetched jobs may wait.
+    pub(crate) fn stalled(&self, waited: Duration) {
+        let mut state = self.lock();
+        state.length = state.length.max(waited);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change is whole, so a panic elsewhere cannot have left half of one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A slot in use. Dropped, it is free again.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    _permit: OwnedSemaphorePermit,
+    /// When its job came.
+    begun: Option<Instant>,
+    /// The opening whose consumer delivered its job.
+    opening: u64,
+    is_counted: bool,
+}
+
+impl Slot {
+    /// A job has come for the slot, over a consumer that is open now.
+    pub(crate) fn begin(&mut self) {
+        self.begun = Some(Instant::now());
+        self.opening = self.slots.lock().opening;
+        self.is_counted = true;
+    }
+
+    /// The delivery of its job is settled while its call goes on, so the consumer's credit no longer counts it.
+    pub(crate) fn lease(&mut self) {
+        let mut state = self.slots.lock();
+        if self.is_counted && self.opening == state.opening {
+            state.uncounted += 1;
+        }
+        self.is_counted = false;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(begun) = self.begun else { return };
+        let mut state = self.slots.lock();
+        if !self.is_counted || self.opening != state.opening {
+            state.uncounted = state.uncounted.saturating_sub(1);
+        }
+        let took = begun.elapsed();
+        // Long calls count at once, since jobs fetched behind them wait; short ones only when there are many of them.
+        state.length = if took > state.length { (state.length + took) / 2 } else { (state.length * 9 + took) / 10 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn call(slots: &Arc<Slots>, length: Duration) {
+        let mut slot = slots.acquire().await;
+        slot.begin();
+        tokio::time::advance(length).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_fetched_ahead_until_calls_are_known_to_be_short() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.prefetch(), 2);
+        for _ in 0..100 {
+            call(&slots, Duration::from_millis(5)).await;
+        }
+        let ahead = slots.prefetch() - 2;
+        assert!((19..=20).contains(&ahead), "{ahead} jobs of 5 ms are about 50 ms of work for two slots");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_fetched_ahead_is_bounded() {
+        let slots = Slots::new(2);
+        for _ in 0..200 {
+            call(&slots, Duration::ZERO).await;
+        }
+        assert_eq!(slots.prefetch(), MOST);
+        let many = Slots::new(1_000);
+        assert_eq!(many.prefetch(), 1_000, "each slot can have its job");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_long_call_ends_the_fetching_ahead() {
+        let slots = Slots::new(2);
+        for _ in 0..100 {
+            call(&slots, Duration::from_millis(1)).await;
+        }
+        assert!(slots.prefetch() > 50, "{}", slots.prefetch());
+        call(&slots, Duration::from_secs(1)).await;
+        assert_eq!(slots.prefetch(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_that_no_credit_counts_is_asked_for_no_job() {
+        let slots = Slots::new(3);
+        let mut leased = slots.acquire().await;
+        leased.begin();
+        leased.lease();
+        leased.lease();
+        assert_eq!(slots.prefetch(), 2, "the broker does not count the leased call");
+        let mut other = slots.acquire().await;
+        other.begin();
+        slots.opened(0);
+        assert_eq!(slots.prefetch(), 1, "both run, and the new consumer counts neither");
+        drop(leased);
+        assert_eq!(slots.prefetch(), 2);
+        drop(other);
+        assert_eq!(slots.prefetch(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_without_a_job_says_nothing_of_the_length_of_calls() {
+        let slots = Slots::new(1);
+        let slot = slots.acquire().await;
+        slots.opened(1);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        drop(slot);
+        assert_eq!(slots.lock().length, UNKNOWN);
+        assert_eq!(slots.prefetch(), 1);
+    }
+}
