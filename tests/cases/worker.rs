@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing};
+use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing, reconnecting::Reconnecting};
 use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
 use protocol::{CallLog, Job, Report, topology};
 use sandbox::Sandbox;
@@ -219,6 +219,37 @@ async fn a_call_that_panics_in_its_worker_goes_back_and_is_made_again_there() {
     let stop = world.stop.clone();
     world.tasks.spawn(worker.expect("it connects").run(stop.clone(), stop));
     world.publish("one", &job(world.module, "noop")).await;
+    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
+    let memory = InProcess::new();
+    memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
+    let connection = Reconnecting::to(&memory);
+    connection.be_silent("waft.jobs.dead", true);
+    let queues = ["dead", "alive"].map(|queue| queue.parse().expect("a name")).to_vec();
+    let guests = Arc::new(Panicking { calls: AtomicU32::new(1) });
+    let worker = Worker::connect(Config { queues, ..config("one") }, Arc::new(connection.clone()), guests).await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    tasks.spawn(worker.expect("it connects").run(stop.clone(), stop.clone()));
+    let module = Digest::from_bytes([1; 32]);
+    let mut world = World { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
+    for attempt in 1..10 {
+        let job = job(module, "noop");
+        let call = CallId { attempt: Attempt::new(attempt), ..job.call.clone() };
+        world.publish("alive", &Job { call, ..job }).await;
+        assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    }
+    connection.be_silent("waft.jobs.dead", false);
+    while memory.waiting("waft.jobs.dead").await.expect("the broker is there").is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let job = job(module, "noop");
+    let call = CallId { attempt: Attempt::new(10), ..job.call.clone() };
+    world.publish("dead", &Job { call, ..job }).await;
     assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
     world.stop().await;
 }

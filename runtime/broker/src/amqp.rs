@@ -83,6 +83,7 @@ fn refused(what: &str, undone: Undone) -> DeclareError {
     let what = what.to_owned();
     match undone {
         Undone::Closed => DeclareError::Closed,
+        Undone::Silent => DeclareError::Silent { what, seconds: session::PATIENCE.as_secs() },
         Undone::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
             DeclareError::Differs { what, reason }
         }

@@ -23,10 +23,22 @@ pub enum DeclareError {
         /// The broker's words.
         reason: String,
     },
+    /// The broker answers, but says nothing of this.
+    #[error("the broker has said nothing of {what} for {seconds} seconds: {SILENT}")]
+    Silent {
+        /// The exchange, queue or binding.
+        what: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// The broker was closed from this side.
     #[error("the broker is closed")]
     Closed,
 }
+
+/// What a person can do about a queue of which a broker says nothing.
+const SILENT: &str = "a quorum queue without a leader does that; delete it with `rabbitmqctl delete_queue`, with what is in it, and \
+    it is made anew";
 
 /// Why a message may not have arrived.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +61,9 @@ pub enum PublishError {
         /// The broker's words.
         reason: String,
     },
-    /// The connection went before the confirm came. The message may have arrived: publish it again.
-    #[error("the connection was lost before the broker confirmed a message for {key:?}")]
+    /// The confirm did not come: the connection went before, or a queue that takes the message has no leader. The message may
+    /// have arrived: publish it again.
+    #[error("the broker has not confirmed a message for {key:?}: the connection was lost, or a queue has no leader")]
     Unconfirmed {
         /// The routing key.
         key: String,
@@ -77,6 +90,14 @@ pub enum ConsumeError {
         /// The broker's words.
         reason: String,
     },
+    /// The broker answers, but says nothing of this queue.
+    #[error("the broker has said nothing of queue {queue:?} for {seconds} seconds: {SILENT}")]
+    Silent {
+        /// The queue.
+        queue: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// The broker was closed from this side.
     #[error("the broker is closed")]
     Closed,
@@ -85,7 +106,7 @@ pub enum ConsumeError {
 /// A message broker, as the runtime uses one. Cheap to share: all methods take `&self`.
 ///
 /// While a connection is away, methods wait until it is back (it comes back by itself); dropping their future
-/// is safe. What was declared through this value is declared again after a reconnect, and consumers go on.
+/// is safe. Of a queue that says nothing while the broker does they say so after some time. What was declared through this value is declared again after a reconnect, and consumers go on.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Makes sure the exchange is there. Idempotent.

@@ -1,9 +1,14 @@
 //! A connection to a broker in memory that can be lost and comes back: for tests of what a lost connection may change.
 //!
 //! It does what a connection over AMQP does: what was unsettled goes back, consumers get into the line of their queue again,
-//! behind all others, and queues that belong to the connection are made anew.
+//! behind all others, and queues that belong to the connection are made anew. And it can say nothing of a queue, as RabbitMQ
+//! does of a quorum queue without a leader.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
@@ -29,13 +34,22 @@ struct State {
     /// The queues that go with the connection, and what is bound to them.
     queues: Vec<Queue>,
     bindings: Vec<Binding>,
+    /// The queues of which nothing is said.
+    silent: BTreeSet<String>,
 }
+
+/// How long it takes until it is known that nothing is said of a queue, in seconds.
+const SILENCE: u64 = 20;
+
+/// How long a message that is not confirmed waits.
+const UNCONFIRMED: Duration = Duration::from_secs(60);
 
 impl Reconnecting {
     /// One more connection to the broker of this one.
     #[must_use]
     pub fn to(broker: &InProcess) -> Self {
-        let state = State { connection: broker.connect(), queues: Vec::new(), bindings: Vec::new() };
+        let state =
+            State { connection: broker.connect(), queues: Vec::new(), bindings: Vec::new(), silent: BTreeSet::new() };
         let (lost, _) = watch::channel(0);
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -68,6 +82,25 @@ impl Reconnecting {
             let _ = next.bind(binding).await;
         }
         self.lost.send_modify(|lost| *lost += 1);
+    }
+
+    /// Says nothing of a queue from now on, or speaks of it again.
+    pub fn be_silent(&self, queue: &str, silent: bool) {
+        let all = &mut self.lock().silent;
+        if silent {
+            all.insert(queue.to_owned());
+        } else {
+            all.remove(queue);
+        }
+    }
+
+    /// Waits for what never comes, where nothing is said of a queue.
+    async fn is_silent(&self, queue: &str) -> bool {
+        let is_silent = self.lock().silent.contains(queue);
+        if is_silent {
+            tokio::time::sleep(Duration::from_secs(SILENCE)).await;
+        }
+        is_silent
     }
 
     /// Whether it was closed from this side.
@@ -137,6 +170,9 @@ impl Broker for Reconnecting {
     }
 
     async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        if self.is_silent(&queue.name).await {
+            return Err(DeclareError::Silent { what: format!("queue {:?}", queue.name), seconds: SILENCE });
+        }
         self.connection().declare_queue(queue).await?;
         let mut state = self.lock();
         if queue.kind == QueueKind::Exclusive && !state.queues.contains(queue) {
@@ -170,10 +206,19 @@ impl Broker for Reconnecting {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let queue =
+            if message.exchange.is_empty() { message.key.clone() } else { format!("waft.jobs.{}", message.key) };
+        if self.lock().silent.contains(&queue) {
+            tokio::time::sleep(UNCONFIRMED).await;
+            return Err(PublishError::Unconfirmed { key: message.key });
+        }
         self.connection().publish(message).await
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        if self.is_silent(queue).await {
+            return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: SILENCE });
+        }
         let consumer = self.connection().consume(queue, prefetch).await?;
         let (deliveries, incoming) = mpsc::channel(usize::from(prefetch.max(1)));
         let (renewals, renewed) = watch::channel(0);

@@ -1,11 +1,18 @@
 //! What was declared for flows: each once, since each costs the broker about a millisecond.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::{Broker, DeclareError};
-use flow::{Flow, Shard};
+use flow::{Flow, QueueName, Shard};
 use protocol::topology as names;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use crate::{keeping::Keepers, topology};
 
@@ -15,23 +22,37 @@ pub(crate) struct Declared {
     broker: Arc<dyn Broker>,
     keepers: Keepers,
     known: Arc<Mutex<BTreeSet<String>>>,
+    /// The queues of jobs of which the broker says nothing, and since when that is known.
+    silent: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
+
+/// How long one waits who must not wait for long. A broker that works takes milliseconds.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How long a queue of which the broker says nothing is not asked for again: each time takes as long as the broker has
+/// patience.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Declared {
     pub(crate) fn new(broker: Arc<dyn Broker>, keepers: Keepers) -> Self {
-        Self { broker, keepers, known: Arc::default() }
+        Self { broker, keepers, known: Arc::default(), silent: Arc::default() }
     }
 
     /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks, and what keeps the
-    /// permits of those that have a pace.
+    /// permits of those that have a pace. A queue of which the broker says nothing keeps none of the others back.
     pub(crate) async fn declare_for(&self, flow: &Flow) -> Result<(), DeclareError> {
         // Held over the declarations, so that of two runs of a flow the second waits for the first one's.
         let mut known = self.known.lock().await;
         let queues: BTreeSet<_> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
+        let mut silent = None;
         for queue in queues {
-            if !known.contains(&names::jobs(queue)) {
-                broker::topology::declare_jobs(&*self.broker, queue).await?;
-                known.insert(names::jobs(queue));
+            if known.contains(&names::jobs(queue)) {
+                continue;
+            }
+            match self.declare_jobs(queue).await {
+                Ok(()) => drop(known.insert(names::jobs(queue))),
+                Err(error @ DeclareError::Silent { .. }) => silent = Some(error),
+                Err(error) => return Err(error),
             }
         }
         for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_open()) {
@@ -48,7 +69,29 @@ impl Declared {
                 known.insert(exchange);
             }
         }
-        Ok(())
+        silent.map_or(Ok(()), Err)
+    }
+
+    /// As [`Declared::declare_for`], for one who must not wait for long: what was not declared by then is declared with the
+    /// first job that finds it missing.
+    pub(crate) async fn declare_soon(&self, flow: &Flow) -> Result<(), DeclareError> {
+        let late =
+            |_| DeclareError::Silent { what: format!("the queues of flow {}", flow.name), seconds: SOON.as_secs() };
+        timeout(SOON, self.declare_for(flow)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    }
+
+    async fn declare_jobs(&self, queue: &QueueName) -> Result<(), DeclareError> {
+        let name = names::jobs(queue);
+        if let Some(since) = self.silent.lock().await.get(&name).filter(|since| since.elapsed() < SILENCE) {
+            return Err(DeclareError::Silent { what: format!("queue {name:?}"), seconds: since.elapsed().as_secs() });
+        }
+        // Before the answer, which whoever asks may not wait for.
+        self.silent.lock().await.insert(name.clone(), Instant::now());
+        let declared = broker::topology::declare_jobs(&*self.broker, queue).await;
+        if !matches!(declared, Err(DeclareError::Silent { .. })) {
+            self.silent.lock().await.remove(&name);
+        }
+        declared
     }
 
     /// Lets the queue of a shard hear the tasks of other flows that a flow listens to; their exchanges are declared where

@@ -18,11 +18,10 @@ use crate::{
     declared::Declared,
     drive::{self, Driver, Shards, Sharing, Tools},
     elsewhere::{Elsewhere, ElsewhereError},
-    inbox::Inbox,
+    inbox::{Inbox, Queues},
     keeping::Keepers,
     outbox,
     parts::Parts,
-    topology,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
@@ -223,12 +222,10 @@ impl Engine {
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
-        let mut consumers = Vec::new();
-        for shard in &shards {
-            topology::declare_shard(&*broker, shard, sharing).await?;
-            consumers.push((shard.clone(), broker.consume(&names::engine(shard), prefetch).await?));
-        }
-        let inbox = Inbox::new(&broker, consumers, prefetch, &tasks, &aborted);
+        let queues = Queues { broker: broker.clone(), sharing, prefetch };
+        let opening = shards.iter().map(|shard| queues.open_or_leave(shard));
+        let consumers = futures::future::try_join_all(opening).await?;
+        let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);
         let parts = Parts::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;

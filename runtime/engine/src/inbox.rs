@@ -2,18 +2,59 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Delivery};
+use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery};
 use flow::Shard;
-use protocol::topology;
+use protocol::topology as names;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
+
+use crate::{StartError, drive::Sharing, topology};
 
 /// Deliveries that wait for the engine, over all shards, before their consumers wait: some batches' worth.
 const WAITING: usize = 2_048;
 
 /// How long a shard that was let go is left to the others before its queue is consumed again.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// How long after its queue said nothing a shard is tried again. Each try takes as long as the broker has patience.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How the queues of shards are opened.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) sharing: Sharing,
+    pub(crate) prefetch: u16,
+}
+
+impl Queues {
+    /// Declares the queue of a shard and consumes it.
+    async fn open(&self, shard: &Shard) -> Result<Consumer, StartError> {
+        topology::declare_shard(&*self.broker, shard, self.sharing).await?;
+        Ok(self.broker.consume(&names::engine(shard), self.prefetch).await?)
+    }
+
+    /// Opens the queue of a shard; `None` where it says nothing and others may be driven meanwhile.
+    ///
+    /// # Errors
+    /// [`StartError`] when the broker refuses it, or an engine would have no other.
+    pub(crate) async fn open_or_leave(&self, shard: &Shard) -> Result<(Shard, Option<Consumer>), StartError> {
+        match self.open(shard).await {
+            Ok(consumer) => Ok((shard.clone(), Some(consumer))),
+            Err(error) if self.sharing == Sharing::Shared && is_silent(&error) => {
+                warn!(%shard, error = &error as &dyn std::error::Error, "the shard cannot be driven: it is tried again");
+                Ok((shard.clone(), None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the broker says nothing of a queue.
+fn is_silent(error: &StartError) -> bool {
+    matches!(error, StartError::Declare(DeclareError::Silent { .. }) | StartError::Consume(ConsumeError::Silent { .. }))
+}
 
 /// One delivery from the queue of a shard.
 pub(crate) struct Arrived {
@@ -49,25 +90,18 @@ struct Opened {
 impl Inbox {
     /// Brings the consumers of all shards together.
     pub(crate) fn new(
-        broker: &Arc<dyn Broker>,
-        consumers: Vec<(Shard, Consumer)>,
-        prefetch: u16,
+        queues: &Queues,
+        consumers: Vec<(Shard, Option<Consumer>)>,
         tasks: &TaskTracker,
         aborted: &CancellationToken,
     ) -> Self {
         let (tx, arrived) = mpsc::channel(WAITING);
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
-        let open = |(shard, consumer): (Shard, Consumer)| {
+        let open = |(shard, consumer): (Shard, Option<Consumer>)| {
             // One wish to let go at a time is enough: more would mean the same.
             let (let_go, asked) = mpsc::channel(1);
-            let bringing = Bringing {
-                broker: broker.clone(),
-                shard: shard.clone(),
-                prefetch,
-                tx: tx.clone(),
-                asked,
-                stop: stop.clone(),
-            };
+            let (queues, shard_of, tx, stop) = (queues.clone(), shard.clone(), tx.clone(), stop.clone());
+            let bringing = Bringing { queues, shard: shard_of, tx, asked, stop };
             // Without one of its queues an engine would seem to work, and leave that shard's runs alone.
             let gone = gone.clone().drop_guard();
             tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
@@ -108,16 +142,20 @@ impl Inbox {
 
 /// Brings the deliveries of one shard.
 struct Bringing {
-    broker: Arc<dyn Broker>,
+    queues: Queues,
     shard: Shard,
-    prefetch: u16,
     tx: mpsc::Sender<Incoming>,
     asked: mpsc::Receiver<()>,
     stop: CancellationToken,
 }
 
 impl Bringing {
-    async fn run(mut self, mut consumer: Consumer) {
+    async fn run(mut self, consumer: Option<Consumer>) {
+        let opened = match consumer {
+            Some(consumer) => Some(consumer),
+            None => self.open_late().await,
+        };
+        let Some(mut consumer) = opened else { return };
         let mut renewals = consumer.renewals();
         let mut term = 0;
         loop {
@@ -155,12 +193,31 @@ impl Bringing {
         }
     }
 
+    /// Opens a queue that said nothing when the engine started.
+    async fn open_late(&self) -> Option<Consumer> {
+        loop {
+            self.stop.run_until_cancelled(tokio::time::sleep(SILENCE)).await?;
+            match self.stop.run_until_cancelled(self.queues.open_or_leave(&self.shard)).await? {
+                Ok((_, Some(consumer))) => return Some(consumer),
+                // It was told.
+                Ok((_, None)) => {}
+                Err(StartError::Declare(DeclareError::Closed) | StartError::Consume(ConsumeError::Closed)) => {
+                    return None;
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    warn!(shard = %self.shard, error, "the queue of a shard cannot be opened yet");
+                }
+            }
+        }
+    }
+
     /// Gets into the line of those who wait for the shard, behind them all.
     async fn consume_again(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
-            let queue = topology::engine(&self.shard);
-            let consuming = self.broker.consume(&queue, self.prefetch);
+            let queue = names::engine(&self.shard);
+            let consuming = self.queues.broker.consume(&queue, self.queues.prefetch);
             match self.stop.run_until_cancelled(consuming).await? {
                 Ok(consumer) => return Some(consumer),
                 Err(broker::ConsumeError::Closed) => return None,

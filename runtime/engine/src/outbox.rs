@@ -29,6 +29,10 @@ pub(crate) const WAITING: usize = 16;
 /// How long to wait before a message that was not taken is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often a message is published again at once that the broker did not confirm: it was for a lost connection, or else its
+/// queue says nothing.
+const UNCONFIRMED: u32 = 2;
+
 /// What one batch of steps leads to, its records being durable.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -77,6 +81,34 @@ impl Untold {
     }
 }
 
+/// Where messages go that the broker does not confirm, though it answers: what goes there waits until one is confirmed, and
+/// takes the place of nothing else. Cheap to clone.
+#[derive(Clone, Default)]
+struct Silent(Arc<Mutex<BTreeSet<(String, String)>>>);
+
+impl Silent {
+    fn has(&self, message: &Message) -> bool {
+        self.lock().contains(&place(message))
+    }
+
+    fn note(&self, message: &Message) {
+        self.lock().insert(place(message));
+    }
+
+    fn clear(&self, message: &Message) {
+        self.lock().remove(&place(message));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+        // Each change is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn place(message: &Message) -> (String, String) {
+    (message.exchange.clone(), message.key.clone())
+}
+
 /// A message, and what is told with it.
 struct Leaving {
     message: Message,
@@ -104,6 +136,7 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
     let mut held_up: Vec<Leaving> = Vec::new();
     let mut trying: Option<BoxFuture<'static, Vec<Leaving>>> = None;
+    let silent = Silent::default();
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -113,7 +146,7 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
                 Some(Batch { messages, probes, happenings, signals, told }) => {
                     let leaving = leaving(messages, told, &taken);
-                    in_flight.push(Box::pin(publish_all(broker.clone(), leaving, signals)));
+                    in_flight.push(Box::pin(publish_all(broker.clone(), leaving, signals, silent.clone())));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in happenings {
                         // A watcher that left is no concern of the run.
@@ -130,7 +163,7 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
             }
         }
         if trying.is_none() && !held_up.is_empty() {
-            trying = Some(try_again(broker.clone(), std::mem::take(&mut held_up)));
+            trying = Some(try_again(broker.clone(), std::mem::take(&mut held_up), silent.clone()));
         }
     }
     if trying.is_some() {
@@ -139,27 +172,42 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
 }
 
 /// Publishes what the broker takes, and answers what it refused.
-async fn publish_all(broker: Arc<dyn Broker>, leaving: Vec<Leaving>, signals: Vec<Delivery>) -> Vec<Leaving> {
+async fn publish_all(
+    broker: Arc<dyn Broker>,
+    leaving: Vec<Leaving>,
+    signals: Vec<Delivery>,
+    silent: Silent,
+) -> Vec<Leaving> {
+    let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|leaving| silent.has(&leaving.message));
     // Joined futures are first polled in order, so the broker gets them in order.
-    let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&*broker, leaving))).await;
+    let publishing = leaving.into_iter().map(|leaving| publish(&*broker, leaving, &silent));
+    let published = futures::future::join_all(publishing).await;
     signals.into_iter().for_each(Delivery::accept);
-    published.into_iter().filter_map(Result::err).collect()
+    published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
 /// Publishes until the broker has taken a message, or said that it does not.
-async fn publish(broker: &dyn Broker, leaving: Leaving) -> Result<(), Leaving> {
+async fn publish(broker: &dyn Broker, leaving: Leaving, silent: &Silent) -> Result<(), Leaving> {
     let message = &leaving.message;
+    let mut unconfirmed = 0;
     loop {
         match broker.publish(message.clone()).await {
             Ok(()) => {
+                silent.clear(message);
                 leaving.untold.iter().for_each(|untold| untold.one_is_out());
                 return Ok(());
             }
             // Whoever drives the run next tells it again.
             Err(PublishError::Closed) => return Ok(()),
-            Err(error @ PublishError::Unconfirmed { .. }) => {
+            Err(error @ PublishError::Unconfirmed { .. }) if unconfirmed < UNCONFIRMED => {
+                unconfirmed += 1;
                 tracing::debug!(%error, "a message is published again");
                 tokio::time::sleep(PAUSE).await;
+            }
+            Err(error @ PublishError::Unconfirmed { .. }) => {
+                tracing::warn!(%error, "what goes there waits, and is published again now and then");
+                silent.note(message);
+                return Err(leaving);
             }
             // Straight to a queue that is gone: whoever heard it has gone with it.
             Err(error @ PublishError::Unroutable { .. }) if message.exchange.is_empty() => {
@@ -176,24 +224,29 @@ async fn publish(broker: &dyn Broker, leaving: Leaving) -> Result<(), Leaving> {
 
 /// After a pause, declares what these need, which somebody may have deleted, and publishes them again; answers those that are
 /// refused once more.
-fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Leaving>) -> BoxFuture<'static, Vec<Leaving>> {
+///
+/// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
+fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Leaving>, silent: Silent) -> BoxFuture<'static, Vec<Leaving>> {
     Box::pin(async move {
         tokio::time::sleep(PAUSE).await;
+        let mut first = BTreeSet::new();
+        let is_tried = |leaving: &Leaving| !silent.has(&leaving.message) || first.insert(place(&leaving.message));
+        let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
         let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
         if let Err(error) = declare(&*broker, queues).await {
             tracing::warn!(%error, "what some messages need could not be declared");
         }
-        publish_all(broker, held_up, Vec::new()).await
+        let publishing = held_up.into_iter().map(|leaving| publish(&*broker, leaving, &silent));
+        let published = futures::future::join_all(publishing).await;
+        published.into_iter().filter_map(Result::err).chain(waiting).collect()
     })
 }
 
 async fn declare(broker: &dyn Broker, queues: BTreeSet<QueueName>) -> Result<(), broker::DeclareError> {
     broker::topology::declare_shared(broker).await?;
-    for queue in queues {
-        broker::topology::declare_jobs(broker, &queue).await?;
-    }
-    Ok(())
+    let declaring = queues.iter().map(|queue| broker::topology::declare_jobs(broker, queue));
+    futures::future::join_all(declaring).await.into_iter().collect()
 }
 
 fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()> {
@@ -205,7 +258,7 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
 
 #[cfg(test)]
 mod tests {
-    use broker::{InProcess, Properties, Routing};
+    use broker::{InProcess, Properties, Routing, reconnecting::Reconnecting};
     use tokio::time::Instant;
 
     use super::*;
@@ -244,6 +297,42 @@ mod tests {
             told = tokio::time::timeout(10 * PAUSE, told) => assert_eq!(told.expect("it is taken"), batch().told),
         }
         assert!(start.elapsed() >= PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_confirms_nothing_holds_up_no_other() {
+        let memory = InProcess::new();
+        let broker = Reconnecting::to(&memory);
+        broker::topology::declare_shared(&broker).await.unwrap();
+        for queue in ["dead", "alive"] {
+            broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
+        }
+        broker.be_silent("waft.jobs.dead", true);
+        let (out, batches) = mpsc::channel(WAITING);
+        let running = tokio_util::task::TaskTracker::new();
+        running.spawn(run(Arc::new(broker.clone()), batches, Taken::default()));
+        let job =
+            |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
+        // More than may be on their way at once.
+        let many = 10 * IN_FLIGHT as u64;
+        let sending = async {
+            for _ in 0..many {
+                let messages = vec![job("dead"), job("alive")];
+                assert!(out.send(Batch { messages, ..Batch::default() }).await.is_ok());
+            }
+            while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let longest = 10 * Duration::from_secs(60);
+        timeout(longest, sending).await.expect("what goes elsewhere is not held up");
+        broker.be_silent("waft.jobs.dead", false);
+        let taken = async {
+            while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        timeout(longest, taken).await.expect("all is published once that queue confirms again");
     }
 
     #[tokio::test]

@@ -7,7 +7,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery, Message, Routing};
 use flow::QueueName;
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use protocol::topology;
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,14 +39,18 @@ const GIVING_BACK: Duration = Duration::from_secs(5);
 pub(crate) struct Intake {
     slots: Arc<Slots>,
     queues: Vec<JobQueue>,
-    /// Queues that somebody deleted, and that are to be declared again.
-    deleted: Vec<QueueName>,
+    /// Queues that somebody deleted, or of which the broker said nothing: each is opened beside all else, so that it keeps no
+    /// other waiting.
+    opening: FuturesUnordered<Opening>,
     /// Jobs that were fetched over consumers that are closed now.
     fetched: VecDeque<Delivery>,
     /// What the queues were opened with last, and when.
     prefetch: u16,
     opened_at: Instant,
 }
+
+/// A queue that is being opened.
+type Opening = BoxFuture<'static, (QueueName, Result<JobQueue, WorkerError>)>;
 
 /// A queue of jobs.
 struct JobQueue {
@@ -52,16 +60,21 @@ struct JobQueue {
 }
 
 impl Intake {
-    /// Declares the queues and begins to fetch from them.
-    pub(crate) async fn open(broker: &dyn Broker, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
+    /// Declares the queues and begins to fetch from them. Those of which the broker says nothing are opened when it does.
+    pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let prefetch = slots.prefetch();
-        let mut queues = Vec::new();
-        for name in names {
-            queues.push(JobQueue::open(broker, name, prefetch).await?);
+        let (queues, opening, fetched) = (Vec::new(), FuturesUnordered::new(), VecDeque::new());
+        let mut intake = Self { slots, queues, opening, fetched, prefetch, opened_at: Instant::now() };
+        let opened = join_all(names.iter().map(|name| JobQueue::open(&**broker, name, prefetch))).await;
+        for (name, opened) in names.iter().zip(opened) {
+            match opened {
+                Ok(queue) => intake.queues.push(queue),
+                Err(error) if is_silent(&error) => intake.open_later(broker, name.clone(), &error),
+                Err(error) => return Err(error),
+            }
         }
-        let (deleted, fetched) = (Vec::new(), VecDeque::new());
-        Ok(Self { slots, queues, deleted, fetched, prefetch, opened_at: Instant::now() })
+        Ok(intake)
     }
 
     /// Takes jobs from all queues in turn and has each called, until told to stop. What was fetched by then goes back.
@@ -73,9 +86,9 @@ impl Intake {
         crash: CancellationToken,
     ) {
         let broker = caller.broker.clone();
-        while !self.queues.is_empty() || !self.deleted.is_empty() || !self.fetched.is_empty() {
+        while !self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty() {
             // Cancelled in the middle, it loses nothing: what it has in hand is dropped, and so goes back.
-            let Some(next) = stop.run_until_cancelled(self.next(&*broker)).await else { break };
+            let Some(next) = stop.run_until_cancelled(self.next(&broker)).await else { break };
             let Some((delivery, mut slot)) = next else { continue };
             slot.begin();
             let caller = caller.clone();
@@ -86,11 +99,7 @@ impl Intake {
     }
 
     /// The next job, and a slot for it; `None` when the queues have to be looked after first.
-    async fn next(&mut self, broker: &dyn Broker) -> Option<(Delivery, Slot)> {
-        if !self.deleted.is_empty() {
-            tokio::time::sleep(PAUSE).await;
-            self.declare_again(broker).await;
-        }
+    async fn next(&mut self, broker: &Arc<dyn Broker>) -> Option<(Delivery, Slot)> {
         let slot = self.slot(broker).await?;
         self.adjust(broker).await;
         self.fetched.retain(|delivery| !delivery.is_lost());
@@ -100,21 +109,27 @@ impl Intake {
         // What was asked first is asked last the next time, so that no queue keeps another waiting.
         let turn = self.queues.len().min(1);
         self.queues.rotate_left(turn);
-        if self.queues.is_empty() {
-            return None;
-        }
-        let (place, delivery) = fetch(&mut self.queues).await;
+        // Both arms only wait: dropping them loses nothing.
+        let (place, delivery) = tokio::select! {
+            biased;
+            Some((name, opened)) = self.opening.next() => {
+                self.take(broker, name, opened);
+                return None;
+            }
+            fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
+            else => return None,
+        };
         match delivery {
             Some(delivery) => Some((delivery, slot)),
             None => {
-                self.note_deleted(place);
+                self.note_deleted(broker, place);
                 None
             }
         }
     }
 
     /// A free slot; `None` when a queue was deleted, or when what was fetched has waited too long for one and went back.
-    async fn slot(&mut self, broker: &dyn Broker) -> Option<Slot> {
+    async fn slot(&mut self, broker: &Arc<dyn Broker>) -> Option<Slot> {
         let mut waits_since = Instant::now();
         loop {
             let has_fetched = !self.fetched.is_empty();
@@ -125,7 +140,11 @@ impl Intake {
                 () = tokio::time::sleep_until(waits_since + PATIENCE), if has_fetched => {
                     debug!("no slot becomes free soon: what was fetched goes back");
                     self.slots.stalled(PATIENCE);
-                    self.give_back(broker).await;
+                    self.give_back(&**broker).await;
+                    return None;
+                }
+                Some((name, opened)) = self.opening.next() => {
+                    self.take(broker, name, opened);
                     return None;
                 }
                 (place, delivery) = fetch(&mut self.queues) => match delivery {
@@ -136,7 +155,7 @@ impl Intake {
                         self.fetched.push_back(delivery);
                     }
                     None => {
-                        self.note_deleted(place);
+                        self.note_deleted(broker, place);
                         return None;
                     }
                 },
@@ -144,13 +163,31 @@ impl Intake {
         }
     }
 
-    fn note_deleted(&mut self, place: usize) {
+    fn note_deleted(&mut self, broker: &Arc<dyn Broker>, place: usize) {
         let JobQueue { name, .. } = self.queues.remove(place);
-        self.deleted.push(name);
+        warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
+        self.opening.push(open_after_pause(broker.clone(), name, self.prefetch));
+    }
+
+    /// Opens a queue beside all else that cannot be opened now.
+    fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
+        let error: &dyn std::error::Error = error;
+        warn!(queue = %name, error, "a queue of jobs cannot be opened yet: the others are taken from meanwhile");
+        self.opening.push(open_after_pause(broker.clone(), name, self.prefetch));
+    }
+
+    /// Takes from a queue from now on, if it could be opened.
+    fn take(&mut self, broker: &Arc<dyn Broker>, name: QueueName, opened: Result<JobQueue, WorkerError>) {
+        match opened {
+            Ok(queue) => self.queues.push(queue),
+            // The worker's own connection is closed: it takes nothing any more.
+            Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
+            Err(error) => self.open_later(broker, name, &error),
+        }
     }
 
     /// Opens the queues anew where their consumers let too few or too many jobs be at hand. One slot is in hand.
-    async fn adjust(&mut self, broker: &dyn Broker) {
+    async fn adjust(&mut self, broker: &Arc<dyn Broker>) {
         let is_closed = self.queues.iter().any(|queue| queue.consumer.is_none());
         let wanted = self.slots.prefetch();
         let leaves_slots_idle = wanted > self.prefetch && self.prefetch < self.slots.count();
@@ -163,7 +200,8 @@ impl Intake {
         self.prefetch = self.slots.prefetch();
         self.opened_at = Instant::now();
         for JobQueue { name, .. } in std::mem::take(&mut self.queues) {
-            self.reopen(broker, name).await;
+            let opened = JobQueue::open(&**broker, &name, self.prefetch).await;
+            self.take(broker, name, opened);
         }
     }
 
@@ -184,26 +222,22 @@ impl Intake {
         // What is not published in time is dropped, and so goes back as it is.
         let _ = timeout(GIVING_BACK, join_all(publishing)).await;
     }
+}
 
-    /// Declares queues again that somebody deleted; those that cannot be opened yet stay deleted.
-    async fn declare_again(&mut self, broker: &dyn Broker) {
-        for name in std::mem::take(&mut self.deleted) {
-            warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
-            self.reopen(broker, name).await;
-        }
-    }
+/// Whether the broker says nothing of a queue.
+fn is_silent(error: &WorkerError) -> bool {
+    matches!(
+        error,
+        WorkerError::Declare(DeclareError::Silent { .. }) | WorkerError::Consume(ConsumeError::Silent { .. })
+    )
+}
 
-    async fn reopen(&mut self, broker: &dyn Broker, name: QueueName) {
-        match JobQueue::open(broker, &name, self.prefetch).await {
-            Ok(queue) => self.queues.push(queue),
-            // The worker's own connection is closed: it takes nothing any more.
-            Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
-            Err(error) => {
-                warn!(queue = %name, %error, "a queue of jobs cannot be opened yet");
-                self.deleted.push(name);
-            }
-        }
-    }
+fn open_after_pause(broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
+    Box::pin(async move {
+        tokio::time::sleep(PAUSE).await;
+        let opened = JobQueue::open(&*broker, &name, prefetch).await;
+        (name, opened)
+    })
 }
 
 impl JobQueue {

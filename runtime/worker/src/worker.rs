@@ -79,10 +79,10 @@ impl Worker {
             DeclareError::Refused { reason, .. } | DeclareError::Differs { reason, .. } => {
                 WorkerError::NameTaken { name: config.name.clone(), reason }
             }
-            error @ DeclareError::Closed => error.into(),
+            error @ (DeclareError::Silent { .. } | DeclareError::Closed) => error.into(),
         })?;
         let control = control::consume(&*broker, &config.name).await?;
-        let jobs = Intake::open(&*broker, &config.queues, config.slots).await?;
+        let jobs = Intake::open(&broker, &config.queues, config.slots).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();

@@ -19,7 +19,7 @@ use super::{
     channel::Channel,
     properties::{self, check_name},
     refusal::Refusal,
-    session::Session,
+    session::{Failure, PATIENCE, Session},
     sessions::{MOMENT, Sessions},
 };
 use crate::{
@@ -88,7 +88,10 @@ impl Subscription {
                 Ok(incoming) => return Ok(incoming),
                 Err(error) => error,
             };
-            match Refusal::of(&error) {
+            if matches!(error, Failure::Silent) && !session.is_lost() {
+                return Err(ConsumeError::Silent { queue: queue(), seconds: PATIENCE.as_secs() });
+            }
+            match error.refusal() {
                 Some(refusal) if refusal.is_not_found() => {
                     return Err(ConsumeError::NoQueue { queue: queue() });
                 }
@@ -100,17 +103,15 @@ impl Subscription {
         }
     }
 
-    async fn open_on(&self, session: &Session) -> lapin::Result<Incoming> {
-        let channel = session.open_channel().await?;
-        channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
-        let stream = channel
-            .basic_consume(
-                self.queue.as_str().into(),
-                TAG.into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
+    async fn open_on(&self, session: &Session) -> Result<Incoming, Failure> {
+        let opening = async {
+            let channel = session.open_channel().await?;
+            channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
+            let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
+            let stream = channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await?;
+            Ok((channel, stream))
+        };
+        let (channel, stream) = session.in_time(opening).await?;
         self.settle_on(&channel);
         Ok(Incoming { stream, settler: Arc::new(Settler { channel }) })
     }
@@ -162,9 +163,10 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
             match subscription.open(&sessions).await {
                 Ok(incoming) => break incoming,
                 Err(ConsumeError::NoQueue { .. } | ConsumeError::Closed) => return,
-                Err(error @ ConsumeError::Refused { .. }) => {
+                Err(error @ (ConsumeError::Refused { .. } | ConsumeError::Silent { .. })) => {
                     tracing::warn!(%error, "could not go on consuming yet");
-                    if sessions.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    let pause = sessions.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                    if pause.is_none() || subscription.is_cancelled() {
                         return;
                     }
                 }

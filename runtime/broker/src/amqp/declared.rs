@@ -14,7 +14,12 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{channel::Channel, refusal::Refusal, session::Session, sessions::MOMENT};
+use super::{
+    channel::Channel,
+    refusal::Refusal,
+    session::{Failure, PATIENCE, Session},
+    sessions::MOMENT,
+};
 use crate::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 
 /// How many declarations are under way at once after a reconnect.
@@ -212,8 +217,14 @@ async fn restore(session: &Session, declaration: &Declaration) {
     let mut waited = Duration::ZERO;
     while !session.is_lost() {
         let declared = session.operate(|channel| async move { declaration.declare(&channel).await });
-        let Err(error) = declared.await else { return };
-        match Refusal::of(&error) {
+        let Err(failure) = declared.await else { return };
+        if matches!(failure, Failure::Silent) && !session.is_lost() {
+            // Whoever consumes it tries again, and says so.
+            let seconds = PATIENCE.as_secs();
+            tracing::warn!(what = %declaration, seconds, "the broker says nothing of what was declared before a reconnect");
+            return;
+        }
+        match failure.refusal() {
             None => session.settle_down(MOMENT).await,
             Some(_) if declaration.is_exclusive() && waited < GHOST => {
                 session.settle_down(GHOST_PAUSE).await;

@@ -5,20 +5,22 @@
 
 mod confirms;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use lapin::{
     ExchangeKind,
     options::{ConfirmSelectOptions, ExchangeDeclareOptions},
     types::FieldTable,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 
 use self::confirms::Confirms;
 use super::{
     channel::Channel,
     properties,
-    refusal::Refusal,
     session::Session,
     sessions::{MOMENT, Sessions},
 };
@@ -30,6 +32,12 @@ const UNCONFIRMED: usize = 4096;
 
 /// How many publishes are taken in one turn, so that confirms are seen to between them.
 const TURN: usize = 256;
+
+/// How long the broker may take to confirm a message while it takes any: a queue without a leader never does.
+const CONFIRMED_IN: Duration = Duration::from_secs(60);
+
+/// How often it is looked for messages that are not confirmed for so long.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A publish and who waits for it.
 struct Waiting {
@@ -120,6 +128,8 @@ impl<'session> Outgoing<'session> {
     /// `confirms`, and what was taken from the queue and not sent hears that the broker is closed.
     async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<Waiting>) -> End {
         let mut turn = Vec::with_capacity(TURN);
+        let mut look = time::interval(LOOK);
+        look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             let room = UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(TURN);
             tokio::select! {
@@ -129,6 +139,11 @@ impl<'session> Outgoing<'session> {
                 still_open = self.confirms.next(), if self.confirms.unconfirmed() > 0 => {
                     if !still_open {
                         return End::Channel;
+                    }
+                }
+                _ = look.tick() => {
+                    if !self.session.is_blocked() {
+                        self.confirms.give_up_old(CONFIRMED_IN);
                     }
                 }
                 taken = queue.recv_many(&mut turn, room), if room > 0 => {
@@ -171,7 +186,7 @@ impl<'session> Outgoing<'session> {
                 self.exchanges.insert(name.to_owned());
                 Ok(())
             }
-            Err(error) => Refusal::of(&error).map_or(Ok(()), |refusal| Err(refusal.reason)),
+            Err(failure) => failure.refusal().map_or(Ok(()), |refusal| Err(refusal.reason)),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use lapin::{Connection, Event};
 use tokio::{sync::Semaphore, time};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::Channel;
+use super::{channel::Channel, refusal::Refusal};
 
 /// How many operations may be under way at once: each has a channel of its own, and a broker grants a connection
 /// about two thousand.
@@ -20,6 +23,31 @@ const OPERATIONS: usize = 16;
 
 /// lapin tells of every loss but a close without an error code, so its status is looked at now and then besides.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the broker may take for one operation. It takes milliseconds, and some seconds when it has just started; a
+/// quorum queue without a leader takes for ever.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The broker said no, or the channel or the connection went away.
+    Told(lapin::Error),
+    /// The broker has not answered in time, and answers others: it is about what was asked.
+    Silent,
+    /// The broker answers nobody on this connection, which will be lost.
+    Stuck,
+}
+
+impl Failure {
+    /// The broker's no, if that is what it was.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Told(error) => Refusal::of(error),
+            Self::Silent | Self::Stuck => None,
+        }
+    }
+}
 
 /// How long the broker has to say that a connection is closed.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -31,6 +59,8 @@ pub(super) struct Session {
     resting: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
     lost: CancellationToken,
+    /// Whether the broker has said that it takes no messages for now.
+    is_blocked: AtomicBool,
 }
 
 impl Session {
@@ -40,11 +70,17 @@ impl Session {
             resting: Mutex::default(),
             operations: Semaphore::new(OPERATIONS),
             lost: CancellationToken::new(),
+            is_blocked: AtomicBool::new(false),
         }
     }
 
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
+    }
+
+    /// Whether the broker takes no messages for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// Resolves when the connection has gone.
@@ -63,17 +99,29 @@ impl Session {
         self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
     }
 
+    /// Waits for what the broker answers, but not for ever.
+    pub(super) async fn in_time<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
+        match time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(Failure::Told),
+            Err(_) => match time::timeout(PATIENCE, self.open_channel()).await {
+                Ok(Ok(_)) => Err(Failure::Silent),
+                Ok(Err(error)) => Err(Failure::Told(error)),
+                Err(_) => Err(Failure::Stuck),
+            },
+        }
+    }
+
     /// Runs one operation on a channel of its own.
-    pub(super) async fn operate<T, F>(&self, operation: impl FnOnce(Arc<Channel>) -> F) -> lapin::Result<T>
+    pub(super) async fn operate<T, F>(&self, operation: impl FnOnce(Arc<Channel>) -> F) -> Result<T, Failure>
     where
         F: Future<Output = lapin::Result<T>>,
     {
         let _permit = self.operations.acquire().await.expect("the semaphore is never closed");
         let channel = match self.rested() {
             Some(channel) => channel,
-            None => self.open_channel().await?,
+            None => self.in_time(self.open_channel()).await?,
         };
-        let answer = operation(channel.clone()).await;
+        let answer = self.in_time(operation(channel.clone())).await;
         if answer.is_ok() {
             self.lock().push(channel);
         }
@@ -100,9 +148,11 @@ impl Session {
         while self.connection.status().connected() {
             match time::timeout(LOOK, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(reason))) => {
+                    self.is_blocked.store(true, Ordering::Relaxed);
                     tracing::warn!(%reason, "the broker takes no messages for now");
                 }
                 Ok(Some(Event::ConnectionUnblocked)) => {
+                    self.is_blocked.store(false, Ordering::Relaxed);
                     tracing::info!("the broker takes messages again");
                 }
                 // Errors of channels come here too; the status says whether it was the connection's.

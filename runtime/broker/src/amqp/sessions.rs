@@ -12,7 +12,12 @@ use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    channel::Channel, connect::connect, declared::Declared, options::Endpoint, refusal::Refusal, session::Session,
+    channel::Channel,
+    connect::connect,
+    declared::Declared,
+    options::Endpoint,
+    refusal::Refusal,
+    session::{Failure, Session},
 };
 
 /// The pauses between tries to connect again. The last is short enough that a broker which is back finds its
@@ -34,6 +39,8 @@ enum State {
 /// Why an operation was not done.
 pub(super) enum Undone {
     Refused(Refusal),
+    /// The broker says nothing of what was asked.
+    Silent,
     Closed,
 }
 
@@ -76,7 +83,8 @@ impl Sessions {
             let session = self.current().await.ok_or(Undone::Closed)?;
             match session.operate(&operation).await {
                 Ok(answer) => return Ok((answer, session)),
-                Err(error) => match Refusal::of(&error) {
+                Err(Failure::Silent) if !session.is_lost() => return Err(Undone::Silent),
+                Err(failure) => match failure.refusal() {
                     Some(refusal) => return Err(Undone::Refused(refusal)),
                     None => session.settle_down(MOMENT).await,
                 },

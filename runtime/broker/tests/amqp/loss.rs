@@ -19,15 +19,15 @@ const QUORUM: QueueKind =
     QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
 
 /// A connection through a proxy, and one beside it.
-struct World {
-    proxy: Proxy,
-    broker: Amqp,
-    direct: Amqp,
-    queue: String,
+pub(crate) struct World {
+    pub(crate) proxy: Proxy,
+    pub(crate) broker: Amqp,
+    pub(crate) direct: Amqp,
+    pub(crate) queue: String,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let mut uri: AMQPUri = url().parse().unwrap();
         let behind = format!("{}:{}", uri.authority.host, uri.authority.port);
         let proxy = Proxy::start(behind).await;
@@ -39,18 +39,18 @@ impl World {
         Self { proxy, broker, direct, queue }
     }
 
-    async fn clean(self) {
+    pub(crate) async fn clean(self) {
         self.direct.delete_queue(&self.queue).await.unwrap();
         self.direct.close().await;
         self.broker.close().await;
     }
 
-    async fn send(&self, body: &str) {
+    pub(crate) async fn send(&self, body: &str) {
         self.broker.publish(message("", &self.queue, body)).await.unwrap();
     }
 }
 
-fn message(exchange: &str, key: &str, body: &str) -> Message {
+pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
     Message {
         exchange: exchange.to_owned(),
         key: key.to_owned(),
@@ -62,15 +62,15 @@ fn message(exchange: &str, key: &str, body: &str) -> Message {
     }
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     time::timeout(PATIENCE, future).await.expect("it does not happen")
 }
 
-async fn next(consumer: &mut Consumer) -> Delivery {
+pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
     soon(consumer.next()).await.expect("the consumer has ended")
 }
 
-fn body(delivery: &Delivery) -> &[u8] {
+pub(crate) fn body(delivery: &Delivery) -> &[u8] {
     &delivery.message.body
 }
 

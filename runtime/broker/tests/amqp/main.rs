@@ -7,6 +7,7 @@
 mod connecting;
 mod loss;
 mod proxy;
+mod silence;
 
 use std::sync::Arc;
 

@@ -30,6 +30,8 @@ struct Line {
 pub(crate) struct Proxy {
     address: SocketAddr,
     line: Arc<Mutex<Line>>,
+    /// The queue that nothing may be asked of; empty for none.
+    swallowed: Arc<Mutex<String>>,
     stop: CancellationToken,
 }
 
@@ -39,9 +41,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (line, stop) = (Arc::<Mutex<Line>>::default(), CancellationToken::new());
-        let serving = serve(listener, broker, line.clone());
+        let swallowed = Arc::<Mutex<String>>::default();
+        let serving = serve(listener, broker, line.clone(), swallowed.clone());
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(serving));
-        Self { address, line, stop }
+        Self { address, line, swallowed, stop }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -65,6 +68,11 @@ impl Proxy {
         self.replace(Line::default());
     }
 
+    /// Lets nothing through from now on that asks something about a queue: the broker seems to say nothing of it.
+    pub(crate) fn swallow(&self, queue: &str) {
+        *self.swallowed.lock().unwrap() = queue.to_owned();
+    }
+
     /// Holds back what the broker says over the connections there are.
     pub(crate) fn hold_answers(&self) {
         self.line.lock().unwrap().deaf.cancel();
@@ -82,26 +90,58 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, broker: String, line: Arc<Mutex<Line>>) {
+async fn serve(listener: TcpListener, broker: String, line: Arc<Mutex<Line>>, swallowed: Arc<Mutex<String>>) {
     let connections = TaskTracker::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
         let line = line.lock().unwrap().clone();
         if !line.closed.is_cancelled() {
-            let passing = pass(client, broker.clone(), line.deaf);
+            let passing = pass(client, broker.clone(), line.deaf, swallowed.clone());
             connections.spawn(line.cut.run_until_cancelled_owned(passing));
         }
     }
 }
 
-async fn pass(client: TcpStream, broker: String, deaf: CancellationToken) {
+async fn pass(client: TcpStream, broker: String, deaf: CancellationToken, swallowed: Arc<Mutex<String>>) {
     let server = TcpStream::connect(broker).await.unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = copy(from_client, to_server, CancellationToken::new()) => {}
+        () = ask(from_client, to_server, swallowed) => {}
         () = copy(from_server, to_client, deaf) => {}
     }
+}
+
+/// Copies what the client says, but for what asks about the queue that is swallowed.
+async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mutex<String>>) {
+    let mut header = [0; 8];
+    if from.read_exact(&mut header).await.is_err() || to.write_all(&header).await.is_err() {
+        return;
+    }
+    loop {
+        // A type, a channel and a length; then what it says, and a mark.
+        let mut frame = vec![0; 7];
+        if from.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        let length = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]) as usize;
+        frame.resize(7 + length + 1, 0);
+        if from.read_exact(&mut frame[7..]).await.is_err() {
+            return;
+        }
+        let is_swallowed = asks_about(&frame, swallowed.lock().unwrap().as_bytes());
+        if !is_swallowed && to.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether a frame declares, deletes or consumes a queue: the class and the method, two bytes that mean nothing, and its name.
+fn asks_about(frame: &[u8], queue: &[u8]) -> bool {
+    const ASKING: [[u8; 4]; 3] = [[0, 50, 0, 10], [0, 50, 0, 40], [0, 60, 0, 20]];
+    let is_method = frame[0] == 1 && ASKING.iter().any(|asking| frame[7..].starts_with(asking));
+    let name = || frame.get(14..14 + usize::from(*frame.get(13)?));
+    is_method && !queue.is_empty() && name() == Some(queue)
 }
 
 /// Copies until one side closes.

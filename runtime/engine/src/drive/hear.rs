@@ -164,7 +164,7 @@ impl Driver {
                     Some(shard) => self.tools.declared.listen_for(&flow, shard).await,
                     None => Ok(()),
                 };
-                if let Err(error) = listened.and(self.tools.declared.declare_for(&flow).await) {
+                if let Err(error) = listened.and(self.tools.declared.declare_soon(&flow).await) {
                     warn!(%run, %error, "the queues of an edited flow could not be declared");
                 }
                 Event::Edit { revision, flow }

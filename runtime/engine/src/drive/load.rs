@@ -384,7 +384,7 @@ impl Driver {
         let damaged = || LoadError::Damaged { run: run.clone(), reason: "to read it meets a bug of waft".into() };
         let machine = unless_broken(run, || history.replay(hear)).ok_or_else(damaged)??;
         // A broker that lost its data has lost the queues too.
-        if let Err(error) = self.tools.declared.declare_for(machine.flow()).await {
+        if let Err(error) = self.tools.declared.declare_soon(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");
         }
         if let Err(error) = self.tools.declared.listen_for(machine.flow(), &shard).await {

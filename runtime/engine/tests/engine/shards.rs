@@ -1,14 +1,14 @@
 //! Several engines over one broker and one logbook.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use broker::Broker;
 use flow::{Event, Machine, RunState, Timestamp};
 use logbook::{Append, Appended, Standing, Version};
 use protocol::Wish;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{World, linear};
+use crate::world::{World, linear, wired};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -65,6 +65,51 @@ async fn a_run_that_another_engine_began_last_is_driven_by_who_drives_its_shard(
     assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [Appended::Durable]);
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
     one.signal_job(&job).await;
+    one.until("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_drives_its_other_shards_while_the_queue_of_one_says_nothing() {
+    let mut one = World::with_a_silent_queue("waft.engine.3").await;
+    let flow = linear(&["a"]);
+    let mut shards = BTreeSet::new();
+    for number in 0..20 {
+        let run = format!("before-{number}");
+        let _watch = one.submit(&run, &flow).await.expect("the run begins");
+        one.answer_shared(&run).await;
+        one.until(&run, RunState::Success).await;
+        shards.insert(one.shard(&run).await);
+    }
+    assert!(shards.len() > 1 && !shards.contains("3"), "{shards:?}");
+    one.connection.be_silent("waft.engine.3", false);
+    let driven = async {
+        for number in 0.. {
+            let run = format!("after-{number}");
+            let _watch = one.submit(&run, &flow).await.expect("the run begins");
+            one.answer_shared(&run).await;
+            one.until(&run, RunState::Success).await;
+            if one.shard(&run).await == "3" {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(PATIENCE, driven).await.expect("once it speaks again, that one is driven too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_whose_queue_says_nothing_is_refused_by_its_name_and_others_run() {
+    let mut one = World::with_a_silent_queue("waft.jobs.dead").await;
+    let dead =
+        wired("name = \"d\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nqueue = \"dead\"\n[modules]\ng = \"g.wasm\"\n");
+    let refused = one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
+    let reasons = format!("{refused}: {}", std::error::Error::source(&refused).expect("it says why"));
+    assert!(reasons.contains("waft.jobs.dead") && reasons.contains("rabbitmqctl"), "{reasons}");
+    let start = Instant::now();
+    one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
+    assert_eq!(start.elapsed(), Duration::ZERO, "it was asked a moment ago");
+    let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
+    one.answer_shared("r").await;
     one.until("r", RunState::Success).await;
 }
 

@@ -81,13 +81,23 @@ impl World {
     }
 
     async fn over(broker: InProcess, logbook: Arc<dyn Logbook>, faults: Arc<Faults>, id: &str, part: Part) -> Self {
+        Self::on(Reconnecting::to(&broker), broker, logbook, faults, id, part).await
+    }
+
+    async fn on(
+        connection: Reconnecting,
+        broker: InProcess,
+        logbook: Arc<dyn Logbook>,
+        faults: Arc<Faults>,
+        id: &str,
+        part: Part,
+    ) -> Self {
         let signal_to = match &part {
             Part::Own(shard) => topology::engine(shard),
             Part::Shared => topology::engine(&id.parse().unwrap()),
         };
         let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
-        let connection = Reconnecting::to(&broker);
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
         let engine =
             Engine::start(config, shared, logbook.clone(), store, Arc::new(PausedClock(Instant::now()))).await.unwrap();
@@ -102,6 +112,16 @@ impl World {
         let faults: Arc<Faults> = Arc::default();
         let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
         Self::over(InProcess::new(), logbook, faults, "one", Part::Shared).await
+    }
+
+    /// A world whose engine starts while the broker says nothing of a queue.
+    pub(crate) async fn with_a_silent_queue(queue: &str) -> Self {
+        let faults: Arc<Faults> = Arc::default();
+        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
+        let broker = InProcess::new();
+        let connection = Reconnecting::to(&broker);
+        connection.be_silent(queue, true);
+        Self::on(connection, broker, logbook, faults, "one", Part::Shared).await
     }
 
     /// An engine that shares the shards with this one.
@@ -228,6 +248,11 @@ impl World {
     /// The state that the run's records say.
     pub(crate) async fn state(&self, run: &str) -> RunState {
         self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.state
+    }
+
+    /// The shard of a run.
+    pub(crate) async fn shard(&self, run: &str) -> String {
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.shard.to_string()
     }
 
     /// Waits until the run is recorded to be in a state.

@@ -13,10 +13,12 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use lapin::{Confirmation, Result, message::BasicReturnMessage, options::BasicPublishOptions};
+use tokio::time::Instant;
 
 use super::{Answer, Waiting};
 use crate::{
@@ -29,6 +31,7 @@ struct Pending {
     exchange: String,
     key: String,
     size: usize,
+    sent_at: Instant,
     answer: Answer,
 }
 
@@ -107,7 +110,7 @@ impl Confirms {
         // The first poll queues the frames. All others wait.
         let outcome = futures::poll!(&mut publishing);
         let size = message.body.len();
-        let pending = Pending { exchange: message.exchange, key: message.key, size, answer };
+        let pending = Pending { exchange: message.exchange, key: message.key, size, sent_at: Instant::now(), answer };
         self.pending.insert(number, pending);
         match outcome {
             Poll::Pending => self.waiting.push(publishing),
@@ -156,6 +159,12 @@ impl Confirms {
                 Some(_) | None => pending.unconfirmed(),
             },
         }
+    }
+
+    /// Tells those who have waited for longer than this that their message is not confirmed.
+    pub(super) fn give_up_old(&mut self, longest: Duration) {
+        let old = self.pending.extract_if(|_, pending| pending.sent_at.elapsed() >= longest);
+        old.for_each(|(_, pending)| pending.unconfirmed());
     }
 
     /// Tells everybody who still waits that nothing will be confirmed any more.
