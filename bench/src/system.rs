@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{anyhow, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
 use bytes::Bytes;
-use engine::{Engine, Happening, SystemClock};
+use engine::{Clock, Engine, Happening, SystemClock};
 use flow::{Draft, Flow, ModuleContent, ModuleInfo, Pattern, RunId, RunState, Values};
 use logbook::{Logbook, Memory};
 use sandbox::Sandbox;
@@ -79,6 +79,7 @@ impl Waft {
             slots,
             queues: vec![queue.parse()?],
             grace: std::time::Duration::ZERO,
+            since: SystemClock.now(),
         };
         let worker =
             Worker::connect(config, brokers[1].clone(), Arc::new(Modules::new(sandbox, bytes, client))).await?;

@@ -1,6 +1,9 @@
 //! What a worker does with a job. A call is a function of its job: any attempt can be run again, anywhere, with the same
 //! result.
 
+mod slow_broker;
+mod withdrawn;
+
 use std::{
     sync::{
         Arc,
@@ -27,7 +30,7 @@ const SLOTS: u16 = 2;
 /// Where the workers fetch.
 const STORE: &str = "store";
 
-/// A worker that takes jobs from the queue of its name.
+/// A worker that takes jobs from the queue of its name, and has listened since the first of them was sent.
 fn config(name: &str) -> Config {
     Config {
         name: name.parse().expect("a name"),
@@ -37,6 +40,7 @@ fn config(name: &str) -> Config {
         slots: SLOTS,
         queues: vec![name.parse().expect("a name")],
         grace: Duration::ZERO,
+        since: Timestamp::from_micros(1_700_000_000_000_000),
     }
 }
 

@@ -96,6 +96,10 @@ pub struct Run {
     pub flow: String,
     /// Its state.
     pub state: String,
+    /// Whether the run was cancelled or has expired, and is not rolled back yet: calls that have begun are waited for, and
+    /// rollbacks are made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
     /// The revision of its flow.
     pub revision: u64,
     /// When it started, as RFC 3339 has it.
@@ -266,6 +270,9 @@ pub struct NewState {
     pub run: String,
     /// Its state.
     pub state: String,
+    /// Whether the run is cancelled, and is not rolled back yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
 }
 
 /// A rollback that a person has settled.

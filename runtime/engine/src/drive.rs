@@ -2,8 +2,9 @@
 //!
 //! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
-//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/permits.rs` (calls that wait for their turn),
-//! `drive/compare.rs` (whether memory and logbook agree), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
+//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/withdrawals.rs` (calls that nobody wants any
+//! more), `drive/permits.rs` (calls that wait for their turn), `drive/compare.rs` (whether memory and logbook agree),
+//! `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
 
 mod compare;
 mod echo;
@@ -19,6 +20,7 @@ mod shards;
 mod skips;
 mod telling;
 mod whereabouts;
+mod withdrawals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,6 +56,7 @@ use retell::Again;
 pub(crate) use shards::{Shards, Sharing};
 use telling::Telling;
 pub use whereabouts::Whereabouts;
+use withdrawals::Withdrawals;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
 const LARGEST_BATCH: usize = 512;
@@ -187,6 +190,7 @@ pub(crate) struct Driver {
     /// them after this process.
     broken: BTreeMap<RunId, Vec<Delivery>>,
     leases: Leases,
+    withdrawals: Withdrawals,
     errands: Errands,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
@@ -222,6 +226,7 @@ impl Driver {
             lost: BTreeMap::new(),
             broken: BTreeMap::new(),
             leases: Leases::default(),
+            withdrawals: Withdrawals::default(),
             due: BTreeSet::new(),
             listeners: Listeners::default(),
         }
@@ -414,7 +419,13 @@ impl Driver {
             let stepped = steps.entry(run.clone()).or_default();
             if live.at_rest && !is_rest(live.machine.state()) {
                 live.at_rest = false;
-                stepped.commands.extend(given_up);
+                // It may go on only to be rolled back.
+                let withdrawable: BTreeSet<CallId> = live.machine.withdrawable().collect();
+                let is_sent = |command: &Command| match command {
+                    Command::Call(call) => !withdrawable.contains(&call.id),
+                    Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => true,
+                };
+                stepped.commands.extend(given_up.into_iter().filter(is_sent));
                 stepped.again = true;
             }
             stepped.ended = std::mem::take(&mut stepped.ended).and(Ended::by(&event, &step.records));
@@ -460,8 +471,13 @@ impl Driver {
                     }
                     answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
                     let past = if again { Past::Unknown } else { Past::New };
+                    let stops = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
                     self.perform(&run, commands, past, &mut batch);
                     self.look_over(&run, &ended);
+                    if let Some(live) = self.runs.get(&run).filter(|_| stops) {
+                        // Whoever has begun a call has to stop it now, and can say so as well.
+                        batch.messages.extend(self.ask_who_began(&live.shard.clone()));
+                    }
                     // Nobody has to listen.
                     let _ = self.tools.changed.send(run);
                 }

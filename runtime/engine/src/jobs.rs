@@ -67,6 +67,24 @@ pub(crate) fn interrupt(call: CallId) -> Message {
     }
 }
 
+/// The message that asks all workers which of these calls they have begun, and lets them begin no other of them unasked.
+pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
+    Message {
+        exchange: topology::CONTROL.into(),
+        key: String::new(),
+        routing: Routing::Optional,
+        persistent: false,
+        priority: 0,
+        properties: Properties::default(),
+        body: Bytes::from(Control::Withdraw(calls).encode()),
+    }
+}
+
+/// The message that tells a worker whether a call may begin.
+pub(crate) fn may_begin(reply_to: String, call: CallId, wanted: bool) -> Message {
+    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayBegin { call, wanted }.encode())
+}
+
 /// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
     let report = Report::Probe { engine: engine.to_owned(), number };

@@ -64,7 +64,7 @@ pub enum Event {
         /// What it came to.
         brought: Brought,
     },
-    /// A call waited for its turn and was never handed out, and nobody wants it any more.
+    /// No worker has begun a call that nobody wants any more: it was never handed out, or it waits in a queue.
     Withdrawn {
         /// Which call.
         call: CallId,

@@ -328,11 +328,28 @@ impl Machine {
         self.passes.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
     }
 
+    /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them: they are
+    /// to be withdrawn, unless one says so.
+    pub fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.passes.values().flat_map(Pass::withdrawable)
+    }
+
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
     #[must_use]
     pub fn wants(&self, call: &CallId) -> bool {
         self.passes.get(&call.firing).is_some_and(|pass| pass.wants(call))
+    }
+
+    /// Whether a worker that has the job of a call may begin it: nothing says that it was answered, withdrawn or given up, or
+    /// is about to be. Of a suspended run nothing begins: what is out is sent again when the run goes on.
+    #[must_use]
+    pub fn may_call(&self, call: &CallId) -> bool {
+        match self.passes.get(&call.firing) {
+            Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(call),
+            Some(_) => true,
+            None => call.firing.get() > self.fired(),
+        }
     }
 
     /// Every value in force: the inputs, and what nodes provide that are in success, failure or rolling-back.

@@ -15,6 +15,16 @@ pub enum Control {
     Ping(Ping),
     /// Stop this attempt, if you have it.
     Interrupt(CallId),
+    /// Nobody wants these calls any more: whoever has begun one says so with [`Report::Begun`](crate::Report::Begun), and
+    /// whoever gets the job of one does not begin it before an engine says that it may.
+    Withdraw(Vec<CallId>),
+    /// An engine's answer to one worker that asked with [`Report::MayBegin`](crate::Report::MayBegin).
+    MayBegin {
+        /// Which call.
+        call: CallId,
+        /// Whether the call is to be made; if not, the run has withdrawn it, or has an answer to it.
+        wanted: bool,
+    },
 }
 
 /// A question to all workers.
@@ -49,6 +59,8 @@ pub struct WorkerStatus {
 enum WireControl<'a> {
     Ping { reply_to: &'a str },
     Interrupt { call: WireCall<'a> },
+    Withdraw { calls: Vec<WireCall<'a>> },
+    MayBegin { call: WireCall<'a>, wanted: bool },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -70,6 +82,8 @@ impl Control {
         let wire = match self {
             Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
             Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
+            Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
+            Self::MayBegin { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
         };
         codec::encode(Kind::Control, &wire)
     }
@@ -79,12 +93,8 @@ impl Control {
     /// # Errors
     /// [`DecodeError`] for whatever is not a control message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Ok(match codec::decode(Kind::Control, bytes)? {
-            WireControl::Ping { reply_to } => Self::Ping(Ping { reply_to: reply_to.into() }),
-            WireControl::Interrupt { call } => {
-                Self::Interrupt(call.into_call().map_err(|reason| codec::damaged(Kind::Control, reason))?)
-            }
-        })
+        let wire: WireControl<'_> = codec::decode(Kind::Control, bytes)?;
+        wire.into_control().map_err(|reason| codec::damaged(Kind::Control, reason))
     }
 }
 
@@ -112,6 +122,19 @@ impl WorkerStatus {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireStatus<'_> = codec::decode(Kind::WorkerStatus, bytes)?;
         wire.into_status().map_err(|reason| codec::damaged(Kind::WorkerStatus, reason))
+    }
+}
+
+impl WireControl<'_> {
+    fn into_control(self) -> Result<Control, Unlawful> {
+        Ok(match self {
+            Self::Ping { reply_to } => Control::Ping(Ping { reply_to: reply_to.into() }),
+            Self::Interrupt { call } => Control::Interrupt(call.into_call()?),
+            Self::Withdraw { calls } => {
+                Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
+            }
+            Self::MayBegin { call, wanted } => Control::MayBegin { call: call.into_call()?, wanted },
+        })
     }
 }
 

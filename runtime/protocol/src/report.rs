@@ -44,6 +44,20 @@ pub enum Report {
     },
     /// Who keeps the permits of a task has given some, or has them given already.
     Granted(Granted),
+    /// A worker asks before it begins a call that may have been withdrawn. The message's reply queue takes the
+    /// [`Control::MayBegin`](crate::Control::MayBegin) that answers it.
+    MayBegin {
+        /// Which call.
+        call: CallId,
+    },
+    /// The answer to [`Control::Withdraw`](crate::Control::Withdraw) of a worker that has begun the call: it has the call
+    /// under a lease from here on.
+    Begun {
+        /// Which call.
+        call: CallId,
+        /// Who calls it.
+        worker: WorkerName,
+    },
 }
 
 /// How far a call has come.
@@ -69,6 +83,8 @@ enum WireReport<'a> {
     Request(WireRequest<'a>),
     Probe { engine: &'a str, number: u64 },
     Granted(WireGranted<'a>),
+    MayBegin { call: WireCall<'a> },
+    Begun { call: WireCall<'a>, worker: &'a str },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -109,6 +125,8 @@ impl Report {
             Self::Request(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
             Self::Granted(granted) => WireReport::Granted(granted.into()),
+            Self::MayBegin { call } => WireReport::MayBegin { call: call.into() },
+            Self::Begun { call, worker } => WireReport::Begun { call: call.into(), worker: worker.as_str() },
         };
         codec::encode(Kind::Report, &wire)
     }
@@ -140,6 +158,8 @@ impl WireReport<'_> {
             Self::Request(request) => Report::Request(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
             Self::Granted(granted) => Report::Granted(granted.into_granted()?),
+            Self::MayBegin { call } => Report::MayBegin { call: call.into_call()? },
+            Self::Begun { call, worker } => Report::Begun { call: call.into_call()?, worker: named(worker)? },
         })
     }
 }

@@ -1,6 +1,6 @@
 //! One job, from its delivery to its signal.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     Called, Guests,
-    control::Calls,
+    begin::Leave,
+    control::{self, Calls, Taken},
     progress::{self, Said},
     recent::{Executions, Recent},
     slots::Slot,
@@ -31,7 +32,7 @@ const RELEASE: Duration = Duration::from_secs(2);
 
 /// What became of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signalled {
+pub(crate) enum Signalled {
     /// The broker has it, or nobody wants it any more.
     Taken,
     /// The broker may not have it: the job has to come again.
@@ -90,18 +91,7 @@ impl Caller {
     }
 
     async fn answer_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
-        let times = delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers));
-        if times >= topology::DELIVERY_LIMIT {
-            warn!(times, "the job came back too often; it is kept in waft.quarantine");
-            let reason =
-                format!("the job came back {times} times without an answer: its workers were killed or stopped");
-            return self.quarantine(delivery, reason).await;
-        }
-        if times > 0 && self.is_abandoned(&job.signal_to).await {
-            warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
-            return delivery.accept();
-        }
-        let came_back = delivery.redelivered || times > 0;
+        let came_back = control::came_back(&delivery);
         // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
         // again, and not by what was answered before.
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
@@ -109,12 +99,28 @@ impl Caller {
             debug!("the job was answered before; the answer is sent again");
             return settle(delivery, self.send_signal(&job.call, answer, &job.signal_to).await);
         }
-        let Some((delivery, begun)) = self.calls.begin(&job, delivery) else {
+        let Some(Taken { delivery, call, first }) = self.calls.begin(&job, delivery) else {
             return debug!("the job runs here already");
         };
-        let (hold, outcome) = self.hold_and_call(delivery, &job, begun.interrupt.clone(), &mut slot).await;
+        match self.may_begin(&job, first, &call.interrupt).await {
+            Leave::Begin => {}
+            Leave::Withdrawn { is_sure } => return self.leave(delivery, &job, call, is_sure).await,
+            Leave::GiveBack => {
+                delivery.requeue();
+                return call.end().deliveries.into_iter().for_each(Delivery::requeue);
+            }
+        }
+        let times = control::times_returned(&delivery);
+        if times >= topology::DELIVERY_LIMIT {
+            warn!(times, "the job came back too often; it is kept in waft.quarantine");
+            call.end().deliveries.into_iter().for_each(Delivery::requeue);
+            let reason =
+                format!("the job came back {times} times without an answer: its workers were killed or stopped");
+            return self.quarantine(delivery, reason).await;
+        }
+        let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;
         drop(slot);
-        let again = begun.end();
+        let again = call.end();
         let Some((answer, log)) = outcome else {
             again.deliveries.into_iter().for_each(Delivery::requeue);
             return self.give_back(hold, &job).await;
@@ -122,14 +128,8 @@ impl Caller {
         if let Answer::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }
-        let signal = Signal {
-            call: job.call.clone(),
-            answer,
-            execution: self.executions.next(),
-            // Between two deliveries to this worker there may have been one to another, which was lost.
-            redelivered: came_back || again.came,
-            worker: Some(self.name.clone()),
-        };
+        // Between two deliveries to this worker there may have been one to another, which was lost.
+        let signal = self.signal_of(&job, answer, came_back || again.came);
         let body = Bytes::from(Report::Signal(signal, log).encode());
         match hold {
             Hold::Delivery(delivery) => {
@@ -151,7 +151,13 @@ impl Caller {
         }
     }
 
-    /// Makes the call; a long one is taken under a lease on the way, so that its delivery is not held for long.
+    pub(crate) fn signal_of(&self, job: &Job, answer: Answer, redelivered: bool) -> Signal {
+        let (call, execution) = (job.call.clone(), self.executions.next());
+        Signal { call, answer, execution, redelivered, worker: Some(self.name.clone()) }
+    }
+
+    /// Makes the call; a long one is taken under a lease on the way, so that its delivery is not held for long. What the
+    /// engine is told waits for the broker beside the call, and never holds it up.
     async fn hold_and_call(
         &self,
         delivery: Delivery,
@@ -159,35 +165,38 @@ impl Caller {
         interrupt: CancellationToken,
         slot: &mut Slot,
     ) -> (Hold, Outcome) {
-        let mut calling = pin!(self.call(job, interrupt));
-        // Both arms leave the call where it is.
-        tokio::select! {
-            biased;
-            outcome = &mut calling => return (Hold::Delivery(Box::new(delivery)), outcome),
-            () = tokio::time::sleep(lease::THRESHOLD) => {}
-        }
         let mut hold = Hold::Delivery(Box::new(delivery));
+        let outcome = {
+            let (calling, holding) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
+            // Once the call has ended, what is said of it is dropped: its answer says more.
+            tokio::select! {
+                biased;
+                outcome = calling => outcome,
+                never = holding => match never {},
+            }
+        };
+        (hold, outcome)
+    }
+
+    /// Takes a call under a lease once it has run for long, and renews that for as long as it is polled.
+    async fn hold(&self, hold: &mut Hold, job: &Job, slot: &mut Slot) -> Infallible {
+        tokio::time::sleep(lease::THRESHOLD).await;
         loop {
-            hold = match hold {
-                Hold::Delivery(delivery) => match self.tell_engine(job, self.heartbeat(job), Told::Surely).await {
-                    Signalled::Taken => {
+            match hold {
+                Hold::Delivery(_) => {
+                    if self.tell_engine(job, self.heartbeat(job), Told::Surely).await == Signalled::Taken
+                        && let Hold::Delivery(delivery) = std::mem::replace(hold, Hold::Lease)
+                    {
                         slot.lease();
                         delivery.accept();
                         self.calls.lease(job);
-                        Hold::Lease
                     }
-                    Signalled::NotTaken => Hold::Delivery(delivery),
-                },
+                }
                 Hold::Lease => {
                     self.tell_engine(job, self.heartbeat(job), Told::Once).await;
-                    Hold::Lease
                 }
-            };
-            tokio::select! {
-                biased;
-                outcome = &mut calling => return (hold, outcome),
-                () = tokio::time::sleep(lease::HEARTBEAT) => {}
             }
+            tokio::time::sleep(lease::HEARTBEAT).await;
         }
     }
 
@@ -207,12 +216,6 @@ impl Caller {
                 }
             }
         }
-    }
-
-    /// Whether nobody can hear a signal: its queue is gone. Asked of jobs that came back, since a job that comes for the
-    /// first time has an engine, and asking costs a round trip.
-    async fn is_abandoned(&self, signal_to: &str) -> bool {
-        matches!(self.broker.waiting(signal_to).await, Ok(None))
     }
 
     /// Keeps a delivery for a person and tells its run, where the headers say which.
@@ -242,7 +245,7 @@ impl Caller {
     }
 
     /// Broadcasts the answer to a call.
-    async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Signalled {
+    pub(crate) async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Signalled {
         let message = self.message(call, signal_to, body);
         self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Signalled::NotTaken)
     }
@@ -343,7 +346,7 @@ enum Told {
     Once,
 }
 
-fn settle(delivery: Delivery, signalled: Signalled) {
+pub(crate) fn settle(delivery: Delivery, signalled: Signalled) {
     match signalled {
         Signalled::Taken => delivery.accept(),
         Signalled::NotTaken => delivery.requeue(),

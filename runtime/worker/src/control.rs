@@ -1,42 +1,54 @@
-//! What a worker hears with all others: pings, and calls to stop an attempt.
+//! What a worker hears with all others, pings and which calls are wanted no more; and what an engine answers it.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
 };
-use flow::{CallId, WorkerName};
-use protocol::{Control, Job, WorkerStatus, topology};
+use flow::{CallId, Timestamp, WorkerName};
+use protocol::{Control, Job, Report, WorkerStatus, topology};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// So many calls that were stopped before they came here are remembered.
-const STOPPED: usize = 10_000;
+/// The most calls that are remembered as interrupted or withdrawn before their jobs came here. Each costs some hundred bytes.
+const REMEMBERED: usize = 10_000;
 
-/// The calls a worker has now.
-#[derive(Default)]
+/// The calls a worker has now, and what it was told of others.
 pub(crate) struct Calls {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
 struct Known {
     /// By the call and where it is answered: an engine that took a run over elsewhere has to hear for itself.
     running: BTreeMap<(CallId, String), Running>,
-    /// Calls that were stopped and do not run here: their jobs may still be on the way.
-    stopped: HashSet<CallId>,
+    /// Calls that were interrupted or withdrawn and do not run here: their jobs may still be on the way.
+    withdrawn: HashSet<CallId>,
     oldest: VecDeque<CallId>,
+    /// Of calls whose jobs were sent before this, some may have been withdrawn without this worker knowing it.
+    since: Timestamp,
 }
 
-/// One call that runs.
-#[derive(Default)]
+/// One call that this worker has.
 struct Running {
     interrupt: CancellationToken,
+    stage: Stage,
     is_leased: bool,
     again: Again,
+}
+
+/// How far a call has come.
+enum Stage {
+    /// An engine is asked whether it is to begin.
+    Asking(oneshot::Sender<bool>),
+    /// It has begun.
+    Begun,
+    /// It does not begin, since an engine said so.
+    Refused,
 }
 
 /// What came of a job while its call ran.
@@ -48,10 +60,42 @@ pub(crate) struct Again {
     pub(crate) deliveries: Vec<Delivery>,
 }
 
+/// A call that a worker has taken on.
+pub(crate) struct Taken<'a> {
+    /// The delivery of its job.
+    pub(crate) delivery: Delivery,
+    /// The call.
+    pub(crate) call: Held<'a>,
+    /// What has to be known before it begins.
+    pub(crate) first: First,
+}
+
+/// What has to be known before a call begins.
+pub(crate) enum First {
+    /// Nothing: it has begun.
+    Nothing,
+    /// Whether it is still wanted, which an engine says.
+    Ask {
+        /// Takes what the engine says.
+        wanted: oneshot::Receiver<bool>,
+        /// Whether the worker was told that the call is wanted no more. An engine may have thought better of it since.
+        is_withdrawn: bool,
+    },
+}
+
 impl Calls {
-    /// Notes a call; its token is cancelled when it is to stop. `None` when it runs here already: the delivery is kept until
-    /// that has ended, since the one that it was begun with may be dead when its job comes again.
-    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<(Delivery, Begun<'a>)> {
+    /// Of a worker that hears what is withdrawn from this time on.
+    pub(crate) fn new(since: Timestamp) -> Self {
+        let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
+        Self { known: Mutex::new(Known { running, withdrawn, oldest, since }) }
+    }
+
+    /// Takes a call on. `None` when it runs here already: the delivery is kept until that has ended, since the one that it
+    /// was begun with may be dead when its job comes again.
+    ///
+    /// Whether the call is wanted is asked where this worker cannot know that it is: its job was sent before this worker
+    /// listened, was delivered before, or is of a call that was interrupted or withdrawn.
+    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<Taken<'a>> {
         let mut known = self.lock();
         if let Some(running) = known.running.get_mut(&key(job)) {
             running.again.came = true;
@@ -62,13 +106,24 @@ impl Calls {
             }
             return None;
         }
-        let running = Running::default();
-        let interrupt = running.interrupt.clone();
-        if known.stopped.contains(&job.call) {
-            interrupt.cancel();
-        }
+        let interrupt = CancellationToken::new();
+        let is_withdrawn = known.withdrawn.contains(&job.call);
+        let (stage, first) = if is_withdrawn || came_back(&delivery) || job.at < known.since {
+            let (answer, wanted) = oneshot::channel();
+            (Stage::Asking(answer), First::Ask { wanted, is_withdrawn })
+        } else {
+            (Stage::Begun, First::Nothing)
+        };
+        let running = Running { interrupt: interrupt.clone(), stage, is_leased: false, again: Again::default() };
         known.running.insert(key(job), running);
-        Some((delivery, Begun { calls: self, job: Some(job), interrupt }))
+        Some(Taken { delivery, call: Held { calls: self, job: Some(job), interrupt }, first })
+    }
+
+    /// A call begins though no engine has said that it may.
+    pub(crate) fn begin_unasked(&self, job: &Job) {
+        if let Some(running) = self.lock().running.get_mut(&key(job)) {
+            running.stage = Stage::Begun;
+        }
     }
 
     /// The engine knows of the call: no delivery of its job is needed to keep it any more.
@@ -85,17 +140,36 @@ impl Calls {
 
     fn interrupt(&self, call: CallId) {
         let mut known = self.lock();
-        let mut running = known.running.iter().filter(|((running, _), _)| *running == call).peekable();
+        let mut running = known.running_as(&call).peekable();
         if running.peek().is_some() {
             return running.for_each(|(_, running)| running.interrupt.cancel());
         }
-        if known.stopped.insert(call.clone()) {
-            known.oldest.push_back(call);
+        drop(running);
+        known.remember(call);
+    }
+
+    /// Takes note of a call that nobody wants any more; answers where it is to be said that it has begun here.
+    fn withdraw(&self, call: CallId) -> Vec<String> {
+        let mut known = self.lock();
+        let begun = known.running_as(&call).filter(|(_, running)| matches!(running.stage, Stage::Begun));
+        let begun: Vec<String> = begun.map(|((_, signal_to), _)| signal_to.clone()).collect();
+        if known.running_as(&call).next().is_none() {
+            known.remember(call);
         }
-        if known.oldest.len() > STOPPED
-            && let Some(oldest) = known.oldest.pop_front()
-        {
-            known.stopped.remove(&oldest);
+        begun
+    }
+
+    /// An engine has said whether a call is to begin.
+    fn answered(&self, call: &CallId, wanted: bool) {
+        for (_, running) in self.lock().running_as(call) {
+            if !matches!(running.stage, Stage::Asking(_)) {
+                continue;
+            }
+            let stage = if wanted { Stage::Begun } else { Stage::Refused };
+            if let Stage::Asking(answer) = std::mem::replace(&mut running.stage, stage) {
+                // The call may have been interrupted meanwhile.
+                let _ = answer.send(wanted);
+            }
         }
     }
 
@@ -109,8 +183,8 @@ impl Calls {
     }
 }
 
-/// A call that runs here, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
-pub(crate) struct Begun<'a> {
+/// A call that this worker has, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
+pub(crate) struct Held<'a> {
     calls: &'a Calls,
     /// `None` once it has ended.
     job: Option<&'a Job>,
@@ -118,18 +192,52 @@ pub(crate) struct Begun<'a> {
     pub(crate) interrupt: CancellationToken,
 }
 
-impl Begun<'_> {
+impl Held<'_> {
     /// Forgets the call. A job that comes from now on is called again.
     pub(crate) fn end(mut self) -> Again {
         self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Held<'_> {
     /// The deliveries that came meanwhile go back, as the one that it was begun with does.
     fn drop(&mut self) {
         drop(self.job.take().map(|job| self.calls.end(job)));
     }
+}
+
+impl Known {
+    fn running_as<'a>(&'a mut self, call: &CallId) -> impl Iterator<Item = (&'a (CallId, String), &'a mut Running)> {
+        self.running.iter_mut().filter(move |((running, _), _)| running == call)
+    }
+
+    fn remember(&mut self, call: CallId) {
+        if self.withdrawn.insert(call.clone()) {
+            self.oldest.push_back(call);
+        }
+        if self.oldest.len() > REMEMBERED
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.withdrawn.remove(&oldest);
+            // Its job was sent before now, and so is asked about like those sent before this worker listened.
+            self.since = self.since.max(now());
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Whether a job was delivered before: the worker that had it may have executed it.
+pub(crate) fn came_back(delivery: &Delivery) -> bool {
+    delivery.redelivered || times_returned(delivery) > 0
+}
+
+/// How often deliveries of a job came back, those before it was published again included.
+pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
+    delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
 }
 
 fn key(job: &Job) -> (CallId, String) {
@@ -137,7 +245,7 @@ fn key(job: &Job) -> (CallId, String) {
 }
 
 /// The queue on which the worker of a name hears control messages. Exclusive: a second worker of the name is refused.
-fn queue_name(name: &WorkerName) -> String {
+pub(crate) fn queue_name(name: &WorkerName) -> String {
     format!("waft.control.{name}")
 }
 
@@ -166,6 +274,19 @@ pub(crate) async fn answer(
         Delivery::accept(delivery);
         match control {
             Ok(Control::Interrupt(call)) => calls.interrupt(call),
+            Ok(Control::Withdraw(withdrawn)) => {
+                let begun = withdrawn.into_iter().flat_map(|call| {
+                    let tell = calls.withdraw(call.clone());
+                    tell.into_iter().map(move |signal_to| (call.clone(), signal_to))
+                });
+                for (call, signal_to) in begun.collect::<Vec<_>>() {
+                    // If it is lost, the call is taken for withdrawn, and its answer for a late one.
+                    if let Err(error) = broker.publish(begun_here(call, signal_to, &status.name)).await {
+                        tracing::debug!(%error, "an engine was not told that a call has begun");
+                    }
+                }
+            }
+            Ok(Control::MayBegin { call, wanted }) => calls.answered(&call, wanted),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });
@@ -180,13 +301,23 @@ pub(crate) async fn answer(
 }
 
 fn reply(to: String, status: &WorkerStatus) -> Message {
+    to_queue(to, Properties::default(), status.encode())
+}
+
+/// The message that says that a call has begun here which an engine wants to withdraw.
+fn begun_here(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
+    let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
+    to_queue(signal_to, properties, Report::Begun { call, worker: worker.clone() }.encode())
+}
+
+fn to_queue(queue: String, properties: Properties, body: Vec<u8>) -> Message {
     Message {
         exchange: String::new(),
-        key: to,
+        key: queue,
         routing: Routing::Optional,
         persistent: false,
         priority: 0,
-        properties: Properties::default(),
-        body: status.encode().into(),
+        properties,
+        body: body.into(),
     }
 }

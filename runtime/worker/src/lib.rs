@@ -5,6 +5,7 @@
 //! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `intake.rs` (jobs
 //! come in), `call.rs` (a job is answered).
 
+mod begin;
 mod call;
 mod control;
 mod guests;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError};
-use flow::{QueueName, WorkerName};
+use flow::{QueueName, Timestamp, WorkerName};
 use protocol::WorkerStatus;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,6 +34,9 @@ pub struct Config {
     pub queues: Vec<QueueName>,
     /// How long running calls may go on once it is told to stop.
     pub grace: Duration,
+    /// When it started, by the clock that engines stamp jobs with. It did not hear which of the jobs that were sent before
+    /// were withdrawn, and asks.
+    pub since: Timestamp,
 }
 
 /// Why a worker could not start.
@@ -86,7 +89,7 @@ impl Worker {
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
-        let calls = Arc::new(Calls::default());
+        let calls = Arc::new(Calls::new(config.since));
         let caller = Arc::new(Caller {
             broker: broker.clone(),
             guests,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use broker::{InProcess, reconnecting::Reconnecting};
-use engine::{Config, Engine, Part};
+use engine::{Clock, Config, Engine, Part};
 use flow::{Flow, Revision, RunId, RunState};
 use logbook::{Logbook, Memory, Version, guarded::Guarded};
 use protocol::Wish;
@@ -154,6 +154,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
         slots: 2,
         queues: vec!["default".parse().expect("a lawful name")],
         grace: Duration::ZERO,
+        since: WorldClock(start).now(),
     };
     let worker = Worker::connect(config, Arc::new(broker.connect()), Arc::new(guests)).await;
     let working = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());

@@ -301,6 +301,7 @@ impl World {
                 slots: 3,
                 queues: vec!["default".parse().expect("a lawful name")],
                 grace: Duration::from_secs(5),
+                since: WorldClock(self.start).now(),
             };
             if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {
                 let stop = CancellationToken::new();

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ::worker::{Config, Worker};
 use broker::Broker;
+use engine::{Clock, SystemClock};
 use flow::{QueueName, WorkerName};
 use sandbox::Sandbox;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,6 +42,7 @@ impl Here {
             slots,
             queues: queues.into_iter().collect(),
             grace,
+            since: SystemClock.now(),
         };
         let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(Failed::unreachable)?;
         let (stop, abandon, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());

@@ -25,6 +25,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, tasks, .. } = &run;
     let colour = paint::on(&std::io::stdout());
+    let state = if run.cancelling { "cancelling" } else { state };
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {

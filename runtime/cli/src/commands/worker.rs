@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::worker::{Config, Modules, Worker, WorkerError};
 use anyhow::anyhow;
+use engine::Clock;
 use flow::{QueueName, WorkerName};
 use tracing::info;
 
@@ -67,6 +68,7 @@ fn config(name: WorkerName, slots: u16, queues: Vec<QueueName>, settings: &Setti
         slots,
         queues,
         grace: settings.grace,
+        since: engine::SystemClock.now(),
     }
 }
 

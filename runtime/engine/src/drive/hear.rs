@@ -1,7 +1,7 @@
 //! What arrives on the queues of the shards, and what is wished for.
 
 use broker::Delivery;
-use flow::{Event, RunId, Shard, Signal};
+use flow::{CallId, Event, RunId, Shard, Signal};
 use protocol::{AttemptLog, Report, Request, Wish};
 use tracing::warn;
 
@@ -14,6 +14,15 @@ use crate::{
 
 /// The content type of notifications.
 const JSON: &str = "application/json";
+
+/// What a call does that runs and that nobody wants any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unwanted {
+    /// It is told to stop.
+    Stops,
+    /// It may finish.
+    Finishes,
+}
 
 impl Driver {
     /// Takes in what came from the queues of the shards.
@@ -55,8 +64,12 @@ impl Driver {
                 delivery.accept();
             }
             Ok(Report::Heartbeat { call, worker }) => {
-                self.hear_heartbeat(&shard, (call, worker), delivery, round).await;
+                self.hear_heartbeat(&shard, (call, worker), Unwanted::Stops, delivery, round).await;
             }
+            Ok(Report::Begun { call, worker }) => {
+                self.hear_heartbeat(&shard, (call, worker), Unwanted::Finishes, delivery, round).await;
+            }
+            Ok(Report::MayBegin { call }) => self.answer_may_begin(&shard, call, delivery, round).await,
             Ok(Report::Released { call, worker }) => {
                 let run = call.run.clone();
                 self.lose(&shard, (call, worker), round).await;
@@ -79,6 +92,7 @@ impl Driver {
                         warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
                         self.lose(&shard, (call, worker), round).await;
                     }
+                    self.withdraw_due(&shard, number, round);
                 }
                 delivery.accept();
             }
@@ -115,9 +129,35 @@ impl Driver {
         round.signals.push((run, delivery));
     }
 
+    /// Tells a worker whether it may begin a call, by the records that are durable.
+    async fn answer_may_begin(&mut self, shard: &Shard, call: CallId, delivery: Delivery, round: &mut Round) {
+        let run = call.run.clone();
+        if let Some(lost) = self.lost.get_mut(&run) {
+            lost.signals.push(delivery);
+            return;
+        }
+        self.look_up(&run, Some(shard), round).await;
+        // What is driven elsewhere is answered there; of what cannot be read, nothing is known.
+        let wanted = match self.runs.get(&run) {
+            Some(live) => Some(live.machine.may_call(&call)),
+            None => round.missing.contains(&run).then_some(false),
+        };
+        if let Some((wanted, reply_to)) = wanted.zip(delivery.message.properties.reply_to.clone()) {
+            round.messages.push(jobs::may_begin(reply_to, call, wanted));
+        }
+        round.signals.push((run, delivery));
+    }
+
     /// Renews a lease. The first heartbeat of an execution is recorded, wanted or not, since its worker accepts the job
-    /// then, and is watched from the record on; one that is not wanted is answered with a stop.
-    async fn hear_heartbeat(&mut self, shard: &Shard, held: Held, delivery: Delivery, round: &mut Round) {
+    /// then, and is watched from the record on.
+    async fn hear_heartbeat(
+        &mut self,
+        shard: &Shard,
+        held: Held,
+        unwanted: Unwanted,
+        delivery: Delivery,
+        round: &mut Round,
+    ) {
         let run = held.0.run.clone();
         self.look_up(&run, Some(shard), round).await;
         let is_watched = self.leases.holds(shard, &held);
@@ -129,7 +169,8 @@ impl Driver {
             return if is_watched { delivery.accept() } else { lost.signals.push(delivery) };
         }
         let (call, worker) = held;
-        if !self.runs.get(&run).is_some_and(|live| live.machine.wants(&call)) && !self.broken.contains_key(&run) {
+        let is_wanted = self.runs.get(&run).is_some_and(|live| live.machine.wants(&call));
+        if unwanted == Unwanted::Stops && !is_wanted && !self.broken.contains_key(&run) {
             round.messages.push(jobs::interrupt(call.clone()));
         }
         if is_watched || round.missing.contains(&run) {

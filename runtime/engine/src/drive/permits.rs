@@ -116,6 +116,10 @@ impl Driver {
 
     /// Takes note of calls that may have ended: their permits are free, and who waits in vain is answered here.
     pub(super) fn look_over(&mut self, run: &RunId, ended: &Ended) {
+        match ended {
+            Ended::Any => self.note_withdrawable(run),
+            Ended::Calls(_) => {}
+        }
         if !self.gate.has(run) {
             return;
         }

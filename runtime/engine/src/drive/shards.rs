@@ -259,6 +259,7 @@ impl Driver {
     /// Forgets what is known of the runs of a shard.
     fn forget_shard(&mut self, shard: &Shard) {
         self.leases.let_go(shard);
+        self.withdrawals.let_go(shard);
         self.listeners.let_go(shard);
         self.gate.let_go(shard);
         let runs: Vec<RunId> =
@@ -276,10 +277,12 @@ impl Driver {
         for arrived in std::mem::take(&mut self.shards.held) {
             self.hear(arrived, round).await;
         }
-        let leased: Vec<Shard> = self.leases.shards().cloned().collect();
-        for shard in leased {
+        let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
+        for shard in probed {
+            round.messages.extend(self.ask_who_began(&shard));
             round.probes.push(self.shards.probe(&shard));
             self.leases.probed(&shard, self.shards.probes);
+            self.withdrawals.probed(&shard, self.shards.probes);
         }
         if self.shards.sharing == Sharing::Alone {
             return;

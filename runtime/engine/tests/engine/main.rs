@@ -8,6 +8,7 @@ mod shards;
 mod telling;
 mod trim;
 mod wishes;
+mod withdrawals;
 mod world;
 
 use engine::{Happening, SubmitError};

@@ -292,12 +292,61 @@ impl World {
 
     /// The next call that all workers are told to stop.
     pub(crate) async fn next_interrupt(&mut self) -> CallId {
+        loop {
+            match self.next_control().await {
+                Control::Interrupt(call) => return call,
+                Control::Withdraw(_) => {}
+                Control::Ping(_) | Control::MayBegin { .. } => panic!("nobody says that to all workers here"),
+            }
+        }
+    }
+
+    /// The next calls that nobody wants any more, as all workers hear it.
+    pub(crate) async fn next_withdrawn(&mut self) -> Vec<CallId> {
+        loop {
+            match self.next_control().await {
+                Control::Withdraw(calls) => return calls,
+                Control::Interrupt(_) => {}
+                Control::Ping(_) | Control::MayBegin { .. } => panic!("nobody says that to all workers here"),
+            }
+        }
+    }
+
+    async fn next_control(&mut self) -> Control {
         let delivery = self.control.next().await.expect("a control message");
         let control = Control::decode(&delivery.message.body).expect("it can be read");
         delivery.accept();
+        control
+    }
+
+    /// A worker says that it has begun a call.
+    pub(crate) async fn say_begun(&self, call: &CallId) {
+        let report = Report::Begun { call: call.clone(), worker: "w".parse().unwrap() };
+        self.publish_to_engine(&report.encode()).await;
+    }
+
+    /// A worker asks whether it may begin a call; what the engine says.
+    pub(crate) async fn may_begin(&self, call: &CallId) -> bool {
+        let queue = format!("worker.{}", uuid::Uuid::now_v7());
+        let broker = self.broker.connect();
+        broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await.unwrap();
+        let mut answers = broker.consume(&queue, 1).await.unwrap();
+        let message = Message {
+            exchange: String::new(),
+            key: self.signal_to.clone(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties { reply_to: Some(queue), ..Properties::default() },
+            body: Report::MayBegin { call: call.clone() }.encode().into(),
+        };
+        broker.publish(message).await.unwrap();
+        let delivery = answers.next().await.expect("an answer");
+        let control = Control::decode(&delivery.message.body).expect("it can be read");
+        delivery.accept();
         match control {
-            Control::Interrupt(call) => call,
-            Control::Ping(_) => panic!("nobody pings here"),
+            Control::MayBegin { call: about, wanted } if about == *call => wanted,
+            other => panic!("{other:?}"),
         }
     }
 

@@ -82,9 +82,14 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::Signal(Signal { call, answer, execution: Execution::new(7), redelivered, worker }, log)
         },
     );
-    let lease = (call(), name(), any::<bool>()).prop_map(|(call, worker, alive)| {
+    let lease = (call(), name(), 0..4).prop_map(|(call, worker, which)| {
         let worker = worker.parse().unwrap();
-        if alive { Report::Heartbeat { call, worker } } else { Report::Released { call, worker } }
+        match which {
+            0 => Report::Heartbeat { call, worker },
+            1 => Report::Begun { call, worker },
+            2 => Report::MayBegin { call },
+            _ => Report::Released { call, worker },
+        }
     });
     let request =
         (name(), wish()).prop_map(|(run, wish)| Report::Request(protocol::Request { run: run.parse().unwrap(), wish }));

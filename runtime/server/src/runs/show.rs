@@ -44,6 +44,7 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let mut replay = Replay::new(run.clone(), logbook.clone());
     let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
     let mut revisions = Vec::new();
+    let mut is_cancelled = false;
     loop {
         let records = replay.read().await?;
         if records.is_empty() {
@@ -55,6 +56,13 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
                 let edits = edits_of(flow).iter().skip(before).map(ToString::to_string).collect();
                 revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
             }
+            match &record.fact {
+                Fact::CancelRequested => is_cancelled = true,
+                // Of a run that fires more than once, only the run as a whole.
+                Fact::Expired => is_cancelled |= record.firing.is_none(),
+                Fact::Reset => is_cancelled = false,
+                _ => {}
+            }
             for change in replay.take(record)?.changes {
                 note(&mut told, change);
             }
@@ -64,7 +72,8 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let machine = replay.machine().ok_or_else(missing)?;
     let shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
     let revisions = before(&replay, machine.flow()).chain(revisions).collect();
-    Ok(api::Run { revisions, ..shown })
+    let cancelling = is_cancelled && !machine.state().is_final();
+    Ok(api::Run { revisions, cancelling, ..shown })
 }
 
 /// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.
@@ -138,6 +147,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         run: machine.run().to_string(),
         flow: machine.flow().name.to_string(),
         state: machine.state().to_string(),
+        cancelling: false,
         revision: machine.revision().get(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),

@@ -12,7 +12,7 @@ type Answer = Result<Json<NewState>, Problem>;
 
 async fn ask(state: &state::State, run: RunId, wish: Wish) -> Answer {
     let state = state.parts.engine.ask(&run, wish).await?;
-    Ok(Json(NewState { run: run.to_string(), state: state.to_string() }))
+    Ok(Json(NewState { run: run.to_string(), state: state.to_string(), cancelling: false }))
 }
 
 /// Stops a run and rolls it back.
@@ -23,7 +23,8 @@ async fn ask(state: &state::State, run: RunId, wish: Wish) -> Answer {
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
-    ask(&state, run, Wish::Cancel).await
+    let new = state.parts.engine.ask(&run, Wish::Cancel).await?;
+    Ok(Json(NewState { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
 }
 
 /// Lets a run start nothing new; what runs may finish.

@@ -14,9 +14,10 @@ const UNHEARD: Duration = Duration::from_secs(15);
 
 impl Pass {
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
-    /// them: their worker is heard from, or the lease is missed.
+    /// them: their worker is heard from, or the lease is missed. Nor are those that nobody wants any more.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
-        let unleased = self.calling.iter().filter(|index| !self.is_leased(**index));
+        let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
+        let unleased = self.calling.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
         calls.chain(self.errands_away().map(|errand| Command::Bring(Box::new(errand)))).collect()
     }
@@ -26,6 +27,18 @@ impl Pass {
         let expires = self.flow.called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
         (!self.is_leased(index)).then(|| since.after(expires).after(UNHEARD))
+    }
+
+    /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them.
+    pub(in crate::machine) fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.calling.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
+    }
+
+    /// Whether a node's call, which is out, is withdrawn unless some worker says that it has begun it: its flow is to be
+    /// rolled back, or its task was removed.
+    pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
+        let is_apply = self.node(index).under_way().0 == crate::Action::Apply;
+        is_apply && !self.is_leased(index) && !self.may_try_again(index)
     }
 
     /// Whether somebody has a node's call under a lease.
@@ -59,6 +72,25 @@ impl Pass {
         let Some(index) = self.place_of(call) else { return false };
         let wanted = call.action == crate::Action::Rollback || self.goes_on(index);
         wanted && self.is_out(index, call)
+    }
+
+    /// Whether this pass has handed out a call, now or before.
+    pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
+        self.place_of(call).is_some_and(|index| {
+            let node = self.node(index);
+            let handed_out = match call.action {
+                crate::Action::Apply => node.applies,
+                crate::Action::Rollback => node.rollbacks,
+            };
+            call.attempt.get() <= handed_out
+        })
+    }
+
+    /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, and nothing is about to
+    /// withdraw it.
+    pub(in crate::machine) fn may_call(&self, call: &CallId) -> bool {
+        let Some(index) = self.place_of(call) else { return false };
+        self.is_out(index, call) && (call.action == crate::Action::Rollback || self.may_try_again(index))
     }
 
     pub(super) fn is_out(&self, index: NodeIndex, call: &CallId) -> bool {

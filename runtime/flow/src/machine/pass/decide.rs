@@ -184,10 +184,11 @@ impl Pass {
         vec![fact]
     }
 
-    /// Nobody was asked to make the call, and so nobody has to take back what it did.
+    /// Nobody has begun the call, and so it needs no rollback. A worker that has begun it all the same, unheard, answers
+    /// late.
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
-        let index = self.place_of(call).filter(|index| call.action == Action::Apply && self.is_out(*index, call));
-        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn while it waited for its turn");
+        let index = self.place_of(call).filter(|index| self.is_out(*index, call) && self.is_withdrawable(*index));
+        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker began it");
         let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), Told::BY_NOBODY, None);
         index.map(fact).into_iter().collect()
     }

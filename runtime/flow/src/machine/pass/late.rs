@@ -99,6 +99,8 @@ impl Pass {
             (Action::Apply, Answer::Succeeded(left)) => {
                 Some(in_the_flows_words(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
             }
+            // An execution before this one may have applied.
+            (Action::Apply, Answer::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
             (Action::Apply, Answer::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
             (Action::Rollback, Answer::Succeeded(_) | Answer::Failed(_)) => None,
         };

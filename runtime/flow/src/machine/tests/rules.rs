@@ -261,6 +261,43 @@ fn cancelling_stops_what_runs_and_rolls_the_run_back() {
 }
 
 #[test]
+fn a_cancelled_call_that_nobody_has_begun_is_withdrawn_and_needs_no_rollback() {
+    let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
+    let mut world = World::start(flow(text));
+    assert_eq!(world.machine.withdrawable().count(), 0, "it is wanted");
+    world.step(&Event::Cancel);
+    world.withdraw(0);
+    assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
+    assert_eq!(world.machine.failures()[&name("a")].kind, FailureKind::Cancelled);
+}
+
+#[test]
+fn a_call_under_a_lease_is_not_withdrawn() {
+    let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
+    let mut world = World::start(flow(text));
+    world.lease(0);
+    world.step(&Event::Cancel);
+    assert_eq!(world.machine.withdrawable().count(), 0);
+    let call = world.out[0].id.clone();
+    assert_eq!(world.machine.decide(world.now, &Event::Withdrawn { call }), []);
+    world.run();
+    assert_eq!(world.trace(), "a:R a:S a:RB a:RD");
+}
+
+#[test]
+fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
+    let text = "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3 }";
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    world.jump();
+    world.step(&Event::Cancel);
+    world.withdraw(0);
+    world.run();
+    assert!(world.trace().starts_with("a:R a:F a:R a:F a:RB"), "{}", world.trace());
+    assert!(world.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback), "it may have done half");
+}
+
+#[test]
 fn an_abandoned_call_is_sent_again_when_the_run_goes_on() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = World::start(flow(text));

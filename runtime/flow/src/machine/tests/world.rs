@@ -181,7 +181,9 @@ impl World {
         let leased: BTreeSet<CallId> = self.machine.leased().map(|(call, _)| call).collect();
         let out: BTreeSet<CallId> = self.out.iter().map(|call| call.id.clone()).collect();
         assert_eq!(self.machine.calls_out().collect::<BTreeSet<_>>(), out);
-        assert_eq!(pending, &out - &leased, "what is under a lease is not sent again");
+        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable().collect();
+        assert!(withdrawable.is_subset(&(&out - &leased)), "what is withdrawn is out, and nobody has it");
+        assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
     }
 
     fn an_old_event_changes_nothing(&self) {
@@ -272,12 +274,16 @@ impl World {
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
 
-    /// Withdraws the first call of those from a place on that nobody wants and nobody has: it waited for its turn.
+    /// Withdraws the first call of those from a place on that nobody wants, and that no worker said it has begun. One in two
+    /// was begun all the same, and is answered late.
     pub(super) fn withdraw(&mut self, place: usize) {
-        let has = |call: &Call| self.machine.leased().any(|(leased, _)| leased == call.id);
-        let is_meant = |call: &Call| call.action() == Action::Apply && !self.machine.wants(&call.id) && !has(call);
+        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable().collect();
+        let is_meant = |call: &Call| withdrawable.contains(&call.id);
         let Some(offset) = self.out[place..].iter().position(is_meant) else { return };
         let call = self.out.remove(place + offset);
+        if self.executions % 2 == 1 {
+            self.lost.push(call.clone());
+        }
         self.step(&Event::Withdrawn { call: call.id.clone() });
         assert_eq!(self.machine.decide(self.now, &Event::Withdrawn { call: call.id }), []);
     }

@@ -1,0 +1,153 @@
+//! Calls that nobody wants any more: those that no worker has begun are withdrawn, whoever hears of it.
+
+use std::time::Duration;
+
+use flow::{Action, FailureKind, RunId, RunState};
+use protocol::Wish;
+
+use crate::world::{World, linear, wired};
+
+/// Within this a call is withdrawn that no worker has begun: workers have half a second to say so, and probes go each second.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// Two tasks side by side.
+const SIDE_BY_SIDE: &str = "name = \"f\"\npattern = \"unordered\"\n\
+    [[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
+
+fn run() -> RunId {
+    "r".parse().unwrap()
+}
+
+async fn cancel(world: &World) -> RunState {
+    world.engine.ask_here(&run(), Wish::Cancel).await.expect("it is recorded")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_that_no_worker_takes_is_withdrawn_at_once_and_needs_no_rollback() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    assert_eq!(cancel(&world).await, RunState::Running, "workers are asked first");
+    let call = world.next_withdrawn().await.pop().expect("there is one");
+    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
+    assert_eq!(ended.state(), RunState::RolledBack);
+    let facts = world.facts("r").await;
+    assert_eq!(facts[2..], ["cancel-requested", "failed", "passed-rollback", "run-entered"], "{facts:?}");
+    assert_eq!(world.jobs_waiting().await, 1, "its job cannot be taken back");
+    assert!(!world.may_begin(&call).await, "and whoever takes it is told not to begin it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_may_begin_what_is_wanted_and_nothing_else() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = world.take_job().await.call;
+    assert!(world.may_begin(&a).await);
+    world.signal(&a).await;
+    let b = world.take_job().await.call;
+    assert!(!world.may_begin(&a).await, "it is answered");
+    assert!(world.may_begin(&b).await);
+    let unknown = flow::CallId { attempt: b.attempt.next(), ..b.clone() };
+    assert!(world.may_begin(&unknown).await, "what an engine does not know it has not withdrawn");
+    let missing = flow::CallId { run: "gone".parse().unwrap(), ..b.clone() };
+    assert!(!world.may_begin(&missing).await, "there is no such run");
+    world.signal(&b).await;
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_begun_is_waited_for_and_rolled_back() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = world.take_job().await.call;
+    cancel(&world).await;
+    assert_eq!(world.next_withdrawn().await, [call.clone()]);
+    world.say_begun(&call).await;
+    tokio::time::sleep(2 * AT_ONCE).await;
+    assert_eq!(world.state("r").await, RunState::Running, "its worker answers, or its lease is missed");
+    world.fail(&call, FailureKind::Cancelled).await;
+    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_withdrawn_and_made_all_the_same_is_rolled_back_late() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = world.take_job().await.call;
+    cancel(&world).await;
+    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    world.signal(&call).await;
+    let undone = world.answer_next().await;
+    assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
+    world.until("r", RunState::RolledBack).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_elsewhere_withdraws_what_no_worker_takes_and_lets_finish_what_runs() {
+    for begun in [false, true] {
+        let mut world = World::new().await;
+        let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
+        let a = world.take_job().await.call;
+        let b = world.take_job().await.call;
+        world.fail(&a, FailureKind::Permanent).await;
+        assert_eq!(world.next_withdrawn().await, [b.clone()]);
+        if begun {
+            world.say_begun(&b).await;
+        }
+        assert_eq!(world.answer_next().await.task, a.task, "a is rolled back");
+        if begun {
+            tokio::time::sleep(AT_ONCE).await;
+            world.signal(&b).await;
+            let undone = world.answer_next().await;
+            assert_eq!((undone.task, undone.action), (b.task, Action::Rollback));
+        }
+        let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("nothing holds it up");
+        assert_eq!(ended.state(), RunState::RolledBack);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_over_a_cancelled_run_withdraws_its_calls_and_sends_none_again() {
+    let world = World::new().await;
+    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    cancel(&world).await;
+    assert_eq!(world.jobs_waiting().await, 1);
+    let world = world.restart().await;
+    let watch = world.engine.adopt(run()).await.expect("the run goes on");
+    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
+    assert_eq!(ended.state(), RunState::RolledBack);
+    assert_eq!(world.jobs_waiting().await, 1, "the first one, and no other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_run_that_is_cancelled_sends_none_of_its_calls_again() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = world.take_job().await.call;
+    world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    world.engine.abandon(run()).await.expect("it is recorded");
+    assert_eq!(World::end(watch).await.state(), RunState::Suspended);
+    assert!(!world.may_begin(&call).await, "of a suspended run nothing begins");
+    cancel(&world).await;
+    tokio::time::timeout(AT_ONCE, world.until("r", RunState::RolledBack)).await.expect("it is rolled back at once");
+    assert_eq!(world.jobs_waiting().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_withdraws_the_call_of_a_task_that_it_removes() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
+    let a = world.take_job().await.call;
+    let machine = world.logbook.load(&run()).await.unwrap().into_machine().unwrap();
+    let removed = machine.flow().nodes.iter().map(|node| {
+        let retired = node.retired || node.name.as_str() == "b";
+        flow::Node { retired, ..node.clone() }
+    });
+    let flow = flow::Flow { nodes: removed.collect(), ..(**machine.flow()).clone() };
+    let edit = Wish::Edit { revision: machine.revision(), flow: flow.into() };
+    world.engine.ask_here(&run(), edit).await.expect("it is recorded");
+    assert_eq!(world.next_withdrawn().await.pop().expect("there is one").task.as_str(), "b");
+    world.signal(&a).await;
+    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("nothing holds it up");
+    assert_eq!(ended.state(), RunState::Success);
+}

@@ -1,0 +1,74 @@
+//! What no guest is granted: a guest that tries it fails for good, and is told why.
+
+use flow::{FailureKind, Values};
+use sandbox::Answer;
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+use crate::support::{Image, assert_failure, call, core, failure, guest, report};
+
+/// As much of WASI's sockets as the guest here imports, and its world.
+const SOCKETS: &str = "
+    package wasi:sockets@0.2.0;
+    interface network {
+        enum error-code {
+            unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict,
+            not-in-progress, would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use,
+            remote-unreachable, connection-refused, connection-reset, connection-aborted, datagram-too-large,
+            name-unresolvable, temporary-resolver-failure, permanent-resolver-failure,
+        }
+        enum ip-address-family { ipv4, ipv6 }
+    }
+    interface tcp { resource tcp-socket; }
+    interface tcp-create-socket {
+        use network.{error-code, ip-address-family};
+        use tcp.{tcp-socket};
+        create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
+    }
+    world caller {
+        import tcp-create-socket;
+        include waft:task/task@1.0.0;
+    }";
+
+/// A guest that opens a TCP socket, and then leaves what the image holds at an address.
+fn opening_a_socket(image: &Image, leaves: u32) -> Vec<u8> {
+    let imports = r#"(import "wasi:sockets/tcp-create-socket@0.2.0" "create-tcp-socket" (func $tcp (param i32 i32)))"#;
+    let mut core = core(image, imports, &format!("(call $tcp (i32.const 0) (i32.const 64)) (i32.const {leaves})"));
+    let mut resolve = Resolve::default();
+    resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/wit/task.wit")).unwrap();
+    let package = resolve.push_str("sockets.wit", SOCKETS).unwrap();
+    let world = resolve.select_world(&[package], Some("caller")).unwrap();
+    wit_component::embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).unwrap();
+    core
+}
+
+#[tokio::test]
+async fn a_guest_that_fails_after_it_opened_a_socket_fails_for_good_and_is_told_why() {
+    let mut image = Image::new();
+    let gives_up = image.failure(0, "the bakery does not answer", None);
+    let failure = failure(&opening_a_socket(&image, gives_up), call()).await;
+    let said = ["it opened a TCP socket, and guests have no network", "then it failed: the bakery does not answer"];
+    assert_failure(&failure, FailureKind::Permanent, &said);
+}
+
+#[tokio::test]
+async fn a_guest_that_does_without_the_socket_that_it_opened_succeeds() {
+    let mut image = Image::new();
+    let leaves = image.success(&[]);
+    let answer = report(&opening_a_socket(&image, leaves), call()).await.answer;
+    assert_eq!(answer, Answer::Left(Values::new()));
+}
+
+/// Rust's standard library for WASI's first preview has no import to call for these.
+#[tokio::test]
+async fn what_rust_says_of_what_a_guest_lacks_is_permanent() {
+    for (words, lack) in [
+        ("operation not supported on this platform", "guests have no network, threads or processes"),
+        ("failed to find a pre-opened file descriptor through which \"/x\" could be opened", "guests have no files"),
+    ] {
+        let mut image = Image::new();
+        let gives_up = image.failure(0, words, None);
+        let failure = failure(&guest(&image, "", &format!("(i32.const {gives_up})")), call()).await;
+        assert_failure(&failure, FailureKind::Permanent, &[lack, "then it failed: ", words]);
+    }
+}

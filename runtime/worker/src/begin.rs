@@ -1,0 +1,123 @@
+//! Whether a call may begin that may have been withdrawn: an engine says so.
+//!
+//! Withdrawing a call cannot take its job off its queue. A worker that listens hears what is withdrawn; one that cannot know
+//! asks, which costs a round trip, and only for such a job.
+
+use std::time::Duration;
+
+use broker::{Delivery, Message, Properties, PublishError, Routing};
+use bytes::Bytes;
+use flow::{Answer, Failure, FailureKind};
+use protocol::{CallLog, Job, Report};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    call::{Caller, settle},
+    control::{self, First, Held},
+};
+
+/// How long an engine has to answer. Another one takes over the runs of one that dies within some seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait before a question that was not taken is sent again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What becomes of a call before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It begins.
+    Begin,
+    /// It does not: nobody wants it any more.
+    Withdrawn {
+        /// Whether the engine knows that, and waits for no answer.
+        is_sure: bool,
+    },
+    /// The worker stops: another one begins it.
+    GiveBack,
+}
+
+impl Caller {
+    /// Asks an engine whether a call is still wanted, where that has to be known first. If no engine answers in time, a call
+    /// begins that was not withdrawn as far as this worker knows: what it does is then taken back as a late outcome, if it
+    /// was withdrawn.
+    pub(crate) async fn may_begin(&self, job: &Job, first: First, interrupt: &CancellationToken) -> Leave {
+        let First::Ask { wanted, is_withdrawn } = first else { return Leave::Begin };
+        let asking = async {
+            if !self.ask(job).await {
+                warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
+                return Leave::Withdrawn { is_sure: true };
+            }
+            match wanted.await {
+                Ok(true) => Leave::Begin,
+                Ok(false) => Leave::Withdrawn { is_sure: true },
+                // The call is forgotten with its sender, and not before.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        // All arms only wait.
+        let leave = tokio::select! {
+            biased;
+            () = self.abandon.cancelled() => return Leave::GiveBack,
+            // An engine that interrupts a call waits for no answer of one that has not begun.
+            () = interrupt.cancelled() => Leave::Withdrawn { is_sure: true },
+            asked = timeout(PATIENCE, asking) => match asked {
+                Ok(leave) => leave,
+                Err(_) if is_withdrawn => Leave::Withdrawn { is_sure: false },
+                Err(_) => Leave::Begin,
+            },
+        };
+        if leave == Leave::Begin {
+            self.calls.begin_unasked(job);
+        }
+        leave
+    }
+
+    /// Sends the question until the broker has it; answers whether anybody can hear it.
+    async fn ask(&self, job: &Job) -> bool {
+        let message = Message {
+            exchange: String::new(),
+            key: job.signal_to.clone(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties {
+                reply_to: Some(control::queue_name(&self.name)),
+                headers: protocol::headers(&job.call),
+                ..Properties::default()
+            },
+            body: Report::MayBegin { call: job.call.clone() }.encode().into(),
+        };
+        loop {
+            match self.broker.publish(message.clone()).await {
+                Ok(()) => return true,
+                Err(PublishError::Unroutable { .. }) => return false,
+                // The worker ends, or is told to.
+                Err(PublishError::Closed) => std::future::pending().await,
+                Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
+                    debug!(%error, "the question was not taken; it is asked again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Leaves a call that nobody wants. Nobody waits for an answer, unless a worker had the job before: that one may have
+    /// executed it, which nobody else can tell.
+    pub(crate) async fn leave(&self, delivery: Delivery, job: &Job, call: Held<'_>, is_sure: bool) {
+        debug!("the call was withdrawn before it began");
+        let again = call.end();
+        let came_back = control::came_back(&delivery) || again.came;
+        if is_sure && !came_back {
+            return delivery.accept();
+        }
+        let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker began it");
+        let signal = self.signal_of(job, Answer::Failed(failure), came_back);
+        let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode());
+        let signalled = self.send_signal(&job.call, body, &job.signal_to).await;
+        for delivery in std::iter::once(delivery).chain(again.deliveries) {
+            settle(delivery, signalled);
+        }
+    }
+}

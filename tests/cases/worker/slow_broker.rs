@@ -1,0 +1,118 @@
+//! A broker that is slow to confirm holds up what workers say, and never their guests.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use broker::{Binding, ConsumeError, DeclareError, Exchange, PublishError};
+use protocol::{CallLog, lease};
+use sandbox::Observer;
+use tokio::time::Instant;
+use worker::{Called, Guests};
+
+use super::*;
+
+/// How long the call takes: beyond its first heartbeat, and not a whole number of heartbeats.
+const CALL: Duration = Duration::from_secs(lease::THRESHOLD.as_secs() + 2);
+
+/// A broker that confirms no heartbeat.
+struct Slow {
+    inner: InProcess,
+    has_held: AtomicBool,
+}
+
+#[async_trait]
+impl Broker for Slow {
+    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.inner.declare_exchange(exchange).await
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
+        self.inner.declare_queue(queue).await
+    }
+
+    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.inner.bind(binding).await
+    }
+
+    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.inner.unbind(binding).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
+        self.inner.delete_queue(name).await
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        if let Ok(Report::Heartbeat { .. }) = Report::decode(&message.body) {
+            self.has_held.store(true, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
+        self.inner.publish(message).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        self.inner.consume(queue, prefetch).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.inner.waiting(queue).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// A guest that works in steps of a second, as often as it is polled.
+struct Steady;
+
+#[async_trait]
+impl Guests for Steady {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> Called {
+        let begun = Instant::now();
+        while begun.elapsed() < CALL {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let late = begun.elapsed() - CALL;
+        let answer = sandbox::Answer::Left([("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into());
+        Called { answer, log: CallLog::default() }
+    }
+
+    fn interrupt_all(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_goes_on_while_its_worker_waits_for_the_broker() {
+    let broker = Arc::new(Slow { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(Steady)).await.expect("it connects");
+    tasks.spawn(worker.run(stop.clone(), stop.clone()));
+    let begun = Instant::now();
+    let job = job(Digest::from_bytes([1; 32]), "noop");
+    let message = Message {
+        exchange: topology::JOBS.into(),
+        key: "one".into(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties: Properties::default(),
+        body: job.encode().into(),
+    };
+    broker.publish(message).await.expect("the queue is there");
+    let answer = loop {
+        let delivery = signals.next().await.expect("the broker is there");
+        let report = Report::decode(&delivery.message.body).expect("a worker's report");
+        delivery.accept();
+        if let Report::Signal(signal, _) = report {
+            break signal.answer;
+        }
+    };
+    assert!(broker.has_held.load(Ordering::Relaxed), "it is longer than a call without a lease");
+    assert_eq!(begun.elapsed().as_secs(), CALL.as_secs(), "its answer waits for no heartbeat");
+    assert_eq!(answer, Answer::Succeeded([("late".parse().expect("a name"), Value::json(&0.into()))].into()));
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}

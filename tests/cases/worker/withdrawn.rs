@@ -1,0 +1,138 @@
+//! Jobs of calls that were withdrawn: a worker that cannot know it asks before it begins one.
+
+use broker::Destination;
+use flow::WorkerName;
+use protocol::Control;
+
+use super::*;
+
+/// A job that was sent before its worker listened.
+fn early(module: Digest, export: &str) -> Job {
+    Job { at: Timestamp::from_micros(1_600_000_000_000_000), ..job(module, export) }
+}
+
+impl World {
+    /// The next report that is no progress.
+    async fn report(&mut self) -> Report {
+        loop {
+            let delivery = self.signals.next().await.expect("the broker is there");
+            let report = Report::decode(&delivery.message.body).expect("a worker's report");
+            delivery.accept();
+            if !matches!(report, Report::Progress(_)) {
+                return report;
+            }
+        }
+    }
+
+    /// Waits until a worker asks whether it may begin a call; where the answer goes.
+    async fn asked(&mut self) -> (CallId, String) {
+        let delivery = self.signals.next().await.expect("the broker is there");
+        let report = Report::decode(&delivery.message.body).expect("a worker's report");
+        let reply_to = delivery.message.properties.reply_to.clone().expect("it says where");
+        delivery.accept();
+        match report {
+            Report::MayBegin { call } => (call, reply_to),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn control(&self, to: Destination, control: &Control) {
+        let (exchange, key) = match to {
+            Destination::Exchange(exchange) => (exchange, String::new()),
+            Destination::Queue(queue) => (String::new(), queue),
+        };
+        let message = Message {
+            exchange,
+            key,
+            routing: Routing::Optional,
+            persistent: false,
+            priority: 0,
+            properties: Properties::default(),
+            body: control.encode().into(),
+        };
+        self.broker.publish(message).await.expect("the broker is there");
+    }
+
+    async fn answer_asked(&mut self, wanted: bool) -> CallId {
+        let (call, reply_to) = self.asked().await;
+        self.control(Destination::Queue(reply_to), &Control::MayBegin { call: call.clone(), wanted }).await;
+        call
+    }
+}
+
+/// Another call than those of [`job`].
+fn another(module: Digest) -> Job {
+    let job = job(module, "noop");
+    Job { call: CallId { task: "another".parse().expect("a name"), ..job.call }, ..job }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let (withdrawn, fresh) = (early(world.module, "noop"), another(world.module));
+    world.publish("one", &withdrawn).await;
+    assert_eq!(world.answer_asked(false).await, withdrawn.call);
+    world.publish("one", &fresh).await;
+    match world.report().await {
+        Report::Signal(signal, _) => assert_eq!(signal.call, fresh.call, "nobody hears of what did not begin"),
+        other => panic!("{other:?}"),
+    }
+    let queue = topology::jobs(&"one".parse().expect("a name"));
+    assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(0), "its job is done with");
+    let wanted = Job { call: CallId { attempt: Attempt::new(2), ..withdrawn.call.clone() }, ..withdrawn };
+    world.publish("one", &wanted).await;
+    assert_eq!(world.answer_asked(true).await, wanted.call);
+    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_applied() {
+    let mut world = World::new().await;
+    let queue = "one".parse().expect("a name");
+    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
+    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
+    world.publish("one", &job(world.module, "noop")).await;
+    // A worker took it, and died.
+    let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+    drop(doomed.next().await.expect("the job"));
+    drop(doomed);
+    world.start_worker("one").await;
+    world.answer_asked(false).await;
+    match world.report().await {
+        Report::Signal(signal, _) => {
+            assert!(signal.redelivered);
+            assert!(matches!(signal.answer, Answer::Failed(failure) if failure.kind == FailureKind::Cancelled));
+        }
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_others() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let (spinning, other) = (job(world.module, "spin"), another(world.module));
+    world.publish("one", &spinning).await;
+    let progress = world.signals.next().await.expect("the broker is there");
+    let running = Report::decode(&progress.message.body).expect("a worker's report");
+    progress.accept();
+    assert!(matches!(running, Report::Progress(_)), "it has begun");
+    let withdrawn = Control::Withdraw(vec![spinning.call.clone(), other.call.clone()]);
+    world.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
+    let worker = WorkerName::new("one").expect("a name");
+    assert_eq!(world.report().await, Report::Begun { call: spinning.call.clone(), worker });
+    world.publish("one", &other).await;
+    assert_eq!(world.asked().await.0, other.call);
+    // What is interrupted before it begins does not begin.
+    for call in [other.call, spinning.call.clone()] {
+        world.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;
+    }
+    match world.report().await {
+        Report::Signal(signal, _) => assert_eq!(signal.call, spinning.call),
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}
