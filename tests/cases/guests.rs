@@ -176,6 +176,17 @@ fn a_guest_finds_nothing_of_its_host() {
 }
 
 #[test]
+fn a_guest_that_wants_the_network_or_a_file_fails_for_good_and_is_told_why() {
+    for (task, lack) in [
+        ("connect", "guests have no network, threads or processes; then it failed: "),
+        ("connect-or-panic", "guests have no network, threads or processes; then it failed: "),
+        ("open-file", "guests have no files; then it failed: "),
+    ] {
+        fails_beginning(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", lack);
+    }
+}
+
+#[test]
 fn outputs_that_are_not_what_was_declared_are_invalid() {
     for task in ["breaks-json", "leaves-nothing", "leaves-half", "leaves-twice", "breaks-names"] {
         let (kind, message) = failure_of(&format!("careless#{task}"), "");

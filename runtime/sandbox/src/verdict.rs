@@ -24,13 +24,35 @@ pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &World
                 let message = format!("{refusal}; then it gave up: {}", failure.message);
                 Failure { details: failure.details, ..Failure::new(FailureKind::Memory, message) }
             }
-            Some(_) | None => failure,
+            Some(_) | None => not_granted(failure, world),
         }),
         Err(error) => match error.downcast_ref::<Stop>() {
             Some(Stop::Interrupt) => Answer::Interrupted,
             Some(Stop::Timeout) => Answer::Failed(timeout(&world.watch)),
-            None => Answer::Failed(broken_off(&error, world, stack)),
+            None => Answer::Failed(not_granted(broken_off(&error, world, stack), world)),
         },
+    }
+}
+
+/// How Rust's standard library says that a guest lacks something, and what that is. It calls no import then, so its words
+/// decide; tests hold it to them.
+const WORDS: [(&str, &str); 2] = [
+    ("operation not supported on this platform", "guests have no network, threads or processes"),
+    ("failed to find a pre-opened file descriptor", "guests have no files"),
+];
+
+/// A guest that fails after it tried what no guest is granted fails each other time as well: no attempt helps, and what it
+/// lacks is told.
+fn not_granted(failure: Failure, world: &World) -> Failure {
+    let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
+    let tried = world.tried().map(|tried| format!("{}, and guests have no network", tried.told()));
+    let said = || WORDS.iter().find(|(words, _)| failure.message.contains(words)).map(|(_, lack)| (*lack).to_owned());
+    match tried.or_else(said).filter(|_| by_guest) {
+        Some(reason) => {
+            let message = format!("{reason}; then it failed: {}", failure.message);
+            Failure { details: failure.details, ..Failure::new(FailureKind::Permanent, message) }
+        }
+        None => failure,
     }
 }
 

@@ -44,6 +44,30 @@ pub(crate) struct World {
     terminals: WasiCliCtx,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
+    /// What the guest tried first that no guest is granted.
+    tried: Option<Ungranted>,
+}
+
+/// Something that WASI offers and that no guest is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ungranted {
+    /// A TCP socket.
+    Tcp,
+    /// A UDP socket.
+    Udp,
+    /// The address of a host.
+    Names,
+}
+
+impl Ungranted {
+    /// What the guest tried, for people.
+    pub(crate) fn told(self) -> &'static str {
+        match self {
+            Self::Tcp => "it opened a TCP socket",
+            Self::Udp => "it opened a UDP socket",
+            Self::Names => "it looked up the address of a host",
+        }
+    }
 }
 
 /// What makes the world of one call another than that of the next.
@@ -86,7 +110,13 @@ impl World {
             terminals: WasiCliCtx::default(),
             files: WasiFilesystemCtx::default(),
             sockets: WasiSocketsCtx::default(),
+            tried: None,
         }
+    }
+
+    /// What the guest tried first that no guest is granted.
+    pub(crate) fn tried(&self) -> Option<Ungranted> {
+        self.tried
     }
 }
 
@@ -168,6 +198,18 @@ fn link_empty(linker: &mut Linker<World>) -> wasmtime::Result<()> {
     fn network(world: &mut World) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut world.sockets, table: &mut world.table }
     }
+    fn names(world: &mut World) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(Ungranted::Names);
+        network(world)
+    }
+    fn tcp(world: &mut World) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(Ungranted::Tcp);
+        network(world)
+    }
+    fn udp(world: &mut World) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(Ungranted::Udp);
+        network(world)
+    }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_output::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, terminals)?;
@@ -178,9 +220,9 @@ fn link_empty(linker: &mut Linker<World>) -> wasmtime::Result<()> {
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::tcp::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::udp::add_to_linker::<_, WasiSockets>(linker, network)
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, names)?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, tcp)?;
+    sockets::tcp::add_to_linker::<_, WasiSockets>(linker, tcp)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, udp)?;
+    sockets::udp::add_to_linker::<_, WasiSockets>(linker, udp)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
 mod support;
+mod ungranted;
 
 mod answers;
 mod commands;

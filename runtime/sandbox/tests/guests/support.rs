@@ -23,6 +23,11 @@ const HEAP: u32 = 32 << 10;
 /// The fields are either all imports or none is. The body may use them, the local `$i` and the memory's first 32 KiB
 /// (with `image` in it), and must leave the address of a result.
 pub(crate) fn guest(image: &Image, fields: &str, body: &str) -> Vec<u8> {
+    contract(core(image, fields, body))
+}
+
+/// The same, and its world is not told yet.
+pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     let (imports, fields) = if fields.contains("(import ") { (fields, "") } else { ("", fields) };
     let data = image.as_wat();
     let rollback = image.rollback();
@@ -52,7 +57,7 @@ pub(crate) fn guest(image: &Image, fields: &str, body: &str) -> Vec<u8> {
             (func (export "waft:task/guest@1.0.0#rollback") (param i32) (result i32) (i32.const {rollback}))
             {data})"#
     );
-    contract(wat::parse_str(text).unwrap())
+    wat::parse_str(text).unwrap()
 }
 
 /// Tells a core module's world, as the guest SDK does.

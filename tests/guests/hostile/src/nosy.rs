@@ -81,6 +81,26 @@ pub(crate) fn rummage() -> Found {
     }
 }
 
+/// Opens a connection, and fails with what that comes to.
+#[task]
+pub(crate) fn connect() -> Result<(), Failure> {
+    TcpStream::connect("127.0.0.1:5672")?;
+    Ok(())
+}
+
+/// Opens a connection, and panics with what that comes to.
+#[task]
+pub(crate) fn connect_or_panic() {
+    TcpStream::connect("127.0.0.1:5672").unwrap();
+}
+
+/// Opens a file that every Unix has, and fails with what that comes to.
+#[task]
+pub(crate) fn open_file() -> Result<(), Failure> {
+    fs::read_to_string("/etc/passwd")?;
+    Ok(())
+}
+
 fn told(found: std::io::Result<String>) -> String {
     found.unwrap_or_else(|error| format!("no: {}", error.kind()))
 }
