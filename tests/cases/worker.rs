@@ -1,6 +1,7 @@
 //! What a worker does with a job. A call is a function of its job: any attempt can be run again, anywhere, with the same
 //! result.
 
+mod large;
 mod slow_broker;
 mod withdrawn;
 

@@ -61,6 +61,16 @@ pub enum PublishError {
         /// The broker's words.
         reason: String,
     },
+    /// It is larger than the broker takes. No other attempt helps.
+    #[error("a message for {key:?} on exchange {exchange:?} is larger than the broker takes: {reason}")]
+    TooLarge {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        key: String,
+        /// The broker's words, with both sizes.
+        reason: String,
+    },
     /// The confirm did not come: the connection went before, or a queue that takes the message has no leader. The message may
     /// have arrived: publish it again.
     #[error("the broker has not confirmed a message for {key:?}: the connection was lost, or a queue has no leader")]

@@ -22,6 +22,8 @@ use crate::{Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Mes
 pub struct InProcess {
     server: Arc<Server>,
     connection: Arc<Connection>,
+    /// The most bytes of a message that is taken.
+    largest: usize,
 }
 
 impl InProcess {
@@ -29,12 +31,18 @@ impl InProcess {
     pub fn new() -> Self {
         let server = Arc::<Server>::default();
         let connection = server.connect();
-        Self { server, connection }
+        Self { server, connection, largest: usize::MAX }
+    }
+
+    /// The same connection, which takes no message with more bytes than this, as brokers do that have a limit.
+    #[must_use]
+    pub fn with_largest_message(self, largest: usize) -> Self {
+        Self { largest, ..self }
     }
 
     /// One more connection to the same broker: exclusive queues and what is unsettled belong to a connection.
     pub fn connect(&self) -> Self {
-        Self { server: self.server.clone(), connection: self.server.connect() }
+        Self { server: self.server.clone(), connection: self.server.connect(), largest: self.largest }
     }
 }
 
@@ -87,6 +95,11 @@ impl Broker for InProcess {
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         if self.connection.is_closed() {
             return Err(PublishError::Closed);
+        }
+        let size = message.body.len();
+        if size > self.largest {
+            let reason = format!("its {size} bytes are more than {}", self.largest);
+            return Err(PublishError::TooLarge { exchange: message.exchange, key: message.key, reason });
         }
         let published = self.server.publish(message);
         // A task that only publishes must still let others run; after the message is on its way, so that

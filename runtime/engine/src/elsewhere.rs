@@ -25,7 +25,7 @@ type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
 /// Why something could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ElsewhereError {
-    #[error("the question could not be sent")]
+    #[error("the question could not be sent: {0}")]
     Publish(#[from] PublishError),
     #[error("the answer cannot be read")]
     Decode(#[from] protocol::DecodeError),

@@ -231,7 +231,8 @@ impl Engine {
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
         let elsewhere = Elsewhere::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
         parts.spawn("store", server.run());
-        parts.spawn("outbox", outbox::run(broker.clone(), batches, taken.clone()));
+        let ways = outbox::Ways { broker: broker.clone(), store: store.clone() };
+        parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
         let keepers = Keepers {
             engine: config.id.clone(),
             broker: broker.clone(),
@@ -408,7 +409,7 @@ impl Engine {
     /// The flow with its large values in the store.
     async fn put_large(&self, flow: Arc<Flow>) -> Result<Arc<Flow>, store::PutError> {
         let is_large = |value: &Value| value.digest().is_none() && value.size() > LARGEST_INLINE;
-        if !flow.inputs.values().chain(flow.constants()).any(is_large) {
+        if store::values::large(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
             return Ok(flow);
         }
         let mut flow = Arc::unwrap_or_clone(flow);

@@ -102,6 +102,12 @@ pub(crate) fn granted(shard: &Shard, granted: Granted) -> Message {
     to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
+/// A report to the engine that drives a shard, as workers send them.
+pub(crate) fn report(queue: String, report: &Report) -> Message {
+    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode());
+    Message { persistent: true, ..message }
+}
+
 /// The message that answers a request.
 pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply) -> Message {
     to_queue(queue, Routing::Optional, Properties { correlation_id, ..Properties::default() }, reply.encode())

@@ -11,7 +11,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{Permits, topology as names};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     Clock,
@@ -167,6 +167,7 @@ async fn write(broker: Arc<dyn Broker>, message: Message) {
     loop {
         match broker.publish(message.clone()).await {
             Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
+            Err(error @ PublishError::TooLarge { .. }) => return error!(%error, "which permits are out is not written"),
             Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
                 debug!(%error, "which permits are out is written again");
                 sleep(PAUSE).await;

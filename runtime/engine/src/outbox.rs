@@ -2,6 +2,8 @@
 //!
 //! Nothing here has to outlive the process: whoever drives a run after it sends from the records whatever is missing.
 
+mod large;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -16,6 +18,7 @@ use flow::{QueueName, RunId};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use logbook::Version;
 use protocol::topology as names;
+use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{drive::BEAT, watch::Happening};
@@ -130,8 +133,16 @@ fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -
     messages.into_iter().map(leave).collect()
 }
 
+/// Where messages go, and where values go that are too large for them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ways {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn Store>,
+}
+
 /// Runs until the engine drops its end, then until everything is out that the broker takes.
-pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Batch>, taken: Taken) {
+pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: Taken) {
+    let broker = ways.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Leaving>>> = FuturesUnordered::new();
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
     let mut held_up: Vec<Leaving> = Vec::new();
@@ -146,7 +157,7 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
                 Some(Batch { messages, probes, happenings, signals, told }) => {
                     let leaving = leaving(messages, told, &taken);
-                    in_flight.push(Box::pin(publish_all(broker.clone(), leaving, signals, silent.clone())));
+                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals, silent.clone())));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in happenings {
                         // A watcher that left is no concern of the run.
@@ -163,7 +174,7 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
             }
         }
         if trying.is_none() && !held_up.is_empty() {
-            trying = Some(try_again(broker.clone(), std::mem::take(&mut held_up), silent.clone()));
+            trying = Some(try_again(ways.clone(), std::mem::take(&mut held_up), silent.clone()));
         }
     }
     if trying.is_some() {
@@ -172,28 +183,29 @@ pub(crate) async fn run(broker: Arc<dyn Broker>, mut batches: mpsc::Receiver<Bat
 }
 
 /// Publishes what the broker takes, and answers what it refused.
-async fn publish_all(
-    broker: Arc<dyn Broker>,
-    leaving: Vec<Leaving>,
-    signals: Vec<Delivery>,
-    silent: Silent,
-) -> Vec<Leaving> {
+async fn publish_all(ways: Ways, leaving: Vec<Leaving>, signals: Vec<Delivery>, silent: Silent) -> Vec<Leaving> {
     let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|leaving| silent.has(&leaving.message));
     // Joined futures are first polled in order, so the broker gets them in order.
-    let publishing = leaving.into_iter().map(|leaving| publish(&*broker, leaving, &silent));
+    let publishing = leaving.into_iter().map(|leaving| publish(&ways, leaving, &silent));
     let published = futures::future::join_all(publishing).await;
     signals.into_iter().for_each(Delivery::accept);
     published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
 /// Publishes until the broker has taken a message, or said that it does not.
-async fn publish(broker: &dyn Broker, leaving: Leaving, silent: &Silent) -> Result<(), Leaving> {
+async fn publish(ways: &Ways, mut leaving: Leaving, silent: &Silent) -> Result<(), Leaving> {
+    large::shrink(&*ways.store, &mut leaving.message).await;
     let message = &leaving.message;
     let mut unconfirmed = 0;
     loop {
-        match broker.publish(message.clone()).await {
+        match ways.broker.publish(message.clone()).await {
             Ok(()) => {
                 silent.clear(message);
+                leaving.untold.iter().for_each(|untold| untold.one_is_out());
+                return Ok(());
+            }
+            Err(error @ PublishError::TooLarge { .. }) => {
+                large::give_up(&*ways.broker, message, &error).await;
                 leaving.untold.iter().for_each(|untold| untold.one_is_out());
                 return Ok(());
             }
@@ -226,7 +238,7 @@ async fn publish(broker: &dyn Broker, leaving: Leaving, silent: &Silent) -> Resu
 /// refused once more.
 ///
 /// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
-fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Leaving>, silent: Silent) -> BoxFuture<'static, Vec<Leaving>> {
+fn try_again(ways: Ways, held_up: Vec<Leaving>, silent: Silent) -> BoxFuture<'static, Vec<Leaving>> {
     Box::pin(async move {
         tokio::time::sleep(PAUSE).await;
         let mut first = BTreeSet::new();
@@ -234,10 +246,10 @@ fn try_again(broker: Arc<dyn Broker>, held_up: Vec<Leaving>, silent: Silent) -> 
         let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
         let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
-        if let Err(error) = declare(&*broker, queues).await {
+        if let Err(error) = declare(&*ways.broker, queues).await {
             tracing::warn!(%error, "what some messages need could not be declared");
         }
-        let publishing = held_up.into_iter().map(|leaving| publish(&*broker, leaving, &silent));
+        let publishing = held_up.into_iter().map(|leaving| publish(&ways, leaving, &silent));
         let published = futures::future::join_all(publishing).await;
         published.into_iter().filter_map(Result::err).chain(waiting).collect()
     })
@@ -259,9 +271,14 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
 #[cfg(test)]
 mod tests {
     use broker::{InProcess, Properties, Routing, reconnecting::Reconnecting};
+    use protocol::{Job, Report};
     use tokio::time::Instant;
 
     use super::*;
+
+    fn ways(broker: InProcess) -> Ways {
+        Ways { broker: Arc::new(broker), store: Arc::new(store::Memory::new()) }
+    }
 
     fn batch() -> Batch {
         let message = Message {
@@ -283,7 +300,7 @@ mod tests {
         let (taken, start) = (Taken::default(), Instant::now());
         assert!(out.send(batch()).await.is_ok());
         // There is no exchange yet.
-        let running = run(Arc::new(InProcess::new()), batches, taken.clone());
+        let running = run(ways(InProcess::new()), batches, taken.clone());
         let told = async {
             loop {
                 match &taken.take()[..] {
@@ -310,7 +327,11 @@ mod tests {
         broker.be_silent("waft.jobs.dead", true);
         let (out, batches) = mpsc::channel(WAITING);
         let running = tokio_util::task::TaskTracker::new();
-        running.spawn(run(Arc::new(broker.clone()), batches, Taken::default()));
+        running.spawn(run(
+            Ways { broker: Arc::new(broker.clone()), store: Arc::new(store::Memory::new()) },
+            batches,
+            Taken::default(),
+        ));
         let job =
             |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
         // More than may be on their way at once.
@@ -335,6 +356,85 @@ mod tests {
         timeout(longest, taken).await.expect("all is published once that queue confirms again");
     }
 
+    fn job(values: usize) -> Job {
+        let value = |number| {
+            let name = format!("v{number}").parse().expect("a lawful name");
+            (name, flow::Value::Bytes(vec![0; flow::LARGEST_INLINE].into()))
+        };
+        Job {
+            call: flow::CallId {
+                run: "r".parse().expect("a lawful name"),
+                task: "t".parse().expect("a lawful name"),
+                firing: flow::Firing::FIRST,
+                attempt: flow::Attempt::FIRST,
+                action: flow::Action::Apply,
+            },
+            flow: "f".parse().expect("a lawful name"),
+            module: flow::Digest::from_bytes([1; 32]),
+            export: None,
+            inputs: (0..values).map(value).collect(),
+            rollback: None,
+            promised: Vec::new(),
+            limits: flow::Limits::default(),
+            at: flow::Timestamp::from_micros(0),
+            expires_at: None,
+            signal_to: "signals".into(),
+            fetch_from: "store".into(),
+        }
+    }
+
+    /// Sends a job over a broker that takes messages up to a size; what comes on its queue, and what on that of signals.
+    async fn sent(job: &Job, largest: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
+        let broker = InProcess::new().with_largest_message(largest);
+        declare(&broker, ["default".parse().expect("a lawful name")].into()).await.expect("memory takes it");
+        let kind = broker::QueueKind::Exclusive;
+        broker.declare_queue(&broker::Queue { name: "signals".into(), kind }).await.expect("memory takes it");
+        let message = Message {
+            exchange: names::JOBS.into(),
+            key: "default".into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: job.encode().into(),
+        };
+        let (out, batches) = mpsc::channel(WAITING);
+        assert!(out.send(Batch { messages: vec![message], ..Batch::default() }).await.is_ok());
+        drop(out);
+        run(Ways { broker: Arc::new(broker.clone()), store }, batches, Taken::default()).await;
+        let mut came = Vec::new();
+        for queue in ["waft.jobs.default", "signals"] {
+            let mut consumer = broker.consume(queue, 1).await.expect("it is there");
+            came.push(timeout(Duration::from_secs(1), consumer.next()).await.ok().flatten());
+        }
+        let signal = came.pop().flatten();
+        (came.pop().flatten(), signal)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_job_leaves_with_its_largest_values_in_the_store() {
+        let store: Arc<dyn Store> = Arc::new(store::Memory::new());
+        let job = job(40);
+        let (came, signal) = sent(&job, 1 << 20, store.clone()).await;
+        let came = Job::decode(&came.expect("it was sent").message.body).expect("a job");
+        assert!(came.encode().len() < 1 << 20 && signal.is_none());
+        assert_eq!(store::values::whole(&*store, came.inputs).await, job.inputs, "and nothing is lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_larger_than_the_broker_takes_fails_its_call_by_name() {
+        let job = job(2);
+        let (came, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
+        assert!(came.is_none());
+        let report = Report::decode(&signal.expect("the call is answered").message.body).expect("a report");
+        let Report::Signal(flow::Signal { call, answer: flow::Answer::Failed(failure), .. }, _) = report else {
+            panic!("{report:?}")
+        };
+        assert_eq!((call, failure.kind), (job.call.clone(), flow::FailureKind::Permanent));
+        assert!(failure.message.contains("the job of this call has 128.1KiB"), "{failure}");
+        assert!(failure.message.contains("are more than 100000"), "{failure}");
+    }
+
     #[tokio::test]
     async fn what_a_closed_broker_hears_is_not_taken() {
         let (out, batches) = mpsc::channel(WAITING);
@@ -342,7 +442,7 @@ mod tests {
         broker.close().await;
         assert!(out.send(batch()).await.is_ok());
         drop(out);
-        run(Arc::new(broker), batches, taken.clone()).await;
+        run(ways(broker), batches, taken.clone()).await;
         assert_eq!(taken.take(), []);
     }
 }

@@ -7,6 +7,10 @@ use crate::{Digest, ValueName};
 /// The most bytes of a value that travel in messages and stand in records; a larger one goes to the store by digest.
 pub const LARGEST_INLINE: usize = 64 << 10;
 
+/// The most bytes of values that travel together in one message; of more, the largest go to the store. With a log and a
+/// failure beside them a message stays below 1 MiB.
+pub const LARGEST_INLINE_TOGETHER: usize = 768 << 10;
+
 /// One value: JSON text, kept as it was written so that every digit survives, or bytes; or where to find it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {

@@ -10,6 +10,9 @@ use crate::{
 /// The most bytes of text that are kept of one attempt.
 pub const LARGEST_LOG: usize = 64 << 10;
 
+/// What a line costs besides its text, in bytes: empty ones are bounded as well.
+const A_LINE: usize = 16;
+
 /// What a guest wrote during one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallLog {
@@ -57,12 +60,12 @@ impl CallLog {
     /// Adds a line, until there are [`LARGEST_LOG`] bytes.
     pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
         let mut text = text.into();
-        let left = LARGEST_LOG.saturating_sub(self.lines.iter().map(|line| line.text.len()).sum());
-        if text.len() > left {
+        let left = LARGEST_LOG.saturating_sub(self.lines.iter().map(|line| line.text.len() + A_LINE).sum());
+        if text.len() + A_LINE > left {
             self.cut = true;
-            text.truncate(text.floor_char_boundary(left));
+            text.truncate(text.floor_char_boundary(left.saturating_sub(A_LINE)));
         }
-        if !text.is_empty() || left > 0 {
+        if left > A_LINE {
             self.lines.push(LogLine { level: level.into(), text });
         }
     }
@@ -103,7 +106,7 @@ mod tests {
     #[test]
     fn a_log_is_kept_up_to_its_limit_and_says_that_it_was_cut() {
         let mut log = CallLog::default();
-        log.push("info", "ä".repeat(LARGEST_LOG / 2 - 1));
+        log.push("info", "ä".repeat((LARGEST_LOG - 2 * A_LINE) / 2 - 1));
         assert!(!log.cut);
         log.push("warn", "äää");
         log.push("warn", "more");
@@ -111,5 +114,13 @@ mod tests {
         assert_eq!(log.lines.len(), 2);
         assert_eq!(log.lines[1].text, "ä");
         assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+
+    #[test]
+    fn lines_without_text_are_bounded_too() {
+        let mut log = CallLog::default();
+        (0..1_000_000).for_each(|_| log.push("stdout", ""));
+        assert!(log.cut);
+        assert!(log.encode().len() <= LARGEST_LOG, "{}", log.encode().len());
     }
 }

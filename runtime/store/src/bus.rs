@@ -53,6 +53,12 @@ pub enum SendError {
         /// The queue.
         queue: String,
     },
+    /// It is larger than the broker takes.
+    #[error("the value is larger than the broker takes: {reason}")]
+    TooLarge {
+        /// The broker's words.
+        reason: String,
+    },
     /// The other end said nothing for long.
     #[error("nobody has answered on {queue:?}")]
     Silent {

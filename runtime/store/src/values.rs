@@ -3,19 +3,52 @@
 use std::str;
 
 use bytes::Bytes;
-use flow::{Form, InvalidJson, Json, LARGEST_INLINE, Stored, Value, Values};
+use flow::{Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Stored, Value, Values};
 use tracing::warn;
 
 use crate::{PutError, Store};
 
-/// Puts the large ones among some values into a store, and leaves their digests in their place.
+/// Puts the large ones among some values into a store, and leaves their digests in their place: those that are large by
+/// themselves, and then the largest until the others may travel together.
 ///
 /// # Errors
 /// [`PutError`] when one could not be kept; the values are as they were, or some are put away already.
 pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), PutError> {
-    for value in values.values_mut() {
-        put_if_large(store, value).await?;
+    for name in large(values.iter()) {
+        if let Some(value) = values.get_mut(&name) {
+            put(store, value).await?;
+        }
     }
+    Ok(())
+}
+
+/// Which of some values are too large for one message: those over [`LARGEST_INLINE`], and then the largest until the others
+/// have [`LARGEST_INLINE_TOGETHER`] at most.
+pub fn large<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Name> {
+    let inline = values.filter(|(_, value)| value.digest().is_none());
+    let mut by_size: Vec<(usize, &Name)> = inline.map(|(name, value)| (value.size(), name)).collect();
+    by_size.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let mut together: usize = by_size.iter().map(|(size, _)| size).sum();
+    let mut large = Vec::new();
+    for (size, name) in by_size {
+        if size <= LARGEST_INLINE && together <= LARGEST_INLINE_TOGETHER {
+            break;
+        }
+        together -= size;
+        large.push(name.clone());
+    }
+    large
+}
+
+/// Puts a value into a store, and leaves its digest in its place; one that is there already stays as it is.
+///
+/// # Errors
+/// [`PutError`] when it could not be kept; the value is as it was.
+pub async fn put(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
+    let Some((bytes, form)) = bytes_of(value) else { return Ok(()) };
+    let size = bytes.len() as u64;
+    let digest = store.put(bytes).await?;
+    *value = Value::Stored(Stored { digest, size, form });
     Ok(())
 }
 
@@ -24,11 +57,7 @@ pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), Put
 /// # Errors
 /// [`PutError`] when it could not be kept; the value is as it was.
 pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
-    let Some((bytes, form)) = large_bytes(value) else { return Ok(()) };
-    let size = bytes.len() as u64;
-    let digest = store.put(bytes).await?;
-    *value = Value::Stored(Stored { digest, size, form });
-    Ok(())
+    if value.digest().is_none() && value.size() > LARGEST_INLINE { put(store, value).await } else { Ok(()) }
 }
 
 /// Makes values whole for one who shows them. One that the store cannot give stays a digest.
@@ -50,15 +79,15 @@ pub async fn whole(store: &dyn Store, mut values: Values) -> Values {
     values
 }
 
-/// The bytes of a value that is too large for messages and records; `None` for one that is not, or is put away already.
+/// The bytes of a value; `None` for one that is put away already.
 #[must_use]
-pub fn large_bytes(value: &Value) -> Option<(Bytes, Form)> {
+pub fn bytes_of(value: &Value) -> Option<(Bytes, Form)> {
     let (bytes, form) = match value {
         Value::Json(json) => (json.as_str().as_bytes(), Form::Json),
         Value::Bytes(bytes) => (&bytes[..], Form::Bytes),
         Value::Stored(_) => return None,
     };
-    (bytes.len() > LARGEST_INLINE).then(|| (Bytes::copy_from_slice(bytes), form))
+    Some((Bytes::copy_from_slice(bytes), form))
 }
 
 /// The value that some bytes from a store are.
@@ -81,4 +110,36 @@ pub enum NoValue {
     /// They are no JSON.
     #[error("its bytes are no JSON")]
     NoJson(#[from] InvalidJson),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sized(sizes: &[usize]) -> Values {
+        let named = |(number, size): (usize, &usize)| {
+            let name = format!("v{number:02}").parse().expect("a lawful name");
+            (name, Value::Bytes(vec![0; *size].into()))
+        };
+        sizes.iter().enumerate().map(named).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_large_goes_to_the_store_and_then_the_largest_until_the_rest_may_travel_together() {
+        let store = crate::Memory::new();
+        // The two that are too large by themselves leave no more than what may travel together.
+        let mut values = sized(&[LARGEST_INLINE + 1, LARGEST_INLINE, 10, 2 * LARGEST_INLINE]);
+        put_large(&store, &mut values).await.expect("memory takes it");
+        let stored = |values: &Values| values.values().map(|value| value.digest().is_some()).collect::<Vec<_>>();
+        assert_eq!(stored(&values), [true, false, false, true]);
+        // None of these is large by itself.
+        let mut many = sized(&[[LARGEST_INLINE; 12], [LARGEST_INLINE - 1; 12]].concat());
+        put_large(&store, &mut many).await.expect("memory takes it");
+        let inline: usize = many.values().filter(|value| value.digest().is_none()).map(Value::size).sum();
+        assert!(inline <= LARGEST_INLINE_TOGETHER, "{inline}");
+        assert_eq!(stored(&many).iter().filter(|stored| **stored).count(), 12, "no more than have to");
+        assert!(stored(&many)[..12].iter().all(|stored| *stored), "the largest first");
+        let whole = whole(&store, many).await;
+        assert!(whole.values().all(|value| value.digest().is_none()), "and nothing is lost");
+    }
 }

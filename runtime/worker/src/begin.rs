@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    call::{Caller, settle},
+    call::{Caller, Signalled, settle},
     control::{self, First, Held},
 };
 
@@ -95,7 +95,11 @@ impl Caller {
                 Err(PublishError::Unroutable { .. }) => return false,
                 // The worker ends, or is told to.
                 Err(PublishError::Closed) => std::future::pending().await,
-                Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
+                Err(
+                    error @ (PublishError::Refused { .. }
+                    | PublishError::Unconfirmed { .. }
+                    | PublishError::TooLarge { .. }),
+                ) => {
                     debug!(%error, "the question was not taken; it is asked again");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -115,7 +119,7 @@ impl Caller {
         let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker began it");
         let signal = self.signal_of(job, Answer::Failed(failure), came_back);
         let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode());
-        let signalled = self.send_signal(&job.call, body, &job.signal_to).await;
+        let signalled = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(Signalled::NotTaken);
         for delivery in std::iter::once(delivery).chain(again.deliveries) {
             settle(delivery, signalled);
         }

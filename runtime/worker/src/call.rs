@@ -4,7 +4,7 @@ use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
-use flow::{Answer, CallId, Failure, FailureKind, Signal, WorkerName};
+use flow::{Answer, CallId, Failure, FailureKind, Signal, Size, WorkerName};
 use protocol::{CallLog, Job, Report, lease, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -38,6 +38,10 @@ pub(crate) enum Signalled {
     /// The broker may not have it: the job has to come again.
     NotTaken,
 }
+
+/// A message is larger than the broker takes, in its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TooLarge(String);
 
 /// How the worker holds a call.
 enum Hold {
@@ -97,7 +101,8 @@ impl Caller {
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
         if let Some(answer) = answered {
             debug!("the job was answered before; the answer is sent again");
-            return settle(delivery, self.send_signal(&job.call, answer, &job.signal_to).await);
+            let signalled = self.send_signal(&job.call, answer, &job.signal_to).await;
+            return settle(delivery, signalled.unwrap_or(Signalled::NotTaken));
         }
         let Some(Taken { delivery, call, first }) = self.calls.begin(&job, delivery) else {
             return debug!("the job runs here already");
@@ -130,10 +135,10 @@ impl Caller {
         }
         // Between two deliveries to this worker there may have been one to another, which was lost.
         let signal = self.signal_of(&job, answer, came_back || again.came);
-        let body = Bytes::from(Report::Signal(signal, log).encode());
+        let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
         match hold {
             Hold::Delivery(delivery) => {
-                let signalled = self.send_signal(&job.call, body.clone(), &job.signal_to).await;
+                let signalled = self.send_answer(&mut body, &signal, &job.signal_to).await;
                 if signalled == Signalled::Taken {
                     self.recent.keep(&job.call, &job.signal_to, &body);
                 }
@@ -142,7 +147,7 @@ impl Caller {
             }
             // Nobody but this worker knows the answer.
             Hold::Lease => {
-                while self.send_signal(&job.call, body.clone(), &job.signal_to).await == Signalled::NotTaken
+                while self.send_answer(&mut body, &signal, &job.signal_to).await == Signalled::NotTaken
                     && !self.abandon.is_cancelled()
                 {
                     tokio::time::sleep(lease::HEARTBEAT).await;
@@ -234,7 +239,7 @@ impl Caller {
                     worker: Some(self.name.clone()),
                 };
                 let body = Report::Signal(signal, CallLog::default()).encode();
-                self.send_signal(&call, body.into(), &signal_to).await
+                self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(Signalled::NotTaken)
             }
             None => Signalled::Taken,
         };
@@ -244,10 +249,26 @@ impl Caller {
         }
     }
 
+    /// Sends the answer to a call. One that the broker does not take since it is too large becomes a failure that says so:
+    /// no other attempt could be answered either.
+    async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> Signalled {
+        let size = body.len();
+        let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), signal_to).await {
+            Ok(signalled) => return signalled,
+            Err(too_large) => too_large,
+        };
+        let message = format!("its answer has {:#}, which is more than the broker takes: {reason}", Size(size as u64));
+        warn!(message, "a call fails since its answer is too large");
+        let answer = Answer::Failed(Failure::new(FailureKind::Permanent, message));
+        let failed = Signal { answer, ..signal.clone() };
+        *body = Report::Signal(failed, CallLog::default()).encode().into();
+        self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(Signalled::NotTaken)
+    }
+
     /// Broadcasts the answer to a call.
-    pub(crate) async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Signalled {
+    pub(crate) async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Result<Signalled, TooLarge> {
         let message = self.message(call, signal_to, body);
-        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Signalled::NotTaken)
+        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Ok(Signalled::NotTaken))
     }
 
     /// Tells the engine of a call that runs.
@@ -255,7 +276,7 @@ impl Caller {
         let message = self.message(&job.call, &job.signal_to, report.encode().into());
         let telling = async {
             match told {
-                Told::Surely => self.publish(message).await,
+                Told::Surely => self.publish(message).await.unwrap_or(Signalled::NotTaken),
                 Told::Once => {
                     let once = Message { persistent: false, routing: Routing::Optional, ..message };
                     // What is lost is told again with the next.
@@ -287,15 +308,16 @@ impl Caller {
 
     /// Publishes until the broker has it: to send it again is cheaper than to make the call again, and a queue that is
     /// just being deleted refuses a signal before it is known to be gone.
-    async fn publish(&self, message: Message) -> Signalled {
+    async fn publish(&self, message: Message) -> Result<Signalled, TooLarge> {
         for pause in RESEND_AFTER {
             match self.broker.publish(message.clone()).await {
-                Ok(()) => return Signalled::Taken,
+                Ok(()) => return Ok(Signalled::Taken),
+                Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 Err(PublishError::Unroutable { key, .. }) => {
                     warn!(queue = key, "nobody waits for this signal any more: its engine has gone");
-                    return Signalled::Taken;
+                    return Ok(Signalled::Taken);
                 }
-                Err(PublishError::Closed) => return Signalled::NotTaken,
+                Err(PublishError::Closed) => return Ok(Signalled::NotTaken),
                 Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
                     debug!(%error, "the signal was not taken; it is sent again");
                     tokio::time::sleep(pause).await;
@@ -303,7 +325,7 @@ impl Caller {
             }
         }
         warn!("the broker does not take the signal; the job goes back");
-        Signalled::NotTaken
+        Ok(Signalled::NotTaken)
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job is to go back.

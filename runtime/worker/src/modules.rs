@@ -67,8 +67,12 @@ impl Modules {
 
     /// The values with the large ones put into the engine's store. One that cannot be put there travels as it is.
     pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
-        for (name, value) in &mut values {
-            let Some((bytes, form)) = store::values::large_bytes(value) else { continue };
+        for name in store::values::large(values.iter()) {
+            let Some((value, (bytes, form))) =
+                values.get_mut(&name).and_then(|value| store::values::bytes_of(value).map(|bytes| (value, bytes)))
+            else {
+                continue;
+            };
             let size = bytes.len() as u64;
             match self.client.put(put_to, bytes).await {
                 Ok(digest) => *value = Value::Stored(Stored { digest, size, form }),

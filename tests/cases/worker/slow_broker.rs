@@ -74,7 +74,8 @@ impl Guests for Steady {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let late = begun.elapsed() - CALL;
-        let answer = sandbox::Answer::Left([("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into());
+        let answer =
+            sandbox::Answer::Left([("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into());
         Called { answer, log: CallLog::default() }
     }
 

@@ -262,6 +262,24 @@ async fn an_exchange_that_was_deleted_is_refused_and_the_rest_goes_on() {
     world.clean().await;
 }
 
+/// The largest message that RabbitMQ takes unless it is told otherwise: 16 MiB from 4.0 on, 128 MiB before.
+const TAKEN_AT_MOST: usize = 128 << 20;
+
+#[tokio::test]
+async fn a_message_larger_than_the_broker_takes_is_told_from_one_that_may_be_sent_again() {
+    let world = World::new().await;
+    let large = Message { body: vec![0; TAKEN_AT_MOST + 1].into(), ..message("", &world.queue, "") };
+    match world.broker.publish(large).await {
+        Err(PublishError::TooLarge { key, reason, .. }) => {
+            assert_eq!(key, world.queue);
+            assert!(reason.contains(&(TAKEN_AT_MOST + 1).to_string()), "{reason}");
+        }
+        other => panic!("it must be refused, and is {other:?}"),
+    }
+    world.send("fine").await;
+    world.clean().await;
+}
+
 #[tokio::test]
 async fn a_name_that_amqp_cannot_carry_is_refused() {
     let world = World::new().await;

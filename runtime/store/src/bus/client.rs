@@ -119,6 +119,7 @@ impl Client {
             match broker.publish(message.clone()).await {
                 Ok(()) | Err(PublishError::Unconfirmed { .. } | PublishError::Refused { .. }) => {}
                 Err(PublishError::Unroutable { .. }) => return Err(SendError::EngineGone { queue: queue.to_owned() }),
+                Err(PublishError::TooLarge { reason, .. }) => return Err(SendError::TooLarge { reason }),
                 Err(PublishError::Closed) => return Err(SendError::Closed),
             }
             let Ok(answer) = timeout(pause, answers.recv()).await else { continue };

@@ -99,7 +99,11 @@ impl<'a> Fetch<'a> {
                 }
             }
             // It may have arrived. Either way it is as good as lost, and is sent again when nothing comes.
-            Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
+            Err(
+                error @ (PublishError::Unconfirmed { .. }
+                | PublishError::Refused { .. }
+                | PublishError::TooLarge { .. }),
+            ) => {
                 debug!(queue, %digest, %error, "a request for a module may be lost");
             }
             Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),

@@ -46,6 +46,11 @@ impl Pending {
         let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
     }
 
+    fn too_large(self, reason: String) {
+        let Self { exchange, key, answer, .. } = self;
+        let _ = answer.send(Err(PublishError::TooLarge { exchange, key, reason }));
+    }
+
     fn unroutable(self) {
         let Self { exchange, key, answer, .. } = self;
         let _ = answer.send(Err(PublishError::Unroutable { exchange, key }));
@@ -63,6 +68,12 @@ impl Pending {
         refusal.reason.contains(&format!("'{exchange}'"))
             || refusal.reason.split(|char: char| !char.is_ascii_digit()).any(|word| word == size)
     }
+}
+
+/// Whether a broker has closed a channel since a message was larger than it takes. RabbitMQ has no code for that alone, so
+/// its words decide; a test holds it to them.
+fn is_about_size(refusal: &Refusal) -> bool {
+    refusal.reason.contains("is larger than configured max size")
 }
 
 /// The number of a publish, and what lapin says came of it.
@@ -155,6 +166,9 @@ impl Confirms {
             Ok(Confirmation::Nack(_)) => pending.refused("it could not take the message".to_owned()),
             Ok(Confirmation::NotRequested) => pending.unconfirmed(),
             Err(error) => match Refusal::of(&error) {
+                Some(refusal) if pending.is_meant_by(&refusal) && is_about_size(&refusal) => {
+                    pending.too_large(refusal.reason);
+                }
                 Some(refusal) if pending.is_meant_by(&refusal) => pending.refused(refusal.reason),
                 Some(_) | None => pending.unconfirmed(),
             },

@@ -294,7 +294,10 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
     world.withdraw(0);
     world.run();
     assert!(world.trace().starts_with("a:R a:F a:R a:F a:RB"), "{}", world.trace());
-    assert!(world.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback), "it may have done half");
+    assert!(
+        world.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback),
+        "it may have done half"
+    );
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! Messages that are large: what can be moved to the store is, and what the broker does not take all the same fails by name.
+
+use std::collections::BTreeMap;
+
+use broker::{Broker, Message, PublishError};
+use flow::{Answer, Execution, Failure, FailureKind, Outcome, Signal, Size, Value, ValueName};
+use protocol::{CallLog, Job, Report, topology as names};
+use store::Store;
+use tracing::{error, warn};
+
+use crate::jobs;
+
+/// A job with more bytes than this has its largest values moved to the store: inputs come from many tasks, and each of those
+/// left what may travel alone.
+const LARGE: usize = 1 << 20;
+
+/// Which of a job's values.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Input(ValueName),
+    Provided(ValueName),
+}
+
+/// Moves the largest values of a large job to the store. One that cannot be put there travels as it is, if the broker takes it.
+pub(super) async fn shrink(store: &dyn Store, message: &mut Message) {
+    if message.exchange != names::JOBS || message.body.len() <= LARGE {
+        return;
+    }
+    let Ok(mut job) = Job::decode(&message.body) else { return };
+    let mut values: BTreeMap<Place, &mut Value> =
+        job.inputs.iter_mut().map(|(name, value)| (Place::Input(name.clone()), value)).collect();
+    if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
+        values.extend(provided.iter_mut().map(|(name, value)| (Place::Provided(name.clone()), value)));
+    }
+    for place in store::values::large(values.iter().map(|(place, value)| (place, &**value))) {
+        let Some(value) = values.get_mut(&place) else { continue };
+        if let Err(error) = store::values::put(store, value).await {
+            warn!(call = %job.call, ?place, %error, "a value of a large job could not be put into the store");
+            break;
+        }
+    }
+    message.body = job.encode().into();
+}
+
+/// What the broker never takes is not sent again. A job fails by name; of anything else only the log tells.
+pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &PublishError) {
+    let size = Size(message.body.len() as u64);
+    error!(key = message.key, %size, error = %refused, "a message is given up: the broker never takes it");
+    if message.exchange != names::JOBS {
+        return;
+    }
+    let Ok(job) = Job::decode(&message.body) else { return };
+    let reason = format!("the job of this call has {size:#}, and could not be sent: {refused}");
+    let signal = Signal {
+        call: job.call,
+        answer: Answer::Failed(Failure::new(FailureKind::Permanent, reason)),
+        // Nobody executes it.
+        execution: Execution::new(0),
+        redelivered: false,
+        worker: None,
+    };
+    let answer = jobs::report(job.signal_to, &Report::Signal(signal, CallLog::default()));
+    if let Err(error) = broker.publish(answer).await {
+        warn!(%error, "that a call cannot be made is told when its run is read again");
+    }
+}

@@ -1,0 +1,56 @@
+//! Answers that are larger than a broker takes.
+
+use async_trait::async_trait;
+use protocol::CallLog;
+use sandbox::Observer;
+use worker::{Called, Guests};
+
+use super::*;
+
+/// A guest that leaves a value of a megabyte.
+struct Lavish;
+
+#[async_trait]
+impl Guests for Lavish {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> Called {
+        let left = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
+        Called { answer: sandbox::Answer::Left(left.into()), log: CallLog::default() }
+    }
+
+    fn interrupt_all(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_larger_than_the_broker_takes_fails_its_call_by_name_and_frees_its_slot() {
+    let broker = Arc::new(InProcess::new().with_largest_message(1 << 20));
+    broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(Lavish)).await.expect("it connects");
+    tasks.spawn(worker.run(stop.clone(), stop.clone()));
+    for attempt in 1..=2 * u32::from(SLOTS) {
+        let job = job(Digest::from_bytes([1; 32]), "noop");
+        let job = Job { call: CallId { attempt: Attempt::new(attempt), ..job.call }, ..job };
+        let message = Message {
+            exchange: topology::JOBS.into(),
+            key: "one".into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: job.encode().into(),
+        };
+        broker.publish(message).await.expect("the queue is there");
+        let delivery = signals.next().await.expect("the broker is there");
+        let report = Report::decode(&delivery.message.body).expect("a worker's report");
+        delivery.accept();
+        let Report::Signal(flow::Signal { call, answer: Answer::Failed(failure), .. }, _) = report else {
+            panic!("{report:?}")
+        };
+        assert_eq!((call, failure.kind), (job.call, FailureKind::Permanent));
+        assert!(failure.message.starts_with("its answer has 1.0MiB, which is more than the broker takes"), "{failure}");
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
