@@ -80,6 +80,7 @@ impl Waft {
             queues: vec![queue.parse()?],
             grace: std::time::Duration::ZERO,
             since: SystemClock.now(),
+            delivery_limit: flow::DELIVERY_LIMIT,
         };
         let worker =
             Worker::connect(config, brokers[1].clone(), Arc::new(Modules::new(sandbox, bytes, client))).await?;

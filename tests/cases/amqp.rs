@@ -130,8 +130,8 @@ fn workers_that_are_killed_at_any_moment_leave_each_step_recorded_once() {
 #[test]
 fn a_job_that_kills_its_workers_becomes_poison() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
-    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\""));
-    for death in 0..protocol::topology::DELIVERY_LIMIT {
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\"\ndelivery_limit = 2"));
+    for death in 0..2 {
         let name = format!("{queue}-{death}");
         let worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
         wait_until_busy(&waft, &url, &name, 1);
@@ -142,7 +142,7 @@ fn a_job_that_kills_its_workers_becomes_poison() {
     let ran = ended(run);
     let (kind, message) = ran.expect(1).failure("t");
     assert_eq!(kind, "poison");
-    assert!(message.contains("came back 5 times") && message.contains("waft.quarantine"), "{message}");
+    assert!(message.contains("came back 2 times") && message.contains("waft.quarantine"), "{message}");
     // Its message waits for a person, under the id of its call.
     let run = ran.json()[0]["run"].as_str().expect("a run has an id").to_owned();
     let id = format!("{run}.t.1.1.apply");

@@ -2,10 +2,12 @@
 //! result.
 
 mod large;
+mod poison;
 mod slow_broker;
 mod withdrawn;
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -42,6 +44,7 @@ fn config(name: &str) -> Config {
         queues: vec![name.parse().expect("a name")],
         grace: Duration::ZERO,
         since: Timestamp::from_micros(1_700_000_000_000_000),
+        delivery_limit: flow::DELIVERY_LIMIT,
     }
 }
 
@@ -98,6 +101,7 @@ fn job(module: Digest, export: &str) -> Job {
         expires_at: None,
         signal_to: SIGNALS.into(),
         fetch_from: STORE.into(),
+        delivery_limit: None,
     }
 }
 

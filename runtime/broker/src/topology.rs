@@ -26,7 +26,7 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
 pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
     let name = names::jobs(queue);
     let kind = QueueKind::Quorum {
-        delivery_limit: Some(names::DELIVERY_LIMIT),
+        delivery_limit: Some(names::QUEUE_DELIVERY_LIMIT),
         dead_letter_to: Some(names::QUARANTINE.to_owned()),
         single_active_consumer: false,
         expires: None,

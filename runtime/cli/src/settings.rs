@@ -3,12 +3,13 @@
 use std::{
     env,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
-use flow::QueueName;
+use flow::{LARGEST_DELIVERY_LIMIT, QueueName};
 use serde::Deserialize;
 
 use crate::{arguments::Shared, exit::Failed};
@@ -39,6 +40,7 @@ struct WrittenWorker {
     slots: Option<u16>,
     queues: Option<Vec<String>>,
     grace: Option<String>,
+    delivery_limit: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) slots: Option<u16>,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) grace: Duration,
+    /// How often a job may come back to workers that are lost, unless it says so itself.
+    pub(crate) delivery_limit: NonZeroU32,
     pub(crate) listen: SocketAddr,
     /// Never shown.
     pub(crate) token: Option<String>,
@@ -105,6 +109,7 @@ impl Written {
                 slots: self.worker.slots.or(lower.worker.slots),
                 queues: self.worker.queues.or(lower.worker.queues),
                 grace: text(self.worker.grace, lower.worker.grace),
+                delivery_limit: self.worker.delivery_limit.or(lower.worker.delivery_limit),
             },
             serve: WrittenServe {
                 listen: text(self.serve.listen, lower.serve.listen),
@@ -174,6 +179,12 @@ impl Settings {
             note("serve.listen", format!("{listen:?} is no address and port, as in 127.0.0.1:7468"));
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
+        let limit = written.worker.delivery_limit.unwrap_or(flow::DELIVERY_LIMIT.get());
+        let delivery_limit = NonZeroU32::new(limit).filter(|limit| limit.get() <= LARGEST_DELIVERY_LIMIT);
+        let delivery_limit = delivery_limit.unwrap_or_else(|| {
+            note("worker.delivery_limit", format!("{limit} is not a number from 1 to {LARGEST_DELIVERY_LIMIT}"));
+            flow::DELIVERY_LIMIT
+        });
         let mut queues = Vec::new();
         for name in written.worker.queues.unwrap_or_default() {
             match QueueName::new(name) {
@@ -197,6 +208,7 @@ impl Settings {
             slots: written.worker.slots.filter(|slots| *slots > 0),
             queues,
             grace,
+            delivery_limit,
             listen,
             token: written.serve.token.filter(|token| !token.is_empty()),
             largest_request,
@@ -207,7 +219,7 @@ impl Settings {
 fn parse(text: &str, name: &str) -> Result<Written, Failed> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
         Failed::invalid(error)
-            .hint("`waft.toml` knows broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace and [serve] \
+            .hint("`waft.toml` knows broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit and [serve] \
              listen, token, largest_request")
     })
 }

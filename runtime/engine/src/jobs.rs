@@ -27,6 +27,7 @@ pub(crate) fn job(to: &Reach<'_>, flow: &Flow, task: &Task, call: Call) -> Messa
         at: call.at,
         signal_to: topology::engine(to.shard),
         fetch_from: to.store_queue.to_owned(),
+        delivery_limit: task.delivery_limit,
         call: call.id,
     };
     Message {

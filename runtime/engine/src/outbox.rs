@@ -380,6 +380,7 @@ mod tests {
             expires_at: None,
             signal_to: "signals".into(),
             fetch_from: "store".into(),
+            delivery_limit: None,
         }
     }
 

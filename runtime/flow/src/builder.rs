@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 pub use self::living::ScheduleBuilder;
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
-    FlowName, InvalidName, Join, Json, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace,
+    FlowName, InvalidName, Join, Json, LARGEST_DELIVERY_LIMIT, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace,
     Pattern, QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
@@ -44,6 +44,7 @@ pub struct TaskBuilder {
     priority: i32,
     pace: Pace,
     expires: Option<Duration>,
+    delivery_limit: Option<NonZeroU32>,
     rollback: Option<bool>,
     starts: Option<Starts>,
     deadline: Option<Duration>,
@@ -162,6 +163,7 @@ impl<Level> Builder<Level> {
             priority: built.priority,
             pace: built.pace,
             expires: built.expires,
+            delivery_limit: built.delivery_limit,
             rollback: built.rollback,
             starts: built.starts,
             deadline: built.deadline,
@@ -274,6 +276,7 @@ impl TaskBuilder {
             priority: 0,
             pace: Pace::default(),
             expires: None,
+            delivery_limit: None,
             rollback: None,
             starts: None,
             deadline: None,
@@ -403,6 +406,13 @@ impl TaskBuilder {
     #[must_use]
     pub fn expires(self, expires: Duration) -> Self {
         Self { expires: Some(expires), ..self }
+    }
+
+    /// How many workers may be lost with one of its calls before the call fails as poison: at least 1, and at most
+    /// [`LARGEST_DELIVERY_LIMIT`].
+    #[must_use]
+    pub fn delivery_limit(self, limit: u32) -> Self {
+        Self { delivery_limit: NonZeroU32::new(limit.clamp(1, LARGEST_DELIVERY_LIMIT)), ..self }
     }
 
     /// So many of its applies run at once, over all workers, engines and runs of the flow.

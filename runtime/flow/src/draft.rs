@@ -3,7 +3,7 @@
 //! [`Draft`] is what a flow file parses to and what programs build by hand. Only [`crate::wire`] turns it into
 //! a [`crate::Flow`], and says every mistake on the way.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, ops::Range, time::Duration};
 
 use crate::{
     Condition, Cron, Digest, FlowName, Json, LimitOverrides, Missed, NodeName, Overlap, Pace, QueueName, RetryPolicy,
@@ -190,6 +190,8 @@ pub struct DraftTask {
     pub pace: Pace,
     /// How long a call may wait for a worker; `None` for ever.
     pub expires: Option<Duration>,
+    /// How many workers may be lost with one call before it fails as poison; `None` for the default.
+    pub delivery_limit: Option<NonZeroU32>,
     /// Whether it is rolled back by a guest; `None` leaves it to the module.
     pub rollback: Option<bool>,
     /// When it starts once it could; `None` at once.

@@ -7,6 +7,7 @@ mod triggers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -273,7 +274,16 @@ pub struct Task {
     pub pace: Pace,
     /// How long an apply may wait for a worker, from when it is handed out; `None` for ever.
     pub expires: Option<Duration>,
+    /// How many workers may be lost with one call of it before the call fails as poison; `None`: [`DELIVERY_LIMIT`], or what
+    /// the worker's configuration says.
+    pub delivery_limit: Option<NonZeroU32>,
 }
+
+/// How many workers may be lost with one call before it fails as poison, unless the task says otherwise.
+pub const DELIVERY_LIMIT: NonZeroU32 = NonZeroU32::new(5).expect("it is not 0");
+
+/// The largest delivery limit of a task: the queues of jobs have one of their own, which stands above.
+pub const LARGEST_DELIVERY_LIMIT: u32 = 50;
 
 /// One parameter of a task and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

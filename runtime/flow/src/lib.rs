@@ -52,7 +52,7 @@ pub use draft::{
 };
 pub use edit::{Edit, Origin};
 pub use flow::{
-    Audience, Controller, Element, Flow, ForEach, Input, Link, Listen, Living, Missed, Moment, Need, Node, NodeIndex,
+    Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen, Living, Missed, Moment, Need, Node, NodeIndex,
     Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink, Wait,
 };
 pub use render::{line_and_column, render};

@@ -311,6 +311,7 @@ impl WireTask<'_> {
             priority: self.priority,
             pace: Pace::default(),
             expires: None,
+            delivery_limit: None,
         })
     }
 }

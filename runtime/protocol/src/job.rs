@@ -1,5 +1,7 @@
 //! A job: one call, with all that a worker needs for it.
 
+use std::num::NonZeroU32;
+
 use flow::{CallId, Digest, Export, Failures, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
 
 use crate::{
@@ -38,6 +40,8 @@ pub struct Job {
     pub signal_to: String,
     /// The queue that answers requests for modules.
     pub fetch_from: String,
+    /// How often it may come back before it is taken for poison; `None` leaves that to the worker.
+    pub delivery_limit: Option<NonZeroU32>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -53,6 +57,7 @@ struct WireJob<'a> {
     at_micros: u64,
     signal_to: &'a str,
     fetch_from: &'a str,
+    delivery_limit: Option<u32>,
 }
 
 /// The second version: the first, and when it is too late to begin it.
@@ -78,6 +83,7 @@ impl Job {
             at_micros: self.at.as_micros(),
             signal_to: &self.signal_to,
             fetch_from: &self.fetch_from,
+            delivery_limit: self.delivery_limit.map(NonZeroU32::get),
         };
         match self.expires_at.map(Timestamp::as_micros) {
             None => codec::encode(Kind::Job, &wire),
@@ -123,6 +129,7 @@ impl WireJob<'_> {
             expires_at: None,
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
+            delivery_limit: self.delivery_limit.and_then(NonZeroU32::new),
         })
     }
 }

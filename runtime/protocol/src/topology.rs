@@ -18,8 +18,9 @@ pub const QUARANTINE: &str = "waft.quarantine";
 /// divide them among themselves.
 pub const SHARDS: u32 = 8;
 
-/// How often a job may come back before it is kept in quarantine.
-pub const DELIVERY_LIMIT: u32 = 5;
+/// How often a job may come back before the broker itself puts it into quarantine. A worker does that sooner, and tells the
+/// run: this is for a job whose workers die before they read it.
+pub const QUEUE_DELIVERY_LIMIT: u32 = 2 * flow::LARGEST_DELIVERY_LIMIT;
 
 /// The queue of the jobs of a name.
 #[must_use]

@@ -1,11 +1,11 @@
 //! One job, from its delivery to its signal.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::{Answer, CallId, Failure, FailureKind, Signal, Size, WorkerName};
-use protocol::{CallLog, Job, Report, lease, topology};
+use protocol::{CallLog, Job, Report, lease};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -62,6 +62,8 @@ pub(crate) struct Caller {
     pub(crate) recent: Recent,
     pub(crate) executions: Executions,
     pub(crate) name: WorkerName,
+    /// How often a job may come back that does not say so itself.
+    pub(crate) delivery_limit: NonZeroU32,
     /// Cancelled when the worker's grace is over: what runs then goes back.
     pub(crate) abandon: CancellationToken,
 }
@@ -116,7 +118,7 @@ impl Caller {
             }
         }
         let times = control::times_returned(&delivery);
-        if times >= topology::DELIVERY_LIMIT {
+        if times >= job.delivery_limit.unwrap_or(self.delivery_limit).get() {
             warn!(times, "the job came back too often; it is kept in waft.quarantine");
             call.end().deliveries.into_iter().for_each(Delivery::requeue);
             let reason =

@@ -1,6 +1,6 @@
 //! The worker: slots, queues, and a stop in three stages.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError};
 use flow::{QueueName, Timestamp, WorkerName};
@@ -37,6 +37,8 @@ pub struct Config {
     /// When it started, by the clock that engines stamp jobs with. It did not hear which of the jobs that were sent before
     /// were withdrawn, and asks.
     pub since: Timestamp,
+    /// How often a job may come back, since its workers were lost, before it is taken for poison; a job may say otherwise.
+    pub delivery_limit: NonZeroU32,
 }
 
 /// Why a worker could not start.
@@ -97,6 +99,7 @@ impl Worker {
             recent: Recent::default(),
             executions,
             name,
+            delivery_limit: config.delivery_limit,
             abandon,
         });
         Ok(Self { config, broker, caller, control, jobs })

@@ -155,6 +155,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
         queues: vec!["default".parse().expect("a lawful name")],
         grace: Duration::ZERO,
         since: WorldClock(start).now(),
+        delivery_limit: flow::DELIVERY_LIMIT,
     };
     let worker = Worker::connect(config, Arc::new(broker.connect()), Arc::new(guests)).await;
     let working = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());

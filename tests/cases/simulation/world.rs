@@ -302,6 +302,7 @@ impl World {
                 queues: vec!["default".parse().expect("a lawful name")],
                 grace: Duration::from_secs(5),
                 since: WorldClock(self.start).now(),
+                delivery_limit: flow::DELIVERY_LIMIT,
             };
             if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {
                 let stop = CancellationToken::new();

@@ -43,6 +43,7 @@ impl Here {
             queues: queues.into_iter().collect(),
             grace,
             since: SystemClock.now(),
+            delivery_limit: settings.delivery_limit,
         };
         let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(Failed::unreachable)?;
         let (stop, abandon, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());

@@ -33,6 +33,7 @@ const FILE: &str = r#"
     priority = 2
     max_running = 3
     rate = "100/m"
+    delivery_limit = 9
     rollback = true
     [[flow]]
     name = "pans"
@@ -80,6 +81,7 @@ fn built() -> Draft {
                 .priority(2)
                 .max_running(3)
                 .rate("100/m")
+                .delivery_limit(9)
                 .rollback(true)
         })
         .flow("pans", |flow| {

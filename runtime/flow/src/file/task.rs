@@ -1,6 +1,6 @@
 //! One task of a flow file.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, num::NonZeroU32, ops::Range};
 
 use toml::{Spanned, de::DeValue};
 
@@ -10,7 +10,7 @@ use super::{
     retry,
 };
 use crate::{
-    Does, DraftForEach, DraftTask, Elements, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values,
+    Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values,
 };
 
 type Spans = BTreeMap<String, Range<usize>>;
@@ -41,6 +41,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let pace = table.pace(mistakes);
     let expires = table.duration("expires", mistakes);
+    let delivery_limit = table.integer("delivery_limit", 1..=LARGEST_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
@@ -69,6 +70,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         priority,
         pace,
         expires,
+        delivery_limit,
         rollback,
         starts,
         deadline,
@@ -79,7 +81,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
 }
 
 /// The keys that say something of a call.
-pub(crate) const OF_CALLS: [&str; 19] = [
+pub(crate) const OF_CALLS: [&str; 20] = [
+    "delivery_limit",
     "expires",
     "for_each",
     "as",

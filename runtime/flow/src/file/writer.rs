@@ -161,6 +161,7 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
         for_each,
         pace,
         expires,
+        delivery_limit,
         retired,
         spans: _,
     } = said;
@@ -188,6 +189,7 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     table.number("max_running", *max_running);
     rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
     table.duration("expires", *expires, mistakes);
+    table.number("delivery_limit", *delivery_limit);
     table.flag("rollback", *rollback);
     table.starts(*starts, mistakes);
     table.duration("deadline", *deadline, mistakes);

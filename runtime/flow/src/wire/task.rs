@@ -388,5 +388,6 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         priority: draft.priority,
         pace: draft.pace,
         expires: draft.expires,
+        delivery_limit: draft.delivery_limit,
     }
 }

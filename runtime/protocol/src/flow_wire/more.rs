@@ -46,7 +46,8 @@ impl WireMore<'_> {
             | WireSaid::Listens { .. }
             | WireSaid::ForEach { .. }
             | WireSaid::Paced(_)
-            | WireSaid::Expires { .. } => true,
+            | WireSaid::Expires { .. }
+            | WireSaid::DeliveryLimit { .. } => true,
             WireSaid::Link(_)
             | WireSaid::Aside
             | WireSaid::StartsAfter { .. }
@@ -93,6 +94,7 @@ impl WireMore<'_> {
                 }
                 WireSaid::Paced(pace) => called(known)?.pace = pace.into_pace()?,
                 WireSaid::Expires { micros } => called(known)?.expires = Some(Duration::from_micros(micros)),
+                WireSaid::DeliveryLimit { limit } => called(known)?.delivery_limit = NonZeroU32::new(limit),
                 WireSaid::Link(link) => known.links.push(link.into_link(node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -179,6 +181,10 @@ enum WireSaid<'a> {
     /// How long its calls may wait for a worker.
     Expires {
         micros: u64,
+    },
+    /// How many workers may be lost with one of its calls.
+    DeliveryLimit {
+        limit: u32,
     },
 }
 
@@ -345,6 +351,8 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
         nodes.extend(pace.map(|pace| (index, WireSaid::Paced(pace.into()))));
         let expires = task.and_then(|task| task.expires);
         nodes.extend(expires.map(|expires| (index, WireSaid::Expires { micros: micros(expires) })));
+        let limit = task.and_then(|task| task.delivery_limit);
+        nodes.extend(limit.map(|limit| (index, WireSaid::DeliveryLimit { limit: limit.get() })));
     }
     if let Some(living) = &flow.living {
         let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;

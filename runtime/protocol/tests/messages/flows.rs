@@ -145,6 +145,7 @@ for_each = "list"
 as = "each"
 max_parallel = 3
 expires = "1h"
+delivery_limit = 3
 requires = { x = "each" }
 provides = []
 [[link]]

@@ -45,6 +45,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         expires_at: None,
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
+        delivery_limit: NonZeroU32::new(3),
     };
     let status = WorkerStatus {
         name: "worker-1".parse().unwrap(),

@@ -70,6 +70,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             expires_at: (number % 2 == 1).then(|| Timestamp::from_micros(u64::from(number) + 1)),
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
+            delivery_limit: None,
         },
     )
 }

@@ -184,7 +184,7 @@ fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
             15 => task.for_each("list", "element").max_parallel(draw.of(&[1, u32::MAX])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
-            17 => task.expires(random_duration(draw)),
+            17 => task.expires(random_duration(draw)).delivery_limit(draw.of(&[1, 50])),
             _ => task.deadline(random_duration(draw)),
         };
     }

@@ -5,7 +5,7 @@
 //! key. Only what is taken back before the lost one answers is not covered, and is taken back again.
 
 use crate::{
-    Action, Answer, Attempt, CallId, Command, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex, Outcome,
+    Action, Answer, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex, Outcome,
     Role, RunState, Signal, State, Timestamp, WorkerName,
 };
 
@@ -15,9 +15,6 @@ use super::{
     evolve::Telling,
     node::{Intention, NodeState},
 };
-
-/// So many workers may be lost with one call before it is taken for what kills them.
-const LOST_LIMIT: u32 = 5;
 
 /// The end of an execution that nobody waits for any more.
 pub(super) struct Late<'a> {
@@ -73,8 +70,12 @@ impl Pass {
             return vec![Fact::Late { attempt, action, execution: None, outcome, worker: Some(worker) }];
         }
         let worker = Some(worker);
-        if node.lost_in_row + 1 >= LOST_LIMIT {
-            let message = format!("{LOST_LIMIT} workers were lost one after the other while they called it");
+        let limit = self.flow.called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
+        if node.lost_in_row + 1 >= limit.get() {
+            let message = match limit.get() {
+                1 => "its worker was lost while it called it".to_owned(),
+                limit => format!("{limit} workers were lost one after the other while they called it"),
+            };
             let failure = Failure::new(FailureKind::Poison, message);
             return vec![match action {
                 Action::Apply => self.failed(now, attempt, failure, LOST, worker),

@@ -301,6 +301,19 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
 }
 
 #[test]
+fn a_call_is_poison_once_as_many_workers_were_lost_with_it_as_its_task_says() {
+    for (keys, limit) in [("", 5), ("delivery_limit = 1", 1), ("delivery_limit = 7", 7)] {
+        let mut world = World::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
+        for lost in 1..=limit {
+            assert!(world.machine.failures().is_empty(), "{keys:?}: {lost}");
+            world.lease(0);
+            world.lose(0);
+        }
+        assert_eq!(world.machine.failures()[&name("a")].kind, FailureKind::Poison, "{keys:?}");
+    }
+}
+
+#[test]
 fn an_abandoned_call_is_sent_again_when_the_run_goes_on() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = World::start(flow(text));

@@ -1,0 +1,44 @@
+//! Jobs whose workers are lost: after some of them, no other worker calls one.
+
+use super::*;
+
+/// Lets as many workers die with the next job of a queue, and answers how a worker ends it then.
+async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> Answer {
+    let mut world = World::new().await;
+    let queue = "one".parse().expect("a name");
+    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
+    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
+    world.publish("one", &job(world.module)).await;
+    for _ in 0..lost {
+        let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+        drop(doomed.next().await.expect("the job"));
+    }
+    world.start_worker("one").await;
+    world.answer_asked(true).await;
+    let answer = world.answer().await;
+    world.stop().await;
+    answer
+}
+
+#[track_caller]
+fn is_poison(answer: &Answer) -> bool {
+    match answer {
+        Answer::Succeeded(_) => false,
+        Answer::Failed(failure) => {
+            assert_eq!(failure.kind, FailureKind::Poison, "{failure}");
+            true
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_came_back_too_often_is_poison_by_its_own_limit_or_that_of_the_worker() {
+    let own = |limit| move |module| Job { delivery_limit: NonZeroU32::new(limit), ..job(module, "noop") };
+    let of_the_worker = |module| job(module, "noop");
+    let default = flow::DELIVERY_LIMIT.get();
+    assert!(!is_poison(&after(1, own(2)).await));
+    assert!(is_poison(&after(2, own(2)).await));
+    assert!(!is_poison(&after(default, own(default + 1)).await), "more than the worker's");
+    assert!(!is_poison(&after(default - 1, of_the_worker).await));
+    assert!(is_poison(&after(default, of_the_worker).await));
+}
