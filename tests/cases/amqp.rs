@@ -130,7 +130,11 @@ fn workers_that_are_killed_at_any_moment_leave_each_step_recorded_once() {
 #[test]
 fn a_job_that_kills_its_workers_becomes_poison() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
-    let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\"\ndelivery_limit = 2"));
+    let run = start_run(
+        &waft,
+        &url,
+        &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\"\ndelivery_limit = 2"),
+    );
     for death in 0..2 {
         let name = format!("{queue}-{death}");
         let worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);

@@ -15,9 +15,11 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing, reconnecting::Reconnecting};
+use broker::{
+    Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing, reconnecting::Reconnecting,
+};
 use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
-use protocol::{CallLog, Job, Report, topology};
+use protocol::{CallLog, Control, Job, Report, topology};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -151,11 +153,35 @@ impl World {
         loop {
             let delivery = self.signals.next().await.expect("the broker is there");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
+            let reply_to = delivery.message.properties.reply_to.clone();
             delivery.accept();
-            if let Report::Signal(signal, _) = report {
-                return signal.answer;
+            match (report, reply_to) {
+                (Report::Signal(signal, _), _) => return signal.answer,
+                // Whatever a worker asks about is wanted here.
+                (Report::MayBegin { call }, Some(queue)) => {
+                    let wanted = Control::MayBegin { call, wanted: true };
+                    self.control(Destination::Queue(queue), &wanted).await;
+                }
+                _ => {}
             }
         }
+    }
+
+    async fn control(&self, to: Destination, control: &Control) {
+        let (exchange, key) = match to {
+            Destination::Exchange(exchange) => (exchange, String::new()),
+            Destination::Queue(queue) => (String::new(), queue),
+        };
+        let message = Message {
+            exchange,
+            key,
+            routing: Routing::Optional,
+            persistent: false,
+            priority: 0,
+            properties: Properties::default(),
+            body: control.encode().into(),
+        };
+        self.broker.publish(message).await.expect("the broker is there");
     }
 
     async fn stop(self) {

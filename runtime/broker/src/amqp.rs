@@ -100,6 +100,21 @@ fn unless_missing<T>(what: &str, done: Result<T, Undone>) -> Result<Option<T>, D
     }
 }
 
+impl Amqp {
+    /// What the broker tells of a queue; `None` when there is no such queue.
+    async fn look_at(&self, queue: &str) -> Result<Option<lapin::Queue>, DeclareError> {
+        if check_name(queue).is_err() {
+            return Ok(None);
+        }
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let looking = self.sessions.operate(|channel| async move {
+            channel.queue_declare(queue.into(), passive, FieldTable::default()).await
+        });
+        let found = unless_missing(&format!("queue {queue:?}"), looking.await)?;
+        Ok(found.map(|(there, _)| there))
+    }
+}
+
 #[async_trait]
 impl Broker for Amqp {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
@@ -156,15 +171,11 @@ impl Broker for Amqp {
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        if check_name(queue).is_err() {
-            return Ok(None);
-        }
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let looking = self.sessions.operate(|channel| async move {
-            channel.queue_declare(queue.into(), passive, FieldTable::default()).await
-        });
-        let found = unless_missing(&format!("queue {queue:?}"), looking.await)?;
-        Ok(found.map(|(there, _)| u64::from(there.message_count())))
+        Ok(self.look_at(queue).await?.map(|there| u64::from(there.message_count())))
+    }
+
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        Ok(self.look_at(queue).await?.map(|there| u64::from(there.consumer_count())))
     }
 
     async fn close(&self) {

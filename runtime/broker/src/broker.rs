@@ -142,6 +142,8 @@ pub trait Broker: Send + Sync + 'static {
     }
     /// How many messages wait in a queue, or `None` when there is no such queue.
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
+    /// How many consumers a queue has, or `None` when there is no such queue. One that is just reconnecting is not counted.
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
     /// Closes in order: consumers end, what is unsettled goes back.
     async fn close(&self);
 }

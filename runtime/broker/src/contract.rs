@@ -188,6 +188,7 @@ macro_rules! contract_tests {
             a_transient_queue_is_for_everybody,
             an_unused_queue_goes_when_its_time_is_over,
             waiting_counts_what_nobody_was_given,
+            consumers_are_counted,
             a_closed_broker_refuses_everything,
         }
         $crate::contract_tests! { @file $connect, publish:

@@ -124,6 +124,11 @@ impl Broker for InProcess {
         self.server.waiting(&self.connection, queue)
     }
 
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.check_open()?;
+        self.server.consumers(&self.connection, queue)
+    }
+
     async fn close(&self) {
         self.server.close(&self.connection);
     }

@@ -237,6 +237,10 @@ impl Broker for Reconnecting {
         self.connection().waiting(queue).await
     }
 
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.connection().consumers(queue).await
+    }
+
     async fn close(&self) {
         self.closed.cancel();
         self.connection().close().await;

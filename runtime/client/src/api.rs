@@ -134,6 +134,38 @@ pub struct Run {
     pub warnings: Vec<Mistake>,
 }
 
+/// A call that is out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Out {
+    /// The queue that its job went to.
+    pub queue: String,
+    /// When it was handed out.
+    pub since: String,
+    /// Who has it, where that is known: of a call that has run for ten seconds, or that an engine wanted to withdraw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Whether it waits for a worker, and none takes jobs from its queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untaken: bool,
+    /// For how many seconds no heartbeat of its worker has come, where one is late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_for: Option<f64>,
+}
+
+/// A worker that was lost while it called a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Lost {
+    /// The worker, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The attempt that was lost.
+    pub attempt: u32,
+    /// When that was recorded.
+    pub at: String,
+}
+
 /// A task or a retry controller of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -170,6 +202,12 @@ pub struct Node {
     /// What it waits to be notified of, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
+    /// Its call, while one is out; of a task that is called for each element of a list, the one that is out longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<Out>,
+    /// The workers that were lost while they had a long call of it, as far as the records go back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     /// The elements of the list that it is called for, once that is known; left out of a task that is called once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elements: Option<Elements>,

@@ -29,7 +29,7 @@ use std::{
 };
 
 use broker::{Delivery, Message};
-use flow::{CallId, Change, Command, Event, Flow, Machine, Record, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, Change, Command, Event, Flow, Machine, Record, RunId, RunState, Shard, Timestamp, WorkerName};
 use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
 use store::Store;
@@ -43,7 +43,7 @@ use crate::{
     inbox::Inbox,
     jobs,
     outbox::{Batch, Taken},
-    watch,
+    untaken, watch,
 };
 use echo::Echo;
 use errands::Errands;
@@ -84,10 +84,23 @@ pub(crate) enum Request {
     Wish { run: RunId, wish: Wish, answer: oneshot::Sender<Reply> },
     /// Give up the calls of a run that is being suspended.
     Abandon { run: RunId },
+    /// Say for how long the workers of a run that is driven here have sent no heartbeat of their calls.
+    Silences { run: RunId, answer: oneshot::Sender<Vec<Silence>> },
     /// Say that you are alive.
     Check { answer: oneshot::Sender<()> },
     /// Say where each call is that is out.
     Whereabouts { answer: oneshot::Sender<Vec<(CallId, Whereabouts)>> },
+}
+
+/// A call under a lease, and for how long no heartbeat of it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// The call.
+    pub call: CallId,
+    /// Who has it.
+    pub worker: WorkerName,
+    /// For how long no heartbeat has come.
+    pub since: Duration,
 }
 
 /// A run in memory, at the version its records have in the logbook.
@@ -178,6 +191,8 @@ pub(crate) struct Tools {
     pub(crate) changed: broadcast::Sender<RunId>,
     /// The queue that answers requests for content.
     pub(crate) store_queue: String,
+    /// Where calls wait for a worker.
+    pub(crate) waiting: untaken::Waiting,
 }
 
 /// Owns the runs of an engine's shards.
@@ -202,6 +217,8 @@ pub(crate) struct Driver {
     left: BTreeSet<RunId>,
     /// What follows from the last turn, for the next.
     asides: Vec<Happened>,
+    /// When it was looked last which calls wait for a worker.
+    looked_at: Option<tokio::time::Instant>,
 }
 
 impl Driver {
@@ -222,6 +239,7 @@ impl Driver {
             again,
             left: BTreeSet::new(),
             asides: Vec::new(),
+            looked_at: None,
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -257,6 +275,7 @@ impl Driver {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = beat.tick() => {
                     self.gate.beat();
+                    self.note_waiting();
                     self.note_told(&mut round).await;
                     self.find_lost(&mut round).await;
                     self.beat(&inbox, &mut round).await;
@@ -301,6 +320,9 @@ impl Driver {
                 }
                 self.happen(Happened { run, event: Event::Abandon, answer: None }, round);
             }
+            Request::Silences { run, answer } => {
+                let _ = answer.send(self.silences(&run));
+            }
             Request::Check { answer } => {
                 let _ = answer.send(());
             }
@@ -308,6 +330,32 @@ impl Driver {
                 let _ = answer.send(self.whereabouts());
             }
         }
+    }
+
+    /// Tells where calls wait that no worker is known to have begun.
+    fn note_waiting(&mut self) {
+        if self.looked_at.is_some_and(|at| at.elapsed() < untaken::PERIOD) {
+            return;
+        }
+        self.looked_at = Some(tokio::time::Instant::now());
+        let mut waiting = BTreeMap::new();
+        for live in self.runs.values() {
+            let leased: BTreeSet<CallId> = live.machine.leased().map(|(call, _)| call).collect();
+            let out = live.machine.calls_out().filter(|call| !leased.contains(call) && !self.gate.is_waiting(call));
+            for task in out.filter_map(|call| live.machine.task(&call.task)) {
+                *waiting.entry(task.queue.clone()).or_default() += 1;
+            }
+        }
+        self.tools.waiting.set(waiting);
+    }
+
+    fn silences(&self, run: &RunId) -> Vec<Silence> {
+        let Some(live) = self.runs.get(run) else { return Vec::new() };
+        let silence = |held: leases::Held| {
+            let since = self.leases.silence(&live.shard, &held)?;
+            Some(Silence { call: held.0, worker: held.1, since })
+        };
+        live.machine.leased().filter_map(silence).collect()
     }
 
     async fn submit(

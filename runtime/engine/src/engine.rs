@@ -16,12 +16,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Clock, Watch, Whereabouts,
     declared::Declared,
-    drive::{self, Driver, Shards, Sharing, Tools},
+    drive::{self, Driver, Shards, Sharing, Silence, Tools},
     elsewhere::{Elsewhere, ElsewhereError},
     inbox::{Inbox, Queues},
     keeping::Keepers,
     outbox,
     parts::Parts,
+    untaken,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
@@ -233,6 +234,12 @@ impl Engine {
         parts.spawn("store", server.run());
         let ways = outbox::Ways { broker: broker.clone(), store: store.clone() };
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
+        let waiting = untaken::Waiting::default();
+        let watching = untaken::watch(broker.clone(), waiting.clone());
+        let until_stopped = stop.clone().run_until_cancelled_owned(watching);
+        parts.spawn("watch of queues", async move {
+            let _stopped = until_stopped.await;
+        });
         let keepers = Keepers {
             engine: config.id.clone(),
             broker: broker.clone(),
@@ -252,6 +259,7 @@ impl Engine {
             declared: declared.clone(),
             changed: changed.clone(),
             store_queue,
+            waiting,
         };
         let driver = Driver::new(tools, Shards::new(config.id, sharing, shards));
         let (ended, until) = (CancellationToken::new(), stop.clone());
@@ -260,7 +268,7 @@ impl Engine {
             // Whichever way it ends, a panic too.
             let _ends = ends;
             // Without one of its parts an engine would seem to work, and leave some of its runs waiting.
-            parts.lost().run_until_cancelled(driver.run(inbox, asked, until)).await;
+            parts.lost().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
         }));
         tasks.close();
         Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, ended, tasks })
@@ -361,6 +369,16 @@ impl Engine {
         let (answer, answered) = oneshot::channel();
         self.send(drive::Request::Whereabouts { answer }).await?;
         answered.await.map_err(|_| AskError::Stopping)
+    }
+
+    /// The calls of a run that workers have under a lease, and for how long no heartbeat of each has come. Nothing of a run
+    /// that is not driven here.
+    pub async fn silences(&self, run: &RunId) -> Vec<Silence> {
+        let (answer, answered) = oneshot::channel();
+        match self.send(drive::Request::Silences { run: run.clone(), answer }).await {
+            Ok(()) => answered.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Hears of every run that gets new records here. One who falls behind misses some.

@@ -17,9 +17,10 @@ mod keeping;
 mod outbox;
 mod parts;
 mod topology;
+mod untaken;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use drive::Whereabouts;
+pub use drive::{Silence, Whereabouts};
 pub use engine::{AskError, Config, Engine, Part, StartError, SubmitError};
 pub use watch::{Happening, Watch};

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 pub use self::living::ScheduleBuilder;
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
-    FlowName, InvalidName, Join, Json, LARGEST_DELIVERY_LIMIT, LimitOverrides, LinkSpans, Mistake, ModuleReference, On, Otherwise, Pace,
-    Pattern, QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
+    FlowName, InvalidName, Join, Json, LARGEST_DELIVERY_LIMIT, LimitOverrides, LinkSpans, Mistake, ModuleReference, On,
+    Otherwise, Pace, Pattern, QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.

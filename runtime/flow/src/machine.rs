@@ -309,6 +309,12 @@ impl Machine {
         self.passes.values().flat_map(Pass::calls_out)
     }
 
+    /// Since when a call is with the workers; `None` of one that is not.
+    #[must_use]
+    pub fn out_since(&self, call: &CallId) -> Option<Timestamp> {
+        self.passes.get(&call.firing)?.out_since(call)
+    }
+
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
     /// them: their worker is heard from, or the lease is missed.
     #[must_use]

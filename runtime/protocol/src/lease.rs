@@ -9,5 +9,8 @@ pub const THRESHOLD: Duration = Duration::from_secs(10);
 /// How often a call under a lease is heard of.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// After how long without a heartbeat people are told that they have stopped: the next one is late by three seconds.
+pub const SILENCE: Duration = Duration::from_secs(8);
+
 /// How long a lease lasts without a heartbeat. Three may be lost; a fourth means that the worker is.
 pub const LEASE: Duration = Duration::from_secs(20);

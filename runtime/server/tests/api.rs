@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use broker::{Broker, InProcess};
+use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
     api::{ListQuery, Problem, Skip, Submission},
@@ -12,6 +12,7 @@ use client::{
 use engine::{Engine, Part, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
 use logbook::Memory;
+use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use server::{BindError, Config, Library, Parts, Server, Takers, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,6 +24,7 @@ const LARGEST: u64 = 10_000;
 struct World {
     address: SocketAddr,
     engine: Engine,
+    broker: Arc<dyn Broker>,
     stop: CancellationToken,
     serving: TaskTracker,
 }
@@ -54,13 +56,13 @@ impl World {
 
     async fn with(config: Config) -> Self {
         let parts = parts().await;
-        let engine = parts.engine.clone();
+        let (engine, broker) = (parts.engine.clone(), parts.broker.clone());
         let server = Server::bind(config).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
         let serving = TaskTracker::new();
         serving.spawn(server.run(parts, stop.clone()));
         serving.close();
-        Self { address, engine, stop, serving }
+        Self { address, engine, broker, stop, serving }
     }
 
     fn client(&self) -> Client {
@@ -79,6 +81,19 @@ impl World {
     /// Starts a run whose job nobody takes.
     async fn run(&self, run: &str, flow: &str) {
         self.engine.submit(RunId::new(run).unwrap(), flow_named(flow)).await.unwrap();
+    }
+}
+
+/// A worker's report on a queue of signals.
+fn report(queue: &str, report: &Report) -> Message {
+    Message {
+        exchange: String::new(),
+        key: queue.into(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties: Properties::default(),
+        body: report.encode().into(),
     }
 }
 
@@ -292,6 +307,49 @@ async fn a_run_is_steered_and_watched_to_its_end() {
     assert_eq!(client.resume("r1").await.unwrap().state, "running");
     let going_on = watch.next().await.unwrap().unwrap();
     assert_eq!(late.next().await.unwrap().unwrap(), going_on);
+}
+
+#[tokio::test]
+async fn a_run_tells_whether_a_worker_takes_its_queue_who_has_its_call_and_who_was_lost_with_it() {
+    let world = World::new().await;
+    world.run("r", "f").await;
+    let task = || async { world.client().run("r").await.unwrap().tasks.remove(0) };
+    let out = task().await.out.unwrap();
+    assert_eq!((out.queue.as_str(), out.untaken, out.worker), ("default", true, None));
+    let mut jobs = world.broker.consume("waft.jobs.default", 1).await.unwrap();
+    let delivery = jobs.next().await.unwrap();
+    let job = Job::decode(&delivery.message.body).unwrap();
+    delivery.accept();
+    assert!(!task().await.out.unwrap().untaken, "somebody takes its queue");
+    let worker = || "w".parse().unwrap();
+    let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: worker() };
+    world.broker.publish(report(&job.signal_to, &heartbeat)).await.unwrap();
+    let mut out = task().await.out.unwrap();
+    while out.worker.is_none() {
+        out = task().await.out.unwrap();
+    }
+    assert_eq!((out.worker.as_deref(), out.silent_for), (Some("w"), None));
+    world.broker.publish(report(&job.signal_to, &Report::Released { call: job.call, worker: worker() })).await.unwrap();
+    let mut lost = task().await.lost;
+    while lost.is_empty() {
+        lost = task().await.lost;
+    }
+    assert_eq!((lost[0].worker.as_deref(), lost[0].attempt, lost.len()), (Some("w"), 1, 1));
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
+    let world = World::new().await;
+    world.run("r", "f").await;
+    assert!(!world.client().run("r").await.unwrap().cancelling);
+    let asked = world.client().cancel("r").await.unwrap();
+    assert_eq!((asked.state.as_str(), asked.cancelling), ("running", true));
+    let mut run = world.client().run("r").await.unwrap();
+    while run.state == "running" {
+        assert!(run.cancelling);
+        run = world.client().run("r").await.unwrap();
+    }
+    assert_eq!((run.state.as_str(), run.cancelling), ("rolled-back", false));
 }
 
 #[tokio::test]

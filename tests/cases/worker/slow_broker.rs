@@ -58,6 +58,10 @@ impl Broker for Slow {
         self.inner.waiting(queue).await
     }
 
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.inner.consumers(queue).await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

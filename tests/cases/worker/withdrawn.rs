@@ -1,8 +1,6 @@
 //! Jobs of calls that were withdrawn: a worker that cannot know it asks before it begins one.
 
-use broker::Destination;
 use flow::WorkerName;
-use protocol::Control;
 
 use super::*;
 
@@ -36,24 +34,7 @@ impl World {
         }
     }
 
-    async fn control(&self, to: Destination, control: &Control) {
-        let (exchange, key) = match to {
-            Destination::Exchange(exchange) => (exchange, String::new()),
-            Destination::Queue(queue) => (String::new(), queue),
-        };
-        let message = Message {
-            exchange,
-            key,
-            routing: Routing::Optional,
-            persistent: false,
-            priority: 0,
-            properties: Properties::default(),
-            body: control.encode().into(),
-        };
-        self.broker.publish(message).await.expect("the broker is there");
-    }
-
-    async fn answer_asked(&mut self, wanted: bool) -> CallId {
+    pub(super) async fn answer_asked(&mut self, wanted: bool) -> CallId {
         let (call, reply_to) = self.asked().await;
         self.control(Destination::Queue(reply_to), &Control::MayBegin { call: call.clone(), wanted }).await;
         call

@@ -215,6 +215,22 @@ pub async fn waiting_counts_what_nobody_was_given(world: &World) {
     assert!(matches!(missing, Ok(None)), "{missing:?}");
 }
 
+/// Who consumes a queue is counted, whether or not anything is out with them.
+pub async fn consumers_are_counted(world: &World) {
+    let queue = world.queue("queue", quorum()).await;
+    let count = || async { world.broker.consumers(&queue).await.expect("anybody may look") };
+    assert_eq!(count().await, Some(0));
+    let one = world.consume(&queue, 1).await;
+    let _other = world.consume(&queue, 1).await;
+    assert_eq!(count().await, Some(2));
+    drop(one);
+    while count().await != Some(1) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let missing = world.broker.consumers(&world.unique("nowhere")).await;
+    assert!(matches!(missing, Ok(None)), "{missing:?}");
+}
+
 /// Each operation says why.
 pub async fn a_closed_broker_refuses_everything(world: &World) {
     let queue = Queue { name: world.name_queue("queue"), kind: quorum() };

@@ -137,6 +137,10 @@ impl Queue {
         self.ready.values().chain(out).map(|entry| &*entry.message)
     }
 
+    pub(super) fn consumers(&self) -> u64 {
+        self.subscribers.len() as u64
+    }
+
     pub(super) fn push(&mut self, message: Arc<Message>) {
         let place = Place { priority: Reverse(message.priority), sequence: self.numbers.next() };
         self.ready.insert(place, Entry { message, redelivered: false, returned: 0 });

@@ -166,6 +166,14 @@ impl Server {
         self.lock().queues.values().flat_map(Queue::messages).cloned().collect()
     }
 
+    pub(super) fn consumers(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {
+        match self.lock().queue(name) {
+            Some(queue) if !queue.admits(connection.id) => Err(locked(name)),
+            Some(queue) => Ok(Some(queue.consumers())),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn publish(&self, mut message: Message) -> Result<(), PublishError> {
         let mut state = self.lock();
         let Some(queues) = state.route(&message.exchange, &message.key) else {

@@ -3,10 +3,10 @@
 use anyhow::anyhow;
 use client::{
     Client, ClientError, Watch,
-    api::{Failure, Mistake, Run},
+    api::{Failure, Mistake, Node, Run},
 };
 use flow::{FlowName, NodeName, RunId, RunState, Severity};
-use std::{io::IsTerminal, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
 
 use crate::{
     display::{self, Display},
@@ -81,7 +81,7 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let mut display = Display::of_nodes(id, flow, nodes, as_json);
     let watch = client.watch(&run.run);
     let ended = tokio::select! {
-        ended = show(watch, &mut display, as_json) => ended,
+        ended = show(client, run, watch, &mut display, as_json) => ended,
         () = stop.asked.cancelled() => {
             display.clear();
             let run = &run.run;
@@ -103,10 +103,23 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     Ok(exit)
 }
 
-/// Shows a run's lines until the last one.
-async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<(), Failed> {
+/// After how long without a change it is asked what a run waits for.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Shows a run's lines until the last one; where none comes for some time, what it waits for, each thing once.
+async fn show(
+    client: &Client,
+    run: &Run,
+    mut watch: Watch,
+    display: &mut Display,
+    as_json: bool,
+) -> Result<(), Failed> {
     let mut redraw = tokio::time::interval(Display::PERIOD);
+    let mut asking = tokio::time::interval(SILENCE);
+    asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = BTreeSet::new();
     loop {
+        asking.reset();
         let event = {
             let next = watch.next();
             tokio::pin!(next);
@@ -114,6 +127,11 @@ async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<
                 tokio::select! {
                     event = &mut next => break event,
                     _ = redraw.tick() => display.draw(),
+                    _ = asking.tick(), if !as_json => {
+                        // A server that cannot say it now is asked again; its run goes on all the same.
+                        let waits = client.run(&run.run).await.map(|run| waits(&run)).unwrap_or_default();
+                        waits.into_iter().filter(|wait| told.insert(wait.clone())).for_each(|wait| display.note(&wait));
+                    }
                 }
             }
         };
@@ -126,6 +144,20 @@ async fn show(mut watch: Watch, display: &mut Display, as_json: bool) -> Result<
             display.note("the run is suspended; `waft resume RUN` lets it go on");
         }
     }
+}
+
+/// What keeps the calls of a run from their end, as far as a person can do something about it.
+fn waits(run: &Run) -> Vec<String> {
+    let tell = |node: &Node| {
+        let out = node.out.as_ref()?;
+        let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
+        match worker {
+            Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
+            None if out.untaken => Some(format!("{}: {}", node.name, super::show::whereabouts(out))),
+            None => None,
+        }
+    };
+    run.tasks.iter().filter_map(tell).collect()
 }
 
 /// The end of a run, for a person to act on.

@@ -1,6 +1,6 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Node, Revision, Run, Skipped};
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, Node, Out, Revision, Run, Skipped};
 use flow::State;
 
 use super::{
@@ -66,6 +66,31 @@ fn skipped_line(skipped: &Skipped) -> String {
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
+/// Where a call is that is out.
+pub(super) fn whereabouts(out: &Out) -> String {
+    let Out { queue, since, worker, untaken, silent_for } = out;
+    let since = short(since);
+    match (worker, silent_for) {
+        (Some(worker), Some(silent)) => {
+            format!("called by {worker} since {since}, whose heartbeats stopped {silent:.0}s ago")
+        }
+        (Some(worker), None) => format!("called by {worker} since {since}"),
+        (None, _) if *untaken => format!("waiting for a worker on queue {queue} since {since}"),
+        (None, _) => format!("on queue {queue} since {since}"),
+    }
+}
+
+/// How often a call was lost, and with whom.
+fn lost(lost: &[Lost]) -> Option<String> {
+    let times = match lost.len() {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    let workers: Vec<&str> = lost.iter().filter_map(|lost| lost.worker.as_deref()).collect();
+    Some(format!("lost {times}, with {}", workers.join(", ")))
+}
+
 fn line(node: &Node, width: usize, colour: bool) -> String {
     let state = State::ALL.into_iter().find(|state| state.as_str() == node.state).unwrap_or(State::Pending);
     let painted = Paint::of(state).text(&format!("{:16}", node.state), colour);
@@ -80,6 +105,10 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
             line.push_str(&format!(", with {}", values.join(", ")));
         }
         until.iter().for_each(|until| line.push_str(&format!(", until {}", short(until))));
+    }
+    node.out.iter().for_each(|out| line.push_str(&format!("  {}", whereabouts(out))));
+    if let Some(lost) = lost(&node.lost) {
+        line.push_str(&format!("  {lost}"));
     }
     if let Some(Elements { count, succeeded }) = node.elements {
         line.push_str(&format!("  {succeeded} of {count} elements"));

@@ -92,6 +92,10 @@ impl Driver {
                         warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
                         self.lose(&shard, (call, worker), round).await;
                     }
+                    for (call, worker) in self.leases.fallen_silent(&shard) {
+                        let silence = protocol::lease::SILENCE;
+                        warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
+                    }
                     self.withdraw_due(&shard, number, round);
                 }
                 delivery.accept();

@@ -49,6 +49,8 @@ struct Heard {
     /// When each lease runs out, by the time heard.
     expiry: BTreeMap<Held, Duration>,
     order: BTreeSet<(Duration, Held)>,
+    /// Those whose heartbeats have stopped, which was said.
+    silent: BTreeSet<Held>,
 }
 
 impl Heard {
@@ -61,10 +63,12 @@ impl Heard {
             probes: BTreeMap::new(),
             expiry: BTreeMap::new(),
             order: BTreeSet::new(),
+            silent: BTreeSet::new(),
         }
     }
 
     fn end(&mut self, call: &Held) {
+        self.silent.remove(call);
         if let Some(until) = self.expiry.remove(call) {
             self.order.remove(&(until, call.clone()));
         }
@@ -84,6 +88,24 @@ impl Leases {
     /// Whether a call is under a lease.
     pub(super) fn holds(&self, shard: &Shard, call: &Held) -> bool {
         self.shards.get(shard).is_some_and(|heard| heard.expiry.contains_key(call))
+    }
+
+    /// For how long no heartbeat of a call has come, by the time for which the queue was received.
+    pub(super) fn silence(&self, shard: &Shard, call: &Held) -> Option<Duration> {
+        let heard = self.shards.get(shard)?;
+        let until = heard.expiry.get(call)?;
+        Some((heard.time + lease::LEASE).saturating_sub(*until))
+    }
+
+    /// The calls whose heartbeats have stopped since this was asked last.
+    pub(super) fn fallen_silent(&mut self, shard: &Shard) -> Vec<Held> {
+        let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
+        let time = heard.time;
+        let is_silent = |until: Duration| time + lease::LEASE >= until + lease::SILENCE;
+        let silent = heard.order.iter().take_while(|(until, _)| is_silent(*until)).map(|(_, call)| call.clone());
+        let silent: Vec<Held> = silent.filter(|call| !heard.silent.contains(call)).collect();
+        heard.silent.extend(silent.iter().cloned());
+        silent
     }
 
     /// A call is not under a lease any more.
@@ -131,6 +153,7 @@ impl Leases {
         while let Some((until, call)) = heard.order.first().filter(|(until, _)| *until <= heard.time).cloned() {
             heard.order.remove(&(until, call.clone()));
             heard.expiry.remove(&call);
+            heard.silent.remove(&call);
             missed.push(call);
         }
         if heard.expiry.is_empty() {

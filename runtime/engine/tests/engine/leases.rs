@@ -43,6 +43,25 @@ async fn heartbeats_keep_a_lease_for_as_long_as_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_whose_heartbeats_stop_is_known_to_be_silent_before_its_lease_is_missed() {
+    let mut world = World::new().await;
+    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = world.take_job().await;
+    let run = job.call.run.clone();
+    assert_eq!(world.engine.silences(&run).await, [], "it has no lease yet");
+    world.heartbeat(&job.call).await;
+    tokio::time::sleep(lease::HEARTBEAT).await;
+    world.heartbeat(&job.call).await;
+    tokio::time::sleep(lease::SILENCE + Duration::from_secs(2)).await;
+    let [silence] = &world.engine.silences(&run).await[..] else { panic!("one call has a lease") };
+    assert_eq!((&silence.call, silence.worker.as_str()), (&job.call, "w"));
+    assert!(silence.since >= lease::SILENCE && silence.since < lease::LEASE, "{silence:?}");
+    world.heartbeat(&job.call).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.engine.silences(&run).await[0].since < lease::SILENCE, "it is heard of again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_is_given_back_is_tried_again_at_once() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");

@@ -33,7 +33,7 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
     let mut world = world.restart().await;
     let watch = world.engine.adopt(run()).await.expect("the run goes on");
     // The call that was out is not sent again; whatever comes of it, it is taken back.
-    assert_eq!(world.next_withdrawn().await, [b.call.clone()]);
+    assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b.call));
     world.say_begun(&b.call).await;
     world.signal(&b.call).await;
     for task in ["b", "a"] {

@@ -10,7 +10,8 @@ use super::{
     retry,
 };
 use crate::{
-    Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName, Renames, ValueName, Values,
+    Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName,
+    Renames, ValueName, Values,
 };
 
 type Spans = BTreeMap<String, Range<usize>>;
@@ -41,7 +42,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let pace = table.pace(mistakes);
     let expires = table.duration("expires", mistakes);
-    let delivery_limit = table.integer("delivery_limit", 1..=LARGEST_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
+    let delivery_limit =
+        table.integer("delivery_limit", 1..=LARGEST_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);

@@ -1,5 +1,7 @@
 //! One run, as its records tell it.
 
+mod out;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
@@ -45,6 +47,7 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
     let mut revisions = Vec::new();
     let mut is_cancelled = false;
+    let mut lost_with: BTreeMap<NodeName, Vec<api::Lost>> = BTreeMap::new();
     loop {
         let records = replay.read().await?;
         if records.is_empty() {
@@ -61,6 +64,14 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
                 // Of a run that fires more than once, only the run as a whole.
                 Fact::Expired => is_cancelled |= record.firing.is_none(),
                 Fact::Reset => is_cancelled = false,
+                Fact::Lost { attempt, worker, .. } => {
+                    let called = replay.machine().and_then(|machine| machine.call_of(record.firing, attempt.node));
+                    if let Some((name, _)) = called {
+                        let worker = worker.as_ref().map(ToString::to_string);
+                        let lost = api::Lost { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
+                        lost_with.entry(name.of_flow()).or_default().push(lost);
+                    }
+                }
                 _ => {}
             }
             for change in replay.take(record)?.changes {
@@ -70,7 +81,13 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     }
     let missing = || logbook::LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
-    let shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
+    let mut shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
+    let mut calls = out::of(&state.parts, machine).await;
+    for node in &mut shown.tasks {
+        let Ok(name) = NodeName::new(&node.name) else { continue };
+        node.lost = lost_with.remove(&name).unwrap_or_default();
+        node.out = calls.remove(&name);
+    }
     let revisions = before(&replay, machine.flow()).chain(revisions).collect();
     let cancelling = is_cancelled && !machine.state().is_final();
     Ok(api::Run { revisions, cancelling, ..shown })
@@ -225,6 +242,8 @@ fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
         retry_in: None,
         awaits: None,
         elements: None,
+        out: None,
+        lost: Vec::new(),
         worker: None,
         digest: None,
     }

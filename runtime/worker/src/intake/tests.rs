@@ -61,6 +61,8 @@ impl World {
             slots: 1,
             queues: vec![queue()],
             grace: Duration::ZERO,
+            since: Timestamp::from_micros(1),
+            delivery_limit: flow::DELIVERY_LIMIT,
         };
         let (guests, stop) = (Arc::new(Sleepers::default()), CancellationToken::new());
         let connecting = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
@@ -92,6 +94,7 @@ impl World {
                 expires_at: None,
                 signal_to: SIGNALS.into(),
                 fetch_from: "store".into(),
+                delivery_limit: None,
             };
             let message = Message {
                 exchange: topology::JOBS.into(),

@@ -102,6 +102,22 @@ impl Pass {
         self.calling.iter().map(|index| self.call_id(*index))
     }
 
+    /// Since when a call is with the workers.
+    pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
+        let index = self.place_of(call).filter(|index| self.is_out(*index, call))?;
+        match &self.node(index).state {
+            NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::Elsewhere
+            | NodeState::Ignored => None,
+        }
+    }
+
     /// The call a node is in, if it is in one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
         let task = self.flow.called(index)?;

@@ -5,8 +5,8 @@
 //! key. Only what is taken back before the lost one answers is not covered, and is taken back again.
 
 use crate::{
-    Action, Answer, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex, Outcome,
-    Role, RunState, Signal, State, Timestamp, WorkerName,
+    Action, Answer, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt,
+    NodeIndex, Outcome, Role, RunState, Signal, State, Timestamp, WorkerName,
 };
 
 use super::{

@@ -107,6 +107,10 @@ impl Broker for Faulty {
         self.inner.waiting(queue).await
     }
 
+    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        self.inner.consumers(queue).await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -1,0 +1,54 @@
+//! The calls of a run that are out: with which worker, or why with none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use client::api::Out;
+use flow::{CallId, Machine, NodeName, WorkerName};
+use protocol::{json::rfc3339, lease, topology};
+use tracing::debug;
+
+use crate::Parts;
+
+/// What is told of each task's call; of several the one that is out longest.
+pub(super) async fn of(parts: &Parts, machine: &Machine) -> BTreeMap<NodeName, Out> {
+    let leased: BTreeMap<CallId, WorkerName> = machine.leased().collect();
+    let silences = if leased.is_empty() { Vec::new() } else { parts.engine.silences(machine.run()).await };
+    let mut untaken: BTreeMap<flow::QueueName, bool> = BTreeMap::new();
+    let mut told = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    let mut out: Vec<_> =
+        machine.calls_out().filter_map(|call| machine.out_since(&call).map(|at| (at, call))).collect();
+    out.sort();
+    for (at, call) in out {
+        let name = call.task.of_flow();
+        let Some(task) = machine.task(&call.task).filter(|_| known.insert(name.clone())) else { continue };
+        let worker = leased.get(&call).map(ToString::to_string);
+        if !untaken.contains_key(&task.queue) {
+            let is_untaken = worker.is_none() && is_untaken(parts, &task.queue).await;
+            untaken.insert(task.queue.clone(), is_untaken);
+        }
+        let silent = silences.iter().find(|silence| silence.call == call && silence.since >= lease::SILENCE);
+        told.insert(
+            name,
+            Out {
+                queue: task.queue.to_string(),
+                since: rfc3339(at),
+                untaken: worker.is_none() && untaken[&task.queue],
+                worker,
+                silent_for: silent.map(|silence| silence.since.as_secs_f64()),
+            },
+        );
+    }
+    told
+}
+
+/// Whether nobody takes jobs from a queue, as far as the broker says.
+async fn is_untaken(parts: &Parts, queue: &flow::QueueName) -> bool {
+    match parts.broker.consumers(&topology::jobs(queue)).await {
+        Ok(consumers) => consumers.unwrap_or_default() == 0,
+        Err(error) => {
+            debug!(%queue, %error, "who takes jobs from a queue is not known");
+            false
+        }
+    }
+}
