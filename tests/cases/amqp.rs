@@ -282,6 +282,62 @@ fn garbage_on_a_queue_of_jobs_is_kept_in_quarantine_and_the_worker_goes_on() {
     waft.run_flow(&one_task(&queue, "hostile#noop", ""), &["--broker", &url]).expect(0);
 }
 
+/// Takes the next job of a queue, and answers as a worker of a later waft might.
+fn answer_as_later_waft(url: &str, queue: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let broker = Amqp::connect(Options::new(url)).await.expect("the broker is there");
+        broker::topology::declare_shared(&broker).await.expect("the broker takes it");
+        broker::topology::declare_jobs(&broker, &queue.parse().expect("a lawful name"))
+            .await
+            .expect("the broker takes it");
+        let mut jobs = broker.consume(&format!("waft.jobs.{queue}"), 1).await.expect("the queue is there");
+        let delivery = jobs.next().await.expect("a job");
+        let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
+        let report =
+            protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a lawful name") };
+        let mut body = report.encode();
+        // The third byte is the version of the format.
+        body[2] = 99;
+        let message = Message {
+            exchange: String::new(),
+            key: job.signal_to,
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties {
+                message_id: Some(protocol::message_id(&job.call)),
+                headers: protocol::headers(&job.call),
+                ..Properties::default()
+            },
+            body: body.into(),
+        };
+        broker.publish(message).await.expect("the engine is there");
+        delivery.accept();
+        broker.close().await;
+    });
+}
+
+#[test]
+fn a_call_whose_worker_is_of_a_later_version_fails_and_its_report_is_kept_with_the_reason() {
+    let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
+    let run = start_run(&waft, &url, &one_task(&queue, "hostile#noop", ""));
+    answer_as_later_waft(&url, &queue);
+    // For the rollback.
+    let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let ran = ended(run);
+    let (kind, message) = ran.expect(1).failure("t");
+    assert_eq!(kind, "poison");
+    assert!(message.contains("of format version 99") && message.contains("waft.quarantine"), "{message}");
+    let id = format!("{}.t.1.1.apply", ran.json()[0]["run"].as_str().expect("a run has an id"));
+    let listed = waft.run(["quarantine", "list", "--broker", &url, "--json"]).expect(0).json();
+    let kept = listed.into_iter().find(|message| message["id"] == id.as_str()).expect("it is in quarantine");
+    let text = |key: &str| kept[key].as_str().unwrap_or_default().to_owned();
+    assert!(text("queue").starts_with("waft.engine."), "{kept}");
+    assert!(text("reason").contains("of format version 99; this waft reads up to"), "{kept}");
+    waft.run(["quarantine", "drop", &id, "--broker", &url]).expect(0);
+}
+
 #[test]
 fn a_run_survives_a_restart_of_its_broker() {
     let (waft, folder) = (Waft::default(), tempfile::tempdir().expect("a temporary folder"));

@@ -16,7 +16,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing, reconnecting::Reconnecting,
+    Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
+    reconnecting::Reconnecting,
 };
 use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
 use protocol::{CallLog, Control, Job, Report, topology};

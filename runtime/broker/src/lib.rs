@@ -8,6 +8,7 @@ mod broker;
 mod declare;
 mod delivery;
 mod message;
+mod quarantine;
 
 mod amqp;
 mod in_process;
@@ -22,3 +23,4 @@ pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind
 pub use delivery::{Consumer, Delivery, Renewals, Settlement};
 pub use in_process::InProcess;
 pub use message::{Message, Properties, Routing};
+pub use quarantine::{quarantine, quarantined};

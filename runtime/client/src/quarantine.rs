@@ -1,4 +1,4 @@
-//! What no worker could take, and a person decides about: listed, handed out again, or dropped.
+//! What no worker or engine could take, and a person decides about: listed, handed out again, or dropped.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ pub struct Quarantined {
     pub id: String,
     /// The queue it came from.
     pub queue: Option<String>,
-    /// Why it is here: `rejected` or `delivery_limit`.
+    /// Why it is here, in a sentence; `delivery_limit` where the broker gave it up.
     pub reason: Option<String>,
     /// The ids it carries in the clear: run, task, firing, attempt, call.
     pub headers: BTreeMap<String, String>,
@@ -65,8 +65,7 @@ pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<Quarantined>, Quarantin
 pub struct Decided {
     /// Those that were released or dropped.
     pub done: Vec<Quarantined>,
-    /// Those that stay, though they were to be released: they do not say which queue of jobs they came from, and can only
-    /// be dropped.
+    /// Those that stay, though they were to be released: they do not say which queue they came from, or that queue is gone.
     pub without_origin: Vec<Quarantined>,
 }
 
@@ -84,21 +83,22 @@ pub async fn decide(broker: Arc<dyn Broker>, id: Option<&str>, decision: Decisio
         match decision {
             Decision::Drop => {}
             Decision::Release => {
-                let queue = message.queue.as_deref().and_then(|queue| queue.strip_prefix("waft.jobs."));
-                let Some(key) = queue.map(str::to_owned) else {
+                let Some((exchange, key)) = message.queue.as_deref().map(way_to) else {
                     decided.without_origin.push(message);
                     continue;
                 };
-                let mut again = Message {
-                    exchange: topology::JOBS.into(),
-                    key,
-                    routing: Routing::Mandatory,
-                    persistent: true,
-                    ..delivery.message.clone()
-                };
-                // It begins anew: what the broker added about its death goes.
-                again.properties.headers.retain(|name, _| !name.starts_with("x-"));
-                broker.publish(again).await?;
+                let routing = Routing::Mandatory;
+                let mut again = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
+                // It begins anew: what was added when it came here goes.
+                again.properties.headers.retain(|name, _| is_own(name));
+                match broker.publish(again).await {
+                    Ok(()) => {}
+                    Err(PublishError::Unroutable { .. }) => {
+                        decided.without_origin.push(message);
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         delivery.accept();
@@ -119,22 +119,34 @@ async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
     Ok(deliveries)
 }
 
+/// The exchange and the routing key that lead to a queue.
+fn way_to(queue: &str) -> (String, String) {
+    match queue.strip_prefix(topology::JOBS_PREFIX) {
+        Some(key) => (topology::JOBS.to_owned(), key.to_owned()),
+        None => (String::new(), queue.to_owned()),
+    }
+}
+
+/// Whether a header is the message's own, and not one that was added when it came to the quarantine.
+fn is_own(name: &str) -> bool {
+    !name.starts_with("x-") && ![topology::QUARANTINED_FROM, topology::QUARANTINE_REASON].contains(&name)
+}
+
 fn quarantined(delivery: &Delivery) -> Quarantined {
     let properties = &delivery.message.properties;
     let header = |name: &str| properties.headers.get(name).cloned();
-    let is_own = |(name, _): &(&String, &String)| !name.starts_with("x-");
     Quarantined {
         id: properties.message_id.clone().unwrap_or_default(),
-        queue: header("x-first-death-queue"),
-        reason: header("x-first-death-reason"),
-        headers: properties.headers.iter().filter(is_own).map(|(name, value)| (name.clone(), value.clone())).collect(),
+        queue: header(topology::QUARANTINED_FROM).or_else(|| header("x-first-death-queue")),
+        reason: header(topology::QUARANTINE_REASON).or_else(|| header("x-first-death-reason")),
+        headers: properties.headers.clone().into_iter().filter(|(name, _)| is_own(name)).collect(),
         size: delivery.message.body.len(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use broker::{InProcess, Properties};
+    use broker::{InProcess, Properties, Queue, QueueKind};
 
     use super::*;
 
@@ -192,6 +204,36 @@ mod tests {
         let again = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
         assert_eq!(again.message.properties.message_id.as_deref(), Some("two"));
         assert_eq!((again.returned, &again.message.body[..]), (0, &b"poison"[..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_read_is_listed_with_the_reason_and_released_to_its_own_queue() {
+        let broker = poisoned(&[]).await;
+        let queue = topology::engine(&"3".parse().unwrap());
+        for name in [queue.as_str(), "gone"] {
+            let kind = QueueKind::Transient { expires: Duration::from_secs(60) };
+            broker.declare_queue(&Queue { name: name.to_owned(), kind }).await.unwrap();
+            let message = Message {
+                exchange: String::new(),
+                key: name.to_owned(),
+                routing: Routing::Mandatory,
+                persistent: true,
+                priority: 0,
+                properties: Properties { message_id: Some(name.to_owned()), ..Properties::default() },
+                body: "newer".into(),
+            };
+            broker.publish(message).await.unwrap();
+            let delivery = broker.consume(name, 1).await.unwrap().next().await.unwrap();
+            broker::quarantine(&*broker, delivery, name, "it is of format version 9").await;
+        }
+        broker.delete_queue("gone").await.unwrap();
+        let listed = list(broker.clone()).await.unwrap();
+        assert_eq!((ids(&listed), listed[0].queue.as_deref()), (vec![queue.as_str(), "gone"], Some(queue.as_str())));
+        assert_eq!(listed[0].reason.as_deref(), Some("it is of format version 9"));
+        let decided = decide(broker.clone(), None, Decision::Release).await.unwrap();
+        assert_eq!((ids(&decided.done), ids(&decided.without_origin)), (vec![queue.as_str()], vec!["gone"]));
+        let again = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
+        assert_eq!((again.message.properties.headers.len(), &again.message.body[..]), (0, &b"newer"[..]));
     }
 
     #[tokio::test(start_paused = true)]

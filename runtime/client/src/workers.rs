@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker, ConsumeError, DeclareError, Message, Properties, PublishError, Queue, QueueKind, Routing};
 use protocol::{Control, Ping, WorkerStatus, topology};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 /// Why workers could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +43,10 @@ pub async fn workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<Vec<
     let until = Instant::now() + patience;
     let mut workers = Vec::new();
     while let Ok(Some(delivery)) = timeout_at(until, answers.next()).await {
-        // Another version's answer is no reason to lose the others'.
-        if let Ok(status) = WorkerStatus::decode(&delivery.message.body) {
-            workers.push(status);
+        match WorkerStatus::decode(&delivery.message.body) {
+            Ok(status) => workers.push(status),
+            // Another version's answer is no reason to lose the others'.
+            Err(error) => warn!(%error, "a worker of another version has answered: it is not listed"),
         }
         delivery.accept();
     }

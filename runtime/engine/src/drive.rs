@@ -4,7 +4,7 @@
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
 //! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/withdrawals.rs` (calls that nobody wants any
 //! more), `drive/permits.rs` (calls that wait for their turn), `drive/compare.rs` (whether memory and logbook agree),
-//! `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
+//! `drive/unreadable.rs` (what cannot be read), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
 
 mod compare;
 mod echo;
@@ -19,6 +19,7 @@ mod retell;
 mod shards;
 mod skips;
 mod telling;
+mod unreadable;
 mod whereabouts;
 mod withdrawals;
 

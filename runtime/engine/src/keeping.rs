@@ -5,10 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind};
+use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, quarantine};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use protocol::{Permits, topology as names};
+use protocol::{DecodeError, Permits, topology as names};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -136,10 +136,7 @@ impl Keeping {
     fn hear(&mut self, keeper: &mut Keeper, delivery: Delivery) {
         let message = match Permits::decode(&delivery.message.body) {
             Ok(message) => message,
-            Err(error) => {
-                warn!(%error, "dropped what says nothing of permits");
-                return delivery.accept();
-            }
+            Err(error) => return self.hear_unreadable(keeper, delivery, &error),
         };
         match keeper.hear(delivery.redelivered, message) {
             Settles::Done => delivery.accept(),
@@ -151,11 +148,27 @@ impl Keeping {
         }
     }
 
+    /// Moves what cannot be read to the quarantine, unless it is said again. Where it may say which permits are out, the
+    /// keeper knows that no more, and asks all engines before it gives any.
+    fn hear_unreadable(&mut self, keeper: &mut Keeper, delivery: Delivery, error: &DecodeError) {
+        let queue = names::permits(&self.flow, &self.task);
+        if !error.is_loss(delivery.message.persistent) {
+            warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
+            return delivery.accept();
+        }
+        warn!(queue, %error, "a message about permits cannot be read; it is kept in waft.quarantine");
+        keeper.restart();
+        let (broker, reason) =
+            (self.keepers.broker.clone(), format!("the engine could not read what is said of permits: {error}"));
+        self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
+    }
+
     fn said(&self, say: Say) -> BoxFuture<'static, ()> {
         let broker = self.keepers.broker.clone();
         let to_own = |permits: &Permits| jobs::permits(&self.flow, &self.task, permits);
         match say {
-            Say::Write(kept) => Box::pin(write(broker, to_own(&Permits::Kept(kept)))),
+            // Persistent, unlike what is said again: nobody else knows it.
+            Say::Write(kept) => Box::pin(write(broker, Message { persistent: true, ..to_own(&Permits::Kept(kept)) })),
             Say::Ask(beat) => Box::pin(tell(broker, to_own(&Permits::Beat(beat)))),
             Say::Tell(shard, granted) => Box::pin(tell(broker, jobs::granted(&shard, granted))),
         }

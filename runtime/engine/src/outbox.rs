@@ -221,8 +221,11 @@ async fn publish(ways: &Ways, mut leaving: Leaving, silent: &Silent) -> Result<(
                 silent.note(message);
                 return Err(leaving);
             }
-            // Straight to a queue that is gone: whoever heard it has gone with it.
-            Err(error @ PublishError::Unroutable { .. }) if message.exchange.is_empty() => {
+            // Straight to a queue that is gone: whoever heard it has gone with it. The quarantine is nobody's, and is declared
+            // again.
+            Err(error @ PublishError::Unroutable { .. })
+                if message.exchange.is_empty() && message.key != names::QUARANTINE =>
+            {
                 tracing::warn!(%error, "nobody waits for this message any more");
                 return Ok(());
             }

@@ -114,6 +114,18 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// Whether losing the message loses something. What waft sends without persistence is sent again or is obsolete soon,
+    /// like probes and progress; bytes that are no message of waft at all are kept, since nobody knows what they are.
+    #[must_use]
+    pub fn is_loss(&self, is_persistent: bool) -> bool {
+        match self {
+            Self::Foreign { .. } => true,
+            Self::Version { .. } | Self::Damaged { .. } => is_persistent,
+        }
+    }
+}
+
 /// A message in the first version of its format.
 pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
     encode_as(kind, 1, message)

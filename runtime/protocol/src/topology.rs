@@ -11,8 +11,14 @@ pub const NOTIFICATIONS: &str = "waft.notifications";
 /// The exchange that everyone hears.
 pub const CONTROL: &str = "waft.control";
 
-/// The queue that keeps what no worker could take, for a person.
+/// The queue that keeps what no worker and no engine could take, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
+
+/// The header of a message in [`QUARANTINE`] that names the queue it was taken from.
+pub const QUARANTINED_FROM: &str = "quarantined-from";
+
+/// The header of a message in [`QUARANTINE`] that says why it is there.
+pub const QUARANTINE_REASON: &str = "quarantine-reason";
 
 /// How many shards the runs of engines that share a broker are spread over: each has a queue of its own, and the engines
 /// divide them among themselves.
@@ -22,10 +28,13 @@ pub const SHARDS: u32 = 8;
 /// run: this is for a job whose workers die before they read it.
 pub const QUEUE_DELIVERY_LIMIT: u32 = 2 * flow::LARGEST_DELIVERY_LIMIT;
 
+/// What the names of the queues of jobs begin with.
+pub const JOBS_PREFIX: &str = "waft.jobs.";
+
 /// The queue of the jobs of a name.
 #[must_use]
 pub fn jobs(queue: &QueueName) -> String {
-    format!("waft.jobs.{queue}")
+    format!("{JOBS_PREFIX}{queue}")
 }
 
 /// The queue of a shard's signals.

@@ -246,7 +246,14 @@ impl Caller {
             None => Signalled::Taken,
         };
         match signalled {
-            Signalled::Taken => delivery.dead_letter(),
+            Signalled::Taken => {
+                let Message { exchange, key, .. } = &delivery.message;
+                let queue =
+                    if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
+                let moving = broker::quarantine(&*self.broker, delivery, &queue, &reason);
+                // Dropped, the delivery goes back.
+                self.abandon.run_until_cancelled(moving).await;
+            }
             Signalled::NotTaken => delivery.requeue(),
         }
     }

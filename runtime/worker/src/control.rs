@@ -295,7 +295,8 @@ pub(crate) async fn answer(
                     tracing::debug!(%error, "a ping was not answered");
                 }
             }
-            Err(error) => warn!(%error, "left a control message alone"),
+            // It is for all workers, so that none of them has to keep it.
+            Err(error) => warn!(%error, "a message to all workers cannot be read here; it is dropped"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `waft quarantine`: what no worker could take, and what becomes of it.
+//! `waft quarantine`: what no worker or engine could take, and what becomes of it.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ async fn decide(
     show(&done, as_json);
     if !without_origin.is_empty() {
         let stay: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
-        let error = anyhow::anyhow!("no queue of jobs to release to is known of {}", stay.join(", "));
+        let error = anyhow::anyhow!("there is no queue to release {} to", stay.join(", "));
         return Err(Failed::invalid(error).hint("they stay in quarantine; `waft quarantine drop` forgets them"));
     }
     if done.is_empty() {

@@ -107,10 +107,8 @@ impl Driver {
             Err(_) if delivery.message.properties.content_type.as_deref() == Some(JSON) => {
                 self.hear_notification(&shard, delivery, round).await;
             }
-            Err(error) => {
-                warn!(%error, "dropped what is no report");
-                delivery.accept();
-            }
+            // Rare, so that it makes the future of all else no larger.
+            Err(error) => Box::pin(self.hear_unreadable(&shard, delivery, &error, round)).await,
         }
     }
 

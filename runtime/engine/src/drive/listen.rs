@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Delivery;
 use flow::{FlowName, Heard, Machine, NodeName, RunId, Shard};
 use protocol::{Request, Wish, topology as names};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Driver, Round};
 use crate::jobs;
@@ -57,8 +57,8 @@ impl Driver {
             Ok(Some(heard)) => heard,
             Ok(None) => return delivery.accept(),
             Err(error) => {
-                warn!(%error, "dropped what is neither a report nor a notification");
-                return delivery.accept();
+                let reason = format!("the engine could not read a notification: {error}");
+                return self.quarantine(shard, delivery, &reason, round);
             }
         };
         let Some(runs) = self.listeners.of(shard, &heard) else {

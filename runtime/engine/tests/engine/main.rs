@@ -7,6 +7,7 @@ mod permits;
 mod shards;
 mod telling;
 mod trim;
+mod unreadable;
 mod wishes;
 mod withdrawals;
 mod world;

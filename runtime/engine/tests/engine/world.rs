@@ -282,7 +282,31 @@ impl World {
             properties: Properties::default(),
             body: body.to_vec().into(),
         };
+        self.publish_message(message).await;
+    }
+
+    pub(crate) async fn publish_message(&self, message: Message) {
         self.broker.publish(message).await.unwrap();
+    }
+
+    /// The queue of the engine's shard.
+    pub(crate) fn signal_to(&self) -> &str {
+        &self.signal_to
+    }
+
+    /// The broker that all engines of this world share.
+    pub(crate) fn broker(&self) -> &InProcess {
+        &self.broker
+    }
+
+    /// The next message in quarantine, with the queue it was taken from and the reason.
+    pub(crate) async fn next_quarantined(&self) -> (Message, String, String) {
+        let delivery = self.broker.consume(topology::QUARANTINE, 1).await.unwrap().next().await.expect("a message");
+        let message = delivery.message.clone();
+        delivery.accept();
+        let header = |name: &str| message.properties.headers[name].clone();
+        let (queue, reason) = (header(topology::QUARANTINED_FROM), header(topology::QUARANTINE_REASON));
+        (message, queue, reason)
     }
 
     /// Jobs that are out, as long as none was taken.

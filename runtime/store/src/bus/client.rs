@@ -22,6 +22,7 @@ use super::{
     assembly::WINDOW,
     fetch::{Asking, Fetch},
     open,
+    server::DIGEST,
 };
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
@@ -110,7 +111,7 @@ impl Client {
             properties: Properties {
                 reply_to: Some(reply_queue.clone()),
                 correlation_id: Some(id),
-                headers: [("digest".to_owned(), digest.to_string())].into(),
+                headers: [(DIGEST.to_owned(), digest.to_string())].into(),
                 ..Properties::default()
             },
             body: PutRequest { bytes: &bytes }.encode().into(),

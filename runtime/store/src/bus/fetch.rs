@@ -12,7 +12,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::assembly::{Assembly, Taken};
+use super::{
+    assembly::{Assembly, Taken},
+    server::DIGEST,
+};
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
 /// How long nothing new may come before what is missing is asked for again, and again. A server that is busy gets more
@@ -163,7 +166,7 @@ impl Asking<'_> {
             properties: Properties {
                 reply_to: Some(self.reply_queue.into()),
                 correlation_id: Some(self.id.into()),
-                headers: BTreeMap::from([("digest".into(), self.digest.to_string())]),
+                headers: BTreeMap::from([(DIGEST.into(), self.digest.to_string())]),
                 ..Properties::default()
             },
             body: request.encode().into(),

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing};
+use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing, quarantine};
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
-use protocol::{FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE};
+use protocol::{DecodeError, FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -23,6 +23,9 @@ const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Requests that are answered at once. With the largest range each, 64 MiB are on their way to the broker.
 const PREFETCH: u16 = 16;
+
+/// The header that names the content that a message is about.
+pub(super) const DIGEST: &str = "digest";
 
 /// Offers a store on a queue.
 pub struct Server {
@@ -54,8 +57,8 @@ impl Server {
         Ok(Self { broker, queue, store, requests, stop })
     }
 
-    /// Answers requests until told to stop, or until the queue is deleted or the broker closed. What is no request is
-    /// dropped with a warning.
+    /// Answers requests until told to stop, or until the queue is deleted or the broker closed. A request that cannot be
+    /// read is answered with the reason, or moved to the quarantine where it does not say whom to answer.
     pub async fn run(mut self) {
         let sending = TaskTracker::new();
         let stop = self.stop.clone();
@@ -75,7 +78,16 @@ impl Server {
                 });
                 continue;
             }
-            let Some((request, reader)) = self.read(&delivery) else {
+            let request = match FetchRequest::decode(&delivery.message.body) {
+                Ok(request) => request,
+                Err(error) => {
+                    let refusing = refuse(self.broker.clone(), self.queue.clone(), delivery, error);
+                    sending.spawn(stop.clone().run_until_cancelled_owned(refusing));
+                    continue;
+                }
+            };
+            let Some(reader) = Reader::of(&delivery) else {
+                warn!(queue = self.queue, "a request for content does not say where to answer; it is dropped");
                 delivery.accept();
                 continue;
             };
@@ -97,31 +109,10 @@ impl Server {
         sending.wait().await;
     }
 
-    fn read(&self, delivery: &Delivery) -> Option<(FetchRequest, Reader)> {
-        let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
-        let queue = &self.queue;
-        match (FetchRequest::decode(&delivery.message.body), reply_to) {
-            (Ok(request), Some(reply_to)) => {
-                let reader = Reader { queue: reply_to.clone(), correlation_id: correlation_id.clone() };
-                Some((request, reader))
-            }
-            (Ok(_), None) => {
-                warn!(queue, "a request for a module does not say where to answer; it is dropped");
-                None
-            }
-            (Err(error), _) => {
-                warn!(queue, %error, "a message on a queue of requests for modules is none; it is dropped");
-                None
-            }
-        }
-    }
-
     /// Keeps a content that came whole; the message that says so, where somebody wants to know.
     async fn keep(&self, bytes: &[u8], delivery: &Delivery) -> Vec<Message> {
-        let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
         let kept = self.store.put(Bytes::copy_from_slice(bytes)).await;
-        let Some(queue) = reply_to.clone() else { return Vec::new() };
-        let reader = Reader { queue, correlation_id: correlation_id.clone() };
+        let Some(reader) = Reader::of(delivery) else { return Vec::new() };
         vec![match kept {
             Ok(digest) => reader.message(&FetchReply { digest, answer: FetchAnswer::Kept }),
             Err(error) => {
@@ -178,7 +169,30 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
     }
 }
 
+/// Answers a request that cannot be read, where it says whom to answer and for which content; otherwise it goes to the
+/// quarantine, unless it is sent again.
+async fn refuse(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
+    let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
+    let reason = format!("the engine could not read a request for content: {error}");
+    warn!(queue, reason, "a request for content is refused");
+    match (Reader::of(&delivery), digest) {
+        (Some(reader), Some(digest)) => {
+            let answer = FetchAnswer::Unreadable { reason: &reason };
+            send(&*broker, vec![reader.message(&FetchReply { digest, answer })]).await;
+            delivery.accept();
+        }
+        _ if error.is_loss(delivery.message.persistent) => quarantine(&*broker, delivery, &queue, &reason).await,
+        _ => delivery.accept(),
+    }
+}
+
 impl Reader {
+    /// Whom a request is to be answered to.
+    fn of(delivery: &Delivery) -> Option<Self> {
+        let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
+        Some(Self { queue: reply_to.clone()?, correlation_id: correlation_id.clone() })
+    }
+
     fn message(&self, reply: &FetchReply<'_>) -> Message {
         Message {
             exchange: String::new(),
@@ -188,7 +202,7 @@ impl Reader {
             priority: 0,
             properties: Properties {
                 correlation_id: self.correlation_id.clone(),
-                headers: BTreeMap::from([("digest".into(), reply.digest.to_string())]),
+                headers: BTreeMap::from([(DIGEST.into(), reply.digest.to_string())]),
                 ..Properties::default()
             },
             body: reply.encode().into(),

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchRequest, fetch::CHUNK};
+use protocol::{FetchRequest, fetch::CHUNK, topology::QUARANTINE};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -186,7 +186,7 @@ async fn garbage_among_the_answers_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn garbage_among_the_requests_is_dropped_and_the_server_lives() {
+async fn garbage_among_the_requests_is_kept_in_quarantine_and_the_server_lives() {
     let world = World::new().await;
     let digest = digest_of(b"pan");
     let without_reader = FetchRequest { digest, chunks: 0..1 }.encode();
@@ -201,6 +201,29 @@ async fn garbage_among_the_requests_is_dropped_and_the_server_lives() {
     }
     world.carries("pan".into()).await;
     assert_eq!(world.broker.waiting(QUEUE).await.unwrap(), Some(0));
+    // What is no message of ours, twice each; what is one and makes no sense leads to nothing.
+    while world.broker.waiting(QUARANTINE).await.unwrap() != Some(4) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
+    let broker = InProcess::new();
+    let newer = |_, message: &Message| {
+        let mut body = message.body.to_vec();
+        // The third byte is the version of the format.
+        body[2] = 99;
+        Fault::Changed(body.into())
+    };
+    let (asks, answers) = (Arc::new(Faulty::new(&broker, newer)), broker.connect());
+    let world = World::over(broker, Arc::new(Memory::new()), Arc::new(answers), asks).await;
+    let (digest, begun) = (world.put("pan".into()).await, Instant::now());
+    let error = world.fetch(digest).await.unwrap_err();
+    assert!(matches!(error, FetchError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("of format version 99; this waft reads up to"), "{error}");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     world.end().await;
 }
 

@@ -1,0 +1,102 @@
+//! Messages that nobody here can read: a copy with the reason goes to the quarantine, where a person finds it.
+//!
+//! A copy is published, and not the delivery rejected, for three reasons: it carries the reason, its arrival is confirmed
+//! before the delivery is accepted, and it works for queues without a dead-letter queue.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
+
+use protocol::topology as names;
+use tracing::warn;
+
+use crate::{Broker, Delivery, Message, PublishError, Routing, topology};
+
+/// How long to wait before a copy that the broker did not take is published again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest reason that travels with a copy, in characters.
+const LONGEST_REASON: usize = 1_000;
+
+/// The copy of a message that goes to the quarantine, with the queue it was taken from and the reason.
+#[must_use]
+pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
+    let mut properties = message.properties.clone();
+    // What the broker said of an earlier death is obsolete.
+    properties.headers.retain(|name, _| !name.starts_with("x-"));
+    properties.headers.insert(names::QUARANTINED_FROM.to_owned(), queue.to_owned());
+    let reason = reason.chars().take(LONGEST_REASON).collect();
+    properties.headers.insert(names::QUARANTINE_REASON.to_owned(), reason);
+    // A person names a message by its id. The same message gets the same one when it is delivered again.
+    properties.message_id.get_or_insert_with(|| {
+        let mut hasher = DefaultHasher::new();
+        message.body.hash(&mut hasher);
+        format!("unnamed-{:016x}", hasher.finish())
+    });
+    Message {
+        exchange: String::new(),
+        key: names::QUARANTINE.to_owned(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties,
+        body: message.body.clone(),
+    }
+}
+
+/// Moves a delivery to the quarantine: accepts it once the broker has confirmed the copy. Publishes the copy again until
+/// then. When the future is dropped, or the broker is closed from this side, the delivery goes back to its queue.
+pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, reason: &str) {
+    let copy = quarantined(&delivery.message, queue, reason);
+    loop {
+        match broker.publish(copy.clone()).await {
+            Ok(()) => return delivery.accept(),
+            Err(PublishError::Closed) => return,
+            Err(error @ PublishError::Unroutable { .. }) => {
+                warn!(%error, "the quarantine is gone: it is declared again");
+                if let Err(error) = topology::declare_shared(broker).await {
+                    warn!(%error, "the quarantine could not be declared");
+                }
+            }
+            Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
+                warn!(queue, %error, "a message could not be moved to the quarantine yet");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InProcess, Properties, Queue, QueueKind};
+
+    async fn next(broker: &InProcess, queue: &str) -> Delivery {
+        broker.consume(queue, 1).await.unwrap().next().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quarantined_message_says_where_it_was_and_why_even_if_the_quarantine_was_deleted() {
+        let broker = InProcess::new();
+        broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let message = Message {
+            exchange: String::new(),
+            key: "q".into(),
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties { headers: [("run".into(), "r".into())].into(), ..Properties::default() },
+            body: "?".into(),
+        };
+        broker.publish(message).await.unwrap();
+        quarantine(&broker, next(&broker, "q").await, "q", "it is a riddle").await;
+        assert_eq!(broker.waiting("q").await.unwrap(), Some(0));
+        let kept = next(&broker, names::QUARANTINE).await.message.clone();
+        let headers = [("run", "r"), (names::QUARANTINED_FROM, "q"), (names::QUARANTINE_REASON, "it is a riddle")];
+        let headers = headers.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!((kept.properties.headers, &kept.body[..]), (headers.into(), &b"?"[..]));
+        assert!(kept.persistent);
+        assert!(kept.properties.message_id.is_some_and(|id| id.starts_with("unnamed-")));
+    }
+}

@@ -1,0 +1,85 @@
+//! What arrives on the queue of a shard and cannot be read here: mostly reports of a newer waft.
+//!
+//! Nothing of it is lost: it goes to the quarantine with the reason. And nobody waits for ever for what it would have said:
+//! a call fails whose worker this engine does not understand, and a request is answered.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use broker::{Delivery, quarantined};
+use flow::{Answer as Outcome, CallId, Event, Execution, Failure, FailureKind, Shard, Signal};
+use protocol::{DecodeError, Reply, topology as names};
+use tracing::warn;
+
+use super::{Driver, Round};
+use crate::jobs;
+
+impl Driver {
+    /// Takes what is no report that this engine knows.
+    pub(super) async fn hear_unreadable(
+        &mut self,
+        shard: &Shard,
+        delivery: Delivery,
+        error: &DecodeError,
+        round: &mut Round,
+    ) {
+        let queue = names::engine(shard);
+        if !error.is_loss(delivery.message.persistent) {
+            warn!(queue, %error, "a report that is sent again, or obsolete soon, cannot be read; it is dropped");
+            return delivery.accept();
+        }
+        let reason = format!("the engine could not read a report: {error}");
+        let properties = &delivery.message.properties;
+        if let Some(call) = protocol::call_of(&properties.headers) {
+            return self.fail_unreadable(shard, call, delivery, &reason, round).await;
+        }
+        if let (Some(reply_to), Some(_)) = (&properties.reply_to, &properties.correlation_id) {
+            let reply = Reply::Failed(format!("the engine that drives the run could not read the request: {error}"));
+            round.messages.push(jobs::reply(reply_to.clone(), properties.correlation_id.clone(), &reply));
+        }
+        self.quarantine(shard, delivery, &reason, round);
+    }
+
+    /// Fails a call whose worker reports what cannot be read: its answer will not be readable either. What the call did is
+    /// not known, so a rollback takes it back.
+    async fn fail_unreadable(
+        &mut self,
+        shard: &Shard,
+        call: CallId,
+        delivery: Delivery,
+        reason: &str,
+        round: &mut Round,
+    ) {
+        let run = call.run.clone();
+        if let Some(lost) = self.lost.get_mut(&run) {
+            lost.signals.push(delivery);
+            return;
+        }
+        let queue = names::engine(shard);
+        warn!(queue, %call, reason, "a report of a worker cannot be read: the call fails, and the report is kept in waft.quarantine");
+        let mut hasher = DefaultHasher::new();
+        delivery.message.body.hash(&mut hasher);
+        let message = format!("{reason}; the report is in waft.quarantine");
+        let signal = Signal {
+            call: call.clone(),
+            answer: Outcome::Failed(Failure::new(FailureKind::Poison, message)),
+            // The same report is the same execution when it is delivered again.
+            execution: Execution::new(hasher.finish()),
+            redelivered: true,
+            worker: None,
+        };
+        round.messages.push(quarantined(&delivery.message, &queue, reason));
+        // It may be under way still.
+        round.messages.push(jobs::interrupt(call));
+        self.look_up(&run, Some(shard), round).await;
+        round.push(run.clone(), Event::Signal(signal));
+        round.signals.push((run, delivery));
+    }
+
+    /// Moves a delivery to the quarantine: it is accepted once the broker has the copy.
+    pub(super) fn quarantine(&self, shard: &Shard, delivery: Delivery, reason: &str, round: &mut Round) {
+        let queue = names::engine(shard);
+        warn!(queue, reason, "a message is kept in waft.quarantine");
+        round.messages.push(quarantined(&delivery.message, &queue, reason));
+        round.done.push(delivery);
+    }
+}
