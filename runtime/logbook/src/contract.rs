@@ -11,7 +11,7 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog};
 
-use crate::{Append, Appended, Filter, LoadError, Logbook, Standing, Summary, Version};
+use crate::{Append, Appended, Filter, LoadError, Logbook, ReadError, Standing, Summary, Version};
 
 /// Runs the whole suite, each rule over a logbook of its own.
 ///
@@ -36,6 +36,7 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     told::runs_that_were_not_told_to_their_end_are_known(make().await).await;
     trim::a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(make().await).await;
     trim::what_only_records_refer_to_that_were_let_go_is_needed_no_more(make().await).await;
+    trim::a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept(make().await).await;
 }
 
 fn run(name: &str) -> RunId {
@@ -127,12 +128,10 @@ async fn two_appends_to_one_run_in_a_batch_follow_one_another(logbook: impl Logb
 
 async fn a_run_that_is_not_there_is_missing(logbook: impl Logbook) {
     let nobody = run("nobody");
-    let errors = [
-        logbook.load(&nobody).await.err(),
-        logbook.read(&nobody, Version::NONE, 1).await.err(),
-        logbook.summary(&nobody).await.err(),
-        logbook.logs(&nobody).await.err(),
-    ];
+    let error = logbook.read(&nobody, Version::NONE, 1).await.expect_err("there is no such run");
+    assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
+    let errors =
+        [logbook.load(&nobody).await.err(), logbook.summary(&nobody).await.err(), logbook.logs(&nobody).await.err()];
     for error in errors {
         let error = error.expect("there is no such run");
         assert!(matches!(error, LoadError::Missing { .. }), "{error}");

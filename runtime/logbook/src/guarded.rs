@@ -1,4 +1,5 @@
-//! A logbook whose appends somebody watches over: for tests that hold them, lose them, or stop the world around them.
+//! A logbook whose appends and reads somebody watches over: for tests that hold them, lose them, or do something between
+//! them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -7,9 +8,11 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 use tokio_util::task::TaskTracker;
 
-use crate::{Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, Summary, Version};
+use crate::{
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, Summary, Version,
+};
 
-/// Watches over the appends to a logbook.
+/// Watches over the appends to a logbook, and over what is read from it.
 #[async_trait]
 pub trait Guard: Send + Sync + 'static {
     /// Before anything is written. An error is what the append comes to, and nothing is written.
@@ -37,6 +40,9 @@ pub trait Guard: Send + Sync + 'static {
     async fn reading(&self) -> Result<(), LoadError> {
         Ok(())
     }
+
+    /// Before records are read: what somebody else does to the logbook meanwhile.
+    async fn before_read(&self) {}
 }
 
 /// A logbook with a guard.
@@ -76,8 +82,9 @@ impl Logbook for Guarded {
         self.inner.load(run).await
     }
 
-    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.guard.reading().await?;
+        self.guard.before_read().await;
         self.inner.read(run, after, limit).await
     }
 

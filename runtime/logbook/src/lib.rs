@@ -18,11 +18,11 @@ mod trim;
 
 pub use address::{Sole, claim, open};
 pub use logbook::{
-    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, Standing, Summary, Version, is_open,
-    may_be_forgotten,
+    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, ReadError, Standing, Summary,
+    Version, is_open, may_be_forgotten,
 };
 pub use memory::Memory;
 pub use postgres::Postgres;
-pub use replay::{Replay, Taken};
+pub use replay::{Page, Replay, Taken};
 pub use sqlite::Sqlite;
 pub use trim::{Beginning, Revised};

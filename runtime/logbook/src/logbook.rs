@@ -200,6 +200,23 @@ pub enum LoadError {
     },
 }
 
+/// Why some records could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Some of them were trimmed, perhaps since the reader has read those before: read [`Logbook::beginning`] and go on from
+    /// there. [`Replay`](crate::Replay) does that.
+    #[error("the first {} records of run {run} are trimmed", version.get())]
+    Trimmed {
+        /// The run.
+        run: RunId,
+        /// The version after those that are trimmed.
+        version: Version,
+    },
+    /// There is no such run, or it cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
 /// Why a logbook could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -266,9 +283,8 @@ pub trait Logbook: Send + Sync + 'static {
     /// At most `limit` records of a run that come after a version, in order, snapshots or not.
     ///
     /// # Errors
-    /// [`LoadError`] when there is no such run or it cannot be read; [`LoadError::Unavailable`] where some of them were let
-    /// go: see [`Logbook::beginning`].
-    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError>;
+    /// [`ReadError`] when there is no such run or it cannot be read, or when some of them are trimmed.
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError>;
 
     /// Where a run stands.
     ///

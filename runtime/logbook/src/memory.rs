@@ -10,8 +10,8 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, Standing, Summary, Version, is_open,
-    may_be_forgotten, row,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, Standing, Summary,
+    Version, is_open, may_be_forgotten, row,
     trim::{referred, revised},
 };
 
@@ -133,9 +133,9 @@ impl Logbook for Memory {
         })
     }
 
-    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.read_run(run, |kept| match kept.first() {
-            first if after < first => Err(row::let_go(run, first.get())),
+            first if after < first => Err(row::trimmed(run, first.get())),
             _ => Ok(kept.after(after).iter().take(limit).cloned().collect()),
         })?
     }

@@ -25,7 +25,8 @@ use tokio_postgres::{Config, Error};
 
 use self::connection::Connections;
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, Summary,
+    Version,
     row::{self, AppendRow, RunRow, column},
 };
 
@@ -143,15 +144,15 @@ impl Logbook for Postgres {
         Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
     }
 
-    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
         let found = self.ask(async |client| read::read(client, run.as_str(), first, end).await);
         let read::Found { run: found, beginning, pieces } = of_run(run, found).await?;
         if first < beginning {
-            return Err(row::let_go(run, row::count(run, beginning)?));
+            return Err(row::trimmed(run, row::count(run, beginning)?));
         }
-        row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
+        Ok(row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flow::{Change, Command, Fact, Machine, Record, RunId};
 
-use crate::{Beginning, LoadError, Logbook, Revised, Version};
+use crate::{Beginning, LoadError, Logbook, ReadError, Revised, Version};
 
 /// How many records are read at once: some hundred kilobytes where values are large.
 const PAGE: usize = 1_000;
@@ -17,6 +17,15 @@ pub struct Replay {
     machine: Option<Machine>,
     version: Version,
     revisions: Vec<Revised>,
+}
+
+/// What one read came to.
+#[derive(Debug)]
+pub struct Page {
+    /// The records, to be taken one after the other.
+    pub records: Vec<Record>,
+    /// Whether the replay begins with this page: what was noted of earlier pages, if there were any, is obsolete.
+    pub begins: bool,
 }
 
 /// One record that the machine has taken.
@@ -52,21 +61,39 @@ impl Replay {
         &self.revisions
     }
 
-    /// The records that follow what was taken, up to a page of them; none when there are none yet. Where the oldest were let
-    /// go, the first call leads to what stands for them. Cancel-safe.
+    /// The records that follow what was taken, up to a page of them; none when there are none yet. Where the oldest are
+    /// trimmed, the first call begins with the snapshot that stands for them. A reader that a trim overtakes begins anew with
+    /// the snapshot of that trim, and misses the records before it. Cancel-safe.
     ///
     /// # Errors
-    /// [`LoadError`] when there is no such run, or it cannot be read; also when records are let go before they are read.
-    pub async fn read(&mut self) -> Result<Vec<Record>, LoadError> {
-        if self.machine.is_none()
-            && let Some(Beginning { version, snapshot, revisions }) = self.logbook.beginning(&self.run).await?
-        {
-            let restored = Machine::restore(self.run.clone(), snapshot);
-            let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
-            self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
-            (self.version, self.revisions) = (version, revisions);
+    /// [`LoadError`] when there is no such run, or it cannot be read.
+    pub async fn read(&mut self) -> Result<Page, LoadError> {
+        let mut begins = self.machine.is_none();
+        if begins {
+            self.begin().await?;
         }
-        self.logbook.read(&self.run, self.version, PAGE).await
+        loop {
+            match self.logbook.read(&self.run, self.version, PAGE).await {
+                Ok(records) => return Ok(Page { records, begins }),
+                // Each turn of this loop needs another trim since the snapshot was read.
+                Err(ReadError::Trimmed { .. }) => {
+                    begins = true;
+                    self.begin().await?;
+                }
+                Err(ReadError::Load(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins with the snapshot that stands for the trimmed records, if there is one.
+    async fn begin(&mut self) -> Result<(), LoadError> {
+        let beginning = self.logbook.beginning(&self.run).await?;
+        let Some(Beginning { version, snapshot, revisions }) = beginning else { return Ok(()) };
+        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
+        let restored = Machine::restore(self.run.clone(), snapshot);
+        self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
+        (self.version, self.revisions) = (version, revisions);
+        Ok(())
     }
 
     /// Takes the next record that was read.

@@ -10,7 +10,7 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog, decode_records, decode_snapshot, encode_records};
 
-use crate::{Append, Beginning, LoadError, Revised, Standing, Summary, Version, is_open};
+use crate::{Append, Beginning, LoadError, ReadError, Revised, Standing, Summary, Version, is_open};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
@@ -125,9 +125,9 @@ pub(crate) fn beginning(run: &RunId, (version, body, revisions): BeginningRow) -
     Ok(Beginning { version: Version::new(count(run, version)?), snapshot, revisions })
 }
 
-/// What is said when records are asked for that were let go.
-pub(crate) fn let_go(run: &RunId, version: u64) -> LoadError {
-    LoadError::Unavailable { reason: format!("the first {version} records of run {run} were let go") }
+/// What is said when records are asked for that are trimmed.
+pub(crate) fn trimmed(run: &RunId, version: u64) -> ReadError {
+    ReadError::Trimmed { run: run.clone(), version: Version::new(version) }
 }
 
 /// What a guest wrote during one attempt, as its row.

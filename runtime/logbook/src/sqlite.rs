@@ -27,7 +27,8 @@ use self::{
     thread::Thread,
 };
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, Summary, Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, Summary,
+    Version,
     row::{self, AppendRow, LogRow, RunRow, column},
 };
 
@@ -114,15 +115,15 @@ impl Logbook for Sqlite {
         Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
     }
 
-    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, LoadError> {
+    async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
         let found = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
         let read::Found { run: found, beginning, pieces } = found;
         if first < beginning {
-            return Err(row::let_go(run, row::count(run, beginning)?));
+            return Err(row::trimmed(run, row::count(run, beginning)?));
         }
-        row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))
+        Ok(row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {

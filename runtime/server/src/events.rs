@@ -13,7 +13,7 @@ use axum::{
 use client::api;
 use flow::{Change, Machine, NodeChange, RunId, RunState, Timestamp};
 use futures::{Stream, StreamExt, stream};
-use logbook::{LoadError, Replay, Taken, Version};
+use logbook::{LoadError, Page, Replay, Taken, Version};
 use store::Store;
 use tokio::{sync::broadcast, time::timeout};
 use tracing::warn;
@@ -137,9 +137,8 @@ impl Following {
 
     /// Reads a page of records, and what they tell.
     async fn read(&mut self) -> Result<Read, LoadError> {
-        let is_first = self.replay.machine().is_none();
-        let records = self.replay.read().await?;
-        if is_first {
+        let Page { records, begins } = self.replay.read().await?;
+        if begins {
             self.tell_beginning();
         }
         if records.is_empty() {

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
@@ -11,7 +12,10 @@ use client::{
 };
 use engine::{Engine, Part, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
-use logbook::Memory;
+use logbook::{
+    Append, AppendError, Logbook, Memory,
+    guarded::{Guard, Guarded},
+};
 use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use server::{BindError, Config, Library, Parts, Server, Takers, Token};
@@ -38,8 +42,11 @@ fn config(token: Option<&str>) -> Config {
 }
 
 async fn parts() -> Parts {
+    parts_over(Arc::new(Memory::new())).await
+}
+
+async fn parts_over(logbook: Arc<dyn Logbook>) -> Parts {
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-    let logbook = Arc::new(Memory::new());
     let store = Arc::new(store::Memory::new());
     let config = engine::Config { id: "here".into(), part: Part::Shared };
     let clock = Arc::new(SystemClock);
@@ -55,7 +62,10 @@ impl World {
     }
 
     async fn with(config: Config) -> Self {
-        let parts = parts().await;
+        Self::over(config, parts().await).await
+    }
+
+    async fn over(config: Config, parts: Parts) -> Self {
         let (engine, broker) = (parts.engine.clone(), parts.broker.clone());
         let server = Server::bind(config).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
@@ -375,6 +385,42 @@ async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
     assert!(run.failures["f"].get().contains("list"), "{run:?}");
     assert_eq!(run.provides["list"].get(), "18446744073709551615", "no digit is lost");
     assert_eq!(refusal(client.cancel("r1").await).status, 409);
+}
+
+/// Trims the run `r` whenever somebody is about to read its records.
+struct TrimsBeforeReads(Arc<Memory>);
+
+#[async_trait]
+impl Guard for TrimsBeforeReads {
+    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    async fn after(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    async fn before_read(&self) {
+        let (logbook, run) = (&self.0, RunId::new("r").unwrap());
+        let history = logbook.load(&run).await.unwrap();
+        let version = history.version();
+        logbook.told(&[(run.clone(), version)]).await.unwrap();
+        logbook.keep_snapshot(&run, version, history.into_machine().unwrap().snapshot()).await.unwrap();
+        logbook.trim(&run, version).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
+    let memory = Arc::new(Memory::new());
+    let logbook = Arc::new(Guarded::new(memory.clone(), Arc::new(TrimsBeforeReads(memory.clone()))));
+    let world = World::over(config(None), parts_over(logbook).await).await;
+    world.run("r", "f").await;
+    let shown = world.client().run("r").await.unwrap();
+    assert_eq!((shown.state.as_str(), shown.tasks.len()), ("running", 1));
+    assert!(memory.beginning(&"r".parse().unwrap()).await.unwrap().is_some(), "it was trimmed meanwhile");
+    let first = world.client().watch("r").next().await.unwrap();
+    assert!(format!("{first:?}").contains("trimmed"), "{first:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flow::{Digest, RunState, Size, Timestamp};
-use logbook::{Filter, Logbook, Summary, Version, may_be_forgotten};
+use logbook::{Filter, Logbook, ReadError, Summary, Version, may_be_forgotten};
 use store::{Entry, Store};
 
 use super::{list::before, open_logbook};
@@ -80,11 +80,16 @@ async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<S
 async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, Failed> {
     let mut digests = BTreeSet::new();
     for run in runs {
-        let beginning = logbook.beginning(&run.run).await.map_err(Failed::unreachable)?;
-        let mut version = beginning.as_ref().map_or(Version::NONE, |beginning| beginning.version);
-        digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
+        let mut version = begin(logbook, run, &mut digests).await?;
         loop {
-            let records = logbook.read(&run.run, version, PAGE).await.map_err(Failed::unreachable)?;
+            let records = match logbook.read(&run.run, version, PAGE).await {
+                Ok(records) => records,
+                Err(ReadError::Trimmed { .. }) => {
+                    version = begin(logbook, run, &mut digests).await?;
+                    continue;
+                }
+                Err(ReadError::Load(error)) => return Err(Failed::unreachable(error)),
+            };
             if records.is_empty() {
                 break;
             }
@@ -93,4 +98,11 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
         }
     }
     Ok(digests)
+}
+
+/// The version after the trimmed records of a run; adds the digests that the snapshot in their place refers to.
+async fn begin(logbook: &dyn Logbook, run: &Summary, digests: &mut BTreeSet<Digest>) -> Result<Version, Failed> {
+    let beginning = logbook.beginning(&run.run).await.map_err(Failed::unreachable)?;
+    digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
+    Ok(beginning.map_or(Version::NONE, |beginning| beginning.version))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use broker::Delivery;
 use flow::{Change, Command, Event, RunId, RunState, Shard};
-use logbook::{Filter, History, LoadError, Replay, Version};
+use logbook::{Filter, History, LoadError, Page, Replay, Version};
 use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
@@ -204,7 +204,7 @@ impl Driver {
     ) -> Result<(), LoadError> {
         let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
         loop {
-            let records = replay.read().await?;
+            let Page { records, .. } = replay.read().await?;
             if records.is_empty() {
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use broker::Message;
 use flow::{Change, NodeChange, RunId, Shard};
-use logbook::{LoadError, Replay, Version};
+use logbook::{LoadError, Page, Replay, Version};
 use protocol::topology as names;
 use tracing::{error, warn};
 
@@ -130,7 +130,8 @@ impl Driver {
         let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
         let mut changes = Vec::new();
         loop {
-            let records = replay.read().await?;
+            // Records that are trimmed meanwhile have been published, so that none of them is missed here.
+            let Page { records, .. } = replay.read().await?;
             if records.is_empty() {
                 return Ok(changes);
             }

@@ -52,7 +52,7 @@ async fn a_run_that_fires_for_long_keeps_a_bounded_number_of_records() {
     assert!((1_000..4_000).contains(&kept.len()), "{} of {} are kept", kept.len(), all.len());
     let mut replay = Replay::new(run.clone(), again.logbook.clone());
     loop {
-        let records = replay.read().await.unwrap();
+        let records = replay.read().await.unwrap().records;
         if records.is_empty() {
             break;
         }

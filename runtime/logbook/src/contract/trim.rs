@@ -1,6 +1,11 @@
 //! Records that are let go.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
 
 use flow::{
     Action, Attempt, CallId, Digest, Event, Fact, Firing, Form, NodeIndex, Record, Revision, RunState, Snapshot,
@@ -9,7 +14,10 @@ use flow::{
 use protocol::{AttemptLog, CallLog};
 
 use super::{begun, digest, flow, run, standing, write};
-use crate::{Append, LoadError, Logbook, Replay, Revised, Version};
+use crate::{
+    Append, AppendError, Logbook, ReadError, Replay, Revised, Version,
+    guarded::{Guard, Guarded},
+};
 
 fn append(follows: Version, records: &[Record]) -> Append {
     Append {
@@ -78,7 +86,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     assert_eq!((beginning.version, &beginning.snapshot), (first, &early));
     assert_eq!(beginning.revisions, [revised]);
     let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were let go");
-    assert!(matches!(error, LoadError::Unavailable { .. }), "{error}");
+    assert!(matches!(error, ReadError::Trimmed { version, .. } if version == first), "{error}");
     assert_eq!(logbook.read(&run("long"), first, 9).await.expect("they are kept"), later);
     assert_eq!(logbook.logs(&run("long")).await.expect("the run is there"), [log(first)]);
 
@@ -92,7 +100,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     assert_eq!((history.version(), &history.records), (second.after(&last), &last));
     let logbook = Arc::new(logbook);
     let mut replay = Replay::new(run("long"), logbook.clone());
-    for record in replay.read().await.expect("the run is there") {
+    for record in replay.read().await.expect("the run is there").records {
         replay.take(&record).expect("it fits");
     }
     assert_eq!((replay.version(), replay.revisions()), (second.after(&last), &[revised][..]));
@@ -131,4 +139,57 @@ pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_mor
     trim(&logbook, second).await;
     assert_eq!(begins_at(&logbook).await, Some(second));
     needs(&[8, 9]).await;
+}
+
+/// Trims a run each time somebody is about to read its records, up to one snapshot after the other.
+struct TrimsBeforeReads<L> {
+    logbook: Arc<L>,
+    snapshots: Mutex<VecDeque<(Version, Snapshot)>>,
+}
+
+#[async_trait]
+impl<L: Logbook> Guard for TrimsBeforeReads<L> {
+    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    async fn after(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    async fn before_read(&self) {
+        let next = self.snapshots.lock().expect("nobody panics with it").pop_front();
+        if let Some((version, snapshot)) = next {
+            keep(&*self.logbook, version, &snapshot).await;
+            trim(&*self.logbook, version).await;
+        }
+    }
+}
+
+pub(super) async fn a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept(logbook: impl Logbook) {
+    let (mut machine, records) = begun();
+    write(&logbook, vec![append(Version::NONE, &records)]).await;
+    let mut version = Version::NONE.after(&records);
+    let mut snapshots = VecDeque::new();
+    for (at, event) in (6..).zip([Event::Suspend, Event::Resume, Event::Suspend, Event::Resume]) {
+        snapshots.push_back((version, machine.snapshot()));
+        let records = machine.step(Timestamp::from_micros(at), &event).records;
+        write(&logbook, vec![append(version, &records)]).await;
+        version = version.after(&records);
+    }
+    tell(&logbook, version).await;
+    let (last, _) = snapshots[3];
+    let logbook = Arc::new(logbook);
+    let guard = Arc::new(TrimsBeforeReads { logbook: logbook.clone(), snapshots: snapshots.into() });
+    let mut replay = Replay::new(run("long"), Arc::new(Guarded::new(logbook, guard)));
+    let page = replay.read().await.expect("the run is there");
+    assert!(page.begins);
+    assert_eq!(replay.version(), last, "it begins with the last trim");
+    for record in &page.records {
+        replay.take(record).expect("it fits");
+    }
+    assert_eq!(replay.version(), version);
+    assert!(replay.machine() == Some(&machine));
+    let page = replay.read().await.expect("the run is there");
+    assert!(!page.begins && page.records.is_empty(), "it goes on where it was");
 }

@@ -10,7 +10,7 @@ use flow::{
     Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, RunState,
     State as NodeState, Timestamp,
 };
-use logbook::{Replay, Summary};
+use logbook::{Page, Replay, Summary};
 use protocol::json::rfc3339;
 use serde::Deserialize;
 use store::Store;
@@ -48,12 +48,22 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     let mut revisions = Vec::new();
     let mut is_cancelled = false;
     let mut lost_with: BTreeMap<NodeName, Vec<api::Lost>> = BTreeMap::new();
+    let mut changed_at = summary.changed_at;
     loop {
-        let records = replay.read().await?;
+        let Page { records, begins } = replay.read().await?;
+        if begins {
+            // What was noted is of records that were trimmed meanwhile.
+            told.clear();
+            revisions.clear();
+            lost_with.clear();
+            is_cancelled = false;
+        }
         if records.is_empty() {
             break;
         }
         for record in &records {
+            // The summary is older than what is read after it.
+            changed_at = changed_at.max(record.at);
             if let Fact::Edited { flow, revision } = &record.fact {
                 let before = replay.machine().map_or(0, |machine| edits_of(machine.flow()).len());
                 let edits = edits_of(flow).iter().skip(before).map(ToString::to_string).collect();
@@ -81,7 +91,7 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
     }
     let missing = || logbook::LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
-    let mut shown = shown(&summary, machine, &told, &*state.parts.modules.store).await;
+    let mut shown = shown(&Summary { changed_at, ..summary }, machine, &told, &*state.parts.modules.store).await;
     let mut calls = out::of(&state.parts, machine).await;
     for node in &mut shown.tasks {
         let Ok(name) = NodeName::new(&node.name) else { continue };
