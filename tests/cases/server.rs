@@ -1,5 +1,6 @@
 //! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
 
+mod alone;
 mod each;
 mod living;
 mod program;

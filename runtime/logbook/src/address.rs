@@ -1,10 +1,6 @@
 //! Addresses: which logbook is meant.
 
-use std::{
-    fs::{File, TryLockError},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{Logbook, Memory, OpenError, Postgres, Sqlite};
 
@@ -20,44 +16,15 @@ pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
     }
 }
 
-/// Says that this process alone drives the runs of a logbook, for as long as it lives.
-#[derive(Debug)]
-pub struct Sole {
-    _lock: Option<File>,
-}
-
-/// Makes sure that no other process on this machine has said that it alone drives the runs of the logbook at an address.
-/// For engines that share no broker: what one does, the others do not hear of. A logbook in PostgreSQL is not looked
-/// after.
-///
-/// # Errors
-/// [`OpenError::Driven`] when another process has.
-pub fn claim(url: &str) -> Result<Sole, OpenError> {
-    let path = match parse(url)? {
-        Address::Memory | Address::Postgres(_) => return Ok(Sole { _lock: None }),
-        Address::Sqlite(mut path) => {
-            path.as_mut_os_string().push(".lock");
-            path
-        }
-    };
-    let unavailable =
-        |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
-    let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Sole { _lock: Some(file) }),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Driven { place: path.display().to_string() }),
-        Err(TryLockError::Error(error)) => Err(unavailable(error)),
-    }
-}
-
+/// What an address says.
 #[derive(Debug, PartialEq)]
-enum Address<'a> {
+pub(crate) enum Address<'a> {
     Memory,
     Sqlite(PathBuf),
     Postgres(&'a str),
 }
 
-fn parse(url: &str) -> Result<Address<'_>, OpenError> {
+pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
     let Some((scheme, rest)) = scheme(url) else {
         return if url.is_empty() { Err(refused(url)) } else { Ok(Address::Sqlite(url.into())) };
     };
@@ -95,17 +62,6 @@ pub(crate) fn refused(url: &str) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_two_that_claim_a_logbook_the_second_is_refused_while_the_first_lives() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("a.db").display());
-        let first = claim(&url).unwrap();
-        let error = claim(&url).unwrap_err();
-        assert!(matches!(error, OpenError::Driven { .. }), "{error}");
-        drop(first);
-        claim(&url).unwrap();
-    }
 
     #[test]
     fn an_address_is_of_one_kind() {

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod guarded;
 mod logbook;
 mod address;
+mod lock;
 mod memory;
 mod sqlite;
 mod postgres;
@@ -16,7 +17,8 @@ mod replay;
 mod row;
 mod trim;
 
-pub use address::{Sole, claim, open};
+pub use address::open;
+pub use lock::{EngineLock, LockMode};
 pub use logbook::{
     Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, ReadError, Standing, Summary,
     Version, is_open, may_be_forgotten,

@@ -238,10 +238,10 @@ pub enum OpenError {
         /// The newest schema known here.
         known: i64,
     },
-    /// Another process says that it alone drives its runs.
+    /// Another engine drives its runs, and does not share them with this one.
     #[error("another waft drives the runs of this logbook: it holds {place}")]
     Driven {
-        /// The file that it holds.
+        /// The lock that it holds.
         place: String,
     },
     /// There is something else in its place, or it is damaged.

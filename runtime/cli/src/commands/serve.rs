@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, Part, SystemClock};
 use flow::QueueName;
-use logbook::Logbook;
+use logbook::{EngineLock, LockMode, Logbook};
 use tracing::info;
 
 use super::{broker_url, connect, end, here::Here, open_logbook, process_name};
@@ -40,16 +40,14 @@ pub(super) async fn run(
     let library = modules::open(&settings, slots).await?;
     let logbook = stop.unless_asked(open_logbook(&settings)).await?;
     // Engines that share a broker divide the runs; one without a broker has to be the only one.
-    let _sole = match broker_url(&settings, flag) {
-        Some(_) => None,
-        None => Some(logbook::claim(&settings.logbook).map_err(super::unusable)?),
-    };
+    let mode = broker_url(&settings, flag).map_or(LockMode::Exclusive, |_| LockMode::Shared);
+    let lock = stop.unless_asked(lock(&settings, mode)).await?;
     let served = match broker_url(&settings, flag) {
         Some(url) => {
             let shown = without_password(&url);
             let name = format!("waft serve {}", process_name());
             let broker = stop.unless_asked(connect(url, flag.tls_ca.clone(), &name)).await?;
-            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
+            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock };
             let engine = stop.unless_asked(serving.start()).await?;
             let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
             end(&engine, &stop).await;
@@ -64,7 +62,7 @@ pub(super) async fn run(
             let here = here.start(&settings, broker.clone()).await?;
             let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
             let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
-            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook };
+            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, Takers::Here(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
@@ -90,6 +88,11 @@ struct Serving<'a> {
     broker: Arc<dyn Broker>,
     modules: Library,
     logbook: Arc<dyn Logbook>,
+    lock: EngineLock,
+}
+
+async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, Failed> {
+    EngineLock::take(&settings.logbook, mode).await.map_err(super::unusable)
 }
 
 impl Serving<'_> {
@@ -109,7 +112,7 @@ impl Serving<'_> {
         shown_broker: &str,
         stop: &Stop,
     ) -> Result<Exit, Failed> {
-        let Self { settings, broker, modules, logbook } = self;
+        let Self { settings, broker, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
         eprintln!("waft listens on http://{}", server.local_addr());
         eprintln!("  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}", settings.store.display());
@@ -118,6 +121,7 @@ impl Serving<'_> {
         tokio::select! {
             biased;
             served = server.run(parts, stop.asked.clone()) => served.map(|()| Exit::Success).map_err(Failed::unreachable),
+            error = lock.lost() => Err(super::unusable(error)),
             () = engine.ended() => Err(Failed::unreachable(anyhow!("the engine cannot go on"))
                 .hint("the lines above say why; no run is lost: start the server again")),
         }

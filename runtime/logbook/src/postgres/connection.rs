@@ -89,7 +89,7 @@ pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
 }
 
 /// Sets what the address leaves open.
-fn complete(config: &mut Config) {
+pub(super) fn complete(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("waft");
     }
@@ -103,7 +103,7 @@ fn complete(config: &mut Config) {
 }
 
 /// Which database, without the password.
-fn place(config: &Config) -> String {
+pub(super) fn place(config: &Config) -> String {
     let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
     let ports = config.get_ports();
     let host = |(index, host): (usize, &Host)| {
@@ -137,7 +137,7 @@ fn pool_reason(error: &PoolError) -> String {
 }
 
 /// The driver's message with those below it: its own says little.
-fn reason(error: &Error) -> String {
+pub(super) fn reason(error: &Error) -> String {
     if let Some(error) = error.as_db_error() {
         let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         return format!("{}{detail}", error.message());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::{Standing, contract};
+use crate::{LockMode, Standing, contract};
 use flow::{Fact, RunState};
 
 /// A server to test with, and the databases that were made there.
@@ -48,6 +48,22 @@ impl Server {
         let mut config = self.config.clone();
         config.dbname(name);
         config
+    }
+
+    /// The process at the server that has an advisory lock in a database.
+    async fn holder(&self, config: &Config) -> Option<i32> {
+        let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
+        let sql = "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+            WHERE l.locktype = 'advisory' AND l.granted AND d.datname = $1";
+        let (row, _) = tokio::join!(
+            async {
+                let row = client.query_opt(sql, &[&config.get_dbname().unwrap()]).await;
+                drop(client);
+                row
+            },
+            connection
+        );
+        row.unwrap().map(|row| row.get(0))
     }
 
     async fn clean_up(self) {
@@ -162,6 +178,54 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
     assert!(error.starts_with("postgres://"), "{error}");
     assert_eq!(next().await.unwrap(), [Appended::Durable]);
     drop(logbook);
+    server.clean_up().await;
+}
+
+/// The address of a database that was made here.
+fn url_of(config: &Config) -> String {
+    let url = std::env::var("WAFT_TEST_POSTGRES").unwrap();
+    let (rest, _) = url.rsplit_once('/').expect("an address names a database");
+    format!("{rest}/{}", config.get_dbname().unwrap())
+}
+
+#[tokio::test]
+async fn an_engine_without_a_broker_is_alone_on_a_database() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    crate::lock::check_rules(&url_of(&config)).await;
+    server.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_lock_whose_connection_is_lost_is_taken_again_unless_somebody_else_has_it() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    let take = || SessionLock::with(config.clone(), LockMode::Exclusive);
+    let kill = async |pid: i32| server.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+    let mut first = take().await.unwrap();
+    let killed = first.pid();
+    kill(killed).await;
+    tokio::select! {
+        error = first.lost() => panic!("nobody else wants it: {error}"),
+        () = async {
+            // Free for a moment at most, then it is taken again.
+            while server.holder(&config).await.is_none_or(|holder| holder == killed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        } => {}
+    }
+    assert!(matches!(take().await, Err(OpenError::Driven { .. })));
+    // Nothing takes it again while nobody waits for its loss.
+    kill(first.pid()).await;
+    let second = loop {
+        if let Ok(second) = take().await {
+            break second;
+        }
+    };
+    let error = first.lost().await;
+    assert!(matches!(error, OpenError::Driven { .. }), "{error}");
+    assert!(error.to_string().contains("it holds the advisory lock"), "{error}");
+    drop((first, second));
     server.clean_up().await;
 }
 

@@ -1,0 +1,119 @@
+//! The lock that keeps two engines which do not hear of each other from driving the runs of one logbook.
+//!
+//! Engines that share a broker divide the runs among themselves, and share the lock. An engine without a broker hears of
+//! nobody: its lock is exclusive. SQLite has a lock file beside the database; PostgreSQL has an advisory lock.
+
+use std::{
+    fs::{File, TryLockError},
+    future,
+    path::PathBuf,
+};
+
+use crate::{
+    OpenError,
+    address::{Address, parse},
+    postgres::SessionLock,
+};
+
+/// With whom an engine may drive the runs of a logbook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// With nobody.
+    Exclusive,
+    /// With others that share the lock.
+    Shared,
+}
+
+/// The right of an engine to drive the runs of a logbook, until it is dropped.
+#[derive(Debug)]
+pub struct EngineLock(Held);
+
+#[derive(Debug)]
+enum Held {
+    /// The logbook is this process's own.
+    Nothing,
+    File(#[expect(dead_code, reason = "it holds the lock for as long as it is open")] File),
+    Session(Box<SessionLock>),
+}
+
+impl EngineLock {
+    /// Takes the lock of the logbook at an address.
+    ///
+    /// # Errors
+    /// [`OpenError::Driven`] when another process has the lock and does not share it.
+    pub async fn take(url: &str, mode: LockMode) -> Result<Self, OpenError> {
+        Ok(Self(match parse(url)? {
+            Address::Memory => Held::Nothing,
+            Address::Sqlite(path) => Held::File(lock_file(path, mode)?),
+            Address::Postgres(url) => Held::Session(Box::new(Box::pin(SessionLock::take(url, mode)).await?)),
+        }))
+    }
+
+    /// Waits until another process has the lock instead, and says so. A lock that ends with its connection to a database is
+    /// taken again by itself while this is awaited. Dropping the future is safe.
+    pub async fn lost(&mut self) -> OpenError {
+        match &mut self.0 {
+            Held::Nothing | Held::File(_) => future::pending().await,
+            Held::Session(session) => session.lost().await,
+        }
+    }
+}
+
+/// Locks the file beside a database. The system unlocks it when the process ends.
+fn lock_file(mut path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
+    path.as_mut_os_string().push(".lock");
+    let unavailable =
+        |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
+    let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
+    let locked = match mode {
+        LockMode::Exclusive => file.try_lock(),
+        LockMode::Shared => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Driven { place: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(unavailable(error)),
+    }
+}
+
+/// What the lock of any logbook keeps.
+///
+/// # Panics
+/// When a rule is broken.
+#[cfg(test)]
+pub(crate) async fn check_rules(url: &str) {
+    use LockMode::{Exclusive, Shared};
+
+    let is_driven = async |mode| match EngineLock::take(url, mode).await {
+        Err(OpenError::Driven { .. }) => true,
+        Ok(_) => false,
+        Err(error) => panic!("{error}"),
+    };
+    let alone = EngineLock::take(url, Exclusive).await.expect("nobody has it");
+    assert!(is_driven(Exclusive).await && is_driven(Shared).await, "it is exclusive");
+    drop(alone);
+    // A server may see the end of a connection a moment later.
+    while is_driven(Shared).await {
+        tokio::task::yield_now().await;
+    }
+    let _one = EngineLock::take(url, Shared).await.expect("nobody has it alone");
+    let _other = EngineLock::take(url, Shared).await.expect("it is shared");
+    assert!(is_driven(Exclusive).await, "others have it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_without_a_broker_is_alone_on_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        check_rules(&format!("sqlite:{}", folder.path().join("a.db").display())).await;
+    }
+
+    #[tokio::test]
+    async fn a_logbook_in_memory_is_nobody_elses() {
+        let _one = EngineLock::take("memory:", LockMode::Exclusive).await.unwrap();
+        EngineLock::take("memory:", LockMode::Exclusive).await.unwrap();
+    }
+}

@@ -1,0 +1,163 @@
+//! An advisory lock on a connection of its own: the server gives it back when the connection ends.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_postgres::{Client, Config, Error};
+
+use super::{
+    connection::{self, complete, place, reason},
+    tls,
+};
+use crate::{LockMode, OpenError};
+
+/// "waft" in ASCII and a one: the lock of those who drive the runs of a database.
+const LOCK: i64 = 0x7761_6674_0001;
+
+const TAKE_ALONE: &str = "SELECT pg_try_advisory_lock($1)";
+const TAKE_SHARED: &str = "SELECT pg_try_advisory_lock_shared($1)";
+const WHO: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+// The time of its start tells it from a later session with the same number.
+const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
+
+/// How often the server is asked whether it still has the session.
+const PING: Duration = Duration::from_secs(5);
+
+/// How long the server may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait before the lock is asked for again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is asked for after a loss, where somebody has it: the server may need some time to end our own session.
+const TRIES: u32 = 10;
+
+/// An advisory lock.
+#[derive(Debug)]
+pub(crate) struct SessionLock {
+    config: Config,
+    mode: LockMode,
+    session: Session,
+}
+
+/// The connection that has the lock.
+#[derive(Debug)]
+struct Session {
+    client: Client,
+    /// Drives the connection, which ends when this is dropped.
+    connection: JoinSet<()>,
+    pid: i32,
+    started: String,
+}
+
+impl SessionLock {
+    pub(crate) async fn take(url: &str, mode: LockMode) -> Result<Self, OpenError> {
+        Self::with(connection::parse(url)?, mode).await
+    }
+
+    pub(super) async fn with(mut config: Config, mode: LockMode) -> Result<Self, OpenError> {
+        complete(&mut config);
+        let session = Session::open(&config).await?;
+        if !session.lock(&config, mode).await? {
+            return Err(driven(&config));
+        }
+        Ok(Self { config, mode, session })
+    }
+
+    /// See [`EngineLock::lost`](crate::EngineLock::lost).
+    pub(crate) async fn lost(&mut self) -> OpenError {
+        loop {
+            self.session.ended().await;
+            let mut tries = 0;
+            while tries < TRIES {
+                match self.take_again().await {
+                    Ok(true) => break,
+                    Ok(false) => tries += 1,
+                    // Nobody else gets it from a server that cannot be reached.
+                    Err(_) => {}
+                }
+                sleep(PAUSE).await;
+            }
+            if tries == TRIES {
+                return driven(&self.config);
+            }
+        }
+    }
+
+    /// Takes the lock on a new connection. The server may not have seen the end of the last one.
+    async fn take_again(&mut self) -> Result<bool, OpenError> {
+        let session = Session::open(&self.config).await?;
+        let Session { pid, started, .. } = &self.session;
+        answer(&self.config, session.client.execute(END, &[pid, started])).await?;
+        let locked = session.lock(&self.config, self.mode).await?;
+        if locked {
+            self.session = session;
+        }
+        Ok(locked)
+    }
+
+    /// The process at the server that has the lock.
+    #[cfg(test)]
+    pub(super) fn pid(&self) -> i32 {
+        self.session.pid
+    }
+}
+
+impl Session {
+    async fn open(config: &Config) -> Result<Self, OpenError> {
+        let connecting = config.connect(tls::connector(config.get_ssl_mode()));
+        let (client, connecting) = answer(config, connecting).await?;
+        let mut connection = JoinSet::new();
+        connection.spawn(async move {
+            // What became of it is seen by those who ask something of it.
+            let _ = connecting.await;
+        });
+        let row = answer(config, client.query_one(WHO, &[])).await?;
+        let unavailable = |error: Error| unavailable(config, reason(&error));
+        let (pid, started) = (row.try_get(0).map_err(unavailable)?, row.try_get(1).map_err(unavailable)?);
+        Ok(Self { client, connection, pid, started })
+    }
+
+    async fn lock(&self, config: &Config, mode: LockMode) -> Result<bool, OpenError> {
+        let take = match mode {
+            LockMode::Exclusive => TAKE_ALONE,
+            LockMode::Shared => TAKE_SHARED,
+        };
+        let row = answer(config, self.client.query_one(take, &[&LOCK])).await?;
+        row.try_get(0).map_err(|error| unavailable(config, reason(&error)))
+    }
+
+    /// Returns once the connection has ended, or the server does not answer on it.
+    async fn ended(&mut self) {
+        loop {
+            // Both arms only wait.
+            tokio::select! {
+                _ = self.connection.join_next() => return,
+                () = sleep(PING) => {}
+            }
+            match timeout(PATIENCE, self.client.simple_query("SELECT 1")).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What the server answers in time.
+async fn answer<T>(config: &Config, asking: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
+    match timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|error| unavailable(config, reason(&error))),
+        Err(_) => Err(unavailable(config, format!("no answer for {} seconds", PATIENCE.as_secs()))),
+    }
+}
+
+fn unavailable(config: &Config, reason: String) -> OpenError {
+    OpenError::Unavailable { place: place(config), reason }
+}
+
+fn driven(config: &Config) -> OpenError {
+    OpenError::Driven { place: format!("the advisory lock {LOCK} in {}", place(config)) }
+}

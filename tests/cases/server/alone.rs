@@ -1,0 +1,23 @@
+//! Servers that share a logbook and hear nothing of each other.
+
+use waft_tests::{Waft, broker_url};
+use xtask::postgres::Postgres;
+
+use super::serve_with;
+
+#[test]
+fn a_server_without_a_broker_is_the_only_one_of_its_logbook() {
+    let (waft, postgres) = (Waft::default(), Postgres::start().expect("PostgreSQL starts"));
+    let sqlite = format!("sqlite:{}", waft.folder().join("alone.db").display());
+    for logbook in [sqlite, postgres.database("alone").expect("a database")] {
+        let flags = ["--listen", "127.0.0.1:0", "--logbook", &logbook];
+        let (alone, _) = serve_with(&waft, &flags);
+        for broker in ["", &broker_url()] {
+            let second = waft.run([&["serve", "--broker", broker], &flags[..]].concat());
+            let told = &second.expect(4).stderr;
+            assert!(told.contains("another waft drives the runs of this logbook"), "{told}");
+            assert!(told.contains("hint: stop that one, or let both share a broker"), "{told}");
+        }
+        alone.kill();
+    }
+}
