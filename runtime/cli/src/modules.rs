@@ -76,7 +76,7 @@ pub(crate) fn reference(text: &str, folder: &Path) -> anyhow::Result<Reference> 
 pub(crate) async fn find(library: &Library, text: &str, folder: &Path, keep: Keep) -> anyhow::Result<Found> {
     match reference(text, folder)? {
         Reference::File(path) => file(library, &path, keep).await,
-        Reference::Name => library.find(text).await.map_err(|error| match error {
+        Reference::Name => by_name(library, text, keep).await.map_err(|error| match error {
             LibraryError::NoTag { tag } => {
                 anyhow!("there is no file {} and no tag {tag:?}", folder.join(text).display())
             }
@@ -85,6 +85,13 @@ pub(crate) async fn find(library: &Library, text: &str, folder: &Path, keep: Kee
             }
             error => error.into(),
         }),
+    }
+}
+
+async fn by_name(library: &Library, text: &str, keep: Keep) -> Result<Found, LibraryError> {
+    match keep {
+        Keep::Store => library.find_for_run(text).await,
+        Keep::Nothing => library.find(text).await,
     }
 }
 

@@ -88,6 +88,20 @@ impl Library {
         self.look_into(digest, bytes).await
     }
 
+    /// Finds a module in the store for a run that is about to refer to it: from now on it counts as new, so that nobody who
+    /// cleans up the store removes it before the run is recorded.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when there is none, or it is not right.
+    pub async fn find_for_run(&self, text: &str) -> Result<Found, LibraryError> {
+        let digest = self.resolve(text).await?;
+        if !self.store.touch(&digest).await? {
+            return Err(FetchError::Missing { digest }.into());
+        }
+        let bytes = self.store.fetch(&digest).await?;
+        self.look_into(digest, bytes).await
+    }
+
     /// The digest that a tag or digest stands for. Whether the store has it is another matter.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flow::Digest;
 
-use crate::{FetchError, Store, Tag, TagError, digest::digest_of};
+use crate::{Entry, FetchError, Store, Tag, TagError, digest::digest_of};
 
 /// Runs the whole suite, each rule over a store of its own.
 ///
@@ -13,6 +13,7 @@ pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     fetching(&store, async |digest| store.fetch(&digest).await).await;
     putting_twice_is_putting_once(make().await).await;
+    what_was_put_or_touched_since_it_was_listed_is_not_removed(make().await).await;
     what_was_put_is_listed_in_order_of_digest(make().await).await;
     a_tag_stands_for_what_it_was_last_set_to(make().await).await;
     what_was_removed_is_gone_and_can_be_put_again(make().await).await;
@@ -64,8 +65,29 @@ async fn putting_twice_is_putting_once(store: impl Store) {
     let before = store.list().await.expect("the store can be listed");
     assert_eq!(put(&store, "pan").await, first);
     let after = store.list().await.expect("the store can be listed");
-    assert_eq!(before, after);
+    let named = |entries: &[Entry]| entries.iter().map(|entry| (entry.digest, entry.size)).collect::<Vec<_>>();
+    assert_eq!(named(&before), named(&after));
     assert_eq!(after.len(), 1);
+}
+
+async fn listed(store: &impl Store, digest: Digest) -> Entry {
+    let entries = store.list().await.expect("the store can be listed");
+    entries.into_iter().find(|entry| entry.digest == digest).expect("it is there")
+}
+
+async fn what_was_put_or_touched_since_it_was_listed_is_not_removed(store: impl Store) {
+    let digest = put(&store, "pan").await;
+    let old = listed(&store, digest).await;
+    assert_eq!(put(&store, "pan").await, digest);
+    let newer = listed(&store, digest).await;
+    assert!(newer.stored_at > old.stored_at, "what is put again is as new as what was not there");
+    assert!(!store.remove(&old).await.expect("the store can be written"), "it was put since");
+    assert!(store.touch(&digest).await.expect("the store can be written"));
+    assert!(!store.remove(&newer).await.expect("the store can be written"), "it was touched since");
+    assert_eq!(store.fetch(&digest).await.expect("it is there"), "pan");
+    let newest = listed(&store, digest).await;
+    assert!(store.remove(&newest).await.expect("the store can be written"), "nobody wants it");
+    assert!(!store.touch(&digest).await.expect("the store can be written"), "it is gone");
 }
 
 async fn what_was_put_is_listed_in_order_of_digest(store: impl Store) {
@@ -95,8 +117,9 @@ async fn a_tag_stands_for_what_it_was_last_set_to(store: impl Store) {
 
 async fn what_was_removed_is_gone_and_can_be_put_again(store: impl Store) {
     let (gone, kept) = (put(&store, "gone").await, put(&store, "kept").await);
-    store.remove(&gone).await.expect("it can be removed");
-    store.remove(&gone).await.expect("it may be removed twice");
+    let entry = listed(&store, gone).await;
+    assert!(store.remove(&entry).await.expect("it can be removed"));
+    assert!(store.remove(&entry).await.expect("it may be removed twice"));
     assert!(matches!(store.fetch(&gone).await, Err(FetchError::Missing { .. })));
     assert_eq!(store.fetch(&kept).await.expect("the other is there"), "kept");
     assert_eq!(put(&store, "gone").await, gone);

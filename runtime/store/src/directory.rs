@@ -62,6 +62,21 @@ impl Store for Directory {
         .await
     }
 
+    async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
+        let digest = *digest;
+        self.with(move |folder| match folder.touch(&digest) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            // It may be another user's file. Written anew it is ours, and as new.
+            Err(_) => match folder.read(&digest) {
+                Ok(bytes) => folder.put(&digest, &bytes).map(|()| true),
+                Err(FetchError::Missing { .. }) => Ok(false),
+                Err(error) => Err(PutError::new(digest, folder.path(&digest), io::Error::other(error))),
+            },
+        })
+        .await
+    }
+
     async fn list(&self) -> Result<Vec<Entry>, ListError> {
         self.with(Folder::entries).await
     }
@@ -80,13 +95,13 @@ impl Store for Directory {
         self.with(all_tags).await
     }
 
-    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
-        let digest = *digest;
-        self.with(move |folder| match folder.remove(&digest) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(RemoveError::Delete { digest, path: folder.path(&digest), source })
-            }
-            Ok(()) | Err(_) => Ok(()),
+    async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
+        let entry = entry.clone();
+        self.with(move |folder| {
+            folder.remove_listed(&entry).map_err(|source| {
+                let digest = entry.digest;
+                RemoveError::Delete { digest, path: folder.path(&digest), source }
+            })
         })
         .await
     }
@@ -155,6 +170,25 @@ mod tests {
         let second = Directory::open(root.path().into()).await.unwrap();
         assert_eq!(second.fetch(&digest).await.unwrap(), "pan");
         assert_eq!(second.resolve_tag(&tag).await.unwrap(), Some(digest));
+    }
+
+    #[tokio::test]
+    async fn nobody_removes_while_somebody_puts() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::open(root.path().into()).await.unwrap();
+        store.put("pan".into()).await.unwrap();
+        let [entry] = &store.list().await.unwrap()[..] else { panic!("there is one") };
+        // Somebody is in the middle of putting it again.
+        let putting = fs::File::open(root.path().join("lock")).unwrap();
+        putting.lock_shared().unwrap();
+        let removing = store.remove(entry);
+        tokio::pin!(removing);
+        let too_soon = tokio::time::timeout(std::time::Duration::from_millis(100), &mut removing).await;
+        assert!(too_soon.is_err(), "it waits");
+        store.touch(&entry.digest).await.unwrap();
+        drop(putting);
+        assert!(!removing.await.unwrap(), "it is as new as if it had just come");
+        assert_eq!(store.fetch(&entry.digest).await.unwrap(), "pan");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
 //! tags/NAME          the digest that a tag stands for
 //! incoming/          what is being written
+//! lock               locked by who removes something, and shared by who puts or touches something
 //! ```
 //!
 //! Several processes use one folder without knowing of one another: a file is written under `incoming`, synced, and
@@ -134,9 +135,9 @@ impl Folder {
     /// Makes sure these bytes are there. What is there in their place and differs is replaced.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), PutError> {
         let path = self.path(digest);
+        let _with_others = self.lock(File::lock_shared);
         let written = match fs::read(&path) {
-            // Somebody else may have put them in this moment, and not have come to this yet.
-            Ok(known) if known == bytes => sync_name(&path),
+            Ok(known) if known == bytes => self.renew(digest, &path, bytes),
             Ok(_) => {
                 warn!(%digest, path = %path.display(), "other bytes are in the place of a module; they are replaced");
                 self.write_whole(&path, bytes)
@@ -145,6 +146,16 @@ impl Folder {
             Err(_) => self.write_whole(&path, bytes),
         };
         written.map_err(|source| PutError::new(*digest, path, source))
+    }
+
+    /// Makes what is there as new as if it had just been written, so that nobody who cleans up takes it for old.
+    fn renew(&self, digest: &Digest, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match self.set_modified(digest) {
+            // Somebody else may have put it in this moment, and not have come to this yet.
+            Ok(()) => sync_name(path),
+            // It may be another user's file. Written anew it is ours.
+            Err(_) => self.write_whole(path, bytes),
+        }
     }
 
     /// The bytes of a digest, checked against it.
@@ -171,6 +182,11 @@ impl Folder {
 
     /// Notes that a content was used now.
     pub(crate) fn touch(&self, digest: &Digest) -> io::Result<()> {
+        let _with_others = self.lock(File::lock_shared);
+        self.set_modified(digest)
+    }
+
+    fn set_modified(&self, digest: &Digest) -> io::Result<()> {
         File::open(self.path(digest))?.set_modified(SystemTime::now())
     }
 
@@ -180,6 +196,29 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Removes a content as it was listed; answers whether it is gone. One that was put or touched since stays.
+    pub(crate) fn remove_listed(&self, entry: &Entry) -> io::Result<bool> {
+        // Nobody puts or touches it between the look at its age and its removal.
+        let _alone = self.lock(File::lock);
+        let path = self.path(&entry.digest);
+        match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+            Ok(modified) if modified == entry.stored_at => self.remove(&entry.digest).map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Locks the folder among all processes until the file is dropped. Where that is not possible, it goes without: the folder
+    /// may be read-only, or its filesystem without locks.
+    fn lock(&self, lock: impl FnOnce(&File) -> io::Result<()>) -> Option<File> {
+        let path = self.root.join("lock");
+        // Another user's file can be locked, and not be written.
+        let opened = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path));
+        let locked = opened.and_then(|file| lock(&file).map(|()| file));
+        locked.inspect_err(|error| debug!(%error, path = %path.display(), "the store cannot be locked")).ok()
     }
 
     /// What is here, in order of digest. Files that are no content are passed over.

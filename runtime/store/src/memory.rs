@@ -43,7 +43,7 @@ impl Memory {
 impl Store for Memory {
     async fn put(&self, bytes: Bytes) -> Result<Digest, PutError> {
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
-        self.lock().content.entry(digest).or_insert_with(|| (bytes, SystemTime::now()));
+        self.lock().content.insert(digest, (bytes, SystemTime::now()));
         Ok(digest)
     }
 
@@ -55,6 +55,13 @@ impl Store for Memory {
 
     async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
         Ok(self.lock().content.contains_key(digest))
+    }
+
+    async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
+        let mut state = self.lock();
+        let Some((_, stored_at)) = state.content.get_mut(digest) else { return Ok(false) };
+        *stored_at = SystemTime::now();
+        Ok(true)
     }
 
     async fn list(&self) -> Result<Vec<Entry>, ListError> {
@@ -83,9 +90,14 @@ impl Store for Memory {
         Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
     }
 
-    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
-        self.lock().content.remove(digest);
-        Ok(())
+    async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
+        let mut state = self.lock();
+        let is_listed = |(_, stored_at): &(Bytes, SystemTime)| *stored_at == entry.stored_at;
+        if !state.content.get(&entry.digest).is_none_or(is_listed) {
+            return Ok(false);
+        }
+        state.content.remove(&entry.digest);
+        Ok(true)
     }
 }
 

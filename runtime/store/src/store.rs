@@ -13,7 +13,7 @@ use crate::Tag;
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Makes sure the store has these bytes, and says by which digest. When this returns, they are as durable as the
-    /// store makes anything. Idempotent; wrong bytes in their place are replaced.
+    /// store makes anything, and as old as if they had just come. Idempotent; wrong bytes in their place are replaced.
     ///
     /// # Errors
     /// [`PutError`] when they could not be kept.
@@ -30,6 +30,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`FetchError`] when that cannot be told.
     async fn contains(&self, digest: &Digest) -> Result<bool, FetchError>;
+
+    /// Makes the content of a digest as old as if it had just come, for a run that is about to refer to it; answers whether it
+    /// is there.
+    ///
+    /// # Errors
+    /// [`PutError`] when that cannot be noted.
+    async fn touch(&self, digest: &Digest) -> Result<bool, PutError>;
 
     /// What the store has, in order of digest.
     ///
@@ -55,11 +62,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
 
-    /// Forgets the bytes of a digest. It is no error when there are none. Whoever asks knows that nobody needs them.
+    /// Forgets the bytes of an entry of [`Store::list`], unless somebody has put or touched them since it was listed; answers
+    /// whether they are gone. Whoever asks knows that nobody needed them by then.
     ///
     /// # Errors
-    /// [`RemoveError`] when they are still there.
-    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError>;
+    /// [`RemoveError`] when that is not known.
+    async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError>;
 }
 
 /// One content of a store.
@@ -69,7 +77,7 @@ pub struct Entry {
     pub digest: Digest,
     /// How many bytes it has.
     pub size: u64,
-    /// When it came into the store.
+    /// When it came into the store, or was last put or touched.
     pub stored_at: SystemTime,
 }
 

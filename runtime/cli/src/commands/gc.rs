@@ -28,20 +28,25 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     if dry_run {
         let (going, staying) = sorted(&*logbook, ended_before).await?;
         going.iter().for_each(|run| crate::out::say!("would forget run {}", run.run));
+        let old = old(&*store, age).await?;
         let needed = digests_of(&*logbook, &staying).await?;
-        let entries = unneeded(&*store, &needed, age).await?;
+        let entries = unneeded(&*store, old, &needed).await?;
         entries.iter().for_each(|entry| crate::out::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
         tell("would go", going.len() as u64, &entries);
         return Ok(Exit::Success);
     }
     let forgotten = logbook.forget(ended_before).await.map_err(Failed::unreachable)?;
+    // Listed before it is asked what runs need: what a run needs that begins meanwhile is put or touched, and stays.
+    let old = old(&*store, age).await?;
     let needed = logbook.digests().await.map_err(Failed::unreachable)?;
-    let entries = unneeded(&*store, &needed, age).await?;
-    for entry in &entries {
-        store.remove(&entry.digest).await.map_err(Failed::unreachable)?;
-        crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
+    let mut removed = Vec::new();
+    for entry in unneeded(&*store, old, &needed).await? {
+        if store.remove(&entry).await.map_err(Failed::unreachable)? {
+            crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
+            removed.push(entry);
+        }
     }
-    tell("went", forgotten, &entries);
+    tell("went", forgotten, &removed);
     Ok(Exit::Success)
 }
 
@@ -50,16 +55,20 @@ fn tell(what: &str, runs: u64, entries: &[Entry]) {
     eprintln!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
-/// What of the store no run and no tag refers to, and has been there for long: what came lately may be for a run that is
-/// just being submitted.
-async fn unneeded(store: &dyn Store, needed: &BTreeSet<Digest>, age: Duration) -> Result<Vec<Entry>, Failed> {
+/// What has been in the store for long: what came lately may be for a run that is just being submitted.
+async fn old(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, Failed> {
+    let now = SystemTime::now();
+    let mut entries = store.list().await.map_err(Failed::unreachable)?;
+    entries.retain(|entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age));
+    Ok(entries)
+}
+
+/// What of it no run and no tag refers to.
+async fn unneeded(store: &dyn Store, mut old: Vec<Entry>, needed: &BTreeSet<Digest>) -> Result<Vec<Entry>, Failed> {
     let tags = store.tags().await.map_err(Failed::unreachable)?;
     let tagged: BTreeSet<Digest> = tags.into_iter().map(|(_, digest)| digest).collect();
-    let now = SystemTime::now();
-    let is_old = |entry: &Entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age);
-    let mut entries = store.list().await.map_err(Failed::unreachable)?;
-    entries.retain(|entry| is_old(entry) && !needed.contains(&entry.digest) && !tagged.contains(&entry.digest));
-    Ok(entries)
+    old.retain(|entry| !needed.contains(&entry.digest) && !tagged.contains(&entry.digest));
+    Ok(old)
 }
 
 /// All runs: those that would be forgotten, and those that would stay.

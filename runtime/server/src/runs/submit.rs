@@ -147,7 +147,7 @@ pub(super) struct Wired {
 pub(super) async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<Wired, Vec<Mistake>> {
     let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
     for (alias, reference) in &draft.modules {
-        match library.find(&reference.text).await {
+        match library.find_for_run(&reference.text).await {
             Ok(found) => {
                 modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
             }

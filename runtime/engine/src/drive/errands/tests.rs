@@ -63,8 +63,12 @@ impl Store for Faulty {
         self.inner.tags().await
     }
 
-    async fn remove(&self, digest: &Digest) -> Result<(), RemoveError> {
-        self.inner.remove(digest).await
+    async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
+        self.inner.touch(digest).await
+    }
+
+    async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
+        self.inner.remove(entry).await
     }
 }
 
