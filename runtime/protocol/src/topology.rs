@@ -64,6 +64,12 @@ pub fn store(shard: &Shard) -> String {
     format!("waft.store.{shard}")
 }
 
+/// The queue that takes content for the store that answers on a queue.
+#[must_use]
+pub fn store_puts(store_queue: &str) -> String {
+    format!("{store_queue}.put")
+}
+
 /// The exchange of one task's notifications.
 #[must_use]
 pub fn task(flow: &FlowName, task: &NodeName) -> String {

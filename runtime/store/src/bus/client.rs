@@ -12,7 +12,7 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchAnswer, FetchReply, PutRequest};
+use protocol::{FetchAnswer, FetchReply, PutRequest, topology::store_puts};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -104,7 +104,7 @@ impl Client {
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
         let message = Message {
             exchange: String::new(),
-            key: queue.to_owned(),
+            key: store_puts(queue),
             routing: Routing::Mandatory,
             persistent: false,
             priority: 0,

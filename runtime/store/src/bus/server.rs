@@ -1,4 +1,4 @@
-//! The answering end: a queue of requests over a store.
+//! The answering end: a queue of requests and a queue of puts over a store.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
@@ -6,7 +6,9 @@ use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
-use protocol::{DecodeError, FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE};
+use protocol::{
+    DecodeError, FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE, topology as names,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -16,13 +18,16 @@ use super::{
     open,
     recent::Recent,
 };
-use crate::{FetchError, Store};
+use crate::{FetchError, PutError, Store};
 
 /// How long the queue outlives its server.
 const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Requests that are answered at once. With the largest range each, 64 MiB are on their way to the broker.
 const PREFETCH: u16 = 16;
+
+/// Contents that are kept at once. Each is one message, so that memory for so many of the largest is needed.
+const PUTS: u16 = 4;
 
 /// The header that names the content that a message is about.
 pub(super) const DIGEST: &str = "digest";
@@ -33,6 +38,7 @@ pub struct Server {
     queue: String,
     store: Arc<dyn Store>,
     requests: Consumer,
+    puts: Consumer,
     stop: CancellationToken,
 }
 
@@ -43,46 +49,50 @@ struct Reader {
 }
 
 impl Server {
-    /// Declares the queue and begins to consume it; [`Server::run`] answers.
+    /// Declares the queue of requests and that of puts, and begins to consume them; [`Server::run`] answers.
     ///
     /// # Errors
-    /// [`StartError`] when the broker refuses the queue.
+    /// [`StartError`] when the broker refuses a queue.
     pub async fn start(
         broker: Arc<dyn Broker>,
         queue: String,
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let requests = open(&*broker, &queue, QueueKind::Transient { expires: ABANDONED }, PREFETCH).await?;
-        Ok(Self { broker, queue, store, requests, stop })
+        let kind = QueueKind::Transient { expires: ABANDONED };
+        let requests = open(&*broker, &queue, kind.clone(), PREFETCH).await?;
+        let puts = open(&*broker, &names::store_puts(&queue), kind, PUTS).await?;
+        Ok(Self { broker, queue, store, requests, puts, stop })
     }
 
-    /// Answers requests until told to stop, or until the queue is deleted or the broker closed. A request that cannot be
+    /// Answers requests until told to stop, or until both queues are deleted or the broker closed. A request that cannot be
     /// read is answered with the reason, or moved to the quarantine where it does not say whom to answer.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { broker, queue, store, requests, puts, stop } = self;
+        let end = |queue| End { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
+        // Each has a queue of its own, so that who fetches never waits for what others put.
+        futures::join!(end(queue.clone()).answer(requests), end(names::store_puts(&queue)).keep(puts));
+    }
+}
+
+/// The server's end of one of its queues.
+struct End {
+    broker: Arc<dyn Broker>,
+    queue: String,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+}
+
+impl End {
+    /// Answers requests for content.
+    async fn answer(self, mut requests: Consumer) {
         let sending = TaskTracker::new();
-        let stop = self.stop.clone();
         let mut recent = Recent::default();
-        while let Some(next) = stop.run_until_cancelled(self.requests.next()).await {
-            let Some(delivery) = next else {
-                debug!(queue = self.queue, "the queue of requests for modules is gone");
-                break;
-            };
-            if let Ok(put) = PutRequest::decode(&delivery.message.body) {
-                let message = self.keep(put.bytes, &delivery).await;
-                let (broker, stop) = (self.broker.clone(), stop.clone());
-                sending.spawn(async move {
-                    if stop.run_until_cancelled(send(&*broker, message)).await.is_some() {
-                        delivery.accept();
-                    }
-                });
-                continue;
-            }
+        while let Some(delivery) = self.next(&mut requests).await {
             let request = match FetchRequest::decode(&delivery.message.body) {
                 Ok(request) => request,
                 Err(error) => {
-                    let refusing = refuse(self.broker.clone(), self.queue.clone(), delivery, error);
-                    sending.spawn(stop.clone().run_until_cancelled_owned(refusing));
+                    self.spawn(&sending, refuse(self.broker.clone(), self.queue.clone(), delivery, error));
                     continue;
                 }
             };
@@ -91,36 +101,60 @@ impl Server {
                 delivery.accept();
                 continue;
             };
-            let Some(content) = stop.run_until_cancelled(self.content(&mut recent, request.digest)).await else {
+            // One after the other: several readers of a content cost one reading of it, and no more than one is in memory
+            // beside those that were served last.
+            let reading = self.content(&mut recent, request.digest);
+            let Some(content) = self.stop.run_until_cancelled(reading).await else {
                 break;
             };
             // A task for each, so that waiting for the broker's confirms keeps nobody else waiting; the prefetch bounds
             // how many there are, since each holds its delivery.
-            let (broker, stop) = (self.broker.clone(), stop.clone());
-            sending.spawn(async move {
-                let messages = answers(&request, content, &reader);
-                if stop.run_until_cancelled(send(&*broker, messages)).await.is_some() {
-                    delivery.accept();
-                }
+            let broker = self.broker.clone();
+            self.spawn(&sending, async move {
+                send(&*broker, answers(&request, content, &reader)).await;
+                delivery.accept();
             });
         }
-        self.requests.cancel();
+        requests.cancel();
         sending.close();
         sending.wait().await;
     }
 
-    /// Keeps a content that came whole; the message that says so, where somebody wants to know.
-    async fn keep(&self, bytes: &[u8], delivery: &Delivery) -> Vec<Message> {
-        let kept = self.store.put(Bytes::copy_from_slice(bytes)).await;
-        let Some(reader) = Reader::of(delivery) else { return Vec::new() };
-        vec![match kept {
-            Ok(digest) => reader.message(&FetchReply { digest, answer: FetchAnswer::Kept }),
-            Err(error) => {
-                warn!(queue = self.queue, error = &error as &dyn Error, "a value cannot be kept");
-                let digest = error.digest();
-                reader.message(&FetchReply { digest, answer: FetchAnswer::Unreadable { reason: &error.to_string() } })
-            }
-        }]
+    /// Keeps what is put, several at once: the prefetch bounds how many.
+    async fn keep(self, mut puts: Consumer) {
+        let keeping = TaskTracker::new();
+        while let Some(delivery) = self.next(&mut puts).await {
+            let (broker, store, queue) = (self.broker.clone(), self.store.clone(), self.queue.clone());
+            self.spawn(&keeping, async move {
+                let body = delivery.message.body.clone();
+                let bytes = match PutRequest::decode(&body) {
+                    Ok(put) => body.slice_ref(put.bytes),
+                    Err(error) => return refuse(broker, queue, delivery, error).await,
+                };
+                let kept = store.put(bytes).await;
+                if let Some(reader) = Reader::of(&delivery) {
+                    send(&*broker, vec![told(&reader, &queue, kept)]).await;
+                }
+                delivery.accept();
+            });
+        }
+        puts.cancel();
+        keeping.close();
+        keeping.wait().await;
+    }
+
+    /// The next delivery, until told to stop.
+    async fn next(&self, consumer: &mut Consumer) -> Option<Delivery> {
+        let delivery = self.stop.run_until_cancelled(consumer.next()).await?;
+        if delivery.is_none() {
+            debug!(queue = self.queue, "a queue of the store is gone");
+        }
+        delivery
+    }
+
+    /// Does something until told to stop: its delivery goes back then.
+    fn spawn(&self, tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
+        tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
     }
 
     /// The content of a digest, from what was served last or from the store.
@@ -133,6 +167,18 @@ impl Server {
         })?;
         recent.keep(digest, bytes.clone());
         Ok(bytes)
+    }
+}
+
+/// The message that says what became of a put.
+fn told(reader: &Reader, queue: &str, kept: Result<Digest, PutError>) -> Message {
+    match kept {
+        Ok(digest) => reader.message(&FetchReply { digest, answer: FetchAnswer::Kept }),
+        Err(error) => {
+            warn!(queue, error = &error as &dyn Error, "a value cannot be kept");
+            let digest = error.digest();
+            reader.message(&FetchReply { digest, answer: FetchAnswer::Unreadable { reason: &error.to_string() } })
+        }
     }
 }
 

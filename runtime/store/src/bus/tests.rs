@@ -4,16 +4,21 @@ mod faulty;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchRequest, fetch::CHUNK, topology::QUARANTINE};
+use protocol::{
+    FetchRequest,
+    fetch::CHUNK,
+    topology::{QUARANTINE, store_puts},
+};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::faulty::{Fault, Faulty};
-use super::{Client, Server};
-use crate::{Directory, FetchError, Memory, Store, digest_of};
+use super::{Client, SendError, Server};
+use crate::{Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, Store, Tag, TagError, digest_of};
 
 const QUEUE: &str = "waft.store.test";
 const REPLIES: &str = "waft.reply.test";
@@ -223,6 +228,8 @@ async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
     let error = world.fetch(digest).await.unwrap_err();
     assert!(matches!(error, FetchError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("of format version 99; this waft reads up to"), "{error}");
+    let error = world.client.put(QUEUE, "pot".into()).await.unwrap_err();
+    assert!(error.to_string().contains("of format version 99; this waft reads up to"), "{error}");
     assert_eq!(begun.elapsed(), Duration::ZERO);
     world.end().await;
 }
@@ -346,9 +353,10 @@ async fn the_last_clone_of_a_client_ends_its_listening() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_ends_when_its_queue_is_deleted() {
+async fn a_server_ends_when_its_queues_are_deleted() {
     let world = World::new().await;
     world.broker.delete_queue(QUEUE).await.unwrap();
+    world.broker.delete_queue(&store_puts(QUEUE)).await.unwrap();
     world.tasks.wait().await;
     world.end().await;
 }
@@ -366,5 +374,67 @@ async fn every_fetch_has_an_id_of_its_own() {
         world.carries("pan".into()).await;
     }
     assert_eq!(ids.lock().unwrap().len(), 3);
+    world.end().await;
+}
+
+/// A store whose disk hangs when something is put.
+struct Hangs(Memory);
+
+#[async_trait]
+impl Store for Hangs {
+    async fn put(&self, _: Bytes) -> Result<Digest, PutError> {
+        std::future::pending().await
+    }
+
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        self.0.fetch(digest).await
+    }
+
+    async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
+        self.0.contains(digest).await
+    }
+
+    async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
+        self.0.touch(digest).await
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, ListError> {
+        self.0.list().await
+    }
+
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+        self.0.tag(tag, digest).await
+    }
+
+    async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {
+        self.0.resolve_tag(tag).await
+    }
+
+    async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
+        self.0.tags().await
+    }
+
+    async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
+        self.0.remove(entry).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fetches_never_waits_for_what_others_put() {
+    let broker = InProcess::new();
+    let (answers, asks) = (broker.connect(), broker.connect());
+    let inner = Memory::new();
+    let digest = inner.put("pan".into()).await.unwrap();
+    let world = World::over(broker, Arc::new(Hangs(inner)), Arc::new(answers), Arc::new(asks)).await;
+    let putting = futures::future::join_all((0..40).map(|size| world.client.put(QUEUE, content(size))));
+    let fetching = async {
+        // All are on their way.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        assert_eq!(world.fetch(digest).await.unwrap(), "pan");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    };
+    let (put, ()) = futures::join!(putting, fetching);
+    assert!(put.iter().all(|put| matches!(put, Err(SendError::Silent { .. }))), "the disk hangs");
     world.end().await;
 }
