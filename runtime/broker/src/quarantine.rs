@@ -53,6 +53,11 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
         match broker.publish(copy.clone()).await {
             Ok(()) => return delivery.accept(),
             Err(PublishError::Closed) => return,
+            // The copy's headers make it larger than what the broker took before. The broker moves the message as it is.
+            Err(error @ PublishError::TooLarge { .. }) => {
+                warn!(queue, %error, "a message goes to the quarantine without its reason");
+                return delivery.dead_letter();
+            }
             Err(error @ PublishError::Unroutable { .. }) => {
                 warn!(%error, "the quarantine is gone: it is declared again");
                 if let Err(error) = topology::declare_shared(broker).await {
