@@ -248,8 +248,11 @@ impl Caller {
         match signalled {
             Signalled::Taken => {
                 let Message { exchange, key, .. } = &delivery.message;
-                let queue =
-                    if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
+                let queue = if exchange == protocol::topology::JOBS {
+                    format!("{}{key}", protocol::topology::JOBS_PREFIX)
+                } else {
+                    key.clone()
+                };
                 let moving = broker::quarantine(&*self.broker, delivery, &queue, &reason);
                 // Dropped, the delivery goes back.
                 self.abandon.run_until_cancelled(moving).await;
