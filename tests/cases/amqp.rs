@@ -372,8 +372,8 @@ fn a_large_value_travels_by_digest_and_arrives_whole() {
     let ran = waft.run_flow(&flow, &["--broker", &url, "--run-id", &queue]);
     let lines = ran.expect(0).json();
     let last = lines.last().expect("there is a last line");
-    for name in ["given", "once", "twice"] {
-        assert_eq!(last["provides"][name].as_str().map(str::len), Some(large.len()), "{name} is shown whole");
+    for (part, name) in [("inputs", "given"), ("provides", "once"), ("provides", "twice")] {
+        assert_eq!(last[part][name].as_str().map(str::len), Some(large.len()), "{name} is shown whole");
     }
     // All three are the same content, which stands in the store once and in no record.
     let store = walk(&waft.folder().join("store"));

@@ -254,7 +254,8 @@ fn run_prints_json_lines_from_running_to_the_end() {
             json!({"event": "state", "kind": "task", "name": "t", "state": "running", "firing": 1, "attempt": 1}),
             json!({"event": "state", "kind": "task", "name": "t", "state": "success", "firing": 1, "attempt": 1,
                 "provides": {"value": 7}, "worker": "local"}),
-            json!({"event": "run", "state": "success", "run": "r1", "provides": {"value": 7}, "failures": {}}),
+            json!({"event": "run", "state": "success", "run": "r1", "inputs": {}, "provides": {"value": 7},
+                "failures": {}}),
         ]
     );
 }
@@ -275,8 +276,10 @@ fn an_interrupted_run_stops_a_busy_guest_here_too() {
 fn values_that_are_wrongly_given_are_told_at_once() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
-    let ran = waft.run(["run", "flow.toml", "--set", "x", "--set-file", "y=/nowhere"]);
+    let doubled = r#"z={"a":[{"b":1,"b":2}]}"#;
+    let ran = waft.run(["run", "flow.toml", "--set", "x", "--set-file", "y=/nowhere", "--set", doubled]);
     refuses(&ran, 2, "--set \"x\" has no `=`");
+    refuses(&ran, 2, "--set z: JSON with the key \"b\" twice in one object");
     refuses(&ran, 2, "--set-file y: could not read /nowhere");
 }
 

@@ -216,6 +216,22 @@ fn a_command_that_prints_what_is_no_object_leaves_invalid_output() {
 }
 
 #[test]
+fn json_that_a_command_leaves_stays_json_whatever_it_looks_like() {
+    let reference = format!("{{ digest = \"sha256:{}\", size = 4, form = \"json\" }}", "ab".repeat(32));
+    let with = format!("do = \"echo\", a = [\"dGVzdA==\"], b = {{ base64 = \"dGVzdA==\" }}, c = {reference}");
+    let task = format!("use = \"command\"\nwith = {{ {with} }}\nprovides = [\"a\", \"b\", \"c\", \"photo\"]");
+    let waft = Waft::default();
+    waft.write("photo.png", [0xff, 0]);
+    let flow = format!("name = \"f\"\n[[task]]\nname = \"t\"\n{task}\nrequires = {{ photo = \"picture\" }}");
+    let ran = waft.run_flow(&flow, &["--set-file", "picture=photo.png", "--set", r#"more=["dGVzdA=="]"#]);
+    let end = ran.expect(0).end();
+    let reference = json!({"digest": format!("sha256:{}", "ab".repeat(32)), "size": 4, "form": "json"});
+    let left = json!({"a": ["dGVzdA=="], "b": {"base64": "dGVzdA=="}, "c": reference, "$bytes": {"photo": "/wA="}});
+    assert_eq!(end["provides"], left);
+    assert_eq!(end["inputs"], json!({"more": ["dGVzdA=="], "$bytes": {"picture": "/wA="}}));
+}
+
+#[test]
 fn a_command_knows_its_call_and_nothing_else() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"command\"\nwith = { do = \"tell-world\" }\nprovides = [\"arguments\", \"variables\"]";
     let ran = Waft::default().run_flow(flow, &["--run-id", "r1"]);
@@ -276,7 +292,7 @@ fn a_controller_tries_again_with_its_next_number() {
     assert_eq!(ran.end()["provides"]["x"], 2);
     let ran = Waft::default().run_flow(&flow(2, "five"), &["--set", "y=4"]);
     assert!(ran.expect(1).trace().join(" ").ends_with("f:rolling-back f:rolled-back"));
-    assert_eq!(ran.end()["provides"], json!({"y": 4}));
+    assert_eq!((&ran.end()["inputs"], &ran.end()["provides"]), (&json!({"y": 4}), &json!({})));
     let ran = Waft::default().run_flow(&flow(2, "nasty"), &["--set", "y=4"]);
     assert!(ran.expect(3).trace().join(" ").ends_with("t1:rolling-back t1:rollback-failure"));
     assert_eq!(ran.end()["provides"]["x"], 1);

@@ -6,8 +6,8 @@ mod table;
 
 use std::{io::IsTerminal, time::Duration};
 
-use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Values};
-use protocol::Progress;
+use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Value, Values};
+use protocol::{Progress, json::RunValues};
 
 use crate::paint::{self, Paint};
 pub(crate) use line::change_of;
@@ -110,28 +110,30 @@ impl Display {
     }
 
     /// Shows how the run ended, and with which values.
-    pub(crate) fn end(&mut self, machine: &Machine, values: &Values) {
+    pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
             return crate::out::line(&protocol::json::run_ended(machine, values));
         }
         self.leave();
         eprint!("{}", summary::text(machine, self.table.elapsed(), paint::on(&std::io::stderr())));
-        print_values(machine, values);
+        print_values(&values.provided);
     }
 }
 
-/// The values still in force that the run added to its inputs, one a line.
-fn print_values(machine: &Machine, values: &Values) {
+/// Values, one a line.
+pub(crate) fn print_values(values: &Values) {
     let short = std::io::stdout().is_terminal();
     for (name, value) in values {
-        if !machine.flow().inputs.contains_key(name) {
-            print_value(name.as_str(), &protocol::json::value(value), short);
+        match value {
+            Value::Json(json) => print_value(name.as_str(), json.as_str(), short),
+            // No JSON reads so: a string would stand in quotes.
+            Value::Bytes(_) | Value::Stored(_) => crate::out::say!("{name} = {value:?} (--json shows more)"),
         }
     }
 }
 
 /// A value on a line; a long one is cut where a person reads it.
-pub(crate) fn print_value(name: &str, text: &str, short: bool) {
+fn print_value(name: &str, text: &str, short: bool) {
     match text.char_indices().nth(200).filter(|_| short) {
         Some((cut, _)) => crate::out::say!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
         None => crate::out::say!("{name} = {text}"),

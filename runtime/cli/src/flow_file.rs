@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use flow::{Draft, Flow, Json, Mistake, Severity, Value, ValueName, Values};
+use flow::{Draft, Flow, InvalidJson, Json, Mistake, Severity, Value, ValueName, Values};
 
 use crate::{
     arguments::ValueFlags,
@@ -99,7 +99,10 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
     let mut values = Values::new();
     let mut mistakes = Vec::new();
     for text in &flags.set {
-        let parsed = split(text, "--set").map(|(name, value)| (name, json_or_text(value)));
+        let parsed = split(text, "--set").and_then(|(name, value)| match json_or_text(value) {
+            Ok(value) => Ok((name, value)),
+            Err(error) => Err(format!("--set {name}: {error}")),
+        });
         match parsed {
             Ok((name, value)) => drop(values.insert(name, value)),
             Err(mistake) => mistakes.push(mistake),
@@ -128,9 +131,14 @@ fn split<'a>(text: &'a str, flag: &str) -> Result<(ValueName, &'a str), String> 
     Ok((name, value))
 }
 
-pub(crate) fn json_or_text(text: &str) -> Value {
+/// The value that a text is: JSON, or else a string.
+///
+/// # Errors
+/// [`InvalidJson`] for JSON that means another value to each reader; a string is not what was meant.
+pub(crate) fn json_or_text(text: &str) -> Result<Value, InvalidJson> {
     match Json::parse(text) {
-        Ok(json) => Value::Json(json),
-        Err(_) => Value::json(&text.into()),
+        Ok(json) => Ok(Value::Json(json)),
+        Err(InvalidJson::Syntax(_)) => Ok(Value::json(&text.into())),
+        Err(error @ InvalidJson::DoubledKey { .. }) => Err(error),
     }
 }

@@ -102,7 +102,7 @@ async fn edit(client: &Client) -> Result<(), Box<dyn Error>> {
 async fn notify_and_wait(client: &Client) -> Result<(), Box<dyn Error>> {
     client.notify("bake-1", &Notification::of("taste").value("liked", true)).await?;
     let run = client.wait("bake-1").await?;
-    println!("{}: {:?}", run.state, run.provides.get("icing"));
+    println!("{}: {:?}", run.state, run.provides.json("icing"));
     Ok(())
 }
 

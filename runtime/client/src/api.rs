@@ -1,11 +1,15 @@
 //! What client and server say to each other: the JSON of the HTTP API.
 //!
-//! Values of flows are kept as the text they were written in, so that no number loses a digit.
+//! Values of flows are kept as the text they were written in, so that no number loses a digit; bytes and references into the
+//! store stand apart from JSON, see [`ValuesObject`].
 
 mod edit;
+#[cfg(feature = "schema")]
+mod schema;
 
 use std::collections::BTreeMap;
 
+pub use flow::ValuesObject;
 use protocol::WorkerStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -26,13 +30,10 @@ pub struct Submission {
     /// Modules by alias, each a tag or a digest; they replace what the file says in `[modules]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
-    /// Values the run starts with, any JSON; they go over the file's `[inputs]`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
-    pub inputs: Object,
-    /// Values the run starts with that are bytes, as base64.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub bytes: BTreeMap<String, String>,
+    /// Values the run starts with; they go over the file's `[inputs]`.
+    #[serde(default, skip_serializing_if = "ValuesObject::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = schema::Values))]
+    pub inputs: ValuesObject,
 }
 
 /// A run in a list.
@@ -123,9 +124,12 @@ pub struct Run {
     pub backlogs: Vec<Backlog>,
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
-    /// Every value in force, the inputs included.
-    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
-    pub provides: Object,
+    /// What the run started with.
+    #[cfg_attr(feature = "schema", schema(value_type = schema::Values))]
+    pub inputs: ValuesObject,
+    /// What its tasks left that is still in force.
+    #[cfg_attr(feature = "schema", schema(value_type = schema::Values))]
+    pub provides: ValuesObject,
     /// The nodes that failed in the last pass, and why.
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, Failure>))]
     pub failures: Object,
@@ -190,8 +194,8 @@ pub struct Node {
     pub at: Option<String>,
     /// What it left, by the flow's names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<BTreeMap<String, serde_json::Value>>))]
-    pub provides: Option<Box<RawValue>>,
+    #[cfg_attr(feature = "schema", schema(value_type = Option<schema::Values>))]
+    pub provides: Option<ValuesObject>,
     /// Why it failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Failure>))]
@@ -448,13 +452,10 @@ pub struct Revision {
 pub struct Notification {
     /// The task.
     pub task: String,
-    /// The values that it provides, any JSON, by the task's names; those that it fires with, by the flow's.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, serde_json::Value>))]
-    pub values: Object,
-    /// Values that are bytes, as base64.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub bytes: BTreeMap<String, String>,
+    /// The values that it provides, by the task's names; those that it fires with, by the flow's.
+    #[serde(default, skip_serializing_if = "ValuesObject::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = schema::Values))]
+    pub values: ValuesObject,
     /// Why it fails; in place of values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

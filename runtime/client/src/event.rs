@@ -97,7 +97,7 @@ mod tests {
             panic!("a node's line")
         };
         assert_eq!((node.name.as_str(), node.state.as_str(), node.attempt), ("mix", "success", Some(2)));
-        assert_eq!(node.provides.unwrap().get(), "{\"pan\":18446744073709551615}");
+        assert_eq!(node.provides.unwrap().to_text(), "{\"pan\":18446744073709551615}");
         assert!(node.failure.unwrap().get().contains("too late"));
     }
 

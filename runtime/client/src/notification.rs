@@ -1,9 +1,8 @@
 //! What a task is notified of, said in one chain.
 
-use crate::{
-    api::Notification,
-    submission::{base64, put},
-};
+use flow::Value;
+
+use crate::api::Notification;
 
 impl Notification {
     /// Notifies a task: as long as nothing else is said, without any value.
@@ -15,18 +14,14 @@ impl Notification {
     /// A value that it brings.
     #[must_use]
     pub fn value(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-        let name = name.into();
-        self.bytes.remove(&name);
-        put(&mut self.values, name, value);
+        self.values.insert(name, &Value::json(&value.into()));
         self
     }
 
     /// Bytes that it brings.
     #[must_use]
     pub fn value_bytes(mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
-        let name = name.into();
-        self.values.remove(&name);
-        self.bytes.insert(name, base64(bytes));
+        self.values.insert(name, &Value::Bytes(bytes.as_ref().into()));
         self
     }
 

@@ -1,13 +1,12 @@
 //! From a flow that was built in Rust to a run that can be submitted.
 
-use base64::Engine as _;
 use flow::{
     Draft, Value,
     file::{Unwritable, write},
 };
 use serde_json::value::RawValue;
 
-use crate::api::{Object, Submission};
+use crate::api::Submission;
 
 impl Submission {
     /// A run of a flow. It has an id from here on: submitted a second time, because an answer was lost, it starts nothing
@@ -21,13 +20,8 @@ impl Submission {
         let mut draft = flow.clone();
         let mut submission = Self { run: Some(uuid::Uuid::now_v7().to_string()), ..Self::default() };
         draft.inputs.retain(|name, value| match value {
-            Value::Json(json) => {
-                let json = RawValue::from_string(json.as_str().into()).expect("it was checked to be JSON");
-                submission.inputs.insert(name.to_string(), json);
-                false
-            }
-            Value::Bytes(bytes) => {
-                submission.bytes.insert(name.to_string(), base64(bytes));
+            Value::Json(_) | Value::Bytes(_) => {
+                submission.inputs.insert(name.as_str(), value);
                 false
             }
             // Nobody here has it: the writer says so.
@@ -54,34 +48,21 @@ impl Submission {
     /// A value that the run starts with, over that of the flow.
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-        let name = name.into();
-        self.bytes.remove(&name);
-        put(&mut self.inputs, name, value);
+        self.inputs.insert(name, &Value::json(&value.into()));
         self
     }
 
     /// Bytes that the run starts with, over what the flow says.
     #[must_use]
     pub fn input_bytes(mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
-        let name = name.into();
-        self.inputs.remove(&name);
-        self.bytes.insert(name, base64(bytes));
+        self.inputs.insert(name, &Value::Bytes(bytes.as_ref().into()));
         self
     }
-}
-
-/// Adds a value as it is written.
-pub(crate) fn put(object: &mut Object, name: String, value: impl Into<serde_json::Value>) {
-    object.insert(name, raw(value));
 }
 
 /// A JSON value as it is written.
 pub(crate) fn raw(value: impl Into<serde_json::Value>) -> Box<RawValue> {
     RawValue::from_string(value.into().to_string()).expect("a tree is written as JSON")
-}
-
-pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 #[cfg(test)]
@@ -103,9 +84,8 @@ mod tests {
             .build();
         let submission = Submission::of(&flow).unwrap().module("m", "steady").input("more", 1);
         assert_eq!(submission.flow, "name = \"f\"\n\n[[task]]\nname = \"t\"\nuse = \"m#t\"\nrequires = [\"photo\"]\n");
-        let inputs: Vec<_> = submission.inputs.iter().map(|(name, json)| (name.as_str(), json.get())).collect();
-        assert_eq!(inputs, [("large", "123456789012345678901234567890"), ("more", "1"), ("nothing", "null")]);
-        assert_eq!(submission.bytes, [("photo".to_owned(), "/wA=".to_owned())].into());
+        let inputs = r#"{"large":123456789012345678901234567890,"more":1,"nothing":null,"$bytes":{"photo":"/wA="}}"#;
+        assert_eq!(submission.inputs.to_text(), inputs);
         assert_eq!(submission.modules, [("m".to_owned(), "steady".to_owned())].into());
     }
 
@@ -116,11 +96,8 @@ mod tests {
         assert!(of().run.is_some() && of().run != of().run);
         assert_eq!(of().run("mine").run.as_deref(), Some("mine"));
         let bytes = of().input("x", 1).input_bytes("x", "ab");
-        assert!(bytes.inputs.is_empty());
-        assert_eq!(bytes.bytes["x"], "YWI=");
-        let json = bytes.input("x", "ab");
-        assert!(json.bytes.is_empty());
-        assert_eq!(json.inputs["x"].get(), "\"ab\"");
+        assert_eq!(bytes.inputs.to_text(), r#"{"$bytes":{"x":"YWI="}}"#);
+        assert_eq!(bytes.input("x", "ab").inputs.to_text(), r#"{"x":"ab"}"#);
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn read(stream: &TcpStream) -> Request {
 
 fn run(state: &str) -> Answer {
     let run = json!({"run": "r1", "flow": "f", "state": state, "revision": 1, "started_at": "", "changed_at": "",
-        "tasks": [], "provides": {"cake": 1}, "failures": {}});
+        "tasks": [], "inputs": {}, "provides": {"cake": 1}, "failures": {}});
     (200, "application/json", run.to_string())
 }
 
@@ -118,7 +118,7 @@ async fn waiting_for_a_run_goes_on_where_the_connection_broke_and_tells_the_run(
     let answers = vec![events(line(1, "running")), events(line(2, "success")), run("success")];
     let played = Played::new(answers);
     let ended = played.client().wait("r1").await.unwrap();
-    assert_eq!((ended.state.as_str(), ended.provides["cake"].get()), ("success", "1"));
+    assert_eq!((ended.state.as_str(), ended.provides.json("cake")), ("success", Some("1")));
     let requests = played.requests();
     assert_eq!(requests[0].line, "get /v1/runs/r1/events http/1.1");
     assert!(requests[1].headers.contains(&"last-event-id: 1".into()), "{:?}", requests[1].headers);
@@ -151,7 +151,7 @@ async fn notifications_and_edits_go_to_the_run_and_refusals_are_told() {
     assert!(error.to_string().ends_with("cannot be changed so: the flow of the run is at revision 2"), "{error}");
     let requests = played.requests();
     assert_eq!(requests[0].line, "post /v1/runs/r1/notify http/1.1");
-    let notified = json!({"task": "t", "values": {"ip": "10.0.0.7"}, "bytes": {"photo": "YWI="}, "key": "once"});
+    let notified = json!({"task": "t", "values": {"ip": "10.0.0.7", "$bytes": {"photo": "YWI="}}, "key": "once"});
     assert_eq!(requests[0].body, notified);
     assert_eq!(requests[1].line, "post /v1/runs/r1/edits http/1.1");
     let edited = json!({"edits": [{"do": "remove", "task": "t"}], "if_revision": 1, "dry_run": false});

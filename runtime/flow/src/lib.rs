@@ -27,7 +27,9 @@ pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
-pub use value::{Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Stored, Value, Values};
+pub use value::{
+    Form, InvalidJson, InvalidValues, Json, LARGEST_INLINE, References, Stored, Value, Values, ValuesObject,
+};
 
 mod draft;
 mod flow;

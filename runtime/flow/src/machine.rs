@@ -362,6 +362,14 @@ impl Machine {
     #[must_use]
     pub fn values(&self) -> Values {
         let mut values = self.flow.inputs.clone();
+        values.extend(self.provided());
+        values
+    }
+
+    /// What nodes provide that are in success, failure or rolling-back.
+    #[must_use]
+    pub fn provided(&self) -> Values {
+        let mut values = Values::new();
         let mut add =
             |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
         if let Some(life) = &self.life {

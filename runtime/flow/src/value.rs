@@ -1,6 +1,11 @@
 //! Values: what tasks take and leave.
 
+mod keys;
+mod object;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
+
+pub use object::{InvalidValues, References, ValuesObject};
 
 use crate::{Digest, ValueName};
 
@@ -45,23 +50,44 @@ pub enum Form {
 /// Values by name.
 pub type Values = BTreeMap<ValueName, Value>;
 
-/// A text that is known to be one JSON value.
+/// A text that is known to be one JSON value, of which no object has a key twice.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Arc<str>);
 
-/// Why a text is not JSON.
+/// Why a text is not a JSON value.
 #[derive(Debug, thiserror::Error)]
-#[error("not a JSON value: {0}")]
-pub struct InvalidJson(#[from] serde_json::Error);
+pub enum InvalidJson {
+    /// It is not JSON.
+    #[error("not a JSON value: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// It is JSON that means another value to each reader.
+    #[error("JSON with the key {key:?} twice in one object: leave one of the two out")]
+    DoubledKey {
+        /// The key.
+        key: String,
+    },
+}
 
 impl Json {
     /// Checks that the text is one JSON value.
     ///
     /// # Errors
-    /// [`InvalidJson`] with line and column.
+    /// [`InvalidJson`] with line and column, or with the key that one object has twice.
     pub fn parse(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, InvalidJson> {
-        serde_json::from_str::<serde::de::IgnoredAny>(text.as_ref())?;
+        Self::check(text.as_ref())?;
         Ok(Self(text.into()))
+    }
+
+    /// Checks a text as [`Json::parse`] does, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// As [`Json::parse`].
+    pub fn check(text: &str) -> Result<(), InvalidJson> {
+        serde_json::from_str::<serde::de::IgnoredAny>(text)?;
+        match keys::doubled(text) {
+            Some(key) => Err(InvalidJson::DoubledKey { key }),
+            None => Ok(()),
+        }
     }
 
     /// The text.

@@ -1,21 +1,18 @@
 //! The JSON that programs in any language read: notifications, and the lines of `waft run --json`.
 //!
-//! Values are written as the guests wrote them, every digit kept. Bytes are written `{"base64":"…"}`, and a value that
-//! only the store has `{"digest":"sha256:…","size":N}`.
+//! Values stand in a [`ValuesObject`]: JSON as the guests wrote it, every digit kept; bytes, and references to values that
+//! only the store has, apart from it.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use base64::Engine as _;
 use flow::{
-    Failure, FailureKind, Firing, FlowName, Form, Heard, HeardEnd, Json, Machine, NodeChange, NodeName, RunId,
-    RunState, Stored, Timestamp, Value, ValueName, Values,
+    Failure, FailureKind, Firing, FlowName, Heard, HeardEnd, Json, Machine, NodeChange, NodeName, References, RunId,
+    RunState, Timestamp, Values, ValuesObject,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::DecodeError;
-
-type Object = BTreeMap<String, Box<RawValue>>;
 
 #[derive(Serialize)]
 struct RunLine<'a> {
@@ -27,7 +24,9 @@ struct RunLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    provides: Option<Object>,
+    inputs: Option<ValuesObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provides: Option<ValuesObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failures: Option<BTreeMap<&'a str, FailureObject<'a>>>,
 }
@@ -46,7 +45,7 @@ struct NodeLine<'a> {
     attempt: u32,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    provides: Option<Object>,
+    provides: Option<ValuesObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +89,7 @@ pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
         run: run.as_str(),
         flow: Some(flow.as_str()),
         at: Some(rfc3339(at)),
+        inputs: None,
         provides: None,
         failures: None,
     })
@@ -132,8 +132,8 @@ struct Notified<'a> {
     state: Cow<'a, str>,
     firing: u64,
     attempt: u32,
-    #[serde(default, borrow)]
-    provides: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(default)]
+    provides: ValuesObject,
     #[serde(default, borrow)]
     failure: Option<NotifiedFailure<'a>>,
     #[serde(default)]
@@ -160,11 +160,9 @@ pub fn heard(body: &[u8]) -> Result<Option<Heard>, DecodeError> {
     let told: Notified<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
     let end = match (&*told.state, &told.failure) {
         ("success", _) => {
-            let value = |(name, raw): (&Cow<'_, str>, &&RawValue)| {
-                let name = ValueName::new(name).map_err(|error| damaged(error.to_string()))?;
-                Ok((name, notified_value(raw).map_err(damaged)?))
-            };
-            HeardEnd::Success(told.provides.iter().map(value).collect::<Result<_, _>>()?)
+            // An engine wrote it, so it may refer to the store.
+            let provided = told.provides.read(References::Accept).map_err(|error| damaged(error.to_string()))?;
+            HeardEnd::Success(provided)
         }
         ("failure", Some(failure)) if told.retry_in.is_none() => {
             let name = NodeName::new(&told.name).map_err(|error| damaged(error.to_string()))?;
@@ -186,36 +184,18 @@ pub fn heard(body: &[u8]) -> Result<Option<Heard>, DecodeError> {
     }))
 }
 
-/// A value as a notification writes it.
-fn notified_value(raw: &RawValue) -> Result<Value, String> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Base64 {
-        base64: String,
-    }
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Kept {
-        digest: String,
-        size: u64,
-    }
-    if let Ok(Base64 { base64 }) = serde_json::from_str(raw.get())
-        && let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64)
-    {
-        return Ok(Value::Bytes(bytes.into()));
-    }
-    if let Ok(Kept { digest, size }) = serde_json::from_str(raw.get())
-        && let Ok(digest) = digest.parse()
-    {
-        return Ok(Value::Stored(Stored { digest, size, form: Form::Json }));
-    }
-    Json::parse(raw.get()).map(Value::Json).map_err(|error| error.to_string())
+/// What a run started with and what its tasks provide, whole as far as the store has the values.
+#[derive(Debug, Clone, Default)]
+pub struct RunValues {
+    /// What the run started with.
+    pub inputs: Values,
+    /// What its tasks provide that is still in force.
+    pub provided: Values,
 }
 
-/// The last line of a run: every value still in force, as [`Machine::values`] has them, and every failure of the last
-/// pass.
+/// The last line of a run: its values, and every failure of the last pass.
 #[must_use]
-pub fn run_ended(machine: &Machine, values: &Values) -> String {
+pub fn run_ended(machine: &Machine, values: &RunValues) -> String {
     let failures = match machine.state() {
         RunState::Success => BTreeMap::new(),
         RunState::Pending
@@ -238,31 +218,10 @@ pub fn run_ended(machine: &Machine, values: &Values) -> String {
         run: machine.run().as_str(),
         flow: None,
         at: None,
-        provides: Some(object(values)),
+        inputs: Some((&values.inputs).into()),
+        provides: Some((&values.provided).into()),
         failures: Some(failures),
     })
-}
-
-/// Values as one JSON object.
-#[must_use]
-pub fn values(values: &Values) -> String {
-    line(&object(values))
-}
-
-/// A value as JSON.
-#[must_use]
-pub fn value(value: &Value) -> String {
-    match value {
-        Value::Json(json) => json.as_str().into(),
-        Value::Bytes(bytes) => {
-            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-            format!("{{\"base64\":\"{text}\"}}")
-        }
-        Value::Stored(stored) => {
-            let Stored { digest, size, .. } = stored;
-            format!("{{\"digest\":\"{digest}\",\"size\":{size}}}")
-        }
-    }
 }
 
 /// A point in time as RFC 3339 has it, in UTC and to the microsecond.
@@ -283,7 +242,7 @@ fn node_line<'a>(run: Option<&'a str>, flow: Option<&'a str>, change: &'a NodeCh
         firing: change.firing.get(),
         attempt: change.attempt.get(),
         at: rfc3339(change.at),
-        provides: change.provides.as_ref().map(object),
+        provides: change.provides.as_ref().map(ValuesObject::from),
         failure: change.failure.as_ref().map(failure_object),
         retry_in: change.retry_in.map(|pause| pause.as_secs_f64()),
         worker: change.worker.as_ref().map(flow::WorkerName::as_str),
@@ -298,10 +257,6 @@ fn failure_object(failure: &Failure) -> FailureObject<'_> {
         details: failure.details.as_ref().map(|details| raw(details.as_str().into())),
         apply: None,
     }
-}
-
-fn object(values: &Values) -> Object {
-    values.iter().map(|(name, known)| (name.to_string(), raw(value(known)))).collect()
 }
 
 fn raw(json: String) -> Box<RawValue> {

@@ -1,15 +1,14 @@
 //! A WASI command as a task: a program with `main`, in any language.
 //!
 //! Apply: no argument, standard input is one JSON object of the inputs, standard output one of the outputs.
-//! Rollback: the first argument is `rollback`, and standard input tells the outcome and the failures, too. Bytes are
-//! written `{"base64":"…"}` in both directions. A status that is not 0 is a failure whose message is the last line of
-//! standard error.
+//! Rollback: the first argument is `rollback`, and standard input tells the outcome and the failures, too. Values stand in
+//! both directions as in every [`ValuesObject`]: bytes are apart from the JSON, under `$bytes`. A status that is not 0 is a
+//! failure whose message is the last line of standard error.
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use flow::{Failure, FailureKind, Json, Outcome, Value, ValueName, Values};
-use serde::{Deserialize, Serialize};
+use flow::{Failure, FailureKind, Outcome, References, Value, ValueName, Values, ValuesObject};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use wasmtime::Store;
 use wasmtime_wasi::p2::bindings::Command;
@@ -26,12 +25,10 @@ const DATA_ERROR: u8 = 65;
 /// How much of a text that is not JSON is shown.
 const SHOWN: usize = 60;
 
-type Object = BTreeMap<String, Box<RawValue>>;
-
 /// What a rollback reads.
 #[derive(Serialize)]
 struct RollbackInput<'a> {
-    inputs: Object,
+    inputs: ValuesObject,
     outcome: WrittenOutcome<'a>,
     failures: BTreeMap<&'a str, WrittenFailure<'a>>,
 }
@@ -39,7 +36,7 @@ struct RollbackInput<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum WrittenOutcome<'a> {
-    Provided(Object),
+    Provided(ValuesObject),
     Failed(WrittenFailure<'a>),
     Unknown,
 }
@@ -50,13 +47,6 @@ struct WrittenFailure<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Box<RawValue>>,
-}
-
-/// How bytes are written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenBytes {
-    base64: String,
 }
 
 /// What the program is started with.
@@ -123,17 +113,14 @@ fn failure(status: u8, stderr: &str) -> Failure {
 fn answered(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
     let text = std::str::from_utf8(stdout)
         .map_err(|error| invalid(format!("its standard output is not UTF-8 from byte {} on", error.valid_up_to())))?;
-    let mut values = Values::new();
-    if !text.trim().is_empty() {
-        let Members(members) = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
-        for (name, value) in members {
-            let name = ValueName::new(&name).map_err(|error| invalid(format!("it left a value whose name {error}")))?;
-            // What nobody was promised is dropped, unread.
-            if names.contains(&name) {
-                values.insert(name, read(value));
-            }
-        }
+    if text.trim().is_empty() {
+        return promised(Values::new(), names);
     }
+    let mut left: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
+    let is_name = |name: &str| ValueName::new(name).is_ok();
+    // What nobody was promised is dropped, unread. A name that is none is told.
+    left.retain(|name| !is_name(name) || names.iter().any(|promised| promised.as_str() == name));
+    let values = left.read(References::Refuse).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
     promised(values, names)
 }
 
@@ -142,53 +129,13 @@ fn not_an_object(text: &str, error: &serde_json::Error) -> Failure {
     invalid(format!("its standard output is not one JSON object ({error}); it begins {shown:?}"))
 }
 
-/// The members of a JSON object, none of them twice.
-struct Members(Object);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members;
-
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("an object of outputs by name")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Object::new();
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if members.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format!("the output {name:?} is there twice")));
-                    }
-                    members.insert(name, value);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
-fn object(values: &Values) -> Object {
-    let member = |value: &Value| match value {
-        Value::Json(json) => raw(json.as_str().to_owned()),
-        Value::Bytes(bytes) => raw(written(&WrittenBytes { base64: BASE64.encode(bytes) })),
-        Value::Stored(_) => panic!("a worker fetches a value before it calls"),
+fn object(values: &Values) -> ValuesObject {
+    let is_whole = |value: &Value| match value {
+        Value::Json(_) | Value::Bytes(_) => true,
+        Value::Stored(_) => false,
     };
-    values.iter().map(|(name, value)| (name.to_string(), member(value))).collect()
-}
-
-fn read(value: Box<RawValue>) -> Value {
-    let bytes = serde_json::from_str(value.get()).ok();
-    let bytes = bytes.and_then(|WrittenBytes { base64 }| BASE64.decode(base64).ok());
-    match bytes {
-        Some(bytes) => Value::Bytes(bytes.into()),
-        None => {
-            let text: Box<str> = value.into();
-            Value::Json(Json::parse(String::from(text)).expect("a raw value is JSON"))
-        }
-    }
+    assert!(values.values().all(is_whole), "a worker fetches a value before it calls");
+    values.into()
 }
 
 impl<'a> From<&'a Failure> for WrittenFailure<'a> {

@@ -223,10 +223,7 @@ async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
         Change::Run { state: RunState::Running, at } => {
             protocol::json::run_started(machine.run(), &machine.flow().name, *at)
         }
-        Change::Run { .. } => {
-            let values = store::values::whole(store, machine.values()).await;
-            protocol::json::run_ended(machine, &values)
-        }
+        Change::Run { .. } => protocol::json::run_ended(machine, &store::values::whole_of_run(store, machine).await),
         Change::Firing { firing, state, at } => protocol::json::firing_changed(*firing, *state, *at),
         Change::Node(change) => protocol::json::node_changed(&whole(store, change).await),
     }

@@ -63,8 +63,18 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Va
                 .hint("send JSON with the header `Content-Type: application/json`"));
         }
         let Body(bytes) = Body::from_request(request, state).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+        read(&bytes).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
+}
+
+/// A body as what it says. It is one object, and no object in it has a key twice: of two, a reader would take either.
+fn read<Value: DeserializeOwned>(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    flow::Json::check(text).map_err(|error| error.to_string())?;
+    if !text.trim_start().starts_with('{') {
+        return Err("it is JSON, and not an object".into());
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn too_large_or_broken(rejection: BytesRejection) -> Problem {

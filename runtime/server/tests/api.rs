@@ -214,9 +214,14 @@ async fn a_body_that_cannot_be_read_says_what_is_wrong() {
         ("{}", "missing field `flow`"),
         ("{\"flow\":\"\",\"flw\":1}", "unknown field `flw`"),
         ("{\"flow\":\"name = \\\"f\\\"\",\"run\":\"a b\"}", "run: \"a b\" is not a name"),
-        ("{\"flow\":\"\",\"inputs\":{\"a b\":1}}", "inputs: \"a b\""),
-        ("{\"flow\":\"\",\"bytes\":{\"a\":\"?\"}}", "bytes: \"a\": not base64"),
-        ("{\"flow\":\"\",\"inputs\":{\"a\":1},\"bytes\":{\"a\":\"\"}}", "is given twice, as JSON and as bytes"),
+        (r#"{"flow":"","inputs":{"a b":1}}"#, "inputs: \"a b\""),
+        (r#"{"flow":"","inputs":{"$bytes":{"a":"?"}}}"#, "inputs: \"a\": not base64"),
+        (r#"{"flow":"","inputs":{"a":1,"$bytes":{"a":""}}}"#, "inputs: \"a\" is given twice"),
+        (r#"["name = \"f\""]"#, "not an object"),
+        (r#"{"flow":"","flow":""}"#, "key \"flow\" twice"),
+        (r#"{"flow":"","inputs":{"a":1,"a":2}}"#, "key \"a\" twice"),
+        (r#"{"flow":"","inputs":{"a":[{"b":1,"\u0062":2}]}}"#, "key \"b\" twice"),
+        (r#"{"flow":"","modules":{"m":"x","m":"y"}}"#, "key \"m\" twice"),
     ] {
         let problem = post(body).await;
         assert!(problem.status == 400 && problem.detail.contains(told), "{body}: {problem:?}");
@@ -383,7 +388,8 @@ async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
     let run = client.run("r1").await.unwrap();
     assert_eq!((run.state.as_str(), run.tasks[1].state.as_str()), ("rolled-back", "pending"));
     assert!(run.failures["f"].get().contains("list"), "{run:?}");
-    assert_eq!(run.provides["list"].get(), "18446744073709551615", "no digit is lost");
+    assert_eq!(run.inputs.json("list"), Some("18446744073709551615"), "no digit is lost");
+    assert!(run.provides.is_empty(), "no task left anything: {run:?}");
     assert_eq!(refusal(client.cancel("r1").await).status, 409);
 }
 
@@ -421,6 +427,66 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     assert!(memory.beginning(&"r".parse().unwrap()).await.unwrap().is_some(), "it was trimmed meanwhile");
     let first = world.client().watch("r").next().await.unwrap();
     assert!(format!("{first:?}").contains("trimmed"), "{first:?}");
+}
+
+/// A flow whose only task waits to be notified of `v`.
+const WAITS: &str = "name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\nprovides = [\"v\"]\n";
+
+/// JSON that looks like bytes, or like a reference into the store.
+fn deceptive() -> Vec<String> {
+    let reference = format!(r#"{{"digest":"sha256:{}","size":4,"form":"json"}}"#, "ab".repeat(32));
+    vec![
+        r#"["dGVzdA=="]"#.into(),
+        r#"{"base64":"dGVzdA=="}"#.into(),
+        format!("[{reference}]"),
+        format!(r#"{{"$stored":{{"v":{reference}}}}}"#),
+        r#"{"$bytes":{"v":"dGVzdA=="}}"#.into(),
+        reference,
+    ]
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_gives_comes_back_as_another_kind() {
+    let world = World::new().await;
+    let post = async |path: &str, body: String| {
+        let request = world.request(Method::POST, path).header("content-type", "application/json");
+        let response = request.body(body).send().await.unwrap();
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    };
+    for (number, json) in deceptive().into_iter().enumerate() {
+        let (run, flow) = (format!("r{number}"), serde_json::Value::from(WAITS));
+        let inputs = format!(r#"{{"x":{json},"$bytes":{{"b":"AP8="}}}}"#);
+        post("/v1/runs", format!(r#"{{"run":"{run}","flow":{flow},"inputs":{inputs}}}"#)).await;
+        post(&format!("/v1/runs/{run}/notify"), format!(r#"{{"task":"w","values":{{"v":{json}}}}}"#)).await;
+        let ended = world.client().wait(&run).await.unwrap();
+        assert_eq!(ended.inputs.to_text(), inputs);
+        assert_eq!(ended.provides.to_text(), format!(r#"{{"v":{json}}}"#), "what the run started with is not among it");
+        let left = ended.tasks[0].provides.as_ref().unwrap();
+        assert_eq!(left.to_text(), format!(r#"{{"v":{json}}}"#));
+        let mut watch = world.client().watch(&run);
+        let mut last = String::new();
+        while let Some(event) = watch.next().await.unwrap() {
+            last = event.line;
+        }
+        assert!(last.contains(&format!(r#""inputs":{inputs},"provides":{{"v":{json}}}"#)), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_give_a_reference_into_the_store() {
+    let world = World::new().await;
+    let started = Submission { run: Some("r".into()), ..submission(WAITS) };
+    world.client().submit(&started).await.unwrap();
+    let flow = serde_json::Value::from(WAITS);
+    let stored = format!(r#"{{"$stored":{{"v":{{"digest":"sha256:{}","size":4,"form":"json"}}}}}}"#, "ab".repeat(32));
+    for (path, body) in [
+        ("/v1/runs", format!(r#"{{"flow":{flow},"inputs":{stored}}}"#)),
+        ("/v1/runs/r/notify", format!(r#"{{"task":"w","values":{stored}}}"#)),
+    ] {
+        let request = world.request(Method::POST, path).header("content-type", "application/json");
+        let problem = problem(request.body(body)).await;
+        assert!(problem.status == 400 && problem.detail.contains("cannot be given"), "{problem:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::str;
 
 use bytes::Bytes;
-use flow::{Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Stored, Value, Values};
+use flow::{Form, InvalidJson, Json, LARGEST_INLINE, Machine, Stored, Value, Values};
+use protocol::json::RunValues;
 use tracing::warn;
 
 use crate::{PutError, Store};
@@ -79,7 +80,13 @@ pub async fn whole(store: &dyn Store, mut values: Values) -> Values {
     values
 }
 
-/// The bytes of a value; `None` for one that is put away already.
+/// The values of a run, made whole as [`whole`] does.
+pub async fn whole_of_run(store: &dyn Store, machine: &Machine) -> RunValues {
+    let inputs = whole(store, machine.flow().inputs.clone()).await;
+    RunValues { inputs, provided: whole(store, machine.provided()).await }
+}
+
+/// The bytes of a value that is too large for messages and records; `None` for one that is not, or is put away already.
 #[must_use]
 pub fn bytes_of(value: &Value) -> Option<(Bytes, Form)> {
     let (bytes, form) = match value {

@@ -50,7 +50,7 @@ async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String
 }
 
 fn value<'r>(run: &'r Run, name: &str) -> &'r str {
-    run.provides.get(name).unwrap_or_else(|| panic!("{name} is not provided: {run:?}")).get()
+    run.provides.json(name).unwrap_or_else(|| panic!("{name} is not provided as JSON: {run:?}"))
 }
 
 #[tokio::test]
@@ -88,7 +88,9 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
     assert_eq!(states, [RunState::Success]);
     let run = client.wait("r1").await.expect("it has ended");
     assert_eq!((run.state.as_str(), value(&run, "billed")), ("success", "18446744073709551615"));
-    assert_eq!((value(&run, "shipped_for"), value(&run, "kept")), ("\"eve\"", "{\"base64\":\"/wAB\"}"));
+    assert_eq!(value(&run, "shipped_for"), "\"eve\"");
+    let photo = vec![0xff, 0, 1];
+    assert_eq!((run.provides.bytes("kept"), run.inputs.bytes("photo")), (Some(photo.clone()), Some(photo)));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn edits(client: &Client, edit: EditCommand) -> Result<Vec<Edit>, Failed> 
         EditCommand::Use { task, module } => uses(client, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
             let (parameter, value) = split(&value)?;
-            Edit::Set { task, parameter, value: raw(value) }
+            Edit::Set { task, parameter, value: raw(value)? }
         }
         EditCommand::Require { task, value } => {
             let (parameter, value) = split(&value)?;
@@ -80,12 +80,12 @@ fn split(text: &str) -> Result<(String, &str), Failed> {
     Ok((parameter.into(), value))
 }
 
-fn raw(text: &str) -> Box<RawValue> {
-    let json = match json_or_text(text) {
+fn raw(text: &str) -> Result<Box<RawValue>, Failed> {
+    let json = match json_or_text(text).map_err(Failed::invalid)? {
         Value::Json(json) => json.as_str().to_owned(),
         Value::Bytes(_) | Value::Stored(_) => unreachable!("a text is JSON, or a string of it"),
     };
-    RawValue::from_string(json).expect("it was checked to be JSON")
+    Ok(RawValue::from_string(json).expect("it was checked to be JSON"))
 }
 
 async fn add(client: &Client, file: &Path) -> Result<Edit, Failed> {

@@ -5,8 +5,8 @@ use client::{
     Client, ClientError, Watch,
     api::{Failure, Mistake, Node, Run},
 };
-use flow::{FlowName, NodeName, RunId, RunState, Severity};
-use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
+use flow::{FlowName, NodeName, References, RunId, RunState, Severity};
+use std::time::Duration;
 
 use crate::{
     display::{self, Display},
@@ -197,17 +197,9 @@ pub(super) fn summary(run: &Run, state: RunState) -> String {
     text
 }
 
-/// The values that tasks left, one a line.
+/// The values that tasks left, one a line. A newer server may say them otherwise: then none is shown.
 pub(super) fn print_values(run: &Run) {
-    type Provided = std::collections::BTreeMap<String, serde::de::IgnoredAny>;
-    let short = std::io::stdout().is_terminal();
-    let provided = run.tasks.iter().filter_map(|task| task.provides.as_ref());
-    let names: Vec<Provided> = provided.filter_map(|values| serde_json::from_str(values.get()).ok()).collect();
-    for (name, value) in &run.provides {
-        if names.iter().any(|provided| provided.contains_key(name)) {
-            display::print_value(name, value.get(), short);
-        }
-    }
+    display::print_values(&run.provides.read(References::Accept).unwrap_or_default());
 }
 
 /// How long between two times as a server tells them; `None` where one is no time.

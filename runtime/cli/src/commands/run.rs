@@ -73,7 +73,7 @@ pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, 
     let shard = history.standing.shard.clone();
     let machine = history.into_machine().map_err(Failed::unreachable)?;
     if machine.state().is_final() {
-        let values = store::values::whole(&*modules.store, machine.values()).await;
+        let values = store::values::whole_of_run(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
@@ -211,7 +211,7 @@ async fn drive(
             Failed::unreachable(anyhow!("the engine cannot go on")).hint(hint)
         });
     };
-    let values = store::values::whole(&*modules.store, machine.values()).await;
+    let values = store::values::whole_of_run(&*modules.store, &machine).await;
     display.end(&machine, &values);
     Ok(Exit::of(machine.state()))
 }

@@ -1,9 +1,9 @@
 //! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: what a person may ask for a run.
 
-use client::api::{Notification, Skip, Submission};
+use client::api::{Notification, Skip, ValuesObject};
 use serde_json::json;
 
-use super::{remote, submit::values_of};
+use super::remote;
 use crate::{
     arguments::ValueFlags,
     exit::{Exit, Failed},
@@ -30,8 +30,8 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
         Wish::Retry => client.retry(run).await,
         Wish::Skip { task, reason } => client.skip(run, &Skip { task, reason }).await,
         Wish::Notify { task, values, failure, key } => {
-            let Submission { inputs: values, bytes, .. } = values_of(given_values(&values)?);
-            client.notify(run, &Notification { task, values, bytes, failure, key }).await
+            let values = ValuesObject::from(&given_values(&values)?);
+            client.notify(run, &Notification { task, values, failure, key }).await
         }
     };
     let answer = answer.map_err(remote::failed)?;

@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, anyhow};
-use base64::Engine as _;
 use client::{
     Client, ClientError,
-    api::{Run, Submission},
+    api::{Run, Submission, ValuesObject},
 };
-use flow::{Draft, Mistake, Severity, Value, Values};
+use flow::{Draft, Mistake, Severity};
 use sandbox::Module;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 
 use super::remote;
 use crate::{
@@ -27,7 +26,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
     let modules = push_modules(&client, &path, &text, flow::file::parse(&text)).await?;
-    let submission = Submission { run: run_id, flow: text, modules, ..values_of(given) };
+    let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
         eprintln!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
@@ -45,24 +44,6 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
         crate::out::say!("{run}");
     }
     Ok(Exit::Success)
-}
-
-pub(super) fn values_of(given: Values) -> Submission {
-    let mut submission = Submission::default();
-    for (name, value) in given {
-        match value {
-            Value::Json(json) => {
-                let raw = RawValue::from_string(json.as_str().into()).expect("it was checked to be JSON");
-                submission.inputs.insert(name.to_string(), raw);
-            }
-            Value::Bytes(bytes) => {
-                let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-                submission.bytes.insert(name.to_string(), text);
-            }
-            Value::Stored(_) => unreachable!("flags give whole values"),
-        }
-    }
-    submission
 }
 
 /// Sends the module files that a flow names and the server does not have; gives the digests of all of them.

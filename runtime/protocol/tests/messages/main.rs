@@ -6,7 +6,7 @@ mod flows;
 mod golden;
 mod strategies;
 
-use flow::{Digest, RunState};
+use flow::{Attempt, Digest, Firing, HeardEnd, NodeChange, NodeKind, RunState, State, Timestamp};
 use proptest::prelude::*;
 use protocol::{
     CallLog, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, Permits, PutRequest, Reply, Report,
@@ -14,7 +14,7 @@ use protocol::{
 };
 
 use flows::{later_flow, living_snapshot, snapshot, snapshot_of};
-use strategies::{job, log, permits, record, report};
+use strategies::{job, log, permits, record, report, values};
 
 proptest! {
     // A case that failed becomes a test by its name.
@@ -45,6 +45,14 @@ proptest! {
         for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed), living_snapshot()] {
             prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
         }
+    }
+
+    #[test]
+    fn nothing_that_a_task_leaves_reaches_a_listener_as_another_kind(values in values()) {
+        let change = NodeChange { provides: Some(values.clone()), ..succeeded() };
+        let body = protocol::json::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
+        let received = protocol::json::heard(body.as_bytes()).unwrap().unwrap();
+        prop_assert_eq!(received.end, HeardEnd::Success(values));
     }
 
     #[test]
@@ -106,6 +114,23 @@ proptest! {
         let mut changed = whole;
         changed[at] ^= bits;
         let _ = Job::decode(&changed);
+    }
+}
+
+/// A task that has succeeded.
+fn succeeded() -> NodeChange {
+    NodeChange {
+        kind: NodeKind::Task,
+        name: "t".parse().unwrap(),
+        state: State::Success,
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        at: Timestamp::default(),
+        provides: None,
+        failure: None,
+        retry_in: None,
+        worker: None,
+        digest: None,
     }
 }
 

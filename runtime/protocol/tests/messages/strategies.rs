@@ -20,12 +20,27 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         any::<u64>().prop_map(|number| Value::Json(Json::parse(number.to_string()).unwrap())),
         "\\PC{0,40}".prop_map(|text| Value::json(&text.into())),
+        deceptive_json().prop_map(|json| Value::json(&json)),
         proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| Value::Bytes(bytes.into())),
         (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
             let form = if is_json { Form::Json } else { Form::Bytes };
             Value::Stored(Stored { digest: Digest::from_bytes(digest), size, form })
         }),
     ]
+}
+
+/// JSON that looks like the ways in which bytes and references are written, and JSON that does not.
+pub(crate) fn deceptive_json() -> impl Strategy<Value = serde_json::Value> {
+    let digest = serde_json::Value::from(format!("sha256:{}", "ab".repeat(32)));
+    let leaf = prop_oneof![Just("dGVzdA==".into()), Just(digest), any::<u32>().prop_map(serde_json::Value::from)];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        let keys = ["base64", "digest", "size", "form", "$bytes", "$stored", "x"];
+        let member = ((0..keys.len()).prop_map(move |key| keys[key].to_owned()), inner.clone());
+        prop_oneof![
+            proptest::collection::vec(inner, 0..3).prop_map(serde_json::Value::from),
+            proptest::collection::vec(member, 0..4).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
 }
 
 pub(crate) fn values() -> impl Strategy<Value = Values> {

@@ -7,22 +7,44 @@ fn names(names: &[&str]) -> Vec<ValueName> {
 }
 
 #[test]
-fn bytes_are_an_object_with_base64_alone() {
+fn bytes_stand_apart_from_the_json_and_nothing_in_the_json_becomes_bytes() {
     let left = answered(
-        br#"{"a":{"base64":"AP8="},"b":{"base64":"AP8=","more":1},"c":{"base64":"?"}}"#,
-        &names(&["a", "b", "c"]),
+        br#"{"a":{"base64":"AP8="},"b":["dGVzdA=="],"c":"AP8=","$bytes":{"d":"AP8="}}"#,
+        &names(&["a", "b", "c", "d"]),
     );
     let values = left.unwrap();
-    assert_eq!(values["a"], Value::Bytes([0, 255].into()));
-    assert!(matches!(values["b"], Value::Json(_)));
-    assert!(matches!(values["c"], Value::Json(_)));
+    let json = |text: &str| Value::Json(flow::Json::parse(text).unwrap());
+    assert_eq!(values["a"], json(r#"{"base64":"AP8="}"#));
+    assert_eq!(values["b"], json(r#"["dGVzdA=="]"#));
+    assert_eq!(values["c"], json(r#""AP8=""#));
+    assert_eq!(values["d"], Value::Bytes([0, 255].into()));
+}
+
+#[test]
+fn a_program_cannot_leave_a_reference_into_the_store() {
+    let reference = format!(r#"{{"digest":"sha256:{}","size":1,"form":"json"}}"#, "0".repeat(64));
+    let in_band = answered(format!(r#"{{"a":{reference}}}"#).as_bytes(), &names(&["a"])).unwrap();
+    assert_eq!(in_band["a"], Value::Json(flow::Json::parse(reference.as_str()).unwrap()));
+    let apart = format!(r#"{{"$stored":{{"a":{reference}}}}}"#);
+    let failure = answered(apart.as_bytes(), &names(&["a"])).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::InvalidOutput);
+    assert!(failure.message.contains("\"a\": a reference into the store cannot be given"), "{failure}");
+}
+
+#[test]
+fn outputs_that_mean_another_value_to_each_reader_are_refused() {
+    for text in [&br#"{"a":{"x":1,"x":2}}"#[..], br#"{"a":1,"$bytes":{"a":""}}"#, br#"{"a":1,"a":1}"#] {
+        let failure = answered(text, &names(&["a"])).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::InvalidOutput, "{failure}");
+        assert!(failure.message.contains("twice"), "{failure}");
+    }
 }
 
 #[test]
 fn outputs_that_nobody_was_promised_are_dropped_and_names_are_checked_all_the_same() {
     assert_eq!(answered(br#"{"crumbs": 1}"#, &[]), Ok(Values::new()));
     let failure = answered(br#"{"a pan": 1}"#, &[]).unwrap_err();
-    assert!(failure.message.starts_with("it left a value whose name \"a pan\" is not a name"), "{failure}");
+    assert!(failure.message.contains("\"a pan\" is not a name"), "{failure}");
 }
 
 #[test]

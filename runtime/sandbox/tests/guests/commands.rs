@@ -128,7 +128,7 @@ async fn output_that_is_no_object_is_refused_and_shown() {
     let missing = failure(&says("", "", 0), command(&["pan"])).await;
     assert_failure(&missing, FailureKind::InvalidOutput, &["it promised pan and did not leave it"]);
     let twice = failure(&says(r#"{"pan":1,"pan":2}"#, "", 0), command(&["pan"])).await;
-    assert_failure(&twice, FailureKind::InvalidOutput, &["the output \"pan\" is there twice"]);
+    assert_failure(&twice, FailureKind::InvalidOutput, &["\"pan\" is given twice"]);
 }
 
 #[tokio::test]

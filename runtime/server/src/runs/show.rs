@@ -5,7 +5,7 @@ mod out;
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use client::api::{self, FiringState, Node, Object, Revision};
+use client::api::{self, FiringState, Node, Object, Revision, ValuesObject};
 use flow::{
     Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, RunState,
     State as NodeState, Timestamp,
@@ -141,14 +141,14 @@ fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {
 /// What of a run's last line is told here.
 #[derive(Deserialize)]
 struct EndLine {
-    provides: Object,
+    inputs: ValuesObject,
+    provides: ValuesObject,
     failures: Object,
 }
 
 async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, Told>, store: &dyn Store) -> api::Run {
-    let values = store::values::whole(store, machine.values()).await;
-    let line = protocol::json::run_ended(machine, &values);
-    let EndLine { provides, failures } = serde_json::from_str(&line).expect("a run's last line has both");
+    let line = protocol::json::run_ended(machine, &store::values::whole_of_run(store, machine).await);
+    let EndLine { inputs, provides, failures } = serde_json::from_str(&line).expect("a run's last line has all three");
     let mut tasks = Vec::new();
     for index in machine.flow().indices() {
         let Some(kind) = kind(machine, index) else { continue };
@@ -184,6 +184,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         skipped: skipped(machine),
         backlogs: backlogs(machine),
         tasks,
+        inputs,
         provides,
         failures,
         warnings: Vec::new(),

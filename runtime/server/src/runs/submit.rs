@@ -7,12 +7,11 @@ use axum::{
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use base64::Engine as _;
-use client::api::{self, Submission};
+use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
 use flow::{
-    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, RunId, Severity,
-    Value, ValueName, Values,
+    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, References, RunId,
+    Severity, Values,
 };
 use logbook::LoadError;
 
@@ -45,7 +44,7 @@ pub(crate) async fn submit(
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
-    let given = given("inputs", &submission.inputs, &submission.bytes)?;
+    let given = given("inputs", &submission.inputs)?;
     let draft = flow::file::parse(&submission.flow).map_err(|mistakes| refused(&mistakes, &submission.flow))?;
     let (status, warnings) = match existing(&state, &run).await? {
         Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
@@ -109,31 +108,10 @@ async fn start(
     }
 }
 
-/// The values that a request brings, under such a field as JSON and as bytes; every mistake in them is told at once.
-pub(super) fn given(field: &str, json: &api::Object, bytes: &BTreeMap<String, String>) -> Result<Values, Problem> {
-    let mut values = Values::new();
-    let mut mistakes = Vec::new();
-    let json = json.iter().map(|(name, json)| {
-        let value = flow::Json::parse(json.get()).map(Value::Json).map_err(|error| error.to_string());
-        (field, name, value)
-    });
-    let bytes = bytes.iter().map(|(name, text)| {
-        let decoded = base64::engine::general_purpose::STANDARD.decode(text);
-        let value = decoded.map(|bytes| Value::Bytes(bytes.into())).map_err(|error| format!("not base64: {error}"));
-        ("bytes", name, value)
-    });
-    for (field, told, value) in json.chain(bytes) {
-        let named = ValueName::new(told).map_err(|error| error.to_string());
-        match named.and_then(|name| Ok((name, value?))) {
-            Ok((name, value)) => {
-                if values.insert(name, value).is_some() {
-                    mistakes.push(format!("{field}: {told:?} is given twice, as JSON and as bytes"));
-                }
-            }
-            Err(error) => mistakes.push(format!("{field}: {told:?}: {error}")),
-        }
-    }
-    if mistakes.is_empty() { Ok(values) } else { Err(Problem::bad_request(mistakes.join("; "))) }
+/// The values that a request gives in a field; every mistake in them is told at once. Nobody may refer to what the store
+/// has: it holds the values of all runs.
+pub(super) fn given(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
+    values.read(References::Refuse).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
 /// A flow that was wired, with the modules that were found for it.

@@ -93,9 +93,9 @@ pub(crate) async fn notify(
     extract::Run(run): extract::Run,
     extract::Json(notification): extract::Json<Notification>,
 ) -> Answer {
-    let Notification { task, values, bytes, failure, key } = notification;
+    let Notification { task, values, failure, key } = notification;
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
-    let mut values = given("values", &values, &bytes)?;
+    let mut values = given("values", &values)?;
     let answer = match failure {
         Some(_) if !values.is_empty() => {
             return Err(Problem::bad_request("a notification brings values or a failure, and not both"));

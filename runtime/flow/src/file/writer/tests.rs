@@ -333,12 +333,11 @@ fn flows_nested_deeper_than_can_be_read_are_not_written() {
 }
 
 #[test]
-fn numbers_keep_their_sign_and_keys_their_last_value() {
+fn numbers_keep_their_sign() {
     let value = |text: &str| Value::Json(Json::parse(text).unwrap());
-    let draft =
-        Draft::builder("f").unwrap().input("zero", value("-0")).input("twice", value("{ \"a\": 1, \"a\" : 2 }"));
+    let draft = Draft::builder("f").unwrap().input("zero", value("-0"));
     let read = parse(&write(&draft.build()).unwrap()).unwrap();
-    assert_eq!(format!("{:?}", read.inputs), "{\"twice\": {\"a\":2}, \"zero\": -0.0}");
+    assert_eq!(format!("{:?}", read.inputs), "{\"zero\": -0.0}");
     let large = Draft::builder("f").unwrap().input("large", value("18446744073709551616")).build();
     assert_eq!(told(&write(&large).unwrap_err()), ["\"large\" in inputs is an integer of more than 64 bits"]);
 }

@@ -1,0 +1,111 @@
+//! Keys that stand twice in one object of a JSON text.
+//!
+//! JSON parsers take the first, the last or none of two equal keys, so such a text means another value to each reader.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+/// The first key that one object of the text has twice, at any depth. The text is JSON; of any other text the answer
+/// means nothing. Works in a loop, so that deep nesting costs no stack.
+pub(super) fn doubled(text: &str) -> Option<String> {
+    if !text.contains('{') {
+        return None;
+    }
+    // The keys of each object that is open, outermost first; `None` for a list.
+    let mut open: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
+    let mut expects_key = false;
+    let (bytes, mut at) = (text.as_bytes(), 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'{' => {
+                open.push(Some(BTreeSet::new()));
+                expects_key = true;
+            }
+            b'[' => {
+                open.push(None);
+                expects_key = false;
+            }
+            b'}' | b']' => {
+                open.pop();
+                expects_key = false;
+            }
+            b',' => expects_key = matches!(open.last(), Some(Some(_))),
+            b'"' => {
+                let end = end_of_string(bytes, at);
+                if expects_key && let Some(Some(keys)) = open.last_mut() {
+                    let key = unescaped(&text[at..end]);
+                    if keys.contains(&key) {
+                        return Some(key.into_owned());
+                    }
+                    keys.insert(key);
+                }
+                expects_key = false;
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where a string ends that begins at `start`: after its closing quote.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The text of a string that stands in quotes. One that no text can hold, as half of a surrogate pair, stays as written.
+fn unescaped(quoted: &str) -> Cow<'_, str> {
+    if quoted.contains('\\') {
+        return serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned);
+    }
+    Cow::Borrowed(quoted.trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doubled;
+
+    #[test]
+    fn a_key_that_stands_twice_in_one_object_is_found_at_any_depth() {
+        for (text, key) in [
+            (r#"{"a":1,"a":2}"#, "a"),
+            (r#"{ "a" : {"b":1} , "c":[ {"d":{}, "e":[], "d":null} ] }"#, "d"),
+            (r#"[[{"x":"{\"x\":1}","y":",","x":1}]]"#, "x"),
+            (r#"{"\u0061":1,"a":2}"#, "a"),
+            (r#"{"\"":1,"b":2,"\u0022":2}"#, "\""),
+            (r#"{"":1,"":2}"#, ""),
+            (r#"{"\ud800":1,"\ud800":2}"#, "\"\\ud800\""),
+        ] {
+            assert_eq!(doubled(text).as_deref(), Some(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_key_in_two_objects_is_not_doubled() {
+        for text in [
+            r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}]}"#,
+            r#"["a","a",{"b":"a","c":"a"}]"#,
+            r#"{"a":["a","a"],"A":1,"\\":2,"\\\\":3}"#,
+            r#""{\"a\":1,\"a\":2}""#,
+            "17",
+        ] {
+            assert_eq!(doubled(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_costs_no_stack() {
+        let depth = 200_000;
+        let text = format!("{}{{\"a\":1,\"a\":1}}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(doubled(&text).as_deref(), Some("a"));
+    }
+}

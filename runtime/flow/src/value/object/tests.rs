@@ -1,0 +1,121 @@
+//! What an object of values holds, and what it refuses.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(text: &str, references: References) -> Result<Values, String> {
+    let object: ValuesObject = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    object.read(references).map_err(|error| error.to_string())
+}
+
+/// Any JSON, and with some likelihood JSON that looks like bytes or like a reference.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        "[a-z0-9+/=]{0,8}".prop_map(Into::into),
+        Just("dGVzdA==".into()),
+        Just(digest.into()),
+    ];
+    let key = prop_oneof![
+        Just("base64".to_owned()),
+        Just("digest".to_owned()),
+        Just("size".to_owned()),
+        Just("form".to_owned()),
+        Just(BYTES.to_owned()),
+        Just(STORED.to_owned()),
+        "[a-z$]{0,6}",
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::btree_map(key.clone(), inner, 0..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => any_json().prop_map(|json| Value::json(&json)),
+        1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Value::Bytes(bytes.into())),
+        1 => (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
+            let form = if is_json { Form::Json } else { Form::Bytes };
+            Value::Stored(Stored { digest: crate::Digest::from_bytes(digest), size, form })
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_value_comes_back_as_it_was(values in proptest::collection::btree_map("[A-Za-z0-9_-]{1,8}", any_value(), 0..5)) {
+        let values: Values = values.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
+        let text = ValuesObject::from(&values).to_text();
+        prop_assert_eq!(read(&text, References::Accept), Ok(values));
+    }
+
+    #[test]
+    fn json_that_somebody_else_wrote_stays_json(json in any_json(), name in "[A-Za-z0-9_-]{1,8}") {
+        let text = format!("{{\"{name}\":{json}}}");
+        let read = read(&text, References::Refuse).unwrap();
+        prop_assert_eq!(&read[&ValueName::new(&name).unwrap()], &Value::json(&json));
+    }
+}
+
+#[test]
+fn bytes_and_references_stand_beside_the_json() {
+    let digest = crate::Digest::from_bytes([7; 32]);
+    let values = Values::from([
+        ("celsius".parse().unwrap(), Value::Json(Json::parse("1.50").unwrap())),
+        ("photo".parse().unwrap(), Value::Bytes([255, 0].into())),
+        ("film".parse().unwrap(), Value::Stored(Stored { digest, size: 70_000, form: Form::Bytes })),
+    ]);
+    let object = ValuesObject::from(&values);
+    let stored = format!("{{\"film\":{{\"digest\":\"{digest}\",\"size\":70000,\"form\":\"bytes\"}}}}");
+    let text = format!("{{\"celsius\":1.50,\"$bytes\":{{\"photo\":\"/wA=\"}},\"$stored\":{stored}}}");
+    assert_eq!(object.to_text(), text);
+    assert_eq!((object.json("celsius"), object.bytes("photo")), (Some("1.50"), Some(vec![255, 0])));
+    assert_eq!((object.json("photo"), object.bytes("celsius")), (None, None));
+}
+
+#[test]
+fn every_mistake_in_what_is_given_is_told_at_once() {
+    let stored = format!("{{\"d\":{{\"digest\":\"sha256:{}\",\"size\":1,\"form\":\"json\"}}}}", "0".repeat(64));
+    let text = format!("{{\"a b\":1,\"c\":{{\"x\":1,\"x\":2}},\"$bytes\":{{\"e\":\"?\"}},\"$stored\":{stored}}}");
+    let refused = read(&text, References::Refuse).unwrap_err();
+    for part in [
+        "\"a b\" is not a name",
+        "\"c\": JSON with the key \"x\" twice in one object",
+        "\"e\": not base64",
+        "\"d\": a reference into the store cannot be given",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let twice = read("{\"a\":1,\"$bytes\":{\"a\":\"\"}}", References::Refuse).unwrap_err();
+    assert!(twice.starts_with("\"a\" is given twice"), "{twice}");
+}
+
+#[test]
+fn a_name_that_stands_twice_is_refused_in_each_part() {
+    for text in [
+        "{\"a\":1,\"a\":1}",
+        "{\"$bytes\":{\"a\":\"\",\"a\":\"\"}}",
+        "{\"$bytes\":{},\"$bytes\":{}}",
+        "{\"$stored\":{},\"$stored\":{}}",
+    ] {
+        let refused = read(text, References::Accept).unwrap_err();
+        assert!(refused.contains("is given twice"), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_no_values() {
+    for text in ["[1]", "[\"dGVzdA==\"]", "null", "\"a\"", "{\"$bytes\":[\"YQ==\"]}", "{\"$bytes\":{\"a\":1}}"] {
+        assert!(read(text, References::Accept).is_err(), "{text}");
+    }
+}
