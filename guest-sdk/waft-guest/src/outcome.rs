@@ -15,7 +15,7 @@ pub enum Outcome<T> {
     Unknown,
 }
 
-/// Every task of the run that failed, by its name in the flow, and why.
+/// The tasks of the run that failed, by their names in the flow, and why: the first 16, with messages of 2 KiB at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failures(BTreeMap<String, RecordedFailure>);
 

@@ -56,7 +56,7 @@ impl<T> Undo<T> {
         })
     }
 
-    /// Every task that failed.
+    /// The tasks that failed: the first 16 by name, with messages of 2 KiB at most.
     #[must_use]
     pub fn failures(&self) -> Failures {
         self.asked.failures.clone()

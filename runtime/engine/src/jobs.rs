@@ -21,7 +21,7 @@ pub(crate) fn job(to: &Reach<'_>, flow: &Flow, task: &Task, call: Call) -> Messa
         module: task.module,
         export: task.export.clone(),
         inputs: call.inputs,
-        rollback: call.rollback.map(|told| (told.outcome, (*told.failures).clone())),
+        rollback: call.rollback.map(|told| (told.outcome, told.failures)),
         promised: task.provides.keys().cloned().collect(),
         limits: task.limits,
         at: call.at,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Execution, Failure, Failures, Firing, Flow, FlowName, Json, NodeIndex, NodeName,
-    Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Execution, Failure, FailureSummary, Firing, Flow, FlowName, Json, NodeIndex,
+    NodeName, Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -187,8 +187,8 @@ pub struct Call {
 pub struct RollbackCall {
     /// What apply left, by the module's names.
     pub outcome: Outcome,
-    /// Every task that failed.
-    pub failures: Arc<Failures>,
+    /// The tasks that failed.
+    pub failures: FailureSummary,
 }
 
 /// Something that is now so.

@@ -125,13 +125,7 @@ impl Failure {
     /// A failure with a message that is cut, with a mark, where it is too long.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.len() > LONGEST_MESSAGE {
-            let whole = message.len();
-            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-            message.push_str(&format!("… [cut, {whole} bytes in all]"));
-        }
-        Self { kind, message, details: None }
+        Self { kind, message: cut(message.into(), LONGEST_MESSAGE), details: None }
     }
 }
 
@@ -143,6 +137,44 @@ impl fmt::Display for Failure {
 
 /// Failures by the task that failed.
 pub type Failures = BTreeMap<NodeName, Failure>;
+
+/// The failures that one rollback is told of: a bounded part of what may be as many as a list has elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FailureSummary {
+    /// The first of them by name, at most [`FailureSummary::MOST`]; long messages are cut, and long details left out.
+    pub first: Failures,
+    /// How many there are.
+    pub total: u64,
+}
+
+impl FailureSummary {
+    /// The most failures in one.
+    pub const MOST: usize = 16;
+
+    /// The longest message in one, in bytes, before it is cut; longer details are left out.
+    pub const LONGEST: usize = 2 * 1024;
+
+    /// Sums failures up.
+    #[must_use]
+    pub fn of(failures: &Failures) -> Self {
+        let short = |failure: &Failure| {
+            let details = failure.details.clone().filter(|details| details.as_str().len() <= Self::LONGEST);
+            Failure { kind: failure.kind, message: cut(failure.message.clone(), Self::LONGEST), details }
+        };
+        let first = failures.iter().take(Self::MOST).map(|(task, failure)| (task.clone(), short(failure)));
+        Self { first: first.collect(), total: failures.len() as u64 }
+    }
+}
+
+/// A text that is cut, with a mark, where it is longer than so many bytes.
+fn cut(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        let whole = text.len();
+        text.truncate(text.floor_char_boundary(longest));
+        text.push_str(&format!("… [cut, {whole} bytes in all]"));
+    }
+    text
+}
 
 /// What `apply` left behind, as a rollback is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +208,22 @@ mod tests {
         assert_eq!(Failure::new(FailureKind::Trap, whole.clone()).message, whole);
         let cut = Failure::new(FailureKind::Trap, format!("x{whole}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
+    }
+
+    #[test]
+    fn a_rollback_is_told_of_sixteen_failures_and_how_many_there_are() {
+        let details = Json::parse(format!("\"{}\"", "d".repeat(FailureSummary::LONGEST))).unwrap();
+        let failure = Failure { details: Some(details), ..Failure::new(FailureKind::Permanent, "m".repeat(16_000)) };
+        let each: NodeName = "each".parse().unwrap();
+        let failures: Failures = (0..1_000).map(|number| (each.element(number), failure.clone())).collect();
+        let summary = FailureSummary::of(&failures);
+        assert_eq!((summary.first.len(), summary.total), (16, 1_000));
+        let longest = summary.first.values().map(|failure| failure.message.len()).max().unwrap();
+        assert!(longest < FailureSummary::LONGEST + 50, "{longest}");
+        assert!(summary.first.values().all(|failure| failure.details.is_none()));
+        let short = Failure::new(FailureKind::Timeout, "too slow");
+        let few = Failures::from([(each, short.clone())]);
+        assert_eq!(FailureSummary::of(&few), FailureSummary { first: few, total: 1 });
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! A job: one call, with all that a worker needs for it.
 
-use std::num::NonZeroU32;
-
-use flow::{CallId, Digest, Export, Failures, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
+use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
 
 use crate::{
     DecodeError,
@@ -26,8 +24,8 @@ pub struct Job {
     pub export: Option<Export>,
     /// What it takes, by the module's names.
     pub inputs: Values,
-    /// What a rollback is told: what apply left, and every task that failed. `None` for an apply.
-    pub rollback: Option<(Outcome, Failures)>,
+    /// What a rollback is told: what apply left, and which tasks failed. `None` for an apply.
+    pub rollback: Option<(Outcome, FailureSummary)>,
     /// What it must leave, by the module's names.
     pub promised: Vec<ValueName>,
     /// What it may use.
@@ -51,13 +49,21 @@ struct WireJob<'a> {
     module: [u8; 32],
     export: Option<&'a str>,
     inputs: WireValues<'a>,
-    rollback: Option<(WireOutcome<'a>, WireFailures<'a>)>,
+    rollback: Option<WireRollback<'a>>,
     promised: Vec<&'a str>,
     limits: WireLimits,
     at_micros: u64,
     signal_to: &'a str,
     fetch_from: &'a str,
     delivery_limit: Option<u32>,
+}
+
+/// What a rollback is told.
+#[derive(Encode, BorrowDecode)]
+struct WireRollback<'a> {
+    outcome: WireOutcome<'a>,
+    failures: WireFailures<'a>,
+    failures_total: u64,
 }
 
 /// The second version: the first, and when it is too late to begin it.
@@ -77,7 +83,11 @@ impl Job {
             module: *self.module.as_bytes(),
             export: self.export.as_ref().map(Export::as_str),
             inputs: values_to_wire(&self.inputs),
-            rollback: self.rollback.as_ref().map(|(outcome, failures)| (outcome.into(), failures_to_wire(failures))),
+            rollback: self.rollback.as_ref().map(|(outcome, failures)| WireRollback {
+                outcome: outcome.into(),
+                failures: failures_to_wire(&failures.first),
+                failures_total: failures.total,
+            }),
             promised: self.promised.iter().map(ValueName::as_str).collect(),
             limits: self.limits.into(),
             at_micros: self.at.as_micros(),
@@ -113,7 +123,9 @@ impl Job {
 impl WireJob<'_> {
     fn into_job(self) -> Result<Job, Unlawful> {
         let rollback = match self.rollback {
-            Some((outcome, failures)) => Some((outcome.into_outcome()?, failures_from_wire(failures)?)),
+            Some(WireRollback { outcome, failures, failures_total: total }) => {
+                Some((outcome.into_outcome()?, FailureSummary { first: failures_from_wire(failures)?, total }))
+            }
             None => None,
         };
         Ok(Job {

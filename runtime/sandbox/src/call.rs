@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use flow::{Export, Failure, Failures, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
+use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
 use tokio_util::sync::CancellationToken;
 
 /// One call of a guest: a job, as the sandbox sees it.
@@ -46,8 +46,8 @@ pub enum Action {
     Rollback {
         /// What apply left.
         outcome: Outcome,
-        /// Every task that failed, and why.
-        failures: Failures,
+        /// The tasks that failed, and why.
+        failures: FailureSummary,
     },
 }
 

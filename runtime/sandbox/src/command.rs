@@ -31,6 +31,8 @@ struct RollbackInput<'a> {
     inputs: ValuesObject,
     outcome: WrittenOutcome<'a>,
     failures: BTreeMap<&'a str, WrittenFailure<'a>>,
+    /// How many there are: `failures` has the first 16 by name.
+    failures_total: u64,
 }
 
 #[derive(Serialize)]
@@ -60,8 +62,9 @@ pub(crate) fn process(call: &Call) -> Process {
                 Outcome::Failed(failure) => WrittenOutcome::Failed(failure.into()),
                 Outcome::Unknown => WrittenOutcome::Unknown,
             };
-            let failures = failures.iter().map(|(task, failure)| (task.as_str(), failure.into())).collect();
-            let input = RollbackInput { inputs: object(&call.inputs), outcome, failures };
+            let failures_total = failures.total;
+            let failures = failures.first.iter().map(|(task, failure)| (task.as_str(), failure.into())).collect();
+            let input = RollbackInput { inputs: object(&call.inputs), outcome, failures, failures_total };
             (vec![name, "rollback".into()], written(&input), Stdout::Log)
         }
     };

@@ -85,6 +85,7 @@ pub(crate) async fn call(
                 Outcome::Unknown => wit::Outcome::Unknown,
             };
             let failures: Vec<_> = failures
+                .first
                 .iter()
                 .map(|(task, failure)| wit::TaskFailure { task: task.as_str(), failure: recorded(failure) })
                 .collect();

@@ -3,9 +3,9 @@
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, Firing, Json, Limits, NodeAttempt,
-    NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Signal, SkipReason,
-    Timestamp, Trigger, Value, Values,
+    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
+    Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex,
+    Signal, SkipReason, Timestamp, Trigger, Value, Values,
 };
 use protocol::{
     Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
@@ -38,7 +38,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         module: Digest::from_bytes([7; 32]),
         export: Some("choose-pan".parse().unwrap()),
         inputs: values.clone(),
-        rollback: Some((Outcome::Failed(failure.clone()), [("heat".parse().unwrap(), failure.clone())].into())),
+        rollback: Some((
+            Outcome::Failed(failure.clone()),
+            FailureSummary { first: [("heat".parse().unwrap(), failure.clone())].into(), total: 17 },
+        )),
         promised: vec!["pan".parse().unwrap()],
         limits: Limits { log: 256 << 10, ..Limits::default() },
         at: Timestamp::from_micros(1_700_000_000_000_000),

@@ -3,9 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, Firing, Form, Json, Limits,
-    NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex, Shard,
-    Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
+    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Form, Json,
+    Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision, RunState,
+    ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{Beat, CallLog, Claims, Granted, Job, Kept, LogLine, Permit, Permits, Progress, Report, Wanted, Wish};
@@ -70,7 +70,8 @@ pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
 
 pub(crate) fn job() -> impl Strategy<Value = Job> {
     let failures = proptest::collection::btree_map(name().prop_map(|name| name.parse().unwrap()), failure(), 0..3);
-    let rollback = proptest::option::of((outcome(), failures));
+    let summary = (failures, any::<u64>()).prop_map(|(first, total)| FailureSummary { first, total });
+    let rollback = proptest::option::of((outcome(), summary));
     (call(), name(), any::<[u8; 32]>(), proptest::option::of(name()), values(), rollback, any::<u32>()).prop_map(
         |(call, flow, module, export, inputs, rollback, number)| Job {
             call,

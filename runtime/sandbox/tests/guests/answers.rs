@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Failure, FailureKind, Outcome, Values};
+use flow::{Failure, FailureKind, FailureSummary, Outcome, Values};
 use sandbox::{Action, Answer, Call, Level};
 
 use crate::support::{
@@ -137,7 +137,7 @@ async fn log_lines_and_progress_are_heard_while_the_guest_runs_and_kept() {
 #[tokio::test]
 async fn a_rollback_leaves_nothing() {
     let rollback = |outcome| Call {
-        action: Action::Rollback { outcome, failures: [].into() },
+        action: Action::Rollback { outcome, failures: FailureSummary::default() },
         promised: promising(&["pan"]).promised,
         ..call()
     };

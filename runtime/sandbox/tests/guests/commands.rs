@@ -1,6 +1,6 @@
 //! WASI programs as tasks.
 
-use flow::{Failure, FailureKind, NodeName, Outcome, Values};
+use flow::{Failure, FailureKind, FailureSummary, NodeName, Outcome, Values};
 use sandbox::{Action, Answer, Call};
 
 use crate::support::{assert_failure, bytes, call, failure, json, program, promising, report, text, values};
@@ -51,10 +51,13 @@ async fn a_rollback_reads_the_outcome_and_the_failures() {
     let failure = Failure::new(FailureKind::Timeout, "too slow");
     let rollback = |outcome| Call {
         inputs: values([("batter", json("900"))]),
-        action: Action::Rollback { outcome, failures: [(NodeName::new("heat").unwrap(), failure.clone())].into() },
+        action: Action::Rollback {
+            outcome,
+            failures: FailureSummary::of(&[(NodeName::new("heat").unwrap(), failure.clone())].into()),
+        },
         ..command(&[])
     };
-    let failures = r#""failures":{"heat":{"kind":"timeout","message":"too slow"}}"#;
+    let failures = r#""failures":{"heat":{"kind":"timeout","message":"too slow"}},"failures_total":1"#;
     let expected = [
         (Outcome::Provided(values([("pan", json("{\"cm\": 24}"))])), r#"{"provided":{"pan":{"cm": 24}}}"#),
         (Outcome::Failed(failure.clone()), r#"{"failed":{"kind":"timeout","message":"too slow"}}"#),
@@ -101,7 +104,7 @@ async fn a_rollback_is_told_by_its_first_argument_and_an_apply_has_none() {
          (call $proc_exit (i32.sub (i32.load (i32.const 16)) (i32.const 1)))",
     );
     assert_eq!(report(&counts, command(&[])).await.answer, Answer::Left(Values::new()));
-    let rollback = Action::Rollback { outcome: Outcome::Unknown, failures: [].into() };
+    let rollback = Action::Rollback { outcome: Outcome::Unknown, failures: FailureSummary::default() };
     let failure = failure(&counts, Call { action: rollback, ..command(&[]) }).await;
     assert_failure(&failure, FailureKind::Transient, &["it exited with status 1 and wrote nothing to standard error"]);
 }

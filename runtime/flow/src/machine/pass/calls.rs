@@ -3,8 +3,8 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
-    Attempt, Audience, Call, CallId, Command, NodeIndex, Outcome, RollbackCall, Source, Task, Timestamp, Value,
-    ValueName, Values, WorkerName,
+    Attempt, Audience, Call, CallId, Command, FailureSummary, NodeIndex, Outcome, RollbackCall, Source, Task,
+    Timestamp, Value, ValueName, Values, WorkerName,
 };
 
 use super::{Pass, node::NodeState};
@@ -125,7 +125,7 @@ impl Pass {
             NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
                 let outcome = in_the_modules_words(task, outcome);
-                (*since, Some(RollbackCall { outcome, failures: self.failures.clone() }))
+                (*since, Some(RollbackCall { outcome, failures: FailureSummary::of(&self.failures) }))
             }
             NodeState::Pending
             | NodeState::Running { .. }
