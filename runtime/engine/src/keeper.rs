@@ -9,13 +9,14 @@
 mod tests;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
 use protocol::{Beat, Claims, Granted, Kept, Permit, Permits};
+
+use crate::fair::{FairLine, Place};
 
 /// So many beats may be heard without any word from a shard: then what its runs had is given to others.
 pub(crate) const GONE: u32 = 60;
@@ -31,6 +32,9 @@ const OLD: u32 = 600;
 
 /// Starts as many as this much time brings may fall together: what is said to a keeper comes in bursts.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The most permits that are given with one message. The next follows once it is written.
+const MOST_AT_ONCE: usize = 1_000;
 
 /// What becomes of a delivery that the keeper has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +69,8 @@ pub(crate) struct Keeper {
     claimants: BTreeMap<Shard, Claimant>,
     /// For how many beats shards have said nothing that have permits, and no claimant.
     absent: BTreeMap<Shard, u32>,
-    /// Calls that want a permit.
-    line: BTreeMap<Place, (Shard, CallId)>,
+    /// Calls that want a permit. Their runs take turns.
+    line: FairLine<Wanted>,
     arrivals: u64,
     /// When the next may start by the rate, if they started evenly.
     free_at: Timestamp,
@@ -92,9 +96,13 @@ enum Stage {
     Sure,
 }
 
-/// Where a call stands in the line: higher priority first, then who came first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(Reverse<i32>, u64);
+/// A call that wants a permit.
+#[derive(Debug, Clone)]
+struct Wanted {
+    shard: Shard,
+    call: CallId,
+    priority: i32,
+}
 
 /// An engine that speaks for the runs of a shard.
 struct Claimant {
@@ -122,7 +130,7 @@ impl Keeper {
             permits: BTreeMap::new(),
             claimants: BTreeMap::new(),
             absent: BTreeMap::new(),
-            line: BTreeMap::new(),
+            line: FairLine::default(),
             arrivals: 0,
             free_at: Timestamp::default(),
             kept: 0,
@@ -200,7 +208,7 @@ impl Keeper {
             usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
         });
         let (calls, due) = match pace.rate {
-            None => (self.line.values().take(room).cloned().collect(), None),
+            None => (self.next(room), None),
             Some(rate) => self.in_time(now, rate, room),
         };
         if calls.is_empty() {
@@ -212,17 +220,22 @@ impl Keeper {
         due
     }
 
+    /// The first in the line, at most so many.
+    fn next(&self, room: usize) -> Vec<Wanted> {
+        self.line.first(room.min(MOST_AT_ONCE)).into_iter().cloned().collect()
+    }
+
     /// Those of the first in the line who may start by now, and when the next may.
-    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<(Shard, CallId)>, Option<Timestamp>) {
+    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<Wanted>, Option<Timestamp>) {
         let spacing = rate.spacing();
         let together = TOGETHER.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
         // A clock that was set back must not make anybody wait for longer than the rate does.
         let mut free_at = self.free_at.min(now.after(slack).after(spacing));
         let mut calls = Vec::new();
-        let mut line = self.line.values().take(room).peekable();
+        let mut line = self.next(room).into_iter().peekable();
         while let Some(next) = line.next_if(|_| now.after(slack) >= free_at) {
-            calls.push(next.clone());
+            calls.push(next);
             free_at = free_at.max(now).after(spacing);
         }
         let due = line.peek().map(|_| now.after(free_at.since(now.after(slack))));
@@ -231,12 +244,14 @@ impl Keeper {
     }
 
     /// Writes which permits are out, with new ones for these calls.
-    fn write(&mut self, calls: Vec<(Shard, CallId)>) {
+    fn write(&mut self, calls: Vec<Wanted>) {
         let number = self.kept + 1;
-        let new = calls.iter().filter_map(|(shard, call)| self.permit(shard, call));
+        let new = calls.iter().filter_map(|wanted| self.permit(&wanted.shard, &wanted.call));
         let permits = self.permits.values().cloned().chain(new).collect();
         let (keeper, free_at) = (self.engine.clone(), self.free_at);
         self.says.push(Say::Write(Kept { keeper, number, free_at, permits }));
+        calls.iter().for_each(|wanted| self.line.served(wanted.priority, &wanted.call.run));
+        let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
         self.proposed = Some(Proposed { number, calls });
         self.renew = false;
         self.age = 0;
@@ -274,9 +289,10 @@ impl Keeper {
             }
             let place = places.remove(&wanted.call).unwrap_or_else(|| {
                 self.arrivals += 1;
-                Place(Reverse(wanted.priority), self.arrivals)
+                Place { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
             });
-            self.line.insert(place, (shard.clone(), wanted.call.clone()));
+            let (shard, call, priority) = (shard.clone(), wanted.call.clone(), place.priority);
+            self.line.insert(&place, Wanted { shard, call, priority });
             wants.insert(wanted.call.clone(), place);
         }
         for place in places.into_values() {

@@ -10,6 +10,7 @@ mod declared;
 mod drive;
 mod elsewhere;
 mod engine;
+mod fair;
 mod inbox;
 mod jobs;
 mod keeper;

@@ -3,16 +3,16 @@
 //! A plain value. For each such task, and for each shard, it tells the task's keeper all that it has and wants: when that has
 //! changed, and each beat. What a permit was given for, and who gives it, is the keeper's business.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 use protocol::{Claims, Granted, Permits, Wanted};
 
-use crate::jobs;
+use crate::{
+    fair::{FairLine, Place},
+    jobs,
+};
 
 /// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
 const TOLD: usize = 256;
@@ -62,8 +62,8 @@ struct Calls {
     waiting: BTreeMap<CallId, Waiting>,
     /// Those that have a permit and keep it until they are answered.
     held: BTreeMap<CallId, Pace>,
-    /// Those that wait and may be given a permit, in the order in which they are told.
-    order: BTreeSet<Place>,
+    /// Those that wait and may be given a permit, in the order in which they are told: their runs take turns.
+    order: FairLine<CallId>,
     /// Those that may have one.
     unknown: BTreeSet<CallId>,
     /// Those that were told, and in which claims first.
@@ -74,8 +74,6 @@ struct Calls {
     farewells: u32,
 }
 
-type Place = (Reverse<i32>, u64, CallId);
-
 struct Waiting {
     asked: Asked,
     arrival: u64,
@@ -84,7 +82,7 @@ struct Waiting {
 
 impl Waiting {
     fn place(&self) -> Place {
-        (Reverse(self.asked.priority), self.arrival, self.asked.call.clone())
+        Place { priority: self.asked.priority, run: self.asked.call.run.clone(), arrival: self.arrival }
     }
 }
 
@@ -152,7 +150,7 @@ impl Gate {
         self.arrivals += 1;
         let waiting = Waiting { asked, arrival: self.arrivals, past };
         match past {
-            Past::New => drop(calls.order.insert(waiting.place())),
+            Past::New => drop(calls.order.insert(&waiting.place(), call.clone())),
             Past::Unknown => drop(calls.unknown.insert(call.clone())),
         }
         calls.waiting.insert(call, waiting);
@@ -186,6 +184,7 @@ impl Gate {
         for call in &granted.calls {
             let is_told = is_answer && calls.told.get(call).is_some_and(|first| *first <= granted.number);
             if is_told && let Some(asked) = calls.leave(call) {
+                calls.order.served(asked.priority, &call.run);
                 jobs.push(asked.job);
                 match asked.pace.max_running {
                     Some(_) => calls.hold(call.clone(), asked.pace),
@@ -202,7 +201,7 @@ impl Gate {
             for call in calls.unknown.extract_if(.., |call| is_told(call)) {
                 if let Some(waiting) = calls.waiting.get_mut(&call) {
                     waiting.past = Past::New;
-                    calls.order.insert(waiting.place());
+                    calls.order.insert(&waiting.place(), call.clone());
                     known.insert(call.run.clone());
                 }
             }
@@ -246,7 +245,10 @@ impl Gate {
             let Some(calls) = self.doors.get_mut(door) else { continue };
             let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == Past::New) else { continue };
             let place = waiting.place();
-            calls.changed |= if asks { calls.order.insert(place) } else { calls.order.remove(&place) };
+            calls.changed |= match asks {
+                true => calls.order.insert(&place, call.clone()),
+                false => calls.order.remove(&place).is_some(),
+            };
         }
     }
 
@@ -307,8 +309,9 @@ impl Gate {
             calls.farewells = if calls.is_empty() { calls.farewells + 1 } else { 0 };
             self.told += 1;
             let number = self.told;
-            let in_order = calls.order.iter().take(TOLD).map(|(_, _, call)| call);
+            let in_order = calls.order.first(TOLD);
             let wanted: Vec<Wanted> = in_order
+                .into_iter()
                 .chain(calls.unknown.iter().take(TOLD))
                 .filter_map(|call| calls.waiting.get(call))
                 .map(|waiting| Wanted { call: waiting.asked.call.clone(), priority: waiting.asked.priority })

@@ -145,6 +145,34 @@ fn higher_priority_comes_first_and_then_who_came_first() {
 }
 
 #[test]
+fn runs_take_turns_however_many_calls_each_wants() {
+    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let element = |run: &str, number: u32| {
+        let of = call(run);
+        CallId { task: of.task.element(number), ..of }
+    };
+    let wanted = |call: CallId| Wanted { call, priority: 0 };
+    let many: Vec<CallId> = (0..200).map(|number| element("many", number)).collect();
+    let claims = world.claims("1", at_once(1), &[], &[]);
+    let wants = many.iter().cloned().map(wanted).collect();
+    world.queue.push_back((false, Permits::Claims(Claims { wanted: wants, ..claims })));
+    assert_eq!(world.settle(&mut keeper), ["many"]);
+    // Another run comes, of another shard, when all of them wait.
+    world.say("2", at_once(1), &[], &["few"]);
+    let mut given = Vec::new();
+    for held in 0..3 {
+        let mut claims = world.claims("1", at_once(1), &[], &[]);
+        claims.wanted = many[held + 1..].iter().cloned().map(wanted).collect();
+        world.queue.push_back((false, Permits::Claims(claims)));
+        given.extend(world.settle(&mut keeper));
+        if given.last().is_some_and(|run| run == "few") {
+            break;
+        }
+    }
+    assert!(given.len() <= 2 && given.last().is_some_and(|run| run == "few"), "{given:?}");
+}
+
+#[test]
 fn what_is_said_twice_or_late_changes_nothing() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     let first = world.claims("1", at_once(1), &[], &["r1", "r2"]);

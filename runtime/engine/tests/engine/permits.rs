@@ -272,3 +272,24 @@ async fn elements_of_a_list_share_what_their_task_may_run_and_an_engine_that_die
     }
     world.until("r1", RunState::Success).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_does_not_stand_before_the_runs_that_come_after_it() {
+    let mut world = World::shared().await;
+    sleep(SETTLED).await;
+    let list = |length: u32| {
+        let elements: Vec<String> = (0..length).map(|element| element.to_string()).collect();
+        paced(&format!("for_each = [{}]\nmax_running = 1", elements.join(", ")))
+    };
+    world.submit("many", &list(400)).await.expect("the run begins");
+    let mut job = world.take_job().await;
+    world.submit("few", &list(1)).await.expect("another run begins");
+    sleep(SOON).await;
+    let mut others = 0;
+    while job.call.run.as_str() == "many" {
+        others += 1;
+        world.signal_job(&job).await;
+        job = world.take_job().await;
+    }
+    assert!(others <= 2, "{others} calls of the long list came before it");
+}

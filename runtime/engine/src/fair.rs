@@ -1,0 +1,156 @@
+//! A line in which runs take turns: higher priority first, then one call of each run after the other, and the calls of a run in
+//! the order in which they came.
+//!
+//! A run that is served goes behind all others that wait, and so does one that comes new: however many calls a run has, another
+//! waits for one call of it at most. A plain value.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use flow::RunId;
+
+/// Where a call stands in the line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) priority: i32,
+    pub(crate) run: RunId,
+    /// Its number among all that ever came.
+    pub(crate) arrival: u64,
+}
+
+/// The calls of one run with one priority.
+struct Queue<Call> {
+    turn: u64,
+    calls: BTreeMap<u64, Call>,
+}
+
+/// Calls that wait.
+pub(crate) struct FairLine<Call> {
+    queues: BTreeMap<(i32, RunId), Queue<Call>>,
+    /// Whose turn it is.
+    turns: BTreeMap<(Reverse<i32>, u64), RunId>,
+    turn: u64,
+}
+
+impl<Call> Default for FairLine<Call> {
+    fn default() -> Self {
+        Self { queues: BTreeMap::new(), turns: BTreeMap::new(), turn: 0 }
+    }
+}
+
+impl<Call> FairLine<Call> {
+    /// Puts a call in. Answers whether it was not there.
+    pub(crate) fn insert(&mut self, place: &Place, call: Call) -> bool {
+        let Place { priority, run, arrival } = place;
+        let queue = self.queues.entry((*priority, run.clone())).or_insert_with(|| {
+            self.turn += 1;
+            self.turns.insert((Reverse(*priority), self.turn), run.clone());
+            Queue { turn: self.turn, calls: BTreeMap::new() }
+        });
+        queue.calls.insert(*arrival, call).is_none()
+    }
+
+    /// Takes a call out, if it is there.
+    pub(crate) fn remove(&mut self, place: &Place) -> Option<Call> {
+        let key = (place.priority, place.run.clone());
+        let queue = self.queues.get_mut(&key)?;
+        let call = queue.calls.remove(&place.arrival);
+        if queue.calls.is_empty() {
+            self.turns.remove(&(Reverse(place.priority), queue.turn));
+            self.queues.remove(&key);
+        }
+        call
+    }
+
+    /// A call of a run was served: the others come before the next one of it.
+    pub(crate) fn served(&mut self, priority: i32, run: &RunId) {
+        if let Some(queue) = self.queues.get_mut(&(priority, run.clone())) {
+            self.turns.remove(&(Reverse(priority), queue.turn));
+            self.turn += 1;
+            queue.turn = self.turn;
+            self.turns.insert((Reverse(priority), queue.turn), run.clone());
+        }
+    }
+
+    /// The next calls, at most so many, in the order in which they are served if no others come.
+    pub(crate) fn first(&self, most: usize) -> Vec<&Call> {
+        let mut first = Vec::new();
+        let mut turns = self.turns.iter().peekable();
+        while let Some(((priority, _), _)) = turns.peek().copied() {
+            let mut queues = Vec::new();
+            while let Some(((_, _), run)) = turns.next_if(|((other, _), _)| other == priority) {
+                // Those behind are not reached.
+                if first.len() + queues.len() < most {
+                    queues.extend(self.queues.get(&(priority.0, run.clone())).map(|queue| queue.calls.values()));
+                }
+            }
+            while !queues.is_empty() && first.len() < most {
+                queues.retain_mut(|calls| match calls.next() {
+                    Some(call) => {
+                        first.push(call);
+                        true
+                    }
+                    None => false,
+                });
+            }
+            first.truncate(most);
+            if first.len() == most {
+                break;
+            }
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(run: &str, priority: i32, arrival: u64) -> Place {
+        Place { priority, run: run.parse().unwrap(), arrival }
+    }
+
+    /// Serves all that wait, each in its turn.
+    fn served(line: &mut FairLine<Place>) -> String {
+        let mut order = String::new();
+        while let Some(next) = line.first(1).first().map(|place| (*place).clone()) {
+            assert!(line.remove(&next).is_some());
+            line.served(next.priority, &next.run);
+            order.push_str(&format!("{}{} ", next.run, next.arrival));
+        }
+        assert!(line.queues.is_empty() && line.turns.is_empty(), "nothing is left of it");
+        order.trim_end().to_owned()
+    }
+
+    #[test]
+    fn runs_take_turns_and_the_calls_of_a_run_keep_their_order() {
+        let mut line = FairLine::default();
+        for arrival in 0..4 {
+            let place = place("a", 0, arrival);
+            line.insert(&place, place.clone());
+        }
+        for (run, priority, arrival) in [("b", 0, 4), ("c", 0, 5), ("b", 0, 6), ("urgent", 5, 7)] {
+            let place = place(run, priority, arrival);
+            line.insert(&place, place.clone());
+        }
+        let told: Vec<String> = line.first(6).iter().map(|place| format!("{}{}", place.run, place.arrival)).collect();
+        assert_eq!(told, ["urgent7", "a0", "b4", "c5", "a1", "b6"], "the same order is told in advance");
+        assert_eq!(line.first(100).len(), 8);
+        assert_eq!(served(&mut line), "urgent7 a0 b4 c5 a1 b6 a2 a3");
+    }
+
+    #[test]
+    fn a_run_that_comes_new_waits_for_one_call_of_each_other() {
+        let mut line = FairLine::default();
+        for arrival in 0..1_000 {
+            let place = place("z", 0, arrival);
+            line.insert(&place, place.clone());
+        }
+        let next = line.first(1)[0].clone();
+        line.remove(&next);
+        line.served(0, &next.run);
+        let new = place("a", 0, 1_000);
+        line.insert(&new, new.clone());
+        let told: Vec<u64> = line.first(3).iter().map(|place| place.arrival).collect();
+        assert_eq!(told, [1, 1_000, 2]);
+    }
+}
