@@ -30,7 +30,7 @@ use std::{
 };
 
 use broker::{Delivery, Message};
-use flow::{CallId, Change, Command, Event, Flow, Machine, Record, RunId, RunState, Shard, Timestamp, WorkerName};
+use flow::{CallId, Change, Command, Event, Flow, LONGEST_STEP, Machine, Record, RunId, RunState, Shard, Timestamp};
 use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
 use store::Store;
@@ -61,6 +61,13 @@ use withdrawals::Withdrawals;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
 const LARGEST_BATCH: usize = 512;
+
+/// The most records that the runs of one batch go on for, together, so that whoever asks something meanwhile waits for some
+/// tens of milliseconds. Each run goes on for a share of it, and with the rest in the next batch.
+const MOST_RECORDS: usize = 4_096;
+
+/// The least share of a run.
+const LEAST_SHARE: usize = 8;
 
 /// How often what nobody else brings about is looked after: shards without an owner, runs that could not be read.
 pub(crate) const BEAT: Duration = Duration::from_secs(1);
@@ -175,6 +182,8 @@ struct Stepped {
     ended: Ended,
     /// Whether some of the commands may have been carried out before.
     again: bool,
+    /// Whether the run goes on in the next turn.
+    is_unfinished: bool,
 }
 
 /// What a driver works with.
@@ -272,8 +281,6 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = std::future::ready(()), if !round.events.is_empty() => {}
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = beat.tick() => {
                     self.gate.beat();
                     self.note_waiting();
@@ -289,6 +296,9 @@ impl Driver {
                     Some(incoming) => self.take_in(incoming, &mut round).await,
                     None => break,
                 },
+                // After all others: there may be something to go on with at each turn.
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                () = std::future::ready(()), if !round.events.is_empty() => {}
             }
             while round.events.len() < LARGEST_BATCH
                 && let Ok(request) = requests.try_recv()
@@ -438,6 +448,8 @@ impl Driver {
         let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
         let mut batch = Batch { messages, probes, happenings, ..Batch::default() };
         let mut decided = Vec::new();
+        let runs = events.iter().map(|happened| &happened.run).collect::<BTreeSet<_>>().len();
+        let share = (MOST_RECORDS / runs.max(1)).clamp(LEAST_SHARE, LONGEST_STEP);
         for Happened { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
@@ -450,7 +462,8 @@ impl Driver {
             };
             // What was given up while the run rested is asked for again when it goes on.
             let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
-            let Some(step) = unless_broken(&run, || live.machine.step(now, &event)) else {
+            let left = share.saturating_sub(steps.get(&run).map_or(0, |stepped| stepped.records.len()));
+            let Some(step) = unless_broken(&run, || live.machine.step_within(now, &event, left)) else {
                 let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
                 let reply = || Reply::Failed(BROKEN.into());
                 earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
@@ -477,6 +490,7 @@ impl Driver {
                 stepped.commands.extend(given_up.into_iter().filter(is_sent));
                 stepped.again = true;
             }
+            stepped.is_unfinished = step.is_unfinished;
             stepped.ended = std::mem::take(&mut stepped.ended).and(Ended::by(&event, &step.records));
             stepped.records.extend(step.records);
             stepped.commands.extend(step.commands);
@@ -508,7 +522,7 @@ impl Driver {
             }
             batch.signals.push(delivery);
         }
-        for (run, Stepped { records, commands, answers, ended, again }) in steps {
+        for (run, Stepped { records, commands, answers, ended, again, is_unfinished }) in steps {
             match refused.get(&run) {
                 None => {
                     let live = self.runs.get(&run);
@@ -523,9 +537,8 @@ impl Driver {
                     let stops = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
                     self.perform(&run, commands, past, &mut batch);
                     self.look_over(&run, &ended);
-                    if let Some(live) = self.runs.get(&run).filter(|_| stops) {
-                        // Whoever has begun a call has to stop it now, and can say so as well.
-                        batch.messages.extend(self.ask_who_began(&live.shard.clone()));
+                    if is_unfinished && self.runs.contains_key(&run) {
+                        self.asides.push(Happened { run: run.clone(), event: Event::Tick, answer: None });
                     }
                     // Nobody has to listen.
                     let _ = self.tools.changed.send(run);

@@ -162,7 +162,7 @@ pub enum Errands {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Brought {
     /// The elements.
-    List(Result<Vec<Json>, Failure>),
+    List(Result<Arc<[Json]>, Failure>),
     /// The lists, by the flow's names.
     Results(Result<Values, Failure>),
 }

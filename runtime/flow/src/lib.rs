@@ -72,7 +72,7 @@ pub use command::{
     RollbackCall, Signal, State,
 };
 pub use machine::{
-    Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, Life, Machine, NodeRun, NodeState, Owed,
-    PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered,
+    Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, LONGEST_STEP, Life, Machine, NodeRun,
+    NodeState, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

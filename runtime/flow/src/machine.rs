@@ -42,7 +42,13 @@ pub struct Step {
     pub records: Vec<Record>,
     /// To be done once the records are durable, in this order.
     pub commands: Vec<Command>,
+    /// Whether more may follow at this time: then the next event is [`Event::Tick`], once others had their turn.
+    pub is_unfinished: bool,
 }
+
+/// The most records that one event leads to in one step, but for a last decision that goes beyond it. At some microseconds a
+/// record, other runs wait for a few milliseconds.
+pub const LONGEST_STEP: usize = 512;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,7 +173,7 @@ impl Machine {
         if self.life.is_some() { None } else { self.passes.get(&Firing::FIRST) }
     }
 
-    /// Decides about an event and goes on until nothing more follows from it at this time.
+    /// Decides about an event and goes on until nothing more follows from it at this time, or for [`LONGEST_STEP`] records.
     ///
     /// The machine is ahead of the logbook until the records are appended: if that fails, drop the machine and
     /// replay.
@@ -175,6 +181,14 @@ impl Machine {
     /// # Panics
     /// When the machine refuses its own decision: a bug.
     pub fn step(&mut self, now: Timestamp, event: &Event) -> Step {
+        self.step_within(now, event, LONGEST_STEP)
+    }
+
+    /// Like [`Machine::step`], for so many records: no decision follows once there are as many.
+    ///
+    /// # Panics
+    /// When the machine refuses its own decision: a bug.
+    pub fn step_within(&mut self, now: Timestamp, event: &Event, most: usize) -> Step {
         let mut step = Step::default();
         let mut records = self.decide(now, event);
         while !records.is_empty() {
@@ -182,6 +196,10 @@ impl Machine {
                 step.commands.extend(self.evolve(record).expect("the machine accepts what it decided"));
             }
             step.records.append(&mut records);
+            if step.records.len() >= most && !self.passes.values().any(Pass::has_starved) {
+                step.is_unfinished = !self.state().is_final();
+                break;
+            }
             records = self.decide(now, &Event::Tick);
         }
         step
@@ -293,10 +311,11 @@ impl Machine {
         self.passes.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
     }
 
-    /// How many nodes it has, those of elements included: what a snapshot of it costs.
+    /// How many nodes it has, and elements of lists, whether they have nodes by now or not: what a snapshot of it costs.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.flow.nodes.len() + self.passes.values().map(|pass| pass.nodes.len() - self.flow.nodes.len()).sum::<usize>()
+        let of_elements = |pass: &Pass| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
+        self.flow.nodes.len() + self.passes.values().map(of_elements).sum::<usize>()
     }
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.

@@ -117,7 +117,7 @@ pub enum Fact {
         /// The task.
         node: NodeIndex,
         /// The list.
-        list: Vec<Json>,
+        list: Arc<[Json]>,
     },
     /// A node without a guest to call, a retry controller included, passed through its rollback.
     PassedRollback {

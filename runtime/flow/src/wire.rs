@@ -8,6 +8,7 @@
 mod assembly;
 mod circles;
 mod graph;
+mod idle;
 mod layout;
 mod links;
 mod living;
@@ -116,6 +117,7 @@ fn try_wire(
     let ends = if is_living { Ends::All } else { Ends::Last };
     let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs))?;
     let flow = living::live(&layout, draft, turns, &awaiting, flow, mistakes);
+    idle::refuse(&layout, &flow, mistakes);
     Some(Flow { expires: draft.expires, ..flow })
 }
 

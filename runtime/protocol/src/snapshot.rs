@@ -141,6 +141,7 @@ struct WireOwed<'a> {
     turn: u32,
     values: WireValues<'a>,
     given: Vec<(u32, WireValues<'a>)>,
+    not_before: Option<u64>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -283,6 +284,7 @@ impl<'a> From<&'a Life> for WireLife<'a> {
             turn: owed.turn,
             values: values_to_wire(&owed.values),
             given: given_to_wire(&owed.given),
+            not_before: micros(&owed.not_before),
         };
         let due = |due: &Due| match due {
             Due::Unknown => WireDue::Unknown,
@@ -329,7 +331,7 @@ impl WireLife<'_> {
         };
         let owed = |wire: WireOwed<'_>| {
             let (values, given) = (values_from_wire(wire.values)?, given_from_wire(wire.given)?);
-            Ok(Owed { turn: wire.turn, values, given })
+            Ok(Owed { turn: wire.turn, values, given, not_before: at(wire.not_before) })
         };
         let last = |(index, word): (u32, &str)| {
             let state = State::ALL.into_iter().find(|state| state.as_str() == word);

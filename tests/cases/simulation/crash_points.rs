@@ -29,7 +29,7 @@ use super::{
 };
 
 /// A flow to crash in, and the seed of what its guests come to.
-const FLOWS: [(&str, u64, &str); 10] = [
+const FLOWS: [(&str, u64, &str); 11] = [
     (
         "a chain that succeeds",
         3,
@@ -74,6 +74,12 @@ const FLOWS: [(&str, u64, &str); 10] = [
         "cyclic = true\nmax_firings = 3\n[[task]]\nname = \"a\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n\
          [[task]]\nname = \"b\"\nuse = \"g#undoable\"\nretry = { attempts = 3 }\n\
          [[link]]\nfrom = \"a\"\nto = \"b\"\n[[link]]\nfrom = \"b\"\nto = \"a\"\n",
+    ),
+    (
+        "a circle in which nobody is called",
+        3,
+        "cyclic = true\nmax_firings = 4\ninputs = { none = [] }\n[[task]]\nname = \"a\"\nuse = \"g#made\"\nfor_each = \"none\"\n\
+         [[link]]\nfrom = \"a\"\nto = \"a\"\n",
     ),
     (
         "a schedule of a persistent flow",

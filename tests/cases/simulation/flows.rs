@@ -32,8 +32,15 @@ fn living(dice: &Dice, names: &mut u32, text: &mut String) {
     } else {
         ("persistent", format!("[[schedule]]\ncron = \"*/15 * * * * *\"\nto = \"t{first}\"\noverlap = \"allow\"\n"))
     };
-    text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\n", 2 + dice.below(3)));
+    text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\ninputs = {{ none = [] }}\n", 2 + dice.below(3)));
     for task in [first, last] {
+        if dice.percent(25) {
+            // Nobody is called for it, and the file does not say so.
+            text.push_str(&format!(
+                "[[task]]\nname = \"t{task}\"\nuse = \"g#made\"\nfor_each = \"none\"\nprovides = []\n"
+            ));
+            continue;
+        }
         let export = if dice.percent(70) { "undoable" } else { "plain" };
         text.push_str(&format!("[[task]]\nname = \"t{task}\"\nuse = \"g#{export}\"\nprovides = []\n"));
     }

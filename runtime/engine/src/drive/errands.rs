@@ -154,7 +154,7 @@ async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Obstacle> {
     timeout(PATIENCE, answer).await.map_err(late)
 }
 
-async fn elements(store: &dyn Store, list: &Value) -> Result<Vec<Json>, Obstacle> {
+async fn elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, Obstacle> {
     let wrong = |reason: String| Obstacle::Ever(Failure::new(FailureKind::Permanent, reason));
     match whole(store, list).await? {
         Value::Json(json) => flow::elements(&json).map_err(wrong),

@@ -8,6 +8,7 @@ mod shards;
 mod telling;
 mod trim;
 mod unreadable;
+mod turns;
 mod wishes;
 mod withdrawals;
 mod world;

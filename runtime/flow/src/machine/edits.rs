@@ -225,7 +225,7 @@ impl<'f> Moves<'f> {
         });
         let owed = life.owed.iter().filter_map(|owed| {
             let turn = self.turn(owed.turn)?;
-            Some(Owed { turn, values: owed.values.clone(), given: Arc::new(self.given(&owed.given)) })
+            Some(Owed { turn, given: Arc::new(self.given(&owed.given)), ..owed.clone() })
         });
         let schedules = self.new.living.iter().flat_map(|living| &living.schedules).map(|schedule| {
             let known = self.old.living.iter().flat_map(|living| &living.schedules);

@@ -9,6 +9,7 @@ mod schedules;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -25,6 +26,10 @@ pub use schedules::{Backlog, Skips};
 
 /// So many notifications are remembered, so that one that comes twice fires once.
 const REMEMBERED: usize = 4_096;
+
+/// How long after a firing in which nobody was called the firing begins that a back edge triggers. Nothing else slows down a
+/// circle that calls nobody: it would take all of an engine's time.
+const PAUSE_AFTER_IDLE: Duration = Duration::from_millis(100);
 
 /// So many firings that have ended are kept because something may come late: an answer of a lost attempt, or of a job that
 /// was delivered twice.
@@ -89,6 +94,15 @@ pub struct Owed {
     pub values: Values,
     /// What that firing has provided.
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
+    /// When it is decided at the earliest; `None` at once.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Owed {
+    /// Whether it still waits for its time. A wait of more than the pause can only be a clock that was set back.
+    fn is_early(&self, now: Timestamp) -> bool {
+        self.not_before.is_some_and(|at| now < at && at.since(now) <= PAUSE_AFTER_IDLE)
+    }
 }
 
 /// When a schedule fires next.
@@ -128,7 +142,19 @@ impl Life {
             Due::At(at) => Some(*at),
             Due::Unknown | Due::Never => None,
         });
-        of_schedules.chain(self.expires_at).filter(|_| !self.ending).min()
+        let of_back_edges = self.owed.iter().filter_map(|owed| owed.not_before);
+        of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
+    }
+
+    /// The first back edge whose time has come: the one that the next decision is about.
+    fn next_owed(&self, now: Timestamp) -> Option<usize> {
+        self.owed.iter().position(|owed| !owed.is_early(now))
+    }
+
+    /// Takes out the back edge that was decided at a time.
+    fn take_owed(&mut self, at: Timestamp) -> Result<Owed, String> {
+        let place = self.next_owed(at);
+        place.and_then(|place| self.owed.remove(place)).ok_or_else(|| "no link was to fire".into())
     }
 
     /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
@@ -252,7 +278,7 @@ impl Machine {
         }
         let after = pass.state;
         if let Fact::Succeeded { attempt, .. } = fact {
-            self.owe(firing, Moment::Success, |from| from == attempt.node);
+            self.owe(at, firing, Moment::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
             commands.push(tell(firing, after, at));
@@ -264,14 +290,14 @@ impl Machine {
         }
         if after.is_final() && !before.is_final() {
             commands.push(tell(firing, after, at));
-            self.end_firing(firing, after);
+            self.end_firing(at, firing, after);
             commands.extend(self.admit(at));
         }
         Ok(commands)
     }
 
     /// Notes the links that are to fire their targets because of what a firing did.
-    fn owe(&mut self, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
+    fn owe(&mut self, at: Timestamp, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
         let (Some(living), Some(pass)) = (&self.flow.living, self.passes.get(&firing)) else { return };
         let turns = living.turns.iter().zip(0..).filter(|(turn, _)| turn.moment == moment && is_from(turn.link.from));
         let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
@@ -284,13 +310,15 @@ impl Machine {
             // What came round is newer than what a notification brought.
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
-        let owed = turns.into_iter().map(|turn| Owed { turn, values: values.clone(), given: given.clone() });
+        let not_before = (!pass.has_called()).then(|| at.after(PAUSE_AFTER_IDLE));
+        let owed = |turn| Owed { turn, values: values.clone(), given: given.clone(), not_before };
+        let owed = turns.into_iter().map(owed);
         let owed: Vec<Owed> = owed.collect();
         self.life_mut().owed.extend(owed);
     }
 
     /// What a firing leaves when it has ended.
-    fn end_firing(&mut self, firing: Firing, state: RunState) {
+    fn end_firing(&mut self, at: Timestamp, firing: Firing, state: RunState) {
         let Some(pass) = self.passes.get(&firing) else { return };
         let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
         let states: Vec<(NodeIndex, State)> = members.iter().map(|index| (*index, pass.node_state(*index))).collect();
@@ -300,7 +328,7 @@ impl Machine {
         if state == RunState::Success {
             let ended: Vec<NodeIndex> =
                 states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
-            self.owe(firing, Moment::End, |from| ended.contains(&from));
+            self.owe(at, firing, Moment::End, |from| ended.contains(&from));
         }
         let flow = self.flow.clone();
         let life = self.life_mut();
@@ -352,7 +380,7 @@ impl Machine {
                 }
                 let life = self.life_mut();
                 let given = match by {
-                    Trigger::Turn(_) => Some(life.owed.pop_front().ok_or("no link was to fire")?.given),
+                    Trigger::Turn(_) => Some(life.take_owed(at)?.given),
                     Trigger::Notified { key } => {
                         key.iter().for_each(|key| life.hear(key));
                         None
@@ -365,8 +393,7 @@ impl Machine {
                 Ok(self.admit(at))
             }
             Fact::Unfired { .. } => {
-                let life = self.life_mut();
-                life.owed.pop_front().ok_or("no link was to fire")?;
+                self.life_mut().take_owed(at)?;
                 Ok(Vec::new())
             }
             Fact::Scheduled { schedule, next } => {

@@ -249,6 +249,14 @@ impl Pass {
         self.nodes.iter().any(|node| !node.lost.is_empty() || !node.holders.is_empty())
     }
 
+    /// Whether anybody was called or waited for in it.
+    pub(super) fn has_called(&self) -> bool {
+        self.flow.indices().any(|index| match self.flow.node(index).role {
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) => self.node(index).applies > 0,
+            Role::ForEach(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+        })
+    }
+
     /// The place of the node that a call is of, in the pass that made it.
     pub(super) fn place_of(&self, call: &CallId) -> Option<NodeIndex> {
         self.index_of(&call.task).filter(|_| call.firing == self.firing)

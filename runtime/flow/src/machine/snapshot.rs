@@ -215,7 +215,17 @@ impl Pass {
         for index in flow.indices() {
             let node = flow.node(index);
             let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
-            let waiting = node.before.iter().filter(is_waited_for).count();
+            let rest = match node.role {
+                Role::Gather(each) => usize::from(self.is_short(each)),
+                Role::Task(_)
+                | Role::Wait(_)
+                | Role::ForEach(_)
+                | Role::Element(_)
+                | Role::Controller(_)
+                | Role::Begin
+                | Role::End => 0,
+            };
+            let waiting = node.before.iter().filter(is_waited_for).count() + rest;
             self.node_mut(index).waiting = waiting;
             // What a rollback passes through passes on what it is counted for.
             if !self.passes_rollback(index) && self.holds_back(index) {

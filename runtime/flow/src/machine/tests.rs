@@ -5,6 +5,7 @@
 mod each;
 mod edits;
 mod life;
+mod bounds;
 mod traces;
 mod rules;
 mod schedules;

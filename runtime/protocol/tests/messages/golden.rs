@@ -144,7 +144,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             },
         ),
         (Some(7), Fact::Started { attempt, action: Action::Apply }),
-        (Some(7), Fact::Expanded { node: NodeIndex(3), list: vec![Json::parse("1").unwrap()] }),
+        (Some(7), Fact::Expanded { node: NodeIndex(3), list: [Json::parse("1").unwrap()].into() }),
         (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
         (Some(7), Fact::RunEntered { state: RunState::Success }),
         (None, Fact::Skipped { entry: NodeIndex(1), by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),

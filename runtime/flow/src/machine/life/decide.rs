@@ -7,13 +7,13 @@ use crate::{
 
 use super::{Life, Owed, is_under_way};
 use crate::machine::{
-    Machine,
+    LONGEST_STEP, Machine,
     pass::{Beginning, Pass},
 };
 
-/// The most firings that wait for their turn. Beyond that notifications are refused, and triggers that nobody can be refused
-/// are skipped or wait in their schedule.
-pub(super) const MOST_WAITING: usize = 10_000;
+/// The most firings that wait for their turn. Beyond that notifications are refused, back edges fire no more, and triggers that
+/// nobody can be refused are skipped or wait in their schedule. Few in tests, so that they reach it.
+pub(super) const MOST_WAITING: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
     pub(in crate::machine) fn decide_living(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
@@ -175,11 +175,11 @@ impl Machine {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide(now, &Event::Tick).into_iter().map(about)
         });
-        let records: Vec<Record> = of_passes.collect();
+        let records: Vec<Record> = of_passes.take(LONGEST_STEP).collect();
         if !records.is_empty() {
             return records;
         }
-        let facts = if let Some(owed) = life.owed.front() {
+        let facts = if let Some(owed) = life.next_owed(now).and_then(|place| life.owed.get(place)) {
             vec![self.decide_turn(life, owed)]
         } else if life.expires_at.is_some_and(|at| at <= now) && !life.ending {
             vec![Fact::Expired]
@@ -203,6 +203,10 @@ impl Machine {
         };
         if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
             return unfired(format!("the run has fired {max} times"));
+        }
+        // Each firing may owe more than one.
+        if life.waiting.len() + life.owed.len() > MOST_WAITING {
+            return unfired(format!("{MOST_WAITING} firings wait for their turn"));
         }
         match self.lets_turn(turn, owed) {
             Ok(true) => self.fire(life, turn.to, Trigger::Turn(owed.turn), owed.values.clone()),

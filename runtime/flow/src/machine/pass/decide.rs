@@ -7,6 +7,7 @@ use crate::{
 };
 
 use super::{
+    super::LONGEST_STEP,
     Pass,
     late::lost,
     node::{Intention, NodeState},
@@ -228,7 +229,11 @@ impl Pass {
         bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
     }
 
+    /// What follows at a time. What is more than a step takes is decided in the next.
     fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
+        if self.has_starved() {
+            return self.starved.iter().map(|index| self.starve(now, *index)).collect();
+        }
         if let Some(node) = self.unresolved.first() {
             if let Some(each) = self.part_of(*node) {
                 return vec![self.fail_whole(*node, each)];
@@ -246,24 +251,22 @@ impl Pass {
             .chain(self.in_turn())
             .filter(|index| self.flow.node(*index).aside)
             .map(|index| self.start_in_time(now, index))
+            .take(LONGEST_STEP)
             .collect();
         if !facts.is_empty() {
             return facts;
         }
-        let at_hand = self.errands.keys().filter(|index| !self.is_away(**index));
-        facts.extend(at_hand.map(|index| self.run_errand(*index)));
-        facts.extend(self.starved.iter().map(|index| self.starve(now, *index)));
-        facts.extend(
-            self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index)),
-        );
-        let unwinding = self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1));
-        facts.extend(unwinding.map(|turn| self.unwind(turn.1)));
+        let at_hand = self.errands.keys().filter(|index| !self.is_away(**index)).map(|index| self.run_errand(*index));
+        let given_up =
+            self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index));
+        let unwinding =
+            self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1)).map(|turn| self.unwind(turn.1));
         let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let due = due.filter(|index| !self.expected.contains(index) || self.may_try_again(*index));
-        facts.extend(due.map(|index| self.try_again(now, index)));
-        facts.extend(
-            self.ready.iter().map(|turn| turn.1).chain(self.in_turn()).map(|index| self.start_in_time(now, index)),
-        );
+        let due = due.map(|index| self.try_again(now, index));
+        let starting =
+            self.ready.iter().map(|turn| turn.1).chain(self.in_turn()).map(|index| self.start_in_time(now, index));
+        facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(LONGEST_STEP));
         if facts.is_empty() && self.is_idle() {
             // What a lost apply did that nobody wants is taken back before the end.
             facts.extend(
@@ -471,6 +474,11 @@ impl Pass {
                 Ok((pick(&list), Some(list)))
             }
         }
+    }
+
+    /// Whether some attempt has started without its inputs, and is to fail in the same step.
+    pub(in crate::machine) fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
     }
 
     fn starve(&self, now: Timestamp, index: NodeIndex) -> Fact {

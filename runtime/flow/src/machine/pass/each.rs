@@ -19,13 +19,25 @@ use super::{
 /// So many elements a list may have that a task is called for.
 const MOST_ELEMENTS: usize = 1_000_000;
 
-/// The elements that a task was called for.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// The most elements of a task that are called, or about to be, at the same time, where `max_parallel` does not say it. Only as
+/// many elements as that stand ahead of those that were called, in memory and in messages. Small in tests, so that random
+/// flows reach it.
+const WINDOW: usize = if cfg!(test) { 6 } else { 1_000 };
+
+/// The elements that a task is called for.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Expansion {
-    /// Where they stand, those of longer lists before included.
+    /// Where those stand that have nodes, from the first on, those of longer lists before included. An element gets its node
+    /// when it is about to be called.
     pub nodes: Vec<NodeIndex>,
-    /// The list.
-    pub list: Vec<Json>,
+    /// The list. Shared with the record that tells of it.
+    pub list: Arc<[Json]>,
+}
+
+impl Default for Expansion {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), list: Arc::new([]) }
+    }
 }
 
 /// The elements of a task, and whose turn it is.
@@ -71,14 +83,13 @@ impl Pass {
         list.get(element.number as usize).cloned().map(Value::Json)
     }
 
-    /// The list of a task is known: each element of it may be called.
-    pub(super) fn expand(&mut self, index: NodeIndex, list: &[Json]) {
+    /// The list of a task is known: each element of it may be called, in its turn.
+    pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.errands.remove(&index);
-        let mut nodes = self.elements_of(index).to_vec();
-        for number in (0..).take(list.len()).skip(nodes.len()) {
-            nodes.push(self.push_element(index, number));
-        }
-        self.elements.entry(index).or_default().known = Expansion { nodes: nodes.clone(), list: list.to_vec() };
+        let was_short = self.is_short(index);
+        self.elements.entry(index).or_default().known.list = list.clone();
+        self.count_rest(index, was_short);
+        let nodes = self.elements_of(index).to_vec();
         // Those of a longer list before, but for what a lost attempt did that is being taken back.
         for index in nodes.iter().skip(list.len()) {
             if self.node(*index).state == NodeState::Pending {
@@ -88,6 +99,54 @@ impl Pass {
         self.enter(index, NodeState::Success { provided: Values::new() });
         // Those of a task that was removed meanwhile have nothing to wait for.
         self.settle(nodes);
+        self.fill_window(index);
+    }
+
+    /// Whether some elements of a task have no nodes yet, and will be called.
+    pub(in crate::machine) fn is_short(&self, each: NodeIndex) -> bool {
+        let is_known = |elements: &Elements| elements.known.nodes.len() < elements.known.list.len();
+        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(is_known)
+    }
+
+    /// How many elements of lists have no nodes.
+    pub(in crate::machine) fn elements_ahead(&self) -> usize {
+        self.elements
+            .values()
+            .map(|elements| elements.known.list.len().saturating_sub(elements.known.nodes.len()))
+            .sum()
+    }
+
+    /// What gathers the results waits for the elements without nodes, as if they were one.
+    fn count_rest(&mut self, each: NodeIndex, was_short: bool) {
+        let is_short = self.is_short(each);
+        if was_short != is_short {
+            let mut work = Vec::new();
+            self.count_waiting(self.flow.gather_of(each), was_short, &mut work);
+            self.settle(work);
+        }
+    }
+
+    /// Gives nodes to as many more elements of a task as may be called by now.
+    pub(super) fn fill_window(&mut self, each: NodeIndex) {
+        let Some(window) = self.flow.for_each(each).map(|each| each.max_parallel.map_or(WINDOW, |most| most as usize))
+        else {
+            return;
+        };
+        let gather = &self.node(self.flow.gather_of(each)).state;
+        let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
+        if !is_called || !self.is_short(each) || !self.goes_on(each) {
+            return;
+        }
+        let Some(Elements { known, waiting, busy }) = self.elements.get(&each) else { return };
+        let (first, room) = (known.nodes.len(), window.saturating_sub(waiting.len() + busy));
+        let end = known.list.len().min(first + room);
+        let numbers = (0..).take(end).skip(first);
+        let new: Vec<NodeIndex> = numbers.map(|number| self.push_element(each, number)).collect();
+        if let Some(elements) = self.elements.get_mut(&each) {
+            elements.known.nodes.extend(&new);
+        }
+        self.count_rest(each, true);
+        self.settle(new);
     }
 
     /// Takes in the elements that a pass had; `None` where they cannot stand there.
@@ -98,10 +157,8 @@ impl Pass {
         };
         let mut places: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(of).collect();
         places.sort_unstable();
-        let is_for_each = |(each, known): &(NodeIndex, Expansion)| {
-            self.flow.nodes.len() > each.0 as usize
-                && self.flow.for_each(*each).is_some()
-                && known.list.len() <= known.nodes.len()
+        let is_for_each = |(each, _): &(NodeIndex, Expansion)| {
+            self.flow.nodes.len() > each.0 as usize && self.flow.for_each(*each).is_some()
         };
         if !expansions.iter().all(is_for_each) {
             return None;
@@ -316,7 +373,7 @@ impl Pass {
         self.brought(index, brought)
     }
 
-    fn listed(&self, source: &Source) -> Result<Vec<Json>, Failure> {
+    fn listed(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
         let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
         match self.read(source).as_deref() {
             Some(Value::Json(json)) => elements(json).map_err(permanent),
@@ -425,7 +482,7 @@ fn is_busy(state: &NodeState) -> bool {
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub fn elements(list: &Json) -> Result<Vec<Json>, String> {
+pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
     let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
     if elements.len() > MOST_ELEMENTS {
         return Err(format!(
@@ -433,7 +490,7 @@ pub fn elements(list: &Json) -> Result<Vec<Json>, String> {
             elements.len()
         ));
     }
-    Ok(elements)
+    Ok(elements.into())
 }
 
 /// Lists of what the elements of a task left.

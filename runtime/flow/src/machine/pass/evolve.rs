@@ -20,7 +20,18 @@ impl Pass {
     /// Why it cannot follow those before it.
     pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         self.check(fact)?;
-        let commands = match fact {
+        let commands = self.take(at, fact);
+        if let Fact::Succeeded { attempt, .. } = fact
+            && let Some(element) = self.element(attempt.node)
+        {
+            // Another element has its turn.
+            self.fill_window(element.of);
+        }
+        Ok(commands)
+    }
+
+    fn take(&mut self, at: Timestamp, fact: &Fact) -> Vec<Command> {
+        match fact {
             // These are about the run as a whole.
             Fact::RunStarted { .. }
             | Fact::Edited { .. }
@@ -111,8 +122,7 @@ impl Pass {
                 self.state = *state;
                 self.tell_run(at)
             }
-        };
-        Ok(commands)
+        }
     }
 
     /// Whether a record can follow: what comes from a logbook is not trusted to.

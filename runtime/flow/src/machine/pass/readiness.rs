@@ -315,7 +315,7 @@ impl Pass {
         }
     }
 
-    fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {
+    pub(super) fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {
         let node = self.node_mut(index);
         if one_less {
             node.waiting -= 1;

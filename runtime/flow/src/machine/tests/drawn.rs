@@ -33,7 +33,7 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
             continue;
         }
         if draw.below(8) == 0 {
-            for_each(draw, prefix, *names, text);
+            for_each(draw, prefix, *names, "[]", text);
             tasks.push(*names);
             continue;
         }
@@ -70,7 +70,7 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
 }
 
 /// A task that is called for each element of a list, which another may give.
-fn for_each(draw: &mut Draw, prefix: &str, name: u32, text: &mut String) {
+fn for_each(draw: &mut Draw, prefix: &str, name: u32, empty: &str, text: &mut String) {
     let list = match draw.below(3) {
         0 => {
             text.push_str(&format!(
@@ -80,8 +80,10 @@ fn for_each(draw: &mut Draw, prefix: &str, name: u32, text: &mut String) {
         }
         _ => {
             let element = |draw: &mut Draw| draw.of(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
-            let elements: Vec<&str> = (0..draw.below(6)).map(|_| element(draw)).collect();
-            format!("[{}]", elements.join(", "))
+            // Longer than the window, now and then.
+            let length = if draw.below(6) == 0 { 20 } else { 6 };
+            let elements: Vec<&str> = (0..draw.below(length)).map(|_| element(draw)).collect();
+            if elements.is_empty() { empty.into() } else { format!("[{}]", elements.join(", ")) }
         }
     };
     let most = draw.of(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
@@ -121,15 +123,17 @@ pub(super) fn living_flow(draw: &mut Draw) -> String {
         text.push_str("cyclic = true\n");
     }
     text.push_str(draw.of(&["", "", "retry = { times = 2 }\n"]));
-    let tasks = 2 + draw.below(4);
+    text.push_str("inputs = { none = [] }\n");
+    let tasks = 1 + draw.below(5);
     for task in 0..tasks {
-        if draw.below(6) == 0 {
+        if draw.below(4) == 0 {
             let one = u32::try_from(task).unwrap();
             match draw.below(3) {
                 0 if persistent => text.push_str(&format!(
                     "[[task]]\nname = \"t{one}\"\nuse = \"g#make\"\nfor_each = \"items{one}\"\nas = \"item\"\nprovides = {{ made = \"made{one}\" }}\n"
                 )),
-                _ => for_each(draw, "", one, &mut text),
+                // A circle in which every list is empty goes round too, if the file does not say so itself.
+                _ => for_each(draw, "", one, "\"none\"", &mut text),
             }
             continue;
         }

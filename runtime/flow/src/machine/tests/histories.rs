@@ -1,6 +1,6 @@
 //! Properties of any history: random flows, guests that fail at random, answers in any order.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 
@@ -9,13 +9,18 @@ use super::{
     world::{World, applied_and_undone, flow},
 };
 use crate::{
-    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, Machine, NodeAttempt,
-    NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
+    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, LONGEST_STEP, Machine,
+    NodeAttempt, NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
 };
 
 /// Lives one history; answers come in any order, and a person interferes now and then.
 fn live(seed: u64) -> World {
     live_with(seed, Edits::None)
+}
+
+/// Starts a run whose steps are cut off somewhere, as those of large runs are; other events come between.
+fn begin(flow: Arc<crate::Flow>, draw: &mut Draw) -> World {
+    World::start_in_steps_of(draw.of(&[1, 7, LONGEST_STEP, LONGEST_STEP, LONGEST_STEP, LONGEST_STEP]), flow)
 }
 
 /// Whether the flow is changed meanwhile.
@@ -27,7 +32,7 @@ enum Edits {
 
 fn live_with(seed: u64, edits: Edits) -> World {
     let mut draw = Draw(seed);
-    let mut world = World::start(flow(&random_flow(&mut draw)));
+    let mut world = begin(flow(&random_flow(&mut draw)), &mut draw);
     let mut steps = 0;
     while !world.state().is_final() {
         steps += 1;
@@ -50,7 +55,9 @@ fn live_with(seed: u64, edits: Edits) -> World {
 
 /// What may befall any run: it is suspended, a worker dies with a call or takes it twice, a value is slow to come.
 fn befall(world: &mut World, draw: &mut Draw) -> bool {
-    if world.state() == RunState::Suspended {
+    if world.is_unfinished && draw.below(4) > 0 {
+        world.step(&Event::Tick);
+    } else if world.state() == RunState::Suspended {
         world.step(&Event::Resume);
     } else if draw.below(60) == 0 {
         world.step(&Event::Suspend);
@@ -83,7 +90,9 @@ fn befall(world: &mut World, draw: &mut Draw) -> bool {
 
 /// Lets the next thing happen that nobody has to ask for, if there is one.
 fn go_on(world: &mut World, draw: &mut Draw) -> bool {
-    if !world.out.is_empty() {
+    if world.is_unfinished {
+        world.step(&Event::Tick);
+    } else if !world.out.is_empty() {
         let place = draw.below(world.out.len());
         world.answer(place);
     } else if !world.errands.is_empty() {
@@ -99,14 +108,17 @@ fn go_on(world: &mut World, draw: &mut Draw) -> bool {
 /// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
 fn live_more_than_once(seed: u64) -> World {
     let mut draw = Draw(seed);
-    let mut world = World::start(flow(&living_flow(&mut draw)));
+    let mut world = begin(flow(&living_flow(&mut draw)), &mut draw);
     let mut steps = 0;
     while !world.state().is_final() {
         steps += 1;
         assert!(steps < 20_000, "the run does not end");
-        if draw.below(150) == 0 || steps > 600 {
+        // Later on nothing new comes, and it comes to its end.
+        let is_late = steps > 1_000;
+        if draw.below(150) == 0 || steps == 1_001 {
             world.step(&Event::Cancel);
-            world.go_if_possible();
+        } else if is_late && (befall(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
+            // It went on.
         } else if draw.below(12) == 0 {
             edit_somehow(&mut world, &mut draw, steps);
         } else if draw.below(6) == 0 {

@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     Action, Answer, Brought, Call, CallId, Change, Command, Digest, Edit, Errand, Errands, Event, Execution, Fact,
-    Failure, FailureKind, Firing, Flow, Form, Json, Machine, ModuleContent, ModuleInfo, NodeChange, NodeName, Origin,
-    Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, Timestamp, Value, ValueName,
-    Values,
+    Failure, FailureKind, Firing, Flow, Form, Json, LONGEST_STEP, Machine, ModuleContent, ModuleInfo, NodeChange,
+    NodeName, Origin, Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, Timestamp,
+    Value, ValueName, Values,
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
@@ -79,6 +79,12 @@ pub(super) struct World {
     /// What the guests truly did, in order.
     pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
+    /// For how many records a step goes on.
+    pub(super) longest_step: usize,
+    /// Whether more follows from the last event.
+    pub(super) is_unfinished: bool,
+    /// Whether other events may come before that.
+    pub(super) interrupts: bool,
     answered: Vec<Signal>,
     /// What errands came to that is known, and would come to if it came once more.
     brought: Vec<Event>,
@@ -87,9 +93,22 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn start(flow: Arc<Flow>) -> Self {
+        let mut world = Self::new(flow);
+        world.step(&Event::Start);
+        world
+    }
+
+    /// Starts a run whose steps are cut off after so many records, so that other events come between.
+    pub(super) fn start_in_steps_of(longest_step: usize, flow: Arc<Flow>) -> Self {
+        let mut world = Self { longest_step, interrupts: true, ..Self::new(flow) };
+        world.step(&Event::Start);
+        world
+    }
+
+    fn new(flow: Arc<Flow>) -> Self {
         let machine = Machine::new(RunId::new("r").unwrap(), flow);
         let now = Timestamp::from_micros(1_000_000);
-        let mut world = Self {
+        Self {
             machine,
             records: Vec::new(),
             told: Vec::new(),
@@ -101,16 +120,30 @@ impl World {
             twice: Vec::new(),
             done: Vec::new(),
             now,
+            longest_step: LONGEST_STEP,
+            is_unfinished: false,
+            interrupts: false,
             answered: Vec::new(),
             brought: Vec::new(),
-        };
-        world.step(&Event::Start);
-        world
+        }
     }
 
-    /// One event; then everything that must hold after every event.
+    /// One event, and what follows from it, unless other events may come between.
     pub(super) fn step(&mut self, event: &Event) {
-        let step = self.machine.step(self.now, event);
+        self.step_once(event);
+        while self.is_unfinished && !self.interrupts {
+            self.step_once(&Event::Tick);
+        }
+    }
+
+    /// One step; then everything that must hold after every step.
+    pub(super) fn step_once(&mut self, event: &Event) {
+        let step = self.machine.step_within(self.now, event, self.longest_step);
+        assert!(step.records.len() < self.longest_step + LONGEST_STEP, "a step is bounded");
+        if !step.records.is_empty() || *event == Event::Tick {
+            // What meant nothing says nothing of what follows from the event before.
+            self.is_unfinished = step.is_unfinished;
+        }
         self.records.extend(step.records);
         for command in step.commands {
             match command {
@@ -353,16 +386,11 @@ impl World {
         assert!(self.out.is_empty(), "a run that has ended waits for nobody");
     }
 
-    /// Answers one call, if one is out.
-    pub(super) fn go_if_possible(&mut self) {
-        if !self.out.is_empty() {
-            self.answer(0);
-        }
-    }
-
     /// Answers one call, or lets time jump.
     pub(super) fn go(&mut self) {
-        if !self.errands.is_empty() {
+        if self.is_unfinished {
+            self.step(&Event::Tick);
+        } else if !self.errands.is_empty() {
             self.bring(0);
         } else if self.out.is_empty() {
             self.jump();

@@ -1,0 +1,48 @@
+//! Runs take turns: none keeps the others waiting, however much follows from one event.
+
+use std::{sync::Arc, time::Duration};
+
+use flow::{Flow, RunState};
+use protocol::Wish;
+use tokio::time::sleep;
+
+use crate::world::{World, linear, wired};
+
+/// A circle in which nobody is called.
+fn idle_circle() -> Arc<Flow> {
+    wired(
+        "name = \"idle\"\ncyclic = true\n[inputs]\nnone = []\n[[task]]\nname = \"spin\"\nuse = \"g\"\nfor_each = \"none\"\n\
+         [[link]]\nfrom = \"spin\"\nto = \"spin\"\n[modules]\ng = \"g.wasm\"\n",
+    )
+}
+
+/// Tasks without an order: more than one step starts.
+fn wide(tasks: u32) -> Arc<Flow> {
+    let task = |number| format!("[[task]]\nname = \"t{number}\"\nuse = \"g\"\n");
+    let tasks: String = (0..tasks).map(task).collect();
+    wired(&format!("name = \"wide\"\n{tasks}[modules]\ng = \"g.wasm\"\n"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_in_which_nobody_is_called_keeps_no_other_run_waiting_and_hears_a_cancel() {
+    let mut world = World::new().await;
+    let spinning = world.submit("spins", &idle_circle()).await.expect("the run begins");
+    sleep(Duration::from_secs(5)).await;
+    let other = world.submit("other", &linear(&["a"])).await.expect("another run begins");
+    world.answer_next().await;
+    assert_eq!(World::end(other).await.state(), RunState::Success);
+    world.engine.ask_here(&"spins".parse().unwrap(), Wish::Cancel).await.expect("it hears a cancel");
+    let ended = World::end(spinning).await;
+    assert_eq!(ended.state(), RunState::RolledBack);
+    assert!((45..=55).contains(&ended.fired()), "ten turns a second: {}", ended.fired());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_more_than_one_step_goes_on_by_itself() {
+    let mut world = World::new().await;
+    let watch = world.submit("r", &wide(1_500)).await.expect("the run begins");
+    for _ in 0..1_500 {
+        world.answer_next().await;
+    }
+    assert_eq!(World::end(watch).await.state(), RunState::Success);
+}

@@ -1,0 +1,212 @@
+//! What one event costs is bounded, whatever the flow: the rest follows in further steps.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::world::{World, flow, name};
+use crate::{
+    Action, Answer, Call, Command, Event, Execution, Flow, LONGEST_STEP, Machine, RunState, Signal, State, Step,
+    Timestamp, Value,
+};
+
+/// A circle whose list is empty, which the file does not say.
+const IDLE: &str = r#"
+    cyclic = true
+    [inputs]
+    none = []
+    [[task]]
+    name = "spin"
+    use = "g#add"
+    for_each = "none"
+    as = "ip"
+    [[link]]
+    from = "spin"
+    to = "spin"
+"#;
+
+#[test]
+fn a_circle_in_which_nobody_is_called_goes_round_ten_times_a_second() {
+    let mut world = World::start(flow(IDLE));
+    let begun = world.now;
+    assert_eq!(world.machine.fired(), 1, "what follows waits");
+    for firing in 2..=101 {
+        let before = world.records.len();
+        world.jump();
+        assert_eq!(world.machine.fired(), firing);
+        assert!(world.records.len() - before < 10, "one turn at a time");
+    }
+    assert_eq!(world.now.since(begun), Duration::from_secs(10));
+    world.step(&Event::Cancel);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+}
+
+#[test]
+fn a_circle_in_which_somebody_is_called_waits_for_nothing_else() {
+    let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
+    let mut world = World::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
+    let begun = world.now;
+    world.run();
+    assert_eq!(world.machine.fired(), 20);
+    assert_eq!(world.now.since(begun), Duration::from_millis(20), "a call takes a millisecond");
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_hold_up_a_circle() {
+    let mut world = World::start(flow(IDLE));
+    world.now = crate::Timestamp::from_micros(world.now.as_micros() - 900_000);
+    world.step(&Event::Tick);
+    assert_eq!(world.machine.fired(), 2);
+}
+
+#[test]
+fn circles_that_double_the_turns_fill_what_waits_and_no_more() {
+    let none = |name: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"g#add\"\nfor_each = \"none\"\nas = \"ip\"\n");
+    let link = |from: &str, to: &str| format!("[[link]]\nfrom = \"{from}\"\nto = \"{to}\"\njoin = \"any\"\n");
+    let tasks = format!(
+        "{}{}{}",
+        none("go"),
+        none("a").replace("add\"", "add\"\nprovides = []"),
+        none("b").replace("add\"", "add\"\nprovides = []")
+    );
+    let links = [link("go", "a"), link("a", "a"), link("a", "b"), link("b", "a"), link("b", "b")].concat();
+    let flow = flow(&format!("cyclic = true\nmax_parallel = 1\ninputs = {{ none = [] }}\n{tasks}{links}"));
+    let mut machine = Machine::new("r".parse().unwrap(), flow);
+    let (mut now, mut event, mut most) = (Timestamp::default(), Event::Start, 0);
+    for turn in 0..60 {
+        let step = machine.step(now, &event);
+        assert!(step.records.len() < 2 * LONGEST_STEP);
+        if !step.is_unfinished {
+            now = now.max(machine.next_due().unwrap_or(now));
+        }
+        event = Event::Tick;
+        if turn % 2 == 0 {
+            let life = machine.snapshot().life.unwrap();
+            most = most.max(life.waiting.len() + life.owed.len());
+        }
+    }
+    assert!((490..510).contains(&most), "{most}");
+}
+
+#[test]
+fn many_tasks_that_may_start_at_once_start_in_several_steps() {
+    let text: String = (0..2_000).map(|task| format!("[[task]]\nname = \"t{task}\"\nuse = \"g#noop\"\n")).collect();
+    let mut world = World::start_in_steps_of(LONGEST_STEP, flow(&text));
+    let mut steps = 1;
+    while world.is_unfinished {
+        world.step(&Event::Tick);
+        steps += 1;
+    }
+    assert_eq!(world.out.len(), 2_000);
+    assert!(steps > 2_000 / LONGEST_STEP, "{steps}");
+}
+
+/// A machine that calls one task for a list of so many elements, when its list is known.
+fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
+    let plain = flow(&format!(
+        "[inputs]\nitems = []\n[[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\n{top}"
+    ));
+    let inputs = [("items".parse().unwrap(), Value::json(&(0..length).collect::<Vec<_>>().into()))].into();
+    let mut machine = Machine::new("r".parse().unwrap(), Arc::new(Flow { inputs, ..(*plain).clone() }));
+    let mut out = VecDeque::new();
+    step(&mut machine, &Event::Start, &mut out);
+    (machine, out)
+}
+
+/// One step; answers how many records it led to.
+fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize {
+    let Step { records, commands, is_unfinished } = machine.step(Timestamp::default(), event);
+    assert!(!is_unfinished, "there is not so much to do at once");
+    out.extend(commands.into_iter().filter_map(|command| match command {
+        Command::Call(call) => Some(*call),
+        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => None,
+    }));
+    records.len()
+}
+
+/// Answers a call: an apply succeeds with what it was given.
+fn answer(call: Call) -> Event {
+    let made = call.inputs.get("item").cloned().map(|item| ("made".parse().unwrap(), item));
+    let answer = Answer::Succeeded(made.into_iter().collect());
+    Event::Signal(Signal { call: call.id, answer, execution: Execution::new(1), redelivered: false, worker: None })
+}
+
+#[test]
+fn of_a_long_list_only_as_many_elements_stand_ahead_as_are_called_at_once() {
+    for (top, window) in [("", 6), ("max_parallel = 3\n", 3), ("max_parallel = 50\n", 50)] {
+        let (mut machine, mut out) = long_list(5_000, top);
+        assert!(machine.size() > 5_000, "a snapshot holds the whole list");
+        let nodes_of = |machine: &Machine| machine.grown_flows().map(|(_, flow)| flow.nodes.len()).sum::<usize>();
+        let nodes = nodes_of(&machine);
+        for answered in 0..5_000 {
+            assert!(out.len() <= window, "{} calls are out", out.len());
+            assert!(nodes_of(&machine) <= nodes + answered, "an element without a call has no node");
+            let call = out.pop_front().expect("it goes on");
+            assert!(step(&mut machine, &answer(call), &mut out) <= 4, "one answer leads to one more call");
+        }
+        assert_eq!(machine.state(), RunState::Success);
+        let made = machine.values().remove("made").unwrap();
+        assert_eq!(made, Value::json(&(0..5_000).collect::<Vec<_>>().into()), "the results are in their order");
+    }
+}
+
+#[test]
+fn a_cancel_takes_back_what_was_called_of_a_long_list_and_nothing_else() {
+    let (mut machine, mut out) = long_list(5_000, "");
+    for _ in 0..100 {
+        let call = out.pop_front().expect("it goes on");
+        step(&mut machine, &answer(call), &mut out);
+    }
+    step(&mut machine, &Event::Cancel, &mut out);
+    let mut taken_back = 0;
+    while let Some(call) = out.pop_front() {
+        taken_back += usize::from(call.action() == Action::Rollback);
+        step(&mut machine, &answer(call), &mut out);
+    }
+    assert_eq!(machine.state(), RunState::RolledBack);
+    assert_eq!(taken_back, 106);
+}
+
+#[test]
+fn a_snapshot_shares_the_list_and_goes_on_where_it_was_taken() {
+    let (mut machine, mut out) = long_list(1_000, "");
+    for answered in 0..1_000 {
+        if answered % 300 == 0 {
+            machine = Machine::restore("r".parse().unwrap(), machine.snapshot()).unwrap();
+        }
+        let call = out.pop_front().expect("it goes on");
+        step(&mut machine, &answer(call), &mut out);
+    }
+    assert_eq!(machine.state(), RunState::Success);
+}
+
+#[test]
+fn a_schedule_that_catches_up_fires_in_several_steps() {
+    let text = "persistent = true\nmax_parallel = 1000\n[[task]]\nname = \"t\"\nuse = \"g#noop\"\n\
+                [[schedule]]\ncron = \"* * * * * *\"\nto = \"t\"\nmissed = \"all\"\noverlap = \"allow\"\n";
+    let mut world = World::start_in_steps_of(LONGEST_STEP, flow(text));
+    world.now = world.now.after(Duration::from_secs(3_600));
+    world.step(&Event::Tick);
+    assert!(world.is_unfinished);
+    assert!(world.out.len() < LONGEST_STEP, "{}", world.out.len());
+    world.step(&Event::Cancel);
+    while world.is_unfinished || !world.out.is_empty() {
+        world.go();
+    }
+    assert_eq!(world.state(), RunState::RolledBack, "a cancel comes between");
+}
+
+#[test]
+fn what_is_told_to_rest_between_two_steps_rests_and_goes_on() {
+    let text =
+        "[[task]]\nname = \"a\"\nuse = \"g#fails\"\n[[task]]\nname = \"b\"\nuse = \"g#add\"\nwith = { ip = 1 }\n";
+    let mut world = World::start_in_steps_of(1, flow(text));
+    world.step(&Event::Suspend);
+    while world.state() != RunState::Suspended {
+        world.go();
+    }
+    world.step(&Event::Resume);
+    world.run();
+    assert_eq!(world.state(), RunState::RolledBack);
+    assert_eq!(world.machine.node_state(world.machine.flow().tasks().next().unwrap().0), State::RolledBack);
+    assert!(world.machine.task(&name("b")).is_some());
+}

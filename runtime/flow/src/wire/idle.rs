@@ -1,0 +1,66 @@
+//! Circles in which nobody is ever called: nothing would slow them down, and nothing would come of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::layout::Layout;
+use crate::{DraftLink, Flow, Json, Mistake, Role, ScopeIndex, Source, TurnLink, Value};
+
+/// Refuses the back edges that lead round without a call. A list that is not known yet may be empty too; the machine slows
+/// down such a circle.
+pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Mistake>) {
+    let turns = flow.living.iter().flat_map(|living| &living.turns);
+    let idle: Vec<&TurnLink> = turns.filter(|turn| !calls(flow, turn)).collect();
+    let leads_to = |one: &TurnLink, other: &TurnLink| {
+        flow.members(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
+    };
+    let places = 0..idle.len();
+    let next: BTreeMap<usize, Vec<usize>> = places
+        .clone()
+        .map(|place| (place, places.clone().filter(|other| leads_to(idle[place], idle[*other])).collect()))
+        .collect();
+    for place in places.filter(|place| comes_back(&next, *place)) {
+        let turn = idle[place];
+        let (from, to) = (&flow.node(turn.link.from).name, &flow.node(turn.to).name);
+        let message = format!("the link {from:?} -> {to:?} goes round for ever, and no task on the way calls anybody");
+        let links = &layout.flow(ScopeIndex::ROOT).body.links;
+        let is_it = |link: &&DraftLink| link.from == *from && link.to == *to;
+        let span = links.iter().find(is_it).and_then(|link| link.spans.from.clone());
+        let hint = "their lists are empty: give for_each a list with elements, or leave the link out";
+        mistakes.push(Mistake::error(span, message).hint(hint));
+    }
+}
+
+/// Whether anybody may be called in the firing that a back edge begins.
+fn calls(flow: &Flow, turn: &TurnLink) -> bool {
+    flow.members(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
+        Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,
+        Role::ForEach(each) => !is_empty(&each.list),
+        Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+    })
+}
+
+fn is_empty(list: &Source) -> bool {
+    match list {
+        Source::Constant(Value::Json(json)) => json.elements().as_ref().is_some_and(Vec::<Json>::is_empty),
+        Source::Constant(Value::Bytes(_) | Value::Stored(_))
+        | Source::Node { .. }
+        | Source::Element
+        | Source::RunInput(_)
+        | Source::Carried { .. }
+        | Source::Failure(_)
+        | Source::Absent => false,
+    }
+}
+
+fn comes_back(next: &BTreeMap<usize, Vec<usize>>, place: usize) -> bool {
+    let (mut seen, mut work) = (BTreeSet::new(), next[&place].clone());
+    while let Some(other) = work.pop() {
+        if other == place {
+            return true;
+        }
+        if seen.insert(other) {
+            work.extend(&next[&other]);
+        }
+    }
+    false
+}
