@@ -73,6 +73,8 @@ pub(super) struct Pass {
     pub(super) elements: BTreeMap<NodeIndex, Elements>,
     /// Tasks of which elements may start.
     queued: BTreeSet<NodeIndex>,
+    /// Tasks of which elements may be rolled back now.
+    unwinding_lists: BTreeSet<NodeIndex>,
     /// Tasks that read their list, or gather results, and whether somebody has to bring what the results are.
     errands: BTreeMap<NodeIndex, bool>,
     /// Nodes whose rollback failed for good.
@@ -151,6 +153,7 @@ impl Pass {
             starved: BTreeSet::new(),
             elements: BTreeMap::new(),
             queued: BTreeSet::new(),
+            unwinding_lists: BTreeSet::new(),
             errands: BTreeMap::new(),
             stuck: BTreeSet::new(),
             strays: BTreeSet::new(),

@@ -259,8 +259,13 @@ impl Pass {
         let at_hand = self.errands.keys().filter(|index| !self.is_away(**index)).map(|index| self.run_errand(*index));
         let given_up =
             self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index));
-        let unwinding =
-            self.unwinding.iter().filter(|turn| !self.is_unfinished(turn.1)).map(|turn| self.unwind(turn.1));
+        let unwinding = self
+            .unwinding
+            .iter()
+            .map(|turn| turn.1)
+            .filter(|index| !self.is_unfinished(*index))
+            .chain(self.unwinding_in_turn());
+        let unwinding = unwinding.map(|index| self.unwind(index));
         let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let due = due.filter(|index| !self.expected.contains(index) || self.may_try_again(*index));
         let due = due.map(|index| self.try_again(now, index));
@@ -522,6 +527,7 @@ impl Pass {
             && self.queued.is_empty()
             && self.ready.is_empty()
             && self.unwinding.is_empty()
+            && self.unwinding_lists.is_empty()
             && self.unresolved.is_empty()
             && self.due.is_empty()
     }

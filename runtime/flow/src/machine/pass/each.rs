@@ -48,6 +48,10 @@ pub(in crate::machine) struct Elements {
     waiting: BTreeSet<NodeIndex>,
     /// How many are being called, or called again after a pause.
     busy: usize,
+    /// Those that may be rolled back.
+    unwinding: BTreeSet<NodeIndex>,
+    /// How many are being rolled back.
+    rolling_back: usize,
 }
 
 impl Pass {
@@ -126,18 +130,56 @@ impl Pass {
         }
     }
 
+    /// How many elements of a task are called at once, or rolled back.
+    fn window(&self, each: NodeIndex) -> usize {
+        let most = self.flow.for_each(each).and_then(|each| each.max_parallel);
+        most.map_or(WINDOW, |most| most as usize)
+    }
+
+    /// A node may be rolled back now; an element of a list once it is its turn.
+    pub(super) fn may_unwind(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
+            Some((each, elements)) => {
+                elements.unwinding.insert(index);
+                self.unwinding_lists.insert(each);
+            }
+            None => drop(self.unwinding.insert(self.turn(index))),
+        }
+    }
+
+    /// A node may not be rolled back any more, or is about to be.
+    pub(super) fn may_not_unwind(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
+            Some((each, elements)) => {
+                elements.unwinding.remove(&index);
+                if elements.unwinding.is_empty() {
+                    self.unwinding_lists.remove(&each);
+                }
+            }
+            None => drop(self.unwinding.remove(&self.turn(index))),
+        }
+    }
+
+    /// The elements whose turn it is to be rolled back.
+    pub(super) fn unwinding_in_turn(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.unwinding_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
+            |(each, elements)| {
+                elements.unwinding.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
+            },
+        )
+    }
+
     /// Gives nodes to as many more elements of a task as may be called by now.
     pub(super) fn fill_window(&mut self, each: NodeIndex) {
-        let Some(window) = self.flow.for_each(each).map(|each| each.max_parallel.map_or(WINDOW, |most| most as usize))
-        else {
-            return;
-        };
+        let window = self.window(each);
         let gather = &self.node(self.flow.gather_of(each)).state;
         let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
         if !is_called || !self.is_short(each) || !self.goes_on(each) {
             return;
         }
-        let Some(Elements { known, waiting, busy }) = self.elements.get(&each) else { return };
+        let Some(Elements { known, waiting, busy, .. }) = self.elements.get(&each) else { return };
         let (first, room) = (known.nodes.len(), window.saturating_sub(waiting.len() + busy));
         let end = known.list.len().min(first + room);
         let numbers = (0..).take(end).skip(first);
@@ -235,6 +277,8 @@ impl Pass {
         if let Some(elements) = self.elements.get_mut(&element.of) {
             elements.busy += usize::from(is_busy(new));
             elements.busy -= usize::from(is_busy(old));
+            elements.rolling_back += usize::from(is_rolling_back(new));
+            elements.rolling_back -= usize::from(is_rolling_back(old));
         }
     }
 
@@ -457,8 +501,26 @@ impl Pass {
     pub(in crate::machine) fn count_again(&mut self, index: NodeIndex) {
         let element = self.element(index);
         if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
-            elements.busy += usize::from(is_busy(&self.nodes[index.0 as usize].state));
+            let state = &self.nodes[index.0 as usize].state;
+            elements.busy += usize::from(is_busy(state));
+            elements.rolling_back += usize::from(is_rolling_back(state));
         }
+    }
+}
+
+/// Whether an element keeps others waiting for their rollback.
+fn is_rolling_back(state: &NodeState) -> bool {
+    match state {
+        NodeState::RollingBack { .. } => true,
+        NodeState::Pending
+        | NodeState::Running { .. }
+        | NodeState::Success { .. }
+        | NodeState::Failure { .. }
+        | NodeState::RolledBack
+        | NodeState::RollbackFailure { .. }
+        | NodeState::Retrying
+        | NodeState::Elsewhere
+        | NodeState::Ignored => false,
     }
 }
 

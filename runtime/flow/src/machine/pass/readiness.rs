@@ -59,7 +59,7 @@ impl Pass {
                     if is_marker {
                         self.place(index, NodeState::RolledBack, &mut work);
                     } else {
-                        self.unwinding.insert(self.turn(index));
+                        self.may_unwind(index);
                     }
                 }
                 NodeState::Pending
@@ -256,7 +256,7 @@ impl Pass {
         let flow = self.flow.clone();
         let node = flow.node(index);
         self.withdraw(index);
-        self.unwinding.remove(&self.turn(index));
+        self.may_not_unwind(index);
         self.wait_no_more(index);
         if state == NodeState::Pending {
             self.scope_mut(node.scope).ran.remove(&index);
@@ -344,8 +344,7 @@ impl Pass {
                 counting.extend(&self.flow.node(index).before);
             }
             if one_more {
-                let turn = self.turn(index);
-                self.unwinding.remove(&turn);
+                self.may_not_unwind(index);
             } else if !holds {
                 work.push(index);
             }

@@ -159,6 +159,8 @@ fn a_cancel_takes_back_what_was_called_of_a_long_list_and_nothing_else() {
     step(&mut machine, &Event::Cancel, &mut out);
     let mut taken_back = 0;
     while let Some(call) = out.pop_front() {
+        let rollbacks = out.iter().filter(|call| call.action() == Action::Rollback).count();
+        assert!(rollbacks <= 6, "{rollbacks} rollbacks are out at once");
         taken_back += usize::from(call.action() == Action::Rollback);
         step(&mut machine, &answer(call), &mut out);
     }
