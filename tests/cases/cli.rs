@@ -116,7 +116,7 @@ fn a_module_that_is_not_there_hides_no_other_mistake() {
         "name = \"f\"\n[modules]\nm = \"nowhere.wasm\"\n[[task]]\nname = \"t\"\nuse = \"m#a\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n",
     );
     let ran = waft.run(["check", "flow.toml"]);
-    refuses(&ran, 2, "module \"m\": there is no module file");
+    refuses(&ran, 2, "module \"m\", which task \"t\" uses, was not found: there is no module file");
     refuses(&ran, 2, "nowhere.wasm");
     refuses(&ran, 2, "names \"z\", which the flow does not have");
 }

@@ -1,6 +1,7 @@
 //! From a flow file to a flow that can run, or to every mistake in it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -54,44 +55,36 @@ pub(crate) async fn read(path: &Path) -> Result<String, Failed> {
     })
 }
 
-/// Reads a flow file, finds its modules and wires it.
+/// Reads a flow file, finds its modules and wires it, as far as each goes: what is wrong in one hides nothing in the next.
 pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: Keep) -> Result<Checked, Failed> {
     let text = read(path).await?;
-    let (path, text) = (path.to_owned(), text);
-    let draft = match flow::file::parse(&text) {
-        Ok(draft) => draft,
-        Err(mistakes) => return Ok(Checked { path, text, flow: None, mistakes }),
+    let mut draft = flow::file::read(&text);
+    let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
+    let (flow, mistakes) = match flow::wire(&draft, &modules, given) {
+        Ok((flow, warnings)) => (Some(flow), warnings),
+        Err(mistakes) => (None, mistakes),
     };
-    let (flow, mistakes) = wire(library, &draft, &folder_of(&path), given, keep).await;
-    Ok(Checked { path, text, flow, mistakes })
+    Ok(Checked { path: path.to_owned(), text, flow, mistakes })
 }
 
-async fn wire(
+/// Finds the modules that a flow names. Those that cannot be had say why in the draft, for wiring to tell.
+async fn find_modules(
     library: &Library,
-    draft: &Draft,
+    draft: &mut Draft,
     folder: &Path,
-    given: &Values,
     keep: Keep,
-) -> (Option<Flow>, Vec<Mistake>) {
-    let references = draft.modules.iter().map(|(alias, reference)| (alias.clone(), reference.text.clone()));
+) -> BTreeMap<String, flow::ModuleInfo> {
+    // One whose text is empty is wrong in the file.
+    let named = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
+    let references: Vec<(String, String)> =
+        named.map(|(alias, reference)| (alias.clone(), reference.text.clone())).collect();
     let (modules, missing) = modules::find_all(library, references, folder, keep).await;
-    let wired = flow::wire(draft, &modules, given);
-    if missing.is_empty() {
-        return match wired {
-            Ok((flow, warnings)) => (Some(flow), warnings),
-            Err(mistakes) => (None, mistakes),
-        };
+    for (alias, error) in missing {
+        if let Some(reference) = draft.modules.get_mut(&alias) {
+            reference.missing = Some(format!("{error:#}"));
+        }
     }
-    let mistake = |(alias, error): (String, anyhow::Error)| Mistake {
-        severity: Severity::Error,
-        message: format!("module {alias:?}: {error:#}"),
-        hint: Some("build the module, or name a file, a tag (`waft modules` lists them) or a digest".into()),
-        span: draft.modules.get(&alias).and_then(|reference| reference.span.clone()),
-    };
-    let mut mistakes: Vec<Mistake> = missing.into_iter().map(mistake).collect();
-    mistakes.extend(wired.map_or_else(|mistakes| mistakes, |(_, warnings)| warnings));
-    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    (None, mistakes)
+    modules
 }
 
 /// Takes `--set` and `--set-file`; every mistake in them is told at once.

@@ -94,7 +94,9 @@ impl Builder<Whole> {
     /// Names a module: a path, a tag, or `sha256:…`.
     #[must_use]
     pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
-        self.draft.modules.insert(alias.into(), ModuleReference { text: reference.into(), span: None });
+        self.draft
+            .modules
+            .insert(alias.into(), ModuleReference { text: reference.into(), ..ModuleReference::default() });
         self
     }
 

@@ -34,8 +34,22 @@ pub struct Draft {
     pub listens: Vec<DraftListen>,
     /// Times at which it fires by itself.
     pub schedules: Vec<DraftSchedule>,
-    /// What went wrong while it was built in Rust: [`crate::wire`] tells it with all the rest.
+    /// What went wrong while it was read, or built in Rust: [`crate::wire`] tells it with all the rest.
     pub mistakes: Vec<Mistake>,
+    /// How much of it could be read.
+    pub extent: Extent,
+}
+
+/// How much of a flow file could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extent {
+    /// All that other parts depend on. What went wrong beside that changes nothing for them.
+    #[default]
+    Whole,
+    /// Not all: what only seems to be missing because of that is no mistake of its own.
+    Partial,
+    /// It is not TOML.
+    Nothing,
 }
 
 /// What a flow says of how it is passed through more than once.
@@ -99,12 +113,14 @@ pub enum Join {
 }
 
 /// How a flow file names a module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ModuleReference {
-    /// A path relative to the flow file, a tag, or `sha256:…`.
+    /// A path relative to the flow file, a tag, or `sha256:…`; empty where what was written is none, which was told.
     pub text: String,
     /// Where it stands.
     pub span: Span,
+    /// Why it was not found, where somebody looked.
+    pub missing: Option<String>,
 }
 
 /// What the whole flow and each nested flow have alike.

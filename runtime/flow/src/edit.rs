@@ -125,7 +125,9 @@ impl Origin {
         let mut draft = file::parse(&self.text).map_err(|mistakes| told(&mistakes))?;
         self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
         for (alias, digest) in &self.modules {
-            draft.modules.insert(alias.clone(), ModuleReference { text: digest.to_string(), span: None });
+            draft
+                .modules
+                .insert(alias.clone(), ModuleReference { text: digest.to_string(), ..ModuleReference::default() });
         }
         Ok(draft)
     }
@@ -144,11 +146,18 @@ impl Edit {
     /// # Errors
     /// Every mistake in it, as of a flow file.
     pub fn parse_addition(text: &str) -> Result<Draft, Vec<Mistake>> {
+        let mut added = Self::read_addition(text);
+        if added.mistakes.is_empty() { Ok(added) } else { Err(std::mem::take(&mut added.mistakes)) }
+    }
+
+    /// Reads what is to be added, as far as that goes: the mistakes are in the draft.
+    #[must_use]
+    pub fn read_addition(text: &str) -> Draft {
         let moved =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
         let moved = |mistake: Mistake| Mistake { span: mistake.span.map(moved), ..mistake };
-        let parsed = file::parse(&format!("{NAME}{text}"));
-        let added = parsed.map_err(|mistakes| mistakes.into_iter().map(moved).collect::<Vec<_>>())?;
+        let mut added = file::read(&format!("{NAME}{text}"));
+        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
         let Body { pattern, controller, starts, .. } = &added.body;
         let says_how_it_lives = !added.living.spans.is_empty();
         if *pattern != Pattern::default()
@@ -160,9 +169,9 @@ impl Edit {
             let message =
                 "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
             let hint = "leave it out, or put what is added into a nested flow of its own";
-            return Err(vec![Mistake::error(None, message).hint(hint)]);
+            added.mistakes.push(Mistake::error(None, message).hint(hint));
         }
-        Ok(added)
+        added
     }
 
     /// The first alias of an added text by which the flow knows another module already.
@@ -214,7 +223,7 @@ impl Edit {
             Self::Use { task, uses } => {
                 let module = uses.split('#').next().unwrap_or_default();
                 if !draft.modules.contains_key(module) {
-                    let reference = ModuleReference { text: module.into(), span: None };
+                    let reference = ModuleReference { text: module.into(), ..ModuleReference::default() };
                     draft.modules.insert(module.into(), reference);
                 }
                 match &mut find(&mut draft.body, task)?.does {

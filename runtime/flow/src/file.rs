@@ -5,6 +5,7 @@
 
 mod body;
 mod breaks;
+mod edits;
 mod json;
 mod living;
 mod reader;
@@ -12,6 +13,7 @@ mod retry;
 mod task;
 #[cfg(test)]
 mod tests;
+mod words;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -21,31 +23,36 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub use self::edits::{WrittenEdit, edits};
 use self::reader::{Mistakes, Reader, wrong_type};
 pub(crate) use self::task::OF_CALLS;
 pub use self::writer::{Unwritable, write, write_addition};
-use crate::{Draft, FlowName, Mistake, ModuleReference};
+use crate::{Draft, Extent, FlowName, Mistake, ModuleReference};
 
-/// Reads a flow file.
+/// Reads a flow file that is to be right.
 ///
 /// # Errors
 /// Every mistake in it, in the order of the file.
 pub fn parse(text: &str) -> Result<Draft, Vec<Mistake>> {
+    let mut draft = read(text);
+    if draft.mistakes.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.mistakes)) }
+}
+
+/// Reads a flow file as far as that goes. Its mistakes are told with those that [`crate::wire`] finds in the rest of it.
+#[must_use]
+pub fn read(text: &str) -> Draft {
     let (table, breaks) = DeTable::parse_recoverable(text);
     let mut found = Mistakes::default();
     let draft = whole(&table, &mut found);
-    let mut mistakes = if breaks.is_empty() {
+    let (mut mistakes, extent) = if breaks.is_empty() {
         found.wrong.append(&mut found.missing);
-        found.wrong
+        (found.wrong, if found.is_partial { Extent::Partial } else { Extent::Whole })
     } else {
-        breaks::with_breaks(found.wrong, &breaks, text)
+        (breaks::with_breaks(found.wrong, &breaks, text), Extent::Nothing)
     };
-    if mistakes.is_empty() {
-        return Ok(draft);
-    }
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     mistakes.dedup();
-    Err(mistakes)
+    Draft { mistakes, extent, ..draft }
 }
 
 fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
@@ -53,27 +60,33 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     if table.take("name").is_none() {
         mistakes.miss(table.lacks("name", "name = \"my-flow\" at the top of the file"));
     }
-    let name = table.name::<FlowName>("name", mistakes).map(|name| name.value);
-    if let Some(name) = &name {
+    let name = table.name_or_nearest::<FlowName>("name", mistakes).map(|name| name.value);
+    let is_so_called =
+        |name: &&FlowName| toml.get_ref().get("name").and_then(|toml| toml.get_ref().as_str()) == Some(name.as_str());
+    if let Some(name) = name.as_ref().filter(is_so_called) {
         table.whose = format!("flow {name:?}");
     }
+    // What the whole flow is called nothing else depends on.
+    let name = name.or_else(|| FlowName::new("flow").ok());
     let modules = table.take("modules").map(|toml| modules(toml, mistakes)).unwrap_or_default();
-    let inputs = table.take("inputs").map(|toml| task::values(toml, "inputs", mistakes));
+    let inputs = table.take("inputs").map(|toml| mistakes.needed(|mistakes| task::values(toml, "inputs", mistakes)));
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, mistakes);
     let expires = table.duration("expires", mistakes);
-    let living = living::read(&mut table, mistakes);
+    let living = mistakes.needed(|mistakes| living::read(&mut table, mistakes));
     let listens = body::tables(&mut table, "listen", "[[listen]]", mistakes);
     let listens = listens.iter().filter_map(|toml| living::listen(toml, mistakes)).collect();
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
     let schedules = schedules.iter().filter_map(|toml| living::schedule(toml, mistakes)).collect();
-    table.finish(|_| None, mistakes);
-    Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes: Vec::new() }
+    table.finish(words::of_flow, mistakes);
+    let (mistakes, extent) = (Vec::new(), Extent::Whole);
+    Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes, extent }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<String, ModuleReference> {
     let mut modules = BTreeMap::new();
     let DeValue::Table(entries) = toml.get_ref() else {
+        mistakes.is_partial = true;
         mistakes.push(wrong_type("modules", "a table of paths, tags or digests", toml.get_ref(), toml.span()));
         return modules;
     };
@@ -83,13 +96,17 @@ fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<Str
             let mistake = Mistake::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
             mistakes.push(mistake.hint("`#` parts the module from its task in use = \"module#task\""));
         }
+        // What names it finds it, whatever it is.
+        let known = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
+        modules.insert(name.clone().into_owned(), known);
         match reference.get_ref().as_str() {
             Some("") => {
                 let mistake = Mistake::error(Some(reference.span()), format!("module {name:?} is an empty text"));
                 mistakes.push(mistake.hint("write a path, a tag, or sha256:…"));
             }
             Some(text) => {
-                let reference = ModuleReference { text: text.into(), span: Some(reference.span()) };
+                let span = Some(reference.span());
+                let reference = ModuleReference { text: text.into(), span, missing: None };
                 modules.insert(name.clone().into_owned(), reference);
             }
             None => {

@@ -14,6 +14,8 @@ mod limits;
 mod pace;
 mod retry;
 mod task_info;
+mod value_types;
+mod schema;
 mod condition;
 mod cron;
 
@@ -25,6 +27,7 @@ pub use limits::{LimitOverrides, Limits};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
+pub use schema::{Misfit, Schema};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
@@ -49,8 +52,8 @@ mod tables;
 pub use builder::{Builder, LinkBuilder, Nested, ScheduleBuilder, TaskBuilder, Whole};
 pub use draft::{
     Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode,
-    DraftSchedule, DraftTask, Elements, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On,
-    Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
+    DraftSchedule, DraftTask, Elements, Extent, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference,
+    On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
 pub use edit::{Edit, Origin};
 pub use flow::{

@@ -13,6 +13,17 @@ pub struct InvalidName {
     pub text: String,
 }
 
+impl InvalidName {
+    /// The name that is nearest to the refused text: it stands for what was meant while the rest of a file is read, so that
+    /// what refers to it by the same text finds it.
+    pub(crate) fn nearest(&self) -> String {
+        let lawful = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+        let nearest: String =
+            self.text.chars().map(|char| if lawful(char) { char } else { '_' }).take(LONGEST).collect();
+        if nearest.is_empty() { "_".into() } else { nearest }
+    }
+}
+
 /// A node's name, or that of an element of a task that is called for each of a list: `resize[17]`.
 fn check_node(text: &str) -> Result<(), InvalidName> {
     let (of, number) = element(text).map_or((text, None), |(of, number)| (of, Some(number)));

@@ -11,7 +11,12 @@ const LONGEST: usize = 100;
 
 /// A hint with the known name closest to a wrong one, if any is close enough.
 pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    closest(wrong, known).map(|name| format!("did you mean {name:?}?"))
+    closest(wrong, known).map(hint)
+}
+
+/// The hint with the name that was meant.
+pub(crate) fn hint(meant: &str) -> String {
+    format!("did you mean {meant:?}?")
 }
 
 /// The known name closest to a wrong one, if any is close enough.

@@ -104,10 +104,12 @@ impl Json {
     }
 
     /// The text as a tree.
-    #[must_use]
-    pub fn to_tree(&self) -> serde_json::Value {
-        // Checked on the way in; only numbers beyond f64 can be refused by the tree and not by the check.
-        serde_json::from_str(&self.0).unwrap_or_else(|_| serde_json::Value::String(self.0.to_string()))
+    ///
+    /// # Errors
+    /// [`InvalidJson`] where a tree cannot hold what the text may: numbers beyond `f64`, and what nests over 127 deep. It is
+    /// never another value.
+    pub fn to_tree(&self) -> Result<serde_json::Value, InvalidJson> {
+        Ok(serde_json::from_str(&self.0)?)
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod assembly;
 mod circles;
+mod fits;
 mod graph;
 mod idle;
 mod layout;
@@ -14,6 +15,7 @@ mod links;
 mod living;
 mod missing;
 mod order;
+mod schemas;
 mod several;
 mod task;
 mod values;
@@ -27,12 +29,13 @@ use self::{
     layout::{Layout, Slot},
     links::{Listeners, Said},
     living::Rounds,
+    schemas::Schemas,
     task::{Resolved, Want},
     values::{Answer, Exports, Home},
 };
 use crate::{
-    Draft, DraftController, Flow, Join, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source, Strategy,
-    ValueName, Values,
+    Draft, DraftController, Extent, Flow, FlowName, Join, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source,
+    Strategy, ValueName, Values,
 };
 
 /// Wires a flow. `modules` holds what is known of each module by its alias; `given` are values that the caller
@@ -48,39 +51,50 @@ pub fn wire(
     given: &Values,
 ) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
     let mut mistakes = draft.mistakes.clone();
-    let flow = try_wire(draft, modules, given, &mut mistakes);
+    let Some(name) = draft.name.as_ref().filter(|_| draft.extent != Extent::Nothing) else {
+        if mistakes.is_empty() {
+            mistakes.push(Mistake::error(None, "the flow has no name"));
+        }
+        return Err(mistakes);
+    };
+    let mut found = Vec::new();
+    let flow = try_wire(draft, name, modules, given, (&mut mistakes, &mut found));
+    if draft.extent == Extent::Whole {
+        mistakes.append(&mut found);
+    }
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    match flow {
-        Some(flow) if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) => Ok((flow, mistakes)),
-        Some(_) | None => Err(mistakes),
+    if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
+        Ok((flow, mistakes))
+    } else {
+        Err(mistakes)
     }
 }
 
-/// The flow as far as it goes; `None` only when there is a mistake that says why.
+/// The flow as far as it goes, where something is wrong with it. `mistakes` are those that stand for themselves; what is
+/// found beside them may follow from what could not be read.
 fn try_wire(
     draft: &Draft,
+    name: &FlowName,
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Flow> {
-    let Some(name) = &draft.name else {
-        mistakes.push(Mistake::error(None, "the flow has no name"));
-        return None;
-    };
-    let layout = Layout::of(name, &draft.body, mistakes);
-    let tasks = resolve_tasks(&layout, draft, modules, mistakes);
+    (sure, mistakes): (&mut Vec<Mistake>, &mut Vec<Mistake>),
+) -> Flow {
+    let layout = Layout::of(name, &draft.body, sure);
+    let tasks = resolve_tasks(&layout, draft, modules, sure);
+    layout.tell_empty(mistakes);
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
     let mut graphs = BTreeMap::new();
     let mut exports: BTreeMap<ScopeIndex, Exports> = BTreeMap::new();
     let mut answers: Vec<Answer> = Vec::new();
+    let is_living = draft.living.persistent || draft.living.cyclic;
     let listeners = links::listeners(&layout);
     let mut said = Said::default();
     let (mut rounds, mut turns) = (Rounds::default(), Vec::new());
     let mut wants = wants_by_flow(&layout, &tasks, &listeners, &mut answers);
     for scope in layout.scopes().rev() {
-        check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), mistakes);
+        check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), sure);
         let wanted = wants.remove(&scope).unwrap_or_default();
         let none = BTreeSet::new();
         let mut home =
@@ -95,7 +109,8 @@ fn try_wire(
         let explicit = order::explicit(&layout, scope, is_turn, mistakes);
         let found = values::find(&home, explicit, wanted, mistakes);
         circles::tell(&layout, scope, &found.graph, mistakes);
-        let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs };
+        let schemas = Schemas { layout: &layout, tasks: &tasks, inputs: (!is_living).then_some(&inputs) };
+        let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
         known.read(scope, is_turn, &found.graph, &mut said, mistakes);
         if scope == ScopeIndex::ROOT {
             turns = known.turns(&rounds, &mut said.inputs, mistakes);
@@ -113,12 +128,19 @@ fn try_wire(
     answers.extend(rest.answer(left.collect(), &mut awaiting, mistakes));
     shadowing(draft, &inputs, &layout, &providers, &carried_names(&answers), mistakes);
     rest.unused(&answers, &said.inputs, mistakes);
-    let is_living = draft.living.persistent || draft.living.cyclic;
+    let fits = fits::Fits { layout: &layout, draft, tasks: &tasks, inputs: &inputs, is_living };
+    fits.check_constants(sure);
+    fits.check_inputs(&answers, sure);
+    fits.check_between(&answers, mistakes);
+    if tasks.values().any(|task| !task.is_known()) {
+        // What nobody seems to provide such a task may.
+        awaiting.clear();
+    }
     let ends = if is_living { Ends::All } else { Ends::Last };
-    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs))?;
+    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
     let flow = living::live(&layout, draft, turns, &awaiting, flow, mistakes);
     idle::refuse(&layout, &flow, mistakes);
-    Some(Flow { expires: draft.expires, ..flow })
+    Flow { expires: draft.expires, ..flow }
 }
 
 /// Only the links of the whole flow can begin another pass.
@@ -154,6 +176,7 @@ fn resolve_tasks(
     mistakes: &mut Vec<Mistake>,
 ) -> BTreeMap<NodeIndex, Resolved> {
     let modules = task::Modules { known: modules, named: &draft.modules };
+    missing::tell_modules(layout, &modules, mistakes);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
 }

@@ -241,7 +241,17 @@ async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
     let places: Vec<_> = problem.mistakes.iter().map(|mistake| (mistake.line, mistake.column)).collect();
     assert_eq!(places, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.mistakes);
     assert!(problem.mistakes.iter().all(|mistake| mistake.severity == "error" && mistake.hint.is_some()));
-    assert_eq!(problem.mistakes[0].message, "module \"m\": \"../m.wasm\" is no tag and no digest");
+    let why = "module \"m\" was not found: \"../m.wasm\" is no tag and no digest; the server reads no files";
+    assert!(problem.mistakes[0].message.starts_with(why), "{:?}", problem.mistakes[0]);
+    let misnamed = text.replace("name = \"t\"", "name = \"t t\"").replace("from = \"t\"", "from = \"t t\"");
+    let problem = refusal(world.client().submit(&submission(&misnamed)).await);
+    let lines: Vec<_> = problem.mistakes.iter().map(|mistake| mistake.line).collect();
+    assert_eq!(
+        lines,
+        [Some(3), Some(5), Some(6), Some(8), Some(9)],
+        "a bad name hides no other: {:#?}",
+        problem.mistakes
+    );
     let problem = refusal(world.client().submit(&submission("nam = 1")).await);
     assert_eq!((problem.status, problem.mistakes[0].line), (422, Some(1)));
     assert!(world.client().list(&ListQuery::default()).await.unwrap().runs.is_empty(), "nothing was started");
@@ -371,9 +381,12 @@ async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
 async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
     let world = World::new().await;
     // Its controller has no list to go through, and no guest is called.
-    let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = 18446744073709551615\n\
+    let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = []\n\
                 [[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n";
-    let mut watched = world.engine.submit("r1".parse().unwrap(), flow_of(text)).await.unwrap();
+    let none = flow::Json::parse("18446744073709551615").unwrap();
+    let inputs = [("list".parse().unwrap(), flow::Value::Json(none))].into();
+    let flow = Arc::new(flow::Flow { inputs, ..(*flow_of(text)).clone() });
+    let mut watched = world.engine.submit("r1".parse().unwrap(), flow).await.unwrap();
     while watched.next().await.is_some() {}
     let client = world.client();
     let mut watch = client.watch("r1");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Served;
-use waft_tests::example;
+use waft_tests::{example, guest};
 
 #[test]
 fn a_text_is_counted_part_by_part_however_many_there_are() {
@@ -27,10 +27,12 @@ fn a_text_is_counted_part_by_part_however_many_there_are() {
 #[test]
 fn one_element_fails_and_those_that_applied_are_rolled_back() {
     let served = Served::new();
-    let text = example("target/wasm32-wasip1/release/text.wasm");
+    let (text, hostile) = (example("target/wasm32-wasip1/release/text.wasm"), guest("hostile"));
+    // What an element is that a task provides is only known once it has.
     let flow = format!(
-        "name = \"each\"\n[modules]\ntext = {text:?}\n[inputs]\nwords = [\"a\", 7, \"c\"]\n\
-         [[task]]\nname = \"count\"\nuse = \"text#count\"\nfor_each = \"words\"\nas = \"text\"\n"
+        "name = \"each\"\n[modules]\ntext = {text:?}\nhostile = {hostile:?}\n\
+         [[task]]\nname = \"list\"\nuse = \"hostile#echo\"\nwith = {{ value = [\"a\", 7, \"c\"] }}\n\
+         provides = {{ value = \"words\" }}\n[[task]]\nname = \"count\"\nuse = \"text#count\"\nfor_each = \"words\"\nas = \"text\"\n"
     );
     std::fs::write(served.waft.folder().join("flow.toml"), flow).unwrap();
     served.run(&["submit", "flow.toml", "--run-id", "r"]).expect(0);

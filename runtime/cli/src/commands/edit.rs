@@ -7,8 +7,7 @@ use client::{
     Client,
     api::{Edit, Edited, Edits},
 };
-use flow::Value;
-use serde::Deserialize;
+use flow::{Value, file::WrittenEdit};
 use serde_json::{json, value::RawValue};
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     arguments::EditCommand,
     exit::{Exit, Failed},
-    flow_file::json_or_text,
+    flow_file::{Checked, json_or_text},
     out,
     settings::Settings,
 };
@@ -63,7 +62,7 @@ async fn edits(client: &Client, edit: EditCommand) -> Result<Vec<Edit>, Failed> 
         EditCommand::Use { task, module } => uses(client, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
             let (parameter, value) = split(&value)?;
-            Edit::Set { task, parameter, value: raw(value)? }
+            Edit::Set { task, parameter, value: raw_json(&json_or_text(value).map_err(Failed::invalid)?) }
         }
         EditCommand::Require { task, value } => {
             let (parameter, value) = split(&value)?;
@@ -80,17 +79,18 @@ fn split(text: &str) -> Result<(String, &str), Failed> {
     Ok((parameter.into(), value))
 }
 
-fn raw(text: &str) -> Result<Box<RawValue>, Failed> {
-    let json = match json_or_text(text).map_err(Failed::invalid)? {
+fn raw_json(value: &Value) -> Box<RawValue> {
+    let json = match value {
         Value::Json(json) => json.as_str().to_owned(),
-        Value::Bytes(_) | Value::Stored(_) => unreachable!("a text is JSON, or a string of it"),
+        Value::Bytes(_) | Value::Stored(_) => unreachable!("what is written is JSON, or a string of it"),
     };
-    Ok(RawValue::from_string(json).expect("it was checked to be JSON"))
+    RawValue::from_string(json).expect("it was checked to be JSON")
 }
 
 async fn add(client: &Client, file: &Path) -> Result<Edit, Failed> {
     let text = read(file)?;
-    let modules = push_modules(client, file, &text, flow::Edit::parse_addition(&text)).await?;
+    let draft = flow::Edit::read_addition(&text);
+    let modules = push_modules(client, file, &text, draft).await?;
     Ok(Edit::Add { text, modules })
 }
 
@@ -107,70 +107,52 @@ fn read(file: &Path) -> Result<String, Failed> {
     std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display())).map_err(Failed::invalid)
 }
 
-/// The edits of a file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EditFile {
-    edit: Vec<Table>,
-}
-
-/// One edit of a file: the word of what is done with its task, or its two nodes, and what else there is to say.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    add: Option<String>,
-    remove: Option<String>,
-    link: Option<(String, String)>,
-    on: Option<String>,
-    when: Option<String>,
-    reach: Option<String>,
-    join: Option<String>,
-    unlink: Option<(String, String)>,
-    #[serde(rename = "use")]
-    uses: Option<(String, String)>,
-    set: Option<String>,
-    #[serde(default)]
-    with: BTreeMap<String, toml::Value>,
-    require: Option<String>,
-    #[serde(default)]
-    requires: BTreeMap<String, String>,
-}
-
+/// The edits of a file, read as a flow file is; files in it are relative to it.
 async fn apply(client: &Client, file: &Path) -> Result<Vec<Edit>, Failed> {
-    let shown = file.display();
-    let parsed: EditFile =
-        toml::from_str(&read(file)?).with_context(|| format!("{shown} holds no edits")).map_err(|error| {
-            Failed::invalid(error).hint("write [[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like")
-        })?;
+    let text = read(file)?;
+    let written = match flow::file::edits(&text) {
+        Ok(written) => written,
+        Err(mistakes) => {
+            let checked = Checked { path: file.into(), text, flow: None, mistakes };
+            return checked.into_flow().map(|_| Vec::new());
+        }
+    };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut edits = Vec::new();
-    for (number, table) in (1..).zip(parsed.edit) {
-        let before = edits.len();
-        let Table { on, when, reach, join, with, requires, .. } = table;
-        if let Some(added) = table.add {
-            edits.push(add(client, &folder.join(added)).await?);
-        }
-        edits.extend(table.remove.map(|task| Edit::Remove { task }));
-        edits.extend(table.link.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }));
-        edits.extend(table.unlink.map(|(from, to)| Edit::Unlink { from, to }));
-        if let Some((task, module)) = table.uses {
-            edits.push(uses(client, folder, task, &module).await?);
-        }
-        if let Some(task) = table.set {
-            for (parameter, value) in with {
-                let json = serde_json::to_string(&value).map_err(Failed::invalid)?;
-                let value = RawValue::from_string(json).map_err(Failed::invalid)?;
-                edits.push(Edit::Set { task: task.clone(), parameter, value });
+    for edit in written {
+        edits.push(match edit {
+            WrittenEdit::Add { file } => add(client, &folder.join(file)).await?,
+            WrittenEdit::Edit(flow::Edit::Use { task, uses: module }) => {
+                uses(client, folder, task.to_string(), &module).await?
             }
-        }
-        if let Some(task) = table.require {
-            let one = |(parameter, value)| Edit::Require { task: task.clone(), parameter, value };
-            edits.extend(requires.into_iter().map(one));
-        }
-        if edits.len() == before {
-            let hint = "write add, remove, link, unlink, use, set (and with) or require (and requires)";
-            return Err(Failed::invalid(anyhow!("edit {number} of {shown} does nothing")).hint(hint));
-        }
+            WrittenEdit::Edit(edit) => asked(edit),
+        });
     }
     Ok(edits)
+}
+
+/// An edit as a server is asked for it.
+fn asked(edit: flow::Edit) -> Edit {
+    match edit {
+        flow::Edit::Add { text } => Edit::Add { text: text.to_string(), modules: BTreeMap::new() },
+        flow::Edit::Remove { task, ran: _ } => Edit::Remove { task: task.to_string() },
+        flow::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
+            from: from.to_string(),
+            to: to.to_string(),
+            on: Some(on.as_str().into()),
+            when: when.map(|when| when.to_string()),
+            reach: reach.map(|reach| reach.as_str().into()),
+            join: Some(join.as_str().into()),
+        },
+        flow::Edit::Unlink { from, to } => Edit::Unlink { from: from.to_string(), to: to.to_string() },
+        flow::Edit::Use { task, uses } => Edit::Use { task: task.to_string(), uses },
+        flow::Edit::Set { task, parameter, value } => {
+            let (task, parameter) = (task.to_string(), parameter.to_string());
+            Edit::Set { task, parameter, value: raw_json(&value) }
+        }
+        flow::Edit::Require { task, parameter, value } => {
+            let (task, parameter, value) = (task.to_string(), parameter.to_string(), value.to_string());
+            Edit::Require { task, parameter, value }
+        }
+    }
 }

@@ -79,12 +79,12 @@ fn print_task(task: &TaskInfo) {
 
 /// The type a schema speaks of, where it is a simple one.
 fn kind_of(schema: Option<&Json>) -> String {
-    let kind = schema.and_then(|schema| Some(schema.to_tree().get("type")?.as_str()?.to_owned()));
+    let kind = schema.and_then(|schema| Some(schema.to_tree().ok()?.get("type")?.as_str()?.to_owned()));
     kind.map_or_else(String::new, |kind| format!(": {kind}"))
 }
 
 fn task_json(task: &TaskInfo) -> Value {
-    let schema = |schema: &Option<Json>| schema.as_ref().map(Json::to_tree);
+    let schema = |schema: &Option<Json>| schema.as_ref().map(|schema| schema.to_tree().unwrap_or(Value::Null));
     let parameter = |parameter: &flow::Parameter| {
         json!({
             "name": parameter.name.as_str(),

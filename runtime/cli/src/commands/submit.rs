@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let given = flow_file::given_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
-    let modules = push_modules(&client, &path, &text, flow::file::parse(&text)).await?;
+    let modules = push_modules(&client, &path, &text, flow::file::read(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
@@ -51,16 +51,11 @@ pub(super) async fn push_modules(
     client: &Client,
     path: &Path,
     text: &str,
-    parsed: Result<Draft, Vec<Mistake>>,
+    draft: Draft,
 ) -> Result<BTreeMap<String, String>, Failed> {
-    let mistaken = |mistakes| Checked { path: path.into(), text: text.into(), flow: None, mistakes }.into_flow();
-    let draft = match parsed {
-        Ok(draft) => draft,
-        Err(mistakes) => return mistaken(mistakes).map(|_| BTreeMap::new()),
-    };
     let folder = folder_of(path);
-    let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
-    for (alias, written) in &draft.modules {
+    let (mut modules, mut mistakes) = (BTreeMap::new(), draft.mistakes);
+    for (alias, written) in draft.modules.iter().filter(|(_, written)| !written.text.is_empty()) {
         let found = match modules::reference(&written.text, &folder) {
             Ok(Reference::Name) => continue,
             Ok(Reference::File(file)) => component(&file).await,
@@ -77,7 +72,9 @@ pub(super) async fn push_modules(
         }
     }
     if !mistakes.is_empty() {
-        return mistaken(mistakes).map(|_| BTreeMap::new());
+        mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
+        let checked = Checked { path: path.into(), text: text.into(), flow: None, mistakes };
+        return checked.into_flow().map(|_| BTreeMap::new());
     }
     let mut digests = BTreeMap::new();
     for (alias, (digest, bytes)) in modules {

@@ -53,6 +53,9 @@ const FILE: &str = r#"
     [[flow.flow]]
     name = "inner"
     retry = { always = "rollback" }
+    [[flow.flow.task]]
+    name = "dry"
+    use = "m"
 "#;
 
 fn built() -> Draft {
@@ -92,7 +95,7 @@ fn built() -> Draft {
                 })
                 .task("wash", "m", |task| task)
                 .link("wash", "pan")
-                .flow("inner", |flow| flow.retry(Strategy::Always, Otherwise::Rollback))
+                .flow("inner", |flow| flow.retry(Strategy::Always, Otherwise::Rollback).task("dry", "m", |task| task))
         })
         .build()
 }

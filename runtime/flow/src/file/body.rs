@@ -6,7 +6,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     reader::{Mistakes, Placed, Reader, wrong_type},
-    retry, task,
+    retry, task, words,
 };
 use crate::{
     Body, Condition, DraftFlow, DraftLink, DraftNode, Join, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
@@ -14,8 +14,12 @@ use crate::{
 
 /// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
-    let pattern = table.word("pattern", Pattern::WORDS, mistakes).unwrap_or_default();
-    let controller = table.take("retry").and_then(|toml| retry::controller(toml, &table.whose, mistakes));
+    let pattern = mistakes.needed(|mistakes| table.word("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
+    let controller = table.take("retry").and_then(|toml| {
+        let controller = retry::controller(toml, &table.whose, mistakes);
+        mistakes.is_partial |= controller.is_none();
+        controller
+    });
     let mut nodes = Vec::new();
     for toml in tables(table, "task", "[[task]]", mistakes) {
         nodes.extend(task::read(toml, mistakes).map(|task| (toml.span().start, DraftNode::Task(Box::new(task)))));
@@ -26,7 +30,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
     nodes.sort_by_key(|(start, _)| *start);
     let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
     let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
-    put_in_order(table, pattern, &mut nodes, mistakes);
+    mistakes.needed(|mistakes| put_in_order(table, pattern, &mut nodes, mistakes));
     let starts = table.starts(mistakes);
     Body { pattern, nodes, links, controller, starts }
 }
@@ -38,11 +42,11 @@ pub(super) fn tables<'t>(
     mistakes: &mut Mistakes,
 ) -> &'t [Spanned<DeValue<'t>>] {
     let what = format!("a list of tables, each begun by {example}");
-    table.list(key, &what, mistakes).map_or(&[], |list| list.value)
+    mistakes.needed(|mistakes| table.list(key, &what, mistakes)).map_or(&[], |list| list.value)
 }
 
 fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftFlow> {
-    let mut table = Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes)?;
+    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes))?;
     let name = task::name(&mut table, "inner-flow", mistakes);
     let body = read(&mut table, mistakes);
     let foreign = |key: &str| match key {
@@ -51,24 +55,50 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option
         "persistent" | "cyclic" | "max_firings" | "max_parallel" | "listen" | "schedule" => {
             Some(format!("{key} is said of the whole flow: move it to the top of the file"))
         }
-        _ => None,
+        _ => words::of_flow(key),
     };
     table.finish(foreign, mistakes);
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })
 }
 
 fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftLink> {
-    let mut table = Reader::open(toml, "a link", "{ from = \"mix\", to = \"bake\" }", mistakes)?;
+    let example = "{ from = \"mix\", to = \"bake\" }";
+    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a link", example, mistakes))?;
     let mut end = |key| {
         if table.take(key).is_none() {
+            mistakes.is_partial = true;
             mistakes.miss(table.lacks(key, &format!("{key} = \"the name of a node\"")));
         }
-        table.name::<NodeName>(key, mistakes)
+        table.name_or_nearest::<NodeName>(key, mistakes)
     };
     let (from, to) = (end("from"), end("to"));
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
+    let said = mistakes.needed(|mistakes| said(&mut table, mistakes));
+    table.finish(|_| None, mistakes);
+    let (from, to) = (from?, to?);
+    let spans = LinkSpans {
+        from: Some(from.span),
+        to: Some(to.span),
+        on: on_span,
+        when: when_span,
+        reach: reach_span,
+        join: join_span,
+    };
+    let LinkWords { on, when, reach, join } = said;
+    Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
+}
+
+/// What a link says besides its ends.
+pub(super) struct LinkWords {
+    pub(super) on: On,
+    pub(super) when: Option<Condition>,
+    pub(super) reach: Option<Reach>,
+    pub(super) join: Join,
+}
+
+pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> LinkWords {
     let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     let when =
         table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
@@ -80,17 +110,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
         });
     let reach = table.word("reach", Reach::WORDS, mistakes);
     let join = table.word("join", Join::WORDS, mistakes).unwrap_or_default();
-    table.finish(|_| None, mistakes);
-    let (from, to) = (from?, to?);
-    let spans = LinkSpans {
-        from: Some(from.span),
-        to: Some(to.span),
-        on: on_span,
-        when: when_span,
-        reach: reach_span,
-        join: join_span,
-    };
-    Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
+    LinkWords { on, when, reach, join }
 }
 
 /// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.

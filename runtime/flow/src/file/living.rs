@@ -20,38 +20,46 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftLivi
 
 pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftListen> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
-    let mut table = Reader::open(toml, "a listen", example, mistakes)?;
+    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
     for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
+            mistakes.is_partial = true;
             mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
         }
     }
-    let flow = table.name::<FlowName>("flow", mistakes);
-    let (task, to) = (table.name::<NodeName>("task", mistakes), table.name::<NodeName>("to", mistakes));
+    let flow = table.name_or_nearest::<FlowName>("flow", mistakes);
+    let task = table.name_or_nearest::<NodeName>("task", mistakes);
+    let to = table.name_or_nearest::<NodeName>("to", mistakes);
     let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     Some(DraftListen { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
 pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftSchedule> {
-    let mut table = Reader::open(toml, "a schedule", "{ cron = \"0 3 * * *\", to = \"clean-up\" }", mistakes)?;
+    let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
+    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a schedule", example, mistakes))?;
     for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
+            mistakes.is_partial = true;
             mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
         }
     }
     let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
     let zone = table.text("zone", "the name of a time zone", mistakes);
-    let to = table.name::<NodeName>("to", mistakes);
+    let to = table.name_or_nearest::<NodeName>("to", mistakes);
     let overlap = table.word("overlap", Overlap::WORDS, mistakes).unwrap_or_default();
     let missed = table.word("missed", Missed::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
-    let line = line?;
+    let Some(line) = line else {
+        mistakes.is_partial = true;
+        return None;
+    };
     let cron = match Cron::new(line.value, zone.as_ref().map_or("UTC", |zone| zone.value)) {
         Ok(cron) => Some(cron),
         Err(error) => {
             let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
             let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
+            mistakes.is_partial = true;
             mistakes.push(Mistake::refused(Some(span), "a schedule", &error));
             None
         }

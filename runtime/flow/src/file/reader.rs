@@ -30,6 +30,8 @@ pub(super) struct Mistakes {
     pub(super) wrong: Vec<Mistake>,
     /// What should be there and is not; in a file that is not TOML it may only be lost.
     pub(super) missing: Vec<Mistake>,
+    /// Whether something could not be read that other parts depend on.
+    pub(super) is_partial: bool,
 }
 
 impl Mistakes {
@@ -40,7 +42,42 @@ impl Mistakes {
     pub(super) fn miss(&mut self, mistake: Mistake) {
         self.missing.push(mistake);
     }
+
+    /// Reads what other parts depend on: without it they would seem to be wrong, too.
+    pub(super) fn needed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let count = |mistakes: &Self| mistakes.wrong.len() + mistakes.missing.len();
+        let before = count(self);
+        let read = read(self);
+        self.is_partial |= count(self) > before;
+        read
+    }
 }
+
+/// Keys that other parts depend on: one that is misspelt is as good as lost.
+const NEEDED: [&str; 22] = [
+    "task",
+    "flow",
+    "link",
+    "listen",
+    "schedule",
+    "inputs",
+    "modules",
+    "pattern",
+    "order",
+    "persistent",
+    "cyclic",
+    "name",
+    "use",
+    "wait",
+    "requires",
+    "provides",
+    "with",
+    "for_each",
+    "as",
+    "from",
+    "to",
+    "join",
+];
 
 /// A table that is being read.
 pub(super) struct Reader<'t> {
@@ -120,6 +157,20 @@ impl<'t> Reader<'t> {
                 None
             }
         }
+    }
+
+    /// The name under a key, or the nearest one to what stands there: so much is known of it that what refers to it finds
+    /// it.
+    pub(super) fn name_or_nearest<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<Name>>
+    where
+        Name: FromStr<Err = InvalidName>,
+    {
+        let text = mistakes.needed(|mistakes| self.text(key, "a name in quotes", mistakes))?;
+        let value = text.value.parse().or_else(|error: InvalidName| {
+            mistakes.push(Mistake::refused(Some(text.span.clone()), &self.of(key), &error));
+            error.nearest().parse()
+        });
+        Some(Placed { value: value.ok()?, span: text.span })
     }
 
     /// One of a few words.
@@ -232,9 +283,11 @@ impl<'t> Reader<'t> {
             let name = key.get_ref().as_ref();
             let mistake = Mistake::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
             let later = || LATER.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
+            let meant = suggest::closest(name, self.asked.iter().copied());
+            mistakes.is_partial |= meant.is_some_and(|meant| NEEDED.contains(&meant));
             let hint = foreign(name)
                 .or_else(later)
-                .or_else(|| suggest::did_you_mean(name, self.asked.iter().copied()))
+                .or_else(|| meant.map(suggest::hint))
                 .unwrap_or_else(|| format!("the keys known here are {}", self.asked.join(", ")));
             mistakes.push(mistake.hint(hint));
         }

@@ -5,6 +5,7 @@ use toml::{Spanned, de::DeValue};
 use super::{
     json,
     reader::{Mistakes, Placed, Reader, wrong_type},
+    words,
 };
 use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy, ValueName};
 
@@ -24,7 +25,9 @@ pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: 
     };
     let foreign = |key: &str| {
         let known = CONTROLLER.contains(&key);
-        known.then(|| format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", ")))
+        let of_controller =
+            || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
+        known.then(of_controller).or_else(|| words::of_policy(key))
     };
     table.finish(foreign, mistakes);
     Some(policy)
@@ -45,9 +48,11 @@ pub(super) fn controller<'t>(
     one_strategy(&table, toml, mistakes);
     let foreign = |key: &str| {
         let known = POLICY.contains(&key);
-        known.then(|| {
-            format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
-        })
+        known
+            .then(|| {
+                format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
+            })
+            .or_else(|| words::of_controller(key))
     };
     table.finish(foreign, mistakes);
     let strategy = times.or(for_each).or(always.map(|_| Strategy::Always))?;

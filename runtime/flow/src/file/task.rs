@@ -7,24 +7,28 @@ use toml::{Spanned, de::DeValue};
 use super::{
     json,
     reader::{Mistakes, Placed, Reader, wrong_type},
-    retry,
+    retry, words,
 };
 use crate::{
     Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName,
     Renames, ValueName, Values,
 };
 
-type Spans = BTreeMap<String, Range<usize>>;
+pub(super) type Spans = BTreeMap<String, Range<usize>>;
 
 /// Reads a task; `None` when it is not even known what it is.
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftTask> {
-    let mut table = Reader::open(toml, "a task", "{ name = \"mix\", use = \"kitchen#mix\" }", mistakes)?;
+    let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
+    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
     let name = name(&mut table, "first-task", mistakes);
     let does = does(&mut table, &mut spans, mistakes);
-    let requires = renames(&mut table, "requires", &mut spans, mistakes);
-    let provides = renames(&mut table, "provides", &mut spans, mistakes);
-    let with = constants(&mut table, &mut spans, mistakes);
+    mistakes.is_partial |= does.is_none();
+    let (requires, provides, with) = mistakes.needed(|mistakes| {
+        let requires = renames(&mut table, "requires", &mut spans, mistakes);
+        let provides = renames(&mut table, "provides", &mut spans, mistakes);
+        (requires, provides, constants(&mut table, &mut spans, mistakes))
+    });
     let retry = table.take("retry").and_then(|toml| {
         spans.insert("retry".into(), toml.span());
         retry::policy(toml, &table.whose, mistakes)
@@ -47,11 +51,11 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
-    let for_each = for_each(&mut table, mistakes);
+    let for_each = mistakes.needed(|mistakes| for_each(&mut table, mistakes));
     for key in OF_CALLS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
-    table.finish(|_| None, mistakes);
+    table.finish(words::of_task, mistakes);
     let (name, does) = (name?, does?);
     spans.insert("name".into(), name.span);
     let rollback = rollback.map(|rollback| {
@@ -110,6 +114,7 @@ pub(crate) const OF_CALLS: [&str; 20] = [
 fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForEach> {
     let toml = table.take("for_each");
     let element: Option<Placed<ValueName>> = table.name("as", mistakes);
+    let is_misnamed = element.is_none() && table.take("as").is_some();
     let max_parallel = table.integer("max_parallel", 1..=u32::MAX, mistakes);
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
@@ -139,6 +144,10 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForE
             return None;
         }
     };
+    if is_misnamed {
+        // Which of its values is the element is not known.
+        return None;
+    }
     Some(DraftForEach { list, element: element.map(|element| element.value), max_parallel })
 }
 
@@ -170,16 +179,25 @@ fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> O
 /// The name of a node, which then stands in the mistakes of its table.
 pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Mistakes) -> Option<Placed<NodeName>> {
     if table.take("name").is_none() {
+        mistakes.is_partial = true;
         mistakes.miss(table.lacks("name", &format!("name = {example:?}")));
     }
-    let name: Placed<NodeName> = table.name("name", mistakes)?;
-    let kind = table.whose.trim_start_matches("a ");
-    table.whose = format!("{kind} {:?}", name.value);
+    let name: Placed<NodeName> = table.name_or_nearest("name", mistakes)?;
+    let is_so_called = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
+    if is_so_called {
+        let kind = table.whose.trim_start_matches("a ");
+        table.whose = format!("{kind} {:?}", name.value);
+    }
     Some(name)
 }
 
 /// What the task calls a value = what the flow calls it; a list keeps the names.
-fn renames(table: &mut Reader<'_>, key: &'static str, spans: &mut Spans, mistakes: &mut Mistakes) -> Option<Renames> {
+pub(super) fn renames(
+    table: &mut Reader<'_>,
+    key: &'static str,
+    spans: &mut Spans,
+    mistakes: &mut Mistakes,
+) -> Option<Renames> {
     let toml = table.take(key)?;
     let whose = format!("{key:?} of {}", table.whose);
     let mut renames = Renames::new();

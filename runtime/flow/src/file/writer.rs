@@ -74,8 +74,19 @@ fn proven(text: String, read: Result<Draft, Vec<Mistake>>, mut mistakes: Vec<Mis
 
 fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Mistake>) -> String {
     // The name is said above, or nowhere.
-    let Draft { name: _, modules, inputs, input_spans: _, body, expires, living, listens, schedules, mistakes: _ } =
-        draft;
+    let Draft {
+        name: _,
+        modules,
+        inputs,
+        input_spans: _,
+        body,
+        expires,
+        living,
+        listens,
+        schedules,
+        mistakes: _,
+        extent: _,
+    } = draft;
     keys_of(body, &mut top, mistakes);
     top.duration("expires", *expires, mistakes);
     let DraftLiving { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
@@ -102,7 +113,7 @@ fn section(text: &mut String, header: &str, table: &Table) {
 
 fn modules_of(modules: &BTreeMap<String, ModuleReference>) -> Table {
     let mut table = Table::new("modules");
-    for (alias, ModuleReference { text, span: _ }) in modules {
+    for (alias, ModuleReference { text, .. }) in modules {
         table.text(alias, text);
     }
     table

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
 
-/// Puts the flow together; `None` when a task is not known.
+/// Puts the flow together.
 pub(super) fn assemble(
     layout: &Layout<'_>,
     tasks: BTreeMap<NodeIndex, Resolved>,
@@ -20,8 +20,8 @@ pub(super) fn assemble(
     said: Said,
     ends: Ends,
     (name, inputs): (FlowName, Values),
-) -> Option<Flow> {
-    let mut nodes = nodes(layout, tasks)?;
+) -> Flow {
+    let mut nodes = nodes(layout, tasks);
     for Answer { node, input, source } in answers {
         match &mut nodes[node.0 as usize].role {
             Role::Task(task) => task.inputs[input].source = source,
@@ -62,14 +62,17 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    Some(Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens: Vec::new() })
+    Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens: Vec::new() }
 }
 
-fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Option<Vec<Node>> {
+fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, slot) in layout.slots() {
         let (name, scope, role) = match slot {
-            Slot::Task { task, place } => (task.name.clone(), place.scope, tasks.remove(&index)?.role?),
+            Slot::Task { task, place } => {
+                let resolved = tasks.remove(&index).expect("each task of the layout was resolved");
+                (task.name.clone(), place.scope, resolved.role)
+            }
             Slot::Gather { task, place } => (task.name.clone(), place.scope, Role::Gather(NodeIndex(index.0 - 1))),
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
@@ -83,7 +86,7 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Optio
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
         nodes.push(Node { name, scope, role, starts, links, retired, aside, before, after });
     }
-    Some(nodes)
+    nodes
 }
 
 fn beginning(layout: &Layout<'_>, scope: ScopeIndex) -> Role {

@@ -143,6 +143,37 @@ impl<'d> Layout<'d> {
         }
     }
 
+    /// Warns of nested flows that hold nothing: what was meant for them stands beside them. What a program builds may well
+    /// be empty.
+    pub(super) fn tell_empty(&self, mistakes: &mut Vec<Mistake>) {
+        for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
+            let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
+            let comes_after = |node: &DraftNode| match node {
+                DraftNode::Task(task) => task.span("").is_some_and(|of_task| of_task.start > span.start),
+                DraftNode::Flow(_) => false,
+            };
+            let retry =
+                if flow.body.controller.is_some() { ", and its retry controller tries nothing again" } else { "" };
+            let message = format!("flow {:?} holds no task{retry}", flow.name);
+            let (header, around) = self.headers(parent.scope);
+            let follows = self.flow(parent.scope).body.nodes.iter().any(comes_after);
+            let hint = if follows {
+                format!("a task in it begins with [[{header}.task]]; [[{around}]] is one of the flow around it")
+            } else {
+                format!("a task in it begins with [[{header}.task]]; or leave the flow out")
+            };
+            mistakes.push(Mistake::warning(Some(span.clone()), message).hint(hint));
+        }
+    }
+
+    /// What the headers of a flow in this one are called, and of a task in this one.
+    fn headers(&self, scope: ScopeIndex) -> (String, String) {
+        let depth = std::iter::successors(Some(scope), |scope| Some(self.flow(*scope).parent?.scope)).count();
+        let flow = vec!["flow"; depth].join(".");
+        let task = format!("{}task", "flow.".repeat(depth - 1));
+        (flow, task)
+    }
+
     fn put(&mut self, slot: Slot<'d>) -> NodeIndex {
         self.slots.push(slot);
         NodeIndex(index(self.slots.len() - 1))
@@ -155,6 +186,10 @@ impl<'d> Layout<'d> {
     /// All flows, each before those nested in it.
     pub(super) fn scopes(&self) -> impl DoubleEndedIterator<Item = ScopeIndex> + use<> {
         (0..index(self.flows.len())).map(ScopeIndex)
+    }
+
+    pub(super) fn slot(&self, node: NodeIndex) -> &Slot<'d> {
+        &self.slots[node.0 as usize]
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = (NodeIndex, &Slot<'d>)> {

@@ -7,11 +7,13 @@ use super::{
     graph::Graph,
     layout::{Layout, Member},
     of_node,
+    schemas::Schemas,
     task::Resolved,
     values::Exports,
 };
 use crate::{
-    Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, suggest,
+    Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, condition,
+    suggest,
 };
 
 /// What conditions call a failure, and tasks that listen to one.
@@ -66,6 +68,7 @@ pub(super) struct Known<'a, 'd> {
     pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
     pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
     pub(super) inputs: &'a Values,
+    pub(super) schemas: Schemas<'a, 'd>,
 }
 
 impl Known<'_, '_> {
@@ -177,7 +180,28 @@ impl Known<'_, '_> {
                 }
             }
         }
+        self.check_types(link, when, &reads, mistakes);
         reads
+    }
+
+    /// Holds a condition against what is known of the values that it reads.
+    fn check_types(
+        &self,
+        link: &DraftLink,
+        when: &Condition,
+        reads: &[(ValueName, Source)],
+        mistakes: &mut Vec<Mistake>,
+    ) {
+        let known = reads.iter().filter_map(|(name, source)| Some((name.to_string(), self.schemas.of(source)?)));
+        let known: Vec<_> = known.collect();
+        let known = known.iter().map(|(name, schema)| (name.clone(), condition::Known::of_schema(schema.view())));
+        for finding in when.check(known) {
+            let message = format!("the condition of the link {:?} -> {:?} {}", link.from, link.to, finding.message);
+            let span = link.spans.when.clone();
+            let mistake =
+                if finding.is_error { Mistake::error(span, message) } else { Mistake::warning(span, message) };
+            mistakes.push(mistake.hint(finding.hint));
+        }
     }
 
     fn provided_by(&self, member: &Member<'_>) -> BTreeMap<ValueName, NodeIndex> {
@@ -195,7 +219,7 @@ impl Known<'_, '_> {
 
     /// Whether it is known what a member provides.
     fn is_known(&self, member: &Member<'_>) -> bool {
-        self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_known)
+        self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_known())
     }
 
     /// What listens to a failure, and all that comes after it, is not rolled back with the rest.

@@ -5,10 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     layout::Layout,
     of_node,
-    task::{Resolved, Want},
+    task::{self, Modules, Resolved, Want},
     values::Answer,
 };
-use crate::{Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
+use crate::{Does, Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
+
+/// The most tasks that are named of those that use a module.
+const MOST_NAMED: usize = 10;
+
+/// Tells each module that was not found, once, with the tasks that use it.
+pub(super) fn tell_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Mistake>) {
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (_, task) in layout.tasks() {
+        if let Does::Call(uses) = &task.does {
+            users.entry(task::alias_of(uses)).or_default().push(task.name.as_str());
+        }
+    }
+    for (alias, reference) in modules.named.iter().filter(|(alias, _)| modules.is_missing(alias)) {
+        let users = users.get(alias.as_str()).map_or(&[][..], Vec::as_slice);
+        // Whose reference is empty was told as what it is; and of a module that nobody uses only who looked for it tells.
+        if reference.text.is_empty() || (users.is_empty() && reference.missing.is_none()) {
+            continue;
+        }
+        let named = task::quoted(users.iter().take(MOST_NAMED).copied());
+        let more = users.len().saturating_sub(MOST_NAMED);
+        let used_by = match (users.len(), more) {
+            (0, _) => String::new(),
+            (1, _) => format!(", which task {named} uses,"),
+            (_, 0) => format!(", which tasks {named} use,"),
+            (_, more) => format!(", which tasks {named} and {more} more use,"),
+        };
+        let why = reference.missing.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let message = format!("module {alias:?}{used_by} was not found{why}");
+        let hint = "build the module, or name a file, a tag (`waft modules` lists them) or a digest";
+        mistakes.push(Mistake::error(reference.span.clone(), message).hint(hint));
+    }
+}
 
 /// The flow, when all in it was asked.
 pub(super) struct Rest<'a, 'd> {
@@ -30,8 +62,6 @@ impl Rest<'_, '_> {
         mistakes: &mut Vec<Mistake>,
     ) -> Vec<Answer> {
         let mut answers = Vec::new();
-        // A task of which nothing is known may provide anything.
-        let is_known = self.is_known();
         for want in wants {
             let source = if self.inputs.contains_key(&want.value) {
                 Source::RunInput(want.value.clone())
@@ -51,7 +81,8 @@ impl Rest<'_, '_> {
                 mistakes.push(self.first_turn(&want));
                 Source::Absent
             } else {
-                if is_known {
+                // A task of which it is not known what it calls may provide it.
+                if !self.tasks.values().any(|task| task.may_provide(&want.value)) {
                     let mistake = self.missing(&want, mistakes.len());
                     mistakes.push(mistake);
                 }
@@ -87,8 +118,9 @@ impl Rest<'_, '_> {
         }
     }
 
+    /// Whether it is known of each task what it calls.
     fn is_known(&self) -> bool {
-        self.tasks.values().all(|task| task.is_known)
+        self.tasks.values().all(Resolved::is_known)
     }
 
     fn turned_round(&self, want: &Want, provider: NodeIndex) -> Mistake {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LimitOverrides, Limits,
     Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role,
-    Rollback, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
+    Rollback, Schema, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
 };
 
 /// The modules a flow may use.
@@ -18,14 +18,52 @@ pub(super) struct Modules<'d> {
 
 /// A task as far as it is known.
 pub(super) struct Resolved {
-    /// `None` when it is not known what it calls, which is a mistake that was told.
-    pub(super) role: Option<Role>,
+    /// Where it is not known what it calls, which is a mistake that is told, a call of nothing: the rest of the flow is
+    /// looked at all the same.
+    pub(super) role: Role,
     /// The values that its inputs are to come from.
     pub(super) wants: Vec<Want>,
     /// What the task calls it = what the flow calls it.
     pub(super) provides: Renames,
-    /// Whether that is all it provides.
-    pub(super) is_known: bool,
+    /// What it may provide besides.
+    pub(super) may_provide: MayProvide,
+    /// What its module says of what it provides, by the flow's names; of each element, where it is called for several.
+    pub(super) schemas: BTreeMap<ValueName, Schema>,
+    /// What its module says of what it takes.
+    pub(super) takes: BTreeMap<ValueName, Takes>,
+}
+
+/// What a task may provide of which it is not known what it calls.
+pub(super) enum MayProvide {
+    /// Nothing: all of it is known.
+    Nothing,
+    /// One of these: it calls some task of a module that is known.
+    OneOf(BTreeSet<ValueName>),
+    /// Anything.
+    Anything,
+}
+
+impl Resolved {
+    /// Whether all is known that it provides.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.may_provide, MayProvide::Nothing)
+    }
+
+    /// Whether it may provide this value, for all that is known.
+    pub(super) fn may_provide(&self, value: &ValueName) -> bool {
+        match &self.may_provide {
+            MayProvide::Nothing => false,
+            MayProvide::OneOf(values) => values.contains(value),
+            MayProvide::Anything => true,
+        }
+    }
+}
+
+/// What a module says of a parameter.
+pub(super) struct Takes {
+    pub(super) schema: Schema,
+    /// Whether it may be left out, and so be `null`.
+    pub(super) optional: bool,
 }
 
 /// A value that a node wants.
@@ -87,7 +125,8 @@ pub(super) fn resolve(
         let hint = "one that waits has a deadline; a call has a timeout";
         mistakes.push(Mistake::error(draft.span("deadline"), message).hint(hint));
     }
-    let callee = modules.find(draft, uses).map_err(|mistake| mistakes.push(mistake)).ok();
+    // A module that was not found is told once, with all tasks that use it.
+    let callee = modules.find(draft, uses).map_err(|mistake| mistakes.extend(mistake)).ok();
     if draft.retry.is_some_and(|retry| retry.attempts == 0) {
         let message = format!("the retry of task {:?} has no attempts", draft.name);
         mistakes.push(
@@ -120,16 +159,22 @@ pub(super) fn resolve(
         }
         list(index, each, inputs.len(), &mut wants)
     });
-    let is_known = callee.is_some() || draft.provides.is_some();
-    let task = callee.map(|callee| task(draft, &callee, inputs, provides.clone(), rollback));
-    let role = task.map(|task| match list {
+    let may_provide = match (&callee, &draft.provides) {
+        (Some(_), _) | (None, Some(_)) => MayProvide::Nothing,
+        (None, None) => modules.may_provide(uses),
+    };
+    let schemas = callee.as_ref().map(|callee| schemas(callee, &provides)).unwrap_or_default();
+    let takes = callee.as_ref().map(|callee| takes(callee, rollback)).unwrap_or_default();
+    let callee = callee.unwrap_or(Callee::Command(Digest::from_bytes([0; 32])));
+    let task = task(draft, &callee, inputs, provides.clone(), rollback);
+    let role = match list {
         Some(list) => {
             let max_parallel = draft.for_each.as_ref().and_then(|each| each.max_parallel);
             Role::ForEach(Box::new(ForEach { task, list, max_parallel }))
         }
         None => Role::Task(Box::new(task)),
-    });
-    Resolved { role, wants, provides: offered(draft, provides), is_known }
+    };
+    Resolved { role, wants, provides: offered(draft, provides), may_provide, schemas, takes }
 }
 
 /// The parameters that take the element which a call is for want nothing of others.
@@ -196,11 +241,33 @@ fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Reso
     let provides = provides(draft, None, mistakes);
     let wait = Wait { awaits: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
     let provides = offered(draft, provides);
-    Resolved { role: Some(Role::Wait(Box::new(wait))), wants: Vec::new(), provides, is_known: true }
+    let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
+    Resolved { role, wants: Vec::new(), provides, may_provide, schemas: BTreeMap::new(), takes: BTreeMap::new() }
 }
 
 impl<'d> Modules<'d> {
-    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
+    /// What a task calls; else why that is not known, where it is not only that its module was not found.
+    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Mistake>> {
+        if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_known(draft, uses).map_err(Some) }
+    }
+
+    /// Whether the flow names a module that was not found.
+    pub(super) fn is_missing(&self, alias: &str) -> bool {
+        self.named.contains_key(alias) && !self.known.contains_key(alias)
+    }
+
+    /// What a task may provide that calls something of a module.
+    fn may_provide(&self, uses: &str) -> MayProvide {
+        match self.known.get(alias_of(uses)).map(|module| &module.content) {
+            Some(ModuleContent::Tasks(tasks)) => {
+                let provided = tasks.iter().flat_map(|task| &task.provides);
+                MayProvide::OneOf(provided.map(|provided| provided.name.clone()).collect())
+            }
+            Some(ModuleContent::Command) | None => MayProvide::Anything,
+        }
+    }
+
+    fn find_known(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
         let refuse = |message: String| Mistake::error(draft.span("use"), format!("task {:?} {message}", draft.name));
         let (alias, export) = match uses.split_once('#') {
             Some((alias, export)) => (alias, Some(export)),
@@ -246,15 +313,40 @@ impl Modules<'_> {
         if alias.is_empty() {
             return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
         }
-        if self.named.contains_key(alias) {
-            let hint = format!("name a path, tag or digest that is there: {alias:?} = \"…\" under [modules]");
-            return (format!("uses module {alias:?}, which was not found"), hint);
+        let why = format!("uses module {alias:?}, which the flow does not name");
+        if let Some((module, export)) = self.parted_otherwise(alias) {
+            return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
         let known = self.known.keys().chain(self.named.keys()).map(String::as_str);
         let hint = suggest::did_you_mean(alias, known);
         let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
-        (format!("uses module {alias:?}, which the flow does not name"), hint)
+        (why, hint)
     }
+
+    /// A module and its task, where something else than `#` stands between them.
+    fn parted_otherwise<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
+        let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
+        parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
+    }
+}
+
+/// The alias of the module that `use` names.
+pub(super) fn alias_of(uses: &str) -> &str {
+    uses.split('#').next().unwrap_or_default()
+}
+
+/// What the module says of each parameter that is taken.
+fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, Takes> {
+    let Callee::Task(_, info) = callee else { return BTreeMap::new() };
+    let of_rollback = match &info.rollback {
+        Rollback::Guest { requires } if rollback => requires.as_slice(),
+        Rollback::Guest { .. } | Rollback::None => &[],
+    };
+    let said = info.requires.iter().chain(of_rollback).filter_map(|parameter| {
+        let schema = Schema::new(parameter.schema.as_ref()?);
+        Some((parameter.name.clone(), Takes { schema, optional: parameter.optional }))
+    });
+    said.collect()
 }
 
 fn listed(tasks: &[TaskInfo]) -> String {
@@ -292,6 +384,16 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<M
         }
     }
     provides
+}
+
+/// What the module says of each value that is provided.
+fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schema> {
+    let Callee::Task(_, info) = callee else { return BTreeMap::new() };
+    let said = info.provides.iter().filter_map(|provided| {
+        let name = provides.get(&provided.name)?;
+        Some((name.clone(), Schema::new(provided.schema.as_ref()?)))
+    });
+    said.collect()
 }
 
 fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Mistake>) -> bool {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::wire;
 use crate::{
-    Digest, Draft, Flow, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy, Role,
-    Rollback, Source, TaskInfo, Value, Values, file, render, tables,
+    Digest, Draft, Flow, Json, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy,
+    Role, Rollback, Source, TaskInfo, Value, Values, file, render, tables,
 };
 
 /// A task's name, what it requires (`?` where it can do without), what it provides, and what its rollback requires.
@@ -22,6 +22,28 @@ const TASKS: [Described; 7] = [
     ("sweep", &[], &["floor"], Some(&["broom"])),
     ("rest", &[], &[], None),
     ("any", &["one?", "two?"], &["left"], None),
+];
+
+/// A value and its schema.
+type Typed = (&'static str, &'static str);
+
+/// The tasks of the module `typed`, with a schema for each value.
+const TYPED: [(&str, &[Typed], &[Typed]); 4] = [
+    (
+        "sum",
+        &[("orders", r#"{"type": "array", "items": {"type": "integer"}}"#), ("factor?", r#"{"type": "number"}"#)],
+        &[("total", r#"{"type": "integer"}"#)],
+    ),
+    ("label", &[("text", r#"{"type": "string"}"#)], &[("label", r#"{"type": "string"}"#)]),
+    ("double", &[("item", r#"{"type": "integer"}"#)], &[("doubled", r#"{"type": "integer"}"#)]),
+    (
+        "list",
+        &[],
+        &[
+            ("names", r#"{"type": "array", "items": {"type": "string"}}"#),
+            ("box", r#"{"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}"#),
+        ],
+    ),
 ];
 
 fn parameter(name: &&str) -> Parameter {
@@ -44,9 +66,26 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
         limits: LimitOverrides::default(),
     });
     let tasks: Vec<TaskInfo> = tasks.collect();
+    let typed = TYPED.iter().map(|(name, requires, provides)| TaskInfo {
+        name: name.parse().unwrap(),
+        doc: String::new(),
+        requires: requires
+            .iter()
+            .map(|(name, kind)| Parameter { schema: Some(Json::parse(*kind).unwrap()), ..parameter(name) })
+            .collect(),
+        provides: provides
+            .iter()
+            .map(|(name, kind)| Provided { schema: Some(Json::parse(*kind).unwrap()), ..provided(name) })
+            .collect(),
+        rollback: Rollback::None,
+        retry: None,
+        limits: LimitOverrides::default(),
+    });
+    let typed: Vec<TaskInfo> = typed.collect();
     let known = |content| ModuleInfo { digest: Digest::from_bytes([1; 32]), content };
     [
         ("m".to_owned(), known(ModuleContent::Tasks(tasks.clone()))),
+        ("typed".to_owned(), known(ModuleContent::Tasks(typed))),
         ("only".to_owned(), known(ModuleContent::Tasks(tasks[..1].to_vec()))),
         ("empty".to_owned(), known(ModuleContent::Tasks(Vec::new()))),
         ("program".to_owned(), known(ModuleContent::Command)),
@@ -121,8 +160,7 @@ lost = \"lost.wasm\"
 
 fn wired(text: &str) -> String {
     let text = format!("{text}\n{MODULES}");
-    let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f.toml", &text)));
-    match wire(&draft, &modules(), &Values::new()) {
+    match wire(&file::read(&text), &modules(), &Values::new()) {
         Ok((flow, warnings)) => shown(&flow) + &render(&warnings, "f.toml", &text),
         Err(mistakes) => render(&mistakes, "f.toml", &text),
     }
@@ -136,6 +174,55 @@ fn every_requirement_finds_the_nearest_provider() {
 #[test]
 fn a_flow_that_cannot_run_is_refused_naming_the_task_and_the_value() {
     tables::check(include_str!("mistakes.txt"), wired);
+}
+
+#[test]
+fn a_value_that_surely_is_not_what_a_task_takes_is_refused_before_it_runs() {
+    tables::check(include_str!("types.txt"), wired);
+}
+
+#[test]
+fn what_is_wrong_in_one_layer_hides_nothing_in_another() {
+    tables::check(include_str!("layers.txt"), wired);
+}
+
+#[test]
+fn a_module_that_was_not_found_says_why_and_who_uses_it_once() {
+    let text = "name = \"f\"\n[modules]\nm = \"m.wasm\"\nunused = \"u.wasm\"\n".to_owned()
+        + &(0..12).map(|n| format!("[[task]]\nname = \"t{n}\"\nuse = \"m#x\"\n")).collect::<String>();
+    let mut draft = file::parse(&text).unwrap();
+    for reference in draft.modules.values_mut() {
+        reference.missing = Some(format!("there is no file {}", reference.text));
+    }
+    let mistakes = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
+    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    let wanted = [
+        "module \"m\", which tasks \"t0\", \"t1\", \"t2\", \"t3\", \"t4\", \"t5\", \"t6\", \"t7\", \"t8\", \"t9\" and 2 \
+         more use, was not found: there is no file m.wasm",
+        "module \"unused\" was not found: there is no file u.wasm",
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn a_given_value_of_the_wrong_type_is_refused_and_null_may_stand_for_what_is_optional() {
+    let draft = Draft::builder("f").unwrap().task("sum", "typed#sum", |task| task).build();
+    let wired = |orders: &str, factor: &str| {
+        let value = |text: &str| Value::Json(Json::parse(text).unwrap());
+        let given = [("orders".parse().unwrap(), value(orders)), ("factor".parse().unwrap(), value(factor))].into();
+        wire(&draft, &modules(), &given).map_err(|mistakes| mistakes[0].message.clone()).map(|(_, warnings)| warnings)
+    };
+    assert_eq!(wired("[1, 2]", "null"), Ok(vec![]));
+    assert_eq!(wired("[1, 2]", "1.5"), Ok(vec![]));
+    let refused = |what: &str| Err(format!("input {what}"));
+    assert_eq!(
+        wired("\"abc\"", "1"),
+        refused("\"orders\" does not fit task \"sum\": it is a text, and has to be a list")
+    );
+    assert_eq!(
+        wired("[1, \"2\"]", "1"),
+        refused("\"orders\" does not fit task \"sum\": [1] is a text, and has to be a whole number")
+    );
 }
 
 #[test]

@@ -314,7 +314,7 @@ impl WireLink<'_> {
         Ok(Link {
             from: node(self.from)?,
             on: self.on.into(),
-            when: self.when.map(Condition::new).transpose().map_err(unlawful)?,
+            when: self.when.map(Condition::recorded).transpose().map_err(unlawful)?,
             reads: self.reads.into_iter().map(read).collect::<Result<_, Unlawful>>()?,
             reach: self.reach.into(),
         })

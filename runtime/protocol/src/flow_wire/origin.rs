@@ -83,7 +83,7 @@ impl WireEdit<'_> {
                 from: node(from)?,
                 to: node(to)?,
                 on: on.into(),
-                when: when.map(Condition::new).transpose().map_err(unlawful)?,
+                when: when.map(Condition::recorded).transpose().map_err(unlawful)?,
                 reach: reach.map(Reach::from),
                 join,
             })

@@ -45,7 +45,10 @@ pub(crate) async fn submit(
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let given = given("inputs", &submission.inputs)?;
-    let draft = flow::file::parse(&submission.flow).map_err(|mistakes| refused(&mistakes, &submission.flow))?;
+    let draft = flow::file::read(&submission.flow);
+    if !draft.mistakes.is_empty() {
+        return Err(mistaken(&state, draft, &submission, &given).await);
+    }
     let (status, warnings) = match existing(&state, &run).await? {
         Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
         None => start(&state, &run, draft, &submission, given).await?,
@@ -80,13 +83,7 @@ async fn start(
     given: Values,
 ) -> Result<(StatusCode, Vec<api::Mistake>), Problem> {
     let (library, text) = (&state.parts.modules, &submission.flow);
-    for (alias, reference) in &submission.modules {
-        let text = reference.clone();
-        match draft.modules.get_mut(alias) {
-            Some(known) => known.text = text,
-            None => drop(draft.modules.insert(alias.clone(), ModuleReference { text, span: None })),
-        }
-    }
+    name_modules(&mut draft, submission);
     let wired = wire(library, &draft, &given).await.map_err(|mistakes| refused(&mistakes, text))?;
     let Wired { flow, warnings, modules } = wired;
     let untaken = untaken(&state.parts.takers, &draft.body, &flow);
@@ -108,6 +105,21 @@ async fn start(
     }
 }
 
+/// The modules of a flow are those that the request names.
+fn name_modules(draft: &mut Draft, submission: &Submission) {
+    for (alias, reference) in &submission.modules {
+        draft.modules.entry(alias.clone()).or_default().text.clone_from(reference);
+    }
+}
+
+/// All that is wrong with a flow of which the file is wrong already.
+async fn mistaken(state: &state::State, mut draft: Draft, submission: &Submission, given: &Values) -> Problem {
+    name_modules(&mut draft, submission);
+    let of_file = draft.mistakes.clone();
+    let wired = wire(&state.parts.modules, &draft, given).await;
+    refused(&wired.err().unwrap_or(of_file), &submission.flow)
+}
+
 /// The values that a request gives in a field; every mistake in them is told at once. Nobody may refer to what the store
 /// has: it holds the values of all runs.
 pub(super) fn given(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
@@ -123,33 +135,28 @@ pub(super) struct Wired {
 
 /// Finds the modules of a flow and wires it.
 pub(super) async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<Wired, Vec<Mistake>> {
-    let (mut modules, mut mistakes) = (BTreeMap::new(), Vec::new());
-    for (alias, reference) in &draft.modules {
+    let (mut modules, mut draft) = (BTreeMap::new(), draft.clone());
+    // One whose text is empty is wrong in the file.
+    for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
         match library.find_for_run(&reference.text).await {
             Ok(found) => {
                 modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
             }
-            Err(error) => mistakes.push(missing_module(alias, reference, &error)),
+            Err(error) => reference.missing = Some(why_missing(&error)),
         }
     }
-    let wired = flow::wire(draft, &modules, given);
-    if mistakes.is_empty() {
-        let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
-        return wired.map(|(flow, warnings)| Wired { flow, warnings, modules });
-    }
-    mistakes.extend(wired.map_or_else(|mistakes| mistakes, |(_, warnings)| warnings));
-    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    Err(mistakes)
+    let (flow, warnings) = flow::wire(&draft, &modules, given)?;
+    let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+    Ok(Wired { flow, warnings, modules })
 }
 
-fn missing_module(alias: &str, reference: &ModuleReference, error: &LibraryError) -> Mistake {
-    let message = match error {
+fn why_missing(error: &LibraryError) -> String {
+    let why = match error {
         // Most likely it is a file's path.
-        LibraryError::Name { text, .. } => format!("module {alias:?}: {text:?} is no tag and no digest"),
-        error => format!("module {alias:?}: {}", chain(error)),
+        LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),
+        error => chain(error),
     };
-    let hint = "the server reads no files: push the module, and name its tag or digest; `waft submit` does that";
-    Mistake { severity: Severity::Error, message, hint: Some(hint.into()), span: reference.span.clone() }
+    format!("{why}; the server reads no files, so push the module first, or let `waft submit` do that")
 }
 
 /// What is wrong with the queues of a flow.

@@ -11,6 +11,14 @@ fn ended(text: &str) -> World {
     world
 }
 
+/// What is no list is refused where it stands in the flow, and not where a run comes to it.
+fn ended_with_items_of_7(text: &str) -> World {
+    let inputs = [("items".parse().unwrap(), Value::json(&7.into()))].into();
+    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*flow(text)).clone() }));
+    world.run();
+    world
+}
+
 #[test]
 fn one_call_for_each_element_and_the_results_in_their_order() {
     let mut world =
@@ -75,7 +83,7 @@ fn a_controller_tries_all_of_it_again_and_reads_the_list_anew() {
 
 #[test]
 fn what_is_no_list_fails_the_task_for_good() {
-    let world = ended(&format!("[inputs]\nitems = 7\n[[task]]\n{MAKE}for_each = \"items\"\n"));
+    let world = ended_with_items_of_7(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     assert_eq!(world.trace(), "make:R make:F make:RB make:RD");
     let failure = &world.machine.failures()[&super::world::name("make")];
     assert_eq!(failure.message, "the value to be called for each element of is not a list");
@@ -124,7 +132,8 @@ fn who_listens_to_the_failure_of_the_task_hears_of_an_element_and_of_the_list() 
         ("[1, \"bad\"]", "make: element 1: no such item"),
         ("\"items\"", "make: the value to be called for each element of is not a list"),
     ] {
-        let world = ended(&format!("[inputs]\nitems = 7\n[[task]]\n{MAKE}for_each = {list}\n{listener}"));
+        let text = format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = {list}\n{listener}");
+        let world = ended_with_items_of_7(&text);
         let heard = world.told.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
         assert_eq!(heard, Some(Value::json(&told.into())));
         assert_eq!(world.state(), RunState::RolledBack);

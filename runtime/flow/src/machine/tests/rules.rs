@@ -234,7 +234,19 @@ fn for_each_reads_its_list_when_the_flow_starts_and_fails_when_it_is_none() {
         RunState::Success,
         "list=[6,7] x=7 y=7",
     );
-    check(&with("8"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=8 y=7");
+    let of_a_task = r#"
+        [[task]]
+        name = "five"
+        use = "g#five"
+        [[flow]]
+        name = "inner"
+        retry = { for_each = "value" }
+        [[flow.task]]
+        name = "t"
+        use = "g#noop"
+        "#;
+    let trace = "five:R five:S(5) inner:R inner:F inner:RB inner:RD five:RB five:RD";
+    check(of_a_task, trace, RunState::RolledBack, "");
     check(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
 }
 

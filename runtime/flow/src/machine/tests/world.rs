@@ -456,7 +456,7 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
         ("told", Action::Apply) => {
             let told = match input("failure") {
                 Some(Value::Json(json)) => {
-                    let failure = json.to_tree();
+                    let failure = json.to_tree().unwrap();
                     format!("{}: {}", failure["task"].as_str().unwrap(), failure["message"].as_str().unwrap())
                 }
                 Some(_) | None => "all is well".into(),
@@ -466,7 +466,7 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
         ("stubborn", Action::Rollback) => transient("never"),
         ("next", Action::Apply) => {
             let count = match input("count") {
-                Some(Value::Json(json)) => json.to_tree().as_u64().unwrap(),
+                Some(Value::Json(json)) => json.to_tree().unwrap().as_u64().unwrap(),
                 Some(_) | None => 0,
             };
             Answer::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())

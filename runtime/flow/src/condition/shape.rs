@@ -1,0 +1,90 @@
+//! What the text of a condition is made of: how deep its loops nest, what they do, and what it reads.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the CEL crate are its own, and grow")]
+
+use std::collections::BTreeSet;
+
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
+
+/// How deep loops nest.
+pub(super) fn loops(expression: &IdedExpr) -> usize {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            let deepest = |parts: &[&IdedExpr]| parts.iter().map(|part| loops(part)).max().unwrap_or(0);
+            deepest(&around(comprehension)).max(1 + deepest(&inside(comprehension)))
+        }
+        _ => parts(expression).into_iter().map(loops).max().unwrap_or(0),
+    }
+}
+
+pub(super) fn count_loops(expression: &IdedExpr) -> usize {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            let parts = around(comprehension).into_iter().chain(inside(comprehension));
+            1 + parts.map(count_loops).sum::<usize>()
+        }
+        _ => parts(expression).into_iter().map(count_loops).sum(),
+    }
+}
+
+/// Whether a loop joins texts or lists, each time anew. What a loop gathers itself is no such join.
+pub(super) fn joins_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            gathered.push(&comprehension.accu_var);
+            let joins = inside(comprehension).into_iter().any(|part| joins_in_loop(part, gathered));
+            gathered.pop();
+            joins || around(comprehension).into_iter().any(|part| joins_in_loop(part, gathered))
+        }
+        Expr::Call(call) if call.func_name == operators::ADD && !gathered.is_empty() => {
+            let gathers = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if gathered.contains(&name.as_str())));
+            !gathers || call.args.iter().any(|part| joins_in_loop(part, gathered))
+        }
+        _ => parts(expression).into_iter().any(|part| joins_in_loop(part, gathered)),
+    }
+}
+
+/// Notes the names that an expression takes from outside.
+pub(super) fn note_reads<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e str>, reads: &mut BTreeSet<String>) {
+    match &expression.expr {
+        Expr::Ident(name) if !own.contains(&name.as_str()) => drop(reads.insert(name.clone())),
+        Expr::Comprehension(comprehension) => {
+            around(comprehension).into_iter().for_each(|part| note_reads(part, own, reads));
+            let before = own.len();
+            own.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
+            own.extend(comprehension.iter_var2.as_deref());
+            inside(comprehension).into_iter().for_each(|part| note_reads(part, own, reads));
+            own.truncate(before);
+        }
+        _ => parts(expression).into_iter().for_each(|part| note_reads(part, own, reads)),
+    }
+}
+
+/// What of a loop does not see its variables.
+pub(super) fn around(comprehension: &ComprehensionExpr) -> [&IdedExpr; 2] {
+    [&comprehension.iter_range, &comprehension.accu_init]
+}
+
+/// What of a loop sees its variables.
+fn inside(comprehension: &ComprehensionExpr) -> [&IdedExpr; 3] {
+    [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result]
+}
+
+/// What an expression that is no loop is made of.
+pub(super) fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expression.expr {
+        Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map.entries.iter().flat_map(|entry| parts_of_entry(&entry.expr)).collect(),
+        Expr::Struct(made) => made.entries.iter().flat_map(|entry| parts_of_entry(&entry.expr)).collect(),
+        Expr::Select(select) => vec![&*select.operand],
+        Expr::Comprehension(_) | Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+    }
+}
+
+fn parts_of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}

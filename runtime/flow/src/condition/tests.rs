@@ -1,0 +1,325 @@
+use super::*;
+
+fn decide(text: &str, values: &[(&str, &str)]) -> Result<bool, String> {
+    let condition = Condition::new(text).map_err(|error| error.to_string())?;
+    let values: BTreeMap<ValueName, Value> = values
+        .iter()
+        .map(|(name, json)| (name.parse().unwrap(), Value::Json(crate::Json::parse(*json).unwrap())))
+        .collect();
+    let borrowed = values.iter().map(|(name, value)| (name.clone(), value)).collect();
+    condition.evaluate(&borrowed).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_condition_compares_what_json_holds() {
+    let pan = ("pan", r#"{"size": 32, "colour": "red", "price": 9.5, "lids": [1, 2]}"#);
+    for (text, answer) in [
+        ("pan.size > 30", true),
+        ("pan.size + 1 == 33", true),
+        ("pan.price < 10.0", true),
+        ("pan.colour in ['red', 'blue'] && !(pan.size < 30)", true),
+        ("size(pan.lids) == 3", false),
+        ("pan.lids.exists(lid, lid > 1)", true),
+        ("size(pan.lids.filter(lid, lid > 1)) == 1", true),
+        ("pan.lids.map(lid, lid * 2) == [2, 4]", true),
+        ("has(pan.handle) && pan.handle", false),
+        ("pan['size'] == 32", true),
+        ("true", true),
+    ] {
+        assert_eq!(decide(text, &[pan]), Ok(answer), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_decided_says_why() {
+    let pan = ("pan", r#"{"size": "large"}"#);
+    for (text, why) in [
+        ("pan.size > 30", "condition `pan.size > 30` cannot be decided: "),
+        ("pan.weight > 30", "there is no \"weight\""),
+        ("lid.size > 30", "there is no \"lid\""),
+        ("pan.size", "came to a text, and not to true or false"),
+    ] {
+        let error = decide(text, &[pan]).expect_err(text);
+        assert!(error.contains(why), "{error}");
+    }
+    let stored = Value::Stored(crate::Stored {
+        digest: crate::Digest::from_bytes([1; 32]),
+        size: 70_000,
+        form: crate::Form::Json,
+    });
+    let condition = Condition::new("pan.size > 30").unwrap();
+    let error = condition.evaluate(&BTreeMap::from([("pan".parse().unwrap(), &stored)])).unwrap_err().to_string();
+    assert!(error.contains("reads \"pan\", which is too large to be read"), "{error}");
+}
+
+#[test]
+fn what_is_no_condition_is_refused_before_it_is_asked() {
+    for (text, why) in [
+        ("pan.size >", "it is not CEL, "),
+        ("", "it is not CEL, "),
+        ("3", "it comes to a whole number"),
+        ("pan.size + 1", "it comes to a whole number"),
+        ("'yes'", "it comes to a text"),
+        ("pan ? 1 : 2", "it comes to a whole number"),
+        ("[1]", "it comes to a list"),
+        ("a.all(x, a.all(y, x == y))", "a loop (all, exists, map, filter) stands in a loop"),
+        ("size(a.map(x, a.filter(y, x == y))) > 1", "a loop"),
+        ("size(a.map(x, a + a)) > 1", "its loops do too much"),
+        ("a.exists(x, x in a) && a.exists(x, x > 1) && a.exists(x, x > 2)", "its loops do too much"),
+    ] {
+        let error = decide(text, &[]).expect_err(text);
+        assert!(error.starts_with(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_condition_made_to_break_the_parser_is_refused() {
+    let deep = ["(".repeat(400) + "true" + &")".repeat(400), "[".repeat(450), "-".repeat(999)];
+    for text in deep.iter().chain(&["a".repeat(1_001)]) {
+        assert!(Condition::new(text).is_err(), "{} bytes", text.len());
+    }
+    for text in [
+        "a".to_owned() + &" + 1".repeat(240) + " > 0",
+        "a".to_owned() + &".b".repeat(450) + " == 1",
+        "!".repeat(999) + "a",
+    ] {
+        // Whatever becomes of it, nothing is torn down.
+        let _ = decide(&text, &[("a", "1")]);
+    }
+    let chained = "a ? true : ".repeat(80) + "false";
+    let _ = decide(&chained, &[("a", "true")]);
+}
+
+#[test]
+fn a_condition_says_what_it_reads() {
+    let condition = Condition::new("pan.lids.all(lid, lid > least) && pan.size > 3").unwrap();
+    assert_eq!(condition.reads(), ["least".to_owned(), "pan".to_owned()].into());
+}
+
+#[test]
+fn what_a_condition_cannot_read_is_undecided_and_never_another_value() {
+    let deep = format!("{}1{}", "[".repeat(128), "]".repeat(128));
+    for (json, why) in [
+        (deep.as_str(), "recursion limit exceeded"),
+        ("1e400", "number out of range"),
+        ("{\"a\": [-1e400]}", "number out of range"),
+        ("{\"a\": 1, \"a\": 2}", "it says the key \"a\" twice"),
+    ] {
+        for text in ["pan != 'x'", "pan == 'x'", "size(pan) > 1"] {
+            let error = decide(text, &[("pan", json)]).expect_err(json);
+            let reads = "reads \"pan\", which is JSON that a condition cannot read: ";
+            assert!(error.contains(reads) && error.contains(why), "{error}");
+        }
+    }
+    assert_eq!(decide("pan > 1e300", &[("pan", "1e308")]), Ok(true));
+    assert_eq!(decide("pan > 9223372036854775807u", &[("pan", "18446744073709551615")]), Ok(true));
+}
+
+/// All functions and macros that CEL's own documents or its extensions name.
+const OF_CEL: [&str; 60] = [
+    "abs",
+    "all",
+    "bool",
+    "bytes",
+    "ceil",
+    "charAt",
+    "contains",
+    "distinct",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "first",
+    "flatten",
+    "floor",
+    "format",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "greatest",
+    "has",
+    "indexOf",
+    "int",
+    "isFinite",
+    "isNaN",
+    "join",
+    "last",
+    "lastIndexOf",
+    "least",
+    "lowerAscii",
+    "map",
+    "matches",
+    "max",
+    "min",
+    "quote",
+    "replace",
+    "reverse",
+    "round",
+    "sign",
+    "size",
+    "slice",
+    "sort",
+    "split",
+    "startsWith",
+    "string",
+    "substring",
+    "timestamp",
+    "trim",
+    "uint",
+    "upperAscii",
+];
+
+#[test]
+fn a_function_that_does_not_exist_here_is_refused_before_it_is_asked() {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for name in OF_CEL {
+        let forms = [
+            format!("{name}(a) == b"),
+            format!("{name}(a, b) == b"),
+            format!("{name}(a.b)"),
+            format!("a.{name}() == b"),
+            format!("a.{name}(b) == b"),
+            format!("a.{name}(b, b) != c"),
+        ];
+        let is_known = forms.iter().any(|form| Condition::new(form).is_ok());
+        if is_known {
+            known.push(name)
+        } else {
+            unknown.push(name)
+        }
+        for form in forms {
+            let errors = match Condition::new(&form) {
+                // What is let through is refused by nothing but the values: CEL knows the function.
+                Ok(condition) => {
+                    let one = Value::json(&1.into());
+                    let values = ["a", "b", "c"].map(|name| (name.parse().unwrap(), &one));
+                    let error = condition.evaluate(&values.into()).err();
+                    error.map_or_else(String::new, |error| error.to_string())
+                }
+                Err(_) => String::new(),
+            };
+            assert!(!errors.contains(&format!("there is no {name:?}")), "{form}: {errors}");
+        }
+    }
+    let told: Vec<&str> = types::FUNCTIONS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(known, told, "the functions that messages and docs/links.md name are those that there are");
+    assert!(unknown.contains(&"max") && unknown.contains(&"matches") && unknown.contains(&"timestamp"));
+    let page = include_str!("../../../../docs/links.md");
+    for (name, form) in types::FUNCTIONS {
+        assert!(page.contains(&format!("`{form}`")), "docs/links.md does not tell of {name}: {form}");
+    }
+}
+
+#[test]
+fn what_no_function_or_operator_takes_is_refused_before_it_is_asked() {
+    for (text, why) in [
+        ("max(a, 3) > 2", "it calls `max`, which does not exist here: did you mean \"map\"?"),
+        ("a.matches('x')", "it calls `matches`, which does not exist here: it may call all, bool, "),
+        ("a.startWith('x')", "it calls `startWith`, which does not exist here: did you mean \"startsWith\"?"),
+        (
+            "startsWith(a, 'x')",
+            "it calls `startsWith` with anything and a text: write it as text.startsWith(beginning)",
+        ),
+        ("a.startsWith('x', 'y')", "it calls `startsWith` with anything and a text and a text: write it as "),
+        ("size(3) > 2", "it calls `size` with a whole number: write it as size(text, list or object)"),
+        ("a.all(x)", "it calls `all` with anything and anything: write it as list.all(x, condition)"),
+        ("1 < 'a'", "it has a whole number and a text at `<`: "),
+        ("a > 1 + 'b'", "it has a whole number and a text at `+`: "),
+        ("!3", "it has a whole number at `!`: compare it with something"),
+        ("a && size(b)", "it has a whole number at `&&`, which takes true or false: compare it with something"),
+        ("size(b) ? a : c", "it has a whole number at `?`, which takes true or false"),
+        ("a in 'abc'", "it has anything and a text at `in`: it looks into a list, or for a key into an object"),
+        ("'a'.size.b", "it takes \"size\" of a text: only an object has fields"),
+        ("'abc'.exists(x, x == 'a')", "it has a loop over a text: a loop goes over a list"),
+        ("a.exists(x, size(x))", "it has a whole number at `||`"),
+        ("Pan{size: 1} == a", "it makes a message of type \"Pan\""),
+        ("type(a)", "it comes to"),
+    ] {
+        if text == "type(a)" {
+            continue;
+        }
+        let error = decide(text, &[]).expect_err(text);
+        assert!(error.starts_with(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_depends_on_values_is_not_refused() {
+    for text in [
+        "a.b.c > 1 || a.b.c == 'x'",
+        "type(a) == type(1) ? a > 1 : a == 'x'",
+        "int(a) > 1 && double(a) > 1.0 && string(a) == '1' && bool(b) && uint(c) > 1u && bytes(a) == b'x'",
+        "a[0] > 1 && a['x'] == 2 && a[b]",
+        "a.map(x, x.y)[0]",
+        "a.exists_one(x, x > 1)",
+        "a.filter(x, x > 1) == [2]",
+        "dyn(1) == 'a'",
+        "-a < 3 && a - 1 > 2 && a % 2 == 0 && a * 2.0 > 3.0",
+        "a",
+        "a ? b : c",
+        "{'x': 1}.x == 1",
+        "1 == 1.0",
+    ] {
+        assert!(Condition::new(text).is_ok(), "{text}: {:?}", Condition::new(text));
+    }
+}
+
+#[test]
+fn what_schemas_say_of_the_values_is_held_against_the_condition() {
+    let schema = crate::Schema::new(
+        &crate::Json::parse(
+            r##"{"type": "object", "properties": {
+                "size": {"type": "integer"}, "price": {"type": "number"}, "colour": {"enum": ["red", "blue"]},
+                "lids": {"type": "array", "items": {"type": "string"}}, "handle": {"type": ["string", "null"]},
+                "inner": {"$ref": "#/$defs/inner"}
+            }, "$defs": {"inner": {"type": "object", "properties": {"inner": {"$ref": "#/$defs/inner"}}}}}"##,
+        )
+        .unwrap(),
+    );
+    let check = |text: &str| {
+        let condition = Condition::new(text).unwrap();
+        let findings = condition.check([("pan".to_owned(), Known::of_schema(schema.view()))]);
+        let told = |finding: Finding| {
+            format!("{}: {} ({})", if finding.is_error { "error" } else { "warning" }, finding.message, finding.hint)
+        };
+        findings.into_iter().map(told).collect::<Vec<_>>().join("; ")
+    };
+    for text in [
+        "pan.size > 30 && pan.price > 3 && pan.price * 2.0 > 1.0",
+        "pan.colour == 'red' && pan.lids.exists(lid, lid.startsWith('x')) && pan.handle == null",
+        "has(pan.inner.inner.inner) && size(pan.lids) > 1 && pan.lids[0] == 'x' && 'x' in pan.lids",
+        "pan.size == 3.0",
+    ] {
+        assert_eq!(check(text), "", "{text}");
+    }
+    for (text, wanted) in [
+        ("pan.size > '30'", "error: has a whole number and a text at `>`"),
+        ("pan.size * 1.5 > 3.0", "error: has a whole number and a number at `*`"),
+        ("pan.colour > 3", "error: has a text and a whole number at `>`"),
+        ("pan.lids.exists(lid, lid > 3)", "error: has a text and a whole number at `>`"),
+        ("pan.lids[0] > 3", "error: has a text and a whole number at `>`"),
+        ("pan > 3", "error: has an object and a whole number at `>`"),
+        ("pan.size.weight > 3", "error: takes \"weight\" of a whole number"),
+        ("pan.size == '3'", "warning: compares a whole number to a text: that is never so"),
+        (
+            "pan.color == 'red'",
+            "warning: reads the field \"color\", which is not among those of its object (did you mean \"colour\"?)",
+        ),
+        (
+            "pan.inner.iner == 1",
+            "warning: reads the field \"iner\", which is not among those of its object (did you mean \"inner\"?)",
+        ),
+    ] {
+        assert!(check(text).starts_with(wanted), "{text}: {}", check(text));
+    }
+}

@@ -1,0 +1,370 @@
+//! What a condition does with types, found before it is asked: functions that CEL does not have here, arguments that none
+//! of them takes, comparisons that cannot be made, and some that always come to the same.
+//!
+//! Which types a function or operator takes is not written down a second time: CEL itself is asked, with one value of each
+//! type that an argument may have. What it refuses for all of them, it would refuse when the condition is asked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+use cel::{
+    Context, Env, ExecutionError,
+    common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators},
+};
+
+use super::shape;
+use crate::{
+    schema::{Field, View},
+    suggest,
+    value_types::{ValueType, ValueTypes},
+};
+
+/// The functions and loops that a condition may call, and how each is written.
+pub(super) const FUNCTIONS: [(&str, &str); 17] = [
+    ("all", "list.all(x, condition)"),
+    ("bool", "bool(text)"),
+    ("bytes", "bytes(text)"),
+    ("contains", "text.contains(part)"),
+    ("double", "double(number or text)"),
+    ("dyn", "dyn(value)"),
+    ("endsWith", "text.endsWith(end)"),
+    ("exists", "list.exists(x, condition)"),
+    ("exists_one", "list.exists_one(x, condition)"),
+    ("filter", "list.filter(x, condition)"),
+    ("has", "has(value.field)"),
+    ("int", "int(number or text)"),
+    ("map", "list.map(x, expression)"),
+    ("size", "size(text, list or object)"),
+    ("startsWith", "text.startsWith(beginning)"),
+    ("string", "string(value)"),
+    ("uint", "uint(number or text)"),
+];
+
+/// What CEL knows by itself, made once.
+pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// Something that is wrong with a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// Whether it can never be decided, or only hardly says what was meant.
+    pub(crate) is_error: bool,
+    /// What is wrong: a fragment whose subject is the condition.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: String,
+}
+
+/// What is known of a value before it is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'s> {
+    pub(crate) types: ValueTypes,
+    pub(crate) schema: Option<View<'s>>,
+}
+
+impl<'s> Known<'s> {
+    const ANY: Self = Self { types: ValueTypes::ANY, schema: None };
+
+    const fn of(types: ValueTypes) -> Self {
+        Self { types, schema: None }
+    }
+
+    pub(crate) fn of_schema(schema: View<'s>) -> Self {
+        Self { types: schema.types(), schema: Some(schema) }
+    }
+}
+
+/// What a call of CEL with values of certain types came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Probed {
+    /// A value of these types, or an error that other values would not have led to.
+    Taken(ValueTypes),
+    /// There is no such function.
+    Unknown,
+    /// It takes other types, or so many arguments.
+    Refused,
+}
+
+/// Walks an expression, and finds what types its parts have and what is wrong with them.
+pub(super) struct Checker<'s> {
+    names: Vec<(String, Known<'s>)>,
+    probed: BTreeMap<(String, bool, Vec<ValueType>), Probed>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'s> Checker<'s> {
+    /// Begins with what is known of the values from outside.
+    pub(super) fn new(names: impl IntoIterator<Item = (String, Known<'s>)>) -> Self {
+        Self { names: names.into_iter().collect(), probed: BTreeMap::new(), findings: Vec::new() }
+    }
+
+    fn error(&mut self, message: String, hint: impl Into<String>) {
+        self.findings.push(Finding { is_error: true, message, hint: hint.into() });
+    }
+
+    fn warn(&mut self, message: String, hint: impl Into<String>) {
+        self.findings.push(Finding { is_error: false, message, hint: hint.into() });
+    }
+
+    /// What an expression comes to. The parser bounds how deep it nests, and so this recursion.
+    pub(super) fn check(&mut self, expression: &IdedExpr) -> Known<'s> {
+        match &expression.expr {
+            Expr::Literal(literal) => Known::of(ValueTypes::of(of_literal(literal))),
+            Expr::Ident(name) => {
+                let known = self.names.iter().rev().find(|(known, _)| known == name);
+                known.map_or(Known::ANY, |(_, known)| *known)
+            }
+            Expr::Select(select) => {
+                let operand = self.check(&select.operand);
+                let selected = self.select(operand, &select.field, select.test);
+                if select.test { Known::of(ValueTypes::of(ValueType::Bool)) } else { selected }
+            }
+            Expr::Call(call) => self.call(call),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            Expr::List(_) => self.made_of_parts(expression, ValueType::List),
+            Expr::Map(_) => self.made_of_parts(expression, ValueType::Object),
+            Expr::Struct(made) => {
+                let message = format!("makes a message of type {:?}, and there are none here", made.type_name);
+                self.error(message, "write an object as {\"key\": value}");
+                Known::of(ValueTypes::of(ValueType::Object))
+            }
+            Expr::Unspecified => Known::ANY,
+        }
+    }
+
+    fn made_of_parts(&mut self, expression: &IdedExpr, of: ValueType) -> Known<'s> {
+        for part in shape::parts(expression) {
+            self.check(part);
+        }
+        Known::of(ValueTypes::of(of))
+    }
+
+    /// A field of a value.
+    fn select(&mut self, operand: Known<'s>, field: &str, is_test: bool) -> Known<'s> {
+        if !operand.types.has(ValueType::Object) && !operand.types.has(ValueType::Other) {
+            self.error(format!("takes {field:?} of {}", operand.types), "only an object has fields");
+            return Known::ANY;
+        }
+        let Some(schema) = operand.schema else { return Known::ANY };
+        match schema.field(field) {
+            Field::Known(field) => Known::of_schema(field),
+            Field::Unsaid => Known::ANY,
+            Field::Absent => {
+                let hint = suggest::did_you_mean(field, schema.field_names()).unwrap_or_else(|| {
+                    let names: Vec<&str> = schema.field_names().collect();
+                    if names.is_empty() {
+                        "it has no fields".into()
+                    } else {
+                        format!("its fields are {}", names.join(", "))
+                    }
+                });
+                let what = if is_test { "asks for" } else { "reads" };
+                self.warn(format!("{what} the field {field:?}, which is not among those of its object"), hint);
+                Known::ANY
+            }
+        }
+    }
+
+    fn call(&mut self, call: &CallExpr) -> Known<'s> {
+        let target = call.target.as_deref().map(|target| self.check(target));
+        let given: Vec<Known<'s>> = call.args.iter().map(|argument| self.check(argument)).collect();
+        let bool = Known::of(ValueTypes::of(ValueType::Bool));
+        match (call.func_name.as_str(), &given[..]) {
+            (operators::CONDITIONAL, [asked, yes, no]) => {
+                self.must_be_bool("?", asked);
+                Known::of(yes.types.or(no.types))
+            }
+            (word @ (operators::LOGICAL_AND | operators::LOGICAL_OR), [one, other]) => {
+                let word = if word == operators::LOGICAL_AND { "&&" } else { "||" };
+                self.must_be_bool(word, one);
+                self.must_be_bool(word, other);
+                bool
+            }
+            (word @ (operators::EQUALS | operators::NOT_EQUALS), [one, other]) => {
+                if one.types.equals().and(other.types.equals()).is_empty() {
+                    let answer = if word == operators::EQUALS { "never" } else { "always" };
+                    let message = format!("compares {} to {}: that is {answer} so", one.types, other.types);
+                    self.warn(message, "compare values of one type, or turn one with int(), double() or string()");
+                }
+                bool
+            }
+            (operators::INDEX, [of, _]) => {
+                let taken = self.probe(call, target, &given);
+                let element = of.schema.and_then(View::element).filter(|_| of.types == ValueTypes::of(ValueType::List));
+                element.map_or(taken, Known::of_schema)
+            }
+            _ => self.probe(call, target, &given),
+        }
+    }
+
+    fn must_be_bool(&mut self, word: &str, operand: &Known<'s>) {
+        if !operand.types.has(ValueType::Bool) && !operand.types.has(ValueType::Other) {
+            let message = format!("has {} at `{word}`, which takes true or false", operand.types);
+            self.error(message, "compare it with something");
+        }
+    }
+
+    /// Asks CEL whether it has a function for the types that the arguments may have.
+    fn probe(&mut self, call: &CallExpr, target: Option<Known<'s>>, given: &[Known<'s>]) -> Known<'s> {
+        let all: Vec<ValueTypes> = target.iter().chain(given).map(|known| known.types).collect();
+        let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
+        for combination in combinations(&all) {
+            let key = (call.func_name.clone(), target.is_some(), combination);
+            let probed =
+                *self.probed.entry(key).or_insert_with_key(|(name, has_target, of)| ask(name, *has_target, of));
+            is_unknown &= probed == Probed::Unknown;
+            if let Probed::Taken(came_to) = probed {
+                types = types.or(came_to);
+            }
+        }
+        if !types.is_empty() {
+            return Known::of(types);
+        }
+        let name = call.func_name.as_str();
+        let form = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form);
+        match (is_unknown, form) {
+            (_, Some(form)) => {
+                self.error(format!("calls `{name}` with {}", arguments(&all)), format!("write it as {form}"));
+            }
+            (true, None) => {
+                let names = || FUNCTIONS.iter().map(|(known, _)| *known);
+                let listed = || format!("it may call {}", names().collect::<Vec<_>>().join(", "));
+                let hint = suggest::did_you_mean(name, names()).unwrap_or_else(listed);
+                self.error(format!("calls `{name}`, which does not exist here"), hint);
+            }
+            (false, None) => {
+                let operator = name.trim_matches(['_', '@']).replace("[_]", "[]");
+                let hint = match name {
+                    operators::IN => "it looks into a list, or for a key into an object",
+                    operators::NEGATE => "it takes a number",
+                    operators::LOGICAL_NOT => "compare it with something",
+                    _ => "it takes values of one type: turn one with int(), double() or string()",
+                };
+                self.error(format!("has {} at `{operator}`", arguments(&all)), hint);
+            }
+        }
+        Known::ANY
+    }
+
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> Known<'s> {
+        let range = self.check(&comprehension.iter_range);
+        let goes_over = ValueTypes::of(ValueType::List).or(ValueTypes::of(ValueType::Object));
+        if range.types.and(goes_over.or(ValueTypes::of(ValueType::Other))).is_empty() {
+            self.error(format!("has a loop over {}", range.types), "a loop goes over a list, or the keys of an object");
+        }
+        let is_list = range.types == ValueTypes::of(ValueType::List);
+        let element = range.schema.and_then(View::element).filter(|_| is_list).map_or(Known::ANY, Known::of_schema);
+        let gathered = self.check(&comprehension.accu_init);
+        let before = self.names.len();
+        match &comprehension.iter_var2 {
+            // The first of two is the place or the key.
+            Some(second) => {
+                self.names.push((comprehension.iter_var.clone(), Known::ANY));
+                self.names.push((second.clone(), element));
+            }
+            None => self.names.push((comprehension.iter_var.clone(), element)),
+        }
+        self.names.push((comprehension.accu_var.clone(), gathered));
+        self.check(&comprehension.loop_cond);
+        self.check(&comprehension.loop_step);
+        let result = self.check(&comprehension.result);
+        self.names.truncate(before);
+        result
+    }
+}
+
+fn of_literal(literal: &LiteralValue) -> ValueType {
+    match literal {
+        LiteralValue::Boolean(_) => ValueType::Bool,
+        LiteralValue::Int(_) => ValueType::Int,
+        LiteralValue::UInt(_) => ValueType::UInt,
+        LiteralValue::Double(_) => ValueType::Double,
+        LiteralValue::String(_) => ValueType::Text,
+        LiteralValue::Bytes(_) => ValueType::Bytes,
+        LiteralValue::Null => ValueType::Null,
+    }
+}
+
+fn arguments(all: &[ValueTypes]) -> String {
+    match all {
+        [] => "nothing".into(),
+        all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+    }
+}
+
+/// Each way to choose one type for each argument. Whatever takes more than three is no function of ours: any types do.
+fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
+    let mut combinations = vec![Vec::new()];
+    for (place, types) in all.iter().enumerate() {
+        let choices: Vec<ValueType> = if place < 3 { types.iter().collect() } else { vec![ValueType::Null] };
+        combinations = combinations
+            .iter()
+            .flat_map(|before: &Vec<ValueType>| choices.iter().map(|choice| [before.as_slice(), &[*choice]].concat()))
+            .collect();
+    }
+    combinations
+}
+
+/// Calls a function of CEL with one value of each of these types.
+fn ask(name: &str, has_target: bool, of: &[ValueType]) -> Probed {
+    let mut context = Context::with_env(ENVIRONMENT.clone());
+    let mut arguments: Vec<IdedExpr> = Vec::new();
+    for (place, value) in of.iter().enumerate() {
+        let variable = format!("v{place}");
+        context.add_variable_from_value(variable.as_str(), example(*value));
+        arguments.push(IdedExpr { id: 0, expr: Expr::Ident(variable) });
+    }
+    let target = has_target.then(|| Box::new(arguments.remove(0)));
+    let call = CallExpr { func_name: name.to_owned(), target, args: arguments };
+    match context.resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }) {
+        Err(ExecutionError::UndeclaredReference(_)) => Probed::Unknown,
+        // What is not known to be one of JSON's types may be any.
+        _ if of.contains(&ValueType::Other) => Probed::Taken(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other))),
+        Ok(value) => Probed::Taken(ValueTypes::of(type_of(&value))),
+        Err(
+            ExecutionError::NoSuchOverload(_)
+            | ExecutionError::UnsupportedBinaryOperator(..)
+            | ExecutionError::UnexpectedType { .. }
+            | ExecutionError::ValuesNotComparable(..)
+            | ExecutionError::UnsupportedTargetType { .. }
+            | ExecutionError::NotSupportedAsMethod { .. }
+            | ExecutionError::InvalidArgumentCount { .. }
+            | ExecutionError::MissingArgumentOrTarget,
+        ) => Probed::Refused,
+        // Another value of the type may do.
+        Err(_) => Probed::Taken(ValueTypes::ANY),
+    }
+}
+
+/// A value of a type, with which most things can be done.
+fn example(of: ValueType) -> cel::Value {
+    let text = || Arc::new("1".to_owned());
+    match of {
+        ValueType::Null | ValueType::Other => cel::Value::Null,
+        ValueType::Bool => cel::Value::Bool(true),
+        ValueType::Int => cel::Value::Int(1),
+        ValueType::UInt => cel::Value::UInt(1),
+        ValueType::Double => cel::Value::Float(1.0),
+        ValueType::Text => cel::Value::String(text()),
+        ValueType::Bytes => cel::Value::Bytes(Arc::new(b"1".to_vec())),
+        ValueType::List => cel::Value::List(Arc::default()),
+        ValueType::Object => cel::Value::Map(cel::objects::Map { map: Arc::default() }),
+    }
+}
+
+fn type_of(value: &cel::Value) -> ValueType {
+    use cel::objects::ValueType as CelType;
+    match value.type_of() {
+        CelType::Int => ValueType::Int,
+        CelType::UInt => ValueType::UInt,
+        CelType::Float => ValueType::Double,
+        CelType::String => ValueType::Text,
+        CelType::List => ValueType::List,
+        CelType::Map | CelType::Struct => ValueType::Object,
+        CelType::Null => ValueType::Null,
+        CelType::Bytes => ValueType::Bytes,
+        CelType::Bool => ValueType::Bool,
+        CelType::Function | CelType::Duration | CelType::Timestamp | CelType::Opaque => ValueType::Other,
+    }
+}

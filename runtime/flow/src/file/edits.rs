@@ -1,0 +1,202 @@
+//! Files of edits: TOML in, what is to be changed or every mistake out.
+//!
+//! They are read as flow files are: a value of an edit is the value that it would be in a flow file, and what nobody asked
+//! for is told.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    body, breaks,
+    reader::{Mistakes, Reader, wrong_type},
+    task,
+};
+use crate::{Edit, Mistake, NodeName, Values};
+
+/// One step of a file of edits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WrittenEdit {
+    /// Adds what another file holds.
+    Add {
+        /// Its path, relative to the file of edits.
+        file: String,
+    },
+    /// Any other edit; the module of [`Edit::Use`] may be a path, relative to the file of edits.
+    Edit(Edit),
+}
+
+/// What an edit does, and the keys that say more of it.
+const KINDS: [(&str, &[&str]); 7] = [
+    ("add", &[]),
+    ("remove", &[]),
+    ("link", &["on", "when", "reach", "join"]),
+    ("unlink", &[]),
+    ("use", &[]),
+    ("set", &["with"]),
+    ("require", &["requires"]),
+];
+
+/// Reads a file of edits.
+///
+/// # Errors
+/// Every mistake in it, in the order of the file.
+pub fn edits(text: &str) -> Result<Vec<WrittenEdit>, Vec<Mistake>> {
+    let (table, found) = DeTable::parse_recoverable(text);
+    let mut mistakes = Mistakes::default();
+    let edits = whole(&table, &mut mistakes);
+    let mut wrong = if found.is_empty() {
+        mistakes.wrong.append(&mut mistakes.missing);
+        mistakes.wrong
+    } else {
+        breaks::with_breaks(mistakes.wrong, &found, text)
+    };
+    wrong.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
+    wrong.dedup();
+    if wrong.is_empty() { Ok(edits) } else { Err(wrong) }
+}
+
+fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
+    let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
+    let tables = body::tables(&mut table, "edit", "[[edit]]", mistakes);
+    if tables.is_empty() {
+        mistakes.miss(table.lacks("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"));
+    }
+    let edits = tables.iter().flat_map(|toml| edit(toml, mistakes)).collect();
+    table.finish(|_| None, mistakes);
+    edits
+}
+
+/// The edits of one table: a value each, where it gives several.
+fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
+    let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", mistakes) else { return Vec::new() };
+    let is_said = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
+    let said: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_said).collect();
+    let Some((kind, also)) = said.first().copied() else {
+        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+        let mistake = Mistake::error(Some(toml.span()), "an edit does nothing");
+        // What was meant is most likely a key that is misspelt.
+        for (kind, _) in KINDS {
+            table.take(kind);
+        }
+        table.finish(|_| None, mistakes);
+        mistakes.miss(mistake.hint(format!("it does one of {kinds}")));
+        return Vec::new();
+    };
+    if let Some((other, _)) = said.get(1) {
+        let mistake = Mistake::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
+        mistakes.push(mistake.hint("an edit does one thing: begin another with [[edit]]"));
+    }
+    table.whose = format!("the edit {kind:?}");
+    let edits = read(kind, &mut table, mistakes);
+    // That these are there was told already.
+    for (other, also) in said.iter().skip(1) {
+        for key in [*other].iter().chain(*also) {
+            table.take(key);
+        }
+    }
+    let foreign = |key: &str| {
+        let of = KINDS.iter().find(|(_, also)| also.contains(&key)).map(|(kind, _)| *kind);
+        of.filter(|_| !also.contains(&key)).map(|of| format!("{key} is for an edit with {of:?}"))
+    };
+    table.finish(foreign, mistakes);
+    edits
+}
+
+fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
+    let one = |edit: Option<Edit>| edit.map(WrittenEdit::Edit).into_iter().collect();
+    match kind {
+        "add" => {
+            let file = table.text("add", "the path of a file", mistakes);
+            file.map(|file| WrittenEdit::Add { file: file.value.into() }).into_iter().collect()
+        }
+        "remove" => one(table.name("remove", mistakes).map(|task| Edit::Remove { task: task.value, ran: false })),
+        "link" => {
+            let ends = ends(table, "link", mistakes);
+            let body::LinkWords { on, when, reach, join } = body::said(table, mistakes);
+            one(ends.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }))
+        }
+        "unlink" => one(ends(table, "unlink", mistakes).map(|(from, to)| Edit::Unlink { from, to })),
+        "use" => {
+            let what = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
+            let pair = pair(table, "use", what, mistakes);
+            one(pair.and_then(|[task, uses]| {
+                let task = named(task, &table.whose, mistakes)?;
+                Some(Edit::Use { task, uses: uses.0.to_owned() })
+            }))
+        }
+        "set" => {
+            let task = table.name::<NodeName>("set", mistakes);
+            let values = constants(table, mistakes);
+            let Some(task) = task else { return Vec::new() };
+            let set = |(parameter, value)| Edit::Set { task: task.value.clone(), parameter, value };
+            values.into_iter().map(|value| WrittenEdit::Edit(set(value))).collect()
+        }
+        "require" => {
+            let task = table.name::<NodeName>("require", mistakes);
+            let renames = task::renames(table, "requires", &mut BTreeMap::new(), mistakes);
+            if renames.as_ref().is_none_or(BTreeMap::is_empty) {
+                mistakes.miss(table.lacks("requires", "requires = { pan = \"first_pan\" }"));
+            }
+            let Some(task) = task else { return Vec::new() };
+            let require = |(parameter, value)| Edit::Require { task: task.value.clone(), parameter, value };
+            renames.into_iter().flatten().map(|rename| WrittenEdit::Edit(require(rename))).collect()
+        }
+        _ => unreachable!("only the kinds are read"),
+    }
+}
+
+/// The constants of an edit that sets some.
+fn constants(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Values {
+    let lacks = |table: &Reader<'_>| table.lacks("with", "with = { celsius = 180 }");
+    let Some(toml) = table.take("with") else {
+        mistakes.miss(lacks(table));
+        return Values::new();
+    };
+    let (values, places) = task::values(toml, &format!("\"with\" of {}", table.whose), mistakes);
+    if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && places.is_empty() {
+        mistakes.miss(lacks(table));
+    }
+    values
+}
+
+fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Mistakes) -> Option<(NodeName, NodeName)> {
+    let pair = pair(table, key, "two names, as in [\"mix\", \"bake\"]", mistakes)?;
+    let [from, to] = pair.map(|end| named(end, &table.whose, mistakes));
+    Some((from?, to?))
+}
+
+/// A text and where it stands.
+type Text<'t> = (&'t str, Range<usize>);
+
+/// Two texts in a list.
+fn pair<'t>(table: &mut Reader<'t>, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<[Text<'t>; 2]> {
+    let list = table.list(key, what, mistakes)?;
+    let text = |toml: &'t Spanned<DeValue<'t>>| Some((toml.get_ref().as_str()?, toml.span()));
+    if let [one, other] = list.value
+        && let (Some(one), Some(other)) = (text(one), text(other))
+    {
+        return Some([one, other]);
+    }
+    match list.value.iter().find(|toml| toml.get_ref().as_str().is_none()) {
+        Some(other) => {
+            let whose = format!("an element of {key:?} of {}", table.whose);
+            mistakes.push(wrong_type(&whose, "a text in quotes", other.get_ref(), other.span()));
+        }
+        None => {
+            let message = format!("{key:?} of {} does not have two elements", table.whose);
+            mistakes.push(Mistake::error(Some(list.span), message).hint(format!("write {what}")));
+        }
+    }
+    None
+}
+
+fn named((text, span): Text<'_>, whose: &str, mistakes: &mut Mistakes) -> Option<NodeName> {
+    NodeName::new(text).map_err(|error| mistakes.push(Mistake::refused(Some(span), whose, &error))).ok()
+}
+
+#[cfg(test)]
+mod tests;

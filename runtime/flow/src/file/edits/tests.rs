@@ -1,0 +1,60 @@
+//! What a file of edits may hold, and what is said of one that does not.
+
+use super::*;
+use crate::{render, tables};
+
+#[test]
+fn every_mistake_of_a_file_of_edits_is_told_with_its_line_and_a_hint() {
+    tables::check(include_str!("mistakes.txt"), |text| match edits(text) {
+        Ok(edits) => format!("accepted: {edits:?}"),
+        Err(mistakes) => render(&mistakes, "edits.toml", text),
+    });
+}
+
+#[test]
+fn a_value_of_an_edit_is_the_value_that_it_would_be_in_a_flow_file() {
+    let values = "{ day = 1979-05-27, when = 1979-05-27T07:32:00.123-08:00, time = 07:32, big = 18446744073709551615, \
+                  float = 0.10000000000000000001, list = [1, [true], {}], text = \"ä\" }";
+    let read = edits(&format!("[[edit]]\nset = \"t\"\nwith = {values}")).unwrap();
+    let of_edits: Values = read
+        .into_iter()
+        .map(|edit| {
+            let WrittenEdit::Edit(Edit::Set { parameter, value, .. }) = edit else { panic!("{edit:?}") };
+            (parameter, value)
+        })
+        .collect();
+    let flow =
+        crate::file::parse(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\nwith = {values}")).unwrap();
+    let crate::DraftNode::Task(task) = &flow.body.nodes[0] else { panic!("it is a task") };
+    assert_eq!(of_edits, task.with);
+    assert!(format!("{of_edits:?}").contains("\"1979-05-27\""), "{of_edits:?}");
+}
+
+#[test]
+fn each_edit_is_read_with_all_that_it_may_say() {
+    let read = edits(
+        "[[edit]]\nadd = \"more.toml\"\n[[edit]]\nremove = \"a\"\n\
+         [[edit]]\nlink = [\"a\", \"b\"]\non = \"any\"\nwhen = \"x > 1\"\nreach = \"task\"\njoin = \"any\"\n\
+         [[edit]]\nunlink = [\"a\", \"b\"]\n[[edit]]\nuse = [\"a\", \"../m.wasm#t\"]\n\
+         [[edit]]\nset = \"a\"\nwith = { x = 1, y = [2] }\n[[edit]]\nrequire = \"a\"\nrequires = { p = \"v\" }\n",
+    );
+    let told: Vec<String> = read
+        .unwrap()
+        .into_iter()
+        .map(|edit| match edit {
+            WrittenEdit::Add { file } => format!("add {file}"),
+            WrittenEdit::Edit(edit) => edit.to_string(),
+        })
+        .collect();
+    let wanted = [
+        "add more.toml",
+        "remove a",
+        "link a b --on any --when \"x > 1\" --join any",
+        "unlink a b",
+        "use a ../m.wasm#t",
+        "set a x",
+        "set a y",
+        "require a p=v",
+    ];
+    assert_eq!(told, wanted);
+}

@@ -1,0 +1,60 @@
+//! What other systems call what a flow file calls otherwise: words too far from ours to be taken for misspelt.
+
+/// What a key of a task was meant to be.
+pub(super) fn of_task(key: &str) -> Option<String> {
+    let meant = match key {
+        "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { attempts = n }?",
+        "retry_delay" | "retry_backoff" | "backoff" => "did you mean retry = { initial = \"1s\" }?",
+        "args" | "kwargs" | "arguments" | "params" | "parameters" | "inputs" | "input" | "env" => {
+            "constants are written as with = { parameter = value }"
+        }
+        "outputs" | "output_names" | "returns" => "did you mean provides = [\"a value\"]?",
+        "module" | "run" | "call" | "type" => "did you mean use = \"module#task\"?",
+        "depends_on" | "needs" | "after" | "dependencies" | "upstream" => {
+            "order is said with [[link]] from = \"a task\", to = \"this one\", or follows from the values it requires"
+        }
+        "time_limit" | "soft_time_limit" | "execution_timeout" => "did you mean timeout = \"30s\"?",
+        "when" | "if" | "condition" => "a condition stands at a link: [[link]] from, to, when = \"...\"",
+        "countdown" | "delay" | "eta" => "did you mean start_after = \"30m\", or start_at?",
+        "cron" | "schedule" => "times stand beside the tasks: [[schedule]] cron = \"0 3 * * *\", to = \"this one\"",
+        "rate_limit" => "did you mean rate = \"10/s\"?",
+        _ => return None,
+    };
+    Some(meant.into())
+}
+
+/// What a key of a flow was meant to be.
+pub(super) fn of_flow(key: &str) -> Option<String> {
+    let meant = match key {
+        "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { times = n }?",
+        "tasks" => "each task is a table of its own, begun by [[task]]",
+        "links" | "edges" => "each link is a table of its own, begun by [[link]]",
+        "flows" => "each nested flow is a table of its own, begun by [[flow]]",
+        "params" | "parameters" | "args" | "variables" => "did you mean [inputs]?",
+        "cron" => "times are tables of their own: [[schedule]] cron = \"0 3 * * *\", to = \"a task\"",
+        "max_active" | "concurrency" => "did you mean max_parallel, of a task or of a flow that fires more than once?",
+        _ => return None,
+    };
+    Some(meant.into())
+}
+
+/// What a key of a task's own retry was meant to be.
+pub(super) fn of_policy(key: &str) -> Option<String> {
+    let meant = match key {
+        "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "attempts",
+        "delay" | "wait" | "interval" | "initial_interval" | "countdown" => "initial",
+        "max_delay" | "max_interval" | "maximum" | "backoff_max" => "max",
+        _ => return None,
+    };
+    Some(format!("did you mean {meant:?}?"))
+}
+
+/// What a key of a flow's retry controller was meant to be.
+pub(super) fn of_controller(key: &str) -> Option<String> {
+    let meant = match key {
+        "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "times",
+        "values" | "list" | "over" => "for_each",
+        _ => return None,
+    };
+    Some(format!("did you mean {meant:?}?"))
+}

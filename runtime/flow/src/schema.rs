@@ -1,0 +1,255 @@
+//! JSON schemas, as modules describe their values with: whether a value can be what a task takes.
+//!
+//! A subset is read: the keywords that the guest SDK writes (those of `schemars` for the types of serde). Any other keyword
+//! refuses nothing, so a value is refused only where it surely does not fit.
+
+mod check;
+
+use serde_json::Value as Tree;
+
+pub use check::Misfit;
+
+use crate::{
+    Json, Value,
+    value_types::{ValueType, ValueTypes},
+};
+
+/// How many references in a row are followed, so that a schema that refers to itself ends.
+const MOST_REFERENCES: usize = 32;
+
+/// How deep alternatives nest before nothing is said of them any more.
+const DEEPEST: usize = 32;
+
+/// How many alternatives are looked at for the types of a schema: each may have alternatives of its own.
+const MOST_ALTERNATIVES: usize = 10_000;
+
+/// A JSON schema, as far as waft reads one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema(Tree);
+
+/// A part of a schema, and the whole that its references are looked up in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'s> {
+    root: &'s Tree,
+    here: &'s Tree,
+}
+
+/// What a schema says of a field of an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Field<'s> {
+    /// It is this.
+    Known(View<'s>),
+    /// The object has other fields, and no more.
+    Absent,
+    /// Nothing.
+    Unsaid,
+}
+
+impl Schema {
+    /// Reads a schema. One that nests too deep to be read says nothing.
+    #[must_use]
+    pub fn new(text: &Json) -> Self {
+        Self(text.to_tree().unwrap_or(Tree::Bool(true)))
+    }
+
+    /// The first reason why a value is surely not of this schema; `None` where it may be.
+    ///
+    /// Bytes stand for their text where they are UTF-8, as guests read them. What the store keeps is not looked at.
+    #[must_use]
+    pub fn refuses(&self, value: &Value) -> Option<Misfit> {
+        match value {
+            Value::Json(json) => check::misfit(self.view(), &json.to_tree().ok()?),
+            Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => check::misfit(self.view(), &Tree::from(text)),
+                Err(_) => Some(Misfit::of_bytes(self.view().types())),
+            },
+            Value::Stored(_) => None,
+        }
+    }
+
+    /// The first reason why an element of a list is surely not of this schema, and which element that is.
+    pub(crate) fn refuses_element(&self, list: &Json) -> Option<(usize, Misfit)> {
+        let elements = list.elements()?;
+        elements.into_iter().enumerate().find_map(|(place, element)| {
+            let misfit = self.refuses(&Value::Json(element))?;
+            Some((place, misfit))
+        })
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View { root: &self.0, here: &self.0 }
+    }
+
+    /// The schema of a list whose elements are of this one.
+    pub(crate) fn listed(self) -> Self {
+        // References stay those of the elements' own schema, which is the whole no more.
+        let has_references = self.0.to_string().contains("\"$ref\"");
+        let items = if has_references { Tree::Bool(true) } else { self.0 };
+        Self(serde_json::json!({"type": "array", "items": items}))
+    }
+
+    /// The schema of values of these types.
+    pub(crate) fn of(kind: &str) -> Self {
+        Self(serde_json::json!({"type": kind}))
+    }
+
+    /// The schema of a failure, as those see it who listen to one.
+    pub(crate) fn of_failure() -> Self {
+        let text = || serde_json::json!({"type": "string"});
+        Self(serde_json::json!({
+            "type": "object",
+            "properties": {"task": text(), "kind": text(), "message": text(), "details": true},
+            "required": ["task", "kind", "message"],
+        }))
+    }
+
+    /// The schema of what this value is: its types, and those of what it holds.
+    pub(crate) fn of_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Json(json) => Some(Self(shape(&json.to_tree().ok()?, 0))),
+            Value::Bytes(_) | Value::Stored(_) => None,
+        }
+    }
+}
+
+/// The schema of a value that is there: exact for objects, and of lists only that they are lists.
+fn shape(value: &Tree, depth: usize) -> Tree {
+    let of = |kind: &str| serde_json::json!({"type": kind});
+    match value {
+        Tree::Null => of("null"),
+        Tree::Bool(_) => of("boolean"),
+        Tree::Number(number) if number.is_f64() => of("number"),
+        Tree::Number(_) => of("integer"),
+        Tree::String(_) => of("string"),
+        Tree::Array(_) => of("array"),
+        Tree::Object(_) if depth >= DEEPEST => of("object"),
+        Tree::Object(fields) => {
+            let fields: serde_json::Map<String, Tree> =
+                fields.iter().map(|(name, value)| (name.clone(), shape(value, depth + 1))).collect();
+            serde_json::json!({"type": "object", "properties": fields})
+        }
+    }
+}
+
+impl<'s> View<'s> {
+    fn at(self, here: &'s Tree) -> Self {
+        Self { here, ..self }
+    }
+
+    fn keyword(self, name: &str) -> Option<&'s Tree> {
+        self.here.get(name)
+    }
+
+    /// The schema that this one refers to, if it does nothing but refer.
+    fn followed(mut self) -> Self {
+        for _ in 0..MOST_REFERENCES {
+            let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
+            let found = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            // What cannot be found says nothing.
+            self = self.at(found.unwrap_or(&Tree::Bool(true)));
+        }
+        self.at(&Tree::Bool(true))
+    }
+
+    /// The types that a value of it may have.
+    pub(crate) fn types(self) -> ValueTypes {
+        self.types_within(DEEPEST, &mut 0)
+    }
+
+    fn types_within(self, depth: usize, seen: &mut usize) -> ValueTypes {
+        let view = self.followed();
+        *seen += 1;
+        if depth == 0 || *seen > MOST_ALTERNATIVES || view.here == &Tree::Bool(true) {
+            return ValueTypes::ANY;
+        }
+        if view.here == &Tree::Bool(false) {
+            return ValueTypes::NONE;
+        }
+        let mut types = match view.keyword("type") {
+            Some(Tree::String(name)) => types_named(name),
+            Some(Tree::Array(names)) => union(names.iter().filter_map(Tree::as_str).map(types_named)),
+            Some(_) | None => ValueTypes::ANY,
+        };
+        if let Some(only) = view.keyword("const") {
+            types = types.and(type_of(only));
+        }
+        if let Some(Tree::Array(only)) = view.keyword("enum") {
+            types = types.and(union(only.iter().map(type_of)));
+        }
+        for either in ["anyOf", "oneOf"] {
+            if let Some(Tree::Array(alternatives)) = view.keyword(either) {
+                types = types.and(union(alternatives.iter().map(|one| view.at(one).types_within(depth - 1, seen))));
+            }
+        }
+        if let Some(Tree::Array(all)) = view.keyword("allOf") {
+            for one in all {
+                types = types.and(view.at(one).types_within(depth - 1, seen));
+            }
+        }
+        types
+    }
+
+    /// What it says of a field of the object that it is of.
+    pub(crate) fn field(self, name: &str) -> Field<'s> {
+        let view = self.followed();
+        let has_more = ["patternProperties", "anyOf", "oneOf", "allOf", "$ref"];
+        let Some(Tree::Object(fields)) = view.keyword("properties") else { return Field::Unsaid };
+        match (fields.get(name), view.keyword("additionalProperties")) {
+            (Some(field), _) => Field::Known(view.at(field)),
+            (None, None | Some(Tree::Bool(false))) if has_more.iter().all(|key| view.keyword(key).is_none()) => {
+                Field::Absent
+            }
+            (None, _) => Field::Unsaid,
+        }
+    }
+
+    /// The names of the fields that it speaks of.
+    pub(crate) fn field_names(self) -> impl Iterator<Item = &'s str> {
+        let fields = self.followed().keyword("properties").and_then(Tree::as_object);
+        fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str))
+    }
+
+    /// What it says of each element of the list that it is of.
+    pub(crate) fn element(self) -> Option<Self> {
+        let view = self.followed();
+        let items = view.keyword("items").filter(|_| view.keyword("prefixItems").is_none())?;
+        (items.is_object() || items.is_boolean()).then(|| view.at(items))
+    }
+}
+
+fn union(types: impl Iterator<Item = ValueTypes>) -> ValueTypes {
+    types.fold(ValueTypes::NONE, ValueTypes::or)
+}
+
+/// The types that a schema's `type` names; an unknown name says nothing.
+fn types_named(name: &str) -> ValueTypes {
+    match name {
+        "null" => ValueTypes::of(ValueType::Null),
+        "boolean" => ValueTypes::of(ValueType::Bool),
+        "integer" => ValueTypes::WHOLE,
+        "number" => ValueTypes::NUMBER,
+        "string" => ValueTypes::of(ValueType::Text),
+        "array" => ValueTypes::of(ValueType::List),
+        "object" => ValueTypes::of(ValueType::Object),
+        _ => ValueTypes::ANY,
+    }
+}
+
+/// The types that this value is of.
+fn type_of(value: &Tree) -> ValueTypes {
+    match value {
+        Tree::Null => ValueTypes::of(ValueType::Null),
+        Tree::Bool(_) => ValueTypes::of(ValueType::Bool),
+        // A whole number may be written with a point.
+        Tree::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+            ValueTypes::of(ValueType::Double)
+        }
+        Tree::Number(_) => ValueTypes::NUMBER,
+        Tree::String(_) => ValueTypes::of(ValueType::Text),
+        Tree::Array(_) => ValueTypes::of(ValueType::List),
+        Tree::Object(_) => ValueTypes::of(ValueType::Object),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Whether a JSON value is of a schema.
+
+use std::fmt;
+
+use serde_json::Value as Tree;
+
+use super::{DEEPEST, View, type_of};
+use crate::value_types::ValueTypes;
+
+/// How many steps a check takes before the rest of the value is believed: a schema may have alternatives of alternatives.
+const MOST_STEPS: usize = 4_000_000;
+
+/// The most alternatives or fields that a message lists.
+const MOST_LISTED: usize = 12;
+
+/// The longest text of a value that a message repeats, in characters.
+const LONGEST: usize = 40;
+
+/// Why a value is not of a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where in the value: `[2].size`, or nothing for the whole.
+    at: String,
+    /// What is wrong there.
+    what: String,
+}
+
+impl Misfit {
+    fn new(at: &str, what: impl Into<String>) -> Self {
+        Self { at: at.into(), what: what.into() }
+    }
+
+    pub(super) fn of_bytes(wanted: ValueTypes) -> Self {
+        Self::new("", format!("is bytes, and has to be {wanted}"))
+    }
+}
+
+/// `it is a text, and has to be a list`; `[2].size is null, and has to be a whole number`.
+impl fmt::Display for Misfit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.strip_prefix('.').unwrap_or(&self.at);
+        write!(out, "{} {}", if at.is_empty() { "it" } else { at }, self.what)
+    }
+}
+
+/// The first reason why a value is surely not of a schema.
+pub(super) fn misfit(schema: View<'_>, value: &Tree) -> Option<Misfit> {
+    Check { steps: 0, alternatives: 0 }.value(schema, value, "")
+}
+
+struct Check {
+    /// Parts of the value that were looked at, once for each alternative.
+    steps: usize,
+    /// Alternatives that the part in hand stands in.
+    alternatives: usize,
+}
+
+impl Check {
+    /// JSON nests no deeper than its parser goes, and a schema is JSON: so is this recursion bounded.
+    fn value(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            return None;
+        }
+        let schema = schema.followed();
+        match schema.here {
+            Tree::Bool(true) => return None,
+            Tree::Bool(false) => return Some(Misfit::new(at, "must not be there")),
+            Tree::Null | Tree::Number(_) | Tree::String(_) | Tree::Array(_) | Tree::Object(_) => {}
+        }
+        of_type(schema, value, at)
+            .or_else(|| one_of_these(schema, value, at))
+            .or_else(|| self.within_alternatives(schema, value, at))
+            .or_else(|| match value {
+                Tree::Object(fields) => self.fields(schema, fields, at),
+                Tree::Array(elements) => self.elements(schema, elements, at),
+                Tree::String(text) => lengths(schema, "Length", "characters", text.chars().count(), at),
+                Tree::Number(number) => in_range(schema, number, at),
+                Tree::Null | Tree::Bool(_) => None,
+            })
+    }
+
+    /// A schema may be an alternative of itself.
+    fn within_alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+        if self.alternatives >= DEEPEST {
+            return None;
+        }
+        self.alternatives += 1;
+        let found = self.alternatives(schema, value, at);
+        self.alternatives -= 1;
+        found
+    }
+
+    fn alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+        if let Some(Tree::Array(all)) = schema.keyword("allOf") {
+            let refused = all.iter().find_map(|one| self.value(schema.at(one), value, at));
+            if refused.is_some() {
+                return refused;
+            }
+        }
+        for either in ["anyOf", "oneOf"] {
+            let Some(Tree::Array(alternatives)) = schema.keyword(either) else { continue };
+            let mut misfits = Vec::new();
+            for one in alternatives {
+                match self.value(schema.at(one), value, at) {
+                    Some(misfit) => misfits.push((schema.at(one), misfit)),
+                    None => break,
+                }
+            }
+            if misfits.len() < alternatives.len() || misfits.is_empty() {
+                continue;
+            }
+            // Those of its type say best what is wrong with it.
+            let of_its_type = |view: &View<'_>| !view.types().and(type_of(value)).is_empty();
+            let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
+            return match (near.next(), near.next()) {
+                (Some(only), None) => Some(only.clone()),
+                (Some(_), Some(_)) => Some(Misfit::new(at, "fits none of the forms that it may have")),
+                (None, _) => Some(wrong_type(schema, value, at)),
+            };
+        }
+        None
+    }
+
+    fn fields(&mut self, schema: View<'_>, fields: &serde_json::Map<String, Tree>, at: &str) -> Option<Misfit> {
+        let required = schema.keyword("required").and_then(Tree::as_array).into_iter().flatten();
+        let missing = required.filter_map(Tree::as_str).find(|name| !fields.contains_key(*name));
+        if let Some(name) = missing {
+            return Some(Misfit::new(at, format!("lacks {name:?}")));
+        }
+        let known = schema.keyword("properties").and_then(Tree::as_object);
+        let others = schema.keyword("additionalProperties").filter(|_| schema.keyword("patternProperties").is_none());
+        for (name, value) in fields {
+            let inner =
+                || if name.contains(['.', '[', ' ']) { format!("{at}[{name:?}]") } else { format!("{at}.{name}") };
+            let found = match (known.and_then(|known| known.get(name)), others) {
+                (Some(field), _) => self.value(schema.at(field), value, &inner()),
+                (None, Some(Tree::Bool(false))) => {
+                    let names =
+                        listed(known.into_iter().flat_map(|known| known.keys()).map(|name| format!("{name:?}")));
+                    Some(Misfit::new(at, format!("has {name:?}, and may only have {names}")))
+                }
+                (None, Some(others)) => self.value(schema.at(others), value, &inner()),
+                (None, None) => None,
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn elements(&mut self, schema: View<'_>, elements: &[Tree], at: &str) -> Option<Misfit> {
+        let first = schema.keyword("prefixItems").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
+        let items = schema.keyword("items");
+        lengths(schema, "Items", "elements", elements.len(), at).or_else(|| {
+            elements.iter().enumerate().find_map(|(place, element)| {
+                let of = first.get(place).or(items)?;
+                self.value(schema.at(of), element, &format!("{at}[{place}]"))
+            })
+        })
+    }
+}
+
+fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+    // Only what it says itself: alternatives are asked one by one.
+    let said = match schema.keyword("type")? {
+        Tree::String(name) => super::types_named(name),
+        Tree::Array(names) => super::union(names.iter().filter_map(Tree::as_str).map(super::types_named)),
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Object(_) => return None,
+    };
+    said.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
+}
+
+fn wrong_type(schema: View<'_>, value: &Tree, at: &str) -> Misfit {
+    Misfit::new(at, format!("is {}, and has to be {}", found(value), schema.types()))
+}
+
+fn found(value: &Tree) -> &'static str {
+    match value {
+        Tree::Null => "null",
+        Tree::Bool(_) => "true or false",
+        Tree::Number(number) if number.is_f64() => "a number",
+        Tree::Number(_) => "a whole number",
+        Tree::String(_) => "a text",
+        Tree::Array(_) => "a list",
+        Tree::Object(_) => "an object",
+    }
+}
+
+/// `enum` and `const`.
+fn one_of_these(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+    let only = match (schema.keyword("enum"), schema.keyword("const")) {
+        (Some(Tree::Array(these)), _) => these.as_slice(),
+        (_, Some(this)) => std::slice::from_ref(this),
+        (_, None) => return None,
+    };
+    let is_it = |one: &Tree| one == value || (one.as_f64().is_some() && one.as_f64() == value.as_f64());
+    let these = || listed(only.iter().map(shown));
+    (!only.iter().any(is_it)).then(|| Misfit::new(at, format!("is {}, and has to be {}", shown(value), these())))
+}
+
+fn shown(value: &Tree) -> String {
+    match value {
+        Tree::Array(_) => "a list".into(),
+        Tree::Object(_) => "an object".into(),
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => {
+            let text = value.to_string();
+            let cut: String = text.chars().take(LONGEST).collect();
+            if cut.len() < text.len() { format!("{cut}…") } else { text }
+        }
+    }
+}
+
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<String> = names.take(MOST_LISTED + 1).collect();
+    if names.len() > MOST_LISTED {
+        names[MOST_LISTED] = "others".into();
+    }
+    match names.split_last() {
+        None => "nothing".into(),
+        Some((only, [])) => only.clone(),
+        Some((last, before)) => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+/// `minLength` and `maxLength`, or `minItems` and `maxItems`.
+fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<Misfit> {
+    let bound = |which: &str| schema.keyword(&format!("{which}{of}")).and_then(Tree::as_u64);
+    let (least, most) = (bound("min"), bound("max"));
+    let length = length as u64;
+    let wanted = match (least, most) {
+        (Some(least), _) if length < least => format!("at least {least}"),
+        (_, Some(most)) if length > most => format!("at most {most}"),
+        (_, _) => return None,
+    };
+    Some(Misfit::new(at, format!("has {length} {noun}, and has to have {wanted}")))
+}
+
+/// The bounds of a number, and those of the integers that a `format` names.
+fn in_range(schema: View<'_>, number: &serde_json::Number, at: &str) -> Option<Misfit> {
+    let value = number.as_f64()?;
+    let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
+    let of_format = schema.keyword("format").and_then(Tree::as_str).and_then(integers);
+    let (least, most) = (of_format.map(|range| range.0), of_format.map(|range| range.1));
+    let wanted = if let Some(least) = bound("minimum").filter(|least| value < *least) {
+        format!("at least {least}")
+    } else if let Some(most) = bound("maximum").filter(|most| value > *most) {
+        format!("at most {most}")
+    } else if let Some(least) = bound("exclusiveMinimum").filter(|least| value <= *least) {
+        format!("more than {least}")
+    } else if let Some(most) = bound("exclusiveMaximum").filter(|most| value >= *most) {
+        format!("less than {most}")
+    } else if let Some(least) = least.filter(|least| value < *least) {
+        format!("at least {least}")
+    } else if let Some(most) = most.filter(|most| value > *most) {
+        format!("at most {most}")
+    } else {
+        return None;
+    };
+    Some(Misfit::new(at, format!("is {number}, and has to be {wanted}")))
+}
+
+/// The range of the integers that a format names. Those of 64 bits are left out: a double does not tell their ends.
+fn integers(format: &str) -> Option<(f64, f64)> {
+    match format {
+        "int8" => Some((f64::from(i8::MIN), f64::from(i8::MAX))),
+        "int16" => Some((f64::from(i16::MIN), f64::from(i16::MAX))),
+        "int32" => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
+        "uint8" => Some((0.0, f64::from(u8::MAX))),
+        "uint16" => Some((0.0, f64::from(u16::MAX))),
+        "uint32" => Some((0.0, f64::from(u32::MAX))),
+        _ => None,
+    }
+}

@@ -1,0 +1,120 @@
+//! What a schema refuses, and that it refuses nothing that may be of it.
+
+use super::*;
+
+fn told(schema: &str, value: &str) -> String {
+    let schema = Schema::new(&Json::parse(schema).unwrap());
+    let value = Value::Json(Json::parse(value).unwrap());
+    schema.refuses(&value).map_or_else(String::new, |misfit| misfit.to_string())
+}
+
+/// As `schemars` writes them for types of serde.
+const PAN: &str = r##"{"title": "Pan", "type": "object", "properties": {
+    "size": {"type": "integer", "format": "uint8", "minimum": 0, "maximum": 255},
+    "colour": {"oneOf": [{"type": "string", "enum": ["red", "blue"]},
+        {"type": "object", "properties": {"mixed": {"type": "array", "items": {"type": "string"}}},
+         "required": ["mixed"], "additionalProperties": false}]},
+    "lids": {"type": "array", "items": {"$ref": "#"}},
+    "handle": {"type": ["string", "null"]},
+    "maker": {"anyOf": [{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}, {"type": "null"}]},
+    "at": {"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+    "weights": {"type": "object", "additionalProperties": {"type": "number", "format": "double"}},
+    "mark": {"type": "string", "minLength": 1, "maxLength": 1}
+}, "required": ["size"]}"##;
+
+#[test]
+fn a_value_of_the_type_is_never_refused() {
+    for value in [
+        r#"{"size": 1}"#,
+        r#"{"size": 255.0, "unknown": []}"#,
+        r#"{"size": 1, "colour": "red", "lids": [{"size": 2, "lids": []}], "handle": null, "maker": null}"#,
+        r#"{"size": 1, "colour": {"mixed": ["red"]}, "maker": {"name": "x"}, "at": [1, "x"], "weights": {"a": 1.5, "b": 2}}"#,
+        r#"{"size": 1, "mark": "ä"}"#,
+    ] {
+        assert_eq!(told(PAN, value), "", "{value}");
+    }
+    for (schema, value) in [
+        ("true", "[1]"),
+        ("{}", "null"),
+        (r#"{"type": "integer"}"#, "1.0"),
+        (r#"{"type": "number"}"#, "1"),
+        (r#"{"const": 1}"#, "1.0"),
+        (r#"{"unknown": 1, "pattern": "^x$", "type": "string"}"#, "\"y\""),
+        (r#"{"type": "kind-of-a-later-draft"}"#, "1"),
+        (r##"{"$ref": "#"}"##, "1"),
+        (r##"{"$ref": "https://elsewhere"}"##, "1"),
+        (r##"{"$ref": "#/$defs/nothing"}"##, "1"),
+        (r#"{"type": "object", "patternProperties": {"^a": {}}, "additionalProperties": false}"#, "{\"b\": 1}"),
+    ] {
+        assert_eq!(told(schema, value), "", "{schema}: {value}");
+    }
+}
+
+#[test]
+fn what_surely_is_not_of_the_type_is_refused_with_the_place_and_both_types() {
+    for (value, wanted) in [
+        ("3", "it is a whole number, and has to be an object"),
+        ("{}", "it lacks \"size\""),
+        (r#"{"size": "1"}"#, "size is a text, and has to be a whole number"),
+        (r#"{"size": 1.5}"#, "size is a number, and has to be a whole number"),
+        (r#"{"size": -1}"#, "size is -1, and has to be at least 0"),
+        (r#"{"size": 256}"#, "size is 256, and has to be at most 255"),
+        (r#"{"size": 1, "colour": "green"}"#, "colour is \"green\", and has to be \"red\" or \"blue\""),
+        (r#"{"size": 1, "colour": 3}"#, "colour is a whole number, and has to be a text or an object"),
+        (r#"{"size": 1, "colour": {"mixed": [], "x": 1}}"#, "colour has \"x\", and may only have \"mixed\""),
+        (r#"{"size": 1, "lids": [{"size": 1}, {"size": null}]}"#, "lids[1].size is null, and has to be a whole number"),
+        (r#"{"size": 1, "maker": {}}"#, "maker lacks \"name\""),
+        (r#"{"size": 1, "handle": []}"#, "handle is a list, and has to be null or a text"),
+        (r#"{"size": 1, "at": [1]}"#, "at has 1 elements, and has to have at least 2"),
+        (r#"{"size": 1, "at": ["x", 1]}"#, "at[0] is a text, and has to be a number"),
+        (r#"{"size": 1, "weights": {"a b": "x"}}"#, "weights[\"a b\"] is a text, and has to be a number"),
+        (r#"{"size": 1, "mark": "xy"}"#, "mark has 2 characters, and has to have at most 1"),
+    ] {
+        assert_eq!(told(PAN, value), wanted, "{value}");
+    }
+    assert_eq!(told(r#"{"type": "array"}"#, "\"abc\""), "it is a text, and has to be a list");
+    assert_eq!(
+        told(r#"{"type": "integer", "format": "int32"}"#, "3000000000"),
+        "it is 3000000000, and has to be at most 2147483647"
+    );
+    assert_eq!(told("false", "1"), "it must not be there");
+}
+
+#[test]
+fn bytes_stand_for_their_text_and_what_is_stored_is_not_looked_at() {
+    let schema = |text: &str| Schema::new(&Json::parse(text).unwrap());
+    let (text, list) = (schema(r#"{"type": "string"}"#), schema(r#"{"type": "array"}"#));
+    let bytes = |bytes: &[u8]| Value::Bytes(bytes.into());
+    assert_eq!(text.refuses(&bytes(b"abc")), None);
+    assert_eq!(text.refuses(&bytes(&[255])).unwrap().to_string(), "it is bytes, and has to be a text");
+    assert_eq!(list.refuses(&bytes(b"abc")).unwrap().to_string(), "it is a text, and has to be a list");
+    let digest = crate::Digest::from_bytes([1; 32]);
+    assert_eq!(list.refuses(&Value::Stored(crate::Stored { digest, size: 1, form: crate::Form::Bytes })), None);
+}
+
+#[test]
+fn a_schema_made_to_take_for_ever_ends() {
+    let mut nested = "{\"type\": \"object\"}".to_owned();
+    for _ in 0..30 {
+        nested = format!("{{\"anyOf\": [{nested}]}}");
+    }
+    assert_eq!(told(&nested, "1"), "it is a whole number, and has to be an object");
+    let itself = r##"{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}"##;
+    assert_eq!(told(itself, "1"), "");
+    assert!(Schema::new(&Json::parse(itself).unwrap()).view().types() == ValueTypes::ANY);
+}
+
+#[test]
+fn the_types_of_a_schema_are_those_that_a_value_of_it_may_have() {
+    for (schema, wanted) in [
+        (PAN, "an object"),
+        (r#"{"type": ["integer", "null"]}"#, "null or a whole number"),
+        (r#"{"enum": ["a", 1.5]}"#, "a number or a text"),
+        (r#"{"anyOf": [{"type": "string"}, {"type": "array"}]}"#, "a text or a list"),
+        (r#"{"allOf": [{"type": ["string", "null"]}, {"type": "string"}]}"#, "a text"),
+        (r##"{"$ref": "#/$defs/a", "$defs": {"a": {"type": "boolean"}}}"##, "true or false"),
+        ("{}", "anything"),
+    ] {
+        assert_eq!(Schema::new(&Json::parse(schema).unwrap()).view().types().to_string(), wanted, "{schema}");
+    }
+}

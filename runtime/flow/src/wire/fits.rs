@@ -1,0 +1,225 @@
+//! Whether values are what the tasks take that they go to, as far as modules say what that is.
+
+use std::collections::BTreeMap;
+
+use super::{
+    layout::Layout,
+    schemas::Schemas,
+    task::{Resolved, Takes},
+    values::Answer,
+};
+use crate::{
+    Does, Draft, Json, Mistake, NodeIndex, Role, Source, Span, Task, Value, ValueName, Values,
+    value_types::{ValueType, ValueTypes},
+};
+
+/// A flow whose values have found their ways.
+pub(super) struct Fits<'a, 'd> {
+    pub(super) layout: &'a Layout<'d>,
+    pub(super) draft: &'a Draft,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) inputs: &'a Values,
+    pub(super) is_living: bool,
+}
+
+/// Where a value goes.
+struct Target<'a> {
+    node: NodeIndex,
+    parameter: &'a ValueName,
+    takes: &'a Takes,
+}
+
+impl<'a> Fits<'a, '_> {
+    /// The parameter that an answer is for; `None` where nothing is said of it, or it is the list of a `for_each`.
+    fn target(&self, node: NodeIndex, input: usize) -> Option<Target<'a>> {
+        let resolved = self.tasks.get(&node)?;
+        let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
+        Some(Target { node, parameter, takes: resolved.takes.get(parameter)? })
+    }
+
+    /// The parameter that takes each element of the list that a task is called for.
+    fn element_target(&self, node: NodeIndex) -> Option<Target<'a>> {
+        let inputs = &call(&self.tasks.get(&node)?.role)?.inputs;
+        let place = inputs.iter().position(|input| input.source == Source::Element)?;
+        self.target(node, place)
+    }
+
+    /// Constants, and lists that stand in the flow.
+    pub(super) fn check_constants(&self, mistakes: &mut Vec<Mistake>) {
+        for (node, task) in self.layout.tasks() {
+            let Some(called) = call(&self.tasks[&node].role) else { continue };
+            for (place, input) in called.inputs.iter().enumerate() {
+                let Source::Constant(value) = &input.source else { continue };
+                let Some(target) = self.target(node, place) else { continue };
+                let what = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
+                let span = task.span(&format!("with.{}", target.parameter));
+                mistakes.extend(self.misfit(&target, value, &what, span));
+            }
+            let Role::ForEach(each) = &self.tasks[&node].role else { continue };
+            if let Source::Constant(Value::Json(list)) = &each.list {
+                let what = format!("\"for_each\" of task {:?} does not fit", task.name);
+                mistakes.extend(self.element_misfit(node, list, &what, task.span("for_each")));
+            }
+        }
+    }
+
+    /// Inputs of the run, wherever they go.
+    pub(super) fn check_inputs(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+        for answer in answers {
+            let Some((name, value)) = read_input(&answer.source).and_then(|name| self.inputs.get_key_value(name))
+            else {
+                continue;
+            };
+            let who = self.layout.describe(answer.node);
+            let what = format!("input {name:?} does not fit {who}");
+            let span = self.draft.input_spans.get(name).cloned();
+            if let Some(target) = self.target(answer.node, answer.input) {
+                let span = span.or_else(|| self.layout.span(answer.node, &format!("requires.{}", target.parameter)));
+                mistakes.extend(self.misfit(&target, value, &what, span));
+            } else if self.is_list(answer) {
+                let span = span.or_else(|| self.layout.span(answer.node, "for_each"));
+                mistakes.extend(match value {
+                    Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
+                        self.element_misfit(answer.node, list, &what, span)
+                    }
+                    Value::Json(_) | Value::Bytes(_) => {
+                        let message = format!("{what}: it is no list, and \"for_each\" goes through one");
+                        Some(Mistake::error(span, message).hint("give it a list such as [1, 2, 3]"))
+                    }
+                    Value::Stored(_) => None,
+                });
+            }
+        }
+    }
+
+    /// What one task provides and another takes, where they surely are of different types.
+    pub(super) fn check_between(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+        let inputs = (!self.is_living).then_some(self.inputs);
+        let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
+        for answer in answers {
+            for (source, value) in of_nodes(&answer.source) {
+                let Some(provided) = schemas.of(&source) else { continue };
+                let (Source::Node { node: provider, .. }, Some(target)) =
+                    (&source, self.target(answer.node, answer.input))
+                else {
+                    continue;
+                };
+                let (left, taken) = (provided.view().types(), target.types());
+                if left.and(taken).is_empty() {
+                    let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
+                    let message = format!(
+                        "{consumer} takes {taken} as {:?}, and {value:?} of {provider} is {left}",
+                        target.parameter
+                    );
+                    let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
+                    mistakes.push(Mistake::error(span, message).hint(self.hint(&target)));
+                }
+            }
+            if self.is_list(answer) {
+                self.check_list(&schemas, answer, mistakes);
+            }
+        }
+    }
+
+    /// The list that a task is called for, or a controller goes through, where another task provides it.
+    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &Answer, mistakes: &mut Vec<Mistake>) {
+        for (source, value) in of_nodes(&answer.source) {
+            let Some(provided) = schemas.of(&source) else { continue };
+            let (who, types) = (self.layout.describe(answer.node), provided.view().types());
+            let span = self.layout.span(answer.node, "for_each");
+            if !types.has(ValueType::List) {
+                let message = format!("{who} goes through {value:?} with \"for_each\", and that is {types}");
+                mistakes.push(Mistake::error(span, message).hint("name a value that is a list"));
+                continue;
+            }
+            let (Some(element), Some(target)) = (provided.view().element(), self.element_target(answer.node)) else {
+                continue;
+            };
+            let (left, taken) = (element.types(), target.types());
+            if left.and(taken).is_empty() {
+                let message =
+                    format!("{who} takes {taken} as {:?}, and each element of {value:?} is {left}", target.parameter);
+                mistakes.push(Mistake::error(span, message).hint(self.hint(&target)));
+            }
+        }
+    }
+
+    /// Whether an answer is for the list of a task or of a controller.
+    fn is_list(&self, answer: &Answer) -> bool {
+        match self.tasks.get(&answer.node).map(|task| &task.role) {
+            Some(Role::ForEach(each)) => answer.input >= each.task.inputs.len(),
+            Some(
+                Role::Task(_)
+                | Role::Wait(_)
+                | Role::Element(_)
+                | Role::Gather(_)
+                | Role::Controller(_)
+                | Role::Begin
+                | Role::End,
+            ) => false,
+            // Only a controller requires anything beside tasks: its list.
+            None => true,
+        }
+    }
+
+    fn misfit(&self, target: &Target<'_>, value: &Value, what: &str, span: Span) -> Option<Mistake> {
+        let is_null = |value: &Value| matches!(value, Value::Json(json) if json.as_str().trim() == "null");
+        if target.takes.optional && is_null(value) {
+            return None;
+        }
+        let misfit = target.takes.schema.refuses(value)?;
+        Some(Mistake::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
+    }
+
+    fn element_misfit(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Mistake> {
+        let target = self.element_target(node)?;
+        let (place, misfit) = target.takes.schema.refuses_element(list)?;
+        let message = format!("{what}: of its element {place}, {misfit}");
+        Some(Mistake::error(span, message).hint(self.hint(&target)))
+    }
+
+    /// Where to read what a task takes.
+    fn hint(&self, target: &Target<'_>) -> String {
+        let uses = self.layout.task(target.node).map(|task| &task.does);
+        let Some(Does::Call(uses)) = uses else { return "give it another value".into() };
+        let (alias, _) = uses.split_once('#').unwrap_or((uses, ""));
+        let module = self.draft.modules.get(alias).map_or(alias, |reference| &reference.text);
+        format!("`waft inspect {module}` tells what {uses:?} takes")
+    }
+}
+
+impl Target<'_> {
+    fn types(&self) -> ValueTypes {
+        let types = self.takes.schema.view().types();
+        if self.takes.optional { types.or(ValueTypes::of(ValueType::Null)) } else { types }
+    }
+}
+
+fn call(role: &Role) -> Option<&Task> {
+    match role {
+        Role::Task(task) => Some(task),
+        Role::ForEach(each) => Some(&each.task),
+        Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+    }
+}
+
+/// The input of the run that a source reads.
+fn read_input(source: &Source) -> Option<&ValueName> {
+    match source {
+        Source::RunInput(name) => Some(name),
+        Source::Carried { first, .. } => read_input(first),
+        Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
+    }
+}
+
+/// What a source takes from nodes, each by itself.
+fn of_nodes(source: &Source) -> Vec<(Source, ValueName)> {
+    match source {
+        Source::Node { value, .. } => vec![(source.clone(), value.clone())],
+        Source::Carried { nodes, value, first } => {
+            let carried = nodes.iter().map(|node| (super::of_node(*node, value), value.clone()));
+            carried.chain(of_nodes(first)).collect()
+        }
+        Source::Constant(_) | Source::RunInput(_) | Source::Element | Source::Failure(_) | Source::Absent => Vec::new(),
+    }
+}

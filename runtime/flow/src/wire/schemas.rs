@@ -1,0 +1,46 @@
+//! What is known of values before a run: the schemas that modules give to what their tasks provide, and the run's inputs.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use super::{
+    layout::{Layout, Slot},
+    task::Resolved,
+};
+use crate::{NodeIndex, Schema, Source, Strategy, ValueName, Values};
+
+/// What is known of the values of a flow.
+pub(super) struct Schemas<'a, 'd> {
+    pub(super) layout: &'a Layout<'d>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    /// The inputs that each firing surely begins with; in a flow that fires more than once a notification may bring others.
+    pub(super) inputs: Option<&'a Values>,
+}
+
+impl Schemas<'_, '_> {
+    /// The schema of what comes from a source, if anything is known of it.
+    pub(super) fn of(&self, source: &Source) -> Option<Cow<'_, Schema>> {
+        match source {
+            Source::Constant(value) => Schema::of_value(value).map(Cow::Owned),
+            Source::RunInput(name) => Schema::of_value(self.inputs?.get(name)?).map(Cow::Owned),
+            Source::Node { node, value } => self.provided(*node, value),
+            Source::Failure(_) => Some(Cow::Owned(Schema::of_failure())),
+            Source::Carried { .. } | Source::Element | Source::Absent => None,
+        }
+    }
+
+    fn provided(&self, node: NodeIndex, value: &ValueName) -> Option<Cow<'_, Schema>> {
+        match self.layout.slot(node) {
+            Slot::Task { .. } => self.tasks.get(&node)?.schemas.get(value).map(Cow::Borrowed),
+            // It stands after its task, whose results it gathers into lists.
+            Slot::Gather { .. } => {
+                let task = self.tasks.get(&NodeIndex(node.0.checked_sub(1)?))?;
+                task.schemas.get(value).cloned().map(|element| Cow::Owned(element.listed()))
+            }
+            Slot::Begin(scope) => match &self.layout.flow(*scope).body.controller.as_ref()?.strategy {
+                Strategy::Times(_) => Some(Cow::Owned(Schema::of("integer"))),
+                Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => None,
+            },
+            Slot::End(_) => None,
+        }
+    }
+}
