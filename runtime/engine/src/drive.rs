@@ -214,6 +214,8 @@ pub(crate) struct Driver {
     /// Runs that cannot be read, or that a bug of ours stopped: what comes for them is kept, unsettled, for whoever drives
     /// them after this process.
     broken: BTreeMap<RunId, Vec<Delivery>>,
+    /// What a bug of ours said that stopped a run, and which record or event brought it about.
+    bugs: BTreeMap<RunId, String>,
     leases: Leases,
     withdrawals: Withdrawals,
     errands: Errands,
@@ -253,6 +255,7 @@ impl Driver {
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
             broken: BTreeMap::new(),
+            bugs: BTreeMap::new(),
             leases: Leases::default(),
             withdrawals: Withdrawals::default(),
             due: BTreeSet::new(),
@@ -454,7 +457,10 @@ impl Driver {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
                     Answer::There { .. } if gone.contains(&run) => {}
-                    answer if self.broken.contains_key(&run) => batch.answer(answer, Reply::Failed(BROKEN.into())),
+                    answer if self.broken.contains_key(&run) => {
+                        let reason = self.bugs.get(&run).map(|reason| format!(": {reason}")).unwrap_or_default();
+                        batch.answer(answer, Reply::Failed(format!("{BROKEN}{reason}")));
+                    }
                     answer if missing.contains(&run) => batch.answer(answer, Reply::Missing),
                     answer => batch.answer(answer, Reply::Failed("the run is driven elsewhere now".into())),
                 });
@@ -463,14 +469,19 @@ impl Driver {
             // What was given up while the run rested is asked for again when it goes on.
             let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
             let left = share.saturating_sub(steps.get(&run).map_or(0, |stepped| stepped.records.len()));
-            let Some(step) = unless_broken(&run, || live.machine.step_within(now, &event, left)) else {
-                let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
-                let reply = || Reply::Failed(BROKEN.into());
-                earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
-                self.forget(&run);
-                self.gate.forget(&run);
-                self.broken.entry(run).or_default();
-                continue;
+            let doing = || format!("after version {}, {}", live.version.get(), event.about());
+            let step = match unless_broken(&run, &doing(), || live.machine.step_within(now, &event, left)) {
+                Ok(step) => step,
+                Err(reason) => {
+                    let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
+                    let reply = || Reply::Failed(format!("{BROKEN}: {reason}"));
+                    earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
+                    self.forget(&run);
+                    self.gate.forget(&run);
+                    self.bugs.insert(run.clone(), reason);
+                    self.broken.entry(run).or_default();
+                    continue;
+                }
             };
             if step.records.is_empty() {
                 let reply = || refusal(&live.machine, &event);
@@ -749,14 +760,15 @@ impl Batch {
 const BROKEN: &str =
     "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
 
-/// Does something with a run's machine that panics where waft has a bug: only that run stops then.
-fn unless_broken<Done>(run: &RunId, work: impl FnOnce() -> Done) -> Option<Done> {
+/// Does something with a run's machine that panics where waft has a bug: only that run stops then. The error is what was
+/// done, as `doing` says it, and what the bug says, which names the record that brought it about.
+fn unless_broken<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Result<Done, String> {
     // What the work had in hand is not used again.
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
-    if done.is_none() {
-        error!(%run, BROKEN);
-    }
-    done
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let reason = format!("{doing}: {}", flow::panic_message(&*panic));
+        error!(%run, reason, BROKEN);
+        reason
+    })
 }
 
 /// Why an event meant nothing.
@@ -779,4 +791,22 @@ fn refusal(machine: &Machine, event: &Event) -> Reply {
 /// Whether a run in this state needs no engine.
 fn is_rest(state: RunState) -> bool {
     state.is_final() || state == RunState::Suspended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_stops_only_its_run_and_says_what_brought_it_about() {
+        let run = RunId::new("r").unwrap();
+        assert_eq!(unless_broken(&run, "tick", || 7), Ok(7));
+        let event = Event::Notify {
+            task: "ask".parse().unwrap(),
+            answer: flow::Answer::Succeeded(flow::Values::new()),
+            key: None,
+        };
+        let found = unless_broken(&run, &event.about(), || panic!("the machine accepts what it decided: record x"));
+        assert_eq!(found, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
+    }
 }

@@ -80,6 +80,34 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// What the event says and of which task, for people; nothing of its values.
+    #[must_use]
+    pub fn about(&self) -> String {
+        let of = |what: &str, call: &CallId| {
+            format!("{what} of {:?}, firing {}, {:?} attempt {}", call.task, call.firing, call.action, call.attempt)
+        };
+        match self {
+            Self::Start => "start".into(),
+            Self::Signal(signal) => of("signal", &signal.call),
+            Self::Cancel => "cancel".into(),
+            Self::Suspend => "suspend".into(),
+            Self::Abandon => "abandon".into(),
+            Self::Resume => "resume".into(),
+            Self::Leased { call, worker: _ } => of("lease", call),
+            Self::Lost { call, worker: _ } => of("lost lease", call),
+            Self::Retry => "retry".into(),
+            Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
+            Self::Notify { task, answer: _, key: _ } => format!("notification of {task:?}"),
+            Self::Heard(heard) => format!("notification of task {:?} of flow {:?}", heard.task, heard.flow),
+            Self::Brought { id, brought: _ } => of("fetched value", id),
+            Self::Withdrawn { call } => of("withdrawal", call),
+            Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
+            Self::Tick => "tick".into(),
+        }
+    }
+}
+
 /// What a task of another flow did, as its notification tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heard {

@@ -76,6 +76,6 @@ pub use command::{
 };
 pub use machine::{
     Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, LONGEST_STEP, Life, Machine, NodeRun,
-    NodeState, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered,
+    NodeState, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

@@ -14,7 +14,11 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
     Answer, CallId, Change, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision, Role,
@@ -28,11 +32,19 @@ pub use snapshot::{IllegalSnapshot, PassSnapshot, Snapshot};
 
 /// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("record {fact} does not fit run {run}: {reason}")]
+#[error("record {about} does not fit run {run}: {reason}")]
 pub struct IllegalRecord {
     run: RunId,
-    fact: String,
+    /// What the record says, and of which task and firing.
+    about: String,
     reason: String,
+}
+
+/// The words that a panic came with.
+#[must_use]
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".into())
 }
 
 /// What one event came to: what to make durable, and what to do afterwards.
@@ -81,7 +93,8 @@ impl Machine {
     /// [`IllegalRecord`] when there is none, the first does not start the run, or one does not fit.
     pub fn replay<'a>(run: RunId, records: impl IntoIterator<Item = &'a Record>) -> Result<Self, IllegalRecord> {
         let mut records = records.into_iter();
-        let illegal = |fact: String, reason: &str| IllegalRecord { run: run.clone(), fact, reason: reason.into() };
+        let illegal =
+            |fact: String, reason: &str| IllegalRecord { run: run.clone(), about: fact, reason: reason.into() };
         let first = records.next().ok_or_else(|| illegal("none".into(), "a run has at least one record"))?;
         let Fact::RunStarted { flow, .. } = &first.fact else {
             return Err(illegal(first.fact.name().into(), "the first record starts the run"));
@@ -123,10 +136,28 @@ impl Machine {
     /// Takes one durable record. Nothing else ever changes the machine.
     ///
     /// # Errors
-    /// [`IllegalRecord`] when the record cannot follow those before it; the machine is then to be dropped.
+    /// [`IllegalRecord`] when the record cannot follow those before it, or taking it meets a bug of ours; the machine is
+    /// then to be dropped.
     pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
-        let evolved = self.try_evolve(record);
-        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), fact: record.fact.name().into(), reason })
+        // Whoever is told of a bug wants to know which record brought it about: only here that is known.
+        let evolved = catch_unwind(AssertUnwindSafe(|| self.try_evolve(record)));
+        let evolved =
+            evolved.unwrap_or_else(|panic| Err(format!("it meets a bug of waft: {}", panic_message(&*panic))));
+        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.about(record), reason })
+    }
+
+    /// What a record says and of which task and firing, for people; nothing of its values.
+    fn about(&self, record: &Record) -> String {
+        let node = record.fact.node().map(|node| {
+            let of_pass = record.firing.unwrap_or(Firing::FIRST);
+            let flow = self.passes.get(&of_pass).map_or(&self.flow, |pass| &pass.flow);
+            match flow.nodes.get(node.0 as usize) {
+                Some(known) => format!(" of {:?}", known.name),
+                None => format!(" of node {}, which the flow does not have", node.0),
+            }
+        });
+        let firing = record.firing.map(|firing| format!(", firing {firing}")).unwrap_or_default();
+        format!("{}{}{firing}", record.fact.name(), node.unwrap_or_default())
     }
 
     fn try_evolve(&mut self, record: &Record) -> Result<Vec<Command>, String> {
@@ -193,7 +224,10 @@ impl Machine {
         let mut records = self.decide(now, event);
         while !records.is_empty() {
             for record in &records {
-                step.commands.extend(self.evolve(record).expect("the machine accepts what it decided"));
+                let evolved = self.evolve(record);
+                let commands =
+                    evolved.unwrap_or_else(|refused| panic!("the machine accepts what it decided: {refused}"));
+                step.commands.extend(commands);
             }
             step.records.append(&mut records);
             if step.records.len() >= most && !self.passes.values().any(Pass::has_starved) {

@@ -433,6 +433,45 @@ impl Record {
 }
 
 impl Fact {
+    /// The node that the record is about; `None` of what concerns the whole run.
+    #[must_use]
+    pub const fn node(&self) -> Option<NodeIndex> {
+        match self {
+            Self::Started { attempt, .. }
+            | Self::Succeeded { attempt, .. }
+            | Self::Failed { attempt, .. }
+            | Self::Leased { attempt, .. }
+            | Self::Lost { attempt, .. }
+            | Self::Late { attempt, .. }
+            | Self::RolledBack { attempt, .. }
+            | Self::RollbackFailed { attempt, .. } => Some(attempt.node),
+            Self::Expanded { node, .. }
+            | Self::PassedRollback { node, .. }
+            | Self::Resolved { node, .. }
+            | Self::ControllerRan { node, .. }
+            | Self::NotStarted { node, .. }
+            | Self::Ignored { node, .. }
+            | Self::Delayed { node, .. }
+            | Self::Begun { node, .. }
+            | Self::Retrying { node, .. }
+            | Self::RollbackRetried { node, .. }
+            | Self::RollbackSkipped { node, .. } => Some(*node),
+            Self::Fired { entry, .. } | Self::Skipped { entry, .. } => Some(*entry),
+            Self::RunStarted { .. }
+            | Self::Edited { .. }
+            | Self::Unfired { .. }
+            | Self::Scheduled { .. }
+            | Self::Backlogged { .. }
+            | Self::CaughtUp { .. }
+            | Self::Expired
+            | Self::Reset
+            | Self::CancelRequested
+            | Self::SuspendRequested
+            | Self::Resumed
+            | Self::RunEntered { .. } => None,
+        }
+    }
+
     /// What the record says, in a word, for errors and displays.
     #[must_use]
     pub const fn name(&self) -> &'static str {

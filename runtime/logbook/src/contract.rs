@@ -28,6 +28,7 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     open_runs_are_those_an_engine_has_work_with(make().await).await;
     a_list_is_filtered_and_comes_in_pages(make().await).await;
     a_snapshot_stands_for_the_records_before_it(make().await).await;
+    a_record_that_cannot_be_taken_is_named_with_its_version(make().await).await;
     logs_are_kept_with_the_run(make().await).await;
     only_runs_that_ended_long_ago_are_forgotten(make().await).await;
     what_runs_refer_to_is_known_as_long_as_they_are(make().await).await;
@@ -250,6 +251,22 @@ async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
     let history = logbook.load(&run("long")).await.expect("the run is there");
     assert_eq!(history.snapshot, Some(late), "an older one is dropped");
     assert_eq!(history.records, []);
+}
+
+/// Of a run that cannot be read it is told which of its records is to blame.
+async fn a_record_that_cannot_be_taken_is_named_with_its_version(logbook: impl Logbook) {
+    let (_, mut records) = begun();
+    let started = records.last().expect("it has begun").clone();
+    records.push(started);
+    let version = records.len();
+    let standing = standing("s", "f", RunState::Running);
+    let append =
+        Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new(), told: Version::NONE };
+    write(&logbook, vec![append]).await;
+    let history = logbook.load(&run("long")).await.expect("the run is there");
+    let error = history.into_machine().expect_err("it was started twice").to_string();
+    let wanted = format!("at version {version}, record started of \"a\" does not fit run long: ");
+    assert!(error.contains(&wanted), "{error}");
 }
 
 async fn logs_are_kept_with_the_run(logbook: impl Logbook) {

@@ -156,8 +156,8 @@ impl History {
             None => (Version::NONE, None),
         };
         for record in &self.records {
-            let changes = replay::take(&self.run, &mut machine, record)?;
             version = version.after(std::slice::from_ref(record));
+            let changes = replay::take(&self.run, &mut machine, version, record)?;
             changes.into_iter().for_each(|change| hear(version, change));
         }
         machine.ok_or_else(|| damaged("it has none".into()))

@@ -101,21 +101,29 @@ impl Replay {
     /// # Errors
     /// [`LoadError::Damaged`] when it cannot follow what was taken.
     pub fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
-        let changes = take(&self.run, &mut self.machine, record)?;
-        self.version = self.version.after(std::slice::from_ref(record));
+        let version = self.version.after(std::slice::from_ref(record));
+        let changes = take(&self.run, &mut self.machine, version, record)?;
+        self.version = version;
         Ok(Taken { version: self.version, changes })
     }
 }
 
-/// Lets a machine, which is not there before the first record, take a record; answers what that changed.
-pub(crate) fn take(run: &RunId, machine: &mut Option<Machine>, record: &Record) -> Result<Vec<Change>, LoadError> {
+/// Lets a machine, which is not there before the first record, take the record that leads to this version; answers what
+/// that changed.
+pub(crate) fn take(
+    run: &RunId,
+    machine: &mut Option<Machine>,
+    version: Version,
+    record: &Record,
+) -> Result<Vec<Change>, LoadError> {
     let damaged = |reason: String| LoadError::Damaged { run: run.clone(), reason };
     let machine = match (machine, &record.fact) {
         (Some(machine), _) => machine,
         (none, Fact::RunStarted { flow, .. }) => none.insert(Machine::new(run.clone(), flow.clone())),
         (None, _) => return Err(damaged("the first record does not start the run".into())),
     };
-    let commands = machine.evolve(record).map_err(|error| damaged(error.to_string()))?;
+    let evolved = machine.evolve(record);
+    let commands = evolved.map_err(|error| damaged(format!("at version {}, {error}", version.get())))?;
     let told = |command| match command {
         Command::Tell(change) => Some(change),
         Command::Call(_) | Command::Bring(_) | Command::Interrupt(_) => None,

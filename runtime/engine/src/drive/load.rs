@@ -381,8 +381,8 @@ impl Driver {
     ) -> Result<Live, LoadError> {
         let (version, shard) = (history.version(), history.standing.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-        let damaged = || LoadError::Damaged { run: run.clone(), reason: "to read it meets a bug of waft".into() };
-        let machine = unless_broken(run, || history.replay(hear)).ok_or_else(damaged)??;
+        let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
+        let machine = unless_broken(run, "reading it", || history.replay(hear)).map_err(damaged)??;
         // A broker that lost its data has lost the queues too.
         if let Err(error) = self.tools.declared.declare_soon(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");

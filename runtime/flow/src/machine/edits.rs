@@ -1,7 +1,7 @@
 //! A flow that is changed while it runs: what an edit may do, and how the run goes on with it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -88,13 +88,72 @@ impl Machine {
                     "{:?} is {state}: what has run cannot begin or cease to listen to failures",
                     node.name
                 )),
-                Some(other) if !calls_the_same((&self.flow, &node.role), (flow, &other.role)) && has_effect(state) => {
-                    reasons.push(format!("{:?} is {state}: what its call began, that call has to end", node.name));
+                Some(other) if !calls_the_same((&self.flow, &node.role), (flow, &other.role)) => {
+                    reasons.extend(self.needs_its_call(index));
                 }
                 Some(_) | None => {}
             }
         }
+        reasons.extend(self.never_run(flow));
         reasons
+    }
+
+    /// Why what a node calls cannot be replaced yet: something that the call did may still have to be taken back, with the
+    /// module and the values that it was made with.
+    ///
+    /// What a firing did that has ended in success stands, and is nobody's concern any more; but for the firing that a
+    /// persistent run began with, which is taken back when the run is told to end.
+    fn needs_its_call(&self, index: NodeIndex) -> Option<String> {
+        let name = &self.flow.node(index).name;
+        let base = self.life.as_ref().and_then(|life| life.base);
+        let firing =
+            |pass: &Pass| if self.life.is_some() { format!(" in firing {}", pass.firing) } else { String::new() };
+        self.passes.values().find_map(|pass| {
+            let state = pass.node_state(index);
+            let stands = pass.state == RunState::Success && Some(pass.firing) != base;
+            if has_effect(state) && !stands {
+                return Some(format!("{name:?} is {state}{}: what its call began, that call has to end", firing(pass)));
+            }
+            let may_answer = pass.calls_of(index).any(|call| {
+                let node = pass.node(call);
+                !node.lost.is_empty() || !node.holders.is_empty() || node.stray.is_some()
+            });
+            may_answer.then(|| {
+                format!(
+                    "an attempt of {name:?}{} was lost, and may answer yet: what it did that call has to take back",
+                    firing(pass)
+                )
+            })
+        })
+    }
+
+    /// The tasks that another flow adds and that would never run: what they are of has ended.
+    ///
+    /// In a flow that goes in circles, and is not persistent, the first firing is let go once it has ended, and nothing begins
+    /// it again; later ones begin with what a link leads back to.
+    fn never_run(&self, flow: &Flow) -> Vec<String> {
+        let (Some(life), Some(living)) = (&self.life, &flow.living) else { return Vec::new() };
+        let is_first_left = life.waiting.iter().any(|waiting| waiting.entry.is_none())
+            || self.passes.values().any(|pass| pass.entry.is_none() && !pass.state.is_final());
+        if living.persistent || is_first_left || life.fired == 0 {
+            return Vec::new();
+        }
+        let begins = living.turns.iter().map(|turn| turn.to).chain(living.entries.iter().copied());
+        let reached: BTreeSet<NodeIndex> =
+            begins.flat_map(|entry| flow.members(Some(entry)).unwrap_or_default()).collect();
+        let known = keys(&self.flow);
+        let is_task =
+            |index: NodeIndex| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
+        let lost = flow
+            .indices()
+            .filter(|index| is_task(*index) && !reached.contains(index) && !known.contains_key(&key(flow, *index)));
+        lost.map(|index| {
+            format!(
+                "{:?} would never run: the first firing has ended, and no link that fires anew leads to it",
+                flow.node(index).name
+            )
+        })
+        .collect()
     }
 
     pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Option<Fact> {
@@ -133,6 +192,12 @@ impl Machine {
 }
 
 impl Pass {
+    /// The nodes that a node's calls are made for: itself, and the elements that it is called for.
+    fn calls_of(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> {
+        let elements = self.elements.get(&index).into_iter().flat_map(|elements| elements.known.nodes.iter().copied());
+        std::iter::once(index).chain(elements)
+    }
+
     fn is_untouched(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored)

@@ -11,6 +11,8 @@ mod rules;
 mod schedules;
 mod links;
 mod times;
+mod upgrades;
+mod bugs;
 mod drawn;
 mod histories;
 mod world;

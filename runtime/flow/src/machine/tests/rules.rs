@@ -348,7 +348,7 @@ fn a_record_that_cannot_follow_is_refused() {
     let mut twice = world.records.clone();
     twice.push(world.records[1].clone());
     let error = crate::Machine::replay(run.clone(), &twice).unwrap_err();
-    assert_eq!(error.to_string(), r#"record started does not fit run r: node "a" is success"#);
+    assert_eq!(error.to_string(), r#"record started of "a" does not fit run r: node "a" is success"#);
     let error = crate::Machine::replay(run, &world.records[1..]).unwrap_err();
     assert_eq!(error.to_string(), "record started does not fit run r: the first record starts the run");
 }

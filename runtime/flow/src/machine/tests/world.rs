@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 13] = [
+const TASKS: [(&str, &[&str], &[&str], bool); 14] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
     ("same", &["x", "y"], &[], false),
@@ -26,6 +26,7 @@ const TASKS: [(&str, &[&str], &[&str], bool); 13] = [
     ("told", &["failure?"], &["told"], false),
     ("next", &["count"], &["count"], true),
     ("add", &["ip"], &["added"], true),
+    ("add-anew", &["ip"], &["added"], true),
     ("list", &[], &["list"], false),
     ("make", &["item"], &["made"], true),
 ];
@@ -471,7 +472,7 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
             };
             Answer::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
         }
-        ("add", Action::Apply) => match input("ip") {
+        ("add" | "add-anew", Action::Apply) => match input("ip") {
             Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such address"),
             Some(ip) => Answer::Succeeded([("added".parse().unwrap(), ip)].into()),
             None => permanent("no address"),

@@ -1,0 +1,63 @@
+//! What is said of a bug of ours: which record or event brought it about.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::world::{World, flow};
+use crate::{Event, Fact, Firing, Machine, NodeAttempt, NodeIndex, Record, panic_message};
+
+const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = \"bake\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"mix\"\nto = \"bake\"\n";
+
+/// A machine that waits for a call, and whose flow leads to a node that is not there: no flow that was wired does.
+fn broken() -> Machine {
+    let mut machine = World::start(flow(TWO)).machine;
+    let pass = machine.passes.get_mut(&Firing::FIRST).unwrap();
+    let mut flow = (*pass.flow).clone();
+    flow.nodes[1].after = vec![NodeIndex(99)];
+    pass.flow = Arc::new(flow);
+    machine
+}
+
+#[test]
+fn a_record_that_meets_a_bug_is_named_with_its_task_and_what_the_bug_says() {
+    let mut world = World::start(flow(TWO));
+    let started = world.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
+    world.answer(0);
+    let succeeded = world.records.iter().find(|record| matches!(record.fact, Fact::Succeeded { .. })).unwrap().clone();
+    let refused = broken().evolve(&succeeded).unwrap_err().to_string();
+    assert!(
+        refused
+            .starts_with("record succeeded of \"mix\" does not fit run r: it meets a bug of waft: index out of bounds"),
+        "{refused}"
+    );
+    let Fact::Started { attempt, .. } = started.fact else { panic!("it was started") };
+    let nowhere = NodeAttempt { node: NodeIndex(99), ..attempt };
+    let mut lost = World::start(flow(TWO)).machine;
+    let fact = Fact::Lost { attempt: nowhere, action: crate::Action::Apply, worker: None };
+    let refused = lost.evolve(&Record { fact, ..started }).unwrap_err().to_string();
+    assert!(refused.starts_with("record lost of node 99, which the flow does not have"), "{refused}");
+}
+
+#[test]
+fn a_step_that_meets_a_bug_panics_with_the_record_that_it_decided() {
+    let mut other = World::start(flow(TWO));
+    other.answer(0);
+    let signal = Event::Signal(other.answered()[0].clone());
+    let mut machine = broken();
+    let panic = catch_unwind(AssertUnwindSafe(|| machine.step(other.now, &signal))).unwrap_err();
+    let said = panic_message(&*panic);
+    let wanted =
+        "the machine accepts what it decided: record succeeded of \"mix\" does not fit run r: it meets a bug of waft";
+    assert!(said.starts_with(wanted), "{said}");
+}
+
+#[test]
+fn an_event_is_told_with_its_task_and_nothing_of_its_values() {
+    let world = World::start(flow(TWO));
+    let call = world.out[0].id.clone();
+    let lost = Event::Lost { call, worker: "w".parse().unwrap() };
+    assert_eq!(lost.about(), "lost lease of \"mix\", firing 1, Apply attempt 1");
+    assert_eq!(Event::Skip { task: "mix".parse().unwrap(), reason: "secret".into() }.about(), "skip of \"mix\"");
+}

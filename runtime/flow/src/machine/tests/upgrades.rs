@@ -1,0 +1,185 @@
+//! Code that is replaced under a run that fires more than once, and what is forgotten of its firings.
+
+use super::world::{World, flow, name};
+use crate::{Action, Edit, Event, RunState, State};
+
+/// Each notification with an address is a firing; one that is bad fails, and is rolled back.
+const SERVICE: &str = r#"
+    persistent = true
+    [[task]]
+    name = "prepare"
+    use = "g#five"
+    [[task]]
+    name = "add-ip"
+    use = "g#add"
+    [[task]]
+    name = "check"
+    use = "g#same"
+    requires = { x = "added" }
+    with = { y = "good" }
+"#;
+
+fn anew() -> Edit {
+    Edit::Use { task: name("add-ip"), uses: "g#add-anew".into() }
+}
+
+fn called(world: &World) -> String {
+    world.machine.task(&name("add-ip")).unwrap().export.as_ref().unwrap().to_string()
+}
+
+/// Lets a firing come to its end.
+fn fire(world: &mut World, ip: &str) {
+    world.notify("add-ip", &[("ip", ip)]);
+    while !world.out.is_empty() {
+        world.answer(0);
+    }
+}
+
+#[test]
+fn what_a_task_calls_is_replaced_between_firings_and_not_within_one() {
+    let mut world = World::start(flow(SERVICE));
+    world.answer(0);
+    for ip in ["\"good\"", "\"bad\"", "\"good\""] {
+        world.notify("add-ip", &[("ip", ip)]);
+        let refused = world.edit(&[anew()]).unwrap_err();
+        let firing = world.machine.fired();
+        let told = format!("\"add-ip\" is running in firing {firing}: what its call began, that call has to end");
+        assert_eq!(refused, [told]);
+        while !world.out.is_empty() {
+            world.answer(0);
+        }
+    }
+    world.edit(&[anew()]).unwrap();
+    assert_eq!(called(&world), "add-anew");
+    fire(&mut world, "\"good\"");
+    assert_eq!(world.machine.state(), RunState::Running);
+    let applied = world.done.iter().filter(|(task, action)| *task == name("add-ip") && *action == Action::Apply);
+    assert_eq!(applied.count(), 3, "the bad one did nothing");
+}
+
+#[test]
+fn what_a_persistent_run_began_with_keeps_its_call_since_it_is_taken_back_at_the_end() {
+    let mut world = World::start(flow(SERVICE));
+    world.answer(0);
+    let other = Edit::Use { task: name("prepare"), uses: "g#nasty".into() };
+    let refused = world.edit(&[other]).unwrap_err();
+    assert_eq!(refused, ["\"prepare\" is success in firing 1: what its call began, that call has to end"]);
+}
+
+#[test]
+fn what_a_lost_attempt_calls_is_not_replaced_before_it_has_answered() {
+    let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
+    let mut world = World::start(flow(&text));
+    world.answer(0);
+    world.notify("add-ip", &[("ip", "\"good\"")]);
+    world.lose(0);
+    while !world.out.is_empty() || world.machine.next_due().is_some() {
+        if world.out.is_empty() { world.jump() } else { world.answer(0) }
+    }
+    let refused = world.edit(&[anew()]).unwrap_err();
+    let told =
+        "an attempt of \"add-ip\" in firing 2 was lost, and may answer yet: what it did that call has to take back";
+    assert_eq!(refused, [told]);
+    // It applied after all, and is taken back by what it called.
+    world.answer_late(0);
+    assert_eq!(world.out.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
+    assert!(world.edit(&[anew()]).unwrap_err()[0].starts_with("\"add-ip\" is rolling-back in firing 2"));
+    world.answer(0);
+    world.edit(&[anew()]).unwrap();
+}
+
+#[test]
+fn a_name_is_free_again_once_nothing_that_its_task_did_may_be_taken_back() {
+    let mut world = World::start(flow(SERVICE));
+    world.answer(0);
+    let remove = Edit::Remove { task: name("check"), ran: false };
+    let add = Edit::Add {
+        text: "[[task]]\nname = \"check\"\nuse = \"g#same\"\nrequires = { x = \"added\" }\nwith = { y = \"other\" }\n"
+            .into(),
+    };
+    world.notify("add-ip", &[("ip", "\"good\"")]);
+    world.answer(0);
+    let refused = world.edit(&[remove.clone(), add.clone()]).unwrap_err();
+    assert_eq!(refused, ["the name \"check\" is used twice"]);
+    world.answer(0);
+    world.edit(&[remove, add]).unwrap();
+    fire(&mut world, "\"other\"");
+    assert_eq!(world.machine.failures().len(), 0, "the new one compares with another value");
+}
+
+#[test]
+fn a_task_that_would_never_run_is_not_added_to_circles_whose_first_firing_has_ended() {
+    let text = r#"
+        cyclic = true
+        [inputs]
+        count = 0
+        [[task]]
+        name = "begin"
+        use = "g#noop"
+        [[task]]
+        name = "tick"
+        use = "g#next"
+        [[link]]
+        from = "begin"
+        to = "tick"
+        [[link]]
+        from = "tick"
+        to = "tick"
+        when = "count < 9"
+    "#;
+    let add = |from: &str| Edit::Add {
+        text: format!(
+            "[[task]]\nname = \"after-{from}\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"{from}\"\nto = \"after-{from}\"\n"
+        )
+        .into(),
+    };
+    let mut world = World::start(flow(text));
+    world.answer(0);
+    world.edit(&[add("begin")]).unwrap();
+    world.answer(0);
+    world.answer(0);
+    let mut later = World::start(flow(text));
+    for _ in 0..3 {
+        later.answer(0);
+    }
+    let told = "\"after-begin\" would never run: the first firing has ended, and no link that fires anew leads to it";
+    assert_eq!(later.edit(&[add("begin")]).unwrap_err(), [told]);
+    later.edit(&[add("tick")]).unwrap();
+    later.run();
+    let ran = |world: &World, task: &str| {
+        world.told.iter().filter(|told| told.name == name(task) && told.state == State::Success).count()
+    };
+    assert_eq!(ran(&later, "after-tick"), 7, "it is of each turn since");
+    world.run();
+    assert_eq!(ran(&world, "after-begin"), 1);
+}
+
+/// A firing whose attempt was lost and that was rolled back, and then so many others that were.
+fn lost_before(others: usize) -> World {
+    let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
+    let mut world = World::start(flow(&text));
+    world.answer(0);
+    world.notify("add-ip", &[("ip", "\"good\"")]);
+    world.lose(0);
+    while !world.out.is_empty() || world.machine.next_due().is_some() {
+        if world.out.is_empty() { world.jump() } else { world.answer(0) }
+    }
+    for _ in 0..others {
+        fire(&mut world, "\"bad\"");
+    }
+    world
+}
+
+#[test]
+fn what_a_lost_attempt_did_is_taken_back_while_sixteen_firings_are_remembered_and_not_after() {
+    let mut world = lost_before(15);
+    world.answer_late(0);
+    assert_eq!(world.out.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
+    let mut world = lost_before(16);
+    let late = world.lost[0].id.clone();
+    world.answer_late(0);
+    assert!(world.out.is_empty(), "nobody knows firing {} any more, and what it did stays done", late.firing);
+    assert_eq!(world.machine.decide(world.now, &Event::Tick), []);
+    // Nor is there a reason any more to keep the old call.
+    world.edit(&[anew()]).unwrap();
+}
