@@ -5,6 +5,7 @@ mod architecture;
 mod chaos;
 mod cli;
 mod guests;
+mod output;
 mod server;
 mod simulation;
 mod worker;

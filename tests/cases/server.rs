@@ -3,6 +3,7 @@
 mod alone;
 mod each;
 mod living;
+mod output;
 mod program;
 mod stories;
 

@@ -4,6 +4,9 @@
 //! pass it alike. This crate alone knows lapin, and knows nothing of runs and tasks: what a body means is
 //! its users' business. Start reading at `broker.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod broker;
 mod declare;
 mod delivery;

@@ -460,6 +460,39 @@ pub(crate) struct Which {
 }
 
 impl Command {
+    /// Whether it does nothing but print what it reads, so that it is of no use once nobody reads that.
+    pub(crate) const fn only_prints(&self) -> bool {
+        match self {
+            Self::Inspect { .. }
+            | Self::Modules { .. }
+            | Self::Check { .. }
+            | Self::Graph { .. }
+            | Self::List(_)
+            | Self::Show { .. }
+            | Self::Watch { .. }
+            | Self::Logs { .. }
+            | Self::Workers { .. }
+            | Self::Quarantine(QuarantineCommand::List { .. })
+            | Self::Completions { .. } => true,
+            Self::New { .. }
+            | Self::Push { .. }
+            | Self::Run { .. }
+            | Self::Call { .. }
+            | Self::Worker { .. }
+            | Self::Serve { .. }
+            | Self::Submit(_)
+            | Self::Cancel { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Retry { .. }
+            | Self::Skip { .. }
+            | Self::Edit { .. }
+            | Self::Notify { .. }
+            | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
+            | Self::Gc { .. } => false,
+        }
+    }
+
     /// Whether its log is what a person watches.
     pub(crate) const fn is_service(&self) -> bool {
         matches!(self, Self::Worker { .. } | Self::Serve { .. })

@@ -36,8 +36,19 @@ use crate::{
     signals::Stop,
 };
 
-/// Runs a command to its end.
+/// Runs a command to its end, or until nobody reads what it prints, if it does nothing else.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Failed> {
+    if !command.only_prints() {
+        return perform(command, settings).await;
+    }
+    // What only prints may be dropped anywhere.
+    tokio::select! {
+        done = perform(command, settings) => done,
+        () = crate::out::reader_gone() => Ok(Exit::ReaderGone),
+    }
+}
+
+async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
     match command {
         Command::New { name } => new::run(&name),
         Command::Push { files, tag, json } => push::run(&settings, &files, tag.as_deref(), json).await,

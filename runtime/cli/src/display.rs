@@ -4,12 +4,15 @@ mod line;
 mod summary;
 mod table;
 
-use std::{io::IsTerminal, time::Duration};
+use std::time::Duration;
 
 use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Value, Values};
 use protocol::{Progress, json::RunValues};
 
-use crate::paint::{self, Paint};
+use crate::{
+    out::{self, Stream},
+    paint::{self, Paint},
+};
 pub(crate) use line::change_of;
 use table::Table;
 
@@ -43,7 +46,7 @@ impl Display {
 
     /// Shows a run of which only the names of its tasks and controllers are known.
     pub(crate) fn of_nodes(run: RunId, flow: FlowName, nodes: impl Iterator<Item = NodeName>, as_json: bool) -> Self {
-        let style = match (as_json, std::io::stderr().is_terminal()) {
+        let style = match (as_json, Stream::Err.is_terminal()) {
             (true, _) => Style::Json,
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
@@ -55,21 +58,21 @@ impl Display {
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                crate::out::line(&protocol::json::run_started(&self.run, &self.flow, *at));
+                out::line(&protocol::json::run_started(&self.run, &self.flow, *at));
             }
             Change::Firing { firing, state, at } if self.style == Style::Json => {
-                crate::out::line(&protocol::json::firing_changed(*firing, *state, *at));
+                out::line(&protocol::json::firing_changed(*firing, *state, *at));
             }
             Change::Firing { firing, state, .. } if self.style == Style::Lines => {
-                eprintln!("firing {firing} {state}");
+                out::note!("firing {firing} {state}");
             }
             // The other states of the run are told at its end.
             Change::Run { .. } | Change::Firing { .. } => {}
             Change::Node(change) => {
                 self.table.change(change);
                 match self.style {
-                    Style::Json => crate::out::line(&protocol::json::node_changed(change)),
-                    Style::Lines => eprintln!("{}", plain_line(change)),
+                    Style::Json => out::line(&protocol::json::node_changed(change)),
+                    Style::Lines => out::note!("{}", plain_line(change)),
                     Style::Live => {}
                 }
             }
@@ -91,7 +94,7 @@ impl Display {
     /// Says something besides.
     pub(crate) fn note(&mut self, text: &str) {
         self.clear();
-        eprintln!("{text}");
+        out::note!("{text}");
     }
 
     /// Takes a live table away, so that other output may follow.
@@ -112,22 +115,23 @@ impl Display {
     /// Shows how the run ended, and with which values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
-            return crate::out::line(&protocol::json::run_ended(machine, values));
+            return out::line(&protocol::json::run_ended(machine, values));
         }
         self.leave();
-        eprint!("{}", summary::text(machine, self.table.elapsed(), paint::on(&std::io::stderr())));
+        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err));
+        out::diagnostic(summary.trim_end());
         print_values(&values.provided);
     }
 }
 
 /// Values, one a line.
 pub(crate) fn print_values(values: &Values) {
-    let short = std::io::stdout().is_terminal();
+    let short = Stream::Out.is_terminal();
     for (name, value) in values {
         match value {
             Value::Json(json) => print_value(name.as_str(), json.as_str(), short),
             // No JSON reads so: a string would stand in quotes.
-            Value::Bytes(_) | Value::Stored(_) => crate::out::say!("{name} = {value:?} (--json shows more)"),
+            Value::Bytes(_) | Value::Stored(_) => out::say!("{name} = {value:?} (--json shows more)"),
         }
     }
 }
@@ -135,8 +139,8 @@ pub(crate) fn print_values(values: &Values) {
 /// A value on a line; a long one is cut where a person reads it.
 fn print_value(name: &str, text: &str, short: bool) {
     match text.char_indices().nth(200).filter(|_| short) {
-        Some((cut, _)) => crate::out::say!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
-        None => crate::out::say!("{name} = {text}"),
+        Some((cut, _)) => out::say!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
+        None => out::say!("{name} = {text}"),
     }
 }
 

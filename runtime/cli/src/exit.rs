@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// Interrupted: the run is suspended.
     Interrupted,
+    /// The reader of standard output left before all data was written: what SIGPIPE (13) comes to in a shell.
+    ReaderGone,
 }
 
 impl Exit {
@@ -29,6 +31,7 @@ impl Exit {
             Self::NeedsPerson => 3,
             Self::Unreachable => 4,
             Self::Interrupted => 130,
+            Self::ReaderGone => 141,
         }
     }
 
@@ -75,9 +78,9 @@ impl Failed {
         if self.error.to_string().is_empty() {
             return;
         }
-        eprintln!("error: {:#}", self.error);
+        crate::out::note!("error: {:#}", self.error);
         if let Some(hint) = &self.hint {
-            eprintln!("\nhint: {hint}");
+            crate::out::note!("\nhint: {hint}");
         }
     }
 }

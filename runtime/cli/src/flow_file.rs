@@ -29,7 +29,7 @@ impl Checked {
     pub(crate) fn print_mistakes(&self) {
         if !self.mistakes.is_empty() {
             let name = self.path.display().to_string();
-            eprintln!("{}", flow::render(&self.mistakes, &name, &self.text));
+            crate::out::note!("{}", flow::render(&self.mistakes, &name, &self.text));
         }
     }
 

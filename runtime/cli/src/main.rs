@@ -20,15 +20,13 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
 use exit::Exit;
+use out::{Lost, Stream};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no mistakes; clap knows which stream they go to.
-            let code = if error.use_stderr() { Exit::Invalid } else { Exit::Success };
-            let _ = error.print();
-            return ExitCode::from(code.code());
+            return ExitCode::from(finish(usage(&error)).code());
         }
     };
     log(&arguments);
@@ -39,7 +37,33 @@ fn main() -> ExitCode {
             failed.exit
         }
     };
-    ExitCode::from(exit.code())
+    ExitCode::from(finish(exit).code())
+}
+
+/// Prints help, the version or what is wrong with the arguments.
+fn usage(error: &clap::Error) -> Exit {
+    // Help and version are no mistakes; clap knows which stream they go to.
+    let (stream, exit) =
+        if error.use_stderr() { (Stream::Err, Exit::Invalid) } else { (Stream::Out, Exit::Success) };
+    let text = error.render();
+    let text = if paint::on(stream) { text.ansi().to_string() } else { text.to_string() };
+    match stream {
+        Stream::Err => out::diagnostic(text.trim_end()),
+        Stream::Out => out::line(text.trim_end()),
+    }
+    exit
+}
+
+/// The exit code of a command whose data may have been lost. A command that failed otherwise has something worse to say.
+fn finish(exit: Exit) -> Exit {
+    match (exit, Stream::Out.lost()) {
+        (Exit::Success, Some(Lost::ReaderGone)) => Exit::ReaderGone,
+        (Exit::Success, Some(Lost::Refused(error))) => {
+            out::note!("error: could not write to standard output: {error}");
+            Exit::Unreachable
+        }
+        (exit, _) => exit,
+    }
 }
 
 fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
@@ -68,6 +92,7 @@ fn log(arguments: &Arguments) {
     let ending = if is_told { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
     let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    logs.with_ansi(paint::on(&std::io::stderr())).compact().init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| out::Log).with_target(false);
+    // A line that cannot be written is lost: to tell that on the same stream would be no use.
+    logs.with_ansi(paint::on(Stream::Err)).compact().log_internal_errors(false).init();
 }

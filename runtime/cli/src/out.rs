@@ -1,11 +1,130 @@
-//! Data on standard output. A closed pipe ends nobody's command: what is written to it is lost.
+//! The only way from this process to its two streams: data to standard output, diagnostics to standard error.
+//!
+//! Printing never fails and never panics. Once a write to a stream has failed, what follows for it is dropped: the command
+//! finishes its work, and `main` ends with an exit code that says that data was lost ([`Lost`]). Lost diagnostics change
+//! nothing. `clippy.toml` keeps everything else in this crate from the streams.
 
-use std::io::Write;
+use std::{
+    io::{self, IsTerminal},
+    os::fd::BorrowedFd,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
-/// Writes a line and lets it be seen.
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::oneshot;
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Standard output: data.
+    Out,
+    /// Standard error: diagnostics, and the live table.
+    Err,
+}
+
+/// Why a stream takes nothing any more.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// Its reader has left, as `head -1` does.
+    ReaderGone,
+    /// The system refuses the bytes: the disk is full, for one.
+    Refused(io::Error),
+}
+
+/// What became of each stream, once a write to it failed.
+static LOST: [OnceLock<Lost>; 2] = [const { OnceLock::new() }; 2];
+
+/// Held for one write each, so that lines of several threads do not mix.
+static WRITING: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+
+impl Stream {
+    fn descriptor(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Out => rustix::stdio::stdout(),
+            Self::Err => rustix::stdio::stderr(),
+        }
+    }
+
+    /// Whether a person looks at it.
+    pub(crate) fn is_terminal(self) -> bool {
+        self.descriptor().is_terminal()
+    }
+
+    /// Why data written to it was lost, if some was.
+    pub(crate) fn lost(self) -> Option<&'static Lost> {
+        LOST[self as usize].get()
+    }
+
+    /// Writes all bytes, or notes that the stream is lost.
+    fn write(self, mut bytes: &[u8]) {
+        let _whole = WRITING[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        while self.lost().is_none() && !bytes.is_empty() {
+            match rustix::io::write(self.descriptor(), bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                // Another process has set the shared pipe to non-blocking.
+                Err(rustix::io::Errno::AGAIN) => {
+                    let _ = poll(&mut [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)], None);
+                }
+                Err(rustix::io::Errno::PIPE) => drop(LOST[self as usize].set(Lost::ReaderGone)),
+                Err(error) => drop(LOST[self as usize].set(Lost::Refused(error.into()))),
+            }
+        }
+    }
+}
+
+/// Writes a line of data.
 pub(crate) fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    Stream::Out.write(format!("{text}\n").as_bytes());
+}
+
+/// Writes data as it is.
+pub(crate) fn bytes(bytes: &[u8]) {
+    Stream::Out.write(bytes);
+}
+
+/// Writes a diagnostic, a line or several.
+pub(crate) fn diagnostic(text: &str) {
+    Stream::Err.write(format!("{text}\n").as_bytes());
+}
+
+/// Writes what moves the cursor of the terminal that diagnostics go to. The caller has cleaned its text.
+pub(crate) fn draw(text: &str) {
+    Stream::Err.write(text.as_bytes());
+}
+
+/// Waits until the reader of standard output leaves, which a command that has nothing to write would not notice. Waits for
+/// ever where there is no such reader: a file, a terminal.
+pub(crate) async fn reader_gone() {
+    let (tx, gone) = oneshot::channel();
+    // It blocks until the reader leaves, and ends with the process at the latest.
+    let watching = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
+        let mut polled = [PollFd::from_borrowed_fd(Stream::Out.descriptor(), PollFlags::empty())];
+        // Errors and hang-ups are always reported, and nothing else was asked for.
+        while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+        if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            drop(LOST[Stream::Out as usize].set(Lost::ReaderGone));
+            // Whoever waited may be gone.
+            let _ = tx.send(());
+        }
+    });
+    if watching.is_err() || gone.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Writes log lines of `tracing` as diagnostics; it never fails, since a failure would be logged.
+pub(crate) struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Stream::Err.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes a line of data, as `println!` would.
@@ -13,3 +132,9 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::out::line(&format!($($text)*)) };
 }
 pub(crate) use say;
+
+/// Writes a line of diagnostics, as `eprintln!` would.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::out::diagnostic(&format!($($text)*)) };
+}
+pub(crate) use note;

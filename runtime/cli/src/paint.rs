@@ -1,11 +1,11 @@
 //! Colour, only on a terminal and only where it is wanted (<https://no-color.org>).
 
-use std::io::IsTerminal;
-
 use flow::State;
 
+use crate::out::Stream;
+
 /// Whether a stream takes colour.
-pub(crate) fn on(stream: &impl IsTerminal) -> bool {
+pub(crate) fn on(stream: Stream) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 

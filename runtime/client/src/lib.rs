@@ -4,6 +4,9 @@
 //! here. A program builds a flow with [`flow::Draft::builder`], and submits it as [`api::Submission::of`] it; the other
 //! verbs are in `docs/client.md`. [`workers`] asks the workers at a broker, without a server. Start reading at `client.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 mod client;
 mod error;

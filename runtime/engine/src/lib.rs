@@ -5,6 +5,9 @@
 //! the signals once they are. The engine decides nothing itself: that is [`flow::Machine`]'s. Start reading at
 //! `engine.rs`, then `drive.rs`. Tasks that have a pace have a keeper of permits, `keeper.rs`, which any of the engines is.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod clock;
 mod declared;
 mod drive;

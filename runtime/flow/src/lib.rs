@@ -3,6 +3,9 @@
 //! This crate is the vocabulary of the system: names, values, failures, limits. It knows no I/O, no clock
 //! and no async. Start reading at `machine`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod name;

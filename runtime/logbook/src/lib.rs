@@ -5,6 +5,9 @@
 //! lasts as long as its process; every implementation passes [`contract`], and [`open`] picks one by its address. Start
 //! reading at `logbook.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod contract;
 pub mod guarded;
 mod logbook;

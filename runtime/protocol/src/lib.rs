@@ -4,6 +4,9 @@
 //! a format version; variants and fields are only ever appended, under a new version. One file, `codec.rs`, names
 //! the codec. Bytes from a wire are never trusted: each failure to read them is a [`DecodeError`].
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod codec;
 mod wire;
 

@@ -5,6 +5,9 @@
 //! nothing but what [`flow::Limits`] grant, where the same job always sees the same world. It must not know of
 //! stores, brokers or runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod module;
 
 pub use module::{Module, ModuleError, imports};

@@ -4,6 +4,9 @@
 //! so that any server over the same logbook tells the same. What is said is in [`client::api`], and described in
 //! `docs/openapi.json`. Start reading at `server.rs`, then `routes.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod config;
 mod server;
 mod state;

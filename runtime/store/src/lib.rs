@@ -5,6 +5,9 @@
 //! there what was fetched. Bytes that do not have the digest they were asked for by are never handed out and never
 //! cached. This crate alone computes digests, and does not know what its content means. Start reading at `store.rs`.
 
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod blocking;
 mod digest;
 mod store;

@@ -5,7 +5,9 @@
 //! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `intake.rs` (jobs
 //! come in), `call.rs` (a job is answered).
 
-mod begin;
+// Printing panics when the reader has left; only the binary prints, and knows how.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod call;
 mod control;
 mod guests;

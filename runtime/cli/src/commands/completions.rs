@@ -2,9 +2,11 @@
 
 use clap::CommandFactory;
 
-use crate::{arguments::Arguments, exit::Exit};
+use crate::{arguments::Arguments, exit::Exit, out};
 
 pub(super) fn run(shell: clap_complete::Shell) -> Exit {
-    clap_complete::generate(shell, &mut Arguments::command(), "waft", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "waft", &mut script);
+    out::bytes(&script);
     Exit::Success
 }

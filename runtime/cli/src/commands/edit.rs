@@ -45,7 +45,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json:
         return Ok(Exit::Success);
     }
     for warning in warnings {
-        eprintln!("warning: {}", warning.message);
+        crate::out::note!("warning: {}", warning.message);
     }
     let done = if applied { "is at" } else { "would be at" };
     out::say!("{run} {done} revision {revision}");

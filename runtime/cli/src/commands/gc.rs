@@ -52,7 +52,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
 
 fn tell(what: &str, runs: u64, entries: &[Entry]) {
     let size: u64 = entries.iter().map(|entry| entry.size).sum();
-    eprintln!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
+    crate::out::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
 /// What has been in the store for long: what came lately may be for a run that is just being submitted.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     exit::{Exit, Failed},
     modules::{self, Keep},
+    out::Stream,
     paint::{self, Paint},
     settings::Settings,
 };
@@ -45,7 +46,7 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
 }
 
 fn print_task(task: &TaskInfo) {
-    let colour = paint::on(&std::io::stdout());
+    let colour = paint::on(Stream::Out);
     crate::out::say!("\n{}", Paint::Bold.text(task.name.as_str(), colour));
     for line in task.doc.lines() {
         crate::out::say!("  {line}");

@@ -39,11 +39,11 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
             out::line(&serde_json::to_string(run).map_err(Failed::unreachable)?);
         }
     } else if runs.is_empty() {
-        eprintln!("there is no such run; `waft submit FLOW` starts one");
+        crate::out::note!("there is no such run; `waft submit FLOW` starts one");
     } else {
         print_table(&runs);
         if query.after.is_some() {
-            eprintln!("there are more; --limit shows them");
+            crate::out::note!("there are more; --limit shows them");
         }
     }
     Ok(Exit::Success)

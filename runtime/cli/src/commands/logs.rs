@@ -14,7 +14,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     let logs = client.logs(run).await.map_err(remote::failed)?.logs;
     let asked: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
     if asked.is_empty() && !as_json {
-        eprintln!("no guest has written anything");
+        crate::out::note!("no guest has written anything");
     }
     for log in asked {
         if as_json {

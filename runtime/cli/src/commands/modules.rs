@@ -20,7 +20,7 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Fail
         (format!("the store {}", settings.store.display()), local(settings).await?)
     };
     if held.is_empty() {
-        eprintln!("{place} is empty; `waft push FILE` puts a module into it");
+        crate::out::note!("{place} is empty; `waft push FILE` puts a module into it");
     } else if !as_json {
         crate::out::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
     }

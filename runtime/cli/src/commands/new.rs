@@ -32,10 +32,10 @@ pub(super) fn run(name: &str) -> Result<Exit, Failed> {
     }
     write_all(&folder, &name).map_err(Failed::unreachable)?;
     crate::out::say!("{name}/");
-    eprintln!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
-    eprintln!("  cd {name}");
-    eprintln!("  cargo build --target wasm32-wasip1 --release");
-    eprintln!("  waft run flow.toml");
+    crate::out::note!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
+    crate::out::note!("  cd {name}");
+    crate::out::note!("  cargo build --target wasm32-wasip1 --release");
+    crate::out::note!("  waft run flow.toml");
     Ok(Exit::Success)
 }
 

@@ -65,5 +65,5 @@ fn print(file: &Path, digest: &str, size: u64, tasks: &[String], as_json: bool) 
     }
     crate::out::say!("{digest}");
     let described = if tasks.is_empty() { "a WASI command".into() } else { format!("tasks {}", tasks.join(", ")) };
-    eprintln!("{}: {:#}, {described}", file.display(), Size(size));
+    crate::out::note!("{}: {:#}, {described}", file.display(), Size(size));
 }

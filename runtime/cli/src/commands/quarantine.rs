@@ -18,7 +18,7 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
         QuarantineCommand::List { broker, json } => {
             let messages = with_broker(settings, &broker, quarantine::list).await?;
             if messages.is_empty() && !json {
-                eprintln!("nothing is in quarantine");
+                crate::out::note!("nothing is in quarantine");
             }
             show(&messages, json);
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::{
     display::{self, Display},
     exit::{Exit, Failed},
+    out::{self, Stream},
     paint::{self, Paint},
     settings::Settings,
     signals::Stop,
@@ -81,7 +82,12 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let mut display = Display::of_nodes(id, flow, nodes, as_json);
     let watch = client.watch(&run.run);
     let ended = tokio::select! {
-        ended = show(client, run, watch, &mut display, as_json) => ended,
+        ended = show(watch, &mut display, as_json) => ended,
+        // The run goes on; it only has no watcher any more.
+        () = out::reader_gone() => {
+            display.clear();
+            return Ok(Exit::ReaderGone);
+        }
         () = stop.asked.cancelled() => {
             display.clear();
             let run = &run.run;
@@ -97,7 +103,7 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let exit = Exit::of(state(&run)?);
     if !as_json {
         display.leave();
-        eprint!("{}", summary(&run, state(&run)?));
+        out::diagnostic(summary(&run, state(&run)?).trim_end());
         print_values(&run);
     }
     Ok(exit)
@@ -137,7 +143,7 @@ async fn show(
         };
         let Some(event) = event.map_err(failed)? else { return Ok(()) };
         if as_json {
-            crate::out::line(&event.line);
+            out::line(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&change);
         } else if event.run_state() == Some(RunState::Suspended) {
@@ -162,7 +168,7 @@ fn waits(run: &Run) -> Vec<String> {
 
 /// The end of a run, for a person to act on.
 pub(super) fn summary(run: &Run, state: RunState) -> String {
-    let colour = paint::on(&std::io::stderr());
+    let colour = paint::on(Stream::Err);
     let (told, paint) = match state {
         RunState::Success => ("succeeded", Paint::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),

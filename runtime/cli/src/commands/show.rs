@@ -10,7 +10,7 @@ use super::{
 use crate::{
     display::mark,
     exit::{Exit, Failed},
-    out,
+    out::{self, Stream},
     paint::{self, Paint},
     settings::Settings,
 };
@@ -24,8 +24,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, tasks, .. } = &run;
-    let colour = paint::on(&std::io::stdout());
-    let state = if run.cancelling { "cancelling" } else { state };
+    let colour = paint::on(Stream::Out);
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
@@ -47,7 +46,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     }
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
     tasks.iter().for_each(|task| out::line(&line(task, width, colour)));
-    eprint!("{}", remote::summary(&run, remote::state(&run)?));
+    out::diagnostic(remote::summary(&run, remote::state(&run)?).trim_end());
     remote::print_values(&run);
     Ok(Exit::Success)
 }

@@ -29,11 +29,11 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
-        eprintln!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
+        crate::out::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
     }
     if wait {
         if !as_json {
-            eprintln!("run {}", run.run);
+            crate::out::note!("run {}", run.run);
         }
         return remote::follow(&client, &run, as_json).await;
     }
@@ -114,7 +114,7 @@ pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
     match &error {
         ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => {
             let shown = path.display();
-            eprintln!("{}", remote::render(&problem.mistakes, &shown.to_string(), text));
+            crate::out::note!("{}", remote::render(&problem.mistakes, &shown.to_string(), text));
             let refused = problem.mistakes.iter().filter(|mistake| mistake.severity == "error").count();
             let plural = if refused == 1 { "" } else { "s" };
             Failed::invalid(anyhow!("{shown} has {refused} mistake{plural}"))

@@ -27,7 +27,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
             out::line(&serde_json::to_string(worker).map_err(Failed::unreachable)?);
         }
     } else if workers.is_empty() {
-        eprintln!("no worker answered; start one with `waft worker --broker URL`");
+        crate::out::note!("no worker answered; start one with `waft worker --broker URL`");
     } else {
         print_table(&workers);
     }

@@ -3,19 +3,21 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::Write as _,
     time::{Duration, Instant},
 };
 
 use crossterm::{
-    QueueableCommand, cursor,
+    Command as _, cursor,
     terminal::{self, Clear, ClearType},
 };
 use flow::{NodeChange, NodeKind, NodeName, State};
 use protocol::Progress;
 
 use super::mark;
-use crate::paint::{self, Paint};
+use crate::{
+    out::{self, Stream},
+    paint::{self, Paint},
+};
 
 /// What is known of each node, and what is on the screen of it.
 pub(super) struct Table {
@@ -140,20 +142,18 @@ impl Table {
             text.push_str("\r\n");
         }
         self.clear();
-        let mut err = std::io::stderr().lock();
-        // What cannot be shown is no reason to stop the run.
-        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        out::draw(&text);
         self.drawn_lines = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     }
 
     /// Takes the table away.
     pub(super) fn clear(&mut self) {
         if self.drawn_lines > 0 {
-            let mut err = std::io::stderr().lock();
-            let _ = err
-                .queue(cursor::MoveToPreviousLine(self.drawn_lines))
-                .and_then(|err| err.queue(Clear(ClearType::FromCursorDown)))
-                .and_then(|err| err.flush());
+            let mut moves = String::new();
+            // Writing to a string cannot fail.
+            let _ = cursor::MoveToPreviousLine(self.drawn_lines).write_ansi(&mut moves);
+            let _ = Clear(ClearType::FromCursorDown).write_ansi(&mut moves);
+            out::draw(&moves);
         }
         self.drawn_lines = 0;
     }
@@ -164,7 +164,7 @@ impl Table {
     }
 
     fn lines(&self, flow: &str, run: &str, most: usize) -> Vec<String> {
-        let colour = paint::on(&std::io::stderr());
+        let colour = paint::on(Stream::Err);
         let elapsed = self.elapsed().as_secs_f64();
         let title = Paint::Bold.text(flow, colour);
         let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Paint::Dim.text(run, colour))];

@@ -1,0 +1,46 @@
+//! What becomes of watchers and services whose readers leave.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use super::Served;
+use waft_tests::Waft;
+
+/// A run that waits for a person: nothing more is told of it.
+fn submit_one_that_waits(served: &Served, run: &str) {
+    served.waft.write("flow.toml", "name = \"f\"\n[[task]]\nname = \"ask\"\nwait = \"an answer\"\n");
+    served.submit(run);
+}
+
+#[test]
+fn watching_ends_when_its_reader_leaves_though_nothing_more_happens() {
+    let served = Served::new();
+    submit_one_that_waits(&served, "r");
+    for arguments in [&["watch", "r", "--json"][..], &["submit", "flow.toml", "--run-id", "s", "--wait", "--json"]] {
+        let mut watching = served.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("\"running\""));
+        drop(lines);
+        let ended = watching.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), ended.stderr), (Some(141), Vec::new()), "{arguments:?}");
+    }
+    assert_eq!(served.state("s"), "running", "who watches does not matter to the run");
+}
+
+#[test]
+fn a_server_whose_log_is_read_by_nobody_goes_on() {
+    let waft = Waft::default();
+    let mut command = waft.command(["serve", "--listen", "127.0.0.1:0", "-vv"]);
+    let mut server = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let line = lines.find(|line| line.as_ref().unwrap().contains("waft listens on ")).unwrap().unwrap();
+    drop(lines);
+    let address = line.trim_start_matches("waft listens on ").trim();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    let submitted = waft.command(["submit", "flow.toml", "--wait"]).env("WAFT_SERVER", address).status();
+    assert_eq!(submitted.unwrap().code(), Some(0));
+    waft_tests::signal(server.id(), "TERM");
+    assert_eq!(server.wait().unwrap().code(), Some(0), "it lived until it was told to stop");
+}
