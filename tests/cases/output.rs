@@ -1,4 +1,5 @@
-//! The two streams of a command: who reads them may leave, and the disk behind them may be full.
+//! The two streams of a command: who reads them may leave, the disk behind them may be full, and what guests say reaches
+//! them as text alone.
 
 use std::{
     fs::OpenOptions,
@@ -74,4 +75,92 @@ fn a_run_whose_readers_have_left_goes_on_to_its_end() {
         let end = waft.run(["run", "--resume", run, "--json"]).end();
         assert_eq!(end["state"], if code == 141 { "success" } else { "rolled-back" }, "{end}");
     }
+}
+
+/// A title, the clipboard (OSC 52), a cleared screen, moves in 8-bit codes, reversed text, and a line that passes itself off
+/// as one of waft's.
+pub(crate) const EVIL: &str = "\u{1b}]0;title\u{7}\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}[2J\u{9b}1A\u{202e}txt\u{2066}\r\nforged success";
+
+/// EVIL as flow files write a text.
+pub(crate) fn evil_toml() -> String {
+    let escaped = |char: char| if char.is_ascii_graphic() { char.into() } else { format!("\\u{:04x}", u32::from(char)) };
+    format!("\"{}\"", EVIL.chars().map(escaped).collect::<String>())
+}
+
+/// Says EVIL in each way that a guest has, provides it, and fails with it.
+pub(crate) fn evil_flow(waft: &Waft) {
+    let evil = evil_toml();
+    waft.flow(&format!(
+        "name = \"f\"\npattern = \"linear\"\n\
+         [[task]]\nname = \"say\"\nuse = \"hostile#say\"\nwith = {{ text = {evil}, ms = 600 }}\n\
+         [[task]]\nname = \"echo\"\nuse = \"hostile#echo\"\nwith = {{ value = {evil} }}\n\
+         [[task]]\nname = \"hold\"\nuse = \"hostile#stubborn\"\nwith = {{ value = {evil} }}\nprovides = []\n\
+         [[task]]\nname = \"fail\"\nuse = \"hostile#fail\"\nwith = {{ message = {evil} }}\n"
+    ));
+}
+
+/// Asserts that nothing of what was printed commands a terminal or forges a line.
+#[track_caller]
+pub(crate) fn is_harmless(what: &str, ran: &Ran) {
+    for text in [&ran.stdout, &ran.stderr] {
+        let harmful = |char: char| char.is_control() && char != '\n' || ('\u{202a}'..='\u{2069}').contains(&char);
+        assert!(!text.contains(harmful), "{what}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("forged")), "{what}: {text}");
+    }
+}
+
+#[test]
+fn what_a_guest_says_commands_no_terminal() {
+    let waft = Waft::default();
+    evil_flow(&waft);
+    for (what, arguments) in [
+        ("run", &["run", "flow.toml"][..]),
+        ("run --json", &["run", "flow.toml", "--json"]),
+        ("run -vvv", &["run", "flow.toml", "-vvv"]),
+        ("an input", &["run", "flow.toml", "--set", EVIL]),
+        ("a file's name", &["check", EVIL]),
+        ("an argument", &["frobnicate", EVIL]),
+        ("a module's name", &["inspect", EVIL]),
+    ] {
+        let ran = waft.run(arguments);
+        is_harmless(what, &ran);
+        assert!((ran.stdout.clone() + &ran.stderr).contains("]0;title"), "{what} says it: {}", ran.stderr);
+    }
+    let task = format!("{}#say", guest("hostile").display());
+    is_harmless("call", &waft.run(["call", &task, "--set", &format!("text={EVIL}"), "--set", "ms=0"]));
+    waft.write("wrong.toml", format!("name = \"f\"\nwith = \"{}\"\n", EVIL.replace(['\r', '\n'], "")));
+    is_harmless("a flow file", &waft.run(["check", "wrong.toml"]));
+}
+
+/// Runs a command in a terminal of its own; answers what the terminal got.
+fn in_a_terminal(command: &mut Command) -> String {
+    let spawn = "import os, pty, sys; status = pty.spawn(sys.argv[1:]); sys.exit(os.waitstatus_to_exitcode(status))";
+    let mut python = Command::new(waft_tests::python());
+    python.args(["-c", spawn]).arg(command.get_program()).args(command.get_args());
+    python.current_dir(command.get_current_dir().expect("it has a folder")).env("TERM", "xterm-256color");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => python.env(name, value),
+            None => python.env_remove(name),
+        };
+    }
+    python.env_remove("NO_COLOR");
+    let ran = python.output().expect("Python starts");
+    String::from_utf8(ran.stdout).expect("waft prints UTF-8")
+}
+
+#[test]
+fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
+    let waft = Waft::default();
+    evil_flow(&waft);
+    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]));
+    assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours, and what was said: {shown:?}");
+    // All that is left are colours, and the moves of the table.
+    let mut parts = shown.split('\u{1b}').skip(1);
+    let is_ours = |part: &str| {
+        let end = part.find(|char: char| char.is_ascii_alphabetic()).expect("a code has an end");
+        part.starts_with('[') && (matches!(&part[end..=end], "m" | "F") || &part[..=end] == "[J")
+    };
+    assert!(parts.all(is_ours), "{shown:?}");
+    assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7}']), "{shown:?}");
 }

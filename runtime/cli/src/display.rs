@@ -10,6 +10,7 @@ use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, R
 use protocol::{Progress, json::RunValues};
 
 use crate::{
+    clean,
     out::{self, Stream},
     paint::{self, Paint},
 };
@@ -58,10 +59,10 @@ impl Display {
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                out::line(&protocol::json::run_started(&self.run, &self.flow, *at));
+                out::json(protocol::json::run_started(&self.run, &self.flow, *at));
             }
             Change::Firing { firing, state, at } if self.style == Style::Json => {
-                out::line(&protocol::json::firing_changed(*firing, *state, *at));
+                out::json(protocol::json::firing_changed(*firing, *state, *at));
             }
             Change::Firing { firing, state, .. } if self.style == Style::Lines => {
                 out::note!("firing {firing} {state}");
@@ -71,7 +72,7 @@ impl Display {
             Change::Node(change) => {
                 self.table.change(change);
                 match self.style {
-                    Style::Json => out::line(&protocol::json::node_changed(change)),
+                    Style::Json => out::json(protocol::json::node_changed(change)),
                     Style::Lines => out::note!("{}", plain_line(change)),
                     Style::Live => {}
                 }
@@ -115,7 +116,7 @@ impl Display {
     /// Shows how the run ended, and with which values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
-            return out::line(&protocol::json::run_ended(machine, values));
+            return out::json(protocol::json::run_ended(machine, values));
         }
         self.leave();
         let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err));
@@ -153,7 +154,7 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" ({worker})"));
     }
     if let Some(failure) = &change.failure {
-        line.push_str(&format!(": {failure}"));
+        line.push_str(&format!(": {}", clean::one_line(&failure.to_string())));
     }
     if let Some(pause) = change.retry_in {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));

@@ -3,6 +3,7 @@
 //! Start reading at `arguments.rs`, then `commands.rs`.
 
 mod arguments;
+mod clean;
 mod commands;
 mod display;
 mod exit;

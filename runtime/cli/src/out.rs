@@ -2,9 +2,11 @@
 //!
 //! Printing never fails and never panics. Once a write to a stream has failed, what follows for it is dropped: the command
 //! finishes its work, and `main` ends with an exit code that says that data was lost ([`Lost`]). Lost diagnostics change
-//! nothing. `clippy.toml` keeps everything else in this crate from the streams.
+//! nothing. All text is cleaned on its way (`clean.rs`): guests, people and other processes say what is printed here.
+//! `clippy.toml` keeps everything else in this crate from the streams.
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal},
     os::fd::BorrowedFd,
     sync::{Mutex, OnceLock, PoisonError},
@@ -12,6 +14,11 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
+
+use crate::{
+    clean::{self, Colours},
+    paint,
+};
 
 /// One of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,10 @@ impl Stream {
         self.descriptor().is_terminal()
     }
 
+    fn colours(self) -> Colours {
+        if paint::on(self) { Colours::Kept } else { Colours::None }
+    }
+
     /// Why data written to it was lost, if some was.
     pub(crate) fn lost(self) -> Option<&'static Lost> {
         LOST[self as usize].get()
@@ -75,20 +86,25 @@ impl Stream {
 
 /// Writes a line of data.
 pub(crate) fn line(text: &str) {
-    Stream::Out.write(format!("{text}\n").as_bytes());
+    Stream::Out.write(format!("{}\n", clean::clean(text, Stream::Out.colours())).as_bytes());
 }
 
-/// Writes data as it is.
+/// Writes JSON as a line of data.
+pub(crate) fn json(json: impl Display) {
+    Stream::Out.write(format!("{}\n", clean::json(&json.to_string())).as_bytes());
+}
+
+/// Writes data as it is. It is nothing that somebody else made, or nobody looks at it.
 pub(crate) fn bytes(bytes: &[u8]) {
     Stream::Out.write(bytes);
 }
 
 /// Writes a diagnostic, a line or several.
 pub(crate) fn diagnostic(text: &str) {
-    Stream::Err.write(format!("{text}\n").as_bytes());
+    Stream::Err.write(format!("{}\n", clean::clean(text, Stream::Err.colours())).as_bytes());
 }
 
-/// Writes what moves the cursor of the terminal that diagnostics go to. The caller has cleaned its text.
+/// Writes what moves the cursor of the terminal that diagnostics go to. Its text was cleaned by [`clean::cut`].
 pub(crate) fn draw(text: &str) {
     Stream::Err.write(text.as_bytes());
 }
@@ -118,7 +134,10 @@ pub(crate) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Stream::Err.write(bytes);
+        // One event each time: what it quotes must not begin another.
+        let event = String::from_utf8_lossy(bytes);
+        let cleaned = clean::clean(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
+        Stream::Err.write(format!("{cleaned}\n").as_bytes());
         Ok(bytes.len())
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Served;
+use crate::output::{EVIL, evil_flow, is_harmless};
 use waft_tests::Waft;
 
 /// A run that waits for a person: nothing more is told of it.
@@ -43,4 +44,30 @@ fn a_server_whose_log_is_read_by_nobody_goes_on() {
     assert_eq!(submitted.unwrap().code(), Some(0));
     waft_tests::signal(server.id(), "TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0), "it lived until it was told to stop");
+}
+
+#[test]
+fn what_guests_and_people_say_commands_no_terminal_of_those_who_speak_with_a_server() {
+    let served = Served::new();
+    evil_flow(&served.waft);
+    let submit = ["submit", "flow.toml", "--run-id", "r", "--wait"];
+    is_harmless("submit --wait", &served.run(&submit));
+    let skip = ["skip", "r", "hold", "--reason", EVIL];
+    is_harmless("skip", &served.run(&skip));
+    for arguments in [
+        &["show", "r"][..],
+        &["show", "r", "--json"],
+        &["watch", "r"],
+        &["watch", "r", "--json"],
+        &["logs", "r"],
+        &["logs", "r", "--json"],
+    ] {
+        let ran = served.run(arguments);
+        is_harmless(arguments[0], &ran);
+        assert!((ran.stdout.clone() + &ran.stderr).contains("]0;title"), "{arguments:?} says it: {}", ran.stderr);
+    }
+    submit_one_that_waits(&served, "waits");
+    is_harmless("notify", &served.run(&["notify", "waits", "ask", "--fail", EVIL]));
+    is_harmless("watch", &served.run(&["watch", "waits"]));
+    is_harmless("an unknown run", &served.run(&["show", EVIL]));
 }

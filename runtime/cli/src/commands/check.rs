@@ -19,7 +19,7 @@ pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, a
     let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
     if as_json {
         for mistake in &checked.mistakes {
-            crate::out::say!("{}", mistake_json(flow, &checked.text, mistake));
+            crate::out::json(mistake_json(flow, &checked.text, mistake));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }

@@ -41,7 +41,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json:
     let Edited { run, revision, applied, edits, warnings } =
         asked.map_err(|error| refused(Path::new(path), &text, error))?;
     if as_json {
-        out::say!("{}", json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
+        crate::out::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
         return Ok(Exit::Success);
     }
     for warning in warnings {

@@ -25,10 +25,7 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
             ModuleContent::Command => ("command", Vec::new()),
         };
         let (digest, size) = (found.digest.to_string(), found.bytes.len());
-        crate::out::say!(
-            "{}",
-            json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports})
-        );
+        crate::out::json(json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
         return Ok(Exit::Success);
     }
     crate::out::say!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));

@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
     }
     if json {
         for run in &runs {
-            out::line(&serde_json::to_string(run).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(run).map_err(Failed::unreachable)?);
         }
     } else if runs.is_empty() {
         crate::out::note!("there is no such run; `waft submit FLOW` starts one");

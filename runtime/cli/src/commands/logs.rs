@@ -4,6 +4,7 @@ use client::api::AttemptLog;
 
 use super::remote;
 use crate::{
+    clean,
     exit::{Exit, Failed},
     out,
     settings::Settings,
@@ -18,7 +19,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     }
     for log in asked {
         if as_json {
-            out::line(&serde_json::to_string(log).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(log).map_err(Failed::unreachable)?);
         } else {
             print_attempt(log);
         }
@@ -38,9 +39,7 @@ fn print_attempt(log: &AttemptLog) {
         title.push_str(&format!(" attempt {}", log.attempt));
     }
     for line in &log.lines {
-        // What a guest wrote must not command a terminal.
-        let text: String = line.text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-        out::line(&format!("{title} | {:6} {text}", line.level));
+        out::line(&format!("{title} | {:6} {}", clean::one_line(&line.level), clean::one_line(&line.text)));
     }
     if log.cut {
         out::line(&format!("{title} | … there was more than is kept"));

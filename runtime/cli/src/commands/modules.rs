@@ -26,7 +26,7 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Fail
     }
     for StoredModule { digest, size, stored_at, tags } in held {
         if as_json {
-            crate::out::say!("{}", json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
+            crate::out::json(json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
         } else {
             let size = format!("{:#}", Size(size));
             let stored: String = stored_at.chars().take(19).collect();

@@ -60,7 +60,7 @@ async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as
 
 fn print(file: &Path, digest: &str, size: u64, tasks: &[String], as_json: bool) {
     if as_json {
-        crate::out::say!("{}", json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
+        crate::out::json(json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
         return;
     }
     crate::out::say!("{digest}");

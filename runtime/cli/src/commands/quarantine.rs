@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{connect, process_name, required_broker_url};
 use crate::{
+    clean,
     arguments::{BrokerFlag, QuarantineCommand, Which},
     exit::{Exit, Failed},
     settings::Settings,
@@ -70,13 +71,12 @@ async fn with_broker<T>(
 fn show(messages: &[Quarantined], as_json: bool) {
     for Quarantined { id, queue, reason, headers, size } in messages {
         if as_json {
-            crate::out::say!(
-                "{}",
-                json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size})
-            );
+            crate::out::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
         } else {
             let (queue, reason) = (queue.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
-            crate::out::say!("{id}  {queue}  {reason}  {size} bytes");
+            // Whoever may publish at the broker wrote them.
+            let line = clean::one_line(&format!("{id}  {queue}  {reason}  {size} bytes"));
+            crate::out::line(&line);
         }
     }
 }

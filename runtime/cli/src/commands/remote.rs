@@ -9,6 +9,7 @@ use flow::{FlowName, NodeName, References, RunId, RunState, Severity};
 use std::time::Duration;
 
 use crate::{
+    clean,
     display::{self, Display},
     exit::{Exit, Failed},
     out::{self, Stream},
@@ -143,7 +144,7 @@ async fn show(
         };
         let Some(event) = event.map_err(failed)? else { return Ok(()) };
         if as_json {
-            out::line(&event.line);
+            out::json(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&change);
         } else if event.run_state() == Some(RunState::Suspended) {
@@ -185,9 +186,11 @@ pub(super) fn summary(run: &Run, state: RunState) -> String {
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
         let what = if stuck { "could not be rolled back" } else { "failed" };
+        let message = clean::indented(&message, 4);
         text.push_str(&format!("  {} {what} ({kind}): {message}\n", Paint::Red.text(name, colour)));
         if let Some(apply) = apply {
-            text.push_str(&format!("    after it had failed ({}): {}\n", apply.kind, apply.message));
+            let message = clean::indented(&apply.message, 6);
+            text.push_str(&format!("    after it had failed ({}): {message}\n", apply.kind));
         }
     }
     let id = &run.run;

@@ -8,6 +8,7 @@ use super::{
     remote::{self, between},
 };
 use crate::{
+    clean,
     display::mark,
     exit::{Exit, Failed},
     out::{self, Stream},
@@ -19,7 +20,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let client = remote::client(settings)?;
     let run = client.run(run).await.map_err(remote::failed)?;
     if as_json {
-        out::line(&serde_json::to_string(&run).map_err(Failed::unreachable)?);
+        out::json(serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
@@ -40,7 +41,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     if with_revisions {
         out::line(&format!("revision {revision}"));
         for Revision { revision, at, edits } in revisions {
-            out::line(&format!("  {revision}  {}  {}", short(at), edits.join("; ")));
+            out::line(&format!("  {revision}  {}  {}", short(at), clean::one_line(&edits.join("; "))));
         }
         out::line("");
     }
@@ -99,7 +100,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
     let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", mark(state, colour), node.name);
     if let Some(Awaits { word, values, until }) = &node.awaits {
-        line.push_str(&format!("  waits for {word}"));
+        line.push_str(&format!("  waits for {}", clean::one_line(word)));
         if !values.is_empty() {
             line.push_str(&format!(", with {}", values.join(", ")));
         }
@@ -118,7 +119,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     // A newer server may say it otherwise.
     let failure = node.failure.as_ref().and_then(|failure| serde_json::from_str::<Failure>(failure.get()).ok());
     if let Some(Failure { kind, message, .. }) = failure {
-        line.push_str(&format!("  {kind}: {}", message.lines().next().unwrap_or_default()));
+        line.push_str(&format!("  {kind}: {}", clean::one_line(message.lines().next().unwrap_or_default())));
     }
     line.trim_end().to_owned()
 }

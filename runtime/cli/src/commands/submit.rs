@@ -39,7 +39,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     }
     let Run { run, flow, state, .. } = run;
     if as_json {
-        crate::out::say!("{}", json!({"run": run, "flow": flow, "state": state}));
+        crate::out::json(json!({"run": run, "flow": flow, "state": state}));
     } else {
         crate::out::say!("{run}");
     }

@@ -6,6 +6,7 @@ use client::api::Worker;
 
 use super::{connect, process_name, remote, required_broker_url};
 use crate::{
+    clean,
     arguments::BrokerFlag,
     exit::{Exit, Failed},
     out,
@@ -24,7 +25,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for worker in &workers {
-            out::line(&serde_json::to_string(worker).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(worker).map_err(Failed::unreachable)?);
         }
     } else if workers.is_empty() {
         crate::out::note!("no worker answered; start one with `waft worker --broker URL`");
@@ -49,6 +50,8 @@ fn print_table(workers: &[Worker]) {
     let host_width = workers.iter().map(|worker| worker.host.len()).max().unwrap_or(0).max(4);
     crate::out::say!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
     for Worker { name, host, slots, busy, version, queues, process: _ } in workers {
-        crate::out::say!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {}", queues.join(","));
+        let queues = queues.join(",");
+        let line = format!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {queues}");
+        out::line(&clean::one_line(&line));
     }
 }

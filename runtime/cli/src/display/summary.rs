@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use flow::{Machine, NodeIndex, RunState, State};
 
-use crate::paint::Paint;
+use crate::{clean, paint::Paint};
 
 /// The summary, lines and all.
 pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String {
@@ -49,9 +49,11 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
         let kind = failure.kind;
         let stuck = machine.apply_failure(name).is_some() || is_stuck(machine, name.as_str());
         let what = if stuck { "could not be rolled back" } else { "failed" };
-        let _ = writeln!(text, "  {} {what} ({kind}): {}", Paint::Red.text(name.as_str(), colour), failure.message);
+        let message = clean::indented(&failure.message, 4);
+        let _ = writeln!(text, "  {} {what} ({kind}): {message}", Paint::Red.text(name.as_str(), colour));
         if let Some(apply) = machine.apply_failure(name) {
-            let _ = writeln!(text, "    after it had failed ({}): {}", apply.kind, apply.message);
+            let message = clean::indented(&apply.message, 6);
+            let _ = writeln!(text, "    after it had failed ({}): {message}", apply.kind);
         }
     }
 }

@@ -15,6 +15,7 @@ use protocol::Progress;
 
 use super::mark;
 use crate::{
+    clean,
     out::{self, Stream},
     paint::{self, Paint},
 };
@@ -138,7 +139,7 @@ impl Table {
         let lines = self.lines(flow, run, usize::from(height.max(4)) - 1);
         let mut text = String::new();
         for line in &lines {
-            text.push_str(&cut(line, usize::from(width)));
+            text.push_str(&clean::cut(line, usize::from(width)));
             text.push_str("\r\n");
         }
         self.clear();
@@ -221,33 +222,5 @@ impl Table {
             let _ = write!(line, "  {said}");
         }
         line
-    }
-}
-
-/// Cuts a line to the terminal's width; colour codes take no room.
-fn cut(line: &str, width: usize) -> String {
-    let mut cut = String::new();
-    let (mut room, mut in_code) = (width, false);
-    for char in line.chars() {
-        match char {
-            '\x1b' => in_code = true,
-            _ if in_code => in_code = char != 'm',
-            _ if room == 0 => continue,
-            _ => room -= 1,
-        }
-        let harmless = !char.is_control() || char == '\x1b';
-        cut.push(if harmless { char } else { ' ' });
-    }
-    cut
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_cut_to_the_width_and_keeps_its_colour_codes() {
-        assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 3), "\x1b[31mabc\x1b[0m");
-        assert_eq!(cut("a\tb\u{7}c", 10), "a b c", "control characters of a guest move nothing");
     }
 }

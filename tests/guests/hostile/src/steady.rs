@@ -36,6 +36,23 @@ pub(crate) fn fail(message: String, transient: Option<bool>) -> Result<(), Failu
     Err(if transient == Some(true) { Failure::transient(message) } else { Failure::permanent(message) })
 }
 
+/// Says a text in each way that a guest has, sleeps, and says it again.
+#[task(provides = "said")]
+pub(crate) fn say(
+    text: String,
+    /// How long it sleeps, in milliseconds.
+    ms: u64,
+) -> String {
+    for pause in [ms, 0] {
+        log::info!("{text}");
+        println!("{text}");
+        eprintln!("{text}");
+        progress(0.5, &text);
+        thread::sleep(Duration::from_millis(pause));
+    }
+    text
+}
+
 /// Fails before an attempt, and succeeds from that one on.
 #[task(provides = "attempts")]
 pub(crate) fn fail_until(

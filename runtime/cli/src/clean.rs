@@ -1,0 +1,158 @@
+//! Text that comes from outside, made harmless for a terminal: guests, people and other processes say what is printed here.
+//!
+//! The printers of `out.rs` clean whatever passes them, so that nothing can be forgotten. What a line may not be broken by is
+//! cleaned where the line is made, with [`one_line`]; what is drawn in place is cut with [`cut`].
+
+use unicode_width::UnicodeWidthChar;
+
+/// Whether text keeps the colours that waft itself gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    /// The stream shows them. A guest may write the same codes; each line ends without any.
+    Kept,
+    /// There are none.
+    None,
+}
+
+/// Makes text harmless: control characters, escape sequences, and characters that reverse the reading order stand there in
+/// writing, as `\x1b`. Line ends and tabs stay.
+pub(crate) fn clean(text: &str, colours: Colours) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    let mut is_coloured = false;
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
+        if colours == Colours::Kept
+            && let Some(code) = colour_code(rest)
+        {
+            is_coloured = code != RESET;
+            cleaned.push_str(code);
+            rest = &rest[code.len()..];
+            continue;
+        }
+        rest = &rest[char.len_utf8()..];
+        match char {
+            '\r' if rest.starts_with('\n') => {}
+            '\n' => {
+                cleaned.push_str(if std::mem::take(&mut is_coloured) { "\x1b[0m\n" } else { "\n" });
+            }
+            '\t' => cleaned.push(char),
+            char if is_harmful(char) => cleaned.push_str(&in_writing(char)),
+            char => cleaned.push(char),
+        }
+    }
+    if is_coloured {
+        cleaned.push_str(RESET);
+    }
+    cleaned
+}
+
+/// As [`clean`], for text that must not begin another line, which it could pass off as ours.
+pub(crate) fn one_line(text: &str) -> String {
+    clean(text.trim_end(), Colours::None).replace('\n', " ⏎ ")
+}
+
+/// As [`clean`], for text of several lines below a heading of ours: what follows the first is indented.
+pub(crate) fn indented(text: &str, columns: usize) -> String {
+    clean(text.trim_end(), Colours::None).replace('\n', &format!("\n{:columns$}", ""))
+}
+
+/// Makes JSON harmless that means the same afterwards: what a terminal might obey is escaped.
+pub(crate) fn json(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            // Within strings JSON has them escaped: these stand between values.
+            '\n' | '\r' | '\t' => cleaned.push(' '),
+            char if is_harmful(char) => cleaned.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => cleaned.push(char),
+        }
+    }
+    cleaned
+}
+
+/// Cuts a line to a number of columns; colour codes take none, and wide characters two.
+pub(crate) fn cut(line: &str, columns: usize) -> String {
+    let mut cut = String::new();
+    let (mut left, mut is_full, mut rest) = (columns, false, line);
+    while let Some(char) = rest.chars().next() {
+        if let Some(code) = colour_code(rest) {
+            cut.push_str(code);
+            rest = &rest[code.len()..];
+            continue;
+        }
+        rest = &rest[char.len_utf8()..];
+        let char = if is_harmful(char) || char.is_control() { ' ' } else { char };
+        let width = char.width().unwrap_or(0);
+        is_full |= width > left;
+        if !is_full {
+            left -= width;
+            cut.push(char);
+        }
+    }
+    cut
+}
+
+/// Whether a terminal may do more with a character than show it in its place.
+fn is_harmful(char: char) -> bool {
+    let reorders = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let ends_line = matches!(char, '\u{2028}' | '\u{2029}');
+    char.is_control() && char != '\n' && char != '\t' || reorders || ends_line
+}
+
+fn in_writing(char: char) -> String {
+    match u32::from(char) {
+        code @ ..=0xff => format!("\\x{code:02x}"),
+        code => format!("\\u{{{code:x}}}"),
+    }
+}
+
+const RESET: &str = "\x1b[0m";
+
+/// The code at the start of some text that sets colours or weights alone, as waft and its log lines use them.
+fn colour_code(text: &str) -> Option<&str> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let length = parameters.find('m')?;
+    let known = |code: &str| matches!(code, "0" | "1" | "2" | "3" | "4" | "31" | "32" | "33" | "34" | "35" | "36");
+    parameters[..length].split(';').all(known).then(|| &text[.."\x1b[".len() + length + 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Titles, clipboards (OSC 52), cursor moves, 8-bit codes, reversed text, and a line that passes itself off as ours.
+    const EVIL: &str = "\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x1b[8mhidden\u{9b}2A\u{202e}txt\u{2028}\rt success\nt success";
+
+    #[test]
+    fn what_commands_a_terminal_stands_there_in_writing() {
+        let written = "\\x1b]0;title\\x07\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\x1b[8mhidden\\x9b2A\\u{202e}txt\\u{2028}\\x0dt success";
+        assert_eq!(clean(EVIL, Colours::None), format!("{written}\nt success"));
+        assert_eq!(clean(EVIL, Colours::Kept), format!("{written}\nt success"));
+        assert_eq!(one_line(EVIL), format!("{written} ⏎ t success"));
+        assert_eq!(indented("a\n\x1bb\n", 2), "a\n  \\x1bb");
+        assert_eq!(clean("ä\t漢 🎂\r\n", Colours::None), "ä\t漢 🎂\n", "text is left as it is");
+    }
+
+    #[test]
+    fn colours_are_kept_where_they_are_shown_and_no_line_leaks_one() {
+        let painted = "\x1b[1;31mred\x1b[0m";
+        assert_eq!(clean(painted, Colours::Kept), painted);
+        assert_eq!(clean(painted, Colours::None), "\\x1b[1;31mred\\x1b[0m");
+        assert_eq!(clean("\x1b[31mred\nplain\x1b[32mgreen", Colours::Kept), "\x1b[31mred\x1b[0m\nplain\x1b[32mgreen\x1b[0m");
+    }
+
+    #[test]
+    fn json_that_is_made_harmless_means_the_same() {
+        let text = serde_json::to_string(EVIL).unwrap();
+        let cleaned = json(&format!("[{text},\r\n\t1]"));
+        assert!(!cleaned.chars().any(is_harmful) && !cleaned.contains('\n'), "{cleaned}");
+        assert_eq!(serde_json::from_str::<(String, u8)>(&cleaned).unwrap(), (EVIL.into(), 1));
+    }
+
+    #[test]
+    fn a_line_is_cut_to_the_columns_that_it_takes_and_keeps_its_colour_codes() {
+        assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 3), "\x1b[31mabc\x1b[0m");
+        assert_eq!(cut("漢字字", 5), "漢字", "each takes two columns");
+        assert_eq!(cut("a\tb\u{7}c\x1b]0;t", 20), "a b c ]0;t", "control characters of a guest move nothing");
+    }
+}
