@@ -33,6 +33,20 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Fa
     Ok(Arc::new(store))
 }
 
+/// Opens the store of this machine for a command that only reads: it need not be there, nor be one that can be written.
+pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
+    let store = Directory::open_to_read(settings.store.clone()).await.map_err(|error| {
+        let error = anyhow!(error).context(format!("could not read the store {}", settings.store.display()));
+        Failed::unreachable(error).hint("name another folder with --store or WAFT_STORE")
+    })?;
+    Ok(Arc::new(store))
+}
+
+/// Opens the store to read, and starts a sandbox for one call at once.
+pub(crate) async fn open_to_read(settings: &Settings) -> Result<Library, Failed> {
+    Ok(Library { store: open_store_to_read(settings).await?, sandbox: sandbox(settings, 1)? })
+}
+
 /// Opens the store and starts a sandbox for `slots` calls at once.
 pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<Library, Failed> {
     Ok(Library { store: open_store(settings).await?, sandbox: sandbox(settings, slots)? })

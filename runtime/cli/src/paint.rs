@@ -1,4 +1,4 @@
-//! Colour, only on a terminal and only where it is wanted (<https://no-color.org>).
+//! Colour, only on a terminal that has it and only where it is wanted (<https://no-color.org>).
 
 use flow::State;
 
@@ -6,7 +6,13 @@ use crate::out::Stream;
 
 /// Whether a stream takes colour.
 pub(crate) fn on(stream: Stream) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+    moves(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
+/// Whether a stream is a terminal that knows more than text: `TERM=dumb` says that it does not, as in an editor's window.
+pub(crate) fn moves(stream: Stream) -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    stream.is_terminal() && !is_dumb
 }
 
 /// A colour or weight, as the code that ECMA-48 (SGR) gives it.

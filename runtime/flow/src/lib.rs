@@ -26,7 +26,7 @@ pub use condition::{Condition, InvalidCondition, Undecided};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, LONGEST_MESSAGE, Outcome};
-pub use limits::{LimitOverrides, Limits};
+pub use limits::{LARGEST_STACK, LimitOverrides, Limits};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};

@@ -13,8 +13,8 @@ use crate::{
     world::{self, World},
 };
 
-/// Bytes of WebAssembly stack in each class. The first is the default limit's.
-const STACKS: [usize; 3] = [512 << 10, 2 << 20, 8 << 20];
+/// Bytes of WebAssembly stack in each class. The first is the default limit's, the last the largest that a flow may have.
+const STACKS: [usize; 3] = [512 << 10, 2 << 20, flow::LARGEST_STACK as usize];
 
 /// What host functions may need of a stack beyond the guest's own part, in a debug build, too.
 const HOST_STACK: usize = 1 << 20;

@@ -17,7 +17,8 @@ use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest
 /// fetched instead, and handed out without being kept.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    folder: Arc<Folder>,
+    /// `None` where nothing is kept.
+    folder: Option<Arc<Folder>>,
     size: u64,
     flights: Flights,
 }
@@ -30,7 +31,13 @@ impl Cache {
     /// [`OpenError`] when the folder cannot be made, or is of a format unknown here.
     pub async fn open(folder: PathBuf, size: u64) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open(folder)).await?;
-        Ok(Self { folder: Arc::new(folder), size, flights: Flights::default() })
+        Ok(Self { folder: Some(Arc::new(folder)), size, flights: Flights::default() })
+    }
+
+    /// A cache that keeps nothing: for a machine whose disk cannot be written.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { folder: None, size: 0, flights: Flights::default() }
     }
 
     /// The bytes of a digest: from disk, or else from `fetch`, which is not polled otherwise. Of those who want the
@@ -55,7 +62,7 @@ impl Cache {
     }
 
     async fn read(&self, digest: Digest) -> Option<Bytes> {
-        let folder = self.folder.clone();
+        let folder = self.folder.clone()?;
         let read = blocking(move || {
             let bytes = folder.read(&digest)?;
             if let Err(error) = folder.touch(&digest) {
@@ -81,6 +88,7 @@ impl Cache {
             if actual != digest {
                 return Err(FetchError::Corrupt { expected: digest, actual });
             }
+            let Some(folder) = folder else { return Ok(bytes) };
             if bytes.len() as u64 > size {
                 debug!(%digest, bytes = bytes.len(), size, "a module is larger than the whole cache");
                 return Ok(bytes);

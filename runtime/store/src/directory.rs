@@ -30,6 +30,16 @@ impl Directory {
         Ok(Self { folder: Arc::new(folder) })
     }
 
+    /// Opens the store in a folder for somebody who only reads: the folder need not be there, nor be one that can be
+    /// written.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read, or is a store of a format unknown here.
+    pub async fn open_to_read(folder: PathBuf) -> Result<Self, OpenError> {
+        let folder = blocking(move || Folder::open_to_read(folder)).await?;
+        Ok(Self { folder: Arc::new(folder) })
+    }
+
     /// Does something with the folder on a thread that may block.
     async fn with<Output: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Output + Send + 'static) -> Output {
         let folder = self.folder.clone();
@@ -189,6 +199,18 @@ mod tests {
         drop(putting);
         assert!(!removing.await.unwrap(), "it is as new as if it had just come");
         assert_eq!(store.fetch(&entry.digest).await.unwrap(), "pan");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_only_read_is_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("store");
+        let store = Directory::open_to_read(folder.clone()).await.unwrap();
+        assert_eq!((store.list().await.unwrap(), store.tags().await.unwrap()), (Vec::new(), Vec::new()));
+        assert_eq!(store.resolve_tag(&"pan".parse().unwrap()).await.unwrap(), None);
+        assert!(!folder.exists());
+        let digest = Directory::open(folder).await.unwrap().put("pan".into()).await.unwrap();
+        assert_eq!(store.fetch(&digest).await.unwrap(), "pan", "what comes later is seen");
     }
 
     #[tokio::test]

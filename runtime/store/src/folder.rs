@@ -72,7 +72,23 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Opens the folder for somebody who only reads: nothing is made, and a folder that is not there has nothing in it.
+    pub(crate) fn open_to_read(root: PathBuf) -> Result<Self, OpenError> {
+        let folder = Self { root };
+        folder.has_format()?;
+        Ok(folder)
+    }
+
     fn check_format(&self) -> Result<(), OpenError> {
+        if self.has_format()? {
+            return Ok(());
+        }
+        let path = self.root.join("format");
+        self.write_whole(&path, FORMAT.as_bytes()).map_err(|source| OpenError::SetUp { path, source })
+    }
+
+    /// Whether the folder says its format, which has to be ours.
+    fn has_format(&self) -> Result<bool, OpenError> {
         let path = self.root.join("format");
         let known = match fs::read(&path) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_end().chars().take(80).collect::<String>())),
@@ -80,9 +96,9 @@ impl Folder {
             Err(error) => Err(error),
         };
         match known {
-            Ok(Some(format)) if format == FORMAT.trim_end() => Ok(()),
+            Ok(Some(format)) if format == FORMAT.trim_end() => Ok(true),
             Ok(Some(format)) => Err(OpenError::Format { path: self.root.clone(), format }),
-            Ok(None) => self.write_whole(&path, FORMAT.as_bytes()).map_err(|source| OpenError::SetUp { path, source }),
+            Ok(None) => Ok(false),
             Err(source) => Err(OpenError::SetUp { path, source }),
         }
     }

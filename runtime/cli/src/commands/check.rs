@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, as_json: bool) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
-    let library = modules::open(settings, 1).await?;
+    let library = modules::open_to_read(settings).await?;
     let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
     if as_json {
         for mistake in &checked.mistakes {

@@ -17,7 +17,7 @@ pub(super) async fn run(
     values: &ValueFlags,
 ) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
-    let library = modules::open(settings, 1).await?;
+    let library = modules::open_to_read(settings).await?;
     let flow = flow_file::check(&library, flow, &given, Keep::Nothing).await?.into_flow()?;
     let picture = match format {
         Picture::Dot => flow::picture::dot(&flow),

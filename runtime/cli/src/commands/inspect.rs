@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, Failed> {
-    let library = modules::open(settings, 1).await?;
+    let library = modules::open_to_read(settings).await?;
     let found = modules::find(&library, module, Path::new("."), Keep::Nothing).await.map_err(|error| {
         Failed::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
     })?;

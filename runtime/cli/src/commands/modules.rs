@@ -38,7 +38,7 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Fail
 
 /// What the store of this machine holds.
 async fn local(settings: &Settings) -> Result<Vec<StoredModule>, Failed> {
-    let store = modules::open_store(settings).await?;
+    let store = modules::open_store_to_read(settings).await?;
     let entries = store.list().await.map_err(Failed::unreachable)?;
     let tags = store.tags().await.map_err(Failed::unreachable)?;
     let stored = |entry: store::Entry| {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LimitOverrides, Limits,
+    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK, LimitOverrides, Limits,
     Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role,
-    Rollback, Schema, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
+    Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
 };
 
 /// The modules a flow may use.
@@ -167,6 +167,7 @@ pub(super) fn resolve(
     let takes = callee.as_ref().map(|callee| takes(callee, rollback)).unwrap_or_default();
     let callee = callee.unwrap_or(Callee::Command(Digest::from_bytes([0; 32])));
     let task = task(draft, &callee, inputs, provides.clone(), rollback);
+    check_stack(draft, &task, mistakes);
     let role = match list {
         Some(list) => {
             let max_parallel = draft.for_each.as_ref().and_then(|each| each.max_parallel);
@@ -175,6 +176,15 @@ pub(super) fn resolve(
         None => Role::Task(Box::new(task)),
     };
     Resolved { role, wants, provides: offered(draft, provides), may_provide, schemas, takes }
+}
+
+/// Refuses a stack that no sandbox gives.
+fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Mistake>) {
+    let stack = task.limits.stack;
+    if stack > LARGEST_STACK {
+        let message = format!("task {:?} has a stack of {}, and the largest is {}", draft.name, Size(stack), Size(LARGEST_STACK));
+        mistakes.push(Mistake::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"));
+    }
 }
 
 /// The parameters that take the element which a call is for want nothing of others.

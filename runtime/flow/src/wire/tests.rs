@@ -262,6 +262,22 @@ fn a_given_value_is_checked_like_an_input() {
 }
 
 #[test]
+fn a_stack_that_no_sandbox_gives_is_refused_whoever_states_it() {
+    let with_stack = |stack| LimitOverrides { stack: Some(stack), ..LimitOverrides::default() };
+    let told = |of_flow: LimitOverrides, of_module: LimitOverrides| {
+        let mut modules = modules();
+        let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
+        tasks[0].limits = of_module;
+        let draft = Draft::builder("f").unwrap().task("deep", "only", |task| task.limits(of_flow)).build();
+        wire(&draft, &modules, &Values::new()).err().map(|mistakes| mistakes[0].message.clone())
+    };
+    let refused = Some("task \"deep\" has a stack of 64MiB, and the largest is 8MiB".to_owned());
+    assert_eq!(told(with_stack(64 << 20), LimitOverrides::default()), refused);
+    assert_eq!(told(LimitOverrides::default(), with_stack(64 << 20)), refused);
+    assert_eq!(told(with_stack(crate::LARGEST_STACK), with_stack(64 << 20)), None);
+}
+
+#[test]
 fn limits_and_retry_of_the_flow_go_over_those_of_the_module() {
     let mut modules = modules();
     let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
