@@ -16,6 +16,18 @@ pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
     }
 }
 
+/// Whether there may be a logbook at an address: a file that is not there yet holds no run.
+///
+/// # Errors
+/// [`OpenError::Address`] when no logbook can be there.
+pub fn may_be_there(url: &str) -> Result<bool, OpenError> {
+    Ok(match parse(url)? {
+        Address::Memory => false,
+        Address::Sqlite(path) => path.exists(),
+        Address::Postgres(_) => true,
+    })
+}
+
 /// What an address says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Address<'a> {

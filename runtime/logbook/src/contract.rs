@@ -33,6 +33,7 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     only_runs_that_ended_long_ago_are_forgotten(make().await).await;
     what_runs_refer_to_is_known_as_long_as_they_are(make().await).await;
     a_check_writes_and_reads(make().await).await;
+    a_run_is_locked_by_one_at_a_time(make().await).await;
     told::what_was_told_is_noted_with_the_next_append_or_by_itself(make().await).await;
     told::runs_that_were_not_told_to_their_end_are_known(make().await).await;
     trim::a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(make().await).await;
@@ -76,6 +77,17 @@ async fn records(logbook: &impl Logbook, name: &str) -> Vec<Record> {
 async fn names(logbook: &impl Logbook, filter: Filter) -> Vec<String> {
     let list = logbook.list(&filter).await.expect("the logbook can be read");
     list.into_iter().map(|summary| summary.run.to_string()).collect()
+}
+
+async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
+    let lock = async |name: &str| logbook.lock_run(&run(name)).await.expect("the logbook can be locked");
+    let first = lock("a").await.expect("nobody holds it");
+    assert!(lock("a").await.is_none(), "another one has it");
+    let other = lock("b").await.expect("each run has its own");
+    drop(first);
+    // A database takes a moment to see that a session has ended.
+    while lock("a").await.is_none() {}
+    drop(other);
 }
 
 async fn records_come_back_in_order(logbook: impl Logbook) {

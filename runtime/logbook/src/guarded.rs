@@ -9,7 +9,8 @@ use protocol::AttemptLog;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, Summary, Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary,
+    Version,
 };
 
 /// Watches over the appends to a logbook, and over what is read from it.
@@ -126,6 +127,10 @@ impl Logbook for Guarded {
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         self.inner.logs(run).await
+    }
+
+    async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
+        self.inner.lock_run(run).await
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

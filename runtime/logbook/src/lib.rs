@@ -18,9 +18,10 @@ mod sqlite;
 mod postgres;
 mod replay;
 mod row;
+mod run_lock;
 mod trim;
 
-pub use address::open;
+pub use address::{may_be_there, open};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
     Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, ReadError, Standing, Summary,
@@ -29,5 +30,6 @@ pub use logbook::{
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use replay::{Page, Replay, Taken};
+pub use run_lock::RunLock;
 pub use sqlite::Sqlite;
 pub use trim::{Beginning, Revised};

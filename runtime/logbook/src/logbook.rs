@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use flow::{Change, Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
-use crate::{Beginning, replay};
+use crate::{Beginning, RunLock, replay};
 
 /// How many records a run has: what an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -343,6 +343,13 @@ pub trait Logbook: Send + Sync + 'static {
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
+
+    /// Takes the exclusive lock of a run, which need not be there yet; `None` when another process holds it, or this one
+    /// already. Engines that share their runs over a broker take none.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the lock could not be asked for.
+    async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
 
     /// Forgets the runs that ended before a time, with all that is kept of them; answers how many. Runs that are
     /// suspended or need a person are kept.

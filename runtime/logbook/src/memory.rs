@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -10,8 +10,8 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, Standing, Summary,
-    Version, is_open, may_be_forgotten, row,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Standing,
+    Summary, Version, is_open, may_be_forgotten, row,
     trim::{referred, revised},
 };
 
@@ -19,6 +19,19 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Memory {
     runs: Mutex<BTreeMap<RunId, Kept>>,
+    locked: Arc<Mutex<BTreeSet<RunId>>>,
+}
+
+/// The lock of a run.
+struct Locked {
+    run: RunId,
+    locked: Arc<Mutex<BTreeSet<RunId>>>,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
 }
 
 #[derive(Debug)]
@@ -207,6 +220,11 @@ impl Logbook for Memory {
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         self.read_run(run, |kept| kept.logs.iter().map(|(_, log)| log.clone()).collect())
+    }
+
+    async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
+        let is_free = self.locked.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
+        Ok(is_free.then(|| RunLock::new(Locked { run: run.clone(), locked: self.locked.clone() })))
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

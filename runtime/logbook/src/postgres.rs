@@ -27,8 +27,8 @@ use tokio_postgres::{Config, Error};
 use self::connection::Connections;
 pub(crate) use self::lock::SessionLock;
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, Summary,
-    Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
+    Summary, Version,
     row::{self, AppendRow, RunRow, column},
 };
 
@@ -62,6 +62,8 @@ const TOLD: &str = "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY 
     WHERE runs.key = known.key AND runs.told < new.told AND runs.version >= new.told";
 const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
+// The first number tells the locks of runs from others'; the second is the run's.
+const LOCK_RUN: &str = "SELECT pg_try_advisory_lock(hashtext('waft run'), hashtext($1))";
 const CHECKED: &str = "SELECT number FROM waft.checks WHERE key = 1";
 
 /// A logbook in a PostgreSQL database.
@@ -210,6 +212,19 @@ impl Logbook for Postgres {
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str()).await)).await?;
         logs.into_iter().map(|log| log.into_log(run)).collect()
+    }
+
+    async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
+        let unavailable = |reason| AppendError::Unavailable { reason };
+        // A session of its own: the lock ends with it, and so with the process.
+        let client = self.connections.get().await.map_err(unavailable)?;
+        let asked = timeout(PATIENCE, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
+        match asked.map(|asked| asked.and_then(|row| row.try_get::<_, bool>(0))) {
+            Ok(Ok(true)) => Ok(Some(RunLock::new(Client::take(client)))),
+            Ok(Ok(false)) => Ok(None),
+            Ok(Err(error)) => Err(unavailable(self.connections.failed(client, &error))),
+            Err(_) => Err(unavailable(self.connections.silent(client, PATIENCE))),
+        }
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

@@ -27,9 +27,10 @@ use self::{
     thread::Thread,
 };
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, Summary,
-    Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
+    Summary, Version,
     row::{self, AppendRow, LogRow, RunRow, column},
+    run_lock,
 };
 
 /// How many runs are forgotten in one transaction: appends get their turn in between.
@@ -50,6 +51,8 @@ pub struct Sqlite {
     place: String,
     writer: Thread,
     reader: Thread,
+    /// The folder of the locks of runs, beside the file.
+    locks: PathBuf,
 }
 
 impl Sqlite {
@@ -61,10 +64,11 @@ impl Sqlite {
         let place = path.display().to_string();
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
-        let file = path.clone();
+        let (file, mut locks) = (path.clone(), path.clone());
+        locks.as_mut_os_string().push(".locks");
         let writer = Thread::start(&place, move || open_writer(&file)).await?;
         let reader = Thread::start(&place, move || open_reader(&path)).await?;
-        Ok(Self { place, writer, reader })
+        Ok(Self { place, writer, reader, locks })
     }
 
     fn unwritten(&self, failure: Failure) -> AppendError {
@@ -177,6 +181,11 @@ impl Logbook for Sqlite {
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let logs: Vec<LogRow> = self.of_run(run, |connection, id| read::logs(connection, id)).await?;
         logs.into_iter().map(|log| log.into_log(run)).collect()
+    }
+
+    async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
+        let locked = run_lock::lock_file(&self.locks, run);
+        locked.map_err(|error| AppendError::Unavailable { reason: format!("{}: {error}", self.locks.display()) })
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
