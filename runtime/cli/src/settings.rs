@@ -79,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) broker: Option<String>,
     /// The logbook's address; it may hold a password, so it is never shown.
     pub(crate) logbook: String,
+    /// Whether it was named by a flag, here and now.
+    pub(crate) logbook_is_named: bool,
     pub(crate) server: Server,
     pub(crate) store: PathBuf,
     pub(crate) cache: PathBuf,
@@ -152,6 +154,7 @@ impl Settings {
             ..Written::default()
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
+        let logbook_is_named = logbook.is_some();
         let chosen = given.over(Written::from_environment()).over(Written::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.over(parse(DEFAULT, "the built-in settings")?);
@@ -201,6 +204,7 @@ impl Settings {
                 || Ok(format!("sqlite:{}", home("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
                 Ok,
             )?,
+            logbook_is_named,
             server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
             store: store.map_or_else(|| home("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
             cache: cache.map_or_else(|| home("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,

@@ -5,14 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anyhow::anyhow;
 use flow::{Digest, RunState, Size, Timestamp};
 use logbook::{Filter, Logbook, ReadError, Summary, Version, may_be_forgotten};
 use store::{Entry, Store};
 
-use super::{list::before, open_logbook};
+use super::{list::before, open_logbook, serve::without_password};
 use crate::{
     exit::{Exit, Failed},
-    modules,
+    modules, out,
     settings::Settings,
 };
 
@@ -22,8 +23,18 @@ const PAGE: usize = 1_000;
 pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, Failed> {
     let age =
         flow::parse_duration(older_than).map_err(|error| Failed::invalid(error).hint("write --older-than 30d"))?;
+    let (shown_logbook, shown_store) = (without_password(&settings.logbook), settings.store.display());
+    if settings.server.is_chosen() && !settings.logbook_is_named {
+        let error = anyhow!(
+            "gc clears a logbook and a store itself, and no server's: {shown_logbook} and {shown_store} may be others than \
+             those of {}",
+            settings.server.url()
+        );
+        return Err(Failed::invalid(error).hint("name the logbook with --logbook, and its store with --store"));
+    }
     let logbook = open_logbook(settings).await?;
     let store = modules::open_store(settings).await?;
+    out::note!("logbook  {shown_logbook}\nstore    {shown_store}");
     let ended_before = before(age);
     if dry_run {
         let (going, staying) = sorted(&*logbook, ended_before).await?;

@@ -141,7 +141,7 @@ fn refused(error: BindError) -> Failed {
 }
 
 /// An address without what may be secret: who logs in, and what follows a `?`.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let rest = rest.split('?').next().unwrap_or_default();
     // A password may hold a slash that should have been escaped.
