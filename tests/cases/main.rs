@@ -5,6 +5,7 @@ mod architecture;
 mod chaos;
 mod cli;
 mod guests;
+mod local;
 mod output;
 mod server;
 mod simulation;

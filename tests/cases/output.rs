@@ -55,14 +55,19 @@ fn data_that_a_full_disk_refuses_is_an_error() {
     let (waft, kitchen) = (Waft::default(), example("kitchen/flow.toml"));
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let ran = ended(waft.command(["graph", kitchen.to_str().unwrap()]).stdout(full));
-    assert_eq!(ran.expect(4).stderr, "error: could not write to standard output: No space left on device (os error 28)\n");
+    assert_eq!(
+        ran.expect(4).stderr,
+        "error: could not write to standard output: No space left on device (os error 28)\n"
+    );
 }
 
 #[test]
 fn a_run_whose_readers_have_left_goes_on_to_its_end() {
     let waft = Waft::default();
     let echo = |name: &str| {
-        format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#echo\"\nwith = {{ value = 7 }}\nprovides = {{ value = \"{name}\" }}\n")
+        format!(
+            "[[task]]\nname = \"{name}\"\nuse = \"hostile#echo\"\nwith = {{ value = 7 }}\nprovides = {{ value = \"{name}\" }}\n"
+        )
     };
     let fail = "[[task]]\nname = \"b\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\n";
     for (run, last, json, code) in
@@ -79,11 +84,13 @@ fn a_run_whose_readers_have_left_goes_on_to_its_end() {
 
 /// A title, the clipboard (OSC 52), a cleared screen, moves in 8-bit codes, reversed text, and a line that passes itself off
 /// as one of waft's.
-pub(crate) const EVIL: &str = "\u{1b}]0;title\u{7}\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}[2J\u{9b}1A\u{202e}txt\u{2066}\r\nforged success";
+pub(crate) const EVIL: &str =
+    "\u{1b}]0;title\u{7}\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}[2J\u{9b}1A\u{202e}txt\u{2066}\r\nforged success";
 
 /// EVIL as flow files write a text.
 pub(crate) fn evil_toml() -> String {
-    let escaped = |char: char| if char.is_ascii_graphic() { char.into() } else { format!("\\u{:04x}", u32::from(char)) };
+    let escaped =
+        |char: char| if char.is_ascii_graphic() { char.into() } else { format!("\\u{:04x}", u32::from(char)) };
     format!("\"{}\"", EVIL.chars().map(escaped).collect::<String>())
 }
 
@@ -119,7 +126,6 @@ fn what_a_guest_says_commands_no_terminal() {
         ("run -vvv", &["run", "flow.toml", "-vvv"]),
         ("an input", &["run", "flow.toml", "--set", EVIL]),
         ("a file's name", &["check", EVIL]),
-        ("an argument", &["frobnicate", EVIL]),
         ("a module's name", &["inspect", EVIL]),
     ] {
         let ran = waft.run(arguments);
@@ -133,11 +139,11 @@ fn what_a_guest_says_commands_no_terminal() {
 }
 
 /// Runs a command in a terminal of its own; answers what the terminal got.
-fn in_a_terminal(command: &mut Command) -> String {
+fn in_a_terminal(command: &mut Command, term: &str) -> String {
     let spawn = "import os, pty, sys; status = pty.spawn(sys.argv[1:]); sys.exit(os.waitstatus_to_exitcode(status))";
     let mut python = Command::new(waft_tests::python());
     python.args(["-c", spawn]).arg(command.get_program()).args(command.get_args());
-    python.current_dir(command.get_current_dir().expect("it has a folder")).env("TERM", "xterm-256color");
+    python.current_dir(command.get_current_dir().expect("it has a folder")).env("TERM", term);
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => python.env(name, value),
@@ -153,7 +159,7 @@ fn in_a_terminal(command: &mut Command) -> String {
 fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
     let waft = Waft::default();
     evil_flow(&waft);
-    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]));
+    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]), "xterm-256color");
     assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours, and what was said: {shown:?}");
     // All that is left are colours, and the moves of the table.
     let mut parts = shown.split('\u{1b}').skip(1);
@@ -163,4 +169,63 @@ fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
     };
     assert!(parts.all(is_ours), "{shown:?}");
     assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7}']), "{shown:?}");
+}
+
+#[test]
+fn a_terminal_that_knows_only_text_gets_text() {
+    let waft = Waft::default();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    for arguments in [&["run", "flow.toml", "-vv"][..], &["--help"], &["inspect", guest("hostile").to_str().unwrap()]] {
+        for term in ["dumb", ""] {
+            let shown = in_a_terminal(&mut waft.command(arguments), term);
+            assert!(!shown.is_empty() && !shown.contains('\u{1b}'), "{arguments:?}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_value_is_cut_and_show_prints_the_whole_of_it() {
+    let waft = Waft::default();
+    let long = format!("\"{}\"", "long ".repeat(1_000));
+    let task = |name: &str, does: &str, value: &str| {
+        format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#{does}\"\nprovides = {{ {value} = \"{name}\" }}\n")
+    };
+    waft.flow(&format!(
+        "name = \"f\"\n{}with = {{ value = {long} }}\n{}requires = {{ bytes = \"raw\" }}\n",
+        task("json", "echo", "value"),
+        task("bytes", "echo-bytes", "bytes"),
+    ));
+    waft.write("raw", [0, 27, 255]);
+    let ran = waft.run(["run", "flow.toml", "--run-id", "r", "--set-file", "raw=raw"]);
+    let line = ran.expect(0).stdout.lines().find(|line| line.starts_with("json = ")).expect("it is told");
+    assert!(line.ends_with("… (4.8KiB)"), "{line}");
+    assert!(ran.stderr.ends_with("`waft show r --value NAME` prints the whole of a value\n"), "{}", ran.stderr);
+    assert!(line.chars().count() <= 200, "{line}");
+    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml", "--set-file", "raw=raw"]), "xterm");
+    let line = shown.lines().find(|line| line.starts_with("json = ")).expect("it is told");
+    assert!(line.trim_end().chars().count() <= 80, "it fits the terminal: {line:?}");
+    assert_eq!(waft.run(["show", "r", "--value", "json"]).expect(0).stdout, format!("{long}\n"));
+    let bytes = waft.command(["show", "r", "--value", "bytes"]).output().unwrap();
+    assert_eq!((bytes.status.code(), bytes.stdout), (Some(0), vec![0, 27, 255]));
+    let ran = waft.run(["show", "r", "--value", "jsn"]);
+    assert!(ran.expect(2).stderr.contains("run r has no value \"jsn\""), "{}", ran.stderr);
+}
+
+#[test]
+fn what_only_reads_needs_no_store_that_can_be_written() {
+    let (waft, module, kitchen) = (Waft::default(), guest("hostile"), example("kitchen/flow.toml"));
+    let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
+    for arguments in [&["check", kitchen][..], &["graph", kitchen], &["inspect", module], &["modules"]] {
+        // Nobody can make a folder there, not even root.
+        let ran = ended(waft.command(arguments).env("WAFT_STORE", "/proc/store"));
+        ran.expect(0);
+    }
+}
+
+#[test]
+fn a_run_goes_on_without_a_cache_that_can_be_written() {
+    let waft = Waft::default();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    let ran = ended(waft.command(["run", "flow.toml"]).env("WAFT_CACHE", "/proc/cache"));
+    assert!(ran.expect(0).stderr.contains("not kept on disk"), "it says so: {}", ran.stderr);
 }

@@ -102,7 +102,7 @@ fn a_flow_is_submitted_listed_shown_and_watched() {
     let listed = served.run(&["list", "--flow", "bake-cake", "--since", "1h", "--json"]).expect(0).json();
     assert_eq!((listed.len(), &listed[0]["run"], &listed[0]["state"]), (1, &json!("r1"), &json!("success")));
     assert!(served.run(&["list"]).expect(0).stdout.contains("bake-cake"));
-    refuses(&served.run(&["list", "--state", "failure"]), 0, "there is no such run");
+    refuses(&served.run(&["list", "--state", "failure"]), 0, "no run fits");
     let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
     let tasks = shown["tasks"].as_array().expect("a list");
     assert_eq!(tasks.len(), 8, "seven tasks and a controller");
@@ -288,7 +288,7 @@ fn what_cannot_be_reached_or_may_not_be_has_its_exit_code() {
     let address = line.trim_start_matches("waft listens on ").trim();
     refuses(&waft.run(["list", "--server", address]), 2, "--token or WAFT_TOKEN");
     refuses(&waft.run(["list", "--server", address, "--token", "wrong"]), 2, "a token is needed");
-    refuses(&waft.run(["list", "--server", address, "--token", "secret"]), 0, "there is no such run");
+    refuses(&waft.run(["list", "--server", address, "--token", "secret"]), 0, "there are no runs yet");
     assert!(!server.heard().contains("secret"), "{}", server.heard());
 }
 

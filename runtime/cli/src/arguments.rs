@@ -162,6 +162,9 @@ pub(crate) enum Command {
         /// Go on with a run that was interrupted, from its records
         #[arg(long, value_name = "ID", conflicts_with_all = ["flow", "run_id", "set", "set_file"])]
         resume: Option<String>,
+        /// Show no lines that guests write; `waft logs` does
+        #[arg(short, long)]
+        quiet: bool,
         /// Print one JSON object for every change
         #[arg(long)]
         json: bool,
@@ -177,6 +180,9 @@ pub(crate) enum Command {
         /// What a WASI command leaves: modules that describe themselves need no such flag
         #[arg(long, value_name = "NAME", value_delimiter = ',')]
         provides: Vec<String>,
+        /// Show no lines that the guest writes
+        #[arg(short, long)]
+        quiet: bool,
         /// Print one JSON object for every change
         #[arg(long)]
         json: bool,
@@ -217,6 +223,9 @@ pub(crate) enum Command {
         /// Show the changes of its flow too
         #[arg(long)]
         revisions: bool,
+        /// Print the whole of this value and nothing else: JSON, or bytes as they are
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["revisions", "json"])]
+        value: Option<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

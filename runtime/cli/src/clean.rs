@@ -70,6 +70,11 @@ pub(crate) fn json(text: &str) -> String {
     cleaned
 }
 
+/// How many columns of a terminal a line takes that has no colours.
+pub(crate) fn columns(line: &str) -> usize {
+    line.chars().map(|char| char.width().unwrap_or(0)).sum()
+}
+
 /// Cuts a line to a number of columns; colour codes take none, and wide characters two.
 pub(crate) fn cut(line: &str, columns: usize) -> String {
     let mut cut = String::new();
@@ -121,7 +126,8 @@ mod tests {
     use super::*;
 
     /// Titles, clipboards (OSC 52), cursor moves, 8-bit codes, reversed text, and a line that passes itself off as ours.
-    const EVIL: &str = "\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x1b[8mhidden\u{9b}2A\u{202e}txt\u{2028}\rt success\nt success";
+    const EVIL: &str =
+        "\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x1b[8mhidden\u{9b}2A\u{202e}txt\u{2028}\rt success\nt success";
 
     #[test]
     fn what_commands_a_terminal_stands_there_in_writing() {
@@ -138,7 +144,10 @@ mod tests {
         let painted = "\x1b[1;31mred\x1b[0m";
         assert_eq!(clean(painted, Colours::Kept), painted);
         assert_eq!(clean(painted, Colours::None), "\\x1b[1;31mred\\x1b[0m");
-        assert_eq!(clean("\x1b[31mred\nplain\x1b[32mgreen", Colours::Kept), "\x1b[31mred\x1b[0m\nplain\x1b[32mgreen\x1b[0m");
+        assert_eq!(
+            clean("\x1b[31mred\nplain\x1b[32mgreen", Colours::Kept),
+            "\x1b[31mred\x1b[0m\nplain\x1b[32mgreen\x1b[0m"
+        );
     }
 
     #[test]

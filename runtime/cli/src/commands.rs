@@ -12,6 +12,7 @@ mod list;
 mod logs;
 mod modules;
 mod new;
+mod place;
 mod push;
 mod quarantine;
 mod remote;
@@ -31,6 +32,7 @@ use broker::{Amqp, ConnectError, Options};
 
 use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
+    display::Guests,
     exit::{Exit, Failed},
     settings::Settings,
     signals::Stop,
@@ -56,19 +58,23 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
         Command::Modules { json } => modules::run(&settings, json).await,
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
-        Command::Run { flow, values, broker, run_id, resume, json } => match (flow, resume) {
-            (_, Some(run)) => run::resume(&settings, &run, &broker, json).await,
-            (Some(flow), None) => run::run(&settings, &flow, &values, &broker, run_id.as_deref(), json).await,
+        Command::Run { flow, values, broker, run_id, resume, quiet, json } => match (flow, resume) {
+            (_, Some(run)) => run::resume(&settings, &run, &broker, (json, guests(quiet))).await,
+            (Some(flow), None) => {
+                let shown = (json, guests(quiet));
+                run::run(&settings, &flow, &values, &broker, run_id.as_deref(), shown).await
+            }
             (None, None) => unreachable!("clap asks for one of them"),
         },
-        Command::Call { task, values, broker, provides, json } => {
-            call::run(&settings, &task, &values, &broker, &provides, json).await
+        Command::Call { task, values, broker, provides, quiet, json } => {
+            call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
         }
         Command::Worker { broker, slots, queues, name } => worker::run(settings, &broker, slots, queues, name).await,
         Command::Serve { broker, listen, slots } => serve::run(settings, &broker, listen, slots).await,
         Command::Submit(flags) => submit::run(&settings, flags).await,
         Command::List(flags) => list::run(&settings, flags).await,
-        Command::Show { run, revisions, json } => show::run(&settings, &run, revisions, json).await,
+        Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
+        Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
         Command::Logs { run, task, json } => logs::run(&settings, &run, task.as_deref(), json).await,
         Command::Cancel { run, json } => steer::run(&settings, &run, steer::Wish::Cancel, json).await,
@@ -90,6 +96,10 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
         Command::Gc { older_than, dry_run } => gc::run(&settings, &older_than, dry_run).await,
         Command::Completions { shell } => Ok(completions::run(shell)),
     }
+}
+
+fn guests(quiet: bool) -> Guests {
+    if quiet { Guests::Unheard } else { Guests::Heard }
 }
 
 /// The broker that flag, environment or file name, if any.
@@ -155,10 +165,15 @@ async fn local_modules(
     name: &str,
 ) -> Result<::worker::Modules, Failed> {
     let folder = settings.cache.join("modules");
-    let bytes = store::Cache::open(folder.clone(), settings.cache_size).await.map_err(|error| {
-        let error = anyhow!(error).context(format!("could not open the cache {}", folder.display()));
-        Failed::unreachable(error).hint("choose a folder that can be written with WAFT_CACHE")
-    })?;
+    let bytes = match store::Cache::open(folder.clone(), settings.cache_size).await {
+        Ok(cache) => cache,
+        // It saves time, and nothing else.
+        Err(error) => {
+            let (folder, error) = (folder.display(), format!("{:#}", anyhow!(error)));
+            tracing::warn!(%folder, error, "fetched modules are not kept on disk; WAFT_CACHE names another folder");
+            store::Cache::none()
+        }
+    };
     let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
     let client = store::bus::Client::new(broker, reply_queue).await.map_err(Failed::unreachable)?;
     Ok(::worker::Modules::new(sandbox, bytes, client))

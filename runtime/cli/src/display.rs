@@ -1,12 +1,16 @@
 //! Showing a run: JSON lines, a live table on a terminal, or plain lines where nobody watches.
 
 mod line;
+pub(crate) mod log;
 mod summary;
 mod table;
 
-use std::time::Duration;
+use std::{fmt::Display as Shown, time::Duration};
 
-use flow::{Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, State, Value, Values};
+use client::api::AttemptLog;
+use flow::{
+    Change, Flow, FlowName, Machine, NodeChange, NodeKind, NodeName, Role, RunId, RunState, Size, State, Value, Values,
+};
 use protocol::{Progress, json::RunValues};
 
 use crate::{
@@ -23,6 +27,17 @@ pub(crate) struct Display {
     flow: FlowName,
     style: Style,
     table: Table,
+    whole: Whole,
+    guests: Guests,
+}
+
+/// Whether the log lines of guests are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guests {
+    /// Among the changes.
+    Heard,
+    /// Only `waft logs` shows them.
+    Unheard,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,12 +62,17 @@ impl Display {
 
     /// Shows a run of which only the names of its tasks and controllers are known.
     pub(crate) fn of_nodes(run: RunId, flow: FlowName, nodes: impl Iterator<Item = NodeName>, as_json: bool) -> Self {
-        let style = match (as_json, Stream::Err.is_terminal()) {
+        let style = match (as_json, paint::moves(Stream::Err)) {
             (true, _) => Style::Json,
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
         };
-        Self { run, table: Table::new(nodes), flow, style }
+        Self { run, table: Table::new(nodes), flow, style, whole: Whole::Show, guests: Guests::Heard }
+    }
+
+    /// Says where values that are shown cut are found whole, and whether guests are heard.
+    pub(crate) fn with(self, whole: Whole, guests: Guests) -> Self {
+        Self { whole, guests, ..self }
     }
 
     /// A node or the run is in a new state.
@@ -78,6 +98,23 @@ impl Display {
                 }
             }
         }
+    }
+
+    /// Says which run it is, where no table does.
+    pub(crate) fn begin(&self) {
+        if self.style == Style::Lines && self.whole == Whole::Show {
+            out::note!("run {}", self.run);
+        }
+    }
+
+    /// An attempt has ended in which a guest wrote something.
+    pub(crate) fn log(&mut self, log: &AttemptLog) {
+        if self.style == Style::Json || self.guests == Guests::Unheard {
+            return;
+        }
+        self.clear();
+        log::lines(log).iter().for_each(|line| out::diagnostic(line));
+        self.draw();
     }
 
     /// A call has come some way.
@@ -119,34 +156,74 @@ impl Display {
             return out::json(protocol::json::run_ended(machine, values));
         }
         self.leave();
-        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err));
+        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err), self.whole);
         out::diagnostic(summary.trim_end());
-        print_values(&values.provided);
+        print_values(&values.provided, &self.whole.advice(machine.run()));
     }
 }
 
-/// Values, one a line.
-pub(crate) fn print_values(values: &Values) {
-    let short = Stream::Out.is_terminal();
+/// Prints values, one a line, and says how to see those whole that are cut.
+pub(crate) fn print_values(values: &Values, advice: &str) {
+    let columns = value_columns();
+    let mut are_whole = true;
     for (name, value) in values {
-        match value {
-            Value::Json(json) => print_value(name.as_str(), json.as_str(), short),
+        let (line, is_whole) = match value {
+            Value::Json(json) => value_line(name.as_str(), json.as_str(), columns),
             // No JSON reads so: a string would stand in quotes.
-            Value::Bytes(_) | Value::Stored(_) => out::say!("{name} = {value:?} (--json shows more)"),
+            Value::Bytes(_) | Value::Stored(_) => (format!("{name} = {value:?}"), false),
+        };
+        out::line(&line);
+        are_whole &= is_whole;
+    }
+    if !are_whole {
+        out::diagnostic(advice);
+    }
+}
+
+/// Where the whole of a value is found that is shown cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// With its run, which is kept.
+    Show,
+    /// In the command's own JSON: the run is not kept.
+    Json,
+}
+
+impl Whole {
+    /// What a person does to see it.
+    pub(crate) fn advice(self, run: impl Shown) -> String {
+        match self {
+            Self::Show => format!("`waft show {run} --value NAME` prints the whole of a value"),
+            Self::Json => "--json prints values whole".into(),
         }
     }
 }
 
-/// A value on a line; a long one is cut where a person reads it.
-fn print_value(name: &str, text: &str, short: bool) {
-    match text.char_indices().nth(200).filter(|_| short) {
-        Some((cut, _)) => out::say!("{name} = {}… ({} bytes; --json shows all)", &text[..cut], text.len()),
-        None => out::say!("{name} = {text}"),
+/// How many columns the line of a value may take where no terminal says so.
+const VALUE_COLUMNS: usize = 200;
+
+/// How many columns of a value are shown at least, however little room there is.
+const FEWEST_COLUMNS: usize = 16;
+
+/// How many columns the line of a value may take.
+fn value_columns() -> usize {
+    let terminal = Stream::Out.is_terminal().then(crossterm::terminal::size).and_then(Result::ok);
+    terminal.map_or(VALUE_COLUMNS, |(columns, _)| usize::from(columns))
+}
+
+/// A value on a line of its own, and whether it is whole; one that does not fit is cut, with its size.
+fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
+    let line = format!("{name} = {}", clean::json(json));
+    if clean::columns(&line) <= columns {
+        return (line, true);
     }
+    let told = format!("… ({:#})", Size(json.len() as u64));
+    let left = columns.saturating_sub(clean::columns(&told)).max(name.len() + FEWEST_COLUMNS);
+    (clean::cut(&line, left) + &told, false)
 }
 
 fn plain_line(change: &NodeChange) -> String {
-    let mut line = format!("{} {}", change.name, change.state);
+    let mut line = format!("{} {}", change.name, word(change.kind.as_str(), change.state.as_str()));
     if change.attempt.get() > 1 {
         line.push_str(&format!(", attempt {}", change.attempt));
     }
@@ -162,6 +239,12 @@ fn plain_line(change: &NodeChange) -> String {
     line
 }
 
+/// The word for the state of a node. A controller's success is its decision to let its flow begin: how that ends its tasks
+/// say.
+pub(crate) fn word<'s>(kind: &str, state: &'s str) -> &'s str {
+    if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { "started" } else { state }
+}
+
 /// The mark before a node's name.
 pub(crate) fn mark(state: State, colour: bool) -> String {
     let mark = match state {
@@ -173,4 +256,18 @@ pub(crate) fn mark(state: State, colour: bool) -> String {
         State::RolledBack => "↩",
     };
     Paint::of(state).text(mark, colour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_does_not_fit_is_cut_and_says_its_size() {
+        assert_eq!(value_line("cake", "[1]", 80), ("cake = [1]".into(), true));
+        let (line, is_whole) = value_line("cake", &format!("\"{}\"", "漢".repeat(4_000)), 40);
+        assert_eq!((line.as_str(), is_whole), ("cake = \"漢漢漢漢漢漢漢漢漢漢… (11.7KiB)", false));
+        let (narrow, _) = value_line("cake", &"1".repeat(2_048), 10);
+        assert_eq!(narrow, "cake = 1111111111111… (2KiB)", "some of it is shown however little room there is");
+    }
 }

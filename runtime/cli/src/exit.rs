@@ -2,6 +2,8 @@
 
 use flow::RunState;
 
+use crate::out;
+
 /// Exit codes, as the design has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -78,9 +80,15 @@ impl Failed {
         if self.error.to_string().is_empty() {
             return;
         }
-        crate::out::note!("error: {:#}", self.error);
+        // What it quotes must not begin a line of its own. Lines of ours are indented already.
+        let mut text = String::from("error: ");
+        for (number, line) in format!("{:#}", self.error).lines().enumerate() {
+            let indent = if line.starts_with(' ') { "" } else { "       " };
+            text.push_str(&if number == 0 { line.to_owned() } else { format!("\n{indent}{line}") });
+        }
+        out::diagnostic(&text);
         if let Some(hint) = &self.hint {
-            crate::out::note!("\nhint: {hint}");
+            out::note!("\nhint: {hint}");
         }
     }
 }

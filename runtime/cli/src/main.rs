@@ -44,8 +44,7 @@ fn main() -> ExitCode {
 /// Prints help, the version or what is wrong with the arguments.
 fn usage(error: &clap::Error) -> Exit {
     // Help and version are no mistakes; clap knows which stream they go to.
-    let (stream, exit) =
-        if error.use_stderr() { (Stream::Err, Exit::Invalid) } else { (Stream::Out, Exit::Success) };
+    let (stream, exit) = if error.use_stderr() { (Stream::Err, Exit::Invalid) } else { (Stream::Out, Exit::Success) };
     let text = error.render();
     let text = if paint::on(stream) { text.ansi().to_string() } else { text.to_string() };
     match stream {

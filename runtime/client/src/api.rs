@@ -200,6 +200,9 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Failure>))]
     pub failure: Option<Box<RawValue>>,
+    /// Why a person took its failed rollback as done, in the person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_skipped: Option<String>,
     /// In how many seconds it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in: Option<f64>,

@@ -87,7 +87,7 @@ pub(crate) enum Request {
     /// Start a run.
     Submit { run: RunId, flow: Arc<Flow>, answer: oneshot::Sender<Result<Watch, SubmitError>> },
     /// Drive a run here that another process left.
-    Adopt { run: RunId, answer: oneshot::Sender<Result<Watch, AskError>> },
+    Adopt { run: RunId, wish: Wish, answer: oneshot::Sender<Result<Watch, AskError>> },
     /// Record a wish for a run of a shard that is driven here.
     Wish { run: RunId, wish: Wish, answer: oneshot::Sender<Reply> },
     /// Give up the calls of a run that is being suspended.
@@ -322,8 +322,8 @@ impl Driver {
     async fn answer(&mut self, request: Request, round: &mut Round) {
         match request {
             Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
-            Request::Adopt { run, answer } => {
-                let adopted = self.adopt(&run, round).await;
+            Request::Adopt { run, wish, answer } => {
+                let adopted = self.adopt(&run, wish, round).await;
                 // Whoever asked may be gone.
                 let _ = answer.send(adopted);
             }
@@ -508,9 +508,12 @@ impl Driver {
             stepped.answers.extend(answer);
             decided.push((run, event));
         }
+        let written = self.watched(&logs);
         let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps, &mut logs).await };
         let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
         let begun: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
+        let is_kept = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
+        batch.happenings.extend(written.into_iter().filter(is_kept).map(|(_, watcher, log)| (watcher, log)));
         for (run, error) in &refused {
             // One that may have begun, as far as is known, is read again too; one whose name is taken is not.
             let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
@@ -578,6 +581,16 @@ impl Driver {
         self.claim(&mut batch);
         self.add_untold(&mut batch);
         self.send(batch).await;
+    }
+
+    /// What guests wrote in runs that are watched.
+    fn watched(&self, logs: &BTreeMap<RunId, Vec<AttemptLog>>) -> Vec<(RunId, mpsc::Sender<Happening>, Happening)> {
+        let of_run = |(run, logs): (&RunId, &Vec<AttemptLog>)| {
+            let watcher = self.runs.get(run)?.watcher.clone()?;
+            let told = |log: &AttemptLog| (run.clone(), watcher.clone(), Happening::Log(log.clone()));
+            Some(logs.iter().map(told).collect::<Vec<_>>())
+        };
+        logs.iter().filter_map(of_run).flatten().collect()
     }
 
     /// Appends every run's records in one go; answers which runs it was refused for.

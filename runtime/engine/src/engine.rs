@@ -297,18 +297,19 @@ impl Engine {
         }
     }
 
-    /// Drives a run here that another process left, and watches it: one that was suspended goes on, and what was
-    /// unanswered is sent again. No other process may drive it; of two that do, one loses.
+    /// Drives a run here that another process left, and watches it: what was unanswered is sent again, and then the run
+    /// takes what is asked for it, such as to resume. No other process may drive it; of two that do, one loses. Where it
+    /// means nothing for a run that rests, the watch ends at once.
     ///
     /// # Errors
-    /// [`AskError`] when there is no such run, it has ended, or cannot be read.
-    pub async fn adopt(&self, run: RunId) -> Result<Watch, AskError> {
+    /// [`AskError`] when there is no such run, it has ended otherwise than to be retried, or cannot be read.
+    pub async fn adopt(&self, run: RunId, wish: Wish) -> Result<Watch, AskError> {
         let history = self.logbook.load(&run).await.map_err(|error| AskError::of_load(&run, &error))?;
         let machine = history.into_machine().map_err(|error| AskError::of_load(&run, &error))?;
         let failed = |error: DeclareError| AskError::Failed { reason: error.to_string() };
         self.declared.declare_for(machine.flow()).await.map_err(failed)?;
         let (answer, answered) = oneshot::channel();
-        self.send(drive::Request::Adopt { run, answer }).await?;
+        self.send(drive::Request::Adopt { run, wish, answer }).await?;
         answered.await.map_err(|_| AskError::Stopping)?
     }
 

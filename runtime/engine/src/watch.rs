@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::{Change, Machine};
-use protocol::Progress;
+use protocol::{AttemptLog, Progress};
 use tokio::sync::mpsc;
 
 /// How many happenings wait for a watcher before the engine waits for it: a large fan-out at once.
@@ -14,6 +14,8 @@ pub(crate) const WAITING: usize = 4_096;
 pub enum Happening {
     /// A node or the run is in a new state.
     Change(Change),
+    /// An attempt was answered, and its guest wrote something. It comes before what the answer changes.
+    Log(AttemptLog),
     /// A call has come some way. May be left out when the watcher is slow.
     Progress(Progress),
     /// The run has ended, or rests: the last one.

@@ -5,7 +5,6 @@
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
-
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod name;

@@ -28,5 +28,9 @@ mod library;
 pub use config::{Config, Token};
 pub use library::{Found, Library, LibraryError};
 pub use openapi::description;
+pub use runs::{
+    logs::{attempt as attempt_log, read as logs},
+    show::read as run,
+};
 pub use server::{BindError, Server};
 pub use state::{Parts, Takers};

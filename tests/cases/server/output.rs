@@ -9,6 +9,20 @@ use super::Served;
 use crate::output::{EVIL, evil_flow, is_harmless};
 use waft_tests::Waft;
 
+#[test]
+fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
+    let mut served = Served::new();
+    let ran = served.run(&["list"]);
+    assert!(ran.expect(0).stderr.contains("there are no runs yet"), "{}", ran.stderr);
+    submit_one_that_waits(&served, "r");
+    let ran = served.run(&["list", "--state", "failure"]);
+    assert!(ran.expect(0).stderr.contains("no run fits"), "{}", ran.stderr);
+    served.server.signal("TERM");
+    served.server.wait();
+    let heard = served.server.heard();
+    assert!(heard.lines().filter(|line| line.contains("shard")).count() <= 1, "{heard}");
+}
+
 /// A run that waits for a person: nothing more is told of it.
 fn submit_one_that_waits(served: &Served, run: &str) {
     served.waft.write("flow.toml", "name = \"f\"\n[[task]]\nname = \"ask\"\nwait = \"an answer\"\n");

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use anyhow::anyhow;
 use flow::{Draft, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
 
-use super::run::{Running, Which, run_flow};
+use super::run::{Running, Shown, Which, run_flow};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
+    display::Whole,
     exit::{Exit, Failed},
     flow_file,
     modules::{self, Keep},
@@ -20,7 +21,7 @@ pub(super) async fn run(
     values: &ValueFlags,
     broker: &BrokerFlag,
     provides: &[String],
-    as_json: bool,
+    (as_json, guests): Shown,
 ) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
     let (module, export) = match task.rsplit_once('#') {
@@ -50,9 +51,9 @@ pub(super) async fn run(
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
     let logbook = Arc::new(logbook::Memory::new());
-    let running =
-        Running { settings, modules: library, flow: Arc::new(flow), logbook, broker, run: Which::New(None), as_json };
-    run_flow(running).await
+    let (flow, run, whole) = (Arc::new(flow), Which::New(None), Whole::Json);
+    run_flow(Running { settings, modules: library, flow, logbook, broker, run, as_json, whole, guests, lock: None })
+        .await
 }
 
 /// Refuses a value that the task does not take: as a constant it would reach the guest unheard. A command takes any, and

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{connect, process_name, required_broker_url};
 use crate::{
-    clean,
     arguments::{BrokerFlag, QuarantineCommand, Which},
+    clean,
     exit::{Exit, Failed},
     settings::Settings,
 };

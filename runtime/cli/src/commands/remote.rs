@@ -104,7 +104,7 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let exit = Exit::of(state(&run)?);
     if !as_json {
         display.leave();
-        out::diagnostic(summary(&run, state(&run)?).trim_end());
+        out::diagnostic(summary(&run, state(&run)?, Stream::Err).trim_end());
         print_values(&run);
     }
     Ok(exit)
@@ -153,23 +153,9 @@ async fn show(
     }
 }
 
-/// What keeps the calls of a run from their end, as far as a person can do something about it.
-fn waits(run: &Run) -> Vec<String> {
-    let tell = |node: &Node| {
-        let out = node.out.as_ref()?;
-        let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
-        match worker {
-            Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
-            None if out.untaken => Some(format!("{}: {}", node.name, super::show::whereabouts(out))),
-            None => None,
-        }
-    };
-    run.tasks.iter().filter_map(tell).collect()
-}
-
-/// The end of a run, for a person to act on.
-pub(super) fn summary(run: &Run, state: RunState) -> String {
-    let colour = paint::on(Stream::Err);
+/// Where a run stands, or how it ended, for a person to act on.
+pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
+    let colour = paint::on(stream);
     let (told, paint) = match state {
         RunState::Success => ("succeeded", Paint::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
@@ -208,7 +194,8 @@ pub(super) fn summary(run: &Run, state: RunState) -> String {
 
 /// The values that tasks left, one a line. A newer server may say them otherwise: then none is shown.
 pub(super) fn print_values(run: &Run) {
-    display::print_values(&run.provides.read(References::Accept).unwrap_or_default());
+    let values = run.provides.read(References::Accept).unwrap_or_default();
+    display::print_values(&values, &display::Whole::Show.advice(&run.run));
 }
 
 /// How long between two times as a server tells them; `None` where one is no time.

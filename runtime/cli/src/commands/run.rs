@@ -5,15 +5,21 @@ use std::{collections::BTreeSet, path::Path, pin::Pin, sync::Arc};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, Happening, Part, SubmitError, SystemClock, Watch};
-use flow::{Change, Flow, Machine, NodeChange, NodeIndex, QueueName, Role, RunId, Shard};
-use logbook::{LoadError, Logbook};
+use flow::{Change, Flow, Machine, NodeChange, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
+use logbook::{LoadError, Logbook, RunLock};
 use protocol::Wish;
 use store::Store;
 
-use super::{PATIENCE, broker_url, connect, cores, end, here::Here, open_logbook, process_name};
+use super::{
+    PATIENCE, broker_url, connect, cores, end,
+    here::Here as Worker,
+    open_logbook,
+    place::{Here, is_own},
+    process_name,
+};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
-    display::Display,
+    display::{Display, Guests, Whole},
     exit::{Exit, Failed},
     flow_file,
     modules::{self, Keep, Library},
@@ -33,15 +39,24 @@ pub(super) struct Running<'a> {
     pub(super) broker: &'a BrokerFlag,
     pub(super) run: Which,
     pub(super) as_json: bool,
+    /// Where values that are shown cut are found whole.
+    pub(super) whole: Whole,
+    /// Whether the log lines of guests are shown.
+    pub(super) guests: Guests,
+    /// The run's exclusive lock, of a run that was there.
+    pub(super) lock: Option<RunLock>,
 }
+
+/// How a run is shown: whether as JSON, and whether with what guests write.
+pub(super) type Shown = (bool, Guests);
 
 /// Which run it is.
 #[derive(Debug, Clone)]
 pub(super) enum Which {
     /// A new one; its id is chosen where none is given.
     New(Option<RunId>),
-    /// One that was interrupted, and the shard that it was driven under.
-    Interrupted(RunId, Shard),
+    /// One that another process left: the shard that it was driven under, and what is asked for it now.
+    Left { run: RunId, shard: Shard, wish: Wish },
 }
 
 pub(super) async fn run(
@@ -50,7 +65,7 @@ pub(super) async fn run(
     values: &ValueFlags,
     broker: &BrokerFlag,
     run_id: Option<&str>,
-    as_json: bool,
+    (as_json, guests): Shown,
 ) -> Result<Exit, Failed> {
     let given = flow_file::given_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(Failed::invalid)?;
@@ -58,27 +73,89 @@ pub(super) async fn run(
     let flow = flow_file::check(&library, flow, &given, Keep::Store).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
     let run = Which::New(run_id);
-    run_flow(Running { settings, modules: library, flow, logbook, broker, run, as_json }).await
+    run_flow(Running {
+        settings,
+        modules: library,
+        flow,
+        logbook,
+        broker,
+        run,
+        as_json,
+        whole: Whole::Show,
+        guests,
+        lock: None,
+    })
+    .await
 }
 
 /// Goes on with a run that was interrupted.
-pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, shown: Shown) -> Result<Exit, Failed> {
     let run = RunId::new(run).map_err(Failed::invalid)?;
-    let modules = modules::open(settings, slots(settings)).await?;
     let logbook = open_logbook(settings).await?;
-    let history = logbook.load(&run).await.map_err(|error| match error {
+    go_on(settings, Here { logbook, run }, Wish::Resume, broker, shown).await
+}
+
+/// Drives a run that no process drives to its end, after what a person asks for it.
+pub(super) async fn go_on(
+    settings: &Settings,
+    Here { logbook, run }: Here,
+    wish: Wish,
+    broker: &BrokerFlag,
+    (as_json, guests): Shown,
+) -> Result<Exit, Failed> {
+    let unread = |error| match error {
         error @ LoadError::Missing { .. } => Failed::invalid(error).hint("the run may be in another --logbook"),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
-    })?;
-    let shard = history.standing.shard.clone();
-    let machine = history.into_machine().map_err(Failed::unreachable)?;
-    if machine.state().is_final() {
+    };
+    let shard = logbook.summary(&run).await.map_err(unread)?.standing.shard;
+    if !is_own(&shard) {
+        let error = anyhow!("run {run} was submitted to a server, and servers drive it");
+        return Err(Failed::invalid(error).hint("`waft serve` over this logbook goes on with it"));
+    }
+    // Locked before it is read: what is read is its last state then.
+    let lock = lock(&*logbook, &run).await?;
+    let modules = modules::open(settings, slots(settings)).await?;
+    let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(Failed::unreachable)?;
+    if wish == Wish::Resume && machine.state().is_final() {
         let values = store::values::whole_of_run(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
-    let flow = machine.flow().clone();
-    run_flow(Running { settings, modules, flow, logbook, broker, run: Which::Interrupted(run, shard), as_json }).await
+    if let Some(reason) = refuses(&machine, &wish) {
+        return Err(Failed::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
+    }
+    let (flow, whole, run) = (machine.flow().clone(), Whole::Show, Which::Left { run, shard, wish });
+    run_flow(Running { settings, modules, flow, logbook, broker, run, as_json, whole, guests, lock: Some(lock) }).await
+}
+
+/// Why a run does not take what a person asks for it.
+fn refuses(machine: &Machine, wish: &Wish) -> Option<String> {
+    let (run, state) = (machine.run(), machine.state());
+    let node = |task: &NodeName| machine.flow().indices().find(|index| machine.flow().node(*index).name == *task);
+    let takes = match wish {
+        Wish::Resume | Wish::Cancel => !state.is_final(),
+        Wish::Retry => matches!(state, RunState::Failure | RunState::RolledBack),
+        Wish::Skip { task, .. } if state == RunState::Failure => {
+            let stuck = |index| machine.node_state(index) == State::RollbackFailure;
+            return (!node(&task.of_flow()).is_some_and(stuck))
+                .then(|| format!("task {task:?} of run {run} has no rollback that failed: there is nothing to skip"));
+        }
+        Wish::Skip { .. } => false,
+        Wish::Suspend => return Some(format!("run {run} is driven by no process: there is nothing to suspend")),
+        Wish::Notify { .. } | Wish::Hear(_) | Wish::Edit { .. } => {
+            return Some(format!("run {run} is one of `waft run`, which takes no {}", wish.as_str()));
+        }
+    };
+    (!takes).then(|| format!("run {run} is {state}: there is nothing to {}", wish.as_str()))
+}
+
+/// Takes the exclusive lock of a run: it ends with this process, however that ends.
+async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
+    logbook.lock_run(run).await.map_err(Failed::unreachable)?.ok_or_else(|| {
+        let error = anyhow!("another process drives run {run}");
+        Failed::invalid(error)
+            .hint("watch it there, or stop it with Ctrl-C first; a process that was killed holds nothing")
+    })
 }
 
 /// How many slots a run on its own has.
@@ -92,12 +169,16 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
     let unique = uuid::Uuid::now_v7().to_string();
     let run_id = match &running.run {
         Which::New(None) => RunId::new(&unique).map_err(Failed::invalid)?,
-        Which::New(Some(run)) | Which::Interrupted(run, _) => run.clone(),
+        Which::New(Some(run)) | Which::Left { run, .. } => run.clone(),
     };
     let shard = match &running.run {
         // What workers answer to the calls of an interrupted run goes to the queue of its shard.
-        Which::Interrupted(_, shard) if !protocol::topology::shards().any(|shared| shared == *shard) => shard.clone(),
-        Which::New(_) | Which::Interrupted(..) => Shard::new(&unique).map_err(Failed::invalid)?,
+        Which::Left { shard, .. } => shard.clone(),
+        Which::New(_) => Shard::new(&unique).map_err(Failed::invalid)?,
+    };
+    let _lock = match running.lock {
+        Some(_) => None,
+        None => Some(lock(&*running.logbook, &run_id).await?),
     };
     match broker_url(running.settings, running.broker) {
         Some(url) => {
@@ -112,7 +193,7 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
             refuse_to_wait(&running.flow)?;
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
             let queues = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
-            let here = Here {
+            let here = Worker {
                 sandbox: running.modules.sandbox.clone(),
                 slots: slots(running.settings),
                 queues,
@@ -173,13 +254,13 @@ async fn drive(
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.unless_asked(async { starting.await.map_err(Failed::unreachable) }).await?;
     let beginning = async {
-        match running.run {
+        match &running.run {
             Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
                 error @ SubmitError::Exists { .. } => Failed::invalid(error)
                     .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
                 error => Failed::unreachable(error),
             }),
-            Which::Interrupted(..) => engine.adopt(run_id.clone()).await.map_err(Failed::unreachable),
+            Which::Left { wish, .. } => engine.adopt(run_id.clone(), wish.clone()).await.map_err(Failed::unreachable),
         }
     };
     // It may have begun by the time that somebody asks to stop, so that only insisting leaves it.
@@ -195,7 +276,8 @@ async fn drive(
             return Err(failed);
         }
     };
-    let mut display = Display::new(run_id.clone(), &flow, running.as_json);
+    let mut display = Display::new(run_id.clone(), &flow, running.as_json).with(running.whole, running.guests);
+    display.begin();
     let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
     let ended = following.run(watch, &mut display, stop, advice).await;
     end(&engine, stop).await;
@@ -263,6 +345,7 @@ impl Following<'_> {
                 }
                 happening = watch.next() => match happening? {
                     Happening::Change(change) => display.change(&whole(store, change).await),
+                    Happening::Log(log) => display.log(&::server::attempt_log(log)),
                     Happening::Progress(progress) => display.progress(&progress),
                     Happening::Ended(machine) => return Some(machine),
                 },

@@ -115,7 +115,10 @@ impl Serving<'_> {
         let Self { settings, broker, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::out::note!("waft listens on http://{}", server.local_addr());
-        crate::out::note!("  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}", settings.store.display());
+        crate::out::note!(
+            "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
+            settings.store.display()
+        );
         let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers };
         // Dropped, the server leaves requests unanswered: nobody is left to answer them.
         tokio::select! {

@@ -1,24 +1,27 @@
 //! `waft show`: a run with all its tasks.
 
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, Node, Out, Revision, Run, Skipped};
+use anyhow::anyhow;
+use base64::Engine as _;
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Node, Revision, Run, Skipped};
 use flow::State;
 
 use super::{
     list::short,
+    place::{Here, Place, place},
     remote::{self, between},
 };
 use crate::{
     clean,
-    display::mark,
+    display::{mark, word},
     exit::{Exit, Failed},
+    modules,
     out::{self, Stream},
     paint::{self, Paint},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, Failed> {
-    let client = remote::client(settings)?;
-    let run = client.run(run).await.map_err(remote::failed)?;
+    let run = read(settings, run).await?;
     if as_json {
         out::json(serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
@@ -47,7 +50,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     }
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
     tasks.iter().for_each(|task| out::line(&line(task, width, colour)));
-    out::diagnostic(remote::summary(&run, remote::state(&run)?).trim_end());
+    out::line(remote::summary(&run, remote::state(&run)?, Stream::Out).trim_end());
     remote::print_values(&run);
     Ok(Exit::Success)
 }
@@ -66,34 +69,52 @@ fn skipped_line(skipped: &Skipped) -> String {
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
-/// Where a call is that is out.
-pub(super) fn whereabouts(out: &Out) -> String {
-    let Out { queue, since, worker, untaken, silent_for } = out;
-    let since = short(since);
-    match (worker, silent_for) {
-        (Some(worker), Some(silent)) => {
-            format!("called by {worker} since {since}, whose heartbeats stopped {silent:.0}s ago")
+/// Reads a run where it is.
+async fn read(settings: &Settings, run: &str) -> Result<Run, Failed> {
+    match place(settings, run).await? {
+        Place::Server(client) => client.run(run).await.map_err(remote::failed),
+        Place::Here(Here { logbook, run }) => {
+            let store = modules::open_store_to_read(settings).await?;
+            ::server::run(&logbook, &*store, &run).await.map_err(Failed::unreachable)
         }
-        (Some(worker), None) => format!("called by {worker} since {since}"),
-        (None, _) if *untaken => format!("waiting for a worker on queue {queue} since {since}"),
-        (None, _) => format!("on queue {queue} since {since}"),
     }
 }
 
-/// How often a call was lost, and with whom.
-fn lost(lost: &[Lost]) -> Option<String> {
-    let times = match lost.len() {
-        0 => return None,
-        1 => "once".to_owned(),
-        times => format!("{times} times"),
+/// Prints the whole of one value.
+pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, Failed> {
+    let run = read(settings, run).await?;
+    let Some(value) = run.provides.get(name) else {
+        let names: Vec<&str> = run.provides.keys().map(String::as_str).collect();
+        let hint = if names.is_empty() { "it has none yet".into() } else { format!("it has {}", names.join(", ")) };
+        return Err(Failed::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
     };
-    let workers: Vec<&str> = lost.iter().filter_map(|lost| lost.worker.as_deref()).collect();
-    Some(format!("lost {times}, with {}", workers.join(", ")))
+    match bytes_of(value.get()) {
+        None => out::json(value.get()),
+        Some(_) if Stream::Out.is_terminal() => {
+            let error = anyhow!("{name} is bytes, which a terminal might obey");
+            return Err(Failed::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
+        }
+        Some(bytes) => out::bytes(&bytes),
+    }
+    Ok(Exit::Success)
+}
+
+/// The bytes of a value that is bytes: an object with nothing but their base64.
+fn bytes_of(json: &str) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Bytes {
+        base64: String,
+    }
+    let is_object = json.trim_start().starts_with('{');
+    let Bytes { base64 } = serde_json::from_str(json).ok().filter(|_| is_object)?;
+    base64::engine::general_purpose::STANDARD.decode(base64).ok()
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
     let state = State::ALL.into_iter().find(|state| state.as_str() == node.state).unwrap_or(State::Pending);
-    let painted = Paint::of(state).text(&format!("{:16}", node.state), colour);
+    let word = word(&node.kind, &node.state);
+    let painted = Paint::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));
     let took = took.filter(|_| !matches!(state, State::Running | State::RollingBack));
@@ -115,6 +136,9 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     }
     if let Some(worker) = &node.worker {
         line.push_str(&format!("  {}", Paint::Dim.text(worker, colour)));
+    }
+    if let Some(reason) = &node.rollback_skipped {
+        line.push_str(&format!("  skipped: {}", clean::one_line(reason)));
     }
     // A newer server may say it otherwise.
     let failure = node.failure.as_ref().and_then(|failure| serde_json::from_str::<Failure>(failure.get()).ok());

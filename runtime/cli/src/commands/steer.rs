@@ -1,11 +1,21 @@
 //! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: what a person may ask for a run.
+//!
+//! A server's run takes it over there, and goes on there. A run that a `waft run` left has no process: this one drives it to
+//! its end, as `waft run --resume` does.
 
+use anyhow::anyhow;
 use client::api::{Notification, Skip, ValuesObject};
+use flow::NodeName;
 use serde_json::json;
 
-use super::remote;
+use super::{
+    place::{Here, Place, place},
+    remote,
+    run::go_on,
+};
 use crate::{
-    arguments::ValueFlags,
+    arguments::{BrokerFlag, ValueFlags},
+    display::Guests,
     exit::{Exit, Failed},
     flow_file::given_values,
     settings::Settings,
@@ -22,7 +32,10 @@ pub(super) enum Wish {
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
-    let client = remote::client(settings)?;
+    let client = match place(settings, run).await? {
+        Place::Server(client) => client,
+        Place::Here(here) => return ask_here(settings, here, wish, as_json).await,
+    };
     let answer = match wish {
         Wish::Cancel => client.cancel(run).await,
         Wish::Suspend => client.suspend(run).await,
@@ -42,4 +55,26 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
         crate::out::say!("{} {state}", answer.run);
     }
     Ok(Exit::Success)
+}
+
+/// Takes up a run that a `waft run` left.
+async fn ask_here(settings: &Settings, here: Here, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
+    let wish = match wish {
+        Wish::Cancel => protocol::Wish::Cancel,
+        Wish::Suspend => protocol::Wish::Suspend,
+        Wish::Resume => protocol::Wish::Resume,
+        Wish::Retry => protocol::Wish::Retry,
+        Wish::Skip { reason, .. } if reason.trim().is_empty() => {
+            let hint = "say how the rollback was settled: it is kept in the run's history";
+            return Err(Failed::invalid(anyhow!("the reason is empty")).hint(hint));
+        }
+        Wish::Skip { task, reason } => {
+            protocol::Wish::Skip { task: NodeName::new(task).map_err(Failed::invalid)?, reason }
+        }
+        Wish::Notify { .. } => {
+            let error = anyhow!("run {} is one of `waft run`, where nothing waits to be notified", here.run);
+            return Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
+        }
+    };
+    go_on(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, Guests::Heard)).await
 }

@@ -6,8 +6,8 @@ use client::api::Worker;
 
 use super::{connect, process_name, remote, required_broker_url};
 use crate::{
-    clean,
     arguments::BrokerFlag,
+    clean,
     exit::{Exit, Failed},
     out,
     settings::Settings,

@@ -2,12 +2,13 @@
 
 use std::{fmt::Write, time::Duration};
 
-use flow::{Machine, NodeIndex, RunState, State};
+use flow::{Machine, NodeIndex, RunState, State, Task};
 
+use super::Whole;
 use crate::{clean, paint::Paint};
 
 /// The summary, lines and all.
-pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String {
+pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Whole) -> String {
     let mut text = String::new();
     let flow = &machine.flow().name;
     let (state, paint) = match machine.state() {
@@ -29,16 +30,20 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool) -> String
     );
     if machine.state() != RunState::Success {
         failures(machine, colour, &mut text);
-        for (what, state) in [
-            ("rolled back", State::RolledBack),
-            ("still applied", State::Success),
-            ("not started", State::Pending),
-            ("not finished", State::Running),
-        ] {
-            nodes(machine, what, state, &mut text);
+        let has_rollback = |task: &Task, _: &str| task.rollback;
+        // One that failed is told above.
+        let has_none = |task: &Task, name: &str| {
+            !task.rollback && !machine.failures().keys().any(|failed| failed.as_str() == name)
+        };
+        nodes(machine, "rolled back", State::RolledBack, has_rollback, &mut text);
+        nodes(machine, "without a rollback", State::RolledBack, has_none, &mut text);
+        for (what, state) in
+            [("still applied", State::Success), ("not started", State::Pending), ("not finished", State::Running)]
+        {
+            nodes(machine, what, state, |_, _| true, &mut text);
         }
     }
-    if let Some(next) = next(machine) {
+    if let Some(next) = next(machine, whole) {
         let _ = writeln!(text, "{next}");
     }
     text
@@ -64,12 +69,12 @@ fn is_stuck(machine: &Machine, name: &str) -> bool {
     found.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)
 }
 
-/// Names tasks that are in a state, a few of them.
-fn nodes(machine: &Machine, what: &str, state: State, text: &mut String) {
+/// Names tasks that are in a state and are meant, a few of them.
+fn nodes(machine: &Machine, what: &str, state: State, is_meant: impl Fn(&Task, &str) -> bool, text: &mut String) {
     const MOST: usize = 20;
-    let is_in = |index: &NodeIndex| machine.node_state(*index) == state;
-    let names: Vec<&str> =
-        machine.flow().tasks().filter(|(index, _, _)| is_in(index)).map(|(_, name, _)| name.as_str()).collect();
+    let is_in = |index: NodeIndex| machine.node_state(index) == state;
+    let found = machine.flow().tasks().filter(|(index, name, task)| is_in(*index) && is_meant(task, name.as_str()));
+    let names: Vec<&str> = found.map(|(_, name, _)| name.as_str()).collect();
     if names.is_empty() {
         return;
     }
@@ -77,11 +82,17 @@ fn nodes(machine: &Machine, what: &str, state: State, text: &mut String) {
     let _ = writeln!(text, "  {what}: {}{more}", names[..names.len().min(MOST)].join(", "));
 }
 
-fn next(machine: &Machine) -> Option<String> {
-    match machine.state() {
-        RunState::Success | RunState::RolledBack => None,
-        RunState::Failure => Some("undo by hand what is still applied, then run the flow again".into()),
-        RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
+/// What a person may do next.
+fn next(machine: &Machine, whole: Whole) -> Option<String> {
+    match (machine.state(), whole) {
+        (RunState::Success | RunState::RolledBack, _) => None,
+        (RunState::Failure, Whole::Json) => Some("undo by hand what is still applied: this run is not kept".into()),
+        (RunState::Failure, Whole::Show) => Some(format!(
+            "`waft retry {0}` tries the rollbacks again; where you have undone it by hand, `waft skip {0} TASK --reason TEXT`",
+            machine.run()
+        )),
+        (_, Whole::Json) => Some("nothing was rolled back, and this run is not kept".into()),
+        (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended, Whole::Show) => {
             Some(format!("nothing was rolled back; `waft run --resume {}` goes on with it", machine.run()))
         }
     }

@@ -13,7 +13,7 @@ use crossterm::{
 use flow::{NodeChange, NodeKind, NodeName, State};
 use protocol::Progress;
 
-use super::mark;
+use super::{mark, word};
 use crate::{
     clean,
     out::{self, Stream},
@@ -31,6 +31,7 @@ pub(super) struct Table {
 
 struct Row {
     name: NodeName,
+    kind: NodeKind,
     state: State,
     attempt: u32,
     since: Instant,
@@ -60,6 +61,7 @@ impl Table {
     pub(super) fn new(nodes: impl Iterator<Item = NodeName>) -> Self {
         let row = |name| Row {
             name,
+            kind: NodeKind::Task,
             state: State::Pending,
             attempt: 1,
             since: Instant::now(),
@@ -99,7 +101,7 @@ impl Table {
             | State::Ignored
             | State::Retrying => row.took = Some(row.since.elapsed()),
         }
-        row.state = change.state;
+        (row.kind, row.state) = (change.kind, change.state);
         row.attempt = change.attempt.get();
         if let Some(worker) = &change.worker {
             row.worker = Some(worker.to_string());
@@ -212,7 +214,7 @@ impl Table {
             (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
         };
         let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
-        let state = Paint::of(row.state).text(&format!("{:16}", row.state.as_str()), colour);
+        let state = Paint::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
         let width = self.name_width;
         let mut line = format!("  {} {:width$}  {state} {attempt:4} {elapsed:>7}", mark(row.state, colour), row.name);
         if let Some(worker) = &row.worker {

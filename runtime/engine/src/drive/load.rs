@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use broker::Delivery;
 use flow::{Change, Command, Event, RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Page, Replay, Version};
-use protocol::Reply;
+use protocol::{Reply, Wish};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
@@ -320,15 +320,21 @@ impl Driver {
     }
 
     /// Drives a run here that another process left.
-    pub(super) async fn adopt(&mut self, run: &RunId, round: &mut Round) -> Result<Watch, AskError> {
+    pub(super) async fn adopt(&mut self, run: &RunId, wish: Wish, round: &mut Round) -> Result<Watch, AskError> {
         if self.runs.contains_key(run) {
             return Err(AskError::Driven { run: run.clone() });
         }
         let read = self.read_telling(run, Version::NONE).await;
         let (live, changes) = read.map_err(|error| AskError::of_load(run, &error))?;
         let state = live.machine.state();
-        if state.is_final() {
-            return Err(AskError::Meaningless { run: run.clone(), wish: "resume", state });
+        let is_of_ended = match &wish {
+            Wish::Retry | Wish::Skip { .. } => true,
+            Wish::Cancel | Wish::Suspend | Wish::Resume | Wish::Hear(_) | Wish::Notify { .. } | Wish::Edit { .. } => {
+                false
+            }
+        };
+        if state.is_final() && !is_of_ended {
+            return Err(AskError::Meaningless { run: run.clone(), wish: wish.as_str(), state });
         }
         let shard = self.shards.for_new(run).ok_or(AskError::Unreachable { run: run.clone() })?;
         if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_open()) {
@@ -338,8 +344,7 @@ impl Driver {
         let live = Live { shard, watcher: Some(watcher), ..live };
         self.tell_again(run, &live, changes);
         self.take_up(run.clone(), live, round);
-        round.visited.remove(run);
-        round.push(run.clone(), Event::Resume);
+        self.wish(run.clone(), None, wish, None, round).await;
         Ok(Watch { happenings })
     }
 

@@ -15,7 +15,7 @@ use flow::{RunId, Shard};
 use logbook::Version;
 use protocol::Reply;
 use tokio::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Driver, Round};
 use crate::{
@@ -42,6 +42,8 @@ pub(crate) struct Shards {
     changed_at: Option<Instant>,
     /// Which of the shards driven here was compared with the logbook last.
     compared: usize,
+    /// The change after which the log says how many there are: one line for many that change at once.
+    logged_at: Option<Instant>,
 }
 
 /// In how many beats each shard is compared once with the logbook; more than there are shards.
@@ -77,6 +79,7 @@ impl Shards {
             probes: 0,
             changed_at: None,
             compared: 0,
+            logged_at: None,
         }
     }
 
@@ -205,7 +208,7 @@ impl Driver {
         }
         match read {
             Ok(runs) => {
-                info!(%shard, runs, "drives the shard");
+                debug!(%shard, runs, "drives the shard");
                 let probe = self.shards.probe(shard);
                 let number = self.shards.probes;
                 self.shards.changed_at = Some(Instant::now());
@@ -247,7 +250,7 @@ impl Driver {
 
     /// Drives a shard no more.
     fn abandon_shard(&mut self, shard: &Shard) {
-        info!(%shard, "drives the shard no more");
+        debug!(%shard, "drives the shard no more");
         self.shards.changed_at = Some(Instant::now());
         if let Some(known) = self.shards.known.get_mut(shard) {
             known.owned = false;
@@ -295,6 +298,10 @@ impl Driver {
         self.compare().await;
         let owned: Vec<Shard> = self.shards.owned().cloned().collect();
         let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= STEADY);
+        if is_steady && self.shards.logged_at != self.shards.changed_at {
+            self.shards.logged_at = self.shards.changed_at;
+            info!(shards = owned.len(), of = self.shards.known.len(), "the engine drives its part of all runs");
+        }
         let fair = self.shards.fair();
         if is_steady && owned.len() > fair {
             let many: BTreeSet<Shard> = owned.into_iter().skip(fair).collect();

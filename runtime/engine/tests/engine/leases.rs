@@ -123,7 +123,7 @@ async fn a_call_under_a_lease_is_not_sent_again_by_an_engine_that_starts_anew() 
     world.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut world = world.restart().await;
-    let watch = world.engine.adopt("r".parse().unwrap()).await.expect("the run goes on");
+    let watch = world.engine.adopt("r".parse().unwrap(), protocol::Wish::Resume).await.expect("the run goes on");
     tokio::time::sleep(lease::HEARTBEAT).await;
     assert_eq!(world.jobs_waiting().await, 0, "its worker has it");
     // Its lease has its full time again, and is missed after that.

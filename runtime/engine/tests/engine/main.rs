@@ -169,7 +169,9 @@ async fn an_end_in_doubt_is_told_to_who_watches() {
     let machine = loop {
         match watch.next().await.expect("the run ends") {
             Happening::Change(Change::Node(change)) => states.push(change.state.to_string()),
-            Happening::Change(Change::Run { .. } | Change::Firing { .. }) | Happening::Progress(_) => {}
+            Happening::Change(Change::Run { .. } | Change::Firing { .. })
+            | Happening::Log(_)
+            | Happening::Progress(_) => {}
             Happening::Ended(machine) => break machine,
         }
     };

@@ -151,7 +151,7 @@ async fn what_an_engine_handed_out_before_it_died_still_counts() {
     let mut world = world.restart().await;
     // Those that waited ask first.
     for run in runs.into_iter().rev() {
-        world.engine.adopt(run.parse().unwrap()).await.map(drop).expect("the run goes on");
+        world.engine.adopt(run.parse().unwrap(), protocol::Wish::Resume).await.map(drop).expect("the run goes on");
     }
     let again = jobs(&mut world).await;
     assert_eq!(again, std::slice::from_ref(&first.call), "nobody takes the turn of what may run");
@@ -259,7 +259,7 @@ async fn elements_of_a_list_share_what_their_task_may_run_and_an_engine_that_die
     let mut out = vec![world.take_job().await, world.take_job().await];
     assert!(jobs(&mut world).await.is_empty());
     let mut world = world.restart().await;
-    world.engine.adopt("r1".parse().unwrap()).await.map(drop).expect("the run goes on");
+    world.engine.adopt("r1".parse().unwrap(), protocol::Wish::Resume).await.map(drop).expect("the run goes on");
     let again: BTreeSet<CallId> = jobs(&mut world).await.into_iter().collect();
     assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "nobody takes the turn of what may run");
     for _ in 2..600 {

@@ -173,7 +173,7 @@ async fn what_comes_late_for_a_run_that_was_adopted_is_heard_by_who_drives_it_no
     one.engine.abandon(run()).await.expect("the engine is there");
     one.until("r", RunState::Suspended).await;
     let other = one.another_engine().await;
-    let watch = other.engine.adopt(run()).await.expect("the run goes on");
+    let watch = other.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
     // The answer goes where the job said, and its run has moved.
     one.signal_job(&a).await;
     assert_eq!(World::end(watch).await.state(), RunState::Success);

@@ -383,7 +383,7 @@ impl World {
         loop {
             match watch.next().await.expect("the run ends") {
                 Happening::Ended(machine) => return machine,
-                Happening::Change(_) | Happening::Progress(_) => {}
+                Happening::Change(_) | Happening::Log(_) | Happening::Progress(_) => {}
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK, LimitOverrides, Limits,
-    Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role,
-    Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS, suggest,
+    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK,
+    LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName,
+    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
+    file::OF_CALLS, suggest,
 };
 
 /// The modules a flow may use.
@@ -182,8 +183,10 @@ pub(super) fn resolve(
 fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Mistake>) {
     let stack = task.limits.stack;
     if stack > LARGEST_STACK {
-        let message = format!("task {:?} has a stack of {}, and the largest is {}", draft.name, Size(stack), Size(LARGEST_STACK));
-        mistakes.push(Mistake::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"));
+        let message =
+            format!("task {:?} has a stack of {}, and the largest is {}", draft.name, Size(stack), Size(LARGEST_STACK));
+        mistakes
+            .push(Mistake::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"));
     }
 }
 

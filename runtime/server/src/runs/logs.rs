@@ -2,6 +2,8 @@
 
 use axum::{Json, extract::State};
 use client::api::{self, AttemptLog, LogLine, RunLogs};
+use flow::RunId;
+use logbook::{LoadError, Logbook};
 
 use crate::{extract::Run, problem::Problem, state::Shared};
 
@@ -13,11 +15,21 @@ use crate::{extract::Run, problem::Problem, state::Shared};
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<RunLogs>, Problem> {
-    let logs = state.parts.logbook.logs(&run).await?;
-    Ok(Json(RunLogs { logs: logs.into_iter().map(attempt).collect() }))
+    Ok(Json(read(&*state.parts.logbook, &run).await?))
 }
 
-fn attempt(log: protocol::AttemptLog) -> AttemptLog {
+/// Reads what guests wrote during a run.
+///
+/// # Errors
+/// [`LoadError`] when there is no such run, or it cannot be read.
+pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadError> {
+    let logs = logbook.logs(run).await?;
+    Ok(RunLogs { logs: logs.into_iter().map(attempt).collect() })
+}
+
+/// What a guest wrote during one attempt, as the API tells it.
+#[must_use]
+pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
     let protocol::AttemptLog { call, at, worker, log } = log;
     let line = |line: protocol::LogLine| LogLine { level: line.level, text: line.text };
     AttemptLog {

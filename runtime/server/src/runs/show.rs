@@ -10,17 +10,12 @@ use flow::{
     Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, RunState,
     State as NodeState, Timestamp,
 };
-use logbook::{Page, Replay, Summary};
+use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use protocol::json::rfc3339;
 use serde::Deserialize;
 use store::Store;
 
-use crate::{
-    events::whole,
-    extract,
-    problem::Problem,
-    state::{self, Shared},
-};
+use crate::{events::whole, extract, problem::Problem, state::Shared};
 
 /// A run with all its tasks.
 #[utoipa::path(get, path = "/v1/runs/{run}", tag = "runs",
@@ -30,7 +25,7 @@ use crate::{
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
-    read(&state, &run).await.map(Json)
+    Ok(Json(read(&state.parts.logbook, &*state.parts.modules.store, &run).await?))
 }
 
 /// What was last told of a node.
@@ -39,15 +34,15 @@ struct Told {
     started_at: Option<Timestamp>,
 }
 
-/// Reads a run.
-pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::Run, Problem> {
-    let logbook = &state.parts.logbook;
+/// Reads a run from its records.
+///
+/// # Errors
+/// [`LoadError`] when there is no such run, or it cannot be read.
+pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) -> Result<api::Run, LoadError> {
     let summary = logbook.summary(run).await?;
     let mut replay = Replay::new(run.clone(), logbook.clone());
     let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
-    let mut revisions = Vec::new();
-    let mut is_cancelled = false;
-    let mut lost_with: BTreeMap<NodeName, Vec<api::Lost>> = BTreeMap::new();
+    let (mut revisions, mut settled) = (Vec::new(), BTreeMap::new());
     let mut changed_at = summary.changed_at;
     loop {
         let Page { records, begins } = replay.read().await?;
@@ -55,8 +50,7 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
             // What was noted is of records that were trimmed meanwhile.
             told.clear();
             revisions.clear();
-            lost_with.clear();
-            is_cancelled = false;
+            settled.clear();
         }
         if records.is_empty() {
             break;
@@ -69,38 +63,26 @@ pub(crate) async fn read(state: &Arc<state::State>, run: &RunId) -> Result<api::
                 let edits = edits_of(flow).iter().skip(before).map(ToString::to_string).collect();
                 revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
             }
-            match &record.fact {
-                Fact::CancelRequested => is_cancelled = true,
-                // Of a run that fires more than once, only the run as a whole.
-                Fact::Expired => is_cancelled |= record.firing.is_none(),
-                Fact::Reset => is_cancelled = false,
-                Fact::Lost { attempt, worker, .. } => {
-                    let called = replay.machine().and_then(|machine| machine.call_of(record.firing, attempt.node));
-                    if let Some((name, _)) = called {
-                        let worker = worker.as_ref().map(ToString::to_string);
-                        let lost = api::Lost { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
-                        lost_with.entry(name.of_flow()).or_default().push(lost);
-                    }
-                }
-                _ => {}
+            if let (Fact::RollbackSkipped { node, reason }, Some(machine)) = (&record.fact, replay.machine()) {
+                settled.insert(machine.flow().node(*node).name.to_string(), reason.clone());
             }
             for change in replay.take(record)?.changes {
                 note(&mut told, change);
             }
         }
     }
-    let missing = || logbook::LoadError::Missing { run: run.clone() };
+    let missing = || LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
-    let mut shown = shown(&Summary { changed_at, ..summary }, machine, &told, &*state.parts.modules.store).await;
-    let mut calls = out::of(&state.parts, machine).await;
-    for node in &mut shown.tasks {
-        let Ok(name) = NodeName::new(&node.name) else { continue };
-        node.lost = lost_with.remove(&name).unwrap_or_default();
-        node.out = calls.remove(&name);
-    }
+    let shown = shown(&Summary { changed_at, ..summary }, machine, &told, store).await;
+    let with_reason = |mut node: Node| {
+        // One that was started anew since is not rolled back any more.
+        let is_settled = node.state == NodeState::RolledBack.as_str();
+        node.rollback_skipped = settled.get(node.name.as_str()).filter(|_| is_settled).cloned();
+        node
+    };
+    let tasks = shown.tasks.into_iter().map(with_reason).collect();
     let revisions = before(&replay, machine.flow()).chain(revisions).collect();
-    let cancelling = is_cancelled && !machine.state().is_final();
-    Ok(api::Run { revisions, cancelling, ..shown })
+    Ok(api::Run { revisions, tasks, ..shown })
 }
 
 /// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.
@@ -250,6 +232,7 @@ fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
         at: None,
         provides: None,
         failure: None,
+        rollback_skipped: None,
         retry_in: None,
         awaits: None,
         elements: None,

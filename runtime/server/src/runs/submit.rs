@@ -53,7 +53,7 @@ pub(crate) async fn submit(
         Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
         None => start(&state, &run, draft, &submission, given).await?,
     };
-    let shown = show::read(&state, &run).await?;
+    let shown = show::read(&state.parts.logbook, &*state.parts.modules.store, &run).await?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Json(api::Run { warnings, ..shown })))
 }

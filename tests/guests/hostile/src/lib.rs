@@ -26,6 +26,7 @@ waft_guest::export!(
     steady::fail,
     steady::fail_until,
     steady::noop,
+    steady::say,
     steady::sleep,
     steady::stubborn,
 );

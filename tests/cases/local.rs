@@ -1,0 +1,96 @@
+//! Runs that `waft run` left in the logbook of this machine: shown, retried, skipped and cancelled there.
+
+use waft_tests::{Process, Ran, Waft};
+
+/// A task whose rollback fails, and one that fails.
+const STUCK: &str = "name = \"f\"\npattern = \"linear\"\n\
+    [[task]]\nname = \"hold\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\nretry = { attempts = 1 }\n\
+    [[task]]\nname = \"sum\"\nuse = \"hostile#noop\"\n\
+    [[task]]\nname = \"charge\"\nuse = \"hostile#fail\"\nwith = { message = \"no money\" }\n";
+
+#[track_caller]
+fn says(ran: &Ran, code: i32, told: &str) {
+    let ran = ran.expect(code);
+    let said = ran.stdout.clone() + &ran.stderr;
+    assert!(said.contains(told), "{told:?} is not in:\n{said}");
+}
+
+#[test]
+fn after_a_failed_rollback_the_advice_works_where_the_run_is() {
+    let waft = Waft::default();
+    waft.flow(STUCK);
+    let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
+    says(&ran, 3, "`waft retry r` tries the rollbacks again");
+    says(&ran, 3, "`waft skip r TASK --reason TEXT`");
+    says(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
+    says(&waft.run(["skip", "r", "sum", "--reason", "x"]), 2, "task \"sum\" of run r has no rollback that failed");
+    says(&waft.run(["skip", "r", "hold", "--reason", " "]), 2, "the reason is empty");
+    says(&waft.run(["cancel", "r"]), 2, "run r is failure: there is nothing to cancel");
+    says(&waft.run(["suspend", "r"]), 2, "driven by no process");
+    says(&waft.run(["notify", "r", "hold"]), 2, "nothing waits to be notified");
+    says(&waft.run(["skip", "r", "hold", "--reason", "let go\nby hand"]), 1, "failed and was rolled back");
+    let shown = waft.run(["show", "r"]);
+    says(&shown, 0, "skipped: let go ⏎ by hand");
+    assert_eq!(shown.stderr, "", "the whole report is on one stream");
+    let node = |name: &str| {
+        let shown = waft.run(["show", "r", "--json"]).expect(0).end();
+        shown["tasks"].as_array().unwrap().iter().find(|task| task["name"] == name).cloned().unwrap()
+    };
+    assert_eq!(node("hold")["rollback_skipped"], "let go\nby hand");
+    says(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
+    assert!(node("hold")["rollback_skipped"].is_null(), "it was started anew since");
+}
+
+#[test]
+fn only_what_has_a_rollback_is_told_as_rolled_back() {
+    let waft = Waft::default();
+    waft.flow(&STUCK.replace("value = 7", "value = 7, rolls_back_at = 1"));
+    let ran = waft.run(["run", "flow.toml"]);
+    says(&ran, 1, "charge failed (permanent): no money\n  rolled back: hold\n  without a rollback: sum\n");
+}
+
+#[test]
+fn a_run_that_another_process_drives_is_left_to_it() {
+    let waft = Waft::default();
+    let flow = waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
+    let flow = flow.to_str().unwrap();
+    let mut run = Process::spawn(&mut waft.command(["run", flow, "--run-id", "r"]));
+    run.wait_for("t running");
+    for arguments in [&["run", "--resume", "r"][..], &["cancel", "r"], &["retry", "r"], &["run", flow, "--run-id", "r"]]
+    {
+        says(&waft.run(arguments), 2, "another process drives run r");
+    }
+    says(&waft.run(["show", "r"]), 0, "running");
+    // Killed, it lets go.
+    run.kill();
+    says(&waft.run(["cancel", "r"]), 1, "t failed (cancelled)");
+    says(&waft.run(["run", "--resume", "r"]), 1, "t failed (cancelled)");
+}
+
+#[test]
+fn a_run_shows_its_id_and_what_guests_write_and_its_log_is_kept() {
+    let waft = Waft::default();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 0 }\n");
+    let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
+    says(&ran, 0, "run r\nt running\n");
+    for line in ["t | info   hello\n", "t | stdout hello\n", "t | stderr hello\n"] {
+        assert_eq!(ran.stderr.matches(line).count(), 2, "{}", ran.stderr);
+        assert_eq!(waft.run(["logs", "r"]).expect(0).stdout.matches(line).count(), 2);
+    }
+    let quiet = waft.run(["run", "flow.toml", "--quiet"]);
+    assert!(!quiet.expect(0).stderr.contains("hello |") && !quiet.stderr.contains("| info"), "{}", quiet.stderr);
+    assert_eq!(waft.run(["run", "flow.toml", "--json"]).expect(0).stderr, "");
+}
+
+#[test]
+fn gc_clears_no_server_s_logbook_by_mistake() {
+    let waft = Waft::default();
+    let gc = |arguments: &[&str]| -> Ran {
+        let all = [&["gc", "--older-than", "1h", "--dry-run"], arguments].concat();
+        waft.command(all).env("WAFT_SERVER", "http://127.0.0.1:1").output().unwrap().into()
+    };
+    says(&gc(&[]), 2, "may be others than those of http://127.0.0.1:1");
+    assert!(!waft.folder().join("logbook.db").exists(), "nothing was made");
+    let logbook = waft.folder().join("other.db");
+    says(&gc(&["--logbook", logbook.to_str().unwrap()]), 0, "other.db");
+}
