@@ -4,7 +4,8 @@
 //! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
 //! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/withdrawals.rs` (calls that nobody wants any
 //! more), `drive/permits.rs` (calls that wait for their turn), `drive/compare.rs` (whether memory and logbook agree),
-//! `drive/unreadable.rs` (what cannot be read), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of runs), `drive/retell.rs` (what is told again).
+//! `drive/unreadable.rs` (what cannot be read), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of
+//! runs), `drive/retell.rs` (what is told again).
 
 mod compare;
 mod echo;
@@ -30,7 +31,9 @@ use std::{
 };
 
 use broker::{Delivery, Message};
-use flow::{CallId, Change, Command, Event, Flow, LONGEST_STEP, Machine, Record, RunId, RunState, Shard, Timestamp};
+use flow::{
+    CallId, Change, Command, Event, Flow, LONGEST_STEP, Machine, Record, RunId, RunState, Shard, Timestamp, WorkerName,
+};
 use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
 use protocol::{AttemptLog, Reply, Wish};
 use store::Store;
@@ -553,6 +556,10 @@ impl Driver {
                     self.look_over(&run, &ended);
                     if is_unfinished && self.runs.contains_key(&run) {
                         self.asides.push(Happened { run: run.clone(), event: Event::Tick, answer: None });
+                    }
+                    if let Some(live) = self.runs.get(&run).filter(|_| stops) {
+                        // Whoever has begun a call has to stop it now, and can say so as well.
+                        batch.messages.extend(self.ask_who_began(&live.shard.clone()));
                     }
                     // Nobody has to listen.
                     let _ = self.tools.changed.send(run);

@@ -232,7 +232,7 @@ impl Engine {
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
         let elsewhere = Elsewhere::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
         parts.spawn("store", server.run());
-        let ways = outbox::Ways { broker: broker.clone(), store: store.clone() };
+        let ways = outbox::Ways::new(broker.clone(), store.clone());
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
         let waiting = untaken::Waiting::default();
         let watching = untaken::watch(broker.clone(), waiting.clone());
@@ -268,6 +268,7 @@ impl Engine {
             // Whichever way it ends, a panic too.
             let _ends = ends;
             // Without one of its parts an engine would seem to work, and leave some of its runs waiting.
+            // On the heap: what one turn of it holds is large.
             parts.lost().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
         }));
         tasks.close();

@@ -138,6 +138,14 @@ fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -
 pub(crate) struct Ways {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
+    silent: Silent,
+}
+
+impl Ways {
+    /// Over a broker and a store.
+    pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
+        Self { broker, store, silent: Silent::default() }
+    }
 }
 
 /// Runs until the engine drops its end, then until everything is out that the broker takes.
@@ -147,7 +155,6 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
     let mut held_up: Vec<Leaving> = Vec::new();
     let mut trying: Option<BoxFuture<'static, Vec<Leaving>>> = None;
-    let silent = Silent::default();
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -157,7 +164,7 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
                 Some(Batch { messages, probes, happenings, signals, told }) => {
                     let leaving = leaving(messages, told, &taken);
-                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals, silent.clone())));
+                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in happenings {
                         // A watcher that left is no concern of the run.
@@ -174,7 +181,7 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
             }
         }
         if trying.is_none() && !held_up.is_empty() {
-            trying = Some(try_again(ways.clone(), std::mem::take(&mut held_up), silent.clone()));
+            trying = Some(try_again(ways.clone(), std::mem::take(&mut held_up)));
         }
     }
     if trying.is_some() {
@@ -183,24 +190,24 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
 }
 
 /// Publishes what the broker takes, and answers what it refused.
-async fn publish_all(ways: Ways, leaving: Vec<Leaving>, signals: Vec<Delivery>, silent: Silent) -> Vec<Leaving> {
-    let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|leaving| silent.has(&leaving.message));
+async fn publish_all(ways: Ways, leaving: Vec<Leaving>, signals: Vec<Delivery>) -> Vec<Leaving> {
+    let is_silent = |leaving: &Leaving| ways.silent.has(&leaving.message);
+    let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(is_silent);
     // Joined futures are first polled in order, so the broker gets them in order.
-    let publishing = leaving.into_iter().map(|leaving| publish(&ways, leaving, &silent));
-    let published = futures::future::join_all(publishing).await;
+    let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&ways, leaving))).await;
     signals.into_iter().for_each(Delivery::accept);
     published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
 /// Publishes until the broker has taken a message, or said that it does not.
-async fn publish(ways: &Ways, mut leaving: Leaving, silent: &Silent) -> Result<(), Leaving> {
+async fn publish(ways: &Ways, mut leaving: Leaving) -> Result<(), Leaving> {
     large::shrink(&*ways.store, &mut leaving.message).await;
     let message = &leaving.message;
     let mut unconfirmed = 0;
     loop {
         match ways.broker.publish(message.clone()).await {
             Ok(()) => {
-                silent.clear(message);
+                ways.silent.clear(message);
                 leaving.untold.iter().for_each(|untold| untold.one_is_out());
                 return Ok(());
             }
@@ -218,7 +225,7 @@ async fn publish(ways: &Ways, mut leaving: Leaving, silent: &Silent) -> Result<(
             }
             Err(error @ PublishError::Unconfirmed { .. }) => {
                 tracing::warn!(%error, "what goes there waits, and is published again now and then");
-                silent.note(message);
+                ways.silent.note(message);
                 return Err(leaving);
             }
             // Straight to a queue that is gone: whoever heard it has gone with it. The quarantine is nobody's, and is declared
@@ -241,19 +248,18 @@ async fn publish(ways: &Ways, mut leaving: Leaving, silent: &Silent) -> Result<(
 /// refused once more.
 ///
 /// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
-fn try_again(ways: Ways, held_up: Vec<Leaving>, silent: Silent) -> BoxFuture<'static, Vec<Leaving>> {
+fn try_again(ways: Ways, held_up: Vec<Leaving>) -> BoxFuture<'static, Vec<Leaving>> {
     Box::pin(async move {
         tokio::time::sleep(PAUSE).await;
         let mut first = BTreeSet::new();
-        let is_tried = |leaving: &Leaving| !silent.has(&leaving.message) || first.insert(place(&leaving.message));
+        let is_tried = |leaving: &Leaving| !ways.silent.has(&leaving.message) || first.insert(place(&leaving.message));
         let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
         let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
         if let Err(error) = declare(&*ways.broker, queues).await {
             tracing::warn!(%error, "what some messages need could not be declared");
         }
-        let publishing = held_up.into_iter().map(|leaving| publish(&ways, leaving, &silent));
-        let published = futures::future::join_all(publishing).await;
+        let published = futures::future::join_all(held_up.into_iter().map(|leaving| publish(&ways, leaving))).await;
         published.into_iter().filter_map(Result::err).chain(waiting).collect()
     })
 }
@@ -280,7 +286,7 @@ mod tests {
     use super::*;
 
     fn ways(broker: InProcess) -> Ways {
-        Ways { broker: Arc::new(broker), store: Arc::new(store::Memory::new()) }
+        Ways::new(Arc::new(broker), Arc::new(store::Memory::new()))
     }
 
     fn batch() -> Batch {
@@ -317,46 +323,6 @@ mod tests {
             told = tokio::time::timeout(10 * PAUSE, told) => assert_eq!(told.expect("it is taken"), batch().told),
         }
         assert!(start.elapsed() >= PAUSE);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_queue_that_confirms_nothing_holds_up_no_other() {
-        let memory = InProcess::new();
-        let broker = Reconnecting::to(&memory);
-        broker::topology::declare_shared(&broker).await.unwrap();
-        for queue in ["dead", "alive"] {
-            broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
-        }
-        broker.be_silent("waft.jobs.dead", true);
-        let (out, batches) = mpsc::channel(WAITING);
-        let running = tokio_util::task::TaskTracker::new();
-        running.spawn(run(
-            Ways { broker: Arc::new(broker.clone()), store: Arc::new(store::Memory::new()) },
-            batches,
-            Taken::default(),
-        ));
-        let job =
-            |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
-        // More than may be on their way at once.
-        let many = 10 * IN_FLIGHT as u64;
-        let sending = async {
-            for _ in 0..many {
-                let messages = vec![job("dead"), job("alive")];
-                assert!(out.send(Batch { messages, ..Batch::default() }).await.is_ok());
-            }
-            while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        let longest = 10 * Duration::from_secs(60);
-        timeout(longest, sending).await.expect("what goes elsewhere is not held up");
-        broker.be_silent("waft.jobs.dead", false);
-        let taken = async {
-            while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        timeout(longest, taken).await.expect("all is published once that queue confirms again");
     }
 
     fn job(values: usize) -> Job {
@@ -405,7 +371,7 @@ mod tests {
         let (out, batches) = mpsc::channel(WAITING);
         assert!(out.send(Batch { messages: vec![message], ..Batch::default() }).await.is_ok());
         drop(out);
-        run(Ways { broker: Arc::new(broker.clone()), store }, batches, Taken::default()).await;
+        run(Ways::new(Arc::new(broker.clone()), store), batches, Taken::default()).await;
         let mut came = Vec::new();
         for queue in ["waft.jobs.default", "signals"] {
             let mut consumer = broker.consume(queue, 1).await.expect("it is there");
@@ -437,6 +403,46 @@ mod tests {
         assert_eq!((call, failure.kind), (job.call.clone(), flow::FailureKind::Permanent));
         assert!(failure.message.contains("the job of this call has 128.1KiB"), "{failure}");
         assert!(failure.message.contains("are more than 100000"), "{failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_confirms_nothing_holds_up_no_other() {
+        let memory = InProcess::new();
+        let broker = Reconnecting::to(&memory);
+        broker::topology::declare_shared(&broker).await.unwrap();
+        for queue in ["dead", "alive"] {
+            broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
+        }
+        broker.be_silent("waft.jobs.dead", true);
+        let (out, batches) = mpsc::channel(WAITING);
+        let running = tokio_util::task::TaskTracker::new();
+        running.spawn(run(
+            Ways::new(Arc::new(broker.clone()), Arc::new(store::Memory::new())),
+            batches,
+            Taken::default(),
+        ));
+        let job =
+            |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
+        // More than may be on their way at once.
+        let many = 10 * IN_FLIGHT as u64;
+        let sending = async {
+            for _ in 0..many {
+                let messages = vec![job("dead"), job("alive")];
+                assert!(out.send(Batch { messages, ..Batch::default() }).await.is_ok());
+            }
+            while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let longest = 10 * Duration::from_secs(60);
+        timeout(longest, sending).await.expect("what goes elsewhere is not held up");
+        broker.be_silent("waft.jobs.dead", false);
+        let taken = async {
+            while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        timeout(longest, taken).await.expect("all is published once that queue confirms again");
     }
 
     #[tokio::test]

@@ -33,7 +33,8 @@ pub use schema::{Misfit, Schema};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
-    Form, InvalidJson, InvalidValues, Json, LARGEST_INLINE, References, Stored, Value, Values, ValuesObject,
+    Form, InvalidJson, InvalidValues, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, References, Stored, Value, Values,
+    ValuesObject,
 };
 
 mod draft;

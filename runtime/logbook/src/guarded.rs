@@ -9,8 +9,7 @@ use protocol::AttemptLog;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary,
-    Version,
+    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary, Version,
 };
 
 /// Watches over the appends to a logbook, and over what is read from it.

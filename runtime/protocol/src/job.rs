@@ -1,5 +1,7 @@
 //! A job: one call, with all that a worker needs for it.
 
+use std::num::NonZeroU32;
+
 use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::str;
 
 use bytes::Bytes;
-use flow::{Form, InvalidJson, Json, LARGEST_INLINE, Machine, Stored, Value, Values};
+use flow::{Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Machine, Stored, Value, Values};
 use protocol::json::RunValues;
 use tracing::warn;
 
@@ -86,7 +86,7 @@ pub async fn whole_of_run(store: &dyn Store, machine: &Machine) -> RunValues {
     RunValues { inputs, provided: whole(store, machine.provided()).await }
 }
 
-/// The bytes of a value that is too large for messages and records; `None` for one that is not, or is put away already.
+/// The bytes of a value; `None` for one that is put away already.
 #[must_use]
 pub fn bytes_of(value: &Value) -> Option<(Bytes, Form)> {
     let (bytes, form) = match value {

@@ -5,7 +5,7 @@ use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Durat
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::{Answer, CallId, Failure, FailureKind, Signal, Size, WorkerName};
-use protocol::{CallLog, Job, Report, lease};
+use protocol::{CallLog, Job, Report, lease, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -248,11 +248,8 @@ impl Caller {
         match signalled {
             Signalled::Taken => {
                 let Message { exchange, key, .. } = &delivery.message;
-                let queue = if exchange == protocol::topology::JOBS {
-                    format!("{}{key}", protocol::topology::JOBS_PREFIX)
-                } else {
-                    key.clone()
-                };
+                let queue =
+                    if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
                 let moving = broker::quarantine(&*self.broker, delivery, &queue, &reason);
                 // Dropped, the delivery goes back.
                 self.abandon.run_until_cancelled(moving).await;

@@ -8,6 +8,7 @@
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod begin;
 mod call;
 mod control;
 mod guests;

@@ -6,7 +6,7 @@ use client::{
     api::{Failure, Mistake, Node, Run},
 };
 use flow::{FlowName, NodeName, References, RunId, RunState, Severity};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     clean,
@@ -83,7 +83,7 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let mut display = Display::of_nodes(id, flow, nodes, as_json);
     let watch = client.watch(&run.run);
     let ended = tokio::select! {
-        ended = show(watch, &mut display, as_json) => ended,
+        ended = show(client, run, watch, &mut display, as_json) => ended,
         // The run goes on; it only has no watcher any more.
         () = out::reader_gone() => {
             display.clear();
@@ -151,6 +151,20 @@ async fn show(
             display.note("the run is suspended; `waft resume RUN` lets it go on");
         }
     }
+}
+
+/// What keeps the calls of a run from their end, as far as a person can do something about it.
+fn waits(run: &Run) -> Vec<String> {
+    let tell = |node: &Node| {
+        let out = node.out.as_ref()?;
+        let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
+        match worker {
+            Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
+            None if out.untaken => Some(format!("{}: {}", node.name, super::show::whereabouts(out))),
+            None => None,
+        }
+    };
+    run.tasks.iter().filter_map(tell).collect()
 }
 
 /// Where a run stands, or how it ended, for a person to act on.

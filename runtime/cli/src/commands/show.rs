@@ -1,9 +1,8 @@
 //! `waft show`: a run with all its tasks.
 
 use anyhow::anyhow;
-use base64::Engine as _;
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Node, Revision, Run, Skipped};
-use flow::State;
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, Node, Out, Revision, Run, Skipped};
+use flow::{References, State, Value, ValueName, Values};
 
 use super::{
     list::short,
@@ -29,6 +28,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, tasks, .. } = &run;
     let colour = paint::on(Stream::Out);
+    let state = if run.cancelling { "cancelling" } else { state };
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
@@ -83,32 +83,54 @@ async fn read(settings: &Settings, run: &str) -> Result<Run, Failed> {
 /// Prints the whole of one value.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, Failed> {
     let run = read(settings, run).await?;
-    let Some(value) = run.provides.get(name) else {
-        let names: Vec<&str> = run.provides.keys().map(String::as_str).collect();
+    let given = [&run.inputs, &run.provides];
+    let mut values = Values::new();
+    for object in given {
+        values.extend(object.read(References::Accept).map_err(Failed::unreachable)?);
+    }
+    let Some(value) = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value) else {
+        let names: Vec<&str> = values.keys().map(ValueName::as_str).collect();
         let hint = if names.is_empty() { "it has none yet".into() } else { format!("it has {}", names.join(", ")) };
         return Err(Failed::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
     };
-    match bytes_of(value.get()) {
-        None => out::json(value.get()),
-        Some(_) if Stream::Out.is_terminal() => {
+    match value {
+        Value::Json(json) => out::json(json.as_str()),
+        Value::Bytes(_) if Stream::Out.is_terminal() => {
             let error = anyhow!("{name} is bytes, which a terminal might obey");
             return Err(Failed::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
         }
-        Some(bytes) => out::bytes(&bytes),
+        Value::Bytes(bytes) => out::bytes(bytes),
+        Value::Stored(stored) => {
+            let error = anyhow!("{name} is {} bytes in the store, which could not be read", stored.size);
+            return Err(Failed::unreachable(error).hint("`waft doctor` says what is wrong with the store"));
+        }
     }
     Ok(Exit::Success)
 }
 
-/// The bytes of a value that is bytes: an object with nothing but their base64.
-fn bytes_of(json: &str) -> Option<Vec<u8>> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Bytes {
-        base64: String,
+/// Where a call is that is out.
+pub(super) fn whereabouts(out: &Out) -> String {
+    let Out { queue, since, worker, untaken, silent_for } = out;
+    let since = short(since);
+    match (worker, silent_for) {
+        (Some(worker), Some(silent)) => {
+            format!("called by {worker} since {since}, whose heartbeats stopped {silent:.0}s ago")
+        }
+        (Some(worker), None) => format!("called by {worker} since {since}"),
+        (None, _) if *untaken => format!("waiting for a worker on queue {queue} since {since}"),
+        (None, _) => format!("on queue {queue} since {since}"),
     }
-    let is_object = json.trim_start().starts_with('{');
-    let Bytes { base64 } = serde_json::from_str(json).ok().filter(|_| is_object)?;
-    base64::engine::general_purpose::STANDARD.decode(base64).ok()
+}
+
+/// How often a call was lost, and with whom.
+fn lost(lost: &[Lost]) -> Option<String> {
+    let times = match lost.len() {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    let workers: Vec<&str> = lost.iter().filter_map(|lost| lost.worker.as_deref()).collect();
+    Some(format!("lost {times}, with {}", workers.join(", ")))
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {

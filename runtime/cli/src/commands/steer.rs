@@ -49,7 +49,11 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
     };
     let answer = answer.map_err(remote::failed)?;
     if as_json {
-        crate::out::json(json!({"run": answer.run, "state": answer.state}));
+        let mut told = json!({"run": answer.run, "state": answer.state});
+        if answer.cancelling {
+            told["cancelling"] = true.into();
+        }
+        crate::out::json(told);
     } else {
         let state = if answer.cancelling { "cancelling" } else { &answer.state };
         crate::out::say!("{} {state}", answer.run);

@@ -113,7 +113,7 @@ async fn whoever_takes_over_a_cancelled_run_withdraws_its_calls_and_sends_none_a
     cancel(&world).await;
     assert_eq!(world.jobs_waiting().await, 1);
     let world = world.restart().await;
-    let watch = world.engine.adopt(run()).await.expect("the run goes on");
+    let watch = world.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
     let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
     assert_eq!(world.jobs_waiting().await, 1, "the first one, and no other");

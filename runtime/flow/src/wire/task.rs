@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK,
     LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName,
-    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
-    file::OF_CALLS, suggest,
+    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS,
+    suggest,
 };
 
 /// The modules a flow may use.

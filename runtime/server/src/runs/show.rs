@@ -25,7 +25,12 @@ use crate::{events::whole, extract, problem::Problem, state::Shared};
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
-    Ok(Json(read(&state.parts.logbook, &*state.parts.modules.store, &run).await?))
+    let (mut run, machine) = read_with_machine(&state.parts.logbook, &*state.parts.modules.store, &run).await?;
+    let mut calls = out::of(&state.parts, &machine).await;
+    for node in &mut run.tasks {
+        node.out = NodeName::new(&node.name).ok().and_then(|name| calls.remove(&name));
+    }
+    Ok(Json(run))
 }
 
 /// What was last told of a node.
@@ -39,11 +44,21 @@ struct Told {
 /// # Errors
 /// [`LoadError`] when there is no such run, or it cannot be read.
 pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) -> Result<api::Run, LoadError> {
+    read_with_machine(logbook, store, run).await.map(|(run, _)| run)
+}
+
+async fn read_with_machine(
+    logbook: &Arc<dyn Logbook>,
+    store: &dyn Store,
+    run: &RunId,
+) -> Result<(api::Run, Machine), LoadError> {
     let summary = logbook.summary(run).await?;
     let mut replay = Replay::new(run.clone(), logbook.clone());
     let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
     let (mut revisions, mut settled) = (Vec::new(), BTreeMap::new());
     let mut changed_at = summary.changed_at;
+    let mut is_cancelled = false;
+    let mut lost_with: BTreeMap<NodeName, Vec<api::Lost>> = BTreeMap::new();
     loop {
         let Page { records, begins } = replay.read().await?;
         if begins {
@@ -66,6 +81,21 @@ pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) ->
             if let (Fact::RollbackSkipped { node, reason }, Some(machine)) = (&record.fact, replay.machine()) {
                 settled.insert(machine.flow().node(*node).name.to_string(), reason.clone());
             }
+            match &record.fact {
+                Fact::CancelRequested => is_cancelled = true,
+                // Of a run that fires more than once, only the run as a whole.
+                Fact::Expired => is_cancelled |= record.firing.is_none(),
+                Fact::Reset => is_cancelled = false,
+                Fact::Lost { attempt, worker, .. } => {
+                    let called = replay.machine().and_then(|machine| machine.call_of(record.firing, attempt.node));
+                    if let Some((name, _)) = called {
+                        let worker = worker.as_ref().map(ToString::to_string);
+                        let lost = api::Lost { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
+                        lost_with.entry(name.of_flow()).or_default().push(lost);
+                    }
+                }
+                _ => {}
+            }
             for change in replay.take(record)?.changes {
                 note(&mut told, change);
             }
@@ -74,15 +104,19 @@ pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) ->
     let missing = || LoadError::Missing { run: run.clone() };
     let machine = replay.machine().ok_or_else(missing)?;
     let shown = shown(&Summary { changed_at, ..summary }, machine, &told, store).await;
-    let with_reason = |mut node: Node| {
+    let complete = |mut node: Node| {
         // One that was started anew since is not rolled back any more.
         let is_settled = node.state == NodeState::RolledBack.as_str();
         node.rollback_skipped = settled.get(node.name.as_str()).filter(|_| is_settled).cloned();
+        if let Ok(name) = NodeName::new(&node.name) {
+            node.lost = lost_with.remove(&name).unwrap_or_default();
+        }
         node
     };
-    let tasks = shown.tasks.into_iter().map(with_reason).collect();
+    let tasks = shown.tasks.into_iter().map(complete).collect();
     let revisions = before(&replay, machine.flow()).chain(revisions).collect();
-    Ok(api::Run { revisions, tasks, ..shown })
+    let cancelling = is_cancelled && !machine.state().is_final();
+    Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
 }
 
 /// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.

@@ -10,8 +10,7 @@ use axum::{
 use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
 use flow::{
-    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, ModuleReference, Origin, References, RunId,
-    Severity, Values,
+    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, Origin, References, RunId, Severity, Values,
 };
 use logbook::LoadError;
 

@@ -97,7 +97,7 @@ async fn fetched(fault: Fault, faulty: u32) -> (Brought, u32) {
 async fn a_fetch_that_panics_or_hangs_or_finds_no_store_is_tried_again() {
     for fault in [Fault::Panics, Fault::Hangs, Fault::Away] {
         let (brought, tries) = fetched(fault, 3).await;
-        assert_eq!(brought, Brought::List(Ok(vec![Json::from(&1.into()), Json::from(&2.into())])));
+        assert_eq!(brought, Brought::List(Ok([Json::from(&1.into()), Json::from(&2.into())].into())));
         assert_eq!(tries, 4);
     }
 }
