@@ -53,9 +53,10 @@ impl Default for InProcess {
 }
 
 impl InProcess {
-    /// Every message that waits in some queue, or is out with a consumer and not settled: for tests that look after them.
+    /// Every message that waits in a queue, or is out with a consumer of it and not settled, with the name of the queue: for
+    /// tests that look after them.
     #[must_use]
-    pub fn messages(&self) -> Vec<Message> {
+    pub fn messages(&self) -> Vec<(String, Message)> {
         self.server.messages()
     }
 

@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// drives the run no more.
 const MOMENT: Duration = Duration::from_secs(40);
 
+/// How long an engine that watches leases may hear nothing from the queue of their shard: it sends itself a message there
+/// each second.
+const SILENCE: Duration = Duration::from_secs(20);
+
 /// Looks until a call is forgotten; says which.
 pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker: &InProcess) -> String {
     let mut nowhere: BTreeMap<(usize, CallId), Instant> = BTreeMap::new();
@@ -38,11 +42,15 @@ pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker
                 still.extend(nowhere.keys().filter(|(of, _)| *of == number).cloned());
                 continue;
             };
-            let messages = broker.messages();
-            let told_of = messages.iter().filter_map(|message| protocol::call_of(&message.properties.headers));
+            // What is kept for a person, or told to all workers, does not answer a call.
+            let counts = |queue: &str| queue.starts_with("waft.jobs.") || queue.starts_with("waft.engine.");
+            let messages = broker.messages().into_iter().filter(|(queue, _)| counts(queue));
+            let told_of = messages.filter_map(|(_, message)| protocol::call_of(&message.properties.headers));
             let told_of: BTreeSet<CallId> = told_of.collect();
             let is_nowhere = |call: &CallId, place: &Whereabouts| match place {
-                Whereabouts::Watched { .. } | Whereabouts::WaitsForPermit | Whereabouts::WaitsForAnswers => false,
+                // A lease is missed by the time for which the queue was heard: without that it never is.
+                Whereabouts::Watched { silent_for, .. } => *silent_for > SILENCE,
+                Whereabouts::WaitsForPermit | Whereabouts::WaitsForAnswers => false,
                 Whereabouts::Unwatched { .. } => true,
                 Whereabouts::Sent => !told_of.contains(call),
             };

@@ -162,8 +162,12 @@ impl Server {
         }
     }
 
-    pub(super) fn messages(&self) -> Vec<Message> {
-        self.lock().queues.values().flat_map(Queue::messages).cloned().collect()
+    pub(super) fn messages(&self) -> Vec<(String, Message)> {
+        let state = self.lock();
+        let of_queue = |(name, queue): (&Arc<str>, &Queue)| {
+            queue.messages().map(|message| (name.to_string(), message.clone())).collect::<Vec<_>>()
+        };
+        state.queues.iter().flat_map(of_queue).collect()
     }
 
     pub(super) fn consumers(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {

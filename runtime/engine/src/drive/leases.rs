@@ -123,6 +123,11 @@ impl Leases {
         self.shards.remove(shard);
     }
 
+    /// For how long no probe of a shard has come back.
+    pub(super) fn silent_for(&self, shard: &Shard) -> Duration {
+        self.shards.get(shard).map_or(Duration::ZERO, |heard| heard.back_at.elapsed())
+    }
+
     /// The shards whose queues are to be probed.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.keys()

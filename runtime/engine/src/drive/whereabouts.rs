@@ -1,5 +1,7 @@
 //! Where each call is that is out, as the driver has it.
 
+use std::time::Duration;
+
 use flow::{CallId, WorkerName};
 
 use super::{Driver, Live};
@@ -11,6 +13,9 @@ pub enum Whereabouts {
     Watched {
         /// The worker.
         worker: WorkerName,
+        /// For how long nothing proved that the queue of the shard is heard here. A lease is missed only by the time for
+        /// which it was heard.
+        silent_for: Duration,
     },
     /// Under the lease of a worker, whose heartbeats nobody waits for: this never is.
     Unwatched {
@@ -39,7 +44,10 @@ impl Driver {
                 Some((_, worker)) => {
                     let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&live.shard, held));
                     match watched {
-                        Some((_, worker)) => Whereabouts::Watched { worker: worker.clone() },
+                        Some((_, worker)) => {
+                            let silent_for = self.leases.silent_for(&live.shard);
+                            Whereabouts::Watched { worker: worker.clone(), silent_for }
+                        }
                         None => Whereabouts::Unwatched { worker: worker.clone() },
                     }
                 }
