@@ -136,6 +136,16 @@ impl Value {
         }
     }
 
+    /// Whether the value is bytes, here or in the store.
+    #[must_use]
+    pub fn is_bytes(&self) -> bool {
+        match self {
+            Self::Json(_) => false,
+            Self::Bytes(_) => true,
+            Self::Stored(stored) => stored.form == Form::Bytes,
+        }
+    }
+
     /// What of the value is in the store.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {

@@ -169,7 +169,7 @@ impl Pass {
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
-            (Action::Apply, Answer::Succeeded(left)) => match in_the_flows_words(task, left) {
+            (Action::Apply, Answer::Succeeded(left)) => match self.left_by(index, task, left) {
                 Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
                 Err(failure) => self.failed(now, attempt, failure, Told::by(signal), worker),
             },
@@ -511,6 +511,18 @@ impl Pass {
         let done = self.node(end).state.lets_follow();
         assert!(done, "a run without work left has reached its end: {}", self.run);
         Some(RunState::Success)
+    }
+
+    /// What an apply left, by the flow's names. What the elements of a list leave is put into lists of JSON, so it cannot be
+    /// bytes: the first element that leaves some fails, before the others are called in vain.
+    fn left_by(&self, index: NodeIndex, task: &Task, left: &Values) -> Result<Values, Failure> {
+        let provided = in_the_flows_words(task, left)?;
+        let bytes = provided.iter().find(|(_, value)| value.is_bytes()).filter(|_| self.element(index).is_some());
+        let Some((name, _)) = bytes else { return Ok(provided) };
+        let message = format!(
+            "it left {name:?} as bytes, and the results for a list are a list of JSON: leave the bytes as a base64 text"
+        );
+        Err(Failure::new(FailureKind::InvalidOutput, message))
     }
 
     /// Whether the run has reached its end, and has only to be told so.

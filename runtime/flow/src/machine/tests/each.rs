@@ -110,6 +110,15 @@ fn what_stands_in_the_store_is_sent_for() {
 }
 
 #[test]
+fn the_first_element_that_leaves_bytes_fails_the_task_before_others_are_called() {
+    let world = ended(&format!("[[task]]\n{MAKE}for_each = [\"bytes\", 1, 2]\nmax_parallel = 1\n"));
+    assert_eq!(world.state(), RunState::RolledBack);
+    let failure = &world.machine.failures()[&super::world::name("make")];
+    assert!(failure.message.starts_with("element 0: it left \"made\" as bytes"), "{failure}");
+    assert!(!world.trace().contains("make[1]:R"), "{}", world.trace());
+}
+
+#[test]
 fn an_element_whose_rollback_failed_is_settled_by_its_name() {
     let mut world = World::start(flow(
         "[[task]]\nname = \"make\"\nuse = \"g#stubborn\"\nrequires = { item = \"item\" }\nfor_each = [1, 2]\n",

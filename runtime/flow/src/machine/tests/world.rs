@@ -496,6 +496,9 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
             Answer::Succeeded([("list".parse().unwrap(), list)].into())
         }
         ("make", Action::Apply) => match input("item") {
+            Some(Value::Json(json)) if json.as_str() == "\"bytes\"" => {
+                Answer::Succeeded([("made".parse().unwrap(), Value::Bytes([1].into()))].into())
+            }
             Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such item"),
             Some(Value::Json(json)) if json.as_str() == "\"slow\"" && call.id.attempt.get() % 2 == 1 => {
                 transient("not yet")
