@@ -8,10 +8,28 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> Answer {
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
-    world.publish("one", &job(world.module)).await;
+    let job = job(world.module);
+    let message = Message {
+        exchange: topology::JOBS.into(),
+        key: "one".into(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        // By these a job that may not even be readable is told of.
+        properties: Properties {
+            reply_to: Some(SIGNALS.into()),
+            headers: protocol::headers(&job.call),
+            ..Properties::default()
+        },
+        body: job.encode().into(),
+    };
+    world.broker.publish(message).await.expect("the queue is there");
     for _ in 0..lost {
         let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
-        drop(doomed.next().await.expect("the job"));
+        let delivery = doomed.next().await.expect("the job");
+        // First the consumer: what goes back would come to it again.
+        drop(doomed);
+        drop(delivery);
     }
     world.start_worker("one").await;
     world.answer_asked(true).await;
