@@ -268,8 +268,8 @@ async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
 /// Of a run that cannot be read it is told which of its records is to blame.
 async fn a_record_that_cannot_be_taken_is_named_with_its_version(logbook: impl Logbook) {
     let (_, mut records) = begun();
-    let started = records.last().expect("it has begun").clone();
-    records.push(started);
+    let first = records.first().expect("it has begun").clone();
+    records.push(first);
     let version = records.len();
     let standing = standing("s", "f", RunState::Running);
     let append =
@@ -277,7 +277,7 @@ async fn a_record_that_cannot_be_taken_is_named_with_its_version(logbook: impl L
     write(&logbook, vec![append]).await;
     let history = logbook.load(&run("long")).await.expect("the run is there");
     let error = history.into_machine().expect_err("it was started twice").to_string();
-    let wanted = format!("at version {version}, record started of \"a\" does not fit run long: ");
+    let wanted = format!("at version {version}, record run-started does not fit run long: ");
     assert!(error.contains(&wanted), "{error}");
 }
 
