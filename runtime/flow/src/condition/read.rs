@@ -22,8 +22,8 @@ pub(super) fn of_value(value: &Value) -> Result<cel::Value, String> {
 }
 
 /// A JSON value in CEL's types. Whole numbers are `int` where they fit, so that they compare and add with those an author
-/// writes. What has no place there is an error and never another value: numbers that a double does not hold, objects that
-/// say a key twice, and what nests deeper than the parser goes.
+/// writes. What has no place there is an error and never another value: numbers that a double does not hold, and what nests
+/// deeper than the parser goes. That no object says a key twice [`crate::Json`] has seen to.
 struct OfJson(cel::Value);
 
 impl<'de> Deserialize<'de> for OfJson {
@@ -74,15 +74,11 @@ impl<'de> Visitor<'de> for Reading {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<cel::Value, A::Error> {
-        let mut fields = std::collections::BTreeMap::new();
+        let mut fields = Vec::new();
         while let Some((name, OfJson(value))) = object.next_entry::<String, OfJson>()? {
-            if fields.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("it says the key {name:?} twice")));
-            }
-            fields.insert(name, value);
+            fields.push((Key::from(name), value));
         }
-        let fields = fields.into_iter().map(|(name, value)| (Key::from(name), value));
-        Ok(cel::Value::Map(Map { map: Arc::new(fields.collect()) }))
+        Ok(cel::Value::Map(Map { map: Arc::new(fields.into_iter().collect()) }))
     }
 }
 
