@@ -1,13 +1,42 @@
 //! Where time comes from: the machine itself reads no clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use flow::Timestamp;
+use flow::{ClockShift, Timestamp};
 
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now. It may go backwards; the machine bears that.
+    /// The time now, as people have it. Somebody may set it, forward or back.
     fn now(&self) -> Timestamp;
+
+    /// The time since some moment that stays the same while the process lives. Nobody sets it.
+    fn steady(&self) -> Duration;
+}
+
+/// Reads a clock, and notices when it was set.
+pub(crate) struct ClockReader {
+    /// What both times were when the clock was last found to be set, or at first.
+    anchor: (Timestamp, Duration),
+}
+
+impl ClockReader {
+    pub(crate) fn new(clock: &dyn Clock) -> Self {
+        Self { anchor: (clock.now(), clock.steady()) }
+    }
+
+    /// The time now, and by how much the clock was set since the last reading.
+    pub(crate) fn read(&mut self, clock: &dyn Clock) -> (Timestamp, Option<ClockShift>) {
+        let (now, steady) = (clock.now(), clock.steady());
+        let expected = self.anchor.0.after(steady.saturating_sub(self.anchor.1));
+        let by = ClockShift::between(expected, now);
+        if by.is_some() {
+            self.anchor = (now, steady);
+        }
+        (now, by)
+    }
 }
 
 /// The machine's own clock.
@@ -18,5 +47,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn steady(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
 }

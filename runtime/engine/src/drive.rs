@@ -43,6 +43,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     AskError, Clock, Happening, SubmitError, Watch,
+    clock::ClockReader,
     declared::Declared,
     inbox::Inbox,
     jobs,
@@ -234,11 +235,13 @@ pub(crate) struct Driver {
     asides: Vec<Happened>,
     /// When it was looked last which calls wait for a worker.
     looked_at: Option<tokio::time::Instant>,
+    clock: ClockReader,
 }
 
 impl Driver {
     pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
         let gate = Gate::new(shards.engine().to_owned());
+        let clock = ClockReader::new(&*tools.clock);
         let mut again = Again::default();
         if shards.sharing() == Sharing::Alone {
             // Nobody takes it over: it is driven here from the start.
@@ -255,6 +258,7 @@ impl Driver {
             left: BTreeSet::new(),
             asides: Vec::new(),
             looked_at: None,
+            clock,
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -427,10 +431,24 @@ impl Driver {
         }
     }
 
+    /// The time now. Where the clock was set, each run hears of that before all else.
+    fn read_clock(&mut self, round: &mut Round) -> Timestamp {
+        let (now, set) = self.clock.read(&*self.tools.clock);
+        if let Some(by) = set {
+            warn!(
+                seconds = by.as_micros() / 1_000_000,
+                "the clock was set: waits go on for as long as they would have"
+            );
+            let set = |run: &RunId| Happened { run: run.clone(), event: Event::ClockSet { by }, answer: None };
+            round.events.splice(..0, self.runs.keys().map(set));
+        }
+        now
+    }
+
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
-    async fn step(&mut self, round: Round) {
+    async fn step(&mut self, mut round: Round) {
         self.hear_taken();
-        let now = self.tools.clock.now();
+        let now = self.read_clock(&mut round);
         let Round {
             events,
             signals,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, Attempt, CallId, Digest, Execution, Failure, FailureSummary, Firing, Flow, FlowName, Json, NodeIndex,
-    NodeName, Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureSummary, Firing, Flow, FlowName, Json,
+    NodeIndex, NodeName, Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
 };
 
 /// Something that happened, as the machine is told.
@@ -76,6 +76,11 @@ pub enum Event {
         /// The flow.
         flow: Arc<Flow>,
     },
+    /// The clock was set: waits go on for as long as they would have, schedules go by the clock.
+    ClockSet {
+        /// By how much.
+        by: ClockShift,
+    },
     /// Time passed, or records have left work to go on with.
     Tick,
 }
@@ -103,6 +108,7 @@ impl Event {
             Self::Brought { id, brought: _ } => of("fetched value", id),
             Self::Withdrawn { call } => of("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
+            Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
             Self::Tick => "tick".into(),
         }
     }

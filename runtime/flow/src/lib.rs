@@ -31,7 +31,7 @@ pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
 pub use schema::{Misfit, Schema};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
-pub use time::{InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
+pub use time::{ClockShift, InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
     Form, InvalidJson, InvalidValues, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, References, Stored, Value, Values,
     ValuesObject,

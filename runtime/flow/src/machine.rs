@@ -21,8 +21,8 @@ use std::{
 };
 
 use crate::{
-    Answer, CallId, Change, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision, Role,
-    RunId, RunState, State, Timestamp, Values, WorkerName,
+    Answer, CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record,
+    Revision, Role, RunId, RunState, State, Timestamp, Values, WorkerName,
 };
 pub use life::{Backlog, Due, Life, Owed, Skips, Waiting};
 pub use pass::each::{Expansion, elements, gathered};
@@ -75,6 +75,8 @@ pub struct Machine {
     passes: BTreeMap<Firing, Pass>,
     /// What is true of a run that fires more than once, besides.
     life: Option<Life>,
+    /// When its last record was decided: a clock that shows an earlier time was set back.
+    latest: Timestamp,
 }
 
 impl Machine {
@@ -83,7 +85,8 @@ impl Machine {
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
         let life = flow.living.as_ref().map(|living| Life::new(living.schedules.len()));
-        Self { run, flow, tasks, revision: Revision::FIRST, passes: BTreeMap::new(), life }
+        let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
+        Self { run, flow, tasks, revision, passes, life, latest }
     }
 
     /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
@@ -143,6 +146,7 @@ impl Machine {
         let evolved = catch_unwind(AssertUnwindSafe(|| self.try_evolve(record)));
         let evolved =
             evolved.unwrap_or_else(|panic| Err(format!("it meets a bug of waft: {}", panic_message(&*panic))));
+        self.latest = record.at;
         evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.about(record), reason })
     }
 
@@ -221,7 +225,15 @@ impl Machine {
     /// When the machine refuses its own decision: a bug.
     pub fn step_within(&mut self, now: Timestamp, event: &Event, most: usize) -> Step {
         let mut step = Step::default();
+        if let Some(record) = self.decide_clock(now, event) {
+            step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
+            step.records.push(record);
+        }
         let mut records = self.decide(now, event);
+        if records.is_empty() && !step.records.is_empty() {
+            // By the clock that was set something may be due.
+            records = self.decide(now, &Event::Tick);
+        }
         while !records.is_empty() {
             for record in &records {
                 let evolved = self.evolve(record);
@@ -237,6 +249,21 @@ impl Machine {
             records = self.decide(now, &Event::Tick);
         }
         step
+    }
+
+    /// What it means for the run that the clock was set, as its driver says or as the time of the last record shows. A driver
+    /// that was not there cannot know by how much: then waits that had begun begin anew, and none becomes longer than it was
+    /// meant to be.
+    fn decide_clock(&self, now: Timestamp, event: &Event) -> Option<Record> {
+        let by = if let Event::ClockSet { by } = event {
+            Some(*by)
+        } else {
+            ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
+        };
+        let is_timed = self.life.as_ref().is_some_and(Life::is_timed) || self.passes.values().any(Pass::is_timed);
+        let has_begun = self.state() != RunState::Pending;
+        let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
+        Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
     }
 
     /// When to tell the machine [`Event::Tick`] if nothing happens before.

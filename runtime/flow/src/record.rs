@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Reach, Revision, ScopeIndex,
-    Timestamp, Value, Values, WorkerName,
+    Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Reach, Revision,
+    ScopeIndex, Timestamp, Value, Values, WorkerName,
 };
 
 /// One line of a run's history.
@@ -224,6 +224,11 @@ pub enum Fact {
         /// The next one of the same span; `None` when that was its last.
         next: Option<Timestamp>,
     },
+    /// The clock by which the run's times are written was set.
+    ClockSet {
+        /// By how much, or by how much at least.
+        by: ClockShift,
+    },
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
@@ -421,6 +426,7 @@ impl Record {
             | Fact::Skipped { .. }
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
+            | Fact::ClockSet { .. }
             | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::Reset
@@ -463,6 +469,7 @@ impl Fact {
             | Self::Scheduled { .. }
             | Self::Backlogged { .. }
             | Self::CaughtUp { .. }
+            | Self::ClockSet { .. }
             | Self::Expired
             | Self::Reset
             | Self::CancelRequested
@@ -499,6 +506,7 @@ impl Fact {
             Self::Skipped { .. } => "skipped",
             Self::Backlogged { .. } => "backlogged",
             Self::CaughtUp { .. } => "caught-up",
+            Self::ClockSet { .. } => "clock-set",
             Self::Expired => "expired",
             Self::Edited { .. } => "edited",
             Self::Retrying { .. } => "retrying",

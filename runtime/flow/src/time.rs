@@ -25,10 +25,52 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// The same moment by a clock that was set since.
+    #[must_use]
+    pub fn shifted(self, by: ClockShift) -> Self {
+        Self(self.0.saturating_add_signed(by.as_micros()))
+    }
+
     /// How long from `earlier` until this; zero when the clock went backwards.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// By how much a clock was set forward (positive) or back (negative), in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClockShift(i64);
+
+impl ClockShift {
+    /// Differences up to this are not taken for a clock that was set: clocks are slewed, and read one after the other.
+    pub const TOLERANCE: Duration = Duration::from_secs(2);
+
+    /// Takes microseconds.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// What a clock was set by that shows `now` where it would have shown `expected`; `None` within
+    /// [`ClockShift::TOLERANCE`].
+    #[must_use]
+    pub fn between(expected: Timestamp, now: Timestamp) -> Option<Self> {
+        let by = i128::from(now.as_micros()) - i128::from(expected.as_micros());
+        let by = i64::try_from(by).unwrap_or(if by < 0 { i64::MIN } else { i64::MAX });
+        (u128::from(by.unsigned_abs()) > Self::TOLERANCE.as_micros()).then_some(Self(by))
+    }
+
+    /// How far the clock was set back; `None` where it was set forward.
+    #[must_use]
+    pub fn back(self) -> Option<Duration> {
+        (self.0 < 0).then(|| Duration::from_micros(self.0.unsigned_abs()))
     }
 }
 

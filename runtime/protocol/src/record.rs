@@ -1,8 +1,8 @@
 //! Records as bytes: what a logbook keeps.
 
 use flow::{
-    Attempt, Execution, Fact, Firing, Json, NodeAttempt, NodeIndex, Record, Resolution, Revision, RunState, ScopeIndex,
-    SkipReason, Timestamp, Trigger, WorkerName,
+    Attempt, ClockShift, Execution, Fact, Firing, Json, NodeAttempt, NodeIndex, Record, Resolution, Revision, RunState,
+    ScopeIndex, SkipReason, Timestamp, Trigger, WorkerName,
 };
 
 use crate::{
@@ -165,6 +165,9 @@ enum WireFact<'a> {
     CaughtUp {
         schedule: u32,
         next_micros: Option<u64>,
+    },
+    ClockSet {
+        by_micros: i64,
     },
 }
 
@@ -390,6 +393,7 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
                 from_micros: from.as_micros(),
                 until_micros: until.as_micros(),
             },
+            Fact::ClockSet { by } => WireFact::ClockSet { by_micros: by.as_micros() },
             Fact::CaughtUp { schedule, next } => WireFact::CaughtUp { schedule: *schedule, next_micros: micros(next) },
         };
         Self { at_micros: record.at.as_micros(), fact }
@@ -407,7 +411,8 @@ impl WireFact<'_> {
             | Self::Expanded { .. }
             | Self::Skipped { .. }
             | Self::Backlogged { .. }
-            | Self::CaughtUp { .. } => 3,
+            | Self::CaughtUp { .. }
+            | Self::ClockSet { .. } => 3,
             Self::RunStartedWithMore { .. }
             | Self::Ignored { .. }
             | Self::Begun { .. }
@@ -455,6 +460,7 @@ impl WireRecord<'_> {
                 from: Timestamp::from_micros(from_micros),
                 until: Timestamp::from_micros(until_micros),
             },
+            WireFact::ClockSet { by_micros } => Fact::ClockSet { by: ClockShift::from_micros(by_micros) },
             WireFact::CaughtUp { schedule, next_micros } => Fact::CaughtUp { schedule, next: at(next_micros) },
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {

@@ -31,6 +31,8 @@ struct WireSnapshot<'a> {
     /// Scopes that are rolled back, and whether to be tried again.
     intentions: Vec<(u32, bool)>,
     failures: WireFailures<'a>,
+    /// When the last record was decided.
+    latest_micros: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -73,6 +75,8 @@ struct WireLivingSnapshot<'a> {
     revision: u64,
     passes: Vec<WirePass<'a>>,
     life: Option<WireLife<'a>>,
+    /// When the last record was decided.
+    latest_micros: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -175,6 +179,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
                 revision: snapshot.revision.get(),
                 passes: snapshot.passes.iter().map(WirePass::from).collect(),
                 life: snapshot.life.as_ref().map(WireLife::from),
+                latest_micros: snapshot.latest.as_micros(),
             },
         );
     };
@@ -185,6 +190,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         nodes: pass.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
         intentions: intentions_to_wire(pass),
         failures: failures_to_wire(&pass.failures),
+        latest_micros: snapshot.latest.as_micros(),
     };
     // Nothing is ignored in a flow that says no more.
     if more.is_empty() {
@@ -374,6 +380,7 @@ impl WireLivingSnapshot<'_> {
             revision: Revision::new(self.revision),
             passes: self.passes.into_iter().map(WirePass::into_pass).collect::<Result<_, Unlawful>>()?,
             life: self.life.map(WireLife::into_life).transpose()?,
+            latest: Timestamp::from_micros(self.latest_micros),
         })
     }
 }
@@ -491,7 +498,8 @@ impl WireSnapshotWithMore<'_> {
         };
         delay(&mut pass, self.delayed)?;
         let (flow, revision) = (wire.flow.into_flow(self.more)?, Revision::new(wire.revision));
-        Ok(Snapshot { flow, revision, passes: vec![pass], life: None })
+        let latest = Timestamp::from_micros(wire.latest_micros);
+        Ok(Snapshot { flow, revision, passes: vec![pass], life: None, latest })
     }
 }
 

@@ -76,6 +76,10 @@ impl Clock for WorldClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(1_000_000).after(self.0.elapsed())
     }
+
+    fn steady(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 impl World {

@@ -203,6 +203,7 @@ impl Driver {
             | Event::Heard(_)
             | Event::Brought { .. }
             | Event::Withdrawn { .. }
+            | Event::ClockSet { .. }
             | Event::Edit { .. }
             | Event::Tick => return,
         };

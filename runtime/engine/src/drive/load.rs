@@ -99,6 +99,7 @@ impl Driver {
                 | Event::Leased { .. }
                 | Event::Brought { .. }
                 | Event::Withdrawn { .. }
+                | Event::ClockSet { .. }
                 | Event::Lost { .. }
                 | Event::Cancel
                 | Event::Suspend

@@ -40,6 +40,7 @@ impl Ended {
             | Event::Heard(_)
             | Event::Brought { .. }
             | Event::Withdrawn { .. }
+            | Event::ClockSet { .. }
             | Event::Tick => Self::default(),
             Event::Cancel
             | Event::Suspend

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
+mod clocks;
 mod leases;
 mod permits;
 mod shards;

@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,8 +16,8 @@ use broker::{
 };
 use engine::{Clock, Config, Engine, Happening, Part, SubmitError, Watch};
 use flow::{
-    Answer, CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
-    ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
+    Answer, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine,
+    ModuleContent, ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
 };
 use logbook::{
     Append, AppendError, Logbook, Memory, Version,
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) logbook: Arc<dyn Logbook>,
     /// The engine's own connection.
     pub(crate) connection: Reconnecting,
+    /// The engine's clock, which begins anew with each engine.
+    pub(crate) clock: Arc<PausedClock>,
     broker: InProcess,
     /// Opened when the first job is taken, so that until then all jobs can be counted where they wait.
     jobs: Option<Consumer>,
@@ -98,13 +101,13 @@ impl World {
         };
         let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
+        let clock = Arc::new(PausedClock { start: Instant::now(), set_by: AtomicI64::new(0) });
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
-        let engine =
-            Engine::start(config, shared, logbook.clone(), store, Arc::new(PausedClock(Instant::now()))).await.unwrap();
+        let engine = Engine::start(config, shared, logbook.clone(), store, clock.clone()).await.unwrap();
         let queue = "default".parse().unwrap();
         broker::topology::declare_jobs(&broker, &queue).await.unwrap();
         let control = listen(&broker, topology::CONTROL, "").await;
-        Self { engine, faults, logbook, connection, broker, jobs: None, control, signal_to }
+        Self { engine, faults, logbook, connection, clock, broker, jobs: None, control, signal_to }
     }
 
     /// A world whose engine shares the shards with others.
@@ -203,14 +206,17 @@ impl World {
 
     /// Answers a job on the queue that it names.
     pub(crate) async fn signal_job(&self, job: &Job) {
-        let answer = Answer::Succeeded(Values::new());
-        let signal = Signal {
-            call: job.call.clone(),
-            answer,
-            execution: execution(&job.call),
-            redelivered: false,
-            worker: None,
-        };
+        self.answer_job(job, Answer::Succeeded(Values::new())).await;
+    }
+
+    /// Fails a job on the queue that it names.
+    pub(crate) async fn fail_job(&self, job: &Job, kind: FailureKind) {
+        self.answer_job(job, Answer::Failed(Failure::new(kind, "by hand"))).await;
+    }
+
+    async fn answer_job(&self, job: &Job, answer: Answer) {
+        let (call, execution) = (job.call.clone(), execution(&job.call));
+        let signal = Signal { call, answer, execution, redelivered: false, worker: None };
         self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode()).await;
     }
 
@@ -420,12 +426,29 @@ fn execution(call: &CallId) -> Execution {
     Execution::new(call.to_string().bytes().fold(7, |sum, byte| sum * 31 % 1_000_007 + u64::from(byte)))
 }
 
-/// A clock that goes with the time of the test.
-struct PausedClock(Instant);
+/// A clock that goes with the time of the test, and can be set.
+pub(crate) struct PausedClock {
+    start: Instant,
+    /// By how many seconds.
+    set_by: AtomicI64,
+}
+
+impl PausedClock {
+    /// Sets the clock, forward or back.
+    pub(crate) fn set(&self, seconds: i64) {
+        self.set_by.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_000_000).after(self.0.elapsed())
+        let by = ClockShift::from_micros(self.set_by.load(Ordering::SeqCst) * 1_000_000);
+        // Late enough to be set back by days.
+        Timestamp::from_micros(1_000_000_000_000).after(self.start.elapsed()).shifted(by)
+    }
+
+    fn steady(&self) -> Duration {
+        self.start.elapsed()
     }
 }
 

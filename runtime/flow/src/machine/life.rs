@@ -157,6 +157,11 @@ impl Life {
         place.and_then(|place| self.owed.remove(place)).ok_or_else(|| "no link was to fire".into())
     }
 
+    /// Whether it waits for a time.
+    pub(super) fn is_timed(&self) -> bool {
+        self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, Due::At(_)))
+    }
+
     /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
     pub(super) fn goes_on_in(&self) -> RunState {
         match self.state {
@@ -411,6 +416,13 @@ impl Machine {
             }
             Fact::Backlogged { schedule, from, until } => {
                 self.life_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
+            }
+            Fact::ClockSet { by } => {
+                for pass in self.passes.values_mut() {
+                    pass.evolve(at, fact)?;
+                }
+                self.set_clock(at, *by);
+                Ok(Vec::new())
             }
             Fact::CaughtUp { schedule, next } => self.life_mut().catch_up(*schedule, *next).map(|()| Vec::new()),
             Fact::CancelRequested | Fact::Expired => {

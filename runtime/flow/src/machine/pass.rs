@@ -4,10 +4,11 @@
 //! firings, and each pass has its own results, attempts and rollback.
 //!
 //! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `each.rs` (tasks that are
+//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `clock.rs` (a clock that was set), `each.rs` (tasks that are
 //! called for each element of a list), `late.rs` (lost attempts and their late answers).
 
 mod calls;
+mod clock;
 mod conditions;
 mod decide;
 pub(super) mod each;

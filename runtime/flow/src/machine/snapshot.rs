@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub passes: Vec<PassSnapshot>,
     /// What is true of a run that fires more than once, besides.
     pub life: Option<Life>,
+    /// When the last record was decided.
+    pub latest: Timestamp,
 }
 
 /// One pass at one point of its history.
@@ -119,6 +121,7 @@ impl Machine {
             revision: self.revision,
             passes: self.passes.values().map(Pass::snapshot).collect(),
             life: self.life.clone(),
+            latest: self.latest,
         }
     }
 
@@ -127,7 +130,7 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, passes, life } = snapshot;
+        let Snapshot { flow, revision, passes, life, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
         let known = machine.life.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
@@ -143,6 +146,7 @@ impl Machine {
         }
         machine.revision = revision;
         machine.life = life;
+        machine.latest = latest;
         for pass in passes {
             let restored = machine.restore_pass(pass).ok_or_else(illegal)?;
             machine.passes.insert(restored.firing, restored);

@@ -13,6 +13,7 @@ mod links;
 mod times;
 mod upgrades;
 mod bugs;
+mod clocks;
 mod drawn;
 mod histories;
 mod world;

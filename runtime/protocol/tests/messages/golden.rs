@@ -3,9 +3,9 @@
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
-    Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState, ScopeIndex,
-    Signal, SkipReason, Timestamp, Trigger, Value, Values,
+    Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
+    Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState,
+    ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values,
 };
 use protocol::{
     Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
@@ -150,6 +150,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (None, Fact::Skipped { entry: NodeIndex(1), by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
         (None, Fact::Backlogged { schedule: 0, from: at, until: Timestamp::from_micros(at.as_micros() + 1) }),
         (None, Fact::CaughtUp { schedule: 0, next: None }),
+        (None, Fact::ClockSet { by: ClockShift::from_micros(-3_600_000_000) }),
     ];
     let living: Vec<Record> =
         living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();

@@ -3,9 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Action, Answer, Attempt, CallId, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Form, Json,
-    Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision, RunState,
-    ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
+    Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
+    Form, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision,
+    RunState, ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
 use protocol::{Beat, CallLog, Claims, Granted, Job, Kept, LogLine, Permit, Permits, Progress, Report, Wanted, Wish};
@@ -270,6 +270,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::CaughtUp { schedule, next: next.map(Timestamp::from_micros) }),
+        any::<i64>().prop_map(|by| Fact::ClockSet { by: ClockShift::from_micros(by) }),
         Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),

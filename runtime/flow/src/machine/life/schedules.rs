@@ -3,16 +3,22 @@
 //! Nothing is left out silently: a time that fires nothing is counted by its reason, or waits in its schedule's backlog. A
 //! backlog is a span of time and not a list, so that a year of missed seconds costs no more than one.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{Due, Life, decide::MOST_WAITING, is_under_way};
 use crate::{
-    Cron, Fact, Missed, NodeIndex, Overlap, Schedule, SkipReason, Timestamp, Trigger, ValueName, Values,
+    ClockShift, Cron, Fact, Missed, NodeIndex, Overlap, Schedule, SkipReason, Timestamp, Trigger, ValueName, Values,
     machine::Machine,
 };
 
 /// A time that is noticed no later than this, in microseconds, was not missed.
 const PUNCTUAL: u64 = 60_000_000;
+
+/// A clock that is set back by less than this holds up schedules for no longer than this.
+const SMALL_STEP: Duration = Duration::from_secs(60);
+
+/// A clock that is set back by this much was wrong: schedules go by the new time at once, as cron's manual has it.
+const CORRECTION: Duration = Duration::from_secs(3 * 3_600);
 
 /// Missed times are counted up to so many: a year of seconds would take longer than anybody wants to wait.
 const MOST_COUNTED: u64 = 1_000;
@@ -128,6 +134,27 @@ impl Machine {
         let is_over = self.living().max_firings.is_some_and(|max| life.fired >= max);
         let is_alone = schedule.overlap == Overlap::Allow || !self.is_fired_by(life, number);
         has_room && is_alone && !is_over && !life.ending
+    }
+
+    /// Finds the times of schedules anew after the clock was set back, as cron does: an interval goes on, and so does a fixed
+    /// time where the clock was set by hours. By less than that a fixed time happens no second time, and by less than a
+    /// minute nothing does. Where the clock was set forward, the times between were missed.
+    pub(super) fn set_clock(&mut self, at: Timestamp, by: ClockShift) {
+        let flow = self.flow.clone();
+        let living = flow.living.iter().flat_map(|living| &living.schedules);
+        let life = self.life_mut();
+        life.expires_at = life.expires_at.map(|expires_at| expires_at.shifted(by));
+        let Some(back) = by.back().filter(|back| *back >= SMALL_STEP) else { return };
+        let known = life.schedules.iter_mut().zip(&mut life.backlogs);
+        for (schedule, (due, backlog)) in living.zip(known) {
+            if !schedule.cron.is_interval() && back < CORRECTION {
+                continue;
+            }
+            *due = Due::Unknown;
+            // What has not come yet by the clock was not missed.
+            backlog.retain(|span| span.next <= at);
+            backlog.iter_mut().for_each(|span| span.until = span.until.min(at.after(Duration::from_micros(1))));
+        }
     }
 
     /// Whether a firing of a schedule is under way, or waits for its turn.

@@ -114,6 +114,7 @@ impl Pass {
                 | Event::Withdrawn { .. }
                 | Event::Heard(_)
                 | Event::Edit { .. }
+                | Event::ClockSet { .. }
                 | Event::Tick,
             ) => Vec::new(),
         }

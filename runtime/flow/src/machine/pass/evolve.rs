@@ -101,6 +101,10 @@ impl Pass {
             Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
             Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
             Fact::Reset => self.reset(at),
+            Fact::ClockSet { by } => {
+                self.shift(*by);
+                Vec::new()
+            }
             Fact::CancelRequested | Fact::Expired => {
                 if self.state.is_final() {
                     self.state = RunState::Running;
@@ -180,6 +184,7 @@ impl Pass {
             | Fact::Skipped { .. }
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
+            | Fact::ClockSet { .. }
             | Fact::Reset
             | Fact::Expired
             | Fact::CancelRequested

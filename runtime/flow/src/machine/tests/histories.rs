@@ -312,6 +312,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             | Fact::Skipped { .. }
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
+            | Fact::ClockSet { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{World, flow, name};
-use crate::{Answer, Edit, Event, Failure, FailureKind, Firing, RunState, State, Timestamp};
+use crate::{Answer, Edit, Event, Failure, FailureKind, Firing, RunState, State};
 
 const COUNTER: &str = r#"
     cyclic = true
@@ -253,30 +253,6 @@ fn a_schedule_fires_once_for_each_of_its_times() {
     world.now = world.now.after(Duration::from_secs(3_600));
     world.step(&Event::Tick);
     assert_eq!(world.out.len(), 1, "and is left out while the one before is under way");
-}
-
-#[test]
-fn a_clock_that_is_put_back_fires_no_time_twice_and_holds_up_no_pause_for_ever() {
-    let text = format!(
-        "{LISTENER}\n[[task]]\nname = \"clean\"\nuse = \"g#flaky\"\nretry = {{ attempts = 2, initial = \"1s\" }}\n\
-         [[schedule]]\ncron = \"0 * * * *\"\nto = \"clean\"\n"
-    );
-    let mut world = World::start(flow(&text));
-    world.jump();
-    let fired_at = world.now;
-    world.answer(0);
-    // It waits a second for its next attempt, and the clock is put back by half an hour.
-    world.now = Timestamp::from_micros(fired_at.as_micros() - 1_800_000_000);
-    world.step(&Event::Tick);
-    assert!(world.out.is_empty());
-    world.now = fired_at;
-    world.step(&Event::Tick);
-    assert!(world.out.is_empty(), "what has fired at that time does not again");
-    world.jump();
-    world.go();
-    assert_eq!((firings(&world, "clean"), world.machine.fired()), (vec![1, 1], 1), "two attempts of one firing");
-    world.jump();
-    assert_eq!(world.now, fired_at.after(Duration::from_secs(3_600)));
 }
 
 #[test]

@@ -103,19 +103,19 @@ fn what_more_than_may_wait_would_fire_is_counted_or_kept() {
     };
     let mut world = World::start(text("once"));
     // Not through the world, which looks at everything after each step.
-    for number in 0..10_001 {
+    for number in 0..501 {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }
-    assert_eq!((world.machine.fired(), skips(&world)), (10_001, vec![]), "one is under way");
-    for number in [10_001, 10_002, 10_002] {
+    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![]), "one is under way");
+    for number in [501, 502, 502] {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }
-    assert_eq!((world.machine.fired(), skips(&world)), (10_001, vec![(SkipReason::Full, 2)]), "each of them once");
+    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![(SkipReason::Full, 2)]), "each of them once");
     world.now = world.now.after(Duration::from_secs(60));
     world.records.extend(world.machine.step(world.now, &Event::Tick).records);
     assert_eq!(skips(&world), [(SkipReason::Full, 1), (SkipReason::Full, 2)], "and the schedule's");
     let mut world = World::start(text("all"));
-    for number in 0..10_001 {
+    for number in 0..501 {
         world.machine.step(world.now, &heard(number));
     }
     world.now = world.now.after(Duration::from_secs(60));

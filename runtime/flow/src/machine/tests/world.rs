@@ -552,6 +552,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Skipped { .. }
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
+            | Fact::ClockSet { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Retrying { .. }

@@ -1,0 +1,86 @@
+//! A clock that is set holds up nothing, and hurries nothing.
+
+use std::time::Duration;
+
+use flow::{FailureKind, RunState};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{World, wired};
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 86_400;
+
+/// A task that is tried again after half a minute.
+const RETRIED: &str = "name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n\
+                       retry = { attempts = 2, initial = \"30s\", jitter = false }\n";
+
+/// A task that fires every two seconds.
+const SCHEDULED: &str = "name = \"g\"\npersistent = true\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n\
+                         [[schedule]]\ncron = \"*/2 * * * * *\"\nto = \"a\"\n";
+
+/// How many seconds go by until the next job.
+async fn seconds_to_next(world: &mut World) -> u64 {
+    let start = Instant::now();
+    let next = timeout(Duration::from_secs(600), world.answer_next()).await;
+    assert!(next.is_ok(), "no job comes: {:?}", world.facts("r").await);
+    start.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_between_attempts_is_as_long_as_it_is_however_the_clock_is_set() {
+    for sets in [&[HOUR, -HOUR][..], &[-DAY], &[DAY], &[-3]] {
+        let mut world = World::new().await;
+        world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
+        let first = world.take_job().await;
+        world.fail(&first.call, FailureKind::Transient).await;
+        for seconds in sets {
+            sleep(Duration::from_secs(5)).await;
+            world.clock.set(*seconds);
+        }
+        let before = 5 * sets.len() as u64;
+        let waited = before + seconds_to_next(&mut world).await;
+        assert!((29..=31).contains(&waited), "{waited} seconds: {sets:?}");
+        world.until("r", RunState::Success).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_no_longer_where_the_clock_was_set_back_while_no_engine_ran() {
+    let mut world = World::shared().await;
+    world.clock.set(DAY);
+    sleep(Duration::from_secs(10)).await;
+    world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
+    let first = world.take_job().await;
+    world.fail_job(&first, FailureKind::Transient).await;
+    world.until_fact("r", "failed").await;
+    // Its clock begins anew, a day before.
+    let mut world = world.new_process().await;
+    let start = Instant::now();
+    let next = timeout(Duration::from_secs(600), world.answer_shared("r")).await;
+    assert!(next.is_ok(), "no job comes: {:?}", world.facts("r").await);
+    // And what it takes to take the shards over.
+    let waited = start.elapsed().as_secs();
+    assert!((29..=60).contains(&waited), "{waited} seconds");
+    world.until("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_goes_on_after_the_clock_was_an_hour_ahead_for_some_seconds() {
+    let mut world = World::new().await;
+    world.submit("r", &wired(SCHEDULED)).await.map(drop).expect("the run begins");
+    world.answer_next().await;
+    world.clock.set(HOUR);
+    for _ in 0..3 {
+        assert!(seconds_to_next(&mut world).await <= 4, "an hour ahead");
+    }
+    world.clock.set(-HOUR);
+    for _ in 0..3 {
+        assert!(seconds_to_next(&mut world).await <= 4, "and put right");
+    }
+    world.clock.set(HOUR);
+    assert!(seconds_to_next(&mut world).await <= 4);
+    let mut world = world.restart().await;
+    for _ in 0..3 {
+        assert!(seconds_to_next(&mut world).await <= 4, "put right while no engine ran");
+    }
+}

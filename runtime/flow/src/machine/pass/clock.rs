@@ -1,0 +1,49 @@
+//! What a clock that was set means for what waits: it goes on waiting for as long as it would have.
+
+use crate::{ClockShift, NodeIndex, Starts, Timestamp};
+
+use super::{Pass, node::NodeState};
+
+impl Pass {
+    /// Whether something in it waits for a time.
+    pub(in crate::machine) fn is_timed(&self) -> bool {
+        !self.due.is_empty() || self.expires_at.is_some()
+    }
+
+    /// Writes the moments of all waits as the clock shows them that was set. Moments that people named stay.
+    pub(super) fn shift(&mut self, by: ClockShift) {
+        let shifted = |at: &mut Timestamp| *at = at.shifted(by);
+        self.expires_at.iter_mut().for_each(shifted);
+        let due = std::mem::take(&mut self.due).into_iter();
+        let due =
+            due.map(|(at, index)| if self.waits_for_a_moment(index) { (at, index) } else { (at.shifted(by), index) });
+        self.due = due.collect();
+        let indices: Vec<NodeIndex> = self.flow.indices().collect();
+        for index in indices {
+            let keeps = self.waits_for_a_moment(index);
+            let node = self.node_mut(index);
+            if !keeps {
+                node.starts_at.iter_mut().for_each(shifted);
+            }
+            match &mut node.state {
+                NodeState::Running { since, retry_at } | NodeState::RollingBack { since, retry_at, .. } => {
+                    shifted(since);
+                    retry_at.iter_mut().for_each(shifted);
+                }
+                NodeState::Failure { retry_at, .. } => retry_at.iter_mut().for_each(shifted),
+                NodeState::Pending
+                | NodeState::Elsewhere
+                | NodeState::Success { .. }
+                | NodeState::RolledBack
+                | NodeState::RollbackFailure { .. }
+                | NodeState::Retrying
+                | NodeState::Ignored => {}
+            }
+        }
+    }
+
+    /// Whether a node waits to start at a moment that its flow names, and not for a length of time.
+    fn waits_for_a_moment(&self, index: NodeIndex) -> bool {
+        self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(Starts::At(_)))
+    }
+}

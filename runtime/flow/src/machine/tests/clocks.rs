@@ -1,0 +1,196 @@
+//! A clock that is set, forward and back: what waits for a length of time waits for no more and no less, and schedules go by
+//! the clock.
+
+use std::time::Duration;
+
+use super::world::{World, flow};
+use crate::{ClockShift, Event, Fact, RunState};
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 86_400;
+
+/// Lets time pass, and tells the run.
+fn pass(world: &mut World, seconds: u64) {
+    world.now = world.now.after(Duration::from_secs(seconds));
+    world.step(&Event::Tick);
+}
+
+/// Sets the clock of a driver that notices.
+fn set(world: &mut World, seconds: i64) {
+    let by = ClockShift::from_micros(seconds * 1_000_000);
+    world.now = world.now.shifted(by);
+    world.step(&Event::ClockSet { by });
+}
+
+/// Sets the clock while nobody drives the run.
+fn set_unnoticed(world: &mut World, seconds: i64) {
+    world.now = world.now.shifted(ClockShift::from_micros(seconds * 1_000_000));
+    world.step(&Event::Tick);
+}
+
+/// A run that waits for twenty seconds, in each way in which one can.
+fn waiting_runs() -> Vec<(&'static str, World, &'static str)> {
+    let late = |text: &str| {
+        let mut world = World::start(flow(text));
+        // So that a clock that is set back by days does not come to the beginning of time.
+        world.now = world.now.after(Duration::from_secs(1_000_000));
+        world
+    };
+    let begin = "[[task]]\nname = \"z\"\nuse = \"g#noop\"\nstart_at = 1970-01-10T00:00:00Z\n[[link]]\nfrom = \"z\"\nto = \"a\"\n";
+    let task = |rest: &str| format!("[[task]]\nname = \"a\"\nuse = \"g#flaky\"\n{rest}\n{begin}");
+    let wait = format!("[[task]]\nname = \"a\"\nwait = \"word\"\ndeadline = \"20s\"\n{begin}");
+    let mut runs = vec![
+        ("start_after", late(&task("start_after = \"20s\"")), "a:R"),
+        ("retry", late(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
+        ("deadline", late(&wait), "a:R a:F"),
+        // A worker that has it is heard of within fifteen seconds.
+        ("expires of a task", late(&task("expires = \"5s\"")), "a:R a:F"),
+    ];
+    for (what, world, _) in &mut runs {
+        world.step(&Event::Tick);
+        world.answer(0);
+        if *what == "retry" {
+            world.answer(0);
+        }
+    }
+    runs
+}
+
+fn trace_of_a(world: &World) -> String {
+    let trace = world.trace();
+    trace.split(' ').filter(|told| told.starts_with("a:")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_wait_is_over_after_its_length_however_the_clock_is_set_meanwhile() {
+    for sets in [&[HOUR, -HOUR][..], &[-HOUR], &[-DAY], &[DAY], &[-3], &[HOUR, HOUR, -DAY]] {
+        for (what, mut world, after) in waiting_runs() {
+            let before = trace_of_a(&world);
+            pass(&mut world, 10);
+            for seconds in sets {
+                set(&mut world, *seconds);
+            }
+            pass(&mut world, 9);
+            assert_eq!(trace_of_a(&world), before, "{what} came early: {sets:?}");
+            pass(&mut world, 1);
+            let now = trace_of_a(&world);
+            assert!(now.starts_with(after) && now != before, "{what} did not come: {sets:?}: {now}");
+        }
+    }
+}
+
+#[test]
+fn a_wait_is_no_longer_than_its_length_after_a_clock_was_set_back_while_nobody_drove_the_run() {
+    for seconds in [-3, -HOUR, -DAY] {
+        for (what, mut world, after) in waiting_runs() {
+            let before = trace_of_a(&world);
+            set_unnoticed(&mut world, seconds);
+            assert_eq!(trace_of_a(&world), before, "{what} came early: {seconds}");
+            pass(&mut world, 20);
+            let now = trace_of_a(&world);
+            assert!(now.starts_with(after) && now != before, "{what} did not come: {seconds}: {now}");
+        }
+    }
+}
+
+#[test]
+fn the_time_that_a_run_has_is_not_that_of_the_clock() {
+    let text = "expires = \"1h\"\n[[task]]\nname = \"a\"\nwait = \"word\"\n";
+    for seconds in [DAY, -50] {
+        let mut world = World::start(flow(text));
+        world.now = world.now.after(Duration::from_secs(60));
+        set(&mut world, seconds);
+        assert_eq!(world.state(), RunState::Running);
+        pass(&mut world, 3_539);
+        assert_eq!(world.state(), RunState::Running);
+        pass(&mut world, 1);
+        assert_eq!(world.state(), RunState::RolledBack);
+    }
+}
+
+#[test]
+fn a_moment_that_a_flow_names_is_that_of_the_clock() {
+    let mut world = World::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    pass(&mut world, 3_600);
+    set(&mut world, DAY);
+    pass(&mut world, 3_600);
+    assert_eq!(world.trace(), "");
+    set(&mut world, DAY);
+    assert_eq!(world.trace(), "a:R");
+}
+
+fn scheduled(cron: &str) -> World {
+    let text = format!(
+        "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"{cron}\"\nto = \"clean\"\n"
+    );
+    let mut world = World::start(flow(&text));
+    pass(&mut world, 1_000_000);
+    world.go_if_possible();
+    world
+}
+
+/// How often it fires while so many seconds pass, one at a time.
+fn fires_in(world: &mut World, seconds: u64) -> u64 {
+    let before = world.machine.fired();
+    for _ in 0..seconds {
+        pass(world, 1);
+        world.go_if_possible();
+    }
+    world.machine.fired() - before
+}
+
+#[test]
+fn an_interval_goes_on_at_once_whichever_way_the_clock_is_set() {
+    for unnoticed in [false, true] {
+        let set = if unnoticed { set_unnoticed } else { set };
+        let mut world = scheduled("*/2 * * * * *");
+        assert_eq!(fires_in(&mut world, 10), 5);
+        set(&mut world, HOUR);
+        world.go_if_possible();
+        assert_eq!(fires_in(&mut world, 8), 4, "an hour ahead");
+        set(&mut world, -HOUR);
+        assert_eq!(fires_in(&mut world, 8), 4, "and put right");
+        set(&mut world, -DAY);
+        assert_eq!(fires_in(&mut world, 8), 4, "a day back");
+        set(&mut world, -10);
+        assert!(fires_in(&mut world, 20) >= 4, "by seconds: at most these seconds late");
+    }
+}
+
+#[test]
+fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_three_hours() {
+    // The world is at 13:46:41 of the twelfth day.
+    let mut world = scheduled("0 13 * * *");
+    let fired = world.machine.fired();
+    set(&mut world, -HOUR);
+    pass(&mut world, 1_800);
+    assert_eq!(world.machine.fired(), fired, "13:00 was before the clock was set back");
+    set(&mut world, -DAY);
+    pass(&mut world, 86_400);
+    assert_eq!(world.machine.fired(), fired + 1, "a clock that was wrong by hours counts no more");
+}
+
+#[test]
+fn what_a_clock_that_is_ahead_takes_for_missed_is_not_made_up_for_once_it_is_put_right() {
+    let text = "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\n\
+                cron = \"*/10 * * * * *\"\nmissed = \"all\"\nto = \"clean\"\n";
+    let mut world = World::start(flow(text));
+    assert_eq!(fires_in(&mut world, 60), 6);
+    set(&mut world, DAY);
+    assert_eq!((world.machine.backlogs().count(), world.out.len()), (1, 1), "the first of a day");
+    set(&mut world, -DAY);
+    world.go_if_possible();
+    assert_eq!(world.machine.backlogs().count(), 0);
+    assert_eq!(fires_in(&mut world, 40), 4);
+}
+
+#[test]
+fn a_clock_that_is_set_is_a_record_of_runs_that_wait_for_a_time_alone() {
+    let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    set(&mut world, DAY);
+    set(&mut world, -DAY);
+    assert!(!world.records.iter().any(|record| matches!(record.fact, Fact::ClockSet { .. })));
+    let (_, mut world, _) = waiting_runs().remove(0);
+    set(&mut world, DAY);
+    assert_eq!(world.records.last().unwrap().fact, Fact::ClockSet { by: ClockShift::from_micros(DAY * 1_000_000) });
+}
