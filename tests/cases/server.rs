@@ -1,6 +1,7 @@
 //! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
 
 mod alone;
+mod described;
 mod each;
 mod living;
 mod output;

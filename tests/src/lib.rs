@@ -1,7 +1,8 @@
 //! What the cases share: the `waft` binary as a person uses it, and processes that can be killed.
 //!
 //! `cargo xtask test` says where things are: `WAFT_TEST_BINARY` the binary, `WAFT_TEST_GUESTS` the built guests of
-//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone, `WAFT_TEST_PYTHON` a Python that has pika.
+//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone, `WAFT_TEST_PYTHON` a Python that has pika,
+//! `WAFT_TEST_OPENAPI_PYTHON` one that has what `tests/python/requirements.txt` lists.
 
 mod process;
 mod waft;
@@ -49,6 +50,12 @@ pub fn example(file: &str) -> PathBuf {
 #[must_use]
 pub fn python() -> String {
     from_xtask("WAFT_TEST_PYTHON")
+}
+
+/// A Python that has the tools which read the description of the HTTP API.
+#[must_use]
+pub fn openapi_python() -> String {
+    from_xtask("WAFT_TEST_OPENAPI_PYTHON")
 }
 
 /// The address of the tests' RabbitMQ.

@@ -4,6 +4,7 @@
 //! that takes long to compile. Start reading at `main.rs`, or at [`guests`] and [`rabbitmq`] for what tests use.
 
 pub mod guests;
+pub mod openapi;
 pub mod packages;
 pub mod ports;
 pub mod postgres;

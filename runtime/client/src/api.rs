@@ -346,25 +346,36 @@ pub struct Edits {
     pub dry_run: bool,
 }
 
+/// Modules by alias, each a tag or a digest.
+// Generators of clients make a type of what has a name, and lose what has none within a choice.
+#[cfg(feature = "schema")]
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct ModuleNames(BTreeMap<String, String>);
+
 /// One change of a run's flow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields, remote = "Self")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Edit {
     /// Adds tasks, nested flows and links, written as in a flow file without its name.
+    #[cfg_attr(feature = "schema", schema(title = "EditAdd"))]
     Add {
         /// The text.
         text: String,
         /// Its modules by alias, each a tag or a digest; they replace what the text says in `[modules]`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[cfg_attr(feature = "schema", schema(value_type = ModuleNames))]
         modules: BTreeMap<String, String>,
     },
     /// Removes a task and its links.
+    #[cfg_attr(feature = "schema", schema(title = "EditRemove"))]
     Remove {
         /// The task.
         task: String,
     },
     /// Links two nodes; a link of theirs that is there already is replaced.
+    #[cfg_attr(feature = "schema", schema(title = "EditLink"))]
     Link {
         /// The source.
         from: String,
@@ -384,6 +395,7 @@ pub enum Edit {
         join: Option<String>,
     },
     /// Takes the links between two nodes away.
+    #[cfg_attr(feature = "schema", schema(title = "EditUnlink"))]
     Unlink {
         /// The source.
         from: String,
@@ -391,6 +403,7 @@ pub enum Edit {
         to: String,
     },
     /// Lets a task that has not run call something else.
+    #[cfg_attr(feature = "schema", schema(title = "EditUse"))]
     Use {
         /// The task.
         task: String,
@@ -398,6 +411,7 @@ pub enum Edit {
         uses: String,
     },
     /// Gives a task a constant.
+    #[cfg_attr(feature = "schema", schema(title = "EditSet"))]
     Set {
         /// The task.
         task: String,
@@ -408,6 +422,7 @@ pub enum Edit {
         value: Box<RawValue>,
     },
     /// Lets a task take a value from elsewhere.
+    #[cfg_attr(feature = "schema", schema(title = "EditRequire"))]
     Require {
         /// The task.
         task: String,
@@ -627,5 +642,6 @@ pub struct Mistake {
     pub column: Option<usize>,
     /// Where it begins and ends in the file, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<usize>>, min_items = 2, max_items = 2))]
     pub span: Option<(usize, usize)>,
 }

@@ -36,7 +36,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// that lives are not kept any more, from a line `trimmed` that says how many they are. The stream ends with the run's last
 /// line; that of a suspended run is told too, and the stream goes on. An event's id goes into `Last-Event-ID` to hear what
 /// follows it.
-#[utoipa::path(get, path = "/v1/runs/{run}/events", tag = "runs", params(
+#[utoipa::path(get, operation_id = "run_events", path = "/v1/runs/{run}/events", tag = "runs", params(
     ("run" = String, Path, description = "The run's id"),
     ("last-event-id" = Option<String>, Header, description = "The id of the last event that was heard")), responses(
         (status = 200, description = "The events", body = String, content_type = "text/event-stream"),

@@ -11,7 +11,7 @@ use client::api::{self, Modules, StoredModule};
 use flow::{Digest, Timestamp};
 use serde::Deserialize;
 use store::{FetchError, Tag, TagError};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Found, LibraryError,
@@ -19,6 +19,11 @@ use crate::{
     problem::{Problem, chain},
     state::Shared,
 };
+
+/// How a description calls bytes.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct Bytes(#[expect(dead_code, reason = "it only describes")] Vec<u8>);
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +37,8 @@ pub(crate) struct PushQuery {
 ///
 /// The body is a core module, a component or a WASI command; a core module becomes a component. It is checked before it
 /// is stored.
-#[utoipa::path(post, path = "/v1/modules", tag = "modules", params(PushQuery),
-    request_body(content = Vec<u8>, content_type = "application/wasm"), responses(
+#[utoipa::path(post, operation_id = "push_module", path = "/v1/modules", tag = "modules", params(PushQuery),
+    request_body(content = inline(Bytes), content_type = "application/wasm"), responses(
         (status = 201, description = "It is stored", body = api::Module),
         (status = 422, description = "It is no module that waft can run", body = api::Problem,
             content_type = "application/problem+json"),
@@ -55,7 +60,7 @@ pub(crate) async fn push(
 }
 
 /// What the store holds: modules, and values that were too large for messages.
-#[utoipa::path(get, path = "/v1/modules", tag = "modules", responses(
+#[utoipa::path(get, operation_id = "list_modules", path = "/v1/modules", tag = "modules", responses(
     (status = 200, description = "In order of digest", body = Modules),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
@@ -76,7 +81,7 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
 }
 
 /// A module by tag or digest.
-#[utoipa::path(get, path = "/v1/modules/{module}", tag = "modules",
+#[utoipa::path(get, operation_id = "show_module", path = "/v1/modules/{module}", tag = "modules",
     params(("module" = String, Path, description = "A tag, or sha256: and 64 hex digits")), responses(
         (status = 200, description = "The module", body = api::Module),
         (status = 404, description = "The store does not have it", body = api::Problem,

@@ -11,7 +11,7 @@ use crate::{problem::Problem, state::Shared};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The workers that answer within a second.
-#[utoipa::path(get, path = "/v1/workers", tag = "workers", responses(
+#[utoipa::path(get, operation_id = "list_workers", path = "/v1/workers", tag = "workers", responses(
     (status = 200, description = "The workers, in order of name", body = Workers),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Workers>, Problem> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use xtask::{
-    guests,
+    guests, openapi,
     postgres::{self, Database},
     process::{self, Transcript},
     project, python,
@@ -80,6 +80,7 @@ impl<'a> Session<'a> {
         cargo.env(rabbitmq::BROKER, broker.url());
         let database = Database::find_or_start(transcript)?;
         cargo.env(postgres::POSTGRES, database.url());
+        cargo.env(openapi::PYTHON, openapi::find_or_make(transcript)?);
         cargo.env(python::PYTHON, python::find_or_install(transcript, python::Module::Pika)?);
         if process::answers(process::cargo().args(["nextest", "--version"])) {
             cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);

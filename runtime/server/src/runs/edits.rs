@@ -19,7 +19,7 @@ const TRIES: usize = 5;
 /// Changes the flow of a run: all of the edits in one step, or none of them.
 ///
 /// They are made against the flow as it is by now, or refused where `if_revision` says that it was another one.
-#[utoipa::path(post, path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
+#[utoipa::path(post, operation_id = "edit_run", path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The flow is changed, or could be", body = Edited),
         (status = 409, description = "The run is at another revision, or cannot be changed so by now: every reason",

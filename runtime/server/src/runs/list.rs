@@ -15,7 +15,7 @@ const LARGEST_PAGE: usize = 1_000;
 const PAGE: usize = 100;
 
 /// Lists runs, the youngest first.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", params(ListQuery), responses(
+#[utoipa::path(get, operation_id = "list_runs", path = "/v1/runs", tag = "runs", params(ListQuery), responses(
     (status = 200, description = "A page of runs", body = Runs),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),

@@ -8,7 +8,7 @@ use logbook::{LoadError, Logbook};
 use crate::{extract::Run, problem::Problem, state::Shared};
 
 /// What guests logged and printed during the attempts of a run.
-#[utoipa::path(get, path = "/v1/runs/{run}/logs", tag = "runs",
+#[utoipa::path(get, operation_id = "run_logs", path = "/v1/runs/{run}/logs", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The attempts that wrote something", body = RunLogs),
         (status = 404, description = "There is no such run", body = api::Problem,

@@ -18,7 +18,7 @@ use store::Store;
 use crate::{events::whole, extract, problem::Problem, state::Shared};
 
 /// A run with all its tasks.
-#[utoipa::path(get, path = "/v1/runs/{run}", tag = "runs",
+#[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The run", body = api::Run),
         (status = 404, description = "There is no such run", body = api::Problem,

@@ -24,7 +24,7 @@ use crate::{
 /// Starts a run of a flow.
 ///
 /// A run that exists already, by its id, is answered as it is: a request whose answer was lost may be sent again.
-#[utoipa::path(post, path = "/v1/runs", tag = "runs", request_body = Submission, responses(
+#[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "There is this run already", body = api::Run),
     (status = 409, description = "There is a run of this id, of another flow", body = api::Problem,

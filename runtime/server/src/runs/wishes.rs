@@ -16,7 +16,7 @@ async fn ask(state: &state::State, run: RunId, wish: Wish) -> Answer {
 }
 
 /// Stops a run and rolls it back.
-#[utoipa::path(post, path = "/v1/runs/{run}/cancel", tag = "runs",
+#[utoipa::path(post, operation_id = "cancel_run", path = "/v1/runs/{run}/cancel", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "The run has ended", body = api::Problem,
@@ -28,7 +28,7 @@ pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extra
 }
 
 /// Lets a run start nothing new; what runs may finish.
-#[utoipa::path(post, path = "/v1/runs/{run}/suspend", tag = "runs",
+#[utoipa::path(post, operation_id = "suspend_run", path = "/v1/runs/{run}/suspend", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "The run is not under way", body = api::Problem,
@@ -39,7 +39,7 @@ pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extr
 }
 
 /// Lets a suspended run go on.
-#[utoipa::path(post, path = "/v1/runs/{run}/resume", tag = "runs",
+#[utoipa::path(post, operation_id = "resume_run", path = "/v1/runs/{run}/resume", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "The run is not suspended", body = api::Problem,
@@ -50,7 +50,7 @@ pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extra
 }
 
 /// Tries the rollbacks that failed for good again; a run that was rolled back starts anew.
-#[utoipa::path(post, path = "/v1/runs/{run}/retry", tag = "runs",
+#[utoipa::path(post, operation_id = "retry_run", path = "/v1/runs/{run}/retry", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "The run has not failed", body = api::Problem,
@@ -61,7 +61,7 @@ pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extrac
 }
 
 /// Takes the rollback of a task that failed for good as done: a person has settled it.
-#[utoipa::path(post, path = "/v1/runs/{run}/skip", tag = "runs", request_body = Skip,
+#[utoipa::path(post, operation_id = "skip_task", path = "/v1/runs/{run}/skip", tag = "runs", request_body = Skip,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "No rollback of this task has failed", body = api::Problem,
@@ -82,7 +82,7 @@ pub(crate) async fn skip(
 }
 
 /// Notifies a task: one that waits succeeds with these values, or fails; one of a persistent flow fires with them.
-#[utoipa::path(post, path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
+#[utoipa::path(post, operation_id = "notify_task", path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
         (status = 409, description = "The task does not wait and cannot fire, or not with these values", body = api::Problem,

@@ -1,0 +1,57 @@
+//! The description of the HTTP API, as tools that know nothing of waft read it.
+
+use std::{ffi::OsStr, fs, path::Path, process::Command};
+
+use waft_tests::{Ran, openapi_python, root};
+
+use super::{Served, slow};
+
+fn run_python(arguments: &[&OsStr]) -> Ran {
+    Command::new(openapi_python()).args(arguments).output().expect("Python starts").into()
+}
+
+/// The description that a server gives, in a file.
+fn description(served: &Served, file: &Path) {
+    let fetched = run_python(&[
+        OsStr::new("-c"),
+        OsStr::new(
+            "import sys, urllib.request; urllib.request.urlretrieve(sys.argv[1] + '/v1/openapi.json', sys.argv[2])",
+        ),
+        OsStr::new(&served.address),
+        file.as_os_str(),
+    ]);
+    fetched.expect(0);
+}
+
+#[test]
+fn the_description_of_the_api_is_valid_and_a_client_made_of_it_lists_runs() {
+    let served = Served::new();
+    let (folder, scripts) = (served.waft.folder().to_owned(), root().join("tests/python"));
+    let (file, client) = (folder.join("openapi.json"), folder.join("client"));
+    fs::create_dir(&client).expect("the folder can be written");
+    description(&served, &file);
+    run_python(&[scripts.join("validate.py").as_os_str(), file.as_os_str()]).expect(0);
+    let (config, package) = (scripts.join("generator.yml"), client.join("waft_api"));
+    let made = run_python(&[
+        OsStr::new("-m"),
+        OsStr::new("openapi_python_client"),
+        OsStr::new("generate"),
+        OsStr::new("--path"),
+        file.as_os_str(),
+        OsStr::new("--config"),
+        config.as_os_str(),
+        OsStr::new("--output-path"),
+        package.as_os_str(),
+        OsStr::new("--meta"),
+        OsStr::new("none"),
+        // A part of the API that the client would lack.
+        OsStr::new("--fail-on-warning"),
+    ]);
+    made.expect(0);
+    slow(&served.waft, 1);
+    served.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
+    let script = scripts.join("list_runs.py");
+    let address = OsStr::new(&served.address);
+    let listed = run_python(&[script.as_os_str(), client.as_os_str(), address, OsStr::new("slow")]);
+    assert_eq!(listed.expect(0).stdout, "r1 success a=success b=success\n");
+}

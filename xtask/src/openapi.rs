@@ -1,0 +1,76 @@
+//! The tools in Python that read the description of the HTTP API: a virtual environment in the build folder, with what
+//! `tests/python/requirements.txt` lists.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    packages,
+    process::{self, Transcript},
+    project,
+};
+
+/// The Debian package that makes virtual environments.
+const PACKAGE: &str = "python3-venv";
+
+/// Names the Python that has them, for the tests.
+pub const PYTHON: &str = "WAFT_TEST_OPENAPI_PYTHON";
+
+/// The first one that is found may be a person's own; the system's has what packages bring.
+const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
+
+/// Finds the Python that has the tools, or makes it: that takes the package index of Python once, and nothing after that.
+///
+/// # Errors
+///
+/// When it cannot be made: then with what a person can do.
+pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
+    let folder = project::build_folder().join("python");
+    let requirements = project::root().join("tests/python/requirements.txt");
+    let wanted =
+        fs::read_to_string(&requirements).with_context(|| format!("could not read {}", requirements.display()))?;
+    let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
+    // Written last, so that what it says is there.
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) && works(&python) {
+        return Ok(python);
+    }
+    make(transcript, &folder)?;
+    transcript.say("installing Python packages into the build folder: the tests validate the description of the API with them, and make a client of it");
+    let mut pip = process::command(&python);
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--requirement"]).arg(&requirements);
+    transcript.run(&mut pip).with_context(|| {
+        format!(
+            "the packages of {} could not be installed: is the package index of Python within reach? Once they are there, \
+             the tests do without it",
+            requirements.display()
+        )
+    })?;
+    fs::write(&installed, wanted).with_context(|| format!("could not write {}", installed.display()))?;
+    Ok(python)
+}
+
+/// Makes an empty virtual environment, in place of what may be there.
+fn make(transcript: &Transcript, folder: &Path) -> Result<()> {
+    if !CANDIDATES.into_iter().any(can_make) {
+        if !packages::can_install() {
+            bail!("no python3 can make virtual environments, which the tests need: install {PACKAGE}");
+        }
+        packages::install(transcript, &[PACKAGE], "tests run programs in Python, with packages of their own")?;
+    }
+    let base = CANDIDATES.into_iter().find(|python| can_make(python));
+    let base = base.with_context(|| format!("{PACKAGE} is installed, and /usr/bin/python3 has no ensurepip"))?;
+    transcript.run(process::command(base).args(["-m", "venv", "--clear"]).arg(folder))
+}
+
+/// Debian keeps apart what puts pip into a virtual environment.
+fn can_make(python: &str) -> bool {
+    process::answers(process::command(python).args(["-c", "import venv, ensurepip"]))
+}
+
+fn works(python: &Path) -> bool {
+    process::answers(process::command(python).args(["-c", "import openapi_spec_validator, openapi_python_client"]))
+}
