@@ -63,7 +63,7 @@ fn an_element_that_fails_for_good_fails_the_task_and_those_that_applied_are_take
     assert_eq!(
         world.trace(),
         "make:R make[0]:R make[1]:R make[0]:S(1) make[2]:R make[1]:F make:F make:RB make[0]:RB make[1]:RB \
-         make[2]:S(2) make[2]:RB make[0]:RD make[1]:RD make[2]:RD make:RD"
+         make[2]:S(2) make[0]:RD make[2]:RB make[1]:RD make[2]:RD make:RD"
     );
     assert_eq!(world.state(), RunState::RolledBack);
     let failures: Vec<String> =
