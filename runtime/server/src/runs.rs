@@ -3,6 +3,7 @@
 pub(crate) mod edits;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod same;
 pub(crate) mod show;
 pub(crate) mod submit;
 pub(crate) mod wishes;

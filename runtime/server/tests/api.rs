@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
-    api::{ListQuery, Problem, Skip, Submission},
+    api::{ListQuery, Notification, Problem, Skip, Submission},
 };
 use engine::{Engine, Part, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
@@ -258,16 +258,47 @@ async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
 }
 
 #[tokio::test]
-async fn a_run_is_started_once_and_its_id_is_one_flows() {
+async fn a_runs_id_stands_for_what_was_submitted_with_it() {
     let world = World::new().await;
-    world.run("r1", "f").await;
-    let again = Submission { run: Some("r1".into()), ..submission("name = \"f\"") };
-    let run = world.client().submit(&again).await.unwrap();
-    assert_eq!((run.run.as_str(), run.flow.as_str(), run.state.as_str()), ("r1", "f", "running"));
-    let other = Submission { run: Some("r1".into()), ..submission("name = \"g\"") };
-    let problem = refusal(world.client().submit(&other).await);
-    assert_eq!(problem.status, 409);
-    assert!(problem.detail.contains("of the flow f"), "{problem:?}");
+    let client = world.client();
+    let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
+    let first = client.submit(&of(WAITS).input("x", 1)).await.unwrap();
+    assert_eq!((first.run.as_str(), first.flow.as_str(), first.state.as_str()), ("r1", "f", "running"));
+    for state in ["running", "success"] {
+        for same in [
+            of(WAITS).input("x", 1),
+            of(&format!("# with a comment\n{WAITS}")).input("x", 1),
+            of(&format!("{WAITS}[inputs]\nx = 1\n")),
+        ] {
+            assert_eq!(client.submit(&same).await.unwrap().state, state, "{}", same.flow);
+        }
+        for (other, told) in [
+            (of(WAITS).input("x", 2), "other content: input \"x\""),
+            (of(WAITS).input("x", "1"), "other content: input \"x\""),
+            (of(WAITS).input_bytes("x", "1"), "other content: input \"x\""),
+            (of(WAITS).input("x", 1).input("y", 1), "other content: input \"y\""),
+            (of(WAITS), "other content: input \"x\""),
+            (of(&WAITS.replace("a word", "a sign")), "other content: the flow, input \"x\""),
+            (of("name = \"g\""), "of the flow f"),
+        ] {
+            let problem = refusal(client.submit(&other).await);
+            assert!(problem.status == 409 && problem.detail.contains(told), "{told}: {problem:?}");
+        }
+        if state == "running" {
+            client.notify("r1", &Notification::of("w").value("v", 1)).await.unwrap();
+            client.wait("r1").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_the_text_of_its_flow_is_compared_by_what_its_flow_means() {
+    let world = World::new().await;
+    world.engine.submit("r1".parse().unwrap(), flow_of(WAITS)).await.unwrap();
+    let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
+    assert_eq!(world.client().submit(&of(WAITS)).await.unwrap().state, "running");
+    let problem = refusal(world.client().submit(&of(&WAITS.replace("a word", "a sign"))).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: the flow"), "{problem:?}");
 }
 
 #[tokio::test]

@@ -61,6 +61,14 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
     let run = client.submit(&submission).await.expect("it can run");
     assert_eq!((run.run.as_str(), run.flow.as_str(), run.revision), ("r1", "order", 1));
     client.submit(&submission).await.expect("it is the same run");
+    let careless = std::fs::read(guest("careless")).expect("it is there");
+    let careless = client.push(careless, None).await.expect("it is a module").digest;
+    let again = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
+    let other = client.submit(&again.module("hostile", &careless)).await.expect_err("it has another module");
+    assert_eq!(other.status(), Some(409), "{other}");
+    assert!(
+        other.to_string().contains(&format!("module \"hostile\" (sha256:")) && other.to_string().contains(&careless)
+    );
     let known = client.list(&ListQuery { flow: Some("order".into()), ..ListQuery::default() }).await.expect("a list");
     assert_eq!(known.runs.len(), 1, "submitting again starts nothing");
 

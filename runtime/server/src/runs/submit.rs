@@ -9,12 +9,13 @@ use axum::{
 };
 use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
-use flow::{
-    Body, Digest, Draft, DraftNode, Flow, FlowName, Mistake, ModuleInfo, Origin, References, RunId, Severity, Values,
-};
+use flow::{Body, Digest, Draft, DraftNode, Flow, Mistake, ModuleInfo, Origin, References, RunId, Severity, Values};
 use logbook::LoadError;
 
-use super::show;
+use super::{
+    same::{Submitted, refuse_other},
+    show,
+};
 use crate::{
     Library, LibraryError, Takers, extract,
     problem::{Problem, chain},
@@ -23,11 +24,12 @@ use crate::{
 
 /// Starts a run of a flow.
 ///
-/// A run that exists already, by its id, is answered as it is: a request whose answer was lost may be sent again.
+/// A run that exists already, by its id, is answered as it is: a request whose answer was lost may be sent again. One with
+/// another flow, other inputs or other modules is refused.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "There is this run already", body = api::Run),
-    (status = 409, description = "There is a run of this id, of another flow", body = api::Problem,
+    (status = 409, description = "There is a run of this id with other content: what differs", body = api::Problem,
         content_type = "application/problem+json"),
     (status = 413, description = "The request is too large", body = api::Problem,
         content_type = "application/problem+json"),
@@ -44,61 +46,52 @@ pub(crate) async fn submit(
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let given = given("inputs", &submission.inputs)?;
-    let draft = flow::file::read(&submission.flow);
+    let mut draft = flow::file::read(&submission.flow);
     if !draft.mistakes.is_empty() {
         return Err(mistaken(&state, draft, &submission, &given).await);
     }
-    let (status, warnings) = match existing(&state, &run).await? {
-        Some(flow) => (same_flow(&run, &flow, &draft)?, Vec::new()),
-        None => start(&state, &run, draft, &submission, given).await?,
+    name_modules(&mut draft, &submission);
+    let submitted = Submitted { run: &run, draft: &draft, text: &submission.flow, given: &given };
+    let (status, warnings) = if is_there(&state, &run).await? {
+        refuse_other(&state, &submitted).await?;
+        (StatusCode::OK, Vec::new())
+    } else {
+        start(&state, &submitted).await?
     };
     let shown = show::read(&state.parts.logbook, &*state.parts.modules.store, &run).await?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Json(api::Run { warnings, ..shown })))
 }
 
-/// The flow of a run, if there is such a run.
-async fn existing(state: &state::State, run: &RunId) -> Result<Option<FlowName>, Problem> {
+/// Whether there is such a run.
+async fn is_there(state: &state::State, run: &RunId) -> Result<bool, Problem> {
     match state.parts.logbook.summary(run).await {
-        Ok(summary) => Ok(Some(summary.standing.flow)),
-        Err(LoadError::Missing { .. }) => Ok(None),
+        Ok(_) => Ok(true),
+        Err(LoadError::Missing { .. }) => Ok(false),
         Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(error.into()),
     }
 }
 
-fn same_flow(run: &RunId, flow: &FlowName, draft: &Draft) -> Result<StatusCode, Problem> {
-    if draft.name.as_ref() == Some(flow) {
-        return Ok(StatusCode::OK);
-    }
-    let detail = format!("there is a run {run} already, of the flow {flow}");
-    Err(Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id"))
-}
-
 async fn start(
     state: &Arc<state::State>,
-    run: &RunId,
-    mut draft: Draft,
-    submission: &Submission,
-    given: Values,
+    submitted: &Submitted<'_>,
 ) -> Result<(StatusCode, Vec<api::Mistake>), Problem> {
-    let (library, text) = (&state.parts.modules, &submission.flow);
-    name_modules(&mut draft, submission);
-    let wired = wire(library, &draft, &given).await.map_err(|mistakes| refused(&mistakes, text))?;
+    let Submitted { run, draft, text, given } = *submitted;
+    let wired = wire(&state.parts.modules, draft, given).await.map_err(|mistakes| refused(&mistakes, text))?;
     let Wired { flow, warnings, modules } = wired;
     let untaken = untaken(&state.parts.takers, &draft.body, &flow);
     if !untaken.is_empty() {
         return Err(refused(&untaken, text));
     }
     // What it was made of, so that it can be edited.
-    let origin = Origin { text: text.as_str().into(), modules, edits: Vec::new() };
+    let origin = Origin { text: text.into(), modules, edits: Vec::new() };
     let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
-    let name = flow.name.clone();
     match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
         // Somebody was faster.
         Err(SubmitError::Exists { .. }) => {
-            let flow = existing(state, run).await?.unwrap_or(name);
-            Ok((same_flow(run, &flow, &draft)?, Vec::new()))
+            refuse_other(state, submitted).await?;
+            Ok((StatusCode::OK, Vec::new()))
         }
         Err(error) => Err(error.into()),
     }
@@ -149,7 +142,7 @@ pub(super) async fn wire(library: &Library, draft: &Draft, given: &Values) -> Re
     Ok(Wired { flow, warnings, modules })
 }
 
-fn why_missing(error: &LibraryError) -> String {
+pub(super) fn why_missing(error: &LibraryError) -> String {
     let why = match error {
         // Most likely it is a file's path.
         LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),

@@ -1,0 +1,149 @@
+//! Whether a submission says the same as the one that a run was started with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::http::StatusCode;
+use flow::{Digest, Draft, Flow, Form, Machine, Mistake, Origin, RunId, Severity, Value, ValueName, Values};
+
+use super::submit::{refused, why_missing, wire};
+use crate::{Library, problem::Problem, state};
+
+/// A submission that names a run.
+pub(super) struct Submitted<'a> {
+    pub(super) run: &'a RunId,
+    /// Its flow, with the modules that the submission names.
+    pub(super) draft: &'a Draft,
+    pub(super) text: &'a str,
+    /// The values that it gives over those of the flow.
+    pub(super) given: &'a Values,
+}
+
+/// Refuses a submission of a run that is there with other content: its answer would be the run of somebody else.
+pub(super) async fn refuse_other(state: &state::State, submitted: &Submitted<'_>) -> Result<(), Problem> {
+    let Submitted { run, draft, text, given } = submitted;
+    let machine = state.parts.logbook.load(run).await?.into_machine()?;
+    let flow = &machine.flow().name;
+    if draft.name.as_ref() != Some(flow) {
+        return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
+    }
+    let library = &state.parts.modules;
+    let mut differences = match &machine.flow().origin {
+        Some(origin) => {
+            let mut differences = definition_differs(origin, draft, text);
+            differences.extend(modules_differ(library, origin, draft, text).await?);
+            differences
+        }
+        // A run of `waft run`, which is kept without its text.
+        None => {
+            let wired = wire(library, draft, given).await.map_err(|mistakes| refused(&mistakes, text))?;
+            if bare(&wired.flow) == bare(machine.flow()) { Vec::new() } else { vec!["the flow".into()] }
+        }
+    };
+    differences.extend(inputs_differ(&machine, draft, given));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "there is a run {run} already, and it was submitted with other content: {}",
+        differences.join(", ")
+    )))
+}
+
+fn conflict(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id")
+}
+
+/// A flow without what it was made of and without its inputs.
+fn bare(flow: &Flow) -> Flow {
+    Flow { origin: None, inputs: Values::new(), ..flow.clone() }
+}
+
+/// What a flow file says, in one form, without its modules and inputs: comments and order of keys do not count.
+fn canonical(draft: &Draft) -> Option<String> {
+    let draft = Draft { modules: BTreeMap::new(), inputs: Values::new(), ..draft.clone() };
+    flow::file::write(&draft).ok()
+}
+
+fn definition_differs(origin: &Origin, draft: &Draft, text: &str) -> Vec<String> {
+    if *origin.text == *text {
+        return Vec::new();
+    }
+    let known = flow::file::parse(&origin.text).ok();
+    match (known.as_ref().and_then(canonical), canonical(draft)) {
+        (Some(known), Some(submitted)) if known == submitted => Vec::new(),
+        (_, _) => vec!["the flow".into()],
+    }
+}
+
+/// The modules whose bytes are others now.
+async fn modules_differ(library: &Library, origin: &Origin, draft: &Draft, text: &str) -> Result<Vec<String>, Problem> {
+    let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
+    let aliases: BTreeSet<&String> = known.keys().chain(draft.modules.keys()).collect();
+    let (mut differences, mut mistakes) = (Vec::<String>::new(), Vec::<Mistake>::new());
+    for alias in aliases {
+        let before = origin.modules.get(alias);
+        let now = match draft.modules.get(alias) {
+            None => None,
+            Some(reference) => match reference.text.parse::<Digest>() {
+                // Known without the module, which may be gone by now.
+                Ok(digest) => Some(digest),
+                Err(_) => match library.find(&reference.text).await {
+                    Ok(found) => Some(found.digest),
+                    Err(error) => {
+                        let message = format!("module {alias:?}: {}", why_missing(&error));
+                        let span = reference.span.clone();
+                        mistakes.push(Mistake { severity: Severity::Error, message, hint: None, span });
+                        continue;
+                    }
+                },
+            },
+        };
+        if before != now.as_ref() {
+            let shown = |digest: Option<&Digest>| digest.map_or_else(|| "none".to_owned(), ToString::to_string);
+            differences.push(format!("module {alias:?} ({}, and now {})", shown(before), shown(now.as_ref())));
+        }
+    }
+    if mistakes.is_empty() { Ok(differences) } else { Err(refused(&mistakes, text)) }
+}
+
+fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String> {
+    let known = &machine.flow().inputs;
+    let mut submitted = draft.inputs.clone();
+    submitted.extend(given.clone());
+    let names: BTreeSet<&ValueName> = known.keys().chain(submitted.keys()).collect();
+    let differs = |name: &&ValueName| match (known.get(*name), submitted.get(*name)) {
+        (Some(known), Some(submitted)) => !is_same(known, submitted),
+        (_, _) => true,
+    };
+    names.into_iter().filter(differs).map(|name| format!("input {:?}", name.as_str())).collect()
+}
+
+/// Whether a value that a run has is the one that is given. The run may have it in the store.
+fn is_same(known: &Value, given: &Value) -> bool {
+    let Value::Stored(stored) = known else { return known == given };
+    let (form, bytes) = match given {
+        Value::Json(json) => (Form::Json, json.as_str().as_bytes()),
+        Value::Bytes(bytes) => (Form::Bytes, &bytes[..]),
+        Value::Stored(given) => return stored == given,
+    };
+    stored.form == form && stored.size == bytes.len() as u64 && stored.digest == store::digest_of(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Json, Stored};
+
+    use super::*;
+
+    #[test]
+    fn a_value_in_the_store_is_compared_by_its_bytes_and_what_they_are() {
+        let text = "\"a\"";
+        let known =
+            |form| Value::Stored(Stored { digest: store::digest_of(text.as_bytes()), size: text.len() as u64, form });
+        let json = |text: &str| Value::Json(Json::parse(text).unwrap());
+        assert!(is_same(&known(Form::Json), &json(text)));
+        assert!(!is_same(&known(Form::Json), &json("\"b\"")));
+        let bytes = Value::Bytes(text.as_bytes().into());
+        assert!(is_same(&known(Form::Bytes), &bytes) && !is_same(&known(Form::Json), &bytes));
+    }
+}
