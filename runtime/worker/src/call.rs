@@ -91,6 +91,8 @@ impl Caller {
                 let message_id = delivery.message.properties.message_id.as_deref();
                 warn!(%error, message_id, "a message on a queue of jobs cannot be read; it is kept in waft.quarantine");
                 let reason = format!("worker {} could not read the job: {error}", self.name);
+                // No guest is called, however long the quarantine takes.
+                drop(slot);
                 self.quarantine(delivery, reason).await;
             }
         }
@@ -103,6 +105,7 @@ impl Caller {
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
         if let Some(answer) = answered {
             debug!("the job was answered before; the answer is sent again");
+            drop(slot);
             let signalled = self.send_signal(&job.call, answer, &job.signal_to).await;
             return settle(delivery, signalled.unwrap_or(Signalled::NotTaken));
         }
@@ -123,6 +126,7 @@ impl Caller {
             call.end().deliveries.into_iter().for_each(Delivery::requeue);
             let reason =
                 format!("the job came back {times} times without an answer: its workers were killed or stopped");
+            drop(slot);
             return self.quarantine(delivery, reason).await;
         }
         let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;

@@ -1,7 +1,7 @@
 //! Jobs come in: as many are fetched as the slots work off soon, and what cannot be started soon goes back.
 //!
-//! A job that was fetched and not started is nobody's: it is published again, so that no delivery counts as lost, and any
-//! worker can take it. See [`Intake::run`] for the loop, `slots.rs` for how many jobs are fetched.
+//! A job that was fetched and not started is nobody's: it is published again, so that its delivery does not count as lost, and
+//! any worker can take it. Only where the broker takes nothing for some seconds, the delivery itself goes back. See [`Intake::run`] for the loop, `slots.rs` for how many jobs are fetched.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -57,6 +57,8 @@ struct JobQueue {
     name: QueueName,
     /// `None` while no slot is free and calls are long.
     consumer: Option<Consumer>,
+    /// How many deliveries may be out over it.
+    prefetch: u16,
 }
 
 impl Intake {
@@ -77,31 +79,31 @@ impl Intake {
         Ok(intake)
     }
 
-    /// Takes jobs from all queues in turn and has each called, until told to stop. What was fetched by then goes back.
+    /// Takes jobs from all queues in turn and has each called, until told to stop. What was fetched by then goes back, unless
+    /// `abandon` is cancelled: then the broker takes it back when the connection ends.
     pub(crate) async fn run(
         mut self,
         caller: Arc<Caller>,
         calls: TaskTracker,
-        stop: CancellationToken,
-        crash: CancellationToken,
+        [stop, abandon, crash]: [CancellationToken; 3],
     ) {
         let broker = caller.broker.clone();
-        while !self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty() {
-            // Cancelled in the middle, it loses nothing: what it has in hand is dropped, and so goes back.
-            let Some(next) = stop.run_until_cancelled(self.next(&broker)).await else { break };
-            let Some((delivery, mut slot)) = next else { continue };
+        while !stop.is_cancelled() && (!self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty())
+        {
+            let Some((delivery, mut slot)) = self.next(&broker, &stop).await else { continue };
             slot.begin();
             let caller = caller.clone();
             let answering = async move { caller.answer(delivery, slot).await };
             calls.spawn(crash.clone().run_until_cancelled_owned(answering));
         }
-        self.give_back(&*broker).await;
+        abandon.run_until_cancelled(self.give_back(&*broker)).await;
     }
 
-    /// The next job, and a slot for it; `None` when the queues have to be looked after first.
-    async fn next(&mut self, broker: &Arc<dyn Broker>) -> Option<(Delivery, Slot)> {
-        let slot = self.slot(broker).await?;
+    /// The next job, and a slot for it; `None` when it is to stop, or the queues have to be looked after first.
+    async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
+        let slot = self.slot(broker, stop).await?;
         self.adjust(broker).await;
+        let leaves_slots_idle = self.leaves_slots_idle();
         self.fetched.retain(|delivery| !delivery.is_lost());
         if let Some(delivery) = self.fetched.pop_front() {
             return Some((delivery, slot));
@@ -109,14 +111,17 @@ impl Intake {
         // What was asked first is asked last the next time, so that no queue keeps another waiting.
         let turn = self.queues.len().min(1);
         self.queues.rotate_left(turn);
-        // Both arms only wait: dropping them loses nothing.
+        // Each arm only waits: dropping it loses nothing.
         let (place, delivery) = tokio::select! {
             biased;
+            () = stop.cancelled() => return None,
             Some((name, opened)) = self.opening.next() => {
                 self.take(broker, name, opened);
                 return None;
             }
             fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
+            // More can be asked for then.
+            () = tokio::time::sleep_until(self.opened_at + STEADY), if leaves_slots_idle => return None,
             else => return None,
         };
         match delivery {
@@ -128,14 +133,15 @@ impl Intake {
         }
     }
 
-    /// A free slot; `None` when a queue was deleted, or when what was fetched has waited too long for one and went back.
-    async fn slot(&mut self, broker: &Arc<dyn Broker>) -> Option<Slot> {
+    /// A free slot; `None` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
+    async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
         let mut waits_since = Instant::now();
         loop {
             let has_fetched = !self.fetched.is_empty();
             // Each arm only waits: dropping it loses nothing.
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return None,
                 slot = self.slots.acquire() => return Some(slot),
                 () = tokio::time::sleep_until(waits_since + PATIENCE), if has_fetched => {
                     debug!("no slot becomes free soon: what was fetched goes back");
@@ -166,14 +172,14 @@ impl Intake {
     fn note_deleted(&mut self, broker: &Arc<dyn Broker>, place: usize) {
         let JobQueue { name, .. } = self.queues.remove(place);
         warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
-        self.opening.push(open_after_pause(broker.clone(), name, self.prefetch));
+        self.opening.push(open_after(PAUSE, broker.clone(), name, self.prefetch));
     }
 
     /// Opens a queue beside all else that cannot be opened now.
     fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
         let error: &dyn std::error::Error = error;
         warn!(queue = %name, error, "a queue of jobs cannot be opened yet: the others are taken from meanwhile");
-        self.opening.push(open_after_pause(broker.clone(), name, self.prefetch));
+        self.opening.push(open_after(PAUSE, broker.clone(), name, self.prefetch));
     }
 
     /// Takes from a queue from now on, if it could be opened.
@@ -186,31 +192,37 @@ impl Intake {
         }
     }
 
-    /// Opens the queues anew where their consumers let too few or too many jobs be at hand. One slot is in hand.
+    /// Whether the broker may give fewer jobs than there are free slots.
+    fn leaves_slots_idle(&self) -> bool {
+        self.slots.prefetch() > self.prefetch && self.prefetch < self.slots.count()
+    }
+
+    /// Opens the queues anew where their consumers let too few or too many jobs be at hand.
     async fn adjust(&mut self, broker: &Arc<dyn Broker>) {
-        let is_closed = self.queues.iter().any(|queue| queue.consumer.is_none());
+        // One that was opened beside the others may have been asked for another number.
+        let is_other = |queue: &JobQueue| queue.consumer.is_none() || queue.prefetch != self.prefetch;
         let wanted = self.slots.prefetch();
-        let leaves_slots_idle = wanted > self.prefetch && self.prefetch < self.slots.count();
-        let differs = leaves_slots_idle || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
-        if !is_closed && (!differs || self.opened_at.elapsed() < STEADY) {
+        let differs =
+            self.leaves_slots_idle() || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
+        if !self.queues.iter().any(is_other) && (!differs || self.opened_at.elapsed() < STEADY) {
             return;
         }
         self.close().await;
-        self.slots.opened(1);
+        self.slots.opened();
         self.prefetch = self.slots.prefetch();
         self.opened_at = Instant::now();
         for JobQueue { name, .. } in std::mem::take(&mut self.queues) {
-            let opened = JobQueue::open(&**broker, &name, self.prefetch).await;
-            self.take(broker, name, opened);
+            self.opening.push(open_after(Duration::ZERO, broker.clone(), name, self.prefetch));
         }
     }
 
     /// Closes the consumers, and keeps what they have fetched.
     async fn close(&mut self) {
-        let closing = self.queues.iter_mut().filter_map(|queue| queue.consumer.take()).map(Consumer::drain);
-        if let Ok(drained) = timeout(GIVING_BACK, join_all(closing)).await {
-            self.fetched.extend(drained.into_iter().flatten());
-        }
+        let consumers = self.queues.iter_mut().filter_map(|queue| queue.consumer.take());
+        let closing = consumers.map(|consumer| timeout(GIVING_BACK, consumer.drain()));
+        // Of which the broker does not say that nothing more comes, what came is dropped, and so goes back.
+        let drained = join_all(closing).await.into_iter().flatten();
+        self.fetched.extend(drained.flatten());
     }
 
     /// Closes the consumers, and publishes again what was fetched and not started: a delivery that goes back to its queue
@@ -232,9 +244,11 @@ fn is_silent(error: &WorkerError) -> bool {
     )
 }
 
-fn open_after_pause(broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
+fn open_after(pause: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
     Box::pin(async move {
-        tokio::time::sleep(PAUSE).await;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let opened = JobQueue::open(&*broker, &name, prefetch).await;
         (name, opened)
     })
@@ -244,7 +258,7 @@ impl JobQueue {
     async fn open(broker: &dyn Broker, name: &QueueName, prefetch: u16) -> Result<Self, WorkerError> {
         broker::topology::declare_jobs(broker, name).await?;
         let consumer = broker.consume(&topology::jobs(name), prefetch).await?;
-        Ok(Self { name: name.clone(), consumer: Some(consumer) })
+        Ok(Self { name: name.clone(), consumer: Some(consumer), prefetch })
     }
 }
 

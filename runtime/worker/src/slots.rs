@@ -1,7 +1,7 @@
 //! The slots of a worker: how many calls run at once, how long they take, and how many jobs to have at hand for them.
 //!
-//! A slot is held by a guest's call, from its job to its answer. While the answer travels to the broker, the slot serves the
-//! next job: what waits for the broker needs no core.
+//! A slot is held by a guest's call, from its job to its answer, and by the question whether the call is still wanted. While
+//! the answer travels to the broker, the slot serves the next job: what waits for the broker needs no core.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,8 +13,8 @@ use tokio::{
     time::Instant,
 };
 
-/// How much work is fetched ahead for each slot. It covers some round trips to the broker, and a job that another worker
-/// could have taken waits no longer than this.
+/// How much work is fetched ahead for each slot, as far as the calls stay as long as they were. It covers some round trips
+/// to the broker.
 const AHEAD: Duration = Duration::from_millis(50);
 
 /// The most jobs that are fetched from one queue at a time, if there are no more slots than that. A broker carries some
@@ -32,6 +32,8 @@ pub(crate) struct Slots {
 }
 
 struct State {
+    /// Slots that run a call.
+    running: u16,
     /// Counts how often the queues were opened. A consumer's credit counts only the calls whose jobs it delivered.
     opening: u64,
     /// Slots held by calls that no open consumer's credit counts: of an earlier opening, or under a lease.
@@ -43,7 +45,7 @@ struct State {
 impl Slots {
     pub(crate) fn new(count: u16) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(count.into()));
-        let state = Mutex::new(State { opening: 0, uncounted: 0, length: UNKNOWN });
+        let state = Mutex::new(State { running: 0, opening: 0, uncounted: 0, length: UNKNOWN });
         Arc::new(Self { count, free, state })
     }
 
@@ -68,13 +70,11 @@ impl Slots {
         (self.count - state.uncounted.min(self.count)).saturating_add(ahead).max(1)
     }
 
-    /// Notes that the queues are opened anew: their credit counts no call that runs now. `in_hand` slots are acquired and
-    /// run no call yet.
-    pub(crate) fn opened(&self, in_hand: u16) {
+    /// Notes that the queues are opened anew: their credit counts no call that runs now.
+    pub(crate) fn opened(&self) {
         let mut state = self.lock();
-        let free = u16::try_from(self.free.available_permits()).unwrap_or(self.count);
         state.opening += 1;
-        state.uncounted = self.count.saturating_sub(free).saturating_sub(in_hand);
+        state.uncounted = state.running;
     }
 
     /// Notes that calls run longer than fetched jobs may wait.
@@ -103,8 +103,10 @@ pub(crate) struct Slot {
 impl Slot {
     /// A job has come for the slot, over a consumer that is open now.
     pub(crate) fn begin(&mut self) {
+        let mut state = self.slots.lock();
+        state.running += 1;
         self.begun = Some(Instant::now());
-        self.opening = self.slots.lock().opening;
+        self.opening = state.opening;
         self.is_counted = true;
     }
 
@@ -122,6 +124,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let Some(begun) = self.begun else { return };
         let mut state = self.slots.lock();
+        state.running = state.running.saturating_sub(1);
         if !self.is_counted || self.opening != state.opening {
             state.uncounted = state.uncounted.saturating_sub(1);
         }
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!(slots.prefetch(), 2, "the broker does not count the leased call");
         let mut other = slots.acquire().await;
         other.begin();
-        slots.opened(0);
+        slots.opened();
         assert_eq!(slots.prefetch(), 1, "both run, and the new consumer counts neither");
         drop(leased);
         assert_eq!(slots.prefetch(), 2);
@@ -196,7 +199,7 @@ mod tests {
     async fn a_slot_without_a_job_says_nothing_of_the_length_of_calls() {
         let slots = Slots::new(1);
         let slot = slots.acquire().await;
-        slots.opened(1);
+        slots.opened();
         tokio::time::advance(Duration::from_secs(60)).await;
         drop(slot);
         assert_eq!(slots.lock().length, UNKNOWN);

@@ -119,7 +119,7 @@ impl Worker {
         let answering = control::answer(broker, control, caller.calls.clone(), status, no_control.clone());
         listening.spawn(crash.clone().run_until_cancelled_owned(answering));
         let intake = TaskTracker::new();
-        let taking = jobs.run(caller.clone(), calls.clone(), stop.clone(), crash.clone());
+        let taking = jobs.run(caller.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
         intake.spawn(crash.clone().run_until_cancelled_owned(taking));
         intake.close();
         intake.wait().await;
