@@ -66,9 +66,7 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
     let again = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
     let other = client.submit(&again.module("hostile", &careless)).await.expect_err("it has another module");
     assert_eq!(other.status(), Some(409), "{other}");
-    assert!(
-        other.to_string().contains(&format!("module \"hostile\" (sha256:")) && other.to_string().contains(&careless)
-    );
+    assert!(other.to_string().contains("module \"hostile\" (sha256:") && other.to_string().contains(&careless));
     let known = client.list(&ListQuery { flow: Some("order".into()), ..ListQuery::default() }).await.expect("a list");
     assert_eq!(known.runs.len(), 1, "submitting again starts nothing");
 

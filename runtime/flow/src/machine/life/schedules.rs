@@ -41,7 +41,7 @@ pub struct Backlog {
 /// Triggers of one task that fired nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skips {
-    /// How many. Missed times beyond [`MOST_COUNTED`] at once are not counted.
+    /// How many. Missed times beyond 1,000 at once are not counted.
     pub count: u64,
     /// When the last one was skipped.
     pub last_at: Timestamp,
