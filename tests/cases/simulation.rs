@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Worlds in `cargo xtask test`; `cargo xtask simulate` says how many it wants.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn whatever_fails_each_record_is_written_once_and_nothing_applied_is_forgotten() {
