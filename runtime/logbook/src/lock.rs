@@ -6,7 +6,7 @@
 use std::{
     fs::{File, TryLockError},
     future,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -59,9 +59,17 @@ impl EngineLock {
     }
 }
 
+/// The path of a file beside a database. Whoever names the database by a link means the same file.
+pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
+    // One that is not there yet has no links that lead to it.
+    let mut path = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    path.as_mut_os_string().push(suffix);
+    path
+}
+
 /// Locks the file beside a database. The system unlocks it when the process ends.
-fn lock_file(mut path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
-    path.as_mut_os_string().push(".lock");
+fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
+    let path = beside(&path, ".lock");
     let unavailable =
         |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
     let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
@@ -109,6 +117,17 @@ mod tests {
     async fn an_engine_without_a_broker_is_alone_on_a_file() {
         let folder = tempfile::tempdir().unwrap();
         check_rules(&format!("sqlite:{}", folder.path().join("a.db").display())).await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_names_a_file_by_a_link_finds_it_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a.db"), folder.path().join("link.db"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let _one = EngineLock::take(&format!("sqlite:{}", file.display()), LockMode::Exclusive).await.unwrap();
+        let other = EngineLock::take(&format!("sqlite:{}", link.display()), LockMode::Exclusive).await;
+        assert!(matches!(other, Err(OpenError::Driven { .. })), "{other:?}");
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
-    Summary, Version,
+    Summary, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
 };
@@ -64,9 +64,10 @@ impl Sqlite {
         let place = path.display().to_string();
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
-        let (file, mut locks) = (path.clone(), path.clone());
-        locks.as_mut_os_string().push(".locks");
+        let file = path.clone();
         let writer = Thread::start(&place, move || open_writer(&file)).await?;
+        // The file is there now, so that links to it are followed.
+        let locks = lock::beside(&path, ".locks");
         let reader = Thread::start(&place, move || open_reader(&path)).await?;
         Ok(Self { place, writer, reader, locks })
     }
