@@ -208,7 +208,7 @@ pub(crate) enum Command {
         /// Where to listen; port 0 lets the system choose one
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
-        /// Without a broker: calls at once; as many as the machine has cores when not given
+        /// Without a broker: calls at once; as many as the machine has cores, and at least 4, when not given
         #[arg(long)]
         slots: Option<u16>,
     },
