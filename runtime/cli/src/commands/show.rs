@@ -102,7 +102,7 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
         Value::Bytes(bytes) => out::bytes(bytes),
         Value::Stored(stored) => {
             let error = anyhow!("{name} is {} bytes in the store, which could not be read", stored.size);
-            return Err(Failed::unreachable(error).hint("`waft doctor` says what is wrong with the store"));
+            return Err(Failed::unreachable(error).hint("see that the store of the server, or --store, can be read"));
         }
     }
     Ok(Exit::Success)
