@@ -1,3 +1,5 @@
+//! Conditions over values: what is decided, what cannot be, and what is refused when a condition is read.
+
 use super::*;
 
 fn decide(text: &str, values: &[(&str, &str)]) -> Result<bool, String> {

@@ -66,6 +66,7 @@ async fn read_with_machine(
             told.clear();
             revisions.clear();
             settled.clear();
+            lost_with.clear();
         }
         if records.is_empty() {
             break;

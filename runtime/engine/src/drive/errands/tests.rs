@@ -1,3 +1,5 @@
+//! Fetches that fail, panic, hang or go well, over stores that do so on demand.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
