@@ -330,17 +330,32 @@ impl Modules<'_> {
         if let Some((module, export)) = self.parted_otherwise(alias) {
             return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
-        let known = self.known.keys().chain(self.named.keys()).map(String::as_str);
-        let hint = suggest::did_you_mean(alias, known);
+        let known = || self.known.keys().chain(self.named.keys()).map(String::as_str);
+        if let Some((module, export)) = parted_by_dot(alias) {
+            let meant = suggest::closest(module, known()).unwrap_or(module);
+            let mut hint = format!("did you mean \"{meant}#{export}\"? `#` parts a module from its task");
+            if !self.named.contains_key(meant) {
+                hint.push_str(&format!("; and write {meant:?} = \"path, tag or digest\" under [modules]"));
+            }
+            return (why, hint);
+        }
+        let hint = suggest::did_you_mean(alias, known());
         let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
         (why, hint)
     }
 
-    /// A module and its task, where something else than `#` stands between them.
+    /// A module that the flow names and its task, where something else than `#` stands between them.
     fn parted_otherwise<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
         parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
     }
+}
+
+/// A module and its task as in Python, and no path of a file.
+fn parted_by_dot(text: &str) -> Option<(&str, &str)> {
+    let (module, export) = text.rsplit_once('.')?;
+    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '\\', '.', '#', ' ']);
+    (is_name(module) && is_name(export) && export != "wasm").then_some((module, export))
 }
 
 /// The alias of the module that `use` names.
