@@ -3,7 +3,11 @@
 //! An edit changes the flow as its author wrote it, and all of it is wired anew: so it is checked as a whole, by the same
 //! rules as a new flow. What a run makes of it is the machine's to say.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{
     Body, Condition, Digest, Does, Draft, DraftLink, DraftListen, DraftNode, DraftSchedule, DraftTask, Join, LinkSpans,
@@ -181,6 +185,13 @@ impl Edit {
             draft.modules.get(alias).is_some_and(|known| known.text != reference.text)
         };
         added.modules.into_iter().find(is_other).map(|(alias, _)| alias)
+    }
+
+    /// The inputs that this edit adds to the flow.
+    #[must_use]
+    pub fn added_inputs(&self) -> BTreeSet<ValueName> {
+        let Self::Add { text } = self else { return BTreeSet::new() };
+        Self::read_addition(text).inputs.into_keys().collect()
     }
 
     /// Changes a flow.

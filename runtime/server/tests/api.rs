@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
-    api::{ListQuery, Notification, Problem, Skip, Submission},
+    api::{Edit, Edits, ListQuery, Notification, Problem, Skip, Submission},
 };
 use engine::{Engine, Part, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
@@ -289,6 +289,35 @@ async fn a_runs_id_stands_for_what_was_submitted_with_it() {
             client.wait("r1").await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn inputs_that_an_edit_has_added_are_none_of_the_submission() {
+    let world = World::new().await;
+    let client = world.client();
+    let of = |input: u32| Submission { run: Some("r1".into()), ..submission(WAITS) }.input("x", input);
+    client.submit(&of(1)).await.unwrap();
+    let text = "[inputs]\nadded = 1\n[[task]]\nname = \"another\"\nwait = \"a word\"\n".into();
+    let edits = Edits { edits: vec![Edit::Add { text, modules: [].into() }], ..Edits::default() };
+    client.edit("r1", &edits).await.unwrap();
+    assert_eq!(client.submit(&of(1)).await.unwrap().state, "running");
+    let problem = refusal(client.submit(&of(2)).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: input \"x\""), "{problem:?}");
+    let problem = refusal(client.submit(&of(1).input("added", 1)).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: input \"added\""), "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_notification_with_a_key_may_be_sent_again_until_it_is_answered() {
+    let world = World::new().await;
+    let client = world.client();
+    client.submit(&Submission { run: Some("r1".into()), ..submission(WAITS) }.input("x", 1)).await.unwrap();
+    let notification = Notification::of("w").value("v", 1).key("k");
+    client.notify("r1", &notification).await.unwrap();
+    client.wait("r1").await.unwrap();
+    assert_eq!(client.notify("r1", &notification).await.unwrap().state, "success");
+    let problem = refusal(client.notify("r1", &notification.clone().key("other")).await);
+    assert_eq!(problem.status, 409, "{problem:?}");
 }
 
 #[tokio::test]

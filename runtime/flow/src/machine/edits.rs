@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Change, Command, Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
-    Source, State, Task, Timestamp,
+    Source, State, Task, Timestamp, ValueName,
 };
 
 use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
@@ -36,6 +36,7 @@ impl Machine {
         };
         let mut draft = origin.draft().map_err(|error| vec![error])?;
         let (mut planned, mut reasons) = (Origin::clone(origin), Vec::new());
+        let mut inputs: BTreeSet<ValueName> = self.flow.inputs.keys().cloned().collect();
         for edit in edits {
             let edit = match edit {
                 Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: self.has_run(task) },
@@ -52,6 +53,12 @@ impl Machine {
                 reasons.push(format!("{edit}: module {alias:?} is another one already: choose another name for it"));
                 continue;
             }
+            let added = edit.added_inputs();
+            if let Some(input) = added.iter().find(|name| inputs.contains(*name)) {
+                reasons.push(format!("{edit}: the run has an input {input:?} already: choose another name for it"));
+                continue;
+            }
+            inputs.extend(added);
             match edit.apply(&mut draft) {
                 Ok(()) => planned.edits.push(edit),
                 Err(reason) => reasons.push(format!("{edit}: {reason}")),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
-use flow::{Digest, Draft, Flow, Form, Machine, Mistake, Origin, RunId, Severity, Value, ValueName, Values};
+use flow::{Digest, Draft, Edit, Flow, Form, Machine, Mistake, Origin, RunId, Severity, Value, ValueName, Values};
 
 use super::submit::{refused, why_missing, wire};
 use crate::{Library, problem::Problem, state};
@@ -107,10 +107,13 @@ async fn modules_differ(library: &Library, origin: &Origin, draft: &Draft, text:
 }
 
 fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String> {
-    let known = &machine.flow().inputs;
+    // Edits may have added inputs since, which no submission names.
+    let edits = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
+    let added: BTreeSet<ValueName> = edits.flat_map(Edit::added_inputs).collect();
+    let known: BTreeMap<_, _> = machine.flow().inputs.iter().filter(|(name, _)| !added.contains(*name)).collect();
     let mut submitted = draft.inputs.clone();
     submitted.extend(given.clone());
-    let names: BTreeSet<&ValueName> = known.keys().chain(submitted.keys()).collect();
+    let names: BTreeSet<&ValueName> = known.keys().copied().chain(submitted.keys()).collect();
     let differs = |name: &&ValueName| match (known.get(*name), submitted.get(*name)) {
         (Some(known), Some(submitted)) => !is_same(known, submitted),
         (_, _) => true,

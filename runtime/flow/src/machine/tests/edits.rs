@@ -82,6 +82,22 @@ fn a_task_is_pointed_to_another_server_and_goes_on_without_pulling_its_recipes_a
 }
 
 #[test]
+fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
+    let mut world = World::start(flow("[[task]]\nname = \"b\"\nuse = \"g#add\"\n[inputs]\nip = \"a\""));
+    let added = |task: &str| {
+        add(&format!(
+            "[[task]]\nname = {task:?}\nuse = \"g#add\"\nrequires = {{ ip = \"other\" }}\nprovides = {{ added = {task:?} }}\n\
+             [inputs]\nother = 1\n"
+        ))
+    };
+    let refused = world.edit(&[add("[inputs]\nip = \"b\"\n")]).unwrap_err();
+    assert!(refused[0].ends_with("the run has an input \"ip\" already: choose another name for it"), "{refused:?}");
+    world.edit(&[added("c")]).unwrap();
+    let refused = world.edit(&[added("d")]).unwrap_err();
+    assert!(refused[0].contains("the run has an input \"other\" already"), "{refused:?}");
+}
+
+#[test]
 fn a_removed_task_is_gone_where_it_has_not_run_and_fires_nobody_where_it_has() {
     let mut world = World::start(flow(SITE));
     world.answer(0);
