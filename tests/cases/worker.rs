@@ -345,15 +345,3 @@ async fn a_module_that_no_store_holds_fails_its_task_by_name() {
     }
     world.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_has_waited_too_long_is_not_begun() {
-    let mut world = World::new().await;
-    world.start_worker("one").await;
-    let expired = Job { expires_at: Some(Timestamp::from_micros(1_700_000_000_000_001)), ..job(world.module, "spin") };
-    world.publish("one", &expired).await;
-    let Answer::Failed(failure) = world.answer().await else { panic!("it was begun") };
-    assert_eq!(failure.kind, flow::FailureKind::Timeout);
-    assert!(failure.message.starts_with("it has expired: it came to a worker "), "{failure}");
-    world.stop().await;
-}

@@ -428,11 +428,11 @@ impl Machine {
     }
 
     /// Whether a worker that has the job of a call may begin it: nothing says that it was answered, withdrawn or given up, or
-    /// is about to be. Of a suspended run nothing begins: what is out is sent again when the run goes on.
+    /// is about to be, and it has not waited for longer than its task allows. Of a suspended run nothing begins: what is out is sent again when the run goes on.
     #[must_use]
-    pub fn may_call(&self, call: &CallId) -> bool {
+    pub fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
         match self.passes.get(&call.firing) {
-            Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(call),
+            Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(now, call),
             Some(_) => true,
             None => call.firing.get() > self.fired(),
         }

@@ -94,7 +94,8 @@ impl Calls {
     /// was begun with may be dead when its job comes again.
     ///
     /// Whether the call is wanted is asked where this worker cannot know that it is: its job was sent before this worker
-    /// listened, was delivered before, or is of a call that was interrupted or withdrawn.
+    /// listened, was delivered before, may have expired by the engine's clock, or is of a call that was interrupted or
+    /// withdrawn.
     pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<Taken<'a>> {
         let mut known = self.lock();
         if let Some(running) = known.running.get_mut(&key(job)) {
@@ -108,7 +109,8 @@ impl Calls {
         }
         let interrupt = CancellationToken::new();
         let is_withdrawn = known.withdrawn.contains(&job.call);
-        let (stage, first) = if is_withdrawn || came_back(&delivery) || job.at < known.since {
+        let may_be_withdrawn = came_back(&delivery) || job.at < known.since || job.expires_at.is_some();
+        let (stage, first) = if is_withdrawn || may_be_withdrawn {
             let (answer, wanted) = oneshot::channel();
             (Stage::Asking(answer), First::Ask { wanted, is_withdrawn })
         } else {

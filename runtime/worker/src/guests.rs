@@ -1,12 +1,8 @@
 //! What a worker calls: guests in the sandbox, or what a simulation has in their place.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use flow::{Failure, FailureKind};
 use protocol::{CallLog, Job};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
@@ -35,9 +31,6 @@ pub trait Guests: Send + Sync + 'static {
 #[async_trait]
 impl Guests for Modules {
     async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> Called {
-        if let Some(failure) = expired(job, SystemTime::now()) {
-            return Called { answer: sandbox::Answer::Failed(failure), log: CallLog::default() };
-        }
         let stopped = interrupt.clone();
         let calling = async {
             let module = self.find(job.module, &job.fetch_from).await?;
@@ -62,14 +55,6 @@ impl Guests for Modules {
     fn interrupt_all(&self) {
         self.sandbox().interrupt_all();
     }
-}
-
-/// Why a job is not begun that has waited too long.
-fn expired(job: &Job, now: SystemTime) -> Option<Failure> {
-    let until = UNIX_EPOCH + Duration::from_micros(job.expires_at?.as_micros());
-    let late = now.duration_since(until).ok()?;
-    let message = format!("it has expired: it came to a worker {late:.1?} too late");
-    Some(Failure::new(FailureKind::Timeout, message))
 }
 
 fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {

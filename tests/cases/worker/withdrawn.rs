@@ -69,6 +69,26 @@ async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worker() {
+    let mut world = World::new().await;
+    world.start_worker("one").await;
+    let (withdrawn, wanted) = (job(world.module, "noop"), another(world.module));
+    let long_ago = Some(Timestamp::from_micros(1_700_000_000_000_001));
+    let far_off = Some(Timestamp::from_micros(9_000_000_000_000_000));
+    world.publish("one", &Job { expires_at: far_off, ..withdrawn.clone() }).await;
+    assert_eq!(world.answer_asked(false).await, withdrawn.call);
+    world.publish("one", &Job { expires_at: long_ago, ..wanted.clone() }).await;
+    assert_eq!(world.answer_asked(true).await, wanted.call);
+    match world.report().await {
+        Report::Signal(signal, _) => {
+            assert_eq!((signal.call, signal.answer), (wanted.call, Answer::Succeeded(Values::new())));
+        }
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_applied() {
     let mut world = World::new().await;
     let queue = "one".parse().expect("a name");

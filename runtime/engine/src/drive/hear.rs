@@ -141,7 +141,7 @@ impl Driver {
         self.look_up(&run, Some(shard), round).await;
         // What is driven elsewhere is answered there; of what cannot be read, nothing is known.
         let wanted = match self.runs.get(&run) {
-            Some(live) => Some(live.machine.may_call(&call)),
+            Some(live) => Some(live.machine.may_call(self.tools.clock.now(), &call)),
             None => round.missing.contains(&run).then_some(false),
         };
         if let Some((wanted, reply_to)) = wanted.zip(delivery.message.properties.reply_to.clone()) {

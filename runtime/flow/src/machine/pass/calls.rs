@@ -24,9 +24,14 @@ impl Pass {
 
     /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
+        self.waits_until(index).map(|until| until.after(UNHEARD))
+    }
+
+    /// Until when an apply that no worker is known to have begun may wait for one; `None` for ever.
+    fn waits_until(&self, index: NodeIndex) -> Option<Timestamp> {
         let expires = self.flow.called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
-        (!self.is_leased(index)).then(|| since.after(expires).after(UNHEARD))
+        (!self.is_leased(index)).then(|| since.after(expires))
     }
 
     /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them.
@@ -86,11 +91,12 @@ impl Pass {
         })
     }
 
-    /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, and nothing is about to
-    /// withdraw it.
-    pub(in crate::machine) fn may_call(&self, call: &CallId) -> bool {
-        let Some(index) = self.place_of(call) else { return false };
-        self.is_out(index, call) && (call.action == crate::Action::Rollback || self.may_try_again(index))
+    /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, it has not expired, and
+    /// nothing is about to withdraw it.
+    pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
+        let Some(index) = self.place_of(call).filter(|index| self.is_out(*index, call)) else { return false };
+        let has_expired = || self.waits_until(index).is_some_and(|until| until <= now);
+        call.action == crate::Action::Rollback || (self.may_try_again(index) && !has_expired())
     }
 
     pub(super) fn is_out(&self, index: NodeIndex, call: &CallId) -> bool {

@@ -129,6 +129,9 @@ fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
     let mut world = World::start(flow(text));
+    let call = world.out[0].id.clone();
+    assert!(world.machine.may_call(world.now.after(Duration::from_secs(59)), &call));
+    assert!(!world.machine.may_call(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
     world.jump();
     assert_eq!((world.trace().as_str(), world.out.len(), world.lost.len()), ("a:R a:F", 0, 1));
     world.jump();
