@@ -813,7 +813,7 @@ fn unless_broken<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) ->
 fn refusal(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
     match event {
-        Event::Notify { key: Some(key), .. } if machine.has_heard(key) => Reply::Recorded(state),
+        Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
         Event::Notify { task, answer, .. } if !is_rest(state) => {
             machine.refuses(task, answer).map_or(Reply::Meaningless(state), Reply::Refused)
         }

@@ -3,6 +3,7 @@
 //! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
+mod accepts;
 mod triggers;
 
 use std::{
@@ -11,6 +12,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+pub use accepts::Accept;
 
 use crate::{
     Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,
@@ -49,6 +52,8 @@ pub struct Flow {
     pub living: Option<Living>,
     /// Tasks of other flows whose notifications it hears.
     pub listens: Vec<Listen>,
+    /// The types of the values that notifications bring, as far as modules describe what their tasks take.
+    pub accepts: Vec<Accept>,
 }
 
 /// How a flow lives that is passed through more than once: each pass is one firing.

@@ -60,9 +60,9 @@ pub use draft::{
 };
 pub use edit::{Edit, Origin};
 pub use flow::{
-    Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen, Living,
-    Missed, Moment, Need, Node, NodeIndex, Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink,
-    Wait,
+    Accept, Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen,
+    Living, Missed, Moment, Need, Node, NodeIndex, Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task,
+    TurnLink, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;
@@ -79,6 +79,6 @@ pub use command::{
 };
 pub use machine::{
     Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, LONGEST_STEP, Life, Machine, NodeRun,
-    NodeState, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered, panic_message,
+    NodeState, Notifications, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

@@ -9,6 +9,7 @@
 
 mod edits;
 mod life;
+mod notifications;
 mod pass;
 mod snapshot;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::{
     Revision, Role, RunId, RunState, State, Timestamp, Values, WorkerName,
 };
 pub use life::{Backlog, Due, Life, Owed, Skips, Waiting};
+pub use notifications::Notifications;
 pub use pass::each::{Expansion, elements, gathered};
 pub use pass::node::{Intention, NodeRun, NodeState};
 use pass::{Beginning, Pass};
@@ -75,6 +77,8 @@ pub struct Machine {
     passes: BTreeMap<Firing, Pass>,
     /// What is true of a run that fires more than once, besides.
     life: Option<Life>,
+    /// The notifications that it has received.
+    notifications: Notifications,
     /// When its last record was decided: a clock that shows an earlier time was set back.
     latest: Timestamp,
 }
@@ -86,7 +90,7 @@ impl Machine {
         let tasks = tasks_of(&flow);
         let life = flow.living.as_ref().map(|living| Life::new(living.schedules.len()));
         let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
-        Self { run, flow, tasks, revision, passes, life, latest }
+        Self { run, flow, tasks, revision, passes, life, notifications: Notifications::default(), latest }
     }
 
     /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
@@ -115,6 +119,13 @@ impl Machine {
     /// An event that came twice, late or out of order means nothing.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+        if let Event::Notify { task, answer, .. } = event {
+            return self.decide_notify(now, task, answer, event);
+        }
+        self.decide_other(now, event)
+    }
+
+    fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
         let about_the_run = |fact| vec![Record { at: now, firing: None, fact }];
         match (&self.life, self.only(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
@@ -179,6 +190,9 @@ impl Machine {
                     return Err(reason.clone());
                 }
                 Ok(self.take_flow(*at, flow, *revision))
+            }
+            (Fact::NotificationReceived { node, key }, None) => {
+                self.remember_notification(*node, key).map(|()| Vec::new())
             }
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
             (fact, None) if self.life.is_some() => self.evolve_life(*at, fact),

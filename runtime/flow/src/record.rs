@@ -229,6 +229,13 @@ pub enum Fact {
         /// By how much, or by how much at least.
         by: ClockShift,
     },
+    /// Somebody has notified a task that waits: the same notification means nothing from now on.
+    NotificationReceived {
+        /// The task.
+        node: NodeIndex,
+        /// The key that tells the notification from others.
+        key: String,
+    },
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
@@ -427,6 +434,7 @@ impl Record {
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
             | Fact::ClockSet { .. }
+            | Fact::NotificationReceived { .. }
             | Fact::Expired
             | Fact::Retrying { .. }
             | Fact::Reset
@@ -470,6 +478,7 @@ impl Fact {
             | Self::Backlogged { .. }
             | Self::CaughtUp { .. }
             | Self::ClockSet { .. }
+            | Self::NotificationReceived { .. }
             | Self::Expired
             | Self::Reset
             | Self::CancelRequested
@@ -507,6 +516,7 @@ impl Fact {
             Self::Backlogged { .. } => "backlogged",
             Self::CaughtUp { .. } => "caught-up",
             Self::ClockSet { .. } => "clock-set",
+            Self::NotificationReceived { .. } => "notification-received",
             Self::Expired => "expired",
             Self::Edited { .. } => "edited",
             Self::Retrying { .. } => "retrying",

@@ -76,6 +76,11 @@ impl Schema {
         })
     }
 
+    /// The schema as JSON.
+    pub(crate) fn to_json(&self) -> Json {
+        Json::from(&self.0)
+    }
+
     pub(crate) fn view(&self) -> View<'_> {
         View { root: &self.0, here: &self.0 }
     }

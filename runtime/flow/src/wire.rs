@@ -137,10 +137,11 @@ fn try_wire(
         awaiting.clear();
     }
     let ends = if is_living { Ends::All } else { Ends::Last };
+    let accepts = fits.accepts(&answers);
     let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
     let flow = living::live(&layout, draft, turns, &awaiting, flow, mistakes);
     idle::refuse(&layout, &flow, mistakes);
-    Flow { expires: draft.expires, ..flow }
+    Flow { expires: draft.expires, accepts, ..flow }
 }
 
 /// Only the links of the whole flow can begin another pass.

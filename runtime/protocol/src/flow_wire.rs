@@ -271,6 +271,7 @@ impl WireFlow<'_> {
             origin: said.origin,
             living: said.living,
             listens: said.listens,
+            accepts: said.accepts,
         }))
     }
 }

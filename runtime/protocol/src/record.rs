@@ -169,6 +169,10 @@ enum WireFact<'a> {
     ClockSet {
         by_micros: i64,
     },
+    NotificationReceived {
+        node: u32,
+        key: &'a str,
+    },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -394,6 +398,7 @@ impl<'a> From<&'a Record> for WireRecord<'a> {
                 until_micros: until.as_micros(),
             },
             Fact::ClockSet { by } => WireFact::ClockSet { by_micros: by.as_micros() },
+            Fact::NotificationReceived { node, key } => WireFact::NotificationReceived { node: node.0, key },
             Fact::CaughtUp { schedule, next } => WireFact::CaughtUp { schedule: *schedule, next_micros: micros(next) },
         };
         Self { at_micros: record.at.as_micros(), fact }
@@ -412,7 +417,8 @@ impl WireFact<'_> {
             | Self::Skipped { .. }
             | Self::Backlogged { .. }
             | Self::CaughtUp { .. }
-            | Self::ClockSet { .. } => 3,
+            | Self::ClockSet { .. }
+            | Self::NotificationReceived { .. } => 3,
             Self::RunStartedWithMore { .. }
             | Self::Ignored { .. }
             | Self::Begun { .. }
@@ -461,6 +467,9 @@ impl WireRecord<'_> {
                 until: Timestamp::from_micros(until_micros),
             },
             WireFact::ClockSet { by_micros } => Fact::ClockSet { by: ClockShift::from_micros(by_micros) },
+            WireFact::NotificationReceived { node, key } => {
+                Fact::NotificationReceived { node: NodeIndex(node), key: key.into() }
+            }
             WireFact::CaughtUp { schedule, next_micros } => Fact::CaughtUp { schedule, next: at(next_micros) },
             WireFact::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             WireFact::Succeeded { attempt, provided, execution, worker } => Fact::Succeeded {

@@ -7,8 +7,8 @@ use std::{
 
 use flow::{
     Action, Attempt, Backlog, Due, Execution, Expansion, Firing, Intention, Json, Life, NodeIndex, NodeRun, NodeState,
-    Owed, PassSnapshot, Revision, RunState, ScopeIndex, SkipReason, Skips, Snapshot, State, Timestamp, Trigger, Values,
-    Waiting, WorkerName,
+    Notifications, Owed, PassSnapshot, Revision, RunState, ScopeIndex, SkipReason, Skips, Snapshot, State, Timestamp,
+    Trigger, Values, Waiting, WorkerName,
 };
 
 use crate::{
@@ -75,6 +75,7 @@ struct WireLivingSnapshot<'a> {
     revision: u64,
     passes: Vec<WirePass<'a>>,
     life: Option<WireLife<'a>>,
+    notifications: Vec<u64>,
     /// When the last record was decided.
     latest_micros: u64,
 }
@@ -112,7 +113,6 @@ struct WireLife<'a> {
     latest: Vec<(u32, WireValues<'a>)>,
     last: Vec<(u32, &'a str)>,
     failures: WireFailures<'a>,
-    heard: Vec<u64>,
     ending: bool,
     last_end: Option<&'a str>,
     expires_at: Option<u64>,
@@ -169,7 +169,8 @@ struct WireSnapshotWithMore<'a> {
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let more = more_to_wire(&snapshot.flow);
-    let (None, false, [pass]) = (&snapshot.life, more.is_of_the_third_version(), &snapshot.passes[..]) else {
+    let is_of_the_third_version = more.is_of_the_third_version() || snapshot.notifications.hashes().next().is_some();
+    let (None, false, [pass]) = (&snapshot.life, is_of_the_third_version, &snapshot.passes[..]) else {
         return codec::encode_as(
             Kind::Snapshot,
             3,
@@ -179,6 +180,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
                 revision: snapshot.revision.get(),
                 passes: snapshot.passes.iter().map(WirePass::from).collect(),
                 life: snapshot.life.as_ref().map(WireLife::from),
+                notifications: snapshot.notifications.hashes().collect(),
                 latest_micros: snapshot.latest.as_micros(),
             },
         );
@@ -312,7 +314,6 @@ impl<'a> From<&'a Life> for WireLife<'a> {
             latest: given_to_wire(&life.latest),
             last: life.last.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
             failures: failures_to_wire(&life.failures),
-            heard: life.heard.iter().copied().collect(),
             ending: life.ending,
             last_end: life.last_end.map(RunState::as_str),
             expires_at: micros(&life.expires_at),
@@ -361,7 +362,6 @@ impl WireLife<'_> {
             latest: given_from_wire(self.latest)?,
             last: self.last.into_iter().map(last).collect::<Result<_, Unlawful>>()?,
             failures: Arc::new(failures_from_wire(self.failures)?),
-            heard: self.heard.into(),
             ending: self.ending,
             last_end: self.last_end.map(run_state).transpose()?,
             expires_at: at(self.expires_at),
@@ -380,6 +380,7 @@ impl WireLivingSnapshot<'_> {
             revision: Revision::new(self.revision),
             passes: self.passes.into_iter().map(WirePass::into_pass).collect::<Result<_, Unlawful>>()?,
             life: self.life.map(WireLife::into_life).transpose()?,
+            notifications: Notifications::from_hashes(self.notifications),
             latest: Timestamp::from_micros(self.latest_micros),
         })
     }
@@ -499,7 +500,7 @@ impl WireSnapshotWithMore<'_> {
         delay(&mut pass, self.delayed)?;
         let (flow, revision) = (wire.flow.into_flow(self.more)?, Revision::new(wire.revision));
         let latest = Timestamp::from_micros(wire.latest_micros);
-        Ok(Snapshot { flow, revision, passes: vec![pass], life: None, latest })
+        Ok(Snapshot { flow, revision, passes: vec![pass], life: None, notifications: Notifications::default(), latest })
     }
 }
 

@@ -175,7 +175,8 @@ impl Machine {
         let moves = Moves::new(&self.flow, flow);
         let life = snapshot.life.map(|life| moves.life(life));
         let passes = snapshot.passes.into_iter().filter_map(|pass| moves.pass(pass)).collect();
-        let moved = Snapshot { flow: flow.clone(), revision, passes, life, latest: at };
+        let notifications = self.notifications.clone();
+        let moved = Snapshot { flow: flow.clone(), revision, passes, life, notifications, latest: at };
         *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
         self.begin_again(at)
     }

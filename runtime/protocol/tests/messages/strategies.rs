@@ -271,6 +271,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::CaughtUp { schedule, next: next.map(Timestamp::from_micros) }),
         any::<i64>().prop_map(|by| Fact::ClockSet { by: ClockShift::from_micros(by) }),
+        (node(), "\\PC{0,20}").prop_map(|(node, key)| Fact::NotificationReceived { node, key }),
         Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),

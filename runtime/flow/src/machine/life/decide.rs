@@ -79,9 +79,6 @@ impl Machine {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             return pass.decide(now, event).into_iter().map(about).collect();
         }
-        if key.is_some_and(|key| life.has_heard(key)) || self.refuses_firing(index, answer).is_some() {
-            return Vec::new();
-        }
         let Answer::Succeeded(values) = answer else { return Vec::new() };
         let by = Trigger::Notified { key: key.map(Into::into) };
         vec![Record { at: now, firing: None, fact: self.fire(life, index, by, values.clone()) }]
@@ -100,7 +97,7 @@ impl Machine {
             let node = self.flow.node(listen.to);
             let key = format!("{}>{}", heard.key, node.name);
             let is_call = matches!(node.role, Role::Task(_) | Role::ForEach(_)) && !node.retired;
-            if !is_call || life.ending || fired >= max || life.has_heard(&key) {
+            if !is_call || life.ending || fired >= max || self.has_received(&node.name, &key) {
                 continue;
             }
             let by = Trigger::Notified { key: Some(key) };
@@ -167,7 +164,10 @@ impl Machine {
         }
         let is_missing = |(name, need): &(&ValueName, &Need)| **need == Need::Required && !values.contains_key(*name);
         let missing: Vec<&ValueName> = brought.iter().filter(is_missing).map(|(name, _)| name).collect();
-        if missing.is_empty() { None } else { Some(format!("{} is missing", quoted(missing))) }
+        if !missing.is_empty() {
+            return Some(format!("{} is missing", quoted(missing)));
+        }
+        self.flow.firing_misfit(index, values)
     }
 
     fn decide_firings(&self, life: &Life, now: Timestamp) -> Vec<Record> {

@@ -40,7 +40,8 @@ impl Pass {
             | Fact::Scheduled { .. }
             | Fact::Skipped { .. }
             | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. } => Vec::new(),
+            | Fact::CaughtUp { .. }
+            | Fact::NotificationReceived { .. } => Vec::new(),
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
             Fact::Succeeded { attempt, provided, execution, worker } => {
@@ -185,6 +186,7 @@ impl Pass {
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
             | Fact::ClockSet { .. }
+            | Fact::NotificationReceived { .. }
             | Fact::Reset
             | Fact::Expired
             | Fact::CancelRequested

@@ -145,7 +145,7 @@ fn fire_somehow(world: &mut World, draw: &mut Draw) {
     let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
     let (answer, before) = (Answer::Succeeded(values), world.machine.fired());
     let is_taken = world.machine.refuses(&task, &answer).is_none()
-        && !key.as_ref().is_some_and(|key| world.machine.has_heard(key))
+        && !key.as_ref().is_some_and(|key| world.machine.has_received(&task, key))
         && matches!(world.state(), RunState::Running | RunState::Suspending);
     world.step(&Event::Notify { task, answer, key });
     assert!(world.machine.fired() >= before + u64::from(is_taken), "what is not refused fires");
@@ -313,6 +313,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
             | Fact::ClockSet { .. }
+            | Fact::NotificationReceived { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }

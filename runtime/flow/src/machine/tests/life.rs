@@ -173,6 +173,24 @@ fn a_notification_that_brings_the_wrong_names_is_refused_with_the_right_ones() {
 }
 
 #[test]
+fn a_notification_of_a_wrong_type_fires_nothing() {
+    let text = "persistent = true\n[[task]]\nname = \"square\"\nuse = \"g#square\"\nrequires = { number = \"n\" }\n\
+        [[task]]\nname = \"other\"\nuse = \"g#add\"\nrequires = { ip = \"n\" }\n";
+    let mut world = World::start(flow(text));
+    let refusal = |world: &World, task: &str| {
+        let values: crate::Values = [("n".parse().unwrap(), crate::Value::json(&"x".into()))].into();
+        world.machine.refuses(&name(task), &Answer::Succeeded(values)).unwrap_or_default()
+    };
+    let refused = refusal(&world, "square");
+    assert!(refused.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{refused}");
+    world.notify("square", &[("n", "\"x\"")]);
+    assert_eq!(world.machine.fired(), 0);
+    assert_eq!(refusal(&world, "other"), "", "tasks that the firing does not reach have no say");
+    world.notify("square", &[("n", "7")]);
+    assert_eq!(world.machine.fired(), 1);
+}
+
+#[test]
 fn what_a_persistent_run_begins_with_is_done_first_and_taken_back_when_it_is_told_to_end() {
     let text =
         format!("{LISTENER}\n[[task]]\nname = \"prepare\"\nuse = \"g#five\"\nprovides = {{ value = \"pool\" }}\n");

@@ -45,6 +45,57 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
 }
 
 #[test]
+fn the_same_notification_answers_a_waiting_task_once_however_often_it_comes() {
+    let notified = |key: &str, by: &str| Event::Notify {
+        task: name("approve"),
+        answer: Answer::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
+        key: Some(key.into()),
+    };
+    let mut world = World::start(flow(APPROVED));
+    assert!(world.machine.decide(world.now, &notified("k", "eve")).is_empty(), "it does not wait yet");
+    assert!(!world.machine.has_received(&name("approve"), "k"), "what was refused may be sent again");
+    world.answer(0);
+    world.step(&notified("k", "eve"));
+    assert!(world.machine.has_received(&name("approve"), "k"));
+    assert!(!world.machine.has_received(&name("a"), "k"), "a key is of one task");
+    let known = world.records.len();
+    for key in ["k", "other"] {
+        world.step(&notified(key, "mallory"));
+        assert_eq!(world.records.len(), known, "{key}");
+    }
+    let restored = crate::Machine::restore(world.machine.run().clone(), world.machine.snapshot()).unwrap();
+    assert!(restored.has_received(&name("approve"), "k") && !restored.has_received(&name("approve"), "other"));
+    world.run();
+    assert!(world.machine.has_received(&name("approve"), "k"), "after the run has ended too");
+}
+
+#[test]
+fn a_notification_of_a_wrong_type_is_refused_before_a_task_gets_it() {
+    let text = |takes: &str| {
+        format!(
+            "[[task]]\nname = \"ask\"\nwait = \"a number\"\nprovides = {{ n = \"asked\" }}\n\
+             [[task]]\nname = \"square\"\nuse = \"g#square\"\n{takes}\n"
+        )
+    };
+    let refusal = |world: &World, value: serde_json::Value| {
+        let values: Values = [("n".parse().unwrap(), Value::json(&value))].into();
+        world.machine.refuses(&name("ask"), &Answer::Succeeded(values)).unwrap_or_default()
+    };
+    let mut world = World::start(flow(&text("requires = { number = \"asked\" }")));
+    assert_eq!(refusal(&world, 7.into()), "");
+    let told = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
+    let refused = refusal(&world, "seven".into());
+    assert!(refused.starts_with(told), "{refused}");
+    world.notify("ask", &[("n", "\"seven\"")]);
+    assert_eq!(world.trace(), "ask:R", "what is refused changes nothing");
+    let world = World::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
+    assert_eq!(refusal(&world, serde_json::json!([1, 2])), "");
+    let refused = refusal(&world, serde_json::json!([1, "two"]));
+    assert!(refused.contains("of its element 1, it is "), "{refused}");
+    assert!(refusal(&world, 1.into()).contains("it is no list"), "{}", refusal(&world, 1.into()));
+}
+
+#[test]
 fn a_task_that_waits_fails_when_it_is_told_so_or_its_deadline_comes() {
     let mut world = World::start(flow(APPROVED));
     world.answer(0);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 14] = [
+const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
     ("same", &["x", "y"], &[], false),
@@ -29,14 +29,15 @@ const TASKS: [(&str, &[&str], &[&str], bool); 14] = [
     ("add-anew", &["ip"], &["added"], true),
     ("list", &[], &["list"], false),
     ("make", &["item"], &["made"], true),
+    ("square", &["number"], &[], false),
 ];
 
 pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
-    // One that ends in a question mark is optional.
+    // One that ends in a question mark is optional; a number is a whole one.
     let parameter = |name: &&str| Parameter {
         name: name.trim_end_matches('?').parse().unwrap(),
         doc: String::new(),
-        schema: None,
+        schema: (*name == "number").then(|| Json::parse("{\"type\": \"integer\"}").unwrap()),
         optional: name.ends_with('?'),
     };
     let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
@@ -553,6 +554,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Backlogged { .. }
             | Fact::CaughtUp { .. }
             | Fact::ClockSet { .. }
+            | Fact::NotificationReceived { .. }
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Retrying { .. }

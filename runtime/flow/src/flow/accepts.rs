@@ -1,0 +1,66 @@
+//! Whether the values that a notification brings are of the types that tasks take them as.
+
+use super::{Flow, NodeIndex};
+use crate::{Json, Schema, Value, ValueName, Values};
+
+/// The type that one task takes a value as which a notification may bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accept {
+    /// The waiting task that the notification answers; `None` where the notification fires a task.
+    pub from: Option<NodeIndex>,
+    /// The value, by the flow's name.
+    pub value: ValueName,
+    /// The task that takes it.
+    pub by: NodeIndex,
+    /// What the task calls it.
+    pub parameter: ValueName,
+    /// The JSON schema of the value, or of each of its elements.
+    pub schema: Json,
+    /// Whether the task is called for each element of the value.
+    pub is_list: bool,
+    /// Whether the task can do without it, so that it may be `null`.
+    pub optional: bool,
+}
+
+impl Accept {
+    fn refuses(&self, value: &Value) -> Option<String> {
+        let is_null = matches!(value, Value::Json(json) if json.as_str().trim() == "null");
+        if self.optional && is_null {
+            return None;
+        }
+        let schema = Schema::new(&self.schema);
+        if !self.is_list {
+            return schema.refuses(value).map(|misfit| misfit.to_string());
+        }
+        match value {
+            Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
+                let (place, misfit) = schema.refuses_element(list)?;
+                Some(format!("of its element {place}, {misfit}"))
+            }
+            Value::Json(_) | Value::Bytes(_) => Some("it is no list, and \"for_each\" goes through one".into()),
+            Value::Stored(_) => None,
+        }
+    }
+}
+
+impl Flow {
+    /// Why values cannot answer a waiting task, for people. The values have the flow's names.
+    pub(crate) fn answer_misfit(&self, wait: NodeIndex, values: &Values) -> Option<String> {
+        self.misfit(values, |accept| accept.from == Some(wait))
+    }
+
+    /// Why values cannot fire a task, for people. The values have the flow's names.
+    pub(crate) fn firing_misfit(&self, entry: NodeIndex, values: &Values) -> Option<String> {
+        let reached = self.reached_from([entry]);
+        self.misfit(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
+    }
+
+    fn misfit(&self, values: &Values, is_meant: impl Fn(&Accept) -> bool) -> Option<String> {
+        self.accepts.iter().filter(|accept| is_meant(accept)).find_map(|accept| {
+            let reason = accept.refuses(values.get(&accept.value)?)?;
+            let (value, by, parameter) = (&accept.value, &self.node(accept.by).name, &accept.parameter);
+            let parameter = if parameter == value { String::new() } else { format!(" as its {parameter:?}") };
+            Some(format!("{value:?} does not fit task {by:?}, which takes it{parameter}: {reason}"))
+        })
+    }
+}
