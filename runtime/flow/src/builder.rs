@@ -22,7 +22,7 @@ pub enum Whole {}
 
 /// A flow in another one.
 #[derive(Debug)]
-pub enum Nested {}
+pub enum NestedFlow {}
 
 /// Builds a flow, node by node. See [`Draft::builder`].
 #[derive(Debug)]
@@ -178,7 +178,11 @@ impl<Level> Builder<Level> {
 
     /// Adds a nested flow.
     #[must_use]
-    pub fn flow(mut self, name: impl AsRef<str>, build: impl FnOnce(Builder<Nested>) -> Builder<Nested>) -> Self {
+    pub fn flow(
+        mut self,
+        name: impl AsRef<str>,
+        build: impl FnOnce(Builder<NestedFlow>) -> Builder<NestedFlow>,
+    ) -> Self {
         let Draft { body, mistakes, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
         self.draft.mistakes.extend(mistakes);
         if let Some(name) = parsed(name.as_ref(), "a flow", &mut self.draft.mistakes) {

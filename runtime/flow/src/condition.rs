@@ -23,14 +23,14 @@ use crate::{Size, Value, ValueName, value_types::ValueType};
 const LONGEST: usize = 1_000;
 
 /// How deep a condition may nest: parsing and evaluating recurse as deep.
-const DEEPEST: u16 = 24;
+const MAX_DEPTH: u16 = 24;
 
 /// How many loops a condition may have.
-const MOST_LOOPS: usize = 2;
+const MAX_LOOPS: usize = 2;
 
 /// The largest value, in bytes of JSON, that a condition with a loop reads: a loop may search a list for each element of
 /// another.
-const LARGEST_LOOPED: usize = 4 << 10;
+const MAX_LOOP_INPUT_BYTES: usize = 4 << 10;
 
 /// A condition: a CEL expression that comes to true or false.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -59,15 +59,15 @@ pub enum InvalidCondition {
     },
     /// It does what CEL would refuse whenever it is asked.
     #[error("it {what}: {hint}")]
-    Undecidable {
+    AlwaysFails {
         /// What it does.
         what: String,
         /// What to write instead.
         hint: String,
     },
     /// Its loops could take all memory, or long.
-    #[error("its loops do too much: at most {MOST_LOOPS} of them, and no `+` in one: let a task decide")]
-    Laborious,
+    #[error("its loops do too much: at most {MAX_LOOPS} of them, and no `+` in one: let a task decide")]
+    TooExpensive,
     /// A loop stands in a loop.
     #[error("a loop (all, exists, map, filter) stands in a loop, which could take for ever: let a task decide")]
     NestedLoop,
@@ -76,7 +76,7 @@ pub enum InvalidCondition {
 /// Why a condition came to neither true nor false.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("condition `{condition}` {reason}")]
-pub struct Undecided {
+pub struct EvaluationError {
     condition: Condition,
     reason: String,
 }
@@ -92,7 +92,7 @@ impl Condition {
         let mut checker = Checker::new([]);
         let comes_to = checker.check(&expression).types;
         if let Some(Finding { message, hint, .. }) = checker.findings.into_iter().find(|finding| finding.is_error) {
-            return Err(InvalidCondition::Undecidable { what: message, hint });
+            return Err(InvalidCondition::AlwaysFails { what: message, hint });
         }
         if !comes_to.has(ValueType::Bool) && !comes_to.has(ValueType::Other) {
             return Err(InvalidCondition::NotBoolean { what: comes_to.to_string() });
@@ -128,7 +128,7 @@ impl Condition {
     pub fn reads(&self) -> BTreeSet<String> {
         let mut reads = BTreeSet::new();
         if let Ok(expression) = parse(&self.0) {
-            shape::note_reads(&expression, &mut Vec::new(), &mut reads);
+            shape::collect_variables(&expression, &mut Vec::new(), &mut reads);
         }
         reads
     }
@@ -136,15 +136,15 @@ impl Condition {
     /// What it comes to over these values; those it does not read may be left out.
     ///
     /// # Errors
-    /// [`Undecided`] when a value is missing, too large or of the wrong type, or it comes to no yes or no.
-    pub fn evaluate(&self, values: &BTreeMap<ValueName, &Value>) -> Result<bool, Undecided> {
-        let undecided = |reason: String| Undecided { condition: self.clone(), reason };
+    /// [`EvaluationError`] when a value is missing, too large or of the wrong type, or it comes to no yes or no.
+    pub fn evaluate(&self, values: &BTreeMap<ValueName, &Value>) -> Result<bool, EvaluationError> {
+        let undecided = |reason: String| EvaluationError { condition: self.clone(), reason };
         let expression = parse(&self.0).map_err(|error| undecided(error.to_string()))?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         let has_loops = shape::loops(&expression) > 0;
         for (name, value) in values {
-            if has_loops && value.size() > LARGEST_LOOPED {
-                let limit = Size(LARGEST_LOOPED as u64);
+            if has_loops && value.size() > MAX_LOOP_INPUT_BYTES {
+                let limit = Size(MAX_LOOP_INPUT_BYTES as u64);
                 return Err(undecided(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
             }
             let value =
@@ -154,7 +154,7 @@ impl Condition {
         match context.resolve(&expression) {
             Ok(cel::Value::Bool(answer)) => Ok(answer),
             Ok(other) => Err(undecided(format!("came to {}, and not to true or false", read::type_name(&other)))),
-            Err(error) => Err(undecided(format!("cannot be decided: {}", read::in_our_words(&error)))),
+            Err(error) => Err(undecided(format!("cannot be decided: {}", read::error_message(&error)))),
         }
     }
 }
@@ -180,14 +180,14 @@ fn bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
     if shape::loops(&expression) > 1 {
         return Err(InvalidCondition::NestedLoop);
     }
-    if shape::joins_in_loop(&expression, &mut Vec::new()) || shape::count_loops(&expression) > MOST_LOOPS {
-        return Err(InvalidCondition::Laborious);
+    if shape::concatenates_in_loop(&expression, &mut Vec::new()) || shape::count_loops(&expression) > MAX_LOOPS {
+        return Err(InvalidCondition::TooExpensive);
     }
     Ok(expression)
 }
 
 fn parse(text: &str) -> Result<IdedExpr, InvalidCondition> {
-    Parser::new().max_recursion_depth(DEEPEST).parse(text).map_err(|errors| {
+    Parser::new().max_recursion_depth(MAX_DEPTH).parse(text).map_err(|errors| {
         let first = errors.errors.first();
         let reason = first.map_or_else(|| errors.to_string(), |error| error.msg.clone());
         // All that could have stood there helps nobody.

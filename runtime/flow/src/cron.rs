@@ -62,7 +62,7 @@ pub enum InvalidCron {
 }
 
 /// Two passes of the clock over the same local times: it was set back at the end of the first.
-struct Fold {
+struct RepeatedHour {
     /// The instant at which the clock is set back.
     at: DateTime<Utc>,
     /// The first local time that comes twice.
@@ -125,15 +125,15 @@ impl Cron {
         // A line names whole seconds.
         let time = DateTime::<Utc>::from_timestamp(i64::try_from(time.as_micros() / 1_000_000).ok()?, 0)?;
         let local = self.local(time);
-        let (next, again) = match self.fold_around(time) {
-            None => (self.first_pass_after(local, time), None),
+        let (next, again) = match self.repeated_hour_at(time) {
+            None => (self.first_occurrence_after(local, time), None),
             Some(fold) if time < fold.at => {
-                let again = self.second_pass_of(&fold, fold.begin - Duration::seconds(1));
-                (self.first_pass_after(local, time), again)
+                let again = self.second_occurrence(&fold, fold.begin - Duration::seconds(1));
+                (self.first_occurrence_after(local, time), again)
             }
             Some(fold) => {
-                let again = self.second_pass_of(&fold, local);
-                (self.first_pass_after(fold.end - Duration::seconds(1), time), again)
+                let again = self.second_occurrence(&fold, local);
+                (self.first_occurrence_after(fold.end - Duration::seconds(1), time), again)
             }
         };
         let next = next.into_iter().chain(again).min()?;
@@ -141,7 +141,7 @@ impl Cron {
     }
 
     /// The first instant after `time` of a local time after `local`; of one that comes twice, the first time.
-    fn first_pass_after(&self, mut local: NaiveDateTime, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    fn first_occurrence_after(&self, mut local: NaiveDateTime, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         loop {
             local = self.matching_after(local)?;
             let instant = match self.zone.from_local_datetime(&local) {
@@ -163,7 +163,7 @@ impl Cron {
     }
 
     /// The first instant of an interval in the second pass of a fold, of a local time after `local`.
-    fn second_pass_of(&self, fold: &Fold, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+    fn second_occurrence(&self, fold: &RepeatedHour, local: NaiveDateTime) -> Option<DateTime<Utc>> {
         if !self.is_interval() {
             return None;
         }
@@ -172,7 +172,7 @@ impl Cron {
     }
 
     /// The two passes that an instant is in one of.
-    fn fold_around(&self, time: DateTime<Utc>) -> Option<Fold> {
+    fn repeated_hour_at(&self, time: DateTime<Utc>) -> Option<RepeatedHour> {
         let LocalResult::Ambiguous(first, second) = self.zone.from_local_datetime(&self.local(time)) else {
             return None;
         };
@@ -186,7 +186,7 @@ impl Cron {
         }
         let begin = self.local(at);
         let end = at.naive_utc() + Duration::seconds(first.local_minus_utc().into());
-        Some(Fold { at, begin, end })
+        Some(RepeatedHour { at, begin, end })
     }
 
     fn local(&self, time: DateTime<Utc>) -> NaiveDateTime {

@@ -29,20 +29,20 @@ pub struct Draft {
     /// How long a run may take.
     pub expires: Option<Duration>,
     /// How it lives, where it is passed through more than once.
-    pub living: DraftLiving,
+    pub living: DraftTriggers,
     /// Tasks of other flows that it listens to.
-    pub listens: Vec<DraftListen>,
+    pub listens: Vec<DraftListener>,
     /// Times at which it fires by itself.
     pub schedules: Vec<DraftSchedule>,
     /// What went wrong while it was read, or built in Rust: [`crate::wire`] tells it with all the rest.
     pub mistakes: Vec<Mistake>,
     /// How much of it could be read.
-    pub extent: Extent,
+    pub extent: ParseExtent,
 }
 
 /// How much of a flow file could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Extent {
+pub enum ParseExtent {
     /// All that other parts depend on. What went wrong beside that changes nothing for them.
     #[default]
     Whole,
@@ -54,7 +54,7 @@ pub enum Extent {
 
 /// What a flow says of how it is passed through more than once.
 #[derive(Debug, Clone, Default)]
-pub struct DraftLiving {
+pub struct DraftTriggers {
     /// Whether a run stays until it is told to end.
     pub persistent: bool,
     /// Whether its links may lead round in circles.
@@ -67,14 +67,14 @@ pub struct DraftLiving {
     pub spans: BTreeMap<String, Range<usize>>,
 }
 
-impl DraftLiving {
+impl DraftTriggers {
     /// The most firings at once.
-    pub const MOST_PARALLEL: u32 = 10_000;
+    pub const MAX_PARALLEL_FIRINGS: u32 = 10_000;
 }
 
 /// A task of another flow that is listened to, as it was written.
 #[derive(Debug, Clone)]
-pub struct DraftListen {
+pub struct DraftListener {
     /// The other flow.
     pub flow: FlowName,
     /// Its task.
@@ -424,7 +424,7 @@ impl Mistake {
 
 impl DraftTask {
     /// Whether it is called for each element of the list that a value holds.
-    pub(crate) fn takes_elements_of(&self, value: &ValueName) -> bool {
+    pub(crate) fn iterates_over(&self, value: &ValueName) -> bool {
         self.for_each.as_ref().is_some_and(|each| matches!(&each.list, Elements::Of(list) if list == value))
     }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    Body, Condition, Digest, Does, Draft, DraftLink, DraftListen, DraftNode, DraftSchedule, DraftTask, Join, LinkSpans,
-    Mistake, ModuleReference, NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
+    Body, Condition, Digest, Does, Draft, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, Join,
+    LinkSpans, Mistake, ModuleReference, NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
 };
 
 /// What a flow was made of: enough to make it again, and to change it.
@@ -92,7 +92,7 @@ pub enum Edit {
 impl fmt::Display for Edit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Add { text } => write!(out, "add {}", names_in(text).join(", ")),
+            Self::Add { text } => write!(out, "add {}", added_names(text).join(", ")),
             Self::Remove { task, .. } => write!(out, "remove {task}"),
             Self::Link { from, to, on, when, join, .. } => {
                 write!(out, "link {from} {to}")?;
@@ -114,7 +114,7 @@ impl fmt::Display for Edit {
 }
 
 /// The nodes and links that a text adds.
-fn names_in(text: &str) -> Vec<String> {
+fn added_names(text: &str) -> Vec<String> {
     let Ok(draft) = Edit::parse_addition(text) else { return vec!["what cannot be read".into()] };
     let nodes = draft.body.nodes.iter().map(|node| node.name().to_string());
     nodes.chain(draft.body.links.iter().map(|link| format!("{} -> {}", link.from, link.to))).collect()
@@ -179,7 +179,7 @@ impl Edit {
     }
 
     /// The first alias of an added text by which the flow knows another module already.
-    pub(crate) fn known_otherwise(text: &str, draft: &Draft) -> Option<String> {
+    pub(crate) fn conflicting_alias(text: &str, draft: &Draft) -> Option<String> {
         let added = Self::parse_addition(text).ok()?;
         let is_other = |(alias, reference): &(String, ModuleReference)| {
             draft.modules.get(alias).is_some_and(|known| known.text != reference.text)
@@ -213,7 +213,7 @@ impl Edit {
                 Ok(())
             }
             Self::Link { from, to, on, when, reach, join } => {
-                let body = holding(&mut draft.body, from).ok_or_else(|| no_node(from))?;
+                let body = holding(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
                 body.links.retain(|link| (&link.from, &link.to) != (from, to));
                 let (on, when, reach, join) = (*on, when.clone(), *reach, *join);
                 let (from, to, spans) = (from.clone(), to.clone(), LinkSpans::default());
@@ -221,7 +221,7 @@ impl Edit {
                 Ok(())
             }
             Self::Unlink { from, to } => {
-                let body = holding(&mut draft.body, from).ok_or_else(|| no_node(from))?;
+                let body = holding(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
                 let before = body.links.len();
                 body.links.retain(|link| (&link.from, &link.to) != (from, to));
                 if body.links.len() < before {
@@ -263,7 +263,7 @@ fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
         draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
-    draft.listens.extend(added.listens.into_iter().map(|listen| DraftListen { span: None, ..listen }));
+    draft.listens.extend(added.listens.into_iter().map(|listen| DraftListener { span: None, ..listen }));
     draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
     draft.body.nodes.extend(added.body.nodes.into_iter().map(without_places));
     let links = added.body.links.into_iter();
@@ -284,13 +284,13 @@ fn without_places(node: DraftNode) -> DraftNode {
     }
 }
 
-fn no_node(name: &NodeName) -> String {
+fn unknown_node(name: &NodeName) -> String {
     format!("the flow has no node {name:?}")
 }
 
 fn find<'b>(body: &'b mut Body, task: &NodeName) -> Result<&'b mut DraftTask, String> {
     let mut names = Vec::new();
-    note_names(body, &mut names);
+    collect_names(body, &mut names);
     let found = holding(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
     match found {
         Some(DraftNode::Task(found)) => Ok(found),
@@ -302,11 +302,11 @@ fn find<'b>(body: &'b mut Body, task: &NodeName) -> Result<&'b mut DraftTask, St
     }
 }
 
-fn note_names(body: &Body, names: &mut Vec<NodeName>) {
+fn collect_names(body: &Body, names: &mut Vec<NodeName>) {
     for node in &body.nodes {
         names.push(node.name().clone());
         if let DraftNode::Flow(flow) = node {
-            note_names(&flow.body, names);
+            collect_names(&flow.body, names);
         }
     }
 }

@@ -25,9 +25,9 @@ use toml::{
 
 pub use self::edits::{WrittenEdit, edits};
 use self::reader::{Mistakes, Reader, wrong_type};
-pub(crate) use self::task::OF_CALLS;
+pub(crate) use self::task::CALL_KEYS;
 pub use self::writer::{Unwritable, write, write_addition};
-use crate::{Draft, Extent, FlowName, Mistake, ModuleReference};
+use crate::{Draft, FlowName, Mistake, ModuleReference, ParseExtent};
 
 /// Reads a flow file that is to be right.
 ///
@@ -46,9 +46,9 @@ pub fn read(text: &str) -> Draft {
     let draft = whole(&table, &mut found);
     let (mut mistakes, extent) = if breaks.is_empty() {
         found.wrong.append(&mut found.missing);
-        (found.wrong, if found.is_partial { Extent::Partial } else { Extent::Whole })
+        (found.wrong, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
     } else {
-        (breaks::with_breaks(found.wrong, &breaks, text), Extent::Nothing)
+        (breaks::with_syntax_errors(found.wrong, &breaks, text), ParseExtent::Nothing)
     };
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     mistakes.dedup();
@@ -58,7 +58,7 @@ pub fn read(text: &str) -> Draft {
 fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the flow");
     if table.take("name").is_none() {
-        mistakes.miss(table.lacks("name", "name = \"my-flow\" at the top of the file"));
+        mistakes.push_missing(table.lacks("name", "name = \"my-flow\" at the top of the file"));
     }
     let name = table.name_or_nearest::<FlowName>("name", mistakes).map(|name| name.value);
     let is_so_called =
@@ -79,7 +79,7 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
     let schedules = schedules.iter().filter_map(|toml| living::schedule(toml, mistakes)).collect();
     table.finish(words::of_flow, mistakes);
-    let (mistakes, extent) = (Vec::new(), Extent::Whole);
+    let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
     Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes, extent }
 }
 

@@ -305,7 +305,7 @@ pub struct Input {
 
 /// Whether something can be done without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub enum Requiredness {
     /// It can.
     Optional,
     /// It cannot.
@@ -412,16 +412,16 @@ impl Flow {
         let whole = self.scope(ScopeIndex::ROOT);
         let around = [whole.begin, whole.end];
         match entry {
-            Some(entry) => Some(self.reached_from([entry]).into_iter().chain(around).collect()),
+            Some(entry) => Some(self.reachable_from([entry]).into_iter().chain(around).collect()),
             None => {
-                let notified = self.reached_from(living.entries.iter().copied());
+                let notified = self.reachable_from(living.entries.iter().copied());
                 Some(self.indices().filter(|index| around.contains(index) || !notified.contains(index)).collect())
             }
         }
     }
 
     /// Some nodes, and all that comes after them.
-    fn reached_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
+    fn reachable_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
         let mut work: Vec<NodeIndex> = nodes.into_iter().collect();
         let mut reached = BTreeSet::new();
         while let Some(index) = work.pop() {
@@ -434,9 +434,9 @@ impl Flow {
 
     /// The names that a notification of a task may bring, and whether the task can do without each.
     #[must_use]
-    pub fn brought_to(&self, entry: NodeIndex) -> BTreeMap<ValueName, Need> {
+    pub fn notification_values(&self, entry: NodeIndex) -> BTreeMap<ValueName, Requiredness> {
         let mut brought = BTreeMap::new();
-        for index in self.reached_from([entry]) {
+        for index in self.reachable_from([entry]) {
             let (task, list) = match &self.node(index).role {
                 Role::Task(task) => (&**task, None),
                 Role::ForEach(each) => (&each.task, Some((&each.list, false))),
@@ -457,7 +457,7 @@ impl Flow {
                     | Source::Absent => continue,
                 };
                 let can_do_without = is_there || is_optional;
-                let need = if can_do_without { Need::Optional } else { Need::Required };
+                let need = if can_do_without { Requiredness::Optional } else { Requiredness::Required };
                 let known = brought.entry(name.clone()).or_insert(need);
                 *known = need.max(*known);
             }

@@ -21,7 +21,7 @@ mod schema;
 mod condition;
 mod cron;
 
-pub use condition::{Condition, InvalidCondition, Undecided};
+pub use condition::{Condition, EvaluationError, InvalidCondition};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, LONGEST_MESSAGE, Outcome};
@@ -29,7 +29,7 @@ pub use limits::{LARGEST_STACK, LimitOverrides, Limits};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
-pub use schema::{Misfit, Schema};
+pub use schema::{Schema, SchemaMismatch};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{ClockShift, InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
@@ -52,17 +52,17 @@ mod draw;
 #[cfg(test)]
 mod tables;
 
-pub use builder::{Builder, LinkBuilder, Nested, ScheduleBuilder, TaskBuilder, Whole};
+pub use builder::{Builder, LinkBuilder, NestedFlow, ScheduleBuilder, TaskBuilder, Whole};
 pub use draft::{
-    Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode,
-    DraftSchedule, DraftTask, Elements, Extent, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference,
-    On, Otherwise, Pattern, Reach, Renames, Severity, Span, Strategy,
+    Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule,
+    DraftTask, DraftTriggers, Elements, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On,
+    Otherwise, ParseExtent, Pattern, Reach, Renames, Severity, Span, Strategy,
 };
 pub use edit::{Edit, Origin};
 pub use flow::{
     Accept, Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen,
-    Living, Missed, Moment, Need, Node, NodeIndex, Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task,
-    TurnLink, Wait,
+    Living, Missed, Moment, Node, NodeIndex, Overlap, Requiredness, Role, Schedule, Scope, ScopeIndex, Source, Starts,
+    Task, TurnLink, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;

@@ -142,7 +142,7 @@ impl Machine {
                 let about = |fact| Record { at: now, firing: None, fact };
                 pass.decide(now, event).into_iter().map(about).collect()
             }
-            (Some(life), _, event) => self.decide_living(life, now, event),
+            (Some(life), _, event) => self.decide_triggers(life, now, event),
             (None, None, _) => Vec::new(),
         }
     }
@@ -189,13 +189,13 @@ impl Machine {
                 if let [reason, ..] = &self.refuses_flow(flow)[..] {
                     return Err(reason.clone());
                 }
-                Ok(self.take_flow(*at, flow, *revision))
+                Ok(self.replace_flow(*at, flow, *revision))
             }
             (Fact::NotificationReceived { node, key }, None) => {
                 self.remember_notification(*node, key).map(|()| Vec::new())
             }
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
-            (fact, None) if self.life.is_some() => self.evolve_life(*at, fact),
+            (fact, None) if self.life.is_some() => self.evolve_triggers(*at, fact),
             (fact, None) => match self.passes.get_mut(&Firing::FIRST) {
                 Some(pass) => pass.evolve(*at, fact),
                 None => Err("the run has no pass".into()),
@@ -205,7 +205,7 @@ impl Machine {
 
     fn start(&mut self, at: Timestamp) -> Vec<Command> {
         if self.life.is_some() {
-            return self.begin_life(at);
+            return self.start_triggers(at);
         }
         let mut pass = self.pass(Beginning::only());
         pass.begin(at);
@@ -256,7 +256,7 @@ impl Machine {
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= most && !self.passes.values().any(Pass::has_starved) {
+            if step.records.len() >= most && !self.passes.values().any(Pass::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
@@ -274,7 +274,7 @@ impl Machine {
         } else {
             ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
         };
-        let is_timed = self.life.as_ref().is_some_and(Life::is_timed) || self.passes.values().any(Pass::is_timed);
+        let is_timed = self.life.as_ref().is_some_and(Life::has_timer) || self.passes.values().any(Pass::is_timed);
         let has_begun = self.state() != RunState::Pending;
         let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
@@ -382,7 +382,7 @@ impl Machine {
 
     /// The flow of each pass, with the elements that its tasks are called for.
     #[cfg(test)]
-    fn grown_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
+    fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
         self.passes.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
     }
 

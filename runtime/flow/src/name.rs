@@ -16,7 +16,7 @@ pub struct InvalidName {
 impl InvalidName {
     /// The name that is nearest to the refused text: it stands for what was meant while the rest of a file is read, so that
     /// what refers to it by the same text finds it.
-    pub(crate) fn nearest(&self) -> String {
+    pub(crate) fn closest_valid(&self) -> String {
         let lawful = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
         let nearest: String =
             self.text.chars().map(|char| if lawful(char) { char } else { '_' }).take(LONGEST).collect();

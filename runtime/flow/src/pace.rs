@@ -91,14 +91,14 @@ impl fmt::Display for Rate {
 
 /// Why a text is not a rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a rate: write a whole number from 1 to {} and /s, /m or /h, as in \"10/s\"", Rate::HIGHEST)]
+#[error("{text:?} is not a rate: write a whole number from 1 to {} and /s, /m or /h, as in \"10/s\"", Rate::MAX_COUNT)]
 pub struct InvalidRate {
     text: String,
 }
 
 impl Rate {
     /// The most starts that can be said. More in a second would be less than a millisecond apart, and is as good as none.
-    pub const HIGHEST: u32 = 1_000_000;
+    pub const MAX_COUNT: u32 = 1_000_000;
 
     /// Parses `10/s 100/m 5000/h`.
     ///
@@ -110,7 +110,7 @@ impl Rate {
             let is_plain = count.bytes().all(|byte| byte.is_ascii_digit());
             let count: NonZeroU32 = count.parse().ok().filter(|_| is_plain)?;
             let per = Per::ALL.into_iter().find(|per| per.as_str() == unit)?;
-            (count.get() <= Self::HIGHEST).then_some(Self { count, per })
+            (count.get() <= Self::MAX_COUNT).then_some(Self { count, per })
         };
         parse().ok_or_else(|| InvalidRate { text: text.into() })
     }

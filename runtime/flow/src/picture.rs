@@ -57,7 +57,7 @@ impl<'f> Drawings<'f> {
         let empty = || Drawing { shapes: Vec::new(), arrows: BTreeMap::new() };
         let mut drawings = Self { flow, by_scope: flow.scopes.iter().map(|_| empty()).collect() };
         for index in flow.indices() {
-            if let Some(shape) = drawings.shape_begun_by(index)
+            if let Some(shape) = drawings.shape_starting_at(index)
                 && let Some(home) = drawings.home(shape)
             {
                 drawings.by_scope[home.0 as usize].shapes.push(shape);
@@ -74,7 +74,7 @@ impl<'f> Drawings<'f> {
     }
 
     /// What stands where a node begins it.
-    fn shape_begun_by(&self, index: NodeIndex) -> Option<Shape> {
+    fn shape_starting_at(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(Shape::Task(index)),
@@ -84,7 +84,7 @@ impl<'f> Drawings<'f> {
     }
 
     /// What stands where a node ends it.
-    fn shape_ended_by(&self, index: NodeIndex) -> Option<Shape> {
+    fn shape_ending_at(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
@@ -116,10 +116,10 @@ impl<'f> Drawings<'f> {
     }
 
     fn order_after(&mut self, index: NodeIndex) {
-        let Some(from) = self.shape_ended_by(index) else { return };
+        let Some(from) = self.shape_ending_at(index) else { return };
         let Some(home) = self.home(from) else { return };
         for after in &self.flow.node(index).after {
-            if let Some(to) = self.shape_begun_by(*after) {
+            if let Some(to) = self.shape_starting_at(*after) {
                 self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
             }
         }
@@ -135,7 +135,7 @@ impl<'f> Drawings<'f> {
         };
         for source in sources {
             match source {
-                Source::Node { node, value } => self.value_goes(*node, index, value),
+                Source::Node { node, value } => self.add_value(*node, index, value),
                 Source::Constant(_)
                 | Source::Element
                 | Source::RunInput(_)
@@ -147,7 +147,7 @@ impl<'f> Drawings<'f> {
     }
 
     /// Writes a value on the arrow between the shapes of one flow that hold its provider and who requires it.
-    fn value_goes(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
+    fn add_value(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
         let (from_line, to_line) = (self.holders(provider), self.holders(consumer));
         let apart = from_line.iter().zip(&to_line).find(|(from, to)| from != to);
         // A controller provides to what it holds, which needs no arrow.
@@ -161,10 +161,10 @@ impl<'f> Drawings<'f> {
     }
 
     fn links_into(&mut self, index: NodeIndex) {
-        let Some(to) = self.shape_begun_by(index) else { return };
+        let Some(to) = self.shape_starting_at(index) else { return };
         let Some(home) = self.home(to) else { return };
         for link in &self.flow.node(index).links {
-            let Some(from) = self.shape_ended_by(link.from) else { continue };
+            let Some(from) = self.shape_ending_at(link.from) else { continue };
             let on = match link.on {
                 On::Success => None,
                 On::Failure => Some("on failure".to_owned()),

@@ -5,7 +5,7 @@ use std::{fmt::Write, ops::Range};
 use crate::{Mistake, Severity};
 
 /// The widest piece of a line that is shown, in characters.
-const WIDEST: usize = 120;
+const MAX_EXCERPT_CHARS: usize = 120;
 
 /// Where the lines of a text begin.
 pub(crate) struct Lines<'t> {
@@ -70,8 +70,12 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     let line: Vec<char> = lines.line(number).chars().map(printable).collect();
     let end = if end_number == number { end_column - 1 } else { line.len() };
     // Of a very long line, the piece around the culprit.
-    let from = if line.len() <= WIDEST { 0 } else { (column - 1).saturating_sub(WIDEST / 4).min(line.len() - WIDEST) };
-    let piece = &line[from..line.len().min(from + WIDEST)];
+    let from = if line.len() <= MAX_EXCERPT_CHARS {
+        0
+    } else {
+        (column - 1).saturating_sub(MAX_EXCERPT_CHARS / 4).min(line.len() - MAX_EXCERPT_CHARS)
+    };
+    let piece = &line[from..line.len().min(from + MAX_EXCERPT_CHARS)];
     let until = end.min(from + piece.len());
     let pad: String = piece[..(column - 1 - from).min(piece.len())]
         .iter()

@@ -7,7 +7,7 @@ mod check;
 
 use serde_json::Value as Tree;
 
-pub use check::Misfit;
+pub use check::SchemaMismatch;
 
 use crate::{
     Json, Value,
@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// How many references in a row are followed, so that a schema that refers to itself ends.
-const MOST_REFERENCES: usize = 32;
+const MAX_REFERENCES: usize = 32;
 
 /// How deep alternatives nest before nothing is said of them any more.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// How many alternatives are looked at for the types of a schema: each may have alternatives of its own.
-const MOST_ALTERNATIVES: usize = 10_000;
+const MAX_ALTERNATIVES: usize = 10_000;
 
 /// A JSON schema, as far as waft reads one.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub(crate) enum Field<'s> {
     /// The object has other fields, and no more.
     Absent,
     /// Nothing.
-    Unsaid,
+    Unspecified,
 }
 
 impl Schema {
@@ -56,19 +56,19 @@ impl Schema {
     ///
     /// Bytes stand for their text where they are UTF-8, as guests read them. What the store keeps is not looked at.
     #[must_use]
-    pub fn refuses(&self, value: &Value) -> Option<Misfit> {
+    pub fn refuses(&self, value: &Value) -> Option<SchemaMismatch> {
         match value {
-            Value::Json(json) => check::misfit(self.view(), &json.to_tree().ok()?),
+            Value::Json(json) => check::find_mismatch(self.view(), &json.to_tree().ok()?),
             Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => check::misfit(self.view(), &Tree::from(text)),
-                Err(_) => Some(Misfit::of_bytes(self.view().types())),
+                Ok(text) => check::find_mismatch(self.view(), &Tree::from(text)),
+                Err(_) => Some(SchemaMismatch::of_bytes(self.view().types())),
             },
             Value::Stored(_) => None,
         }
     }
 
     /// The first reason why an element of a list is surely not of this schema, and which element that is.
-    pub(crate) fn refuses_element(&self, list: &Json) -> Option<(usize, Misfit)> {
+    pub(crate) fn element_mismatch(&self, list: &Json) -> Option<(usize, SchemaMismatch)> {
         let elements = list.elements()?;
         elements.into_iter().enumerate().find_map(|(place, element)| {
             let misfit = self.refuses(&Value::Json(element))?;
@@ -127,7 +127,7 @@ fn shape(value: &Tree, depth: usize) -> Tree {
         Tree::Number(_) => of("integer"),
         Tree::String(_) => of("string"),
         Tree::Array(_) => of("array"),
-        Tree::Object(_) if depth >= DEEPEST => of("object"),
+        Tree::Object(_) if depth >= MAX_DEPTH => of("object"),
         Tree::Object(fields) => {
             let fields: serde_json::Map<String, Tree> =
                 fields.iter().map(|(name, value)| (name.clone(), shape(value, depth + 1))).collect();
@@ -147,7 +147,7 @@ impl<'s> View<'s> {
 
     /// The schema that this one refers to, if it does nothing but refer.
     fn followed(mut self) -> Self {
-        for _ in 0..MOST_REFERENCES {
+        for _ in 0..MAX_REFERENCES {
             let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
             let found = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
             // What cannot be found says nothing.
@@ -158,13 +158,13 @@ impl<'s> View<'s> {
 
     /// The types that a value of it may have.
     pub(crate) fn types(self) -> ValueTypes {
-        self.types_within(DEEPEST, &mut 0)
+        self.types_within(MAX_DEPTH, &mut 0)
     }
 
     fn types_within(self, depth: usize, seen: &mut usize) -> ValueTypes {
         let view = self.followed();
         *seen += 1;
-        if depth == 0 || *seen > MOST_ALTERNATIVES || view.here == &Tree::Bool(true) {
+        if depth == 0 || *seen > MAX_ALTERNATIVES || view.here == &Tree::Bool(true) {
             return ValueTypes::ANY;
         }
         if view.here == &Tree::Bool(false) {
@@ -198,13 +198,13 @@ impl<'s> View<'s> {
     pub(crate) fn field(self, name: &str) -> Field<'s> {
         let view = self.followed();
         let has_more = ["patternProperties", "anyOf", "oneOf", "allOf", "$ref"];
-        let Some(Tree::Object(fields)) = view.keyword("properties") else { return Field::Unsaid };
+        let Some(Tree::Object(fields)) = view.keyword("properties") else { return Field::Unspecified };
         match (fields.get(name), view.keyword("additionalProperties")) {
             (Some(field), _) => Field::Known(view.at(field)),
             (None, None | Some(Tree::Bool(false))) if has_more.iter().all(|key| view.keyword(key).is_none()) => {
                 Field::Absent
             }
-            (None, _) => Field::Unsaid,
+            (None, _) => Field::Unspecified,
         }
     }
 
@@ -231,7 +231,7 @@ fn types_named(name: &str) -> ValueTypes {
     match name {
         "null" => ValueTypes::of(ValueType::Null),
         "boolean" => ValueTypes::of(ValueType::Bool),
-        "integer" => ValueTypes::WHOLE,
+        "integer" => ValueTypes::INTEGER,
         "number" => ValueTypes::NUMBER,
         "string" => ValueTypes::of(ValueType::Text),
         "array" => ValueTypes::of(ValueType::List),

@@ -1,10 +1,10 @@
 //! "Did you mean": the known name that a wrong one was most likely meant to be.
 
 /// How many known names are looked at, so that a file full of mistakes costs time in proportion to its size.
-const LOOKED_AT: usize = 1_000;
+const MAX_CANDIDATES: usize = 1_000;
 
 /// How many mistakes come with a search for what was meant. Nobody reads more, and each search costs time.
-pub(crate) const WORTH_A_SEARCH: usize = 200;
+pub(crate) const MAX_SUGGESTIONS: usize = 200;
 
 /// No key or name of ours is longer.
 const LONGEST: usize = 100;
@@ -32,7 +32,7 @@ pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
         let distance = plausible.then(|| distance(&wrong, &name_chars))?;
         (distance <= within && distance < wrong.len()).then_some((distance, name))
     };
-    known.into_iter().take(LOOKED_AT).filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    known.into_iter().take(MAX_CANDIDATES).filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
 /// How many letters were put in, left out, changed, or swapped with their neighbour.

@@ -69,8 +69,8 @@ impl ValueTypes {
     pub(crate) const NONE: Self = Self(0);
     /// Nothing is known: any value that tasks take and leave.
     pub(crate) const ANY: Self = Self((1 << ValueType::Other as u16) - 1);
-    pub(crate) const WHOLE: Self = Self(ValueType::Int.bit() | ValueType::UInt.bit());
-    pub(crate) const NUMBER: Self = Self(Self::WHOLE.0 | ValueType::Double.bit());
+    pub(crate) const INTEGER: Self = Self(ValueType::Int.bit() | ValueType::UInt.bit());
+    pub(crate) const NUMBER: Self = Self(Self::INTEGER.0 | ValueType::Double.bit());
 
     pub(crate) const fn of(value: ValueType) -> Self {
         Self(value.bit())
@@ -109,7 +109,7 @@ impl fmt::Display for ValueTypes {
             return out.write_str("anything");
         }
         let has_double = self.has(ValueType::Double);
-        let is_told = |value: &ValueType| !(has_double && Self::WHOLE.has(*value));
+        let is_told = |value: &ValueType| !(has_double && Self::INTEGER.has(*value));
         let mut nouns: Vec<&str> = self.iter().filter(is_told).map(ValueType::noun).collect();
         nouns.dedup();
         out.write_str(&nouns.join(" or "))
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn types_are_told_each_once() {
         let null = ValueTypes::of(ValueType::Null);
-        assert_eq!(ValueTypes::WHOLE.to_string(), "a whole number");
+        assert_eq!(ValueTypes::INTEGER.to_string(), "a whole number");
         assert_eq!(ValueTypes::NUMBER.or(null).to_string(), "null or a number");
         assert_eq!(ValueTypes::ANY.to_string(), "anything");
-        assert_eq!(ValueTypes::WHOLE.equals(), ValueTypes::NUMBER);
+        assert_eq!(ValueTypes::INTEGER.equals(), ValueTypes::NUMBER);
     }
 }

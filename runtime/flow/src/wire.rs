@@ -30,12 +30,12 @@ use self::{
     links::{Listeners, Said},
     living::Rounds,
     schemas::Schemas,
-    task::{Resolved, Want},
-    values::{Answer, Exports, Home},
+    task::{Requirement, Resolved},
+    values::{Answer, ScopeOutputs, ScopeResolver},
 };
 use crate::{
-    Draft, DraftController, Extent, Flow, FlowName, Join, Mistake, ModuleInfo, NodeIndex, ScopeIndex, Severity, Source,
-    Strategy, ValueName, Values,
+    Draft, DraftController, Flow, FlowName, Join, Mistake, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex, Severity,
+    Source, Strategy, ValueName, Values,
 };
 
 /// Wires a flow. `modules` holds what is known of each module by its alias; `given` are values that the caller
@@ -51,7 +51,7 @@ pub fn wire(
     given: &Values,
 ) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
     let mut mistakes = draft.mistakes.clone();
-    let Some(name) = draft.name.as_ref().filter(|_| draft.extent != Extent::Nothing) else {
+    let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
         if mistakes.is_empty() {
             mistakes.push(Mistake::error(None, "the flow has no name"));
         }
@@ -59,7 +59,7 @@ pub fn wire(
     };
     let mut found = Vec::new();
     let flow = try_wire(draft, name, modules, given, (&mut mistakes, &mut found));
-    if draft.extent == Extent::Whole {
+    if draft.extent == ParseExtent::Whole {
         mistakes.append(&mut found);
     }
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
@@ -81,29 +81,35 @@ fn try_wire(
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, sure);
     let tasks = resolve_tasks(&layout, draft, modules, sure);
-    layout.tell_empty(mistakes);
+    layout.warn_empty_flows(mistakes);
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
     let mut graphs = BTreeMap::new();
-    let mut exports: BTreeMap<ScopeIndex, Exports> = BTreeMap::new();
+    let mut exports: BTreeMap<ScopeIndex, ScopeOutputs> = BTreeMap::new();
     let mut answers: Vec<Answer> = Vec::new();
     let is_living = draft.living.persistent || draft.living.cyclic;
     let listeners = links::listeners(&layout);
     let mut said = Said::default();
     let (mut rounds, mut turns) = (Rounds::default(), Vec::new());
-    let mut wants = wants_by_flow(&layout, &tasks, &listeners, &mut answers);
+    let mut wants = requirements_by_scope(&layout, &tasks, &listeners, &mut answers);
     for scope in layout.scopes().rev() {
         check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), sure);
         let wanted = wants.remove(&scope).unwrap_or_default();
         let none = BTreeSet::new();
-        let mut home =
-            Home { layout: &layout, scope, tasks: &tasks, exports: &exports, everywhere: &providers, carried: &none };
+        let mut home = ScopeResolver {
+            layout: &layout,
+            scope,
+            tasks: &tasks,
+            exports: &exports,
+            everywhere: &providers,
+            carried: &none,
+        };
         if scope == ScopeIndex::ROOT {
             rounds = living::rounds(&home, draft, &wanted, mistakes);
             home.carried = &rounds.carried;
         } else {
-            tell_any(&layout, scope, mistakes);
+            check_any_joins(&layout, scope, mistakes);
         }
         let is_turn = |place: usize| scope == ScopeIndex::ROOT && rounds.turns.contains_key(&place);
         let explicit = order::explicit(&layout, scope, is_turn, mistakes);
@@ -116,19 +122,21 @@ fn try_wire(
             turns = known.turns(&rounds, &mut said.inputs, mistakes);
         }
         answers.extend(found.answers);
-        let outward = wants.entry(layout.flow(scope).parent.map_or(OUTSIDE, |place| place.scope)).or_default();
+        let outward = wants.entry(layout.flow(scope).parent.map_or(NO_SCOPE, |place| place.scope)).or_default();
         let member = layout.flow(scope).parent.map_or(0, |place| place.member);
-        outward.extend(found.outward.into_iter().chain(list_wanted(&layout, scope)).map(|want| (member, want)));
+        outward.extend(
+            found.unresolved.into_iter().chain(controller_requirement(&layout, scope)).map(|want| (member, want)),
+        );
         exports.insert(scope, found.exports);
         graphs.insert(scope, found.graph);
     }
-    let left = wants.remove(&OUTSIDE).unwrap_or_default().into_iter().map(|(_, want)| want);
-    let rest = missing::Rest { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
+    let left = wants.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, want)| want);
+    let rest = missing::RootResolver { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     let mut awaiting = BTreeSet::new();
     answers.extend(rest.answer(left.collect(), &mut awaiting, mistakes));
-    shadowing(draft, &inputs, &layout, &providers, &carried_names(&answers), mistakes);
+    check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&answers), mistakes);
     rest.unused(&answers, &said.inputs, mistakes);
-    let fits = fits::Fits { layout: &layout, draft, tasks: &tasks, inputs: &inputs, is_living };
+    let fits = fits::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers: is_living };
     fits.check_constants(sure);
     fits.check_inputs(&answers, sure);
     fits.check_between(&answers, mistakes);
@@ -145,7 +153,7 @@ fn try_wire(
 }
 
 /// Only the links of the whole flow can begin another pass.
-fn tell_any(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) {
+fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) {
     for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
         let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
         let hint = "only tasks of the whole flow are fired anew: leave join out, or move them there";
@@ -154,7 +162,7 @@ fn tell_any(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>)
 }
 
 /// The values that come round: a first turn may begin with an input of that name.
-fn carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
+fn loop_carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
     let carried = answers.iter().filter_map(|answer| match &answer.source {
         Source::Carried { value, .. } => Some(value.clone()),
         Source::Constant(_)
@@ -168,7 +176,7 @@ fn carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
 }
 
 /// Where the wants of the whole flow go that nothing in it answers.
-const OUTSIDE: ScopeIndex = ScopeIndex(u32::MAX);
+const NO_SCOPE: ScopeIndex = ScopeIndex(u32::MAX);
 
 fn resolve_tasks(
     layout: &Layout<'_>,
@@ -177,7 +185,7 @@ fn resolve_tasks(
     mistakes: &mut Vec<Mistake>,
 ) -> BTreeMap<NodeIndex, Resolved> {
     let modules = task::Modules { known: modules, named: &draft.modules };
-    missing::tell_modules(layout, &modules, mistakes);
+    missing::report_missing_modules(layout, &modules, mistakes);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
 }
@@ -198,16 +206,16 @@ fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> BTre
     providers
 }
 
-type WantsByFlow = BTreeMap<ScopeIndex, Vec<(usize, Want)>>;
+type RequirementsByScope = BTreeMap<ScopeIndex, Vec<(usize, Requirement)>>;
 
 /// What tasks want of others. A task that listens to failures is told of them by their links.
-fn wants_by_flow(
+fn requirements_by_scope(
     layout: &Layout<'_>,
     tasks: &BTreeMap<NodeIndex, Resolved>,
     listeners: &Listeners,
     answers: &mut Vec<Answer>,
-) -> WantsByFlow {
-    let mut wants = WantsByFlow::new();
+) -> RequirementsByScope {
+    let mut wants = RequirementsByScope::new();
     for (index, slot) in layout.slots() {
         let Slot::Task { place, .. } = slot else { continue };
         let of_flow = wants.entry(place.scope).or_default();
@@ -225,11 +233,11 @@ fn wants_by_flow(
 }
 
 /// What a controller reads when its flow starts, and so from before its flow.
-fn list_wanted(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Want> {
+fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requirement> {
     let flow = layout.flow(scope);
     let controller = flow.body.controller.as_ref()?;
     match &controller.strategy {
-        Strategy::ForEachOf(value) => Some(Want {
+        Strategy::ForEachOf(value) => Some(Requirement {
             node: flow.begin,
             input: 0,
             parameter: value.clone(),
@@ -259,7 +267,7 @@ fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: 
 }
 
 /// An input with the name of a value that is provided would silently be another value at another time.
-fn shadowing(
+fn check_shadowing(
     draft: &Draft,
     inputs: &Values,
     layout: &Layout<'_>,

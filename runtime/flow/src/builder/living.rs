@@ -4,7 +4,7 @@
 use std::{fmt::Display, time::Duration};
 
 use super::{Builder, Whole, parsed};
-use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, On, Overlap};
+use crate::{Cron, DraftListener, DraftSchedule, DraftTriggers, FlowName, Missed, Mistake, NodeName, On, Overlap};
 
 /// Builds one schedule of a flow.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Builder<Whole> {
     /// So many firings at once, from one to ten thousand; others wait for their turn.
     #[must_use]
     pub fn max_parallel(mut self, firings: u32) -> Self {
-        self.draft.living.max_parallel = self.counted("max_parallel", firings, DraftLiving::MOST_PARALLEL);
+        self.draft.living.max_parallel = self.counted("max_parallel", firings, DraftTriggers::MAX_PARALLEL_FIRINGS);
         self
     }
 
@@ -73,7 +73,7 @@ impl Builder<Whole> {
         let task: Option<NodeName> = parsed(task.as_ref(), "the task that is listened to", mistakes);
         let to: Option<NodeName> = parsed(to.as_ref(), "what listens to another flow", mistakes);
         if let (Some(flow), Some(task), Some(to)) = (flow, task, to) {
-            self.draft.listens.push(DraftListen { flow, task, on, to, span: None });
+            self.draft.listens.push(DraftListener { flow, task, on, to, span: None });
         }
         self
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Builder, Nested};
+use super::{Builder, NestedFlow};
 use crate::{
     Backoff, Digest, Draft, Join, Json, LimitOverrides, Missed, Mistake, ModuleContent, ModuleInfo, On, Otherwise,
     Overlap, Pattern, RetryPolicy, Starts, Strategy, Timestamp, Value, Values, file, render, wire,
@@ -107,7 +107,7 @@ fn a_flow_built_in_rust_is_the_flow_of_its_file() {
     assert_eq!(flow(&built()), flow(&from_file));
 }
 
-const LIVING: &str = r#"
+const PERSISTENT_FLOW: &str = r#"
     name = "f"
     persistent = true
     cyclic = true
@@ -179,7 +179,8 @@ fn a_flow_that_lives_is_built_as_its_file_says_it() {
             schedule.zone("Europe/Berlin").overlap(Overlap::Queue).missed(Missed::All)
         })
         .build();
-    let from_file = file::parse(LIVING).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", LIVING)));
+    let from_file =
+        file::parse(PERSISTENT_FLOW).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", PERSISTENT_FLOW)));
     assert_eq!(file::write(&built).unwrap(), file::write(&from_file).unwrap());
     let flow = |draft| wire(draft, &modules(), &Values::new());
     let told = |mistakes: Vec<Mistake>| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>();
@@ -265,7 +266,7 @@ fn a_retry_without_attempts_is_refused() {
 
 #[test]
 fn flows_nested_without_end_are_refused() {
-    fn deeper(flow: Builder<Nested>, depth: usize) -> Builder<Nested> {
+    fn deeper(flow: Builder<NestedFlow>, depth: usize) -> Builder<NestedFlow> {
         if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
     }
     let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 63)).build();

@@ -12,8 +12,8 @@ use crate::{Size, Value};
 /// The value in CEL's types. The error is what it is instead, for people.
 pub(super) fn of_value(value: &Value) -> Result<cel::Value, String> {
     match value {
-        Value::Json(json) => match serde_json::from_str::<OfJson>(json.as_str()) {
-            Ok(OfJson(value)) => Ok(value),
+        Value::Json(json) => match serde_json::from_str::<CelValue>(json.as_str()) {
+            Ok(CelValue(value)) => Ok(value),
             Err(error) => Err(format!("JSON that a condition cannot read: {error}")),
         },
         Value::Bytes(bytes) => Ok(cel::Value::Bytes(Arc::new(bytes.to_vec()))),
@@ -24,9 +24,9 @@ pub(super) fn of_value(value: &Value) -> Result<cel::Value, String> {
 /// A JSON value in CEL's types. Whole numbers are `int` where they fit, so that they compare and add with those an author
 /// writes. What has no place there is an error and never another value: numbers that a double does not hold, and what nests
 /// deeper than the parser goes. That no object says a key twice [`crate::Json`] has seen to.
-struct OfJson(cel::Value);
+struct CelValue(cel::Value);
 
-impl<'de> Deserialize<'de> for OfJson {
+impl<'de> Deserialize<'de> for CelValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reading).map(Self)
     }
@@ -67,7 +67,7 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<cel::Value, A::Error> {
         let mut elements = Vec::new();
-        while let Some(OfJson(element)) = list.next_element()? {
+        while let Some(CelValue(element)) = list.next_element()? {
             elements.push(element);
         }
         Ok(cel::Value::List(Arc::new(elements)))
@@ -75,7 +75,7 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<cel::Value, A::Error> {
         let mut fields = Vec::new();
-        while let Some((name, OfJson(value))) = object.next_entry::<String, OfJson>()? {
+        while let Some((name, CelValue(value))) = object.next_entry::<String, CelValue>()? {
             fields.push((Key::from(name), value));
         }
         Ok(cel::Value::Map(Map { map: Arc::new(fields.into_iter().collect()) }))
@@ -98,7 +98,7 @@ pub(super) fn type_name(value: &cel::Value) -> &'static str {
 }
 
 /// What went wrong, without the values: they may be long.
-pub(super) fn in_our_words(error: &cel::ExecutionError) -> String {
+pub(super) fn error_message(error: &cel::ExecutionError) -> String {
     match error {
         cel::ExecutionError::NoSuchKey(key) => format!("there is no {key:?}"),
         cel::ExecutionError::UndeclaredReference(name) => format!("there is no {name:?}"),

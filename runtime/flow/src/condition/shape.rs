@@ -28,35 +28,35 @@ pub(super) fn count_loops(expression: &IdedExpr) -> usize {
 }
 
 /// Whether a loop joins texts or lists, each time anew. What a loop gathers itself is no such join.
-pub(super) fn joins_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
+pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
             gathered.push(&comprehension.accu_var);
-            let joins = inside(comprehension).into_iter().any(|part| joins_in_loop(part, gathered));
+            let joins = inside(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered));
             gathered.pop();
-            joins || around(comprehension).into_iter().any(|part| joins_in_loop(part, gathered))
+            joins || around(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered))
         }
         Expr::Call(call) if call.func_name == operators::ADD && !gathered.is_empty() => {
             let gathers = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if gathered.contains(&name.as_str())));
-            !gathers || call.args.iter().any(|part| joins_in_loop(part, gathered))
+            !gathers || call.args.iter().any(|part| concatenates_in_loop(part, gathered))
         }
-        _ => parts(expression).into_iter().any(|part| joins_in_loop(part, gathered)),
+        _ => parts(expression).into_iter().any(|part| concatenates_in_loop(part, gathered)),
     }
 }
 
 /// Notes the names that an expression takes from outside.
-pub(super) fn note_reads<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e str>, reads: &mut BTreeSet<String>) {
+pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e str>, reads: &mut BTreeSet<String>) {
     match &expression.expr {
         Expr::Ident(name) if !own.contains(&name.as_str()) => drop(reads.insert(name.clone())),
         Expr::Comprehension(comprehension) => {
-            around(comprehension).into_iter().for_each(|part| note_reads(part, own, reads));
+            around(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
             let before = own.len();
             own.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
             own.extend(comprehension.iter_var2.as_deref());
-            inside(comprehension).into_iter().for_each(|part| note_reads(part, own, reads));
+            inside(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
             own.truncate(before);
         }
-        _ => parts(expression).into_iter().for_each(|part| note_reads(part, own, reads)),
+        _ => parts(expression).into_iter().for_each(|part| collect_variables(part, own, reads)),
     }
 }
 

@@ -77,7 +77,7 @@ impl<'s> Known<'s> {
 
 /// What a call of CEL with values of certain types came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Probed {
+enum ProbeResult {
     /// A value of these types, or an error that other values would not have led to.
     Taken(ValueTypes),
     /// There is no such function.
@@ -89,7 +89,7 @@ enum Probed {
 /// Walks an expression, and finds what types its parts have and what is wrong with them.
 pub(super) struct Checker<'s> {
     names: Vec<(String, Known<'s>)>,
-    probed: BTreeMap<(String, bool, Vec<ValueType>), Probed>,
+    probed: BTreeMap<(String, bool, Vec<ValueType>), ProbeResult>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -122,8 +122,8 @@ impl<'s> Checker<'s> {
             }
             Expr::Call(call) => self.call(call),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            Expr::List(_) => self.made_of_parts(expression, ValueType::List),
-            Expr::Map(_) => self.made_of_parts(expression, ValueType::Object),
+            Expr::List(_) => self.check_parts(expression, ValueType::List),
+            Expr::Map(_) => self.check_parts(expression, ValueType::Object),
             Expr::Struct(made) => {
                 let message = format!("makes a message of type {:?}, and there are none here", made.type_name);
                 self.error(message, "write an object as {\"key\": value}");
@@ -133,7 +133,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn made_of_parts(&mut self, expression: &IdedExpr, of: ValueType) -> Known<'s> {
+    fn check_parts(&mut self, expression: &IdedExpr, of: ValueType) -> Known<'s> {
         for part in shape::parts(expression) {
             self.check(part);
         }
@@ -149,7 +149,7 @@ impl<'s> Checker<'s> {
         let Some(schema) = operand.schema else { return Known::ANY };
         match schema.field(field) {
             Field::Known(field) => Known::of_schema(field),
-            Field::Unsaid => Known::ANY,
+            Field::Unspecified => Known::ANY,
             Field::Absent => {
                 let hint = suggest::did_you_mean(field, schema.field_names()).unwrap_or_else(|| {
                     let names: Vec<&str> = schema.field_names().collect();
@@ -213,8 +213,8 @@ impl<'s> Checker<'s> {
             let key = (call.func_name.clone(), target.is_some(), combination);
             let probed =
                 *self.probed.entry(key).or_insert_with_key(|(name, has_target, of)| ask(name, *has_target, of));
-            is_unknown &= probed == Probed::Unknown;
-            if let Probed::Taken(came_to) = probed {
+            is_unknown &= probed == ProbeResult::Unknown;
+            if let ProbeResult::Taken(came_to) = probed {
                 types = types.or(came_to);
             }
         }
@@ -307,7 +307,7 @@ fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
 }
 
 /// Calls a function of CEL with one value of each of these types.
-fn ask(name: &str, has_target: bool, of: &[ValueType]) -> Probed {
+fn ask(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
     let mut context = Context::with_env(ENVIRONMENT.clone());
     let mut arguments: Vec<IdedExpr> = Vec::new();
     for (place, value) in of.iter().enumerate() {
@@ -318,10 +318,10 @@ fn ask(name: &str, has_target: bool, of: &[ValueType]) -> Probed {
     let target = has_target.then(|| Box::new(arguments.remove(0)));
     let call = CallExpr { func_name: name.to_owned(), target, args: arguments };
     match context.resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }) {
-        Err(ExecutionError::UndeclaredReference(_)) => Probed::Unknown,
+        Err(ExecutionError::UndeclaredReference(_)) => ProbeResult::Unknown,
         // What is not known to be one of JSON's types may be any.
-        _ if of.contains(&ValueType::Other) => Probed::Taken(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other))),
-        Ok(value) => Probed::Taken(ValueTypes::of(type_of(&value))),
+        _ if of.contains(&ValueType::Other) => ProbeResult::Taken(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other))),
+        Ok(value) => ProbeResult::Taken(ValueTypes::of(type_of(&value))),
         Err(
             ExecutionError::NoSuchOverload(_)
             | ExecutionError::UnsupportedBinaryOperator(..)
@@ -331,9 +331,9 @@ fn ask(name: &str, has_target: bool, of: &[ValueType]) -> Probed {
             | ExecutionError::NotSupportedAsMethod { .. }
             | ExecutionError::InvalidArgumentCount { .. }
             | ExecutionError::MissingArgumentOrTarget,
-        ) => Probed::Refused,
+        ) => ProbeResult::Refused,
         // Another value of the type may do.
-        Err(_) => Probed::Taken(ValueTypes::ANY),
+        Err(_) => ProbeResult::Taken(ValueTypes::ANY),
     }
 }
 

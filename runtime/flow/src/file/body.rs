@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    reader::{Mistakes, Placed, Reader, wrong_type},
+    reader::{Mistakes, Reader, WithSpan, wrong_type},
     retry, task, words,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
     nodes.sort_by_key(|(start, _)| *start);
     let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
     let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
-    mistakes.needed(|mistakes| put_in_order(table, pattern, &mut nodes, mistakes));
+    mistakes.needed(|mistakes| apply_order(table, pattern, &mut nodes, mistakes));
     let starts = table.starts(mistakes);
     Body { pattern, nodes, links, controller, starts }
 }
@@ -67,7 +67,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
     let mut end = |key| {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.miss(table.lacks(key, &format!("{key} = \"the name of a node\"")));
+            mistakes.push_missing(table.lacks(key, &format!("{key} = \"the name of a node\"")));
         }
         table.name_or_nearest::<NodeName>(key, mistakes)
     };
@@ -86,19 +86,19 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
         reach: reach_span,
         join: join_span,
     };
-    let LinkWords { on, when, reach, join } = said;
+    let LinkOptions { on, when, reach, join } = said;
     Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
 }
 
 /// What a link says besides its ends.
-pub(super) struct LinkWords {
+pub(super) struct LinkOptions {
     pub(super) on: On,
     pub(super) when: Option<Condition>,
     pub(super) reach: Option<Reach>,
     pub(super) join: Join,
 }
 
-pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> LinkWords {
+pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> LinkOptions {
     let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     let when =
         table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
@@ -110,11 +110,11 @@ pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> LinkWords
         });
     let reach = table.word("reach", Reach::WORDS, mistakes);
     let join = table.word("join", Join::WORDS, mistakes).unwrap_or_default();
-    LinkWords { on, when, reach, join }
+    LinkOptions { on, when, reach, join }
 }
 
 /// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.
-fn put_in_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Mistakes) {
+fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Mistakes) {
     let Some(order) = table.list("order", "a list of names", mistakes) else { return };
     if pattern != Pattern::Linear {
         let message = format!("{} has an order, but is not linear", table.whose);
@@ -124,13 +124,14 @@ fn put_in_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode
     let places = places(&order, &table.whose, nodes, mistakes);
     for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
         let message = format!("the order of {} misses {:?}", table.whose, node.name());
-        mistakes.miss(Mistake::error(Some(order.span.clone()), message).hint("name every node of the flow once"));
+        mistakes
+            .push_missing(Mistake::error(Some(order.span.clone()), message).hint("name every node of the flow once"));
     }
     nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
 }
 
 fn places<'t>(
-    order: &Placed<&'t [Spanned<DeValue<'t>>]>,
+    order: &WithSpan<&'t [Spanned<DeValue<'t>>]>,
     whose: &str,
     nodes: &[DraftNode],
     mistakes: &mut Mistakes,
@@ -149,7 +150,7 @@ fn places<'t>(
         };
         if !known.contains(name) {
             let message = format!("the order of {whose} names {name:?}, which is no node of it");
-            let is_read = mistakes.wrong.len() < suggest::WORTH_A_SEARCH;
+            let is_read = mistakes.wrong.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
             let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
             mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));

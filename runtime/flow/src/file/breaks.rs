@@ -13,7 +13,7 @@ use crate::{Mistake, render::Lines};
 const LONGEST: usize = 60;
 
 /// The breaks of a text, and those of its other mistakes that no break can be the cause of.
-pub(super) fn with_breaks(mistakes: Vec<Mistake>, breaks: &[Error], text: &str) -> Vec<Mistake> {
+pub(super) fn with_syntax_errors(mistakes: Vec<Mistake>, breaks: &[Error], text: &str) -> Vec<Mistake> {
     let lines = Lines::of(text);
     let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
     // A second break of one line follows from the first.

@@ -52,7 +52,7 @@ pub fn edits(text: &str) -> Result<Vec<WrittenEdit>, Vec<Mistake>> {
         mistakes.wrong.append(&mut mistakes.missing);
         mistakes.wrong
     } else {
-        breaks::with_breaks(mistakes.wrong, &found, text)
+        breaks::with_syntax_errors(mistakes.wrong, &found, text)
     };
     wrong.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     wrong.dedup();
@@ -63,7 +63,8 @@ fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Mistakes) -> Vec<Wri
     let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
     let tables = body::tables(&mut table, "edit", "[[edit]]", mistakes);
     if tables.is_empty() {
-        mistakes.miss(table.lacks("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"));
+        mistakes
+            .push_missing(table.lacks("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"));
     }
     let edits = tables.iter().flat_map(|toml| edit(toml, mistakes)).collect();
     table.finish(|_| None, mistakes);
@@ -83,7 +84,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Vec<Writ
             table.take(kind);
         }
         table.finish(|_| None, mistakes);
-        mistakes.miss(mistake.hint(format!("it does one of {kinds}")));
+        mistakes.push_missing(mistake.hint(format!("it does one of {kinds}")));
         return Vec::new();
     };
     if let Some((other, _)) = said.get(1) {
@@ -116,7 +117,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> 
         "remove" => one(table.name("remove", mistakes).map(|task| Edit::Remove { task: task.value, ran: false })),
         "link" => {
             let ends = ends(table, "link", mistakes);
-            let body::LinkWords { on, when, reach, join } = body::said(table, mistakes);
+            let body::LinkOptions { on, when, reach, join } = body::said(table, mistakes);
             one(ends.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }))
         }
         "unlink" => one(ends(table, "unlink", mistakes).map(|(from, to)| Edit::Unlink { from, to })),
@@ -139,7 +140,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> 
             let task = table.name::<NodeName>("require", mistakes);
             let renames = task::renames(table, "requires", &mut BTreeMap::new(), mistakes);
             if renames.as_ref().is_none_or(BTreeMap::is_empty) {
-                mistakes.miss(table.lacks("requires", "requires = { pan = \"first_pan\" }"));
+                mistakes.push_missing(table.lacks("requires", "requires = { pan = \"first_pan\" }"));
             }
             let Some(task) = task else { return Vec::new() };
             let require = |(parameter, value)| Edit::Require { task: task.value.clone(), parameter, value };
@@ -153,12 +154,12 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> 
 fn constants(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Values {
     let lacks = |table: &Reader<'_>| table.lacks("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
-        mistakes.miss(lacks(table));
+        mistakes.push_missing(lacks(table));
         return Values::new();
     };
     let (values, places) = task::values(toml, &format!("\"with\" of {}", table.whose), mistakes);
     if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && places.is_empty() {
-        mistakes.miss(lacks(table));
+        mistakes.push_missing(lacks(table));
     }
     values
 }

@@ -3,28 +3,28 @@
 use toml::{Spanned, de::DeValue};
 
 use super::reader::{Mistakes, Reader};
-use crate::{Cron, DraftListen, DraftLiving, DraftSchedule, FlowName, Missed, Mistake, NodeName, On, Overlap};
+use crate::{Cron, DraftListener, DraftSchedule, DraftTriggers, FlowName, Missed, Mistake, NodeName, On, Overlap};
 
 /// Reads the keys of the whole flow's table.
-pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftLiving {
+pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftTriggers {
     let keys = ["persistent", "cyclic", "max_firings", "max_parallel"];
     let spans = keys.into_iter().filter_map(|key| Some((key.to_owned(), table.take(key)?.span()))).collect();
-    DraftLiving {
+    DraftTriggers {
         persistent: table.boolean("persistent", mistakes).is_some_and(|persistent| persistent.value),
         cyclic: table.boolean("cyclic", mistakes).is_some_and(|cyclic| cyclic.value),
         max_firings: table.integer("max_firings", 1..=u64::MAX, mistakes),
-        max_parallel: table.integer("max_parallel", 1..=DraftLiving::MOST_PARALLEL, mistakes),
+        max_parallel: table.integer("max_parallel", 1..=DraftTriggers::MAX_PARALLEL_FIRINGS, mistakes),
         spans,
     }
 }
 
-pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftListen> {
+pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
     for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
+            mistakes.push_missing(table.lacks(key, &format!("{key} = \"{what}\"")));
         }
     }
     let flow = table.name_or_nearest::<FlowName>("flow", mistakes);
@@ -32,7 +32,7 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes
     let to = table.name_or_nearest::<NodeName>("to", mistakes);
     let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
-    Some(DraftListen { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
+    Some(DraftListener { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
 pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftSchedule> {
@@ -41,7 +41,7 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistak
     for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.miss(table.lacks(key, &format!("{key} = \"{what}\"")));
+            mistakes.push_missing(table.lacks(key, &format!("{key} = \"{what}\"")));
         }
     }
     let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);

@@ -15,10 +15,10 @@ use toml::{
 use crate::{InvalidName, Mistake, Pace, Rate, Starts, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
-const LATER: [&str; 2] = ["capabilities", "grant"];
+const RESERVED_KEYS: [&str; 2] = ["capabilities", "grant"];
 
 /// A value and where it stands.
-pub(super) struct Placed<T> {
+pub(super) struct WithSpan<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
@@ -39,7 +39,7 @@ impl Mistakes {
         self.wrong.push(mistake);
     }
 
-    pub(super) fn miss(&mut self, mistake: Mistake) {
+    pub(super) fn push_missing(&mut self, mistake: Mistake) {
         self.missing.push(mistake);
     }
 
@@ -130,28 +130,28 @@ impl<'t> Reader<'t> {
         what: &str,
         get: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
         mistakes: &mut Mistakes,
-    ) -> Option<Placed<T>> {
+    ) -> Option<WithSpan<T>> {
         let toml = self.take(key)?;
         let value = get(toml.get_ref());
         if value.is_none() {
             mistakes.push(wrong_type(&self.of(key), what, toml.get_ref(), toml.span()));
         }
-        Some(Placed { value: value?, span: toml.span() })
+        Some(WithSpan { value: value?, span: toml.span() })
     }
 
     /// The text of a key.
-    pub(super) fn text(&mut self, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<Placed<&'t str>> {
+    pub(super) fn text(&mut self, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<WithSpan<&'t str>> {
         self.typed(key, what, DeValue::as_str, mistakes)
     }
 
     /// The name under a key.
-    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<Name>>
+    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
         let text = self.text(key, "a name in quotes", mistakes)?;
         match text.value.parse() {
-            Ok(value) => Some(Placed { value, span: text.span }),
+            Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(error) => {
                 mistakes.push(Mistake::refused(Some(text.span), &self.of(key), &error));
                 None
@@ -161,16 +161,16 @@ impl<'t> Reader<'t> {
 
     /// The name under a key, or the nearest one to what stands there: so much is known of it that what refers to it finds
     /// it.
-    pub(super) fn name_or_nearest<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<Name>>
+    pub(super) fn name_or_nearest<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
         let text = mistakes.needed(|mistakes| self.text(key, "a name in quotes", mistakes))?;
         let value = text.value.parse().or_else(|error: InvalidName| {
             mistakes.push(Mistake::refused(Some(text.span.clone()), &self.of(key), &error));
-            error.nearest().parse()
+            error.closest_valid().parse()
         });
-        Some(Placed { value: value.ok()?, span: text.span })
+        Some(WithSpan { value: value.ok()?, span: text.span })
     }
 
     /// One of a few words.
@@ -191,7 +191,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A truth value.
-    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Placed<bool>> {
+    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<bool>> {
         self.typed(key, "true or false", DeValue::as_bool, mistakes)
     }
 
@@ -205,7 +205,7 @@ impl<'t> Reader<'t> {
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
     {
-        let Placed { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, mistakes)?;
+        let WithSpan { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, mistakes)?;
         let value = i128::from_str_radix(digits.as_str(), digits.radix()).ok();
         let fits = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
         if fits.is_none() {
@@ -273,7 +273,7 @@ impl<'t> Reader<'t> {
         key: &'static str,
         what: &str,
         mistakes: &mut Mistakes,
-    ) -> Option<Placed<&'t [Spanned<DeValue<'t>>]>> {
+    ) -> Option<WithSpan<&'t [Spanned<DeValue<'t>>]>> {
         self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), mistakes)
     }
 
@@ -282,7 +282,8 @@ impl<'t> Reader<'t> {
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
             let mistake = Mistake::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
-            let later = || LATER.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
+            let later =
+                || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
             let meant = suggest::closest(name, self.asked.iter().copied());
             mistakes.is_partial |= meant.is_some_and(|meant| NEEDED.contains(&meant));
             let hint = foreign(name)

@@ -4,7 +4,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     json,
-    reader::{Mistakes, Placed, Reader, wrong_type},
+    reader::{Mistakes, Reader, WithSpan, wrong_type},
     words,
 };
 use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy, ValueName};
@@ -27,7 +27,7 @@ pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: 
         let known = CONTROLLER.contains(&key);
         let of_controller =
             || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
-        known.then(of_controller).or_else(|| words::of_policy(key))
+        known.then(of_controller).or_else(|| words::suggest_policy_key(key))
     };
     table.finish(foreign, mistakes);
     Some(policy)
@@ -44,7 +44,7 @@ pub(super) fn controller<'t>(
     let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.whose, mistakes));
     let always = table.word("always", Otherwise::WORDS, mistakes);
     let otherwise = table.word("otherwise", Otherwise::WORDS, mistakes);
-    let provides: Option<Placed<ValueName>> = table.name("provides", mistakes);
+    let provides: Option<WithSpan<ValueName>> = table.name("provides", mistakes);
     one_strategy(&table, toml, mistakes);
     let foreign = |key: &str| {
         let known = POLICY.contains(&key);
@@ -52,7 +52,7 @@ pub(super) fn controller<'t>(
             .then(|| {
                 format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
             })
-            .or_else(|| words::of_controller(key))
+            .or_else(|| words::suggest_controller_key(key))
     };
     table.finish(foreign, mistakes);
     let strategy = times.or(for_each).or(always.map(|_| Strategy::Always))?;
@@ -101,7 +101,7 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut 
         [] => {
             let message = format!("{} does not say what it does", table.whose);
             let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
-            mistakes.miss(Mistake::error(Some(toml.span()), message).hint(hint));
+            mistakes.push_missing(Mistake::error(Some(toml.span()), message).hint(hint));
         }
         [_] => {}
         [one, other, ..] => {

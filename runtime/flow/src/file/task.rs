@@ -6,7 +6,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     json,
-    reader::{Mistakes, Placed, Reader, wrong_type},
+    reader::{Mistakes, Reader, WithSpan, wrong_type},
     retry, words,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
         table_elements: table.integer("table_elements", 0..=u64::MAX, mistakes),
         instances: table.integer("instances", 0..=u32::MAX, mistakes),
     };
-    let queue: Option<Placed<QueueName>> = table.name("queue", mistakes);
+    let queue: Option<WithSpan<QueueName>> = table.name("queue", mistakes);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let pace = table.pace(mistakes);
     let expires = table.duration("expires", mistakes);
@@ -52,7 +52,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
     let for_each = mistakes.needed(|mistakes| for_each(&mut table, mistakes));
-    for key in OF_CALLS.into_iter().chain(["deadline"]) {
+    for key in CALL_KEYS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
     table.finish(words::of_task, mistakes);
@@ -87,7 +87,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
 }
 
 /// The keys that say something of a call.
-pub(crate) const OF_CALLS: [&str; 20] = [
+pub(crate) const CALL_KEYS: [&str; 20] = [
     "delivery_limit",
     "expires",
     "for_each",
@@ -113,7 +113,7 @@ pub(crate) const OF_CALLS: [&str; 20] = [
 /// The list that a task is called for.
 fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForEach> {
     let toml = table.take("for_each");
-    let element: Option<Placed<ValueName>> = table.name("as", mistakes);
+    let element: Option<WithSpan<ValueName>> = table.name("as", mistakes);
     let is_misnamed = element.is_none() && table.take("as").is_some();
     let max_parallel = table.integer("max_parallel", 1..=u32::MAX, mistakes);
     let Some(toml) = toml else {
@@ -161,7 +161,7 @@ fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> O
         mistakes.push(Mistake::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
     }
     if !calls && !waits {
-        mistakes.miss(table.lacks("use", "use = \"module#task\", or wait = \"approval\""));
+        mistakes.push_missing(table.lacks("use", "use = \"module#task\", or wait = \"approval\""));
     }
     match (uses, wait) {
         (Some(uses), _) => {
@@ -177,12 +177,12 @@ fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> O
 }
 
 /// The name of a node, which then stands in the mistakes of its table.
-pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Mistakes) -> Option<Placed<NodeName>> {
+pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Mistakes) -> Option<WithSpan<NodeName>> {
     if table.take("name").is_none() {
         mistakes.is_partial = true;
-        mistakes.miss(table.lacks("name", &format!("name = {example:?}")));
+        mistakes.push_missing(table.lacks("name", &format!("name = {example:?}")));
     }
-    let name: Placed<NodeName> = table.name_or_nearest("name", mistakes)?;
+    let name: WithSpan<NodeName> = table.name_or_nearest("name", mistakes)?;
     let is_so_called = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
     if is_so_called {
         let kind = table.whose.trim_start_matches("a ");

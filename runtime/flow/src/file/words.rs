@@ -39,7 +39,7 @@ pub(super) fn of_flow(key: &str) -> Option<String> {
 }
 
 /// What a key of a task's own retry was meant to be.
-pub(super) fn of_policy(key: &str) -> Option<String> {
+pub(super) fn suggest_policy_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "attempts",
         "delay" | "wait" | "interval" | "initial_interval" | "countdown" => "initial",
@@ -50,7 +50,7 @@ pub(super) fn of_policy(key: &str) -> Option<String> {
 }
 
 /// What a key of a flow's retry controller was meant to be.
-pub(super) fn of_controller(key: &str) -> Option<String> {
+pub(super) fn suggest_controller_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "times",
         "values" | "list" | "over" => "for_each",

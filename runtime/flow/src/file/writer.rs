@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::parse;
 use crate::{
-    Body, Does, Draft, DraftController, DraftForEach, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule,
-    DraftTask, Edit, Elements, Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap, Pace,
-    Pattern, RetryPolicy, Severity, Strategy, Values,
+    Body, Does, Draft, DraftController, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask,
+    DraftTriggers, Edit, Elements, Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap,
+    Pace, Pattern, RetryPolicy, Severity, Strategy, Values,
 };
 
 /// A flow that cannot be written as a flow file.
@@ -46,7 +46,7 @@ pub fn write(draft: &Draft) -> Result<String, Unwritable> {
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
     let text = whole(top, draft, &mut mistakes);
     let read = parse(&text);
-    proven(text, read, mistakes)
+    verify(text, read, mistakes)
 }
 
 /// Writes what is to be added to a flow that runs, which has no name: the text of an [`Edit::Add`].
@@ -57,11 +57,11 @@ pub fn write_addition(draft: &Draft) -> Result<String, Unwritable> {
     let mut mistakes = draft.mistakes.clone();
     let text = whole(Table::new("the flow"), draft, &mut mistakes);
     let read = Edit::parse_addition(&text);
-    proven(text, read, mistakes)
+    verify(text, read, mistakes)
 }
 
 /// What was written, where it can be read: the reader tells best what it takes for a mistake.
-fn proven(text: String, read: Result<Draft, Vec<Mistake>>, mut mistakes: Vec<Mistake>) -> Result<String, Unwritable> {
+fn verify(text: String, read: Result<Draft, Vec<Mistake>>, mut mistakes: Vec<Mistake>) -> Result<String, Unwritable> {
     let refused = read.err().unwrap_or_default();
     // Nobody sees the text that was refused.
     mistakes.extend(refused.into_iter().map(|mistake| Mistake { span: None, ..mistake }));
@@ -87,16 +87,16 @@ fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Mistake>) -> String {
         mistakes: _,
         extent: _,
     } = draft;
-    keys_of(body, &mut top, mistakes);
+    write_flow_keys(body, &mut top, mistakes);
     top.duration("expires", *expires, mistakes);
-    let DraftLiving { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
+    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
     top.flag("persistent", persistent.then_some(true));
     top.flag("cyclic", cyclic.then_some(true));
     top.number("max_firings", *max_firings);
     top.number("max_parallel", *max_parallel);
     let mut text = top.lines();
-    section(&mut text, "[modules]", &modules_of(modules));
-    section(&mut text, "[inputs]", &values_of(inputs, "inputs", mistakes));
+    section(&mut text, "[modules]", &modules_table(modules));
+    section(&mut text, "[inputs]", &values_table(inputs, "inputs", mistakes));
     members(body, "", &mut text, mistakes);
     listens.iter().for_each(|said| section(&mut text, "[[listen]]", &listen(said)));
     schedules.iter().for_each(|said| section(&mut text, "[[schedule]]", &schedule(said)));
@@ -111,7 +111,7 @@ fn section(text: &mut String, header: &str, table: &Table) {
     }
 }
 
-fn modules_of(modules: &BTreeMap<String, ModuleReference>) -> Table {
+fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
     let mut table = Table::new("modules");
     for (alias, ModuleReference { text, .. }) in modules {
         table.text(alias, text);
@@ -119,7 +119,7 @@ fn modules_of(modules: &BTreeMap<String, ModuleReference>) -> Table {
     table
 }
 
-fn values_of(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Table {
     let mut table = Table::new(whose);
     for (name, value) in values {
         table.value(name.as_str(), value, mistakes);
@@ -128,12 +128,12 @@ fn values_of(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Table
 }
 
 /// What a flow says of itself, whole or nested.
-fn keys_of(body: &Body, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+fn write_flow_keys(body: &Body, table: &mut Table, mistakes: &mut Vec<Mistake>) {
     let Body { pattern, nodes: _, links: _, controller, starts } = body;
     table.word("pattern", pattern.as_str(), *pattern != Pattern::default());
     table.starts(*starts, mistakes);
     if let Some(said) = controller {
-        let retry = controller_of(said, table.whose(), mistakes);
+        let retry = controller_table(said, table.whose(), mistakes);
         table.inline("retry", &retry);
     }
 }
@@ -146,7 +146,7 @@ fn members(body: &Body, prefix: &str, text: &mut String, mistakes: &mut Vec<Mist
             DraftNode::Flow(flow) => {
                 let mut table = Table::new(format!("flow {:?}", flow.name));
                 table.text("name", flow.name.as_str());
-                keys_of(&flow.body, &mut table, mistakes);
+                write_flow_keys(&flow.body, &mut table, mistakes);
                 section(text, &format!("[[{prefix}flow]]"), &table);
                 members(&flow.body, &format!("{prefix}flow."), text, mistakes);
             }
@@ -186,14 +186,14 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
-        let constants = values_of(with, &format!("\"with\" of {}", table.whose()), mistakes);
+        let constants = values_table(with, &format!("\"with\" of {}", table.whose()), mistakes);
         table.inline("with", &constants);
     }
     if let Some(policy) = retry {
-        let policy = policy_of(policy, table.whose(), mistakes);
+        let policy = policy_table(policy, table.whose(), mistakes);
         table.inline("retry", &policy);
     }
-    limits_of(limits, &mut table, mistakes);
+    write_limits(limits, &mut table, mistakes);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
     let Pace { max_running, rate } = pace;
@@ -221,7 +221,7 @@ fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Mis
     table.number("max_parallel", *max_parallel);
 }
 
-fn limits_of(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mistake>) {
     let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
     table.duration("timeout", timeout, mistakes);
     for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
@@ -231,7 +231,7 @@ fn limits_of(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mist
     table.number("instances", instances);
 }
 
-fn policy_of(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
     let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
@@ -243,7 +243,7 @@ fn policy_of(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) -> Ta
     table
 }
 
-fn controller_of(said: &DraftController, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
     let DraftController { strategy, otherwise, provides, span: _ } = said;
     let mut table = Table::new(format!("the retry of {owner}"));
     match strategy {
@@ -270,8 +270,8 @@ fn link(said: &DraftLink) -> Table {
     table
 }
 
-fn listen(said: &DraftListen) -> Table {
-    let DraftListen { flow, task, on, to, span: _ } = said;
+fn listen(said: &DraftListener) -> Table {
+    let DraftListener { flow, task, on, to, span: _ } = said;
     let mut table = Table::new("a listen");
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());

@@ -34,7 +34,7 @@ impl Accept {
         }
         match value {
             Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                let (place, misfit) = schema.refuses_element(list)?;
+                let (place, misfit) = schema.element_mismatch(list)?;
                 Some(format!("of its element {place}, {misfit}"))
             }
             Value::Json(_) | Value::Bytes(_) => Some("it is no list, and \"for_each\" goes through one".into()),
@@ -51,7 +51,7 @@ impl Flow {
 
     /// Why values cannot fire a task, for people. The values have the flow's names.
     pub(crate) fn firing_misfit(&self, entry: NodeIndex, values: &Values) -> Option<String> {
-        let reached = self.reached_from([entry]);
+        let reached = self.reachable_from([entry]);
         self.misfit(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
     }
 

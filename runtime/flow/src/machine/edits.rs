@@ -48,7 +48,7 @@ impl Machine {
                 | Edit::Require { .. } => edit.clone(),
             };
             if let Edit::Add { text } = &edit
-                && let Some(alias) = Edit::known_otherwise(text, &draft)
+                && let Some(alias) = Edit::conflicting_alias(text, &draft)
             {
                 reasons.push(format!("{edit}: module {alias:?} is another one already: choose another name for it"));
                 continue;
@@ -95,13 +95,13 @@ impl Machine {
                     "{:?} is {state}: what has run cannot begin or cease to listen to failures",
                     node.name
                 )),
-                Some(other) if !calls_the_same((&self.flow, &node.role), (flow, &other.role)) => {
-                    reasons.extend(self.needs_its_call(index));
+                Some(other) if !same_call((&self.flow, &node.role), (flow, &other.role)) => {
+                    reasons.extend(self.call_in_use(index));
                 }
                 Some(_) | None => {}
             }
         }
-        reasons.extend(self.never_run(flow));
+        reasons.extend(self.unreachable_additions(flow));
         reasons
     }
 
@@ -110,7 +110,7 @@ impl Machine {
     ///
     /// What a firing did that has ended in success stands, and is nobody's concern any more; but for the firing that a
     /// persistent run began with, which is taken back when the run is told to end.
-    fn needs_its_call(&self, index: NodeIndex) -> Option<String> {
+    fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
         let base = self.life.as_ref().and_then(|life| life.base);
         let firing =
@@ -138,7 +138,7 @@ impl Machine {
     ///
     /// In a flow that goes in circles, and is not persistent, the first firing is let go once it has ended, and nothing begins
     /// it again; later ones begin with what a link leads back to.
-    fn never_run(&self, flow: &Flow) -> Vec<String> {
+    fn unreachable_additions(&self, flow: &Flow) -> Vec<String> {
         let (Some(life), Some(living)) = (&self.life, &flow.living) else { return Vec::new() };
         let is_first_left = life.waiting.iter().any(|waiting| waiting.entry.is_none())
             || self.passes.values().any(|pass| pass.entry.is_none() && !pass.state.is_final());
@@ -170,7 +170,7 @@ impl Machine {
 
     /// Goes on with another flow: what is known of nodes stays with their names, and all that follows from it is found
     /// anew.
-    pub(super) fn take_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
+    pub(super) fn replace_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
         let moves = Moves::new(&self.flow, flow);
         let life = snapshot.life.map(|life| moves.life(life));
@@ -178,13 +178,13 @@ impl Machine {
         let notifications = self.notifications.clone();
         let moved = Snapshot { flow: flow.clone(), revision, passes, life, notifications, latest: at };
         *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
-        self.begin_again(at)
+        self.resume_base_firing(at)
     }
 
     /// What a persistent run began with goes on where an edit has added to it.
-    fn begin_again(&mut self, at: Timestamp) -> Vec<Command> {
+    fn resume_base_firing(&mut self, at: Timestamp) -> Vec<Command> {
         let Some(life) = self.life.as_ref().filter(|life| !life.ending) else { return Vec::new() };
-        let (Some(base), state) = (life.base, life.goes_on_in()) else { return Vec::new() };
+        let (Some(base), state) = (life.base, life.resumed_state()) else { return Vec::new() };
         let end = self.flow.scope(ScopeIndex::ROOT).end;
         let Some(pass) = self.passes.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
             return Vec::new();
@@ -334,12 +334,12 @@ impl<'f> Moves<'f> {
 }
 
 /// Whether a task would be called as it was: with the same module and the same values, wherever their providers stand.
-fn calls_the_same((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
+fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
         (Role::Task(task), Role::Task(other)) => is_the_same_task((flow, task), (other_flow, other)),
         (Role::ForEach(each), Role::ForEach(other)) => {
             is_the_same_task((flow, &each.task), (other_flow, &other.task))
-                && told_source(flow, &each.list) == told_source(other_flow, &other.list)
+                && describe_source(flow, &each.list) == describe_source(other_flow, &other.list)
         }
         (Role::Gather(_), Role::Gather(_)) => true,
         (Role::Wait(wait), Role::Wait(other)) => wait == other,
@@ -360,7 +360,10 @@ fn calls_the_same((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Ro
 
 fn is_the_same_task((flow, task): (&Flow, &Task), (other_flow, other): (&Flow, &Task)) -> bool {
     let inputs = |flow: &Flow, task: &Task| -> Vec<String> {
-        task.inputs.iter().map(|input| format!("{} {}", input.parameter, told_source(flow, &input.source))).collect()
+        task.inputs
+            .iter()
+            .map(|input| format!("{} {}", input.parameter, describe_source(flow, &input.source)))
+            .collect()
     };
     (task.module, &task.export, &task.provides, task.rollback)
         == (other.module, &other.export, &other.provides, other.rollback)
@@ -368,7 +371,7 @@ fn is_the_same_task((flow, task): (&Flow, &Task), (other_flow, other): (&Flow, &
 }
 
 /// Where a value comes from, told without the places that nodes have in a flow.
-fn told_source(flow: &Flow, source: &Source) -> String {
+fn describe_source(flow: &Flow, source: &Source) -> String {
     let name = |node: &NodeIndex| flow.node(*node).name.to_string();
     match source {
         Source::Node { node, value } => format!("{value} of {}", name(node)),

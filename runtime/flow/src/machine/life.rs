@@ -26,11 +26,11 @@ pub use schedules::{Backlog, Skips};
 
 /// How long after a firing in which nobody was called the firing begins that a back edge triggers. Nothing else slows down a
 /// circle that calls nobody: it would take all of an engine's time.
-const PAUSE_AFTER_IDLE: Duration = Duration::from_millis(100);
+const EMPTY_FIRING_DELAY: Duration = Duration::from_millis(100);
 
 /// So many firings that have ended are kept because something may come late: an answer of a lost attempt, or of a job that
 /// was delivered twice.
-const MOST_KEPT: usize = 16;
+const MAX_ENDED_FIRINGS: usize = 16;
 
 /// What is true of a run that fires more than once, besides its passes.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +96,7 @@ pub struct Owed {
 impl Owed {
     /// Whether it still waits for its time. A wait of more than the pause can only be a clock that was set back.
     fn is_early(&self, now: Timestamp) -> bool {
-        self.not_before.is_some_and(|at| now < at && at.since(now) <= PAUSE_AFTER_IDLE)
+        self.not_before.is_some_and(|at| now < at && at.since(now) <= EMPTY_FIRING_DELAY)
     }
 }
 
@@ -141,23 +141,23 @@ impl Life {
     }
 
     /// The first back edge whose time has come: the one that the next decision is about.
-    fn next_owed(&self, now: Timestamp) -> Option<usize> {
+    fn next_pending(&self, now: Timestamp) -> Option<usize> {
         self.owed.iter().position(|owed| !owed.is_early(now))
     }
 
     /// Takes out the back edge that was decided at a time.
-    fn take_owed(&mut self, at: Timestamp) -> Result<Owed, String> {
-        let place = self.next_owed(at);
+    fn take_pending(&mut self, at: Timestamp) -> Result<Owed, String> {
+        let place = self.next_pending(at);
         place.and_then(|place| self.owed.remove(place)).ok_or_else(|| "no link was to fire".into())
     }
 
     /// Whether it waits for a time.
-    pub(super) fn is_timed(&self) -> bool {
+    pub(super) fn has_timer(&self) -> bool {
         self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, Due::At(_)))
     }
 
     /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
-    pub(super) fn goes_on_in(&self) -> RunState {
+    pub(super) fn resumed_state(&self) -> RunState {
         match self.state {
             RunState::Suspending | RunState::Suspended => RunState::Suspended,
             RunState::Pending | RunState::Running | RunState::Success | RunState::Failure | RunState::RolledBack => {
@@ -168,7 +168,7 @@ impl Life {
 }
 
 /// Whether a pass is still under way.
-fn is_under_way(pass: &Pass) -> bool {
+fn is_active(pass: &Pass) -> bool {
     !pass.state.is_final()
 }
 
@@ -177,11 +177,11 @@ impl Machine {
         self.flow.living.as_ref().expect("only a run of a living flow has a life")
     }
 
-    fn life_mut(&mut self) -> &mut Life {
+    fn trigger_state_mut(&mut self) -> &mut Life {
         self.life.as_mut().expect("only a run of a living flow is asked for its life")
     }
 
-    pub(super) fn begin_life(&mut self, at: Timestamp) -> Vec<Command> {
+    pub(super) fn start_triggers(&mut self, at: Timestamp) -> Vec<Command> {
         let expires_at = self.flow.expires.map(|expires| at.after(expires));
         let persistent = self.living().persistent;
         let begins = self.flow.members(None).is_some_and(|members| {
@@ -189,7 +189,7 @@ impl Machine {
                 .iter()
                 .any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_)))
         });
-        let life = self.life_mut();
+        let life = self.trigger_state_mut();
         life.state = RunState::Running;
         life.expires_at = expires_at;
         let mut commands = vec![Command::Tell(Change::Run { state: RunState::Running, at })];
@@ -201,16 +201,16 @@ impl Machine {
             }
             let (entry, by, values, given) = (None, Trigger::Start, Values::new(), None);
             life.waiting.push_back(Waiting { firing, entry, by, values, given });
-            commands.extend(self.admit(at));
+            commands.extend(self.start_queued(at));
         }
         commands
     }
 
     /// Begins the firings whose turn it is.
-    fn admit(&mut self, at: Timestamp) -> Vec<Command> {
+    fn start_queued(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
         loop {
-            let under_way = self.passes.values().filter(|pass| is_under_way(pass)).count();
+            let under_way = self.passes.values().filter(|pass| is_active(pass)).count();
             let Some(life) = &self.life else { return commands };
             if life.state != RunState::Running || under_way >= self.living().max_parallel as usize {
                 return commands;
@@ -218,7 +218,8 @@ impl Machine {
             let Some(place) = life.waiting.iter().position(|waiting| self.may_begin(life, waiting)) else {
                 return commands;
             };
-            let Some(Waiting { firing, entry, by, values, given }) = self.life_mut().waiting.remove(place) else {
+            let Some(Waiting { firing, entry, by, values, given }) = self.trigger_state_mut().waiting.remove(place)
+            else {
                 return commands;
             };
             let given = given.or_else(|| self.life.as_ref().map(|life| life.latest.clone())).unwrap_or_default();
@@ -237,12 +238,12 @@ impl Machine {
         };
         let Trigger::Schedule(number) = &waiting.by else { return is_prepared };
         let overlap = self.living().schedules.get(*number as usize).map(|schedule| schedule.overlap);
-        let is_same = |pass: &Pass| is_under_way(pass) && pass.by == waiting.by;
+        let is_same = |pass: &Pass| is_active(pass) && pass.by == waiting.by;
         is_prepared && (overlap != Some(Overlap::Queue) || !self.passes.values().any(is_same))
     }
 
     pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
-        let Some(goes_on_in) = self.life.as_ref().map(Life::goes_on_in) else {
+        let Some(goes_on_in) = self.life.as_ref().map(Life::resumed_state) else {
             return Err("the run fires once".into());
         };
         let Some(pass) = self.passes.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
@@ -254,11 +255,11 @@ impl Machine {
         }
         let after = pass.state;
         if let Fact::Succeeded { attempt, .. } = fact {
-            self.owe(at, firing, Moment::Success, |from| from == attempt.node);
+            self.queue_back_edges(at, firing, Moment::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
             commands.push(tell(firing, after, at));
-            let life = self.life_mut();
+            let life = self.trigger_state_mut();
             if life.state.is_final() {
                 life.state = RunState::Running;
                 commands.push(Command::Tell(Change::Run { state: RunState::Running, at }));
@@ -267,13 +268,13 @@ impl Machine {
         if after.is_final() && !before.is_final() {
             commands.push(tell(firing, after, at));
             self.end_firing(at, firing, after);
-            commands.extend(self.admit(at));
+            commands.extend(self.start_queued(at));
         }
         Ok(commands)
     }
 
     /// Notes the links that are to fire their targets because of what a firing did.
-    fn owe(&mut self, at: Timestamp, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
+    fn queue_back_edges(&mut self, at: Timestamp, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
         let (Some(living), Some(pass)) = (&self.flow.living, self.passes.get(&firing)) else { return };
         let turns = living.turns.iter().zip(0..).filter(|(turn, _)| turn.moment == moment && is_from(turn.link.from));
         let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
@@ -286,11 +287,11 @@ impl Machine {
             // What came round is newer than what a notification brought.
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
-        let not_before = (!pass.has_called()).then(|| at.after(PAUSE_AFTER_IDLE));
+        let not_before = (!pass.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
         let owed = |turn| Owed { turn, values: values.clone(), given: given.clone(), not_before };
         let owed = turns.into_iter().map(owed);
         let owed: Vec<Owed> = owed.collect();
-        self.life_mut().owed.extend(owed);
+        self.trigger_state_mut().owed.extend(owed);
     }
 
     /// What a firing leaves when it has ended.
@@ -298,16 +299,16 @@ impl Machine {
         let Some(pass) = self.passes.get(&firing) else { return };
         let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
         let states: Vec<(NodeIndex, State)> = members.iter().map(|index| (*index, pass.node_state(*index))).collect();
-        let (failures, may_hear_more) = (pass.failures.clone(), pass.may_hear_more());
+        let (failures, may_hear_more) = (pass.failures.clone(), pass.has_outstanding_attempts());
         let succeeded: Vec<(NodeIndex, Values)> =
             pass.values().map(|(index, provided)| (index, provided.clone())).collect();
         if state == RunState::Success {
             let ended: Vec<NodeIndex> =
                 states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
-            self.owe(at, firing, Moment::End, |from| ended.contains(&from));
+            self.queue_back_edges(at, firing, Moment::End, |from| ended.contains(&from));
         }
         let flow = self.flow.clone();
-        let life = self.life_mut();
+        let life = self.trigger_state_mut();
         life.last_end = Some(state);
         life.last.extend(states);
         let known = Arc::make_mut(&mut life.failures);
@@ -342,11 +343,11 @@ impl Machine {
             }
         };
         let kept: Vec<Firing> = self.passes.values().filter(|pass| is_kept(pass)).map(|pass| pass.firing).collect();
-        let too_many = kept.len().saturating_sub(MOST_KEPT);
+        let too_many = kept.len().saturating_sub(MAX_ENDED_FIRINGS);
         kept.into_iter().take(too_many).for_each(|firing| drop(self.passes.remove(&firing)));
     }
 
-    pub(super) fn evolve_life(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+    pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         let state = self.state();
         let told = |state| Command::Tell(Change::Run { state, at });
         match fact {
@@ -357,22 +358,26 @@ impl Machine {
                 if let Trigger::Notified { key: Some(key) } = by {
                     self.remember_notification(*entry, key)?;
                 }
-                let life = self.life_mut();
+                let life = self.trigger_state_mut();
                 let given = match by {
-                    Trigger::Turn(_) => Some(life.take_owed(at)?.given),
+                    Trigger::Turn(_) => Some(life.take_pending(at)?.given),
                     Trigger::Notified { .. } | Trigger::Start | Trigger::Schedule(_) => None,
                 };
                 life.fired = firing.get();
                 let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
                 life.waiting.push_back(Waiting { firing, entry, by, values, given });
-                Ok(self.admit(at))
+                Ok(self.start_queued(at))
             }
             Fact::Unfired { .. } => {
-                self.life_mut().take_owed(at)?;
+                self.trigger_state_mut().take_pending(at)?;
                 Ok(Vec::new())
             }
             Fact::Scheduled { schedule, next } => {
-                let due = self.life_mut().schedules.get_mut(*schedule as usize).ok_or("there is no such schedule")?;
+                let due = self
+                    .trigger_state_mut()
+                    .schedules
+                    .get_mut(*schedule as usize)
+                    .ok_or("there is no such schedule")?;
                 *due = next.map_or(Due::Never, Due::At);
                 Ok(Vec::new())
             }
@@ -380,11 +385,11 @@ impl Machine {
                 if let Trigger::Notified { key: Some(key) } = by {
                     self.remember_notification(*entry, key)?;
                 }
-                self.life_mut().skip(at, *entry, *reason, *count);
+                self.trigger_state_mut().skip(at, *entry, *reason, *count);
                 Ok(Vec::new())
             }
             Fact::Backlogged { schedule, from, until } => {
-                self.life_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
+                self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
                 for pass in self.passes.values_mut() {
@@ -393,13 +398,15 @@ impl Machine {
                 self.set_clock(at, *by);
                 Ok(Vec::new())
             }
-            Fact::CaughtUp { schedule, next } => self.life_mut().catch_up(*schedule, *next).map(|()| Vec::new()),
+            Fact::CaughtUp { schedule, next } => {
+                self.trigger_state_mut().advance_backlog(*schedule, *next).map(|()| Vec::new())
+            }
             Fact::CancelRequested | Fact::Expired => {
-                let life = self.life_mut();
+                let life = self.trigger_state_mut();
                 life.ending = true;
                 life.waiting.clear();
                 life.owed.clear();
-                let under_way = self.passes.values_mut().filter(|pass| is_under_way(pass));
+                let under_way = self.passes.values_mut().filter(|pass| is_active(pass));
                 let mut commands = Vec::new();
                 for pass in under_way.filter(|pass| !pass.rolling_back()) {
                     commands.extend(pass.evolve(at, fact)?);
@@ -408,23 +415,23 @@ impl Machine {
             }
             Fact::SuspendRequested | Fact::Resumed => {
                 let now = if *fact == Fact::Resumed { RunState::Running } else { RunState::Suspending };
-                self.life_mut().state = now;
-                for pass in self.passes.values_mut().filter(|pass| is_under_way(pass)) {
+                self.trigger_state_mut().state = now;
+                for pass in self.passes.values_mut().filter(|pass| is_active(pass)) {
                     pass.evolve(at, fact)?;
                 }
                 let mut commands = vec![told(now)];
-                commands.extend(self.admit(at));
+                commands.extend(self.start_queued(at));
                 Ok(commands)
             }
             Fact::RunEntered { state } => {
-                self.life_mut().state = *state;
+                self.trigger_state_mut().state = *state;
                 Ok(vec![told(*state)])
             }
             Fact::Reset if state == RunState::RolledBack => {
                 let (fired, schedules) = (self.fired(), self.living().schedules.len());
                 self.life = Some(Life { fired, ..Life::new(schedules) });
                 self.passes.clear();
-                Ok(self.begin_life(at))
+                Ok(self.start_triggers(at))
             }
             Fact::RunStarted { .. }
             | Fact::Edited { .. }

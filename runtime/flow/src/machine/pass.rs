@@ -57,7 +57,7 @@ pub(super) struct Pass {
     /// Nodes that may execute now.
     ready: BTreeSet<Turn>,
     /// Nodes that may be rolled back now, or controllers that may try again.
-    unwinding: BTreeSet<Turn>,
+    rollback_ready: BTreeSet<Turn>,
     /// Failures for good that no controller was asked about yet.
     pub(super) unresolved: BTreeSet<NodeIndex>,
     /// Failed calls that wait for their next attempt.
@@ -75,13 +75,13 @@ pub(super) struct Pass {
     /// Tasks of which elements may start.
     queued: BTreeSet<NodeIndex>,
     /// Tasks of which elements may be rolled back now.
-    unwinding_lists: BTreeSet<NodeIndex>,
+    rollback_ready_lists: BTreeSet<NodeIndex>,
     /// Tasks that read their list, or gather results, and whether somebody has to bring what the results are.
     errands: BTreeMap<NodeIndex, bool>,
     /// Nodes whose rollback failed for good.
     pub(super) stuck: BTreeSet<NodeIndex>,
     /// Pending nodes of which a lost apply has answered.
-    pub(super) strays: BTreeSet<NodeIndex>,
+    pub(super) late_outcomes: BTreeSet<NodeIndex>,
     /// Nodes that failed in the last try and why. Shared with the rollbacks that are told of it.
     pub(super) failures: Arc<Failures>,
 }
@@ -145,7 +145,7 @@ impl Pass {
             nodes,
             scopes,
             ready: BTreeSet::new(),
-            unwinding: BTreeSet::new(),
+            rollback_ready: BTreeSet::new(),
             unresolved: BTreeSet::new(),
             due: BTreeSet::new(),
             calling: BTreeSet::new(),
@@ -154,10 +154,10 @@ impl Pass {
             starved: BTreeSet::new(),
             elements: BTreeMap::new(),
             queued: BTreeSet::new(),
-            unwinding_lists: BTreeSet::new(),
+            rollback_ready_lists: BTreeSet::new(),
             errands: BTreeMap::new(),
             stuck: BTreeSet::new(),
-            strays: BTreeSet::new(),
+            late_outcomes: BTreeSet::new(),
             failures: Arc::default(),
         }
     }
@@ -243,7 +243,7 @@ impl Pass {
 
     /// The state of a node, as it is told.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
-        if self.flow.for_each(index).is_some() { self.whole_state(index) } else { self.node(index).state.told() }
+        if self.flow.for_each(index).is_some() { self.for_each_state(index) } else { self.node(index).state.told() }
     }
 
     /// Whether a node is of this pass.
@@ -252,7 +252,7 @@ impl Pass {
     }
 
     /// Whether an attempt that was lost may answer yet, or somebody has a call of it.
-    pub(super) fn may_hear_more(&self) -> bool {
+    pub(super) fn has_outstanding_attempts(&self) -> bool {
         self.nodes.iter().any(|node| !node.lost.is_empty() || !node.holders.is_empty())
     }
 

@@ -152,14 +152,14 @@ impl Machine {
         machine.notifications = notifications;
         machine.latest = latest;
         for pass in passes {
-            let restored = machine.restore_pass(pass).ok_or_else(illegal)?;
+            let restored = machine.restore_firing(pass).ok_or_else(illegal)?;
             machine.passes.insert(restored.firing, restored);
         }
         Ok(machine)
     }
 
     /// `None` when it tells of nodes or scopes that the flow does not have.
-    pub(super) fn restore_pass(&self, snapshot: PassSnapshot) -> Option<Pass> {
+    pub(super) fn restore_firing(&self, snapshot: PassSnapshot) -> Option<Pass> {
         let PassSnapshot { firing, entry, by, inputs, given, state, elements, nodes, intentions, failures, expires_at } =
             snapshot;
         let mut pass = self.pass(Beginning { firing, entry, by, inputs, given });
@@ -173,7 +173,7 @@ impl Machine {
         for (index, node) in nodes {
             *pass.nodes.get_mut(index.0 as usize)? = node;
         }
-        pass.find_anew();
+        pass.rebuild_indexes();
         Some(pass)
     }
 }
@@ -218,7 +218,7 @@ impl Pass {
     }
 
     /// Finds what follows from the states of the nodes.
-    fn find_anew(&mut self) {
+    fn rebuild_indexes(&mut self) {
         let flow = self.flow.clone();
         for index in flow.indices() {
             let node = flow.node(index);
@@ -236,16 +236,16 @@ impl Pass {
             let waiting = node.before.iter().filter(is_waited_for).count() + rest;
             self.node_mut(index).waiting = waiting;
             // What a rollback passes through passes on what it is counted for.
-            if !self.passes_rollback(index) && self.holds_back(index) {
+            if !self.lets_rollback_through(index) && self.holds_back(index) {
                 let (before, mut nobody) = (node.before.clone(), Vec::new());
                 before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
             }
-            self.count_again(index);
+            self.recount(index);
             let run = self.node(index);
             let is_stray = run.stray.is_some();
             let (state, starts_at) = (run.state.clone(), run.starts_at);
             // After an edit it may have to wait for others first.
-            if waiting == 0 && !node.retired && self.goes_on(index) {
+            if waiting == 0 && !node.retired && self.may_continue(index) {
                 self.due.extend(starts_at.map(|at| (at, index)));
             } else {
                 self.node_mut(index).starts_at = None;
@@ -255,7 +255,7 @@ impl Pass {
             }
             match state {
                 NodeState::Pending | NodeState::Ignored if is_stray => {
-                    self.strays.insert(index);
+                    self.late_outcomes.insert(index);
                 }
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
                     match node.role {

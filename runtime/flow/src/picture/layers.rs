@@ -4,11 +4,11 @@
 //! in each of them; places are sorted, and then moved, towards the middle of what they are joined to.
 
 /// The space between two boxes of a layer.
-const BESIDE: f64 = 28.0;
+const BOX_GAP: f64 = 28.0;
 /// The space between two layers: an arrow turns in it, and its label stands there.
-const BELOW: f64 = 52.0;
+const LAYER_GAP: f64 = 52.0;
 /// The least space that an arrow takes where it passes a layer.
-const PASSING: f64 = 10.0;
+const MIN_ARROW_GAP: f64 = 10.0;
 /// An arrow over more layers is drawn as it comes; places for it would cost more than they help.
 const LONGEST: usize = 64;
 /// How often places are sorted and moved; more changes little.
@@ -55,7 +55,7 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
         if between.len() <= LONGEST {
             for layer in between {
                 chain.push(places.len());
-                places.push(new(layer, (label.max(PASSING), 0.0)));
+                places.push(new(layer, (label.max(MIN_ARROW_GAP), 0.0)));
             }
         }
         chain.push(*to);
@@ -138,13 +138,13 @@ fn put(layer: &[usize], places: &mut [Place], wanted: &[f64]) {
     let mut edge = f64::NEG_INFINITY;
     for (half, wanted) in halves.iter().zip(wanted) {
         let center = wanted.max(edge + half);
-        edge = center + half + BESIDE;
+        edge = center + half + BOX_GAP;
         rightward.push(center);
     }
     let mut edge = f64::INFINITY;
     for (at, index) in layer.iter().enumerate().rev() {
         let center = wanted[at].min(edge - halves[at]);
-        edge = center - halves[at] - BESIDE;
+        edge = center - halves[at] - BOX_GAP;
         // Both ways of pushing neighbours aside keep the distances, and so does the mean of the two.
         places[*index].center = f64::midpoint(rightward[at], center);
     }
@@ -168,7 +168,7 @@ fn finish(boxes: usize, layers: &[Vec<usize>], places: &[Place], chains: &[Vec<u
     for layer in layers {
         let height = layer.iter().map(|index| places[*index].height).fold(0.0, f64::max);
         bands.push((top, top + height));
-        top += height + BELOW;
+        top += height + LAYER_GAP;
     }
     let corner = |place: &Place| {
         let (top, bottom) = bands[place.layer];

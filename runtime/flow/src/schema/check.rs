@@ -4,28 +4,28 @@ use std::fmt;
 
 use serde_json::Value as Tree;
 
-use super::{DEEPEST, View, type_of};
+use super::{MAX_DEPTH, View, type_of};
 use crate::value_types::ValueTypes;
 
 /// How many steps a check takes before the rest of the value is believed: a schema may have alternatives of alternatives.
-const MOST_STEPS: usize = 4_000_000;
+const MAX_STEPS: usize = 4_000_000;
 
 /// The most alternatives or fields that a message lists.
-const MOST_LISTED: usize = 12;
+const MAX_LISTED: usize = 12;
 
 /// The longest text of a value that a message repeats, in characters.
 const LONGEST: usize = 40;
 
 /// Why a value is not of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub struct SchemaMismatch {
     /// Where in the value: `[2].size`, or nothing for the whole.
     at: String,
     /// What is wrong there.
     what: String,
 }
 
-impl Misfit {
+impl SchemaMismatch {
     fn new(at: &str, what: impl Into<String>) -> Self {
         Self { at: at.into(), what: what.into() }
     }
@@ -36,7 +36,7 @@ impl Misfit {
 }
 
 /// `it is a text, and has to be a list`; `[2].size is null, and has to be a whole number`.
-impl fmt::Display for Misfit {
+impl fmt::Display for SchemaMismatch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.strip_prefix('.').unwrap_or(&self.at);
         write!(out, "{} {}", if at.is_empty() { "it" } else { at }, self.what)
@@ -44,7 +44,7 @@ impl fmt::Display for Misfit {
 }
 
 /// The first reason why a value is surely not of a schema.
-pub(super) fn misfit(schema: View<'_>, value: &Tree) -> Option<Misfit> {
+pub(super) fn find_mismatch(schema: View<'_>, value: &Tree) -> Option<SchemaMismatch> {
     Check { steps: 0, alternatives: 0 }.value(schema, value, "")
 }
 
@@ -57,19 +57,19 @@ struct Check {
 
 impl Check {
     /// JSON nests no deeper than its parser goes, and a schema is JSON: so is this recursion bounded.
-    fn value(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+    fn value(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         self.steps += 1;
-        if self.steps > MOST_STEPS {
+        if self.steps > MAX_STEPS {
             return None;
         }
         let schema = schema.followed();
         match schema.here {
             Tree::Bool(true) => return None,
-            Tree::Bool(false) => return Some(Misfit::new(at, "must not be there")),
+            Tree::Bool(false) => return Some(SchemaMismatch::new(at, "must not be there")),
             Tree::Null | Tree::Number(_) | Tree::String(_) | Tree::Array(_) | Tree::Object(_) => {}
         }
         of_type(schema, value, at)
-            .or_else(|| one_of_these(schema, value, at))
+            .or_else(|| check_enum(schema, value, at))
             .or_else(|| self.within_alternatives(schema, value, at))
             .or_else(|| match value {
                 Tree::Object(fields) => self.fields(schema, fields, at),
@@ -81,8 +81,8 @@ impl Check {
     }
 
     /// A schema may be an alternative of itself.
-    fn within_alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
-        if self.alternatives >= DEEPEST {
+    fn within_alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+        if self.alternatives >= MAX_DEPTH {
             return None;
         }
         self.alternatives += 1;
@@ -91,7 +91,7 @@ impl Check {
         found
     }
 
-    fn alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+    fn alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if let Some(Tree::Array(all)) = schema.keyword("allOf") {
             let refused = all.iter().find_map(|one| self.value(schema.at(one), value, at));
             if refused.is_some() {
@@ -115,18 +115,18 @@ impl Check {
             let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
             return match (near.next(), near.next()) {
                 (Some(only), None) => Some(only.clone()),
-                (Some(_), Some(_)) => Some(Misfit::new(at, "fits none of the forms that it may have")),
+                (Some(_), Some(_)) => Some(SchemaMismatch::new(at, "fits none of the forms that it may have")),
                 (None, _) => Some(wrong_type(schema, value, at)),
             };
         }
         None
     }
 
-    fn fields(&mut self, schema: View<'_>, fields: &serde_json::Map<String, Tree>, at: &str) -> Option<Misfit> {
+    fn fields(&mut self, schema: View<'_>, fields: &serde_json::Map<String, Tree>, at: &str) -> Option<SchemaMismatch> {
         let required = schema.keyword("required").and_then(Tree::as_array).into_iter().flatten();
         let missing = required.filter_map(Tree::as_str).find(|name| !fields.contains_key(*name));
         if let Some(name) = missing {
-            return Some(Misfit::new(at, format!("lacks {name:?}")));
+            return Some(SchemaMismatch::new(at, format!("lacks {name:?}")));
         }
         let known = schema.keyword("properties").and_then(Tree::as_object);
         let others = schema.keyword("additionalProperties").filter(|_| schema.keyword("patternProperties").is_none());
@@ -138,7 +138,7 @@ impl Check {
                 (None, Some(Tree::Bool(false))) => {
                     let names =
                         listed(known.into_iter().flat_map(|known| known.keys()).map(|name| format!("{name:?}")));
-                    Some(Misfit::new(at, format!("has {name:?}, and may only have {names}")))
+                    Some(SchemaMismatch::new(at, format!("has {name:?}, and may only have {names}")))
                 }
                 (None, Some(others)) => self.value(schema.at(others), value, &inner()),
                 (None, None) => None,
@@ -150,7 +150,7 @@ impl Check {
         None
     }
 
-    fn elements(&mut self, schema: View<'_>, elements: &[Tree], at: &str) -> Option<Misfit> {
+    fn elements(&mut self, schema: View<'_>, elements: &[Tree], at: &str) -> Option<SchemaMismatch> {
         let first = schema.keyword("prefixItems").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
         let items = schema.keyword("items");
         lengths(schema, "Items", "elements", elements.len(), at).or_else(|| {
@@ -162,7 +162,7 @@ impl Check {
     }
 }
 
-fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     // Only what it says itself: alternatives are asked one by one.
     let said = match schema.keyword("type")? {
         Tree::String(name) => super::types_named(name),
@@ -172,8 +172,8 @@ fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
     said.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
 }
 
-fn wrong_type(schema: View<'_>, value: &Tree, at: &str) -> Misfit {
-    Misfit::new(at, format!("is {}, and has to be {}", found(value), schema.types()))
+fn wrong_type(schema: View<'_>, value: &Tree, at: &str) -> SchemaMismatch {
+    SchemaMismatch::new(at, format!("is {}, and has to be {}", found(value), schema.types()))
 }
 
 fn found(value: &Tree) -> &'static str {
@@ -189,7 +189,7 @@ fn found(value: &Tree) -> &'static str {
 }
 
 /// `enum` and `const`.
-fn one_of_these(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
+fn check_enum(schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     let only = match (schema.keyword("enum"), schema.keyword("const")) {
         (Some(Tree::Array(these)), _) => these.as_slice(),
         (_, Some(this)) => std::slice::from_ref(this),
@@ -197,7 +197,8 @@ fn one_of_these(schema: View<'_>, value: &Tree, at: &str) -> Option<Misfit> {
     };
     let is_it = |one: &Tree| one == value || (one.as_f64().is_some() && one.as_f64() == value.as_f64());
     let these = || listed(only.iter().map(shown));
-    (!only.iter().any(is_it)).then(|| Misfit::new(at, format!("is {}, and has to be {}", shown(value), these())))
+    (!only.iter().any(is_it))
+        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", shown(value), these())))
 }
 
 fn shown(value: &Tree) -> String {
@@ -213,9 +214,9 @@ fn shown(value: &Tree) -> String {
 }
 
 fn listed(names: impl Iterator<Item = String>) -> String {
-    let mut names: Vec<String> = names.take(MOST_LISTED + 1).collect();
-    if names.len() > MOST_LISTED {
-        names[MOST_LISTED] = "others".into();
+    let mut names: Vec<String> = names.take(MAX_LISTED + 1).collect();
+    if names.len() > MAX_LISTED {
+        names[MAX_LISTED] = "others".into();
     }
     match names.split_last() {
         None => "nothing".into(),
@@ -225,7 +226,7 @@ fn listed(names: impl Iterator<Item = String>) -> String {
 }
 
 /// `minLength` and `maxLength`, or `minItems` and `maxItems`.
-fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<Misfit> {
+fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
     let bound = |which: &str| schema.keyword(&format!("{which}{of}")).and_then(Tree::as_u64);
     let (least, most) = (bound("min"), bound("max"));
     let length = length as u64;
@@ -234,11 +235,11 @@ fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> O
         (_, Some(most)) if length > most => format!("at most {most}"),
         (_, _) => return None,
     };
-    Some(Misfit::new(at, format!("has {length} {noun}, and has to have {wanted}")))
+    Some(SchemaMismatch::new(at, format!("has {length} {noun}, and has to have {wanted}")))
 }
 
 /// The bounds of a number, and those of the integers that a `format` names.
-fn in_range(schema: View<'_>, number: &serde_json::Number, at: &str) -> Option<Misfit> {
+fn in_range(schema: View<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
     let value = number.as_f64()?;
     let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
     let of_format = schema.keyword("format").and_then(Tree::as_str).and_then(integers);
@@ -258,7 +259,7 @@ fn in_range(schema: View<'_>, number: &serde_json::Number, at: &str) -> Option<M
     } else {
         return None;
     };
-    Some(Misfit::new(at, format!("is {number}, and has to be {wanted}")))
+    Some(SchemaMismatch::new(at, format!("is {number}, and has to be {wanted}")))
 }
 
 /// The range of the integers that a format names. Those of 64 bits are left out: a double does not tell their ends.

@@ -43,12 +43,12 @@ pub struct ValuesObject {
 struct StoredObject {
     digest: String,
     size: u64,
-    form: FormWord,
+    form: ValueKindName,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum FormWord {
+enum ValueKindName {
     Json,
     Bytes,
 }
@@ -103,8 +103,8 @@ impl ValuesObject {
             Value::Bytes(bytes) => drop(self.bytes.insert(name, BASE64.encode(bytes))),
             Value::Stored(Stored { digest, size, form }) => {
                 let form = match form {
-                    Form::Json => FormWord::Json,
-                    Form::Bytes => FormWord::Bytes,
+                    Form::Json => ValueKindName::Json,
+                    Form::Bytes => ValueKindName::Bytes,
                 };
                 self.stored.insert(name, StoredObject { digest: digest.to_string(), size: *size, form });
             }
@@ -164,8 +164,8 @@ impl StoredObject {
             References::Accept => {
                 let digest = self.digest.parse().map_err(|error: crate::InvalidDigest| error.to_string())?;
                 let form = match self.form {
-                    FormWord::Json => Form::Json,
-                    FormWord::Bytes => Form::Bytes,
+                    ValueKindName::Json => Form::Json,
+                    ValueKindName::Bytes => Form::Bytes,
                 };
                 Ok(Value::Stored(Stored { digest, size: self.size, form }))
             }

@@ -15,8 +15,8 @@ pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistak
     }
     let flow = layout.flow(scope);
     let name = |member: usize| format!("{:?}", flow.members[member].name);
-    let mut remains = Remains::of(graph);
-    while let Some(circle) = remains.take_circle() {
+    let mut remains = CycleFinder::of(graph);
+    while let Some(circle) = remains.take_cycle() {
         let steps: Vec<(usize, usize)> = circle.iter().copied().zip(circle.iter().copied().cycle().skip(1)).collect();
         let mut names: Vec<String> = circle.iter().map(|member| name(*member)).collect();
         names.push(name(circle[0]));
@@ -43,21 +43,21 @@ fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: 
 }
 
 /// The members that are in circles, or between two of them.
-struct Remains<'g> {
+struct CycleFinder<'g> {
     graph: &'g Graph,
-    is_left: Vec<bool>,
+    remaining: Vec<bool>,
     befores: Vec<usize>,
     afters: Vec<usize>,
     lowest: usize,
 }
 
-impl<'g> Remains<'g> {
+impl<'g> CycleFinder<'g> {
     fn of(graph: &'g Graph) -> Self {
         let members = graph.after.len();
         let befores: Vec<usize> = graph.before.iter().map(Vec::len).collect();
         let afters: Vec<usize> = graph.after.iter().map(Vec::len).collect();
         let ends = (0..members).filter(|member| befores[*member] == 0 || afters[*member] == 0).collect();
-        let mut remains = Self { graph, is_left: vec![true; members], befores, afters, lowest: 0 };
+        let mut remains = Self { graph, remaining: vec![true; members], befores, afters, lowest: 0 };
         remains.remove(ends);
         remains
     }
@@ -65,7 +65,7 @@ impl<'g> Remains<'g> {
     /// Takes members out, and then all that no circle can pass any more.
     fn remove(&mut self, mut work: Vec<usize>) {
         while let Some(member) = work.pop() {
-            if !std::mem::take(&mut self.is_left[member]) {
+            if !std::mem::take(&mut self.remaining[member]) {
                 continue;
             }
             for after in &self.graph.after[member] {
@@ -84,8 +84,8 @@ impl<'g> Remains<'g> {
     }
 
     /// The first circle that a walk from the lowest member closes, its lowest member first.
-    fn take_circle(&mut self) -> Option<Vec<usize>> {
-        while !*self.is_left.get(self.lowest)? {
+    fn take_cycle(&mut self) -> Option<Vec<usize>> {
+        while !*self.remaining.get(self.lowest)? {
             self.lowest += 1;
         }
         let mut walk = vec![self.lowest];
@@ -95,7 +95,7 @@ impl<'g> Remains<'g> {
             if let Some(before) = step.insert(last, walk.len() - 1) {
                 break before;
             }
-            let left = |after: &&usize| self.is_left[**after];
+            let left = |after: &&usize| self.remaining[**after];
             let next = self.graph.after[last].iter().filter(left).min();
             walk.push(*next.expect("whoever has no one after it was taken out"));
         };

@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// A flow whose values have found their ways.
-pub(super) struct Fits<'a, 'd> {
+pub(super) struct TypeChecker<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'a Draft,
     pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
     pub(super) inputs: &'a Values,
-    pub(super) is_living: bool,
+    pub(super) has_triggers: bool,
 }
 
 /// Where a value goes.
@@ -29,7 +29,7 @@ struct Target<'a> {
     takes: &'a Takes,
 }
 
-impl<'a> Fits<'a, '_> {
+impl<'a> TypeChecker<'a, '_> {
     /// The parameter that an answer is for; `None` where nothing is said of it, or it is the list of a `for_each`.
     fn target(&self, node: NodeIndex, input: usize) -> Option<Target<'a>> {
         let resolved = self.tasks.get(&node)?;
@@ -53,12 +53,12 @@ impl<'a> Fits<'a, '_> {
                 let Some(target) = self.target(node, place) else { continue };
                 let what = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
                 let span = task.span(&format!("with.{}", target.parameter));
-                mistakes.extend(self.misfit(&target, value, &what, span));
+                mistakes.extend(self.mismatch(&target, value, &what, span));
             }
             let Role::ForEach(each) = &self.tasks[&node].role else { continue };
             if let Source::Constant(Value::Json(list)) = &each.list {
                 let what = format!("\"for_each\" of task {:?} does not fit", task.name);
-                mistakes.extend(self.element_misfit(node, list, &what, task.span("for_each")));
+                mistakes.extend(self.element_mismatch(node, list, &what, task.span("for_each")));
             }
         }
     }
@@ -75,12 +75,12 @@ impl<'a> Fits<'a, '_> {
             let span = self.draft.input_spans.get(name).cloned();
             if let Some(target) = self.target(answer.node, answer.input) {
                 let span = span.or_else(|| self.layout.span(answer.node, &format!("requires.{}", target.parameter)));
-                mistakes.extend(self.misfit(&target, value, &what, span));
+                mistakes.extend(self.mismatch(&target, value, &what, span));
             } else if self.is_list(answer) {
                 let span = span.or_else(|| self.layout.span(answer.node, "for_each"));
                 mistakes.extend(match value {
                     Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                        self.element_misfit(answer.node, list, &what, span)
+                        self.element_mismatch(answer.node, list, &what, span)
                     }
                     Value::Json(_) | Value::Bytes(_) => {
                         let message = format!("{what}: it is no list, and \"for_each\" goes through one");
@@ -94,7 +94,7 @@ impl<'a> Fits<'a, '_> {
 
     /// What one task provides and another takes, where they surely are of different types.
     pub(super) fn check_between(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
-        let inputs = (!self.is_living).then_some(self.inputs);
+        let inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
         for answer in answers {
             for (source, value) in of_nodes(&answer.source) {
@@ -134,7 +134,7 @@ impl<'a> Fits<'a, '_> {
                 None => continue,
             };
             let mut brought = Vec::new();
-            self.note_brought(&answer.source, &mut brought);
+            self.check_notification_inputs(&answer.source, &mut brought);
             accepts.extend(brought.into_iter().map(|(from, value)| Accept {
                 from,
                 value,
@@ -149,15 +149,15 @@ impl<'a> Fits<'a, '_> {
     }
 
     /// Notes the values of a source that notifications bring, and the waiting tasks that they answer.
-    fn note_brought(&self, source: &Source, brought: &mut Vec<(Option<NodeIndex>, ValueName)>) {
+    fn check_notification_inputs(&self, source: &Source, brought: &mut Vec<(Option<NodeIndex>, ValueName)>) {
         let waits = |node: &NodeIndex| matches!(self.tasks.get(node).map(|task| &task.role), Some(Role::Wait(_)));
         match source {
             Source::Node { node, value } if waits(node) => brought.push((Some(*node), value.clone())),
-            Source::RunInput(name) if self.is_living => brought.push((None, name.clone())),
+            Source::RunInput(name) if self.has_triggers => brought.push((None, name.clone())),
             Source::Carried { nodes, value, first } => {
                 brought.push((None, value.clone()));
                 brought.extend(nodes.iter().filter(|node| waits(node)).map(|node| (Some(*node), value.clone())));
-                self.note_brought(first, brought);
+                self.check_notification_inputs(first, brought);
             }
             Source::Node { .. }
             | Source::RunInput(_)
@@ -209,7 +209,7 @@ impl<'a> Fits<'a, '_> {
         }
     }
 
-    fn misfit(&self, target: &Target<'_>, value: &Value, what: &str, span: Span) -> Option<Mistake> {
+    fn mismatch(&self, target: &Target<'_>, value: &Value, what: &str, span: Span) -> Option<Mistake> {
         let is_null = |value: &Value| matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if target.takes.optional && is_null(value) {
             return None;
@@ -218,9 +218,9 @@ impl<'a> Fits<'a, '_> {
         Some(Mistake::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
     }
 
-    fn element_misfit(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Mistake> {
+    fn element_mismatch(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Mistake> {
         let target = self.element_target(node)?;
-        let (place, misfit) = target.takes.schema.refuses_element(list)?;
+        let (place, misfit) = target.takes.schema.element_mismatch(list)?;
         let message = format!("{what}: of its element {place}, {misfit}");
         Some(Mistake::error(span, message).hint(self.hint(&target)))
     }

@@ -18,7 +18,7 @@ pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Mistak
         .clone()
         .map(|place| (place, places.clone().filter(|other| leads_to(idle[place], idle[*other])).collect()))
         .collect();
-    for place in places.filter(|place| comes_back(&next, *place)) {
+    for place in places.filter(|place| is_cycle(&next, *place)) {
         let turn = idle[place];
         let (from, to) = (&flow.node(turn.link.from).name, &flow.node(turn.to).name);
         let message = format!("the link {from:?} -> {to:?} goes round for ever, and no task on the way calls anybody");
@@ -52,7 +52,7 @@ fn is_empty(list: &Source) -> bool {
     }
 }
 
-fn comes_back(next: &BTreeMap<usize, Vec<usize>>, place: usize) -> bool {
+fn is_cycle(next: &BTreeMap<usize, Vec<usize>>, place: usize) -> bool {
     let (mut seen, mut work) = (BTreeSet::new(), next[&place].clone());
     while let Some(other) = work.pop() {
         if other == place {

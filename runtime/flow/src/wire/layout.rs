@@ -6,7 +6,7 @@ use crate::{Body, DraftNode, DraftTask, FlowName, Mistake, NodeIndex, NodeName, 
 
 /// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep. What reads TOML
 /// stops at tables 80 deep, and less clearly.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// The draft, laid out.
 pub(super) struct Layout<'d> {
@@ -64,13 +64,13 @@ impl<'d> Layout<'d> {
     pub(super) fn of(name: &FlowName, body: &'d Body, mistakes: &mut Vec<Mistake>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), places: BTreeMap::new() };
         let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
-        let whole = layout.lay(name, body, (None, None), 0, mistakes);
+        let whole = layout.lay_out_scope(name, body, (None, None), 0, mistakes);
         layout.check_controllers_name(whole, mistakes);
         layout
     }
 
     /// Lays a flow out and gives its members their names. Returns its index.
-    fn lay(
+    fn lay_out_scope(
         &mut self,
         name: NodeName,
         body: &'d Body,
@@ -81,12 +81,12 @@ impl<'d> Layout<'d> {
         let scope = ScopeIndex(index(self.flows.len()));
         let begin = self.put(Slot::Begin(scope));
         self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
-        if depth > DEEPEST {
-            let message = format!("flow {:?} is nested more than {DEEPEST} deep", self.flow(scope).name);
+        if depth > MAX_DEPTH {
+            let message = format!("flow {:?} is nested more than {MAX_DEPTH} deep", self.flow(scope).name);
             mistakes.push(Mistake::error(span, message).hint("let it stand further out"));
         } else {
             for node in &body.nodes {
-                self.lay_member(scope, node, depth, mistakes);
+                self.lay_out_member(scope, node, depth, mistakes);
             }
         }
         let end = self.put(Slot::End(scope));
@@ -94,7 +94,7 @@ impl<'d> Layout<'d> {
         scope
     }
 
-    fn lay_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Mistake>) {
+    fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Mistake>) {
         let place = Place { scope, member: self.flow(scope).members.len() };
         // Its place is taken before what is in it is laid out, for the order of the names.
         self.name(node, place, mistakes);
@@ -106,7 +106,7 @@ impl<'d> Layout<'d> {
             }
             DraftNode::Flow(flow) => {
                 let around = (Some(place), flow.span.clone());
-                let nested = self.lay(flow.name.clone(), &flow.body, around, depth + 1, mistakes);
+                let nested = self.lay_out_scope(flow.name.clone(), &flow.body, around, depth + 1, mistakes);
                 let FlowLayout { begin, end, .. } = *self.flow(nested);
                 Member { name: &flow.name, first: begin, last: end, nested: Some(nested) }
             }
@@ -145,7 +145,7 @@ impl<'d> Layout<'d> {
 
     /// Warns of nested flows that hold nothing: what was meant for them stands beside them. What a program builds may well
     /// be empty.
-    pub(super) fn tell_empty(&self, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Mistake>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
             let comes_after = |node: &DraftNode| match node {

@@ -9,7 +9,7 @@ use super::{
     of_node,
     schemas::Schemas,
     task::Resolved,
-    values::Exports,
+    values::ScopeOutputs,
 };
 use crate::{
     Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, condition,
@@ -66,7 +66,7 @@ pub(super) fn ends<'l, 'd>(
 pub(super) struct Known<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
-    pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
+    pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     pub(super) inputs: &'a Values,
     pub(super) schemas: Schemas<'a, 'd>,
 }
@@ -76,14 +76,14 @@ impl Known<'_, '_> {
     pub(super) fn read(
         &self,
         scope: ScopeIndex,
-        is_turn: impl Fn(usize) -> bool,
+        is_back_edge: impl Fn(usize) -> bool,
         graph: &Graph,
         said: &mut Said,
         mistakes: &mut Vec<Mistake>,
     ) {
         let flow = self.layout.flow(scope);
         let mut listening = Vec::new();
-        let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_turn(*place));
+        let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_back_edge(*place));
         for (_, link) in links {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == On::Success && link.when.is_none() {
@@ -111,7 +111,7 @@ impl Known<'_, '_> {
             };
             said.links.entry(to.first).or_default().push(read);
         }
-        self.stand_aside(scope, graph, listening.into_iter().flatten().collect(), said, mistakes);
+        self.mark_failure_handlers(scope, graph, listening.into_iter().flatten().collect(), said, mistakes);
     }
 
     fn check_listener(
@@ -170,7 +170,7 @@ impl Known<'_, '_> {
                         link.from, link.to, link.from
                     );
                     let known = provided.keys().chain(self.inputs.keys()).map(ValueName::as_str);
-                    let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+                    let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
                     let hint = is_read.then(|| suggest::did_you_mean(&name, known)).flatten();
                     let hint = hint.unwrap_or_else(|| match name.as_str() {
                         FAILURE => "only a link with on = \"failure\" or \"any\" knows of a failure".into(),
@@ -223,7 +223,7 @@ impl Known<'_, '_> {
     }
 
     /// What listens to a failure, and all that comes after it, is not rolled back with the rest.
-    fn stand_aside(
+    fn mark_failure_handlers(
         &self,
         scope: ScopeIndex,
         graph: &Graph,

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{layout::Layout, links::Known, task::Want, values::Home};
+use super::{layout::Layout, links::Known, task::Requirement, values::ScopeResolver};
 use crate::{
     Draft, DraftLink, Flow, Join, Link, Listen, Living, Mistake, Moment, NodeIndex, NodeName, On, Role, Schedule,
     ScopeIndex, TurnLink, ValueName,
 };
 
 /// So many firings at once, where the flow does not say.
-const PARALLEL: u32 = 100;
+const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
 
 /// What goes round in the whole flow.
 #[derive(Default)]
@@ -24,9 +24,9 @@ pub(super) struct Rounds {
 /// Finds what goes round. Links and values that lead back, to what stands no later in the file, begin another pass where
 /// a way leads from there to here.
 pub(super) fn rounds(
-    home: &Home<'_, '_>,
+    home: &ScopeResolver<'_, '_>,
     draft: &Draft,
-    wants: &[(usize, Want)],
+    wants: &[(usize, Requirement)],
     mistakes: &mut Vec<Mistake>,
 ) -> Rounds {
     let mut rounds = Rounds::default();
@@ -105,7 +105,7 @@ impl Known<'_, '_> {
             if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
                 continue;
             }
-            check_turn(link, mistakes);
+            check_back_edge(link, mistakes);
             let reads = link.when.as_ref().map(|when| self.reads(link, when, from, inputs, mistakes));
             let said = Link {
                 from: from.last,
@@ -120,7 +120,7 @@ impl Known<'_, '_> {
     }
 }
 
-fn check_turn(link: &DraftLink, mistakes: &mut Vec<Mistake>) {
+fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Mistake>) {
     let ends = format!("the link {:?} -> {:?}", link.from, link.to);
     if link.on != On::Success {
         let message = format!("{ends} fires its target anew, and listens to a failure");
@@ -188,7 +188,7 @@ pub(super) fn live(
     let living = |entries| Living {
         persistent: said.persistent,
         max_firings: said.max_firings,
-        max_parallel: said.max_parallel.unwrap_or(PARALLEL),
+        max_parallel: said.max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS),
         entries,
         turns: turns.clone(),
         schedules: schedules.clone(),

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     layout::Layout,
     of_node,
-    task::{self, Modules, Resolved, Want},
+    task::{self, Modules, Requirement, Resolved},
     values::Answer,
 };
 use crate::{Does, Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
 
 /// The most tasks that are named of those that use a module.
-const MOST_NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Tells each module that was not found, once, with the tasks that use it.
-pub(super) fn tell_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Mistake>) {
+pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Mistake>) {
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, task) in layout.tasks() {
         if let Does::Call(uses) = &task.does {
@@ -27,8 +27,8 @@ pub(super) fn tell_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes:
         if reference.text.is_empty() || (users.is_empty() && reference.missing.is_none()) {
             continue;
         }
-        let named = task::quoted(users.iter().take(MOST_NAMED).copied());
-        let more = users.len().saturating_sub(MOST_NAMED);
+        let named = task::quoted(users.iter().take(MAX_NAMED).copied());
+        let more = users.len().saturating_sub(MAX_NAMED);
         let used_by = match (users.len(), more) {
             (0, _) => String::new(),
             (1, _) => format!(", which task {named} uses,"),
@@ -43,7 +43,7 @@ pub(super) fn tell_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes:
 }
 
 /// The flow, when all in it was asked.
-pub(super) struct Rest<'a, 'd> {
+pub(super) struct RootResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'d Draft,
     pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
@@ -51,13 +51,13 @@ pub(super) struct Rest<'a, 'd> {
     pub(super) providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
 }
 
-impl Rest<'_, '_> {
+impl RootResolver<'_, '_> {
     /// Answers what is left, or tells that nothing does.
     ///
     /// In a persistent flow a notification may bring what nothing provides: those who await it are noted.
     pub(super) fn answer(
         &self,
-        wants: Vec<Want>,
+        wants: Vec<Requirement>,
         awaiting: &mut BTreeSet<NodeIndex>,
         mistakes: &mut Vec<Mistake>,
     ) -> Vec<Answer> {
@@ -67,7 +67,7 @@ impl Rest<'_, '_> {
                 Source::RunInput(want.value.clone())
             } else if let Some(provider) = want.turned.filter(|_| want.carried.is_empty()) {
                 if !want.optional {
-                    mistakes.push(self.turned_round(&want, provider));
+                    mistakes.push(self.reversed_by_link(&want, provider));
                 }
                 of_node(provider, &want.value)
             } else if self.draft.living.persistent {
@@ -78,7 +78,7 @@ impl Rest<'_, '_> {
             } else if want.optional {
                 Source::Absent
             } else if !want.carried.is_empty() {
-                mistakes.push(self.first_turn(&want));
+                mistakes.push(self.missing_initial_value(&want));
                 Source::Absent
             } else {
                 // A task of which it is not known what it calls may provide it.
@@ -88,12 +88,12 @@ impl Rest<'_, '_> {
                 }
                 continue;
             };
-            answers.push(Answer { node: want.node, input: want.input, source: want.or_carried(source) });
+            answers.push(Answer { node: want.node, input: want.input, source: want.or_loop_carried(source) });
         }
         answers
     }
 
-    fn first_turn(&self, want: &Want) -> Mistake {
+    fn missing_initial_value(&self, want: &Requirement) -> Mistake {
         let consumer = self.layout.describe(want.node);
         let message = format!("{consumer} requires {:?}, which comes round only with the second turn", want.value);
         let hint = format!("let the first one begin with it: write {} under [inputs]", want.value);
@@ -110,7 +110,7 @@ impl Rest<'_, '_> {
         for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
             let span = self.draft.input_spans.get(name).cloned();
             let wanted = self.tasks.values().flat_map(|task| &task.wants).map(|want| want.value.as_str());
-            let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+            let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
             let others = wanted.filter(|wanted| *wanted != name.as_str());
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), others)).flatten();
             let mistake = Mistake::warning(span, format!("no task requires input {name:?}"));
@@ -123,7 +123,7 @@ impl Rest<'_, '_> {
         self.tasks.values().all(Resolved::is_known)
     }
 
-    fn turned_round(&self, want: &Want, provider: NodeIndex) -> Mistake {
+    fn reversed_by_link(&self, want: &Requirement, provider: NodeIndex) -> Mistake {
         let (consumer, provider) = (self.layout.describe(want.node), self.layout.describe(provider));
         let message = format!("{consumer} requires {:?} of {provider}, but a link puts it first", want.value);
         let span = self.span(want);
@@ -132,17 +132,17 @@ impl Rest<'_, '_> {
     }
 
     /// `told` mistakes were told already.
-    fn missing(&self, want: &Want, told: usize) -> Mistake {
+    fn missing(&self, want: &Requirement, told: usize) -> Mistake {
         let consumer = self.layout.describe(want.node);
         let renamed = if want.parameter == want.value { String::new() } else { format!(" (its {:?})", want.parameter) };
         let provider = self.providers.get(&want.value).and_then(|nodes| nodes.iter().find(|node| **node != want.node));
         let is_its_own = self.providers.contains_key(&want.value);
         let (lacks, hint) = match provider {
-            Some(provider) => ("nothing before it provides", Some(self.why_not(want, *provider))),
+            Some(provider) => ("nothing before it provides", Some(self.missing_reason(want, *provider))),
             None if is_its_own => {
                 ("only it provides itself", Some("let another provide it, or rename one of the two".into()))
             }
-            None if told < suggest::WORTH_A_SEARCH => ("nothing provides", self.meant(want)),
+            None if told < suggest::MAX_SUGGESTIONS => ("nothing provides", self.meant(want)),
             None => ("nothing provides", None),
         };
         let message = format!("{consumer} requires {:?}{renamed}, which {lacks}", want.value);
@@ -151,14 +151,14 @@ impl Rest<'_, '_> {
         Mistake::error(self.span(want), message).hint(hint.unwrap_or_else(otherwise))
     }
 
-    fn span(&self, want: &Want) -> crate::Span {
-        let is_list = self.layout.task(want.node).is_some_and(|task| task.takes_elements_of(&want.value));
+    fn span(&self, want: &Requirement) -> crate::Span {
+        let is_list = self.layout.task(want.node).is_some_and(|task| task.iterates_over(&want.value));
         let part = if is_list { "for_each".into() } else { format!("requires.{}", want.parameter) };
         self.layout.span(want.node, &part)
     }
 
     /// Why a value is not there although some node provides it.
-    fn why_not(&self, want: &Want, provider: NodeIndex) -> String {
+    fn missing_reason(&self, want: &Requirement, provider: NodeIndex) -> String {
         let who = self.layout.describe(provider);
         let mut scope = self.layout.scope_of(want.node);
         let is_controller = self.layout.flow(scope).begin == want.node;
@@ -190,7 +190,7 @@ impl Rest<'_, '_> {
     }
 
     /// What was likely meant where a value does not exist at all.
-    fn meant(&self, want: &Want) -> Option<String> {
+    fn meant(&self, want: &Requirement) -> Option<String> {
         let task = self.layout.task(want.node);
         let constants = task.into_iter().flat_map(|task| task.with.keys()).map(ValueName::as_str);
         let parameter = want.parameter.as_str();

@@ -12,7 +12,7 @@ use crate::{Mistake, NodeName, Pattern, ScopeIndex, Span, suggest};
 pub(super) fn explicit(
     layout: &Layout<'_>,
     scope: ScopeIndex,
-    is_turn: impl Fn(usize) -> bool,
+    is_back_edge: impl Fn(usize) -> bool,
     mistakes: &mut Vec<Mistake>,
 ) -> Graph {
     let flow = layout.flow(scope);
@@ -26,7 +26,7 @@ pub(super) fn explicit(
         let from = end(layout, scope, &link.from, &link.spans.from, mistakes);
         let to = end(layout, scope, &link.to, &link.spans.to, mistakes);
         let (Some(from), Some(to)) = (from, to) else { continue };
-        if is_turn(place) {
+        if is_back_edge(place) {
             continue;
         }
         if from == to {
@@ -61,12 +61,12 @@ fn end(
         Some(place) if place.scope == scope => return Some(place.member),
         Some(place) if flow.parent != Some(place) => {
             let home = layout.flow(place.scope);
-            refuse(format!("which stands in flow {:?}", home.name)).hint(joinable(layout, scope, name, place))
+            refuse(format!("which stands in flow {:?}", home.name)).hint(linkable_ends(layout, scope, name, place))
         }
         Some(_) | None if *name == flow.name => refuse("which is the flow itself".into()).hint("link the nodes in it"),
         Some(_) | None => {
             let names = flow.members.iter().map(|member| member.name.as_str());
-            let is_read = mistakes.len() < suggest::WORTH_A_SEARCH;
+            let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), names)).flatten();
             refuse("which the flow does not have".into())
                 .hint(hint.unwrap_or_else(|| "a link joins two tasks or nested flows by name".into()))
@@ -77,7 +77,7 @@ fn end(
 }
 
 /// Which two nodes a link could join instead of one that reaches into another flow, or out of its own.
-fn joinable(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: Place) -> String {
+fn linkable_ends(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: Place) -> String {
     let holder = |scope| {
         let member = layout.member_with(scope, layout.flow(place.scope).begin)?;
         Some(layout.flow(scope).members[member].name)

@@ -11,7 +11,7 @@ use super::graph::{Graph, Reach, Reason};
 use crate::ValueName;
 
 /// One value with several providers.
-pub(super) struct Contest {
+pub(super) struct ProviderConflict {
     value: ValueName,
     pub(super) providers: Vec<usize>,
     /// The providers that are tasks. They must stand in a chain, even where nobody wants the value.
@@ -40,14 +40,14 @@ pub(super) struct Ambiguity {
 }
 
 /// What a member may take: the providers that do not come after it.
-struct View {
+struct VisibleProviders {
     at: usize,
     member: usize,
     count: usize,
     last: Option<usize>,
 }
 
-impl Contest {
+impl ProviderConflict {
     pub(super) fn new(value: &ValueName, offers: impl Iterator<Item = (usize, bool)>) -> Self {
         let mut contest = Self { value: value.clone(), providers: Vec::new(), direct: Vec::new(), wants: Vec::new() };
         for (member, is_direct) in offers {
@@ -66,9 +66,9 @@ impl Contest {
 
     /// What each want may take, whatever the order of the providers among themselves. Of a want that may take more
     /// than `most` no more is counted.
-    fn views(&self, reach: &mut Reach<'_>, most: usize) -> Vec<View> {
-        let view = |(at, member): &(usize, usize)| View { at: *at, member: *member, count: 0, last: None };
-        let mut views: Vec<View> = self.wants.iter().map(view).collect();
+    fn views(&self, reach: &mut Reach<'_>, most: usize) -> Vec<VisibleProviders> {
+        let view = |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
+        let mut views: Vec<VisibleProviders> = self.wants.iter().map(view).collect();
         for some in self.providers.chunks(64) {
             let mut active = views.iter_mut().filter(|view| view.count <= most).peekable();
             if active.peek().is_none() {
@@ -91,7 +91,7 @@ impl Contest {
 
 /// Decides the contests of a flow: puts the choices in their places and the edges that follow into the graph.
 /// Returns what is not clear. The choices of a flow that goes round in a circle are left as told: the circle is.
-pub(super) fn settle(graph: &mut Graph, mut contests: Vec<Contest>, choices: &mut [Choice]) -> Vec<Ambiguity> {
+pub(super) fn settle(graph: &mut Graph, mut contests: Vec<ProviderConflict>, choices: &mut [Choice]) -> Vec<Ambiguity> {
     let mut ambiguities = Vec::new();
     for (at, _) in contests.iter().flat_map(|contest| &contest.wants) {
         choices[*at] = Choice::Told;
@@ -101,12 +101,13 @@ pub(super) fn settle(graph: &mut Graph, mut contests: Vec<Contest>, choices: &mu
         contests.iter_mut().for_each(|contest| contest.sort(&reach));
         let (chains, mut tangles): (Vec<_>, Vec<_>) =
             contests.into_iter().partition(|contest| reach.is_chain(&contest.providers));
-        let mut picks: Vec<Pick> = tangles.iter_mut().flat_map(|tangle| forced(&mut reach, tangle)).collect();
+        let mut picks: Vec<Selection> =
+            tangles.iter_mut().flat_map(|tangle| select_forced(&mut reach, tangle)).collect();
         contests = if !picks.is_empty() {
             tangles.extend(chains);
             tangles
         } else if !chains.is_empty() {
-            picks.extend(chains.iter().flat_map(|chain| of_chain(&mut reach, chain)));
+            picks.extend(chains.iter().flat_map(|chain| select_from_chain(&mut reach, chain)));
             tangles
         } else {
             let (gaps, clear): (Vec<_>, Vec<_>) = tangles
@@ -114,11 +115,11 @@ pub(super) fn settle(graph: &mut Graph, mut contests: Vec<Contest>, choices: &mu
                 .map(|tangle| (reach.first_gap(&tangle.direct), tangle))
                 .partition(|(gap, _)| gap.is_some());
             for (_, tangle) in &clear {
-                picks.extend(one_by_one(&mut reach, tangle, &mut ambiguities));
+                picks.extend(select_each(&mut reach, tangle, &mut ambiguities));
             }
             // Where something became clear, it may put others in order.
             if clear.is_empty() {
-                let told = |(pair, tangle): (Option<_>, Contest)| {
+                let told = |(pair, tangle): (Option<_>, ProviderConflict)| {
                     Some(Ambiguity { value: tangle.value, pair: pair?, want: None })
                 };
                 ambiguities.extend(gaps.into_iter().filter_map(told));
@@ -138,7 +139,11 @@ pub(super) fn settle(graph: &mut Graph, mut contests: Vec<Contest>, choices: &mu
 }
 
 /// Decides the contests of a flow in which only links give order. Returns what is not clear.
-pub(super) fn settle_unordered(graph: &Graph, contests: Vec<Contest>, choices: &mut [Choice]) -> Vec<Ambiguity> {
+pub(super) fn resolve_unordered(
+    graph: &Graph,
+    contests: Vec<ProviderConflict>,
+    choices: &mut [Choice],
+) -> Vec<Ambiguity> {
     for (at, _) in contests.iter().flat_map(|contest| &contest.wants) {
         choices[*at] = Choice::Told;
     }
@@ -164,7 +169,7 @@ pub(super) fn settle_unordered(graph: &Graph, contests: Vec<Contest>, choices: &
 }
 
 /// A want and whom it takes its value from, if anyone.
-struct Pick {
+struct Selection {
     at: usize,
     member: usize,
     provider: Option<usize>,
@@ -172,16 +177,21 @@ struct Pick {
 }
 
 /// Takes the wants out of a contest that at most one provider is left for.
-fn forced(reach: &mut Reach<'_>, contest: &mut Contest) -> Vec<Pick> {
-    let (clear, open): (Vec<View>, Vec<View>) = contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
+fn select_forced(reach: &mut Reach<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
+    let (clear, open): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
+        contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
     contest.wants = open.into_iter().map(|view| (view.at, view.member)).collect();
-    let pick =
-        |view: View| Pick { at: view.at, member: view.member, provider: view.last, value: contest.value.clone() };
+    let pick = |view: VisibleProviders| Selection {
+        at: view.at,
+        member: view.member,
+        provider: view.last,
+        value: contest.value.clone(),
+    };
     clear.into_iter().map(pick).collect()
 }
 
 /// In a chain, those that come after a member are the end of it: it takes what stands before them.
-fn of_chain(reach: &mut Reach<'_>, contest: &Contest) -> Vec<Pick> {
+fn select_from_chain(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let earliest = contest.wants.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
     let first_after = reach.first_of_chain(&contest.providers, earliest);
     let own: BTreeMap<usize, usize> =
@@ -189,16 +199,16 @@ fn of_chain(reach: &mut Reach<'_>, contest: &Contest) -> Vec<Pick> {
     let pick = |(at, member): &(usize, usize)| {
         let end = own.get(member).or_else(|| first_after.get(member)).copied().unwrap_or(contest.providers.len());
         let provider = end.checked_sub(1).map(|last| contest.providers[last]);
-        Pick { at: *at, member: *member, provider, value: contest.value.clone() }
+        Selection { at: *at, member: *member, provider, value: contest.value.clone() }
     };
     contest.wants.iter().map(pick).collect()
 }
 
 /// Where the providers are no chain, each want must see one that comes after all others it may take.
-fn one_by_one(reach: &mut Reach<'_>, contest: &Contest, ambiguities: &mut Vec<Ambiguity>) -> Vec<Pick> {
+fn select_each(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: &mut Vec<Ambiguity>) -> Vec<Selection> {
     let mut before_last: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut picks = Vec::new();
-    for View { at, member, count, last } in contest.views(reach, usize::MAX) {
+    for VisibleProviders { at, member, count, last } in contest.views(reach, usize::MAX) {
         let before = last.map(|last| {
             (last, before_last.entry(last).or_insert_with(|| reach.before(last, &contest.providers)).as_slice())
         });
@@ -211,32 +221,32 @@ fn one_by_one(reach: &mut Reach<'_>, contest: &Contest, ambiguities: &mut Vec<Am
                 let pair = (other.unwrap_or(last), last);
                 ambiguities.push(Ambiguity { value: contest.value.clone(), pair, want: Some(at) });
             }
-            Some(_) | None => picks.push(Pick { at, member, provider: last, value: contest.value.clone() }),
+            Some(_) | None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
         }
     }
     picks
 }
 
 /// In a chain, a member takes what the last of those that come before it provides.
-fn last_before(reach: &mut Reach<'_>, contest: &Contest) -> Vec<Pick> {
+fn last_before(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let latest = contest.wants.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
     let last = reach.last_of_chain(&contest.providers, latest);
     let pick = |(at, member): &(usize, usize)| {
         let provider = last.get(member).map(|place| contest.providers[*place]);
-        Pick { at: *at, member: *member, provider, value: contest.value.clone() }
+        Selection { at: *at, member: *member, provider, value: contest.value.clone() }
     };
     contest.wants.iter().map(pick).collect()
 }
 
 /// Where the providers are no chain, one of those before a member must come after all the others before it.
-fn clear_before(reach: &mut Reach<'_>, contest: &Contest, ambiguities: &mut Vec<Ambiguity>) -> Vec<Pick> {
+fn clear_before(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: &mut Vec<Ambiguity>) -> Vec<Selection> {
     let mut picks = Vec::new();
     for (at, member) in contest.wants.iter().copied() {
         let before = reach.before(member, &contest.providers);
         let last = before.last().copied();
         match last.and_then(|last| Some((gap_before(reach, last, &before)?, last))) {
             Some(pair) => ambiguities.push(Ambiguity { value: contest.value.clone(), pair, want: Some(at) }),
-            None => picks.push(Pick { at, member, provider: last, value: contest.value.clone() }),
+            None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
         }
     }
     picks

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK,
     LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName,
-    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::OF_CALLS,
-    suggest,
+    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
+    file::CALL_KEYS, suggest,
 };
 
 /// The modules a flow may use.
@@ -23,7 +23,7 @@ pub(super) struct Resolved {
     /// looked at all the same.
     pub(super) role: Role,
     /// The values that its inputs are to come from.
-    pub(super) wants: Vec<Want>,
+    pub(super) wants: Vec<Requirement>,
     /// What the task calls it = what the flow calls it.
     pub(super) provides: Renames,
     /// What it may provide besides.
@@ -69,7 +69,7 @@ pub(super) struct Takes {
 
 /// A value that a node wants.
 #[derive(Clone)]
-pub(super) struct Want {
+pub(super) struct Requirement {
     /// Who wants it: a task, or a controller.
     pub(super) node: NodeIndex,
     /// Which of its inputs it is for.
@@ -85,9 +85,9 @@ pub(super) struct Want {
     pub(super) carried: Vec<NodeIndex>,
 }
 
-impl Want {
+impl Requirement {
     /// A source for it: what comes round, if anything does, and else this one.
-    pub(super) fn or_carried(&self, first: Source) -> Source {
+    pub(super) fn or_loop_carried(&self, first: Source) -> Source {
         if self.carried.is_empty() {
             return first;
         }
@@ -194,7 +194,7 @@ fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Mistake>) {
 fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
-    (inputs, wants): (&mut [Input], &mut Vec<Want>),
+    (inputs, wants): (&mut [Input], &mut Vec<Requirement>),
     mistakes: &mut Vec<Mistake>,
 ) {
     let all = wants.len();
@@ -214,7 +214,7 @@ fn take_elements(
 }
 
 /// Where the list comes from that a task is called for: from elsewhere, it is wanted after all its inputs.
-fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Want>) -> Source {
+fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Requirement>) -> Source {
     match &each.list {
         Elements::Listed(list) => {
             let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
@@ -222,7 +222,7 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Wan
             Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
         }
         Elements::Of(value) => {
-            wants.push(Want {
+            wants.push(Requirement {
                 node: index,
                 input,
                 parameter: value.clone(),
@@ -243,7 +243,7 @@ fn offered(draft: &DraftTask, provides: Renames) -> Renames {
 
 /// A task that waits. It says itself what it provides, and calls nobody.
 fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Resolved {
-    for key in OF_CALLS.iter().filter(|key| draft.spans.contains_key(**key)) {
+    for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
         mistakes.push(Mistake::error(draft.span(key), message).hint("leave it out"));
     }
@@ -261,7 +261,7 @@ fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Reso
 impl<'d> Modules<'d> {
     /// What a task calls; else why that is not known, where it is not only that its module was not found.
     fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Mistake>> {
-        if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_known(draft, uses).map_err(Some) }
+        if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
     }
 
     /// Whether the flow names a module that was not found.
@@ -280,14 +280,14 @@ impl<'d> Modules<'d> {
         }
     }
 
-    fn find_known(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
+    fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
         let refuse = |message: String| Mistake::error(draft.span("use"), format!("task {:?} {message}", draft.name));
         let (alias, export) = match uses.split_once('#') {
             Some((alias, export)) => (alias, Some(export)),
             None => (uses, None),
         };
         let Some(module) = self.known.get(alias) else {
-            let (why, hint) = self.why_unknown(alias);
+            let (why, hint) = self.unknown_module_reason(alias);
             return Err(refuse(why).hint(hint));
         };
         match (&module.content, export) {
@@ -322,12 +322,12 @@ impl<'d> Modules<'d> {
 }
 
 impl Modules<'_> {
-    fn why_unknown(&self, alias: &str) -> (String, String) {
+    fn unknown_module_reason(&self, alias: &str) -> (String, String) {
         if alias.is_empty() {
             return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
         }
         let why = format!("uses module {alias:?}, which the flow does not name");
-        if let Some((module, export)) = self.parted_otherwise(alias) {
+        if let Some((module, export)) = self.split_other_separator(alias) {
             return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
         let known = || self.known.keys().chain(self.named.keys()).map(String::as_str);
@@ -345,7 +345,7 @@ impl Modules<'_> {
     }
 
     /// A module that the flow names and its task, where something else than `#` stands between them.
-    fn parted_otherwise<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
+    fn split_other_separator<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
         parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
     }
@@ -475,13 +475,13 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<Taken> {
 }
 
 /// The inputs of a task, with the constants in their places, and the values that the others want.
-fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, Vec<Want>) {
+fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, Vec<Requirement>) {
     let (mut inputs, mut wants) = (Vec::new(), Vec::new());
     for Taken { name, audience, optional, needed } in taken {
         let constant = draft.with.get(name).cloned().map(Source::Constant);
         if constant.is_none() {
             let renamed = draft.requires.as_ref().and_then(|renames| renames.get(name));
-            wants.push(Want {
+            wants.push(Requirement {
                 node: index,
                 input: inputs.len(),
                 parameter: name.clone(),

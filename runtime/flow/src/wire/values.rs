@@ -6,18 +6,18 @@ use super::{
     graph::{Graph, Reach, Reason},
     layout::Layout,
     of_node,
-    several::{self, Ambiguity, Choice, Contest},
-    task::{Resolved, Want},
+    several::{self, Ambiguity, Choice, ProviderConflict},
+    task::{Requirement, Resolved},
 };
 use crate::{Mistake, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
 
 /// One flow and what is known around it.
-pub(super) struct Home<'a, 'd> {
+pub(super) struct ScopeResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) scope: ScopeIndex,
     pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
     /// What the flows nested in it leave.
-    pub(super) exports: &'a BTreeMap<ScopeIndex, Exports>,
+    pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     /// Who provides what in the whole flow, in the order of the arena.
     pub(super) everywhere: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     /// Members that provide something to one before them, where it arrives with the next turn.
@@ -25,7 +25,7 @@ pub(super) struct Home<'a, 'd> {
 }
 
 /// What a flow leaves to those that come after it.
-pub(super) type Exports = BTreeMap<ValueName, Export>;
+pub(super) type ScopeOutputs = BTreeMap<ValueName, Export>;
 
 /// Who has the last word on a value in a flow.
 #[derive(Clone, Copy)]
@@ -33,11 +33,11 @@ pub(super) struct Export {
     pub(super) node: NodeIndex,
     /// Another that provides it, so that neither comes before the other: whoever wants the value from outside
     /// does not know which.
-    pub(super) rival: Option<NodeIndex>,
+    pub(super) conflicting: Option<NodeIndex>,
 }
 
 /// A value and the member of a flow that provides it.
-struct Offer {
+struct Provider {
     member: usize,
     export: Export,
     /// Whether the member is a task, and not a flow with a task that does.
@@ -57,22 +57,22 @@ pub(super) struct Found {
     pub(super) graph: Graph,
     pub(super) answers: Vec<Answer>,
     /// What the flow around must answer.
-    pub(super) outward: Vec<Want>,
-    pub(super) exports: Exports,
+    pub(super) unresolved: Vec<Requirement>,
+    pub(super) exports: ScopeOutputs,
 }
 
 /// Finds what provides the values that the members of a flow want.
 pub(super) fn find(
-    home: &Home<'_, '_>,
+    home: &ScopeResolver<'_, '_>,
     mut graph: Graph,
-    wants: Vec<(usize, Want)>,
+    wants: Vec<(usize, Requirement)>,
     mistakes: &mut Vec<Mistake>,
 ) -> Found {
     let offers = home.offers();
     let choices = match home.layout.flow(home.scope).body.pattern {
-        Pattern::Linear => in_line(&offers, &wants),
+        Pattern::Linear => resolve_linear(&offers, &wants),
         Pattern::Unordered => unordered(home, &graph, &offers, &wants, mistakes),
-        Pattern::Graph => in_graph(home, &mut graph, &offers, &wants, mistakes),
+        Pattern::Graph => resolve_graph(home, &mut graph, &offers, &wants, mistakes),
     };
     let (mut answers, mut outward) = (Vec::new(), Vec::new());
     for ((member, mut want), choice) in wants.into_iter().zip(choices) {
@@ -82,8 +82,8 @@ pub(super) fn find(
         let source = match choice {
             Choice::Told => continue,
             Choice::Of(provider) => {
-                let export = offered_by(&offers[&want.value], provider);
-                home.tell_rival(&want, export, mistakes);
+                let export = output_of(&offers[&want.value], provider);
+                home.report_conflict(&want, export, mistakes);
                 of_node(export.node, &want.value)
             }
             Choice::Outward if home.layout.controller_value(home.scope) == Some(&want.value) => {
@@ -96,22 +96,22 @@ pub(super) fn find(
                 continue;
             }
         };
-        answers.push(Answer { node: want.node, input: want.input, source: want.or_carried(source) });
+        answers.push(Answer { node: want.node, input: want.input, source: want.or_loop_carried(source) });
     }
     let exports = home.leave(&graph, &offers);
-    Found { graph, answers, outward, exports }
+    Found { graph, answers, unresolved: outward, exports }
 }
 
-type Offers = BTreeMap<ValueName, Vec<Offer>>;
+type Offers = BTreeMap<ValueName, Vec<Provider>>;
 
-fn offered_by(offers: &[Offer], member: usize) -> Export {
+fn output_of(offers: &[Provider], member: usize) -> Export {
     let place = offers.partition_point(|offer| offer.member < member);
     offers[place].export
 }
 
 /// The nearest before, by the places in the file.
-fn in_line(offers: &Offers, wants: &[(usize, Want)]) -> Vec<Choice> {
-    let choose = |(member, want): &(usize, Want)| {
+fn resolve_linear(offers: &Offers, wants: &[(usize, Requirement)]) -> Vec<Choice> {
+    let choose = |(member, want): &(usize, Requirement)| {
         let offers = offers.get(&want.value)?;
         let before = offers.partition_point(|offer| offer.member < *member);
         before.checked_sub(1).map(|last| Choice::Of(offers[last].member))
@@ -121,38 +121,38 @@ fn in_line(offers: &Offers, wants: &[(usize, Want)]) -> Vec<Choice> {
 
 /// The nearest before, where only links say who comes before whom.
 fn unordered(
-    home: &Home<'_, '_>,
+    home: &ScopeResolver<'_, '_>,
     graph: &Graph,
     offers: &Offers,
-    wants: &[(usize, Want)],
+    wants: &[(usize, Requirement)],
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
-    let mut contests: BTreeMap<&ValueName, Contest> =
+    let mut contests: BTreeMap<&ValueName, ProviderConflict> =
         offers.iter().map(|(value, offers)| (value, contest(value, offers))).collect();
     for (at, (member, want)) in wants.iter().enumerate() {
         contests.entry(&want.value).and_modify(|contest| contest.wants.push((at, *member)));
     }
-    let ambiguities = several::settle_unordered(graph, contests.into_values().collect(), &mut choices);
-    home.tell_all(ambiguities, wants, mistakes);
+    let ambiguities = several::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
+    home.report_ambiguities(ambiguities, wants, mistakes);
     choices
 }
 
-fn contest(value: &ValueName, offers: &[Offer]) -> Contest {
-    Contest::new(value, offers.iter().map(|offer| (offer.member, offer.is_direct)))
+fn contest(value: &ValueName, offers: &[Provider]) -> ProviderConflict {
+    ProviderConflict::new(value, offers.iter().map(|offer| (offer.member, offer.is_direct)))
 }
 
 /// The nearest before, where whoever requires a value comes after whoever provides it.
-fn in_graph(
-    home: &Home<'_, '_>,
+fn resolve_graph(
+    home: &ScopeResolver<'_, '_>,
     graph: &mut Graph,
     offers: &Offers,
-    wants: &[(usize, Want)],
+    wants: &[(usize, Requirement)],
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
     let several = offers.iter().filter(|(_, offers)| offers.len() > 1);
-    let mut contests: BTreeMap<&ValueName, Contest> =
+    let mut contests: BTreeMap<&ValueName, ProviderConflict> =
         several.map(|(value, offers)| (value, contest(value, offers))).collect();
     let mut linked_to: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for (at, (member, want)) in wants.iter().enumerate() {
@@ -165,7 +165,7 @@ fn in_graph(
                     || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
                 let is_turned = home.carried.contains(&(only.member, *member))
                     || graph.is_linked(*member, only.member)
-                    || (home.is_offered_outside(&want.value) && leads());
+                    || (home.is_provided_outside(&want.value) && leads());
                 if !is_turned {
                     graph.add(only.member, *member, Reason::Value(want.value.clone()));
                     choices[at] = Choice::Of(only.member);
@@ -178,11 +178,11 @@ fn in_graph(
         }
     }
     let ambiguities = several::settle(graph, contests.into_values().collect(), &mut choices);
-    home.tell_all(ambiguities, wants, mistakes);
+    home.report_ambiguities(ambiguities, wants, mistakes);
     choices
 }
 
-impl Home<'_, '_> {
+impl ScopeResolver<'_, '_> {
     /// The members that provide a value.
     pub(super) fn providers_of(&self, value: &ValueName) -> Vec<usize> {
         let members = self.layout.flow(self.scope).members.iter().enumerate();
@@ -200,13 +200,13 @@ impl Home<'_, '_> {
             let mut offer = |value: &ValueName, export, is_direct| {
                 let of_value = offers.entry(value.clone()).or_default();
                 if of_value.last().is_none_or(|last| last.member != place) {
-                    of_value.push(Offer { member: place, export, is_direct });
+                    of_value.push(Provider { member: place, export, is_direct });
                 }
             };
             match member.nested {
                 Some(nested) => self.exports[&nested].iter().for_each(|(value, export)| offer(value, *export, false)),
                 None => {
-                    let export = Export { node: member.last, rival: None };
+                    let export = Export { node: member.last, conflicting: None };
                     self.tasks[&member.first].provides.values().for_each(|value| offer(value, export, true));
                 }
             }
@@ -214,7 +214,7 @@ impl Home<'_, '_> {
         offers
     }
 
-    fn is_offered_outside(&self, value: &ValueName) -> bool {
+    fn is_provided_outside(&self, value: &ValueName) -> bool {
         let flow = self.layout.flow(self.scope);
         let everywhere = self.everywhere.get(value).map_or(&[][..], Vec::as_slice);
         everywhere.first().is_some_and(|first| *first < flow.begin)
@@ -222,18 +222,18 @@ impl Home<'_, '_> {
     }
 
     /// Who would provide a value to a member, were there not a link that turns their order round.
-    fn turned(&self, graph: &Graph, member: usize, offers: &[Offer]) -> Option<NodeIndex> {
+    fn turned(&self, graph: &Graph, member: usize, offers: &[Provider]) -> Option<NodeIndex> {
         let linked = offers.iter().find(|offer| graph.is_linked(member, offer.member));
         let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
         linked.filter(|_| is_graph).map(|offer| offer.export.node)
     }
 
     /// What those that come after the flow can have of it.
-    fn leave(&self, graph: &Graph, offers: &Offers) -> Exports {
+    fn leave(&self, graph: &Graph, offers: &Offers) -> ScopeOutputs {
         let mut reach = Reach::of(graph);
-        let mut exports = Exports::new();
+        let mut exports = ScopeOutputs::new();
         if let Some(value) = self.layout.controller_value(self.scope) {
-            exports.insert(value.clone(), Export { node: self.layout.flow(self.scope).begin, rival: None });
+            exports.insert(value.clone(), Export { node: self.layout.flow(self.scope).begin, conflicting: None });
         }
         let is_linear = self.layout.flow(self.scope).body.pattern == Pattern::Linear;
         for (value, offers) in offers {
@@ -245,31 +245,36 @@ impl Home<'_, '_> {
                 rival = several::gap_before(reach, last, &providers);
             }
             let last = *providers.last().expect("a value on offer has a provider");
-            let export = offered_by(offers, last);
-            let rival = export.rival.or(rival.map(|rival| offered_by(offers, rival).node));
-            exports.insert(value.clone(), Export { node: export.node, rival });
+            let export = output_of(offers, last);
+            let rival = export.conflicting.or(rival.map(|rival| output_of(offers, rival).node));
+            exports.insert(value.clone(), Export { node: export.node, conflicting: rival });
         }
         exports
     }
 
-    fn tell_rival(&self, want: &Want, export: Export, mistakes: &mut Vec<Mistake>) {
-        if let Some(rival) = export.rival {
+    fn report_conflict(&self, want: &Requirement, export: Export, mistakes: &mut Vec<Mistake>) {
+        if let Some(rival) = export.conflicting {
             let (one, other) = (self.layout.describe(rival), self.layout.describe(export.node));
             mistakes.push(self.ambiguous(want, &one, &other));
         }
     }
 
-    fn tell_all(&self, ambiguities: Vec<Ambiguity>, wants: &[(usize, Want)], mistakes: &mut Vec<Mistake>) {
+    fn report_ambiguities(
+        &self,
+        ambiguities: Vec<Ambiguity>,
+        wants: &[(usize, Requirement)],
+        mistakes: &mut Vec<Mistake>,
+    ) {
         for Ambiguity { value, pair, want } in ambiguities {
-            self.tell_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
+            self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
         }
     }
 
-    fn tell_ambiguous(
+    fn report_ambiguous(
         &self,
         value: &ValueName,
         (one, other): (usize, usize),
-        want: Option<&Want>,
+        want: Option<&Requirement>,
         mistakes: &mut Vec<Mistake>,
     ) {
         let members = &self.layout.flow(self.scope).members;
@@ -287,7 +292,7 @@ impl Home<'_, '_> {
         mistakes.push(mistake.hint("link them, or let provides give one of the values another name"));
     }
 
-    fn ambiguous(&self, want: &Want, one: &str, other: &str) -> Mistake {
+    fn ambiguous(&self, want: &Requirement, one: &str, other: &str) -> Mistake {
         let consumer = self.layout.describe(want.node);
         let message = format!(
             "{consumer} requires {:?}, which {one} and {other} both provide, and neither comes before the other",

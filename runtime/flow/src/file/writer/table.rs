@@ -111,7 +111,7 @@ impl Table {
         };
         match written {
             Ok(written) => self.put(key, written),
-            Err(what) => mistakes.push(self.lacks_a_form(&format!("{key:?} in {}", self.whose), what)),
+            Err(what) => mistakes.push(self.not_representable(&format!("{key:?} in {}", self.whose), what)),
         }
     }
 
@@ -120,13 +120,13 @@ impl Table {
         for element in said {
             match value::json(element.as_str()) {
                 Ok(written) => elements.push(written),
-                Err(what) => mistakes.push(self.lacks_a_form(&format!("{key:?} of {}", self.whose), what)),
+                Err(what) => mistakes.push(self.not_representable(&format!("{key:?} of {}", self.whose), what)),
             }
         }
         self.put(key, format!("[{}]", elements.join(", ")));
     }
 
-    fn lacks_a_form(&self, whose: &str, what: &str) -> Mistake {
+    fn not_representable(&self, whose: &str, what: &str) -> Mistake {
         let mistake = Mistake::error(None, format!("{whose} holds {what}, which a flow file cannot"));
         mistake.hint("give it to the run as an input, and let tasks require it")
     }

@@ -6,15 +6,15 @@ use proptest::prelude::*;
 
 use super::{Unwritable, write, write_addition};
 use crate::{
-    Backoff, Body, Builder, Draft, DraftFlow, DraftLink, DraftListen, DraftLiving, DraftNode, DraftSchedule, DraftTask,
-    Edit, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, Missed, ModuleReference, On, Otherwise, Overlap, Pattern,
-    Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, draw::Draw, file::parse,
+    Backoff, Body, Builder, Draft, DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask,
+    DraftTriggers, Edit, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, Missed, ModuleReference, On, Otherwise,
+    Overlap, Pattern, Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, draw::Draw, file::parse,
 };
 
-fn spanless(body: Body) -> Body {
+fn without_spans(body: Body) -> Body {
     let node = |node| match node {
         DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
-        DraftNode::Flow(flow) => DraftNode::Flow(DraftFlow { span: None, body: spanless(flow.body), ..flow }),
+        DraftNode::Flow(flow) => DraftNode::Flow(DraftFlow { span: None, body: without_spans(flow.body), ..flow }),
     };
     Body {
         nodes: body.nodes.into_iter().map(node).collect(),
@@ -30,9 +30,9 @@ fn said(draft: Draft) -> String {
     let draft = Draft {
         modules: draft.modules.into_iter().map(module).collect(),
         input_spans: BTreeMap::new(),
-        body: spanless(draft.body),
-        living: DraftLiving { spans: BTreeMap::new(), ..draft.living },
-        listens: draft.listens.into_iter().map(|listen| DraftListen { span: None, ..listen }).collect(),
+        body: without_spans(draft.body),
+        living: DraftTriggers { spans: BTreeMap::new(), ..draft.living },
+        listens: draft.listens.into_iter().map(|listen| DraftListener { span: None, ..listen }).collect(),
         schedules: draft.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }).collect(),
         ..draft
     };
@@ -40,7 +40,7 @@ fn said(draft: Draft) -> String {
 }
 
 #[track_caller]
-fn comes_back(draft: Draft) -> String {
+fn round_trips(draft: Draft) -> String {
     let text = write(&draft).unwrap_or_else(|error| panic!("{error}: {draft:#?}"));
     let read = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
     assert_eq!(said(read), said(draft), "{text}");
@@ -83,7 +83,7 @@ fn every_flow_of_the_repository_comes_back_as_it_was() {
     let flows = flows();
     assert!(flows.len() > 10);
     for flow in flows {
-        comes_back(parse(&flow).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{flow}")));
+        round_trips(parse(&flow).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{flow}")));
     }
 }
 
@@ -98,7 +98,7 @@ fn every_flow_of_the_tables_that_can_be_read_comes_back_as_it_was() {
     let flows = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap());
     let read: Vec<Draft> = flows.filter_map(|flow| parse(flow).ok()).collect();
     assert!(read.len() > 50, "{}", read.len());
-    read.into_iter().for_each(|draft| drop(comes_back(draft)));
+    read.into_iter().for_each(|draft| drop(round_trips(draft)));
 }
 
 /// A JSON text as the reader leaves it: without spaces, and with keys in order.
@@ -144,7 +144,7 @@ fn random_starts(draw: &mut Draw) -> Starts {
     }
 }
 
-fn is_said(draw: &mut Draw) -> bool {
+fn chance(draw: &mut Draw) -> bool {
     draw.below(3) == 0
 }
 
@@ -164,20 +164,20 @@ fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
                 backoff: draw.of(&[Backoff::Exponential, Backoff::Fixed]),
                 initial: random_duration(draw),
                 max: random_duration(draw),
-                jitter: is_said(draw),
+                jitter: chance(draw),
             }),
             8 => task.retry(RetryPolicy::default()),
             9 => task.limits(LimitOverrides {
                 timeout: Some(random_duration(draw)),
                 memory: Some(draw.of(&[0, 1_000, 1 << 20, u64::MAX])),
-                stack: Some(1 << 10).filter(|_| is_said(draw)),
+                stack: Some(1 << 10).filter(|_| chance(draw)),
                 output: None,
                 log: Some(3 << 30),
                 table_elements: Some(u64::MAX),
-                instances: Some(u32::MAX).filter(|_| is_said(draw)),
+                instances: Some(u32::MAX).filter(|_| chance(draw)),
             }),
             10 => task.queue("ovens").priority(draw.of(&[0, 1, i32::MIN])),
-            11 => task.rollback(is_said(draw)),
+            11 => task.rollback(chance(draw)),
             12 => task.starts(random_starts(draw)),
             13 => task.max_running(draw.of(&[1, u32::MAX])),
             14 => task.rate(draw.of(&["1/s", "100/m", "1000000/h"])),
@@ -255,13 +255,13 @@ proptest! {
 
     #[test]
     fn any_flow_comes_back_as_it_was(seed in any::<u64>()) {
-        comes_back(random_draft(&mut Draw(seed)));
+        round_trips(random_draft(&mut Draw(seed)));
     }
 }
 
 #[test]
 fn a_flow_is_written_for_people() {
-    let text = comes_back(
+    let text = round_trips(
         Draft::builder("bake-cake")
             .unwrap()
             .persistent()
@@ -327,7 +327,7 @@ fn flows_nested_deeper_than_can_be_read_are_not_written() {
     fn deeper<Level>(flow: Builder<Level>, depth: usize) -> Builder<Level> {
         if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
     }
-    comes_back(deeper(Draft::builder("f").unwrap(), 64).build());
+    round_trips(deeper(Draft::builder("f").unwrap(), 64).build());
     let refused = write(&deeper(Draft::builder("f").unwrap(), 200).build()).unwrap_err();
     assert_eq!(told(&refused), ["it is nested too deep to be read"]);
 }

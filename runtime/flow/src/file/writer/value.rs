@@ -25,11 +25,11 @@ pub(super) fn braces(entries: &[String]) -> String {
 /// # Errors
 /// What it holds that TOML has no form for. [`crate::Json`] bounds how deep it is nested, and so this recursion.
 pub(super) fn json(written: &str) -> Result<String, &'static str> {
-    const NO_TEXT: &str = "half a character";
+    const INVALID_STRING: &str = "half a character";
     let written = written.trim();
     match written.as_bytes().first() {
         Some(b'{') => {
-            let entries: BTreeMap<String, &RawValue> = serde_json::from_str(written).map_err(|_| NO_TEXT)?;
+            let entries: BTreeMap<String, &RawValue> = serde_json::from_str(written).map_err(|_| INVALID_STRING)?;
             let mut written = Vec::new();
             for (name, value) in entries {
                 written.push(format!("{} = {}", key(&name), json(value.get())?));
@@ -37,11 +37,11 @@ pub(super) fn json(written: &str) -> Result<String, &'static str> {
             Ok(braces(&written))
         }
         Some(b'[') => {
-            let elements: Vec<&RawValue> = serde_json::from_str(written).map_err(|_| NO_TEXT)?;
+            let elements: Vec<&RawValue> = serde_json::from_str(written).map_err(|_| INVALID_STRING)?;
             let elements: Vec<String> = elements.iter().map(|element| json(element.get())).collect::<Result<_, _>>()?;
             Ok(format!("[{}]", elements.join(", ")))
         }
-        Some(b'"') => serde_json::from_str::<String>(written).map(|found| text(&found)).map_err(|_| NO_TEXT),
+        Some(b'"') => serde_json::from_str::<String>(written).map(|found| text(&found)).map_err(|_| INVALID_STRING),
         Some(b'n') => Err("null"),
         // As an integer it would lose its sign.
         Some(_) if written == "-0" => Ok("-0.0".into()),

@@ -1,11 +1,11 @@
 //! What an event means in a run that fires more than once. Nothing here changes the machine.
 
 use crate::{
-    Answer, Event, Fact, Firing, Heard, Need, NodeIndex, NodeName, Record, Role, RunState, Signal, SkipReason,
-    Timestamp, Trigger, TurnLink, Undecided, Value, ValueName, Values,
+    Answer, EvaluationError, Event, Fact, Firing, Heard, NodeIndex, NodeName, Record, Requiredness, Role, RunState,
+    Signal, SkipReason, Timestamp, Trigger, TurnLink, Value, ValueName, Values,
 };
 
-use super::{Life, Owed, is_under_way};
+use super::{Life, Owed, is_active};
 use crate::machine::{
     LONGEST_STEP, Machine,
     pass::{Beginning, Pass},
@@ -13,10 +13,10 @@ use crate::machine::{
 
 /// The most firings that wait for their turn. Beyond that notifications are refused, back edges fire no more, and triggers that
 /// nobody can be refused are skipped or wait in their schedule. Few in tests, so that they reach it.
-pub(super) const MOST_WAITING: usize = if cfg!(test) { 500 } else { 10_000 };
+pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
-    pub(in crate::machine) fn decide_living(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
+    pub(in crate::machine) fn decide_triggers(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
         let run = |fact| Record { at: now, firing: None, fact };
         let of_pass = |pass: &Pass| {
             let firing = Some(pass.firing);
@@ -35,7 +35,7 @@ impl Machine {
             (RunState::Running, Event::Suspend) => vec![run(Fact::SuspendRequested)],
             (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![run(Fact::Resumed)],
             (RunState::Suspending, Event::Abandon) => {
-                self.passes.values().filter(|pass| is_under_way(pass)).flat_map(of_pass).collect()
+                self.passes.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect()
             }
             (RunState::RolledBack, Event::Retry) => vec![run(Fact::Reset)],
             (RunState::Running | RunState::Failure, Event::Retry | Event::Skip { .. }) => {
@@ -48,12 +48,12 @@ impl Machine {
                 self.decide_notification(life, now, (task, answer, key.as_deref()), event)
             }
             (RunState::Running | RunState::Suspending | RunState::Suspended, Event::Heard(heard)) => {
-                self.decide_heard(life, now, heard)
+                self.decide_task_notification(life, now, heard)
             }
             (RunState::Running, Event::Tick) => self.decide_firings(life, now),
             (RunState::Suspending, Event::Tick) => {
                 let records: Vec<Record> =
-                    self.passes.values().filter(|pass| is_under_way(pass)).flat_map(of_pass).collect();
+                    self.passes.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect();
                 let is_at_rest = |pass: &Pass| pass.state == RunState::Suspended || pass.state.is_final();
                 if records.is_empty() && self.passes.values().all(is_at_rest) {
                     return vec![run(Fact::RunEntered { state: RunState::Suspended })];
@@ -85,7 +85,7 @@ impl Machine {
     }
 
     /// What a task of another flow did fires those that listen to it; what they take of it comes with it.
-    fn decide_heard(&self, life: &Life, now: Timestamp, heard: &Heard) -> Vec<Record> {
+    fn decide_task_notification(&self, life: &Life, now: Timestamp, heard: &Heard) -> Vec<Record> {
         let answers = self.passes.values().flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide_heard(heard).into_iter().map(about)
@@ -101,13 +101,13 @@ impl Machine {
                 continue;
             }
             let by = Trigger::Notified { key: Some(key) };
-            if waiting >= MOST_WAITING {
+            if waiting >= MAX_QUEUED_FIRINGS {
                 let fact = Fact::Skipped { entry: listen.to, by, reason: SkipReason::Full, count: 1 };
                 records.push(Record { at: now, firing: None, fact });
                 continue;
             }
             (fired, waiting) = (fired + 1, waiting + 1);
-            let taken = self.flow.brought_to(listen.to);
+            let taken = self.flow.notification_values(listen.to);
             let values = heard.values().into_iter().filter(|(name, _)| taken.contains_key(name)).collect();
             let fact = Fact::Fired { firing: Firing::new(fired), entry: listen.to, by, values };
             records.push(Record { at: now, firing: None, fact });
@@ -142,18 +142,18 @@ impl Machine {
         if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
             return Some(format!("the run has fired {max} times, and its flow allows no more"));
         }
-        if life.waiting.len() >= MOST_WAITING {
-            return Some(format!("{MOST_WAITING} firings wait for their turn: try again later"));
+        if life.waiting.len() >= MAX_QUEUED_FIRINGS {
+            return Some(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn: try again later"));
         }
         let Answer::Succeeded(values) = answer else {
             return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
         };
-        self.refuses_values(index, values)
+        self.notification_values_error(index, values)
     }
 
     /// Why what a notification brings is not what a task takes.
-    fn refuses_values(&self, index: NodeIndex, values: &Values) -> Option<String> {
-        let brought = self.flow.brought_to(index);
+    fn notification_values_error(&self, index: NodeIndex, values: &Values) -> Option<String> {
+        let brought = self.flow.notification_values(index);
         let quoted =
             |names: Vec<&ValueName>| names.into_iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         let unknown: Vec<&ValueName> = values.keys().filter(|name| !brought.contains_key(*name)).collect();
@@ -162,7 +162,9 @@ impl Machine {
             let known = if known.is_empty() { "nothing".into() } else { known };
             return Some(format!("{} is not waited for: it takes {known}", quoted(unknown)));
         }
-        let is_missing = |(name, need): &(&ValueName, &Need)| **need == Need::Required && !values.contains_key(*name);
+        let is_missing = |(name, need): &(&ValueName, &Requiredness)| {
+            **need == Requiredness::Required && !values.contains_key(*name)
+        };
         let missing: Vec<&ValueName> = brought.iter().filter(is_missing).map(|(name, _)| name).collect();
         if !missing.is_empty() {
             return Some(format!("{} is missing", quoted(missing)));
@@ -171,7 +173,7 @@ impl Machine {
     }
 
     fn decide_firings(&self, life: &Life, now: Timestamp) -> Vec<Record> {
-        let of_passes = self.passes.values().filter(|pass| is_under_way(pass)).flat_map(|pass| {
+        let of_passes = self.passes.values().filter(|pass| is_active(pass)).flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide(now, &Event::Tick).into_iter().map(about)
         });
@@ -179,8 +181,8 @@ impl Machine {
         if !records.is_empty() {
             return records;
         }
-        let facts = if let Some(owed) = life.next_owed(now).and_then(|place| life.owed.get(place)) {
-            vec![self.decide_turn(life, owed)]
+        let facts = if let Some(owed) = life.next_pending(now).and_then(|place| life.owed.get(place)) {
+            vec![self.decide_back_edge(life, owed)]
         } else if life.expires_at.is_some_and(|at| at <= now) && !life.ending {
             vec![Fact::Expired]
         } else if life.ending {
@@ -195,7 +197,7 @@ impl Machine {
     }
 
     /// Whether a link fires its target, now that its source has done its part.
-    fn decide_turn(&self, life: &Life, owed: &Owed) -> Fact {
+    fn decide_back_edge(&self, life: &Life, owed: &Owed) -> Fact {
         let unfired = |reason| Fact::Unfired { turn: owed.turn, reason };
         let living = self.living();
         let Some(turn) = living.turns.get(owed.turn as usize) else {
@@ -205,17 +207,17 @@ impl Machine {
             return unfired(format!("the run has fired {max} times"));
         }
         // Each firing may owe more than one.
-        if life.waiting.len() + life.owed.len() > MOST_WAITING {
-            return unfired(format!("{MOST_WAITING} firings wait for their turn"));
+        if life.waiting.len() + life.owed.len() > MAX_QUEUED_FIRINGS {
+            return unfired(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
-        match self.lets_turn(turn, owed) {
+        match self.evaluate_back_edge(turn, owed) {
             Ok(true) => self.fire(life, turn.to, Trigger::Turn(owed.turn), owed.values.clone()),
             Ok(false) => unfired("its condition says no".into()),
             Err(undecided) => unfired(undecided.to_string()),
         }
     }
 
-    fn lets_turn(&self, turn: &TurnLink, owed: &Owed) -> Result<bool, Undecided> {
+    fn evaluate_back_edge(&self, turn: &TurnLink, owed: &Owed) -> Result<bool, EvaluationError> {
         let Some(condition) = &turn.link.when else { return Ok(true) };
         let asked = self.pass(Beginning {
             firing: Firing::FIRST,
@@ -225,12 +227,12 @@ impl Machine {
             given: owed.given.clone(),
         });
         let known: Vec<(&ValueName, Value)> =
-            turn.link.reads.iter().filter_map(|(name, source)| Some((name, asked.given_value(source)?))).collect();
+            turn.link.reads.iter().filter_map(|(name, source)| Some((name, asked.inherited_value(source)?))).collect();
         condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
     }
 
     fn decide_end(&self, life: &Life, now: Timestamp) -> Vec<Record> {
-        if self.passes.values().any(is_under_way) || !life.waiting.is_empty() || !life.owed.is_empty() {
+        if self.passes.values().any(is_active) || !life.waiting.is_empty() || !life.owed.is_empty() {
             return Vec::new();
         }
         let living = self.living();

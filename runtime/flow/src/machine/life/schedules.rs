@@ -5,26 +5,26 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Due, Life, decide::MOST_WAITING, is_under_way};
+use super::{Due, Life, decide::MAX_QUEUED_FIRINGS, is_active};
 use crate::{
     ClockShift, Cron, Fact, Missed, NodeIndex, Overlap, Schedule, SkipReason, Timestamp, Trigger, ValueName, Values,
     machine::Machine,
 };
 
 /// A time that is noticed no later than this, in microseconds, was not missed.
-const PUNCTUAL: u64 = 60_000_000;
+const MISSED_AFTER: u64 = 60_000_000;
 
 /// A clock that is set back by less than this holds up schedules for no longer than this.
-const SMALL_STEP: Duration = Duration::from_secs(60);
+const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// A clock that is set back by this much was wrong: schedules go by the new time at once, as cron's manual has it.
-const CORRECTION: Duration = Duration::from_secs(3 * 3_600);
+const CLOCK_CORRECTION: Duration = Duration::from_secs(3 * 3_600);
 
 /// Missed times are counted up to so many: a year of seconds would take longer than anybody wants to wait.
-const MOST_COUNTED: u64 = 1_000;
+const MAX_COUNTED_MISSES: u64 = 1_000;
 
 /// The most spans that a backlog has. Each is an outage that the one before was not made up for.
-const MOST_SPANS: usize = 100;
+const MAX_BACKLOG_SPANS: usize = 100;
 
 /// What scheduled firings call the time that they were due at.
 const SCHEDULED_AT: &str = "scheduled_at";
@@ -96,14 +96,14 @@ impl Machine {
             return vec![scheduled];
         }
         let more = count(&schedule.cron, at, now);
-        let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > PUNCTUAL;
-        let is_full = life.waiting.len() >= MOST_WAITING;
-        let overlaps = schedule.overlap == Overlap::Skip && self.is_fired_by(life, number);
+        let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
+        let is_full = life.waiting.len() >= MAX_QUEUED_FIRINGS;
+        let overlaps = schedule.overlap == Overlap::Skip && self.has_firing_of(life, number);
         match schedule.missed {
             // They fire one after the other, as soon as there is room for them.
             Missed::All if were_missed || is_full => {
                 let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
-                let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MOST_SPANS);
+                let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
                 let kept = Fact::Backlogged { schedule: number, from: at, until };
                 vec![if has_room { kept } else { skipped(SkipReason::Missed, more + 1) }, scheduled]
             }
@@ -130,9 +130,10 @@ impl Machine {
     /// may be side by side.
     fn may_catch_up(&self, life: &Life, schedule: &Schedule, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
-        let has_room = life.waiting.len() < MOST_WAITING && !life.waiting.iter().any(|waiting| is_by_it(&waiting.by));
+        let has_room =
+            life.waiting.len() < MAX_QUEUED_FIRINGS && !life.waiting.iter().any(|waiting| is_by_it(&waiting.by));
         let is_over = self.living().max_firings.is_some_and(|max| life.fired >= max);
-        let is_alone = schedule.overlap == Overlap::Allow || !self.is_fired_by(life, number);
+        let is_alone = schedule.overlap == Overlap::Allow || !self.has_firing_of(life, number);
         has_room && is_alone && !is_over && !life.ending
     }
 
@@ -142,12 +143,12 @@ impl Machine {
     pub(super) fn set_clock(&mut self, at: Timestamp, by: ClockShift) {
         let flow = self.flow.clone();
         let living = flow.living.iter().flat_map(|living| &living.schedules);
-        let life = self.life_mut();
+        let life = self.trigger_state_mut();
         life.expires_at = life.expires_at.map(|expires_at| expires_at.shifted(by));
-        let Some(back) = by.back().filter(|back| *back >= SMALL_STEP) else { return };
+        let Some(back) = by.back().filter(|back| *back >= CLOCK_STEP_TOLERANCE) else { return };
         let known = life.schedules.iter_mut().zip(&mut life.backlogs);
         for (schedule, (due, backlog)) in living.zip(known) {
-            if !schedule.cron.is_interval() && back < CORRECTION {
+            if !schedule.cron.is_interval() && back < CLOCK_CORRECTION {
                 continue;
             }
             *due = Due::Unknown;
@@ -158,14 +159,14 @@ impl Machine {
     }
 
     /// Whether a firing of a schedule is under way, or waits for its turn.
-    fn is_fired_by(&self, life: &Life, number: u32) -> bool {
+    fn has_firing_of(&self, life: &Life, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
-            || self.passes.values().any(|pass| is_under_way(pass) && is_by_it(&pass.by))
+            || self.passes.values().any(|pass| is_active(pass) && is_by_it(&pass.by))
     }
 
     fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
-        let brought = self.flow.brought_to(entry);
+        let brought = self.flow.notification_values(entry);
         let is_it = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
         let name = brought.keys().find(is_it).cloned();
         name.into_iter().map(|name| (name, crate::Value::json(&rfc3339(at).into()))).collect()
@@ -187,7 +188,7 @@ impl Life {
         Ok(())
     }
 
-    pub(super) fn catch_up(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
+    pub(super) fn advance_backlog(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
         let spans = self.backlog(schedule)?;
         let first = spans.front_mut().ok_or("the schedule has nothing to make up for")?;
         match next {
@@ -203,11 +204,11 @@ impl Life {
     }
 }
 
-/// How many times a line has after one time and up to another; [`MOST_COUNTED`] where there are more.
+/// How many times a line has after one time and up to another; [`MAX_COUNTED_MISSES`] where there are more.
 fn count(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
-    let count = times.take_while(|time| *time <= until).zip(0..MOST_COUNTED).count();
-    u64::try_from(count).unwrap_or(MOST_COUNTED)
+    let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
+    u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)
 }
 
 fn rfc3339(at: Timestamp) -> String {

@@ -19,7 +19,7 @@ impl Pass {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
         let unleased = self.calling.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
-        calls.chain(self.errands_away().map(|errand| Command::Bring(Box::new(errand)))).collect()
+        calls.chain(self.pending_fetches().map(|errand| Command::Bring(Box::new(errand)))).collect()
     }
 
     /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
@@ -43,7 +43,7 @@ impl Pass {
     /// rolled back, or its task was removed.
     pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
         let is_apply = self.node(index).under_way().0 == crate::Action::Apply;
-        is_apply && !self.is_leased(index) && !self.may_try_again(index)
+        is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
     /// Whether somebody has a node's call under a lease.
@@ -75,8 +75,8 @@ impl Pass {
     /// back what it is about to do.
     pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
         let Some(index) = self.place_of(call) else { return false };
-        let wanted = call.action == crate::Action::Rollback || self.goes_on(index);
-        wanted && self.is_out(index, call)
+        let wanted = call.action == crate::Action::Rollback || self.may_continue(index);
+        wanted && self.is_outstanding(index, call)
     }
 
     /// Whether this pass has handed out a call, now or before.
@@ -94,12 +94,12 @@ impl Pass {
     /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, it has not expired, and
     /// nothing is about to withdraw it.
     pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
-        let Some(index) = self.place_of(call).filter(|index| self.is_out(*index, call)) else { return false };
+        let Some(index) = self.place_of(call).filter(|index| self.is_outstanding(*index, call)) else { return false };
         let has_expired = || self.waits_until(index).is_some_and(|until| until <= now);
-        call.action == crate::Action::Rollback || (self.may_try_again(index) && !has_expired())
+        call.action == crate::Action::Rollback || (self.may_retry(index) && !has_expired())
     }
 
-    pub(super) fn is_out(&self, index: NodeIndex, call: &CallId) -> bool {
+    pub(super) fn is_outstanding(&self, index: NodeIndex, call: &CallId) -> bool {
         self.calling.contains(&index) && self.call_id(index) == *call
     }
 
@@ -110,7 +110,7 @@ impl Pass {
 
     /// Since when a call is with the workers.
     pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
-        let index = self.place_of(call).filter(|index| self.is_out(*index, call))?;
+        let index = self.place_of(call).filter(|index| self.is_outstanding(*index, call))?;
         match &self.node(index).state {
             NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
             NodeState::Pending
@@ -130,7 +130,7 @@ impl Pass {
         let (at, rollback) = match &self.node(index).state {
             NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
-                let outcome = in_the_modules_words(task, outcome);
+                let outcome = to_module_names(task, outcome);
                 (*since, Some(RollbackCall { outcome, failures: FailureSummary::of(&self.failures) }))
             }
             NodeState::Pending
@@ -165,7 +165,7 @@ impl Pass {
     ///
     /// A rollback gets all there is: what it cannot do without was there when the task applied, and is rolled
     /// back after it.
-    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: Audience) -> Result<Values, Starved> {
+    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: Audience) -> Result<Values, IncompleteInputs> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
@@ -185,7 +185,7 @@ impl Pass {
                 None => missing.push((input.parameter.clone(), input.source.clone())),
             }
         }
-        if missing.is_empty() { Ok(inputs) } else { Err(Starved { inputs, missing }) }
+        if missing.is_empty() { Ok(inputs) } else { Err(IncompleteInputs { inputs, missing }) }
     }
 
     /// The value a source has now.
@@ -211,7 +211,7 @@ impl Pass {
     }
 
     /// The value that a source had when the pass was triggered.
-    pub(in crate::machine) fn given_value(&self, source: &Source) -> Option<Value> {
+    pub(in crate::machine) fn inherited_value(&self, source: &Source) -> Option<Value> {
         match source {
             Source::Node { node, value } => self.given.get(node)?.get(value).cloned(),
             Source::Constant(_)
@@ -224,7 +224,7 @@ impl Pass {
     }
 
     /// Says what is missing, for a person.
-    pub(super) fn describe_missing(&self, starved: &Starved) -> String {
+    pub(super) fn describe_missing(&self, starved: &IncompleteInputs) -> String {
         let missing = starved.missing.iter().map(|(parameter, source)| match source {
             Source::Node { node, value } => {
                 let provider = &self.flow.node(*node).name;
@@ -240,12 +240,12 @@ impl Pass {
 }
 
 /// What is there, and what is missing, of the inputs of a call.
-pub(super) struct Starved {
+pub(super) struct IncompleteInputs {
     inputs: Values,
     missing: Vec<(ValueName, Source)>,
 }
 
-impl std::fmt::Debug for Starved {
+impl std::fmt::Debug for IncompleteInputs {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "missing {:?}", self.missing)
     }
@@ -260,7 +260,7 @@ impl Call {
     }
 }
 
-fn in_the_modules_words(task: &Task, outcome: &Outcome) -> Outcome {
+fn to_module_names(task: &Task, outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Provided(provided) => {
             let translate = |(own, flows): (&ValueName, &ValueName)| Some((own.clone(), provided.get(flows)?.clone()));

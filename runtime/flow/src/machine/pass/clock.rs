@@ -16,11 +16,11 @@ impl Pass {
         self.expires_at.iter_mut().for_each(shifted);
         let due = std::mem::take(&mut self.due).into_iter();
         let due =
-            due.map(|(at, index)| if self.waits_for_a_moment(index) { (at, index) } else { (at.shifted(by), index) });
+            due.map(|(at, index)| if self.starts_at_fixed_time(index) { (at, index) } else { (at.shifted(by), index) });
         self.due = due.collect();
         let indices: Vec<NodeIndex> = self.flow.indices().collect();
         for index in indices {
-            let keeps = self.waits_for_a_moment(index);
+            let keeps = self.starts_at_fixed_time(index);
             let node = self.node_mut(index);
             if !keeps {
                 node.starts_at.iter_mut().for_each(shifted);
@@ -43,7 +43,7 @@ impl Pass {
     }
 
     /// Whether a node waits to start at a moment that its flow names, and not for a length of time.
-    fn waits_for_a_moment(&self, index: NodeIndex) -> bool {
+    fn starts_at_fixed_time(&self, index: NodeIndex) -> bool {
         self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(Starts::At(_)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Link, NodeIndex, On, Reach, State, Undecided, Value};
+use crate::{EvaluationError, Link, NodeIndex, On, Reach, State, Value};
 
 use super::{Pass, node::NodeState};
 
@@ -10,11 +10,11 @@ impl Pass {
     /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
     ///
     /// # Errors
-    /// [`Undecided`] when a condition comes to neither.
-    pub(super) fn vote(&self, index: NodeIndex) -> Result<Option<Reach>, Undecided> {
+    /// [`EvaluationError`] when a condition comes to neither.
+    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<Reach>, EvaluationError> {
         let mut widest = None;
         for link in &self.flow.node(index).links {
-            if !self.lets_through(link)? {
+            if !self.evaluate_link(link)? {
                 widest = widest.max(Some(link.reach));
             }
         }
@@ -30,7 +30,7 @@ impl Pass {
         Ok(widest)
     }
 
-    fn lets_through(&self, link: &Link) -> Result<bool, Undecided> {
+    fn evaluate_link(&self, link: &Link) -> Result<bool, EvaluationError> {
         let source = self.flow.node(link.from);
         let is_ignored = self.node(link.from).state == NodeState::Ignored;
         let failed = self.failures.contains_key(&source.name);

@@ -23,7 +23,7 @@ pub(super) struct Told {
 
 impl Told {
     /// No worker has told it: nothing was executed, or it is not known.
-    pub(super) const BY_NOBODY: Self = Self { execution: None, redelivered: false };
+    pub(super) const NONE: Self = Self { execution: None, redelivered: false };
 
     fn by(signal: &Signal) -> Self {
         Self { execution: Some(signal.execution), redelivered: signal.redelivered }
@@ -66,7 +66,7 @@ impl Pass {
                 Event::Lost { call, worker },
             ) => self.decide_lost(now, call, worker),
             (RunState::Running | RunState::Suspending, Event::Brought { id, brought }) => {
-                self.decide_brought(id, brought)
+                self.decide_fetched(id, brought)
             }
             (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
@@ -80,14 +80,14 @@ impl Pass {
                 Some(_) | None => Vec::new(),
             },
             (RunState::Running | RunState::Suspending, Event::Notify { task, answer, .. }) => {
-                self.decide_notified(task, answer)
+                self.decide_notify(task, answer)
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick)
                 if self.calling.is_empty()
                     && self.starved.is_empty()
-                    && !self.errands.keys().any(|index| self.is_away(*index)) =>
+                    && !self.errands.keys().any(|index| self.is_fetching(*index)) =>
             {
                 vec![Fact::RunEntered { state: self.end().unwrap_or(RunState::Suspended) }]
             }
@@ -120,7 +120,7 @@ impl Pass {
         }
     }
 
-    fn decide_notified(&self, task: &NodeName, answer: &Answer) -> Vec<Fact> {
+    fn decide_notify(&self, task: &NodeName, answer: &Answer) -> Vec<Fact> {
         let Some(index) = self.tasks.get(task).copied().filter(|index| self.expected.contains(index)) else {
             return Vec::new();
         };
@@ -152,7 +152,7 @@ impl Pass {
             let Role::Wait(wait) = &node.role else { continue };
             let values = heard.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
             let answer = Answer::Succeeded(values);
-            facts.extend(self.decide_notified(&node.name, &answer));
+            facts.extend(self.decide_notify(&node.name, &answer));
         }
         facts
     }
@@ -163,14 +163,14 @@ impl Pass {
 
     fn decide_signal(&self, now: Timestamp, signal: &Signal) -> Vec<Fact> {
         let Some(index) = self.place_of(&signal.call) else { return Vec::new() };
-        if !self.is_out(index, &signal.call) {
+        if !self.is_outstanding(index, &signal.call) {
             return self.decide_late(signal);
         }
         let Some(task) = self.flow.called(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
-            (Action::Apply, Answer::Succeeded(left)) => match self.left_by(index, task, left) {
+            (Action::Apply, Answer::Succeeded(left)) => match self.map_outputs(index, task, left) {
                 Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
                 Err(failure) => self.failed(now, attempt, failure, Told::by(signal), worker),
             },
@@ -189,9 +189,10 @@ impl Pass {
     /// Nobody has begun the call, and so it needs no rollback. A worker that has begun it all the same, unheard, answers
     /// late.
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
-        let index = self.place_of(call).filter(|index| self.is_out(*index, call) && self.is_withdrawable(*index));
+        let index =
+            self.place_of(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
         let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker began it");
-        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), Told::BY_NOBODY, None);
+        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), Told::NONE, None);
         index.map(fact).into_iter().collect()
     }
 
@@ -204,7 +205,7 @@ impl Pass {
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once its flow is to be rolled back, another attempt could only delay that.
-        let retry_at = if self.may_try_again(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
+        let retry_at = if self.may_retry(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
         let Told { execution, redelivered } = told;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
@@ -232,12 +233,12 @@ impl Pass {
 
     /// What follows at a time. What is more than a step takes is decided in the next.
     fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
-        if self.has_starved() {
+        if self.has_missing_input() {
             return self.starved.iter().map(|index| self.starve(now, *index)).collect();
         }
         if let Some(node) = self.unresolved.first() {
-            if let Some(each) = self.part_of(*node) {
-                return vec![self.fail_whole(*node, each)];
+            if let Some(each) = self.for_each_task_of(*node) {
+                return vec![self.fail_for_each(*node, each)];
             }
             return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
         }
@@ -249,37 +250,42 @@ impl Pass {
             .ready
             .iter()
             .map(|turn| turn.1)
-            .chain(self.in_turn())
+            .chain(self.startable_elements())
             .filter(|index| self.flow.node(*index).aside)
-            .map(|index| self.start_in_time(now, index))
+            .map(|index| self.decide_start(now, index))
             .take(LONGEST_STEP)
             .collect();
         if !facts.is_empty() {
             return facts;
         }
-        let at_hand = self.errands.keys().filter(|index| !self.is_away(**index)).map(|index| self.run_errand(*index));
+        let at_hand =
+            self.errands.keys().filter(|index| !self.is_fetching(**index)).map(|index| self.fetch_inline(*index));
         let given_up =
-            self.expected.iter().filter(|index| !self.may_try_again(**index)).map(|index| self.give_up(now, *index));
+            self.expected.iter().filter(|index| !self.may_retry(**index)).map(|index| self.give_up(now, *index));
         let unwinding = self
-            .unwinding
+            .rollback_ready
             .iter()
             .map(|turn| turn.1)
             .filter(|index| !self.is_unfinished(*index))
-            .chain(self.unwinding_in_turn());
-        let unwinding = unwinding.map(|index| self.unwind(index));
+            .chain(self.rollback_ready_elements());
+        let unwinding = unwinding.map(|index| self.decide_rollback(index));
         let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
-        let due = due.filter(|index| !self.expected.contains(index) || self.may_try_again(*index));
+        let due = due.filter(|index| !self.expected.contains(index) || self.may_retry(*index));
         let due = due.map(|index| self.try_again(now, index));
-        let starting =
-            self.ready.iter().map(|turn| turn.1).chain(self.in_turn()).map(|index| self.start_in_time(now, index));
+        let starting = self
+            .ready
+            .iter()
+            .map(|turn| turn.1)
+            .chain(self.startable_elements())
+            .map(|index| self.decide_start(now, index));
         facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(LONGEST_STEP));
         if facts.is_empty() && self.is_idle() {
             // What a lost apply did that nobody wants is taken back before the end.
             facts.extend(
-                self.strays
+                self.late_outcomes
                     .iter()
                     .filter(|index| self.node(**index).state == NodeState::Ignored)
-                    .map(|index| self.unwind(*index)),
+                    .map(|index| self.decide_rollback(*index)),
             );
         }
         if facts.is_empty() {
@@ -324,14 +330,14 @@ impl Pass {
     }
 
     /// What a node does that may be rolled back now.
-    fn unwind(&self, index: NodeIndex) -> Fact {
+    fn decide_rollback(&self, index: NodeIndex) -> Fact {
         let node = self.flow.node(index);
-        if self.flow.called(index).is_some_and(|task| task.rollback) && self.may_have_called(index) {
+        if self.flow.called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
             let attempt = self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1));
             return Fact::Started { attempt, action: Action::Rollback };
         }
         match &node.role {
-            Role::Controller(_) if self.is_to_try_again(index) => Fact::Retrying { node: index },
+            Role::Controller(_) if self.will_retry(index) => Fact::Retrying { node: index },
             Role::Task(_)
             | Role::Wait(_)
             | Role::ForEach(_)
@@ -345,7 +351,7 @@ impl Pass {
 
     /// Whether a guest may have been called for a node since it was last pending: where it lacked an input, or a condition
     /// could not be decided, none was.
-    fn may_have_called(&self, index: NodeIndex) -> bool {
+    fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         let is_of_this = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
         let failed_first = matches!(node.state, NodeState::Failure { .. }) && node.failed_in_row <= 1;
@@ -353,7 +359,7 @@ impl Pass {
     }
 
     /// Whether a controller's own flow, and nothing around it, is to be run again.
-    fn is_to_try_again(&self, controller: NodeIndex) -> bool {
+    fn will_retry(&self, controller: NodeIndex) -> bool {
         let mut around = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
         around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
     }
@@ -367,7 +373,7 @@ impl Pass {
             NodeState::Running { .. }
             | NodeState::RollingBack { .. }
             | NodeState::Failure { retry_at: Some(_), .. } => true,
-            NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.goes_on(*ran),
+            NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.may_continue(*ran),
             NodeState::Pending
             | NodeState::Elsewhere
             | NodeState::RolledBack
@@ -376,7 +382,7 @@ impl Pass {
             | NodeState::Retrying => false,
         };
         matches!(node.role, Role::Controller(_))
-            && self.is_to_try_again(index)
+            && self.will_retry(index)
             && self.ran_within(node.scope).iter().any(is_left)
     }
 
@@ -386,7 +392,7 @@ impl Pass {
             FailureKind::Cancelled,
             "nobody has to answer any more: its flow is rolled back, or it was removed",
         );
-        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::BY_NOBODY, None)
+        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::NONE, None)
     }
 
     fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
@@ -396,25 +402,25 @@ impl Pass {
             (Role::Wait(wait), NodeState::Running { .. }) => {
                 let message = format!("nobody has notified it of {:?} in time", wait.awaits);
                 let attempt = self.node_attempt(index, self.node(index).attempt());
-                return self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), Told::BY_NOBODY, None);
+                return self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), Told::NONE, None);
             }
             (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 let failure = Failure::new(FailureKind::Timeout, "no worker has taken it in time: it has expired");
-                return self.failed(now, attempt, failure, Told::BY_NOBODY, None);
+                return self.failed(now, attempt, failure, Told::NONE, None);
             }
             _ => {}
         }
         let (action, count) = self.node(index).under_way();
-        if action == Action::Apply && !self.may_try_again(index) {
+        if action == Action::Apply && !self.may_retry(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
-            return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::BY_NOBODY, None);
+            return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::NONE, None);
         }
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 
     /// What becomes of a node that may start, which may have to wait.
-    fn start_in_time(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let until = match self.flow.node(index).starts {
             // A controller that tries again has waited before.
             Some(Starts::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
@@ -430,7 +436,7 @@ impl Pass {
         if self.node(index).state == NodeState::Retrying {
             return self.execute(index);
         }
-        match self.vote(index) {
+        match self.evaluate_links(index) {
             Ok(None) => self.execute(index),
             Ok(Some(reach)) => Fact::Ignored { node: index, reach },
             Err(undecided) => Fact::NotStarted {
@@ -483,7 +489,7 @@ impl Pass {
     }
 
     /// Whether some attempt has started without its inputs, and is to fail in the same step.
-    pub(in crate::machine) fn has_starved(&self) -> bool {
+    pub(in crate::machine) fn has_missing_input(&self) -> bool {
         !self.starved.is_empty()
     }
 
@@ -494,7 +500,7 @@ impl Pass {
             Some(Err(starved)) => self.describe_missing(&starved),
             Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
         };
-        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::BY_NOBODY, None)
+        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::NONE, None)
     }
 
     /// The state the run ends in, once nothing is under way and nothing can start.
@@ -516,8 +522,8 @@ impl Pass {
 
     /// What an apply left, by the flow's names. What the elements of a list leave is put into lists of JSON, so it cannot be
     /// bytes: the first element that leaves some fails, before the others are called in vain.
-    fn left_by(&self, index: NodeIndex, task: &Task, left: &Values) -> Result<Values, Failure> {
-        let provided = in_the_flows_words(task, left)?;
+    fn map_outputs(&self, index: NodeIndex, task: &Task, left: &Values) -> Result<Values, Failure> {
+        let provided = to_flow_names(task, left)?;
         let bytes = provided.iter().find(|(_, value)| value.is_bytes()).filter(|_| self.element(index).is_some());
         let Some((name, _)) = bytes else { return Ok(provided) };
         let message = format!(
@@ -528,7 +534,7 @@ impl Pass {
 
     /// Whether the run has reached its end, and has only to be told so.
     fn is_done(&self) -> bool {
-        self.is_idle() && self.strays.is_empty()
+        self.is_idle() && self.late_outcomes.is_empty()
     }
 
     /// Whether nothing is under way and nothing can start.
@@ -539,8 +545,8 @@ impl Pass {
             && self.errands.is_empty()
             && self.queued.is_empty()
             && self.ready.is_empty()
-            && self.unwinding.is_empty()
-            && self.unwinding_lists.is_empty()
+            && self.rollback_ready.is_empty()
+            && self.rollback_ready_lists.is_empty()
             && self.unresolved.is_empty()
             && self.due.is_empty()
     }
@@ -587,7 +593,7 @@ fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, Strin
 }
 
 /// What apply left, by the flow's names. What the flow does not take is dropped.
-pub(super) fn in_the_flows_words(task: &Task, left: &Values) -> Result<Values, Failure> {
+pub(super) fn to_flow_names(task: &Task, left: &Values) -> Result<Values, Failure> {
     let mut provided = Values::new();
     for (own, flows) in &task.provides {
         let Some(value) = left.get(own) else {

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// So many elements a list may have that a task is called for.
-const MOST_ELEMENTS: usize = 1_000_000;
+const MAX_ELEMENTS: usize = 1_000_000;
 
 /// The most elements of a task that are called, or about to be, at the same time, where `max_parallel` does not say it. Only as
 /// many elements as that stand ahead of those that were called, in memory and in messages. Small in tests, so that random
@@ -92,7 +92,7 @@ impl Pass {
         self.errands.remove(&index);
         let was_short = self.is_short(index);
         self.elements.entry(index).or_default().known.list = list.clone();
-        self.count_rest(index, was_short);
+        self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
         // Those of a longer list before, but for what a lost attempt did that is being taken back.
         for index in nodes.iter().skip(list.len()) {
@@ -121,7 +121,7 @@ impl Pass {
     }
 
     /// What gathers the results waits for the elements without nodes, as if they were one.
-    fn count_rest(&mut self, each: NodeIndex, was_short: bool) {
+    fn count_unexpanded(&mut self, each: NodeIndex, was_short: bool) {
         let is_short = self.is_short(each);
         if was_short != is_short {
             let mut work = Vec::new();
@@ -137,34 +137,34 @@ impl Pass {
     }
 
     /// A node may be rolled back now; an element of a list once it is its turn.
-    pub(super) fn may_unwind(&mut self, index: NodeIndex) {
+    pub(super) fn mark_rollback_ready(&mut self, index: NodeIndex) {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
                 elements.unwinding.insert(index);
-                self.unwinding_lists.insert(each);
+                self.rollback_ready_lists.insert(each);
             }
-            None => drop(self.unwinding.insert(self.turn(index))),
+            None => drop(self.rollback_ready.insert(self.turn(index))),
         }
     }
 
     /// A node may not be rolled back any more, or is about to be.
-    pub(super) fn may_not_unwind(&mut self, index: NodeIndex) {
+    pub(super) fn clear_rollback_ready(&mut self, index: NodeIndex) {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
                 elements.unwinding.remove(&index);
                 if elements.unwinding.is_empty() {
-                    self.unwinding_lists.remove(&each);
+                    self.rollback_ready_lists.remove(&each);
                 }
             }
-            None => drop(self.unwinding.remove(&self.turn(index))),
+            None => drop(self.rollback_ready.remove(&self.turn(index))),
         }
     }
 
     /// The elements whose turn it is to be rolled back.
-    pub(super) fn unwinding_in_turn(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
-        self.unwinding_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
+    pub(super) fn rollback_ready_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.rollback_ready_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
                 elements.unwinding.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
             },
@@ -176,7 +176,7 @@ impl Pass {
         let window = self.window(each);
         let gather = &self.node(self.flow.gather_of(each)).state;
         let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
-        if !is_called || !self.is_short(each) || !self.goes_on(each) {
+        if !is_called || !self.is_short(each) || !self.may_continue(each) {
             return;
         }
         let Some(Elements { known, waiting, busy, .. }) = self.elements.get(&each) else { return };
@@ -187,7 +187,7 @@ impl Pass {
         if let Some(elements) = self.elements.get_mut(&each) {
             elements.known.nodes.extend(&new);
         }
-        self.count_rest(each, true);
+        self.count_unexpanded(each, true);
         self.settle(new);
     }
 
@@ -265,7 +265,7 @@ impl Pass {
 
     /// No element starts any more of tasks whose flow is to be rolled back.
     pub(super) fn unqueue_all(&mut self) {
-        let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.goes_on(*each)).collect();
+        let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.may_continue(*each)).collect();
         for each in stopped {
             self.queued.remove(&each);
             self.elements.get_mut(&each).into_iter().for_each(|elements| elements.waiting.clear());
@@ -273,7 +273,7 @@ impl Pass {
     }
 
     /// Counts who is being called.
-    pub(super) fn count_busy(&mut self, element: Element, old: &NodeState, new: &NodeState) {
+    pub(super) fn update_active_count(&mut self, element: Element, old: &NodeState, new: &NodeState) {
         if let Some(elements) = self.elements.get_mut(&element.of) {
             elements.busy += usize::from(is_busy(new));
             elements.busy -= usize::from(is_busy(old));
@@ -283,7 +283,7 @@ impl Pass {
     }
 
     /// The elements whose turn it is.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+    pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
                 let most = each.max_parallel.map_or(usize::MAX, |most| most as usize);
@@ -293,7 +293,7 @@ impl Pass {
     }
 
     /// The task that is called for each element of a list which a node begins, or is an element of.
-    pub(super) fn part_of(&self, index: NodeIndex) -> Option<NodeIndex> {
+    pub(super) fn for_each_task_of(&self, index: NodeIndex) -> Option<NodeIndex> {
         match &self.flow.node(index).role {
             Role::ForEach(_) => Some(index),
             Role::Element(element) => Some(element.of),
@@ -302,7 +302,7 @@ impl Pass {
     }
 
     /// What ends a task in failure of which a part has failed for good.
-    pub(super) fn fail_whole(&self, index: NodeIndex, each: NodeIndex) -> Fact {
+    pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
         let gather = self.flow.gather_of(each);
         let failed = match &self.node(index).state {
             NodeState::Failure { failure, .. } => failure.clone(),
@@ -328,13 +328,13 @@ impl Pass {
     }
 
     /// Whether a part that failed for good still has to fail its task.
-    pub(super) fn fails_whole(&self, index: NodeIndex, each: NodeIndex) -> bool {
+    pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
         let gather = &self.node(self.flow.gather_of(each)).state;
-        self.goes_on(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
+        self.may_continue(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
     }
 
     /// What has failed its task already does so no more, and no other element starts.
-    pub(super) fn failed_whole(&mut self, each: NodeIndex) {
+    pub(super) fn on_for_each_failed(&mut self, each: NodeIndex) {
         self.unresolved.remove(&each);
         self.queued.remove(&each);
         let Some(elements) = self.elements.get_mut(&each) else { return };
@@ -354,12 +354,12 @@ impl Pass {
     }
 
     /// The errands that somebody has to run.
-    pub(in crate::machine) fn errands_away(&self) -> impl Iterator<Item = Errand> + use<'_> {
-        self.errands.keys().filter(|index| self.is_away(**index)).filter_map(|index| self.errand(*index))
+    pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = Errand> + use<'_> {
+        self.errands.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.errand(*index))
     }
 
     /// Whether somebody has to bring something for a task.
-    pub(super) fn is_away(&self, index: NodeIndex) -> bool {
+    pub(super) fn is_fetching(&self, index: NodeIndex) -> bool {
         match (self.errands.get(&index), self.flow.for_each(index)) {
             (None, _) => false,
             // What provides the list may be rolled back meanwhile, after an edit: then there is nothing to bring.
@@ -406,7 +406,7 @@ impl Pass {
     }
 
     /// What errands come to that need nothing brought.
-    pub(super) fn run_errand(&self, index: NodeIndex) -> Fact {
+    pub(super) fn fetch_inline(&self, index: NodeIndex) -> Fact {
         let brought = match &self.flow.node(index).role {
             Role::Gather(each) => Brought::Results(gathered(self.results(*each))),
             Role::ForEach(each) => Brought::List(self.listed(&each.list)),
@@ -446,7 +446,7 @@ impl Pass {
     }
 
     /// What was sent for has come, or cannot be had.
-    pub(super) fn decide_brought(&self, id: &CallId, brought: &Brought) -> Vec<Fact> {
+    pub(super) fn decide_fetched(&self, id: &CallId, brought: &Brought) -> Vec<Fact> {
         let Some(each) = self.place_of(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
@@ -455,21 +455,21 @@ impl Pass {
             Brought::List(_) => each,
             Brought::Results(_) => self.flow.gather_of(each),
         };
-        if !self.is_away(index) || self.node(index).attempt() != id.attempt {
+        if !self.is_fetching(index) || self.node(index).attempt() != id.attempt {
             return Vec::new();
         }
         vec![self.brought(index, brought.clone())]
     }
 
     /// The state of a task that is called for each element of a list, elements and all.
-    pub(super) fn whole_state(&self, each: NodeIndex) -> State {
+    pub(super) fn for_each_state(&self, each: NodeIndex) -> State {
         let is_stuck = |index: &NodeIndex| self.stuck.contains(index);
         if self.elements_of(each).iter().any(is_stuck) {
             return State::RollbackFailure;
         }
         match (self.node(each).state.told(), self.node(self.flow.gather_of(each)).state.told()) {
             (State::Success, ended @ (State::Success | State::Failure)) => ended,
-            (State::Success, _) if !self.goes_on(each) => State::RollingBack,
+            (State::Success, _) if !self.may_continue(each) => State::RollingBack,
             // Nobody gathers the results of what was removed.
             (State::Success, State::Ignored) => self.state_of_elements(each),
             (State::Success, _) => State::Running,
@@ -498,7 +498,7 @@ impl Pass {
     }
 
     /// An element that was being called when the pass was last seen.
-    pub(in crate::machine) fn count_again(&mut self, index: NodeIndex) {
+    pub(in crate::machine) fn recount(&mut self, index: NodeIndex) {
         let element = self.element(index);
         if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
             let state = &self.nodes[index.0 as usize].state;
@@ -546,9 +546,9 @@ fn is_busy(state: &NodeState) -> bool {
 /// What is wrong with it, for people.
 pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
     let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
-    if elements.len() > MOST_ELEMENTS {
+    if elements.len() > MAX_ELEMENTS {
         return Err(format!(
-            "the list has {} elements, and a task is called for {MOST_ELEMENTS} at most",
+            "the list has {} elements, and a task is called for {MAX_ELEMENTS} at most",
             elements.len()
         ));
     }

@@ -62,7 +62,7 @@ impl Pass {
             Fact::Late { attempt, action, execution, outcome, worker } => {
                 let (outcome, worker) = (outcome.as_ref(), worker.as_ref());
                 let late = Late { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
-                self.hear_late(at, late)
+                self.on_late_outcome(at, late)
             }
             Fact::RolledBack { attempt, worker } => self.succeed_rollback(at, *attempt, worker.as_ref()),
             Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
@@ -72,7 +72,7 @@ impl Pass {
                 self.expand(*node, list);
                 Vec::new()
             }
-            Fact::PassedRollback { node } => self.pass_rollback(at, *node),
+            Fact::PassedRollback { node } => self.skip_rollback_call(at, *node),
             Fact::Resolved { node, resolution } => {
                 self.follow(at, *node, resolution);
                 Vec::new()
@@ -89,7 +89,7 @@ impl Pass {
                 let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
                 self.fail_to_start(at, attempt, failure)
             }
-            Fact::Ignored { node, reach } => self.tell_ignored(at, *node, *reach),
+            Fact::Ignored { node, reach } => self.publish_ignored(at, *node, *reach),
             Fact::Delayed { node, until } => {
                 self.wait_until(*node, *until);
                 Vec::new()
@@ -117,15 +117,15 @@ impl Pass {
             }
             Fact::SuspendRequested => {
                 self.state = RunState::Suspending;
-                self.tell_run(at)
+                self.publish_run(at)
             }
             Fact::Resumed => {
                 self.state = RunState::Running;
-                self.tell_run(at)
+                self.publish_run(at)
             }
             Fact::RunEntered { state } => {
                 self.state = *state;
-                self.tell_run(at)
+                self.publish_run(at)
             }
         }
     }
@@ -211,12 +211,12 @@ impl Pass {
             | NodeState::Elsewhere
             | NodeState::Ignored => {}
         }
-        self.strays.remove(&index);
+        self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
         // A lost apply that has answered is covered by this one, until this one fails.
         node.unsure |= node.stray.take().is_some();
-        self.forget_failure(index);
+        self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // What gathers results is told of once it has.
         let is_told = !matches!(self.flow.node(index).role, Role::Gather(_));
@@ -269,7 +269,7 @@ impl Pass {
             | NodeState::Retrying
             | NodeState::Elsewhere => Outcome::Unknown,
         };
-        self.strays.remove(&index);
+        self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
         // This attempt comes after what a lost apply did, if one has answered.
@@ -314,7 +314,7 @@ impl Pass {
             self.not_due(*retry_at, index);
         }
         self.node_mut(index).failed_in_row += 1;
-        self.remember_failure(index, failure);
+        self.record_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
         let asks = self.asks(index);
         match retry_at {
@@ -331,12 +331,12 @@ impl Pass {
 
     /// Whether a node that failed for good asks the controllers.
     pub(in crate::machine) fn asks(&self, index: NodeIndex) -> bool {
-        match self.part_of(index) {
+        match self.for_each_task_of(index) {
             // It fails its task, and that asks.
-            Some(each) => self.fails_whole(index, each),
+            Some(each) => self.fails_for_each(index, each),
             // Where its flow is to be rolled back already, nobody is asked again; nor does what was removed ask, or what
             // stands aside.
-            None => self.executing(self.flow.node(index).scope) && !self.is_beside(index),
+            None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
         }
     }
 
@@ -346,7 +346,7 @@ impl Pass {
         self.node_mut(index).unsure = false;
         if let Some(outcome) = self.node(index).stray.clone() {
             // What was taken back may have been done after that: once more.
-            self.roll_back_again(at, index, outcome);
+            self.repeat_rollback(at, index, outcome);
             return Vec::new();
         }
         self.enter(index, NodeState::RolledBack);
@@ -368,7 +368,7 @@ impl Pass {
         let telling = Telling::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
             self.stuck.insert(index);
-            self.remember_failure(index, failure);
+            self.record_failure(index, failure);
             self.enter(index, NodeState::RollbackFailure { outcome });
             let told = self.tell(index, at, telling);
             // Its controller can never try again: the rest of the run is rolled back as far as it goes.
@@ -379,15 +379,15 @@ impl Pass {
         };
         self.due.insert((due, index));
         self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
-        vec![self.tell_as(index, State::Failure, at, telling)]
+        vec![self.publish_as(index, State::Failure, at, telling)]
     }
 
-    fn pass_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
+    fn skip_rollback_call(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let node = self.node_mut(index);
         node.unsure = false;
         node.rollbacks += 1;
         self.enter(index, NodeState::RolledBack);
-        let rolling_back = self.tell_as(index, State::RollingBack, at, Telling::default());
+        let rolling_back = self.publish_as(index, State::RollingBack, at, Telling::default());
         let rolled_back = self.tell(index, at, Telling::default());
         match self.flow.node(index).role {
             // Its elements come first, and then the task itself.
@@ -417,7 +417,7 @@ impl Pass {
             | Role::End => None,
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
-        let running = self.tell_as(index, State::Running, at, Telling::default());
+        let running = self.publish_as(index, State::Running, at, Telling::default());
         self.enter(index, NodeState::Success { provided: provided.clone() });
         let telling = Telling { provides: Some(provided), ..Telling::default() };
         vec![running, self.tell(index, at, telling)]
@@ -431,13 +431,13 @@ impl Pass {
             commands.extend(self.fail(at, attempt, failure, None, None));
             return commands;
         };
-        self.failed_whole(each);
+        self.on_for_each_failed(each);
         let told = self.fail(at, attempt, failure, None, None);
         // A failure of the task itself was told.
         if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
     }
 
-    fn tell_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
+    fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
         let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
@@ -487,27 +487,27 @@ impl Pass {
         commands
     }
 
-    pub(super) fn remember_failure(&mut self, index: NodeIndex, failure: &Failure) {
+    pub(super) fn record_failure(&mut self, index: NodeIndex, failure: &Failure) {
         let name = self.flow.node(index).name.clone();
         Arc::make_mut(&mut self.failures).insert(name, failure.clone());
     }
 
-    pub(super) fn forget_failure(&mut self, index: NodeIndex) {
+    pub(super) fn clear_failure(&mut self, index: NodeIndex) {
         let name = &self.flow.node(index).name;
         if self.failures.contains_key(name) {
             Arc::make_mut(&mut self.failures).remove(name);
         }
     }
 
-    pub(in crate::machine) fn tell_run(&self, at: Timestamp) -> Vec<Command> {
+    pub(in crate::machine) fn publish_run(&self, at: Timestamp) -> Vec<Command> {
         vec![Command::Tell(Change::Run { state: self.state, at })]
     }
 
     pub(super) fn tell(&self, index: NodeIndex, at: Timestamp, telling: Telling) -> Command {
-        self.tell_as(index, self.node(index).state.told(), at, telling)
+        self.publish_as(index, self.node(index).state.told(), at, telling)
     }
 
-    pub(super) fn tell_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
+    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
         let node = self.flow.node(index);
         let run = self.node(index);
         let (kind, digest) = match &node.role {

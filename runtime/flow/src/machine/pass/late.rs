@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     Pass,
-    decide::{Told, in_the_flows_words},
+    decide::{Told, to_flow_names},
     evolve::Telling,
     node::{Intention, NodeState},
 };
@@ -41,7 +41,7 @@ impl Pass {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
-        if self.is_out(index, call) {
+        if self.is_outstanding(index, call) {
             return vec![Fact::Leased { attempt, action, worker: worker.clone() }];
         }
         // Nobody waits for this execution, and by now it may have applied. If it says what it did, that is news again.
@@ -61,7 +61,7 @@ impl Pass {
         let (action, worker) = (call.action, worker.clone());
         let holds = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
         let is_held_by_another = node.holders.iter().filter(holds).any(|holder| holder.2 != worker);
-        if !self.is_out(index, call) || is_held_by_another {
+        if !self.is_outstanding(index, call) || is_held_by_another {
             if !node.holders.contains(&(action, call.attempt, worker.clone())) {
                 return Vec::new();
             }
@@ -82,7 +82,7 @@ impl Pass {
                 Action::Rollback => Fact::RollbackFailed { attempt, failure, retry_at: None, worker },
             }];
         }
-        if action == Action::Apply && !self.may_try_again(index) {
+        if action == Action::Apply && !self.may_retry(index) {
             // Nobody tries it again: its flow is being rolled back.
             return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
         }
@@ -98,7 +98,7 @@ impl Pass {
         let Some(task) = self.flow.called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
             (Action::Apply, Answer::Succeeded(left)) => {
-                Some(in_the_flows_words(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
+                Some(to_flow_names(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
             }
             // An execution before this one may have applied.
             (Action::Apply, Answer::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
@@ -142,7 +142,7 @@ impl Pass {
     ) -> Vec<Command> {
         let index = attempt.node;
         let interrupt = Command::Interrupt(self.call_id(index));
-        let told = self.tell_as(index, State::Failure, at, Telling::failure(at, &lost(worker), Some(at), worker));
+        let told = self.publish_as(index, State::Failure, at, Telling::failure(at, &lost(worker), Some(at), worker));
         self.not_due(self.expiry(index), index);
         self.calling.remove(&index);
         self.due.insert((at, index));
@@ -165,7 +165,7 @@ impl Pass {
         vec![interrupt, told]
     }
 
-    pub(super) fn hear_late(&mut self, at: Timestamp, late: Late<'_>) -> Vec<Command> {
+    pub(super) fn on_late_outcome(&mut self, at: Timestamp, late: Late<'_>) -> Vec<Command> {
         let Late { attempt, action, execution, outcome, worker } = late;
         let index = attempt.node;
         self.end_lease(attempt, action, worker);
@@ -180,9 +180,9 @@ impl Pass {
         };
         match self.node(index).state {
             // An ignored one is taken back before the run ends.
-            NodeState::Pending | NodeState::Ignored if self.goes_on(index) && !self.state.is_final() => {
+            NodeState::Pending | NodeState::Ignored if self.may_continue(index) && !self.state.is_final() => {
                 self.node_mut(index).stray = Some(outcome.clone());
-                self.strays.insert(index);
+                self.late_outcomes.insert(index);
                 Vec::new()
             }
             NodeState::RollingBack { .. } => {
@@ -190,7 +190,7 @@ impl Pass {
                 Vec::new()
             }
             NodeState::Pending | NodeState::RolledBack | NodeState::Ignored => {
-                self.roll_back_again(at, index, outcome.clone());
+                self.repeat_rollback(at, index, outcome.clone());
                 if self.state.is_final() { self.reopen(at) } else { Vec::new() }
             }
             // The attempt that followed covers it, until it fails.
@@ -207,8 +207,8 @@ impl Pass {
     }
 
     /// Takes back what a lost apply did after its task was rolled back.
-    pub(super) fn roll_back_again(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
-        self.strays.remove(&index);
+    pub(super) fn repeat_rollback(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
+        self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.stray = None;
         node.failed_in_row = 0;
@@ -217,12 +217,12 @@ impl Pass {
     }
 
     /// Pending nodes that a lost apply has answered for, and that will not run any more.
-    pub(super) fn roll_back_strays(&mut self, at: Timestamp) {
-        for index in self.strays.clone() {
-            if !self.goes_on(index)
+    pub(super) fn roll_back_late_outcomes(&mut self, at: Timestamp) {
+        for index in self.late_outcomes.clone() {
+            if !self.may_continue(index)
                 && let Some(outcome) = self.node(index).stray.clone()
             {
-                self.roll_back_again(at, index, outcome);
+                self.repeat_rollback(at, index, outcome);
             }
         }
     }
@@ -230,7 +230,7 @@ impl Pass {
     /// A person wants a rollback that failed for good to be tried again.
     pub(super) fn retry_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
-        self.unstick(index, &outcome);
+        self.settle_rollback(index, &outcome);
         let node = self.node_mut(index);
         node.failed_in_row = 0;
         node.lost_in_row = 0;
@@ -242,7 +242,7 @@ impl Pass {
     /// A person has settled a rollback that failed for good.
     pub(super) fn skip_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
-        self.unstick(index, &outcome);
+        self.settle_rollback(index, &outcome);
         let node = self.node_mut(index);
         node.unsure = false;
         node.stray = None;
@@ -252,11 +252,11 @@ impl Pass {
         commands
     }
 
-    fn unstick(&mut self, index: NodeIndex, outcome: &Outcome) {
+    fn settle_rollback(&mut self, index: NodeIndex, outcome: &Outcome) {
         self.stuck.remove(&index);
         match outcome {
-            Outcome::Failed(failure) => self.remember_failure(index, failure),
-            Outcome::Provided(_) | Outcome::Unknown => self.forget_failure(index),
+            Outcome::Failed(failure) => self.record_failure(index, failure),
+            Outcome::Provided(_) | Outcome::Unknown => self.clear_failure(index),
         }
     }
 
@@ -266,7 +266,7 @@ impl Pass {
             return Vec::new();
         }
         self.state = RunState::Running;
-        self.tell_run(at)
+        self.publish_run(at)
     }
 
     /// Begins a run that was rolled back anew: attempts go on counting, so that no two calls share an identity.
@@ -288,7 +288,7 @@ impl Pass {
 
     /// Makes a node pending as if it had never run, but for its counts of attempts.
     pub(super) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
-        self.forget_failure(index);
+        self.clear_failure(index);
         let node = self.node_mut(index);
         node.failed_in_row = 0;
         node.lost_in_row = 0;

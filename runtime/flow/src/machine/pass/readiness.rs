@@ -22,7 +22,7 @@ impl Pass {
     pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
-            let goes_on = self.goes_on(index);
+            let goes_on = self.may_continue(index);
             let flow_node = self.flow.node(index);
             let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
             let is_marker = match self.flow.node(index).role {
@@ -59,7 +59,7 @@ impl Pass {
                     if is_marker {
                         self.place(index, NodeState::RolledBack, &mut work);
                     } else {
-                        self.may_unwind(index);
+                        self.mark_rollback_ready(index);
                     }
                 }
                 NodeState::Pending
@@ -77,20 +77,20 @@ impl Pass {
     }
 
     /// Whether a node is to run and to keep what it did: its scope executes, or it stands aside from what is rolled back.
-    pub(in crate::machine) fn goes_on(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn may_continue(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.aside || self.executing(node.scope)
     }
 
     /// Whether that a node fails changes nothing for the others.
-    pub(super) fn is_beside(&self, index: NodeIndex) -> bool {
+    pub(super) fn is_isolated(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.aside || node.retired
     }
 
     /// Whether a node that failed, or was lost, is tried again.
-    pub(super) fn may_try_again(&self, index: NodeIndex) -> bool {
-        self.goes_on(index) && !self.flow.node(index).retired
+    pub(super) fn may_retry(&self, index: NodeIndex) -> bool {
+        self.may_continue(index) && !self.flow.node(index).retired
     }
 
     /// Leaves a node out that waits, and what a no reaches from there; answers who it was, in order.
@@ -191,14 +191,16 @@ impl Pass {
         }
         let is_pending = |index: &NodeIndex| self.node(*index).state == NodeState::Pending;
         let delayed: Vec<NodeIndex> = self.due.iter().map(|(_, index)| *index).filter(is_pending).collect();
-        delayed.into_iter().filter(|index| !self.goes_on(*index)).collect::<Vec<_>>().into_iter().for_each(|index| {
-            self.wait_no_more(index);
-        });
+        delayed.into_iter().filter(|index| !self.may_continue(*index)).collect::<Vec<_>>().into_iter().for_each(
+            |index| {
+                self.cancel_wait(index);
+            },
+        );
         let ready = std::mem::take(&mut self.ready);
-        self.ready = ready.into_iter().filter(|turn| self.goes_on(turn.1)).collect();
+        self.ready = ready.into_iter().filter(|turn| self.may_continue(turn.1)).collect();
         self.unqueue_all();
         // First these: what comes before them is not to be rolled back yet.
-        self.roll_back_strays(at);
+        self.roll_back_late_outcomes(at);
         self.settle(ran);
     }
 
@@ -239,7 +241,7 @@ impl Pass {
     }
 
     /// A node does not wait to start any more.
-    fn wait_no_more(&mut self, index: NodeIndex) {
+    fn cancel_wait(&mut self, index: NodeIndex) {
         let at = self.node_mut(index).starts_at.take();
         self.not_due(at, index);
     }
@@ -256,8 +258,8 @@ impl Pass {
         let flow = self.flow.clone();
         let node = flow.node(index);
         self.withdraw(index);
-        self.may_not_unwind(index);
-        self.wait_no_more(index);
+        self.clear_rollback_ready(index);
+        self.cancel_wait(index);
         if state == NodeState::Pending {
             self.scope_mut(node.scope).ran.remove(&index);
         } else {
@@ -265,7 +267,7 @@ impl Pass {
         }
         let held_back = self.holds_back(index);
         if let Role::Element(element) = node.role {
-            self.count_busy(element, &self.node(index).state.clone(), &state);
+            self.update_active_count(element, &self.node(index).state.clone(), &state);
         }
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
         let holds_back = self.holds_back(index);
@@ -296,13 +298,13 @@ impl Pass {
     /// Whether a node keeps those before it from being rolled back.
     pub(in crate::machine) fn holds_back(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        if self.passes_rollback(index) { node.holding > 0 } else { node.state.holds_back() }
+        if self.lets_rollback_through(index) { node.holding > 0 } else { node.state.holds_back() }
     }
 
     /// Whether a rollback passes through a node: it keeps those before it waiting for as long as something after it does.
     /// After an edit a node that has run may come after one that has not. What stands aside keeps what led to it as it was
     /// for as long as it runs itself.
-    pub(in crate::machine) fn passes_rollback(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn lets_rollback_through(&self, index: NodeIndex) -> bool {
         match &self.node(index).state {
             NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored => true,
             NodeState::Running { .. }
@@ -325,7 +327,7 @@ impl Pass {
         } else {
             node.waiting += 1;
             self.withdraw(index);
-            self.wait_no_more(index);
+            self.cancel_wait(index);
         }
     }
 
@@ -340,11 +342,11 @@ impl Pass {
                 node.holding -= 1;
             }
             let holds = node.holding > 0;
-            if held != holds && self.passes_rollback(index) {
+            if held != holds && self.lets_rollback_through(index) {
                 counting.extend(&self.flow.node(index).before);
             }
             if one_more {
-                self.may_not_unwind(index);
+                self.clear_rollback_ready(index);
             } else if !holds {
                 work.push(index);
             }

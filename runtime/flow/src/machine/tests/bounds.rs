@@ -30,7 +30,7 @@ fn a_circle_in_which_nobody_is_called_goes_round_ten_times_a_second() {
     assert_eq!(world.machine.fired(), 1, "what follows waits");
     for firing in 2..=101 {
         let before = world.records.len();
-        world.jump();
+        world.advance_to_next_due();
         assert_eq!(world.machine.fired(), firing);
         assert!(world.records.len() - before < 10, "one turn at a time");
     }
@@ -135,7 +135,7 @@ fn of_a_long_list_only_as_many_elements_stand_ahead_as_are_called_at_once() {
     for (top, window) in [("", 6), ("max_parallel = 3\n", 3), ("max_parallel = 50\n", 50)] {
         let (mut machine, mut out) = long_list(5_000, top);
         assert!(machine.size() > 5_000, "a snapshot holds the whole list");
-        let nodes_of = |machine: &Machine| machine.grown_flows().map(|(_, flow)| flow.nodes.len()).sum::<usize>();
+        let nodes_of = |machine: &Machine| machine.expanded_flows().map(|(_, flow)| flow.nodes.len()).sum::<usize>();
         let nodes = nodes_of(&machine);
         for answered in 0..5_000 {
             assert!(out.len() <= window, "{} calls are out", out.len());

@@ -125,7 +125,7 @@ fn scheduled(cron: &str) -> World {
     );
     let mut world = World::start(flow(&text));
     pass(&mut world, 1_000_000);
-    world.go_if_possible();
+    world.answer_one();
     world
 }
 
@@ -134,7 +134,7 @@ fn fires_in(world: &mut World, seconds: u64) -> u64 {
     let before = world.machine.fired();
     for _ in 0..seconds {
         pass(world, 1);
-        world.go_if_possible();
+        world.answer_one();
     }
     world.machine.fired() - before
 }
@@ -146,7 +146,7 @@ fn an_interval_goes_on_at_once_whichever_way_the_clock_is_set() {
         let mut world = scheduled("*/2 * * * * *");
         assert_eq!(fires_in(&mut world, 10), 5);
         set(&mut world, HOUR);
-        world.go_if_possible();
+        world.answer_one();
         assert_eq!(fires_in(&mut world, 8), 4, "an hour ahead");
         set(&mut world, -HOUR);
         assert_eq!(fires_in(&mut world, 8), 4, "and put right");
@@ -179,7 +179,7 @@ fn what_a_clock_that_is_ahead_takes_for_missed_is_not_made_up_for_once_it_is_put
     set(&mut world, DAY);
     assert_eq!((world.machine.backlogs().count(), world.out.len()), (1, 1), "the first of a day");
     set(&mut world, -DAY);
-    world.go_if_possible();
+    world.answer_one();
     assert_eq!(world.machine.backlogs().count(), 0);
     assert_eq!(fires_in(&mut world, 40), 4);
 }

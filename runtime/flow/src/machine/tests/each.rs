@@ -260,7 +260,7 @@ fn that_a_list_cannot_be_had_the_second_time_it_was_sent_for_says_nothing_of_the
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
     let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
-    world.bring_list(0, &["\"large\""]);
+    world.complete_list_fetch(0, &["\"large\""]);
     // Now the results are sent for, under the same name and the same number of an attempt.
     world.answer(0);
     assert_eq!(world.errands.len(), 1);

@@ -15,7 +15,7 @@ use crate::{
 
 /// Lives one history; answers come in any order, and a person interferes now and then.
 fn live(seed: u64) -> World {
-    live_with(seed, Edits::None)
+    run_history_with(seed, Edits::None)
 }
 
 /// Starts a run whose steps are cut off somewhere, as those of large runs are; other events come between.
@@ -30,7 +30,7 @@ enum Edits {
     Some,
 }
 
-fn live_with(seed: u64, edits: Edits) -> World {
+fn run_history_with(seed: u64, edits: Edits) -> World {
     let mut draw = Draw(seed);
     let mut world = begin(flow(&random_flow(&mut draw)), &mut draw);
     let mut steps = 0;
@@ -40,10 +40,10 @@ fn live_with(seed: u64, edits: Edits) -> World {
         if draw.below(300) == 0 {
             world.step(&Event::Cancel);
         } else if draw.below(40) == 0 && world.machine.next_due().is_some() {
-            world.jump();
+            world.advance_to_next_due();
         } else if edits == Edits::Some && draw.below(6) == 0 {
-            edit_somehow(&mut world, &mut draw, steps);
-        } else if !(befall(&mut world, &mut draw)
+            random_edit(&mut world, &mut draw, steps);
+        } else if !(inject_fault(&mut world, &mut draw)
             || draw.below(4) == 0 && notify_somebody(&mut world, &mut draw)
             || go_on(&mut world, &mut draw))
         {
@@ -54,7 +54,7 @@ fn live_with(seed: u64, edits: Edits) -> World {
 }
 
 /// What may befall any run: it is suspended, a worker dies with a call or takes it twice, a value is slow to come.
-fn befall(world: &mut World, draw: &mut Draw) -> bool {
+fn inject_fault(world: &mut World, draw: &mut Draw) -> bool {
     if world.is_unfinished && draw.below(4) > 0 {
         world.step(&Event::Tick);
     } else if world.state() == RunState::Suspended {
@@ -72,14 +72,14 @@ fn befall(world: &mut World, draw: &mut Draw) -> bool {
         }
     } else if draw.below(8) == 0 && !world.twice.is_empty() {
         let place = draw.below(world.twice.len());
-        world.execute_again(place);
+        world.redeliver(place);
     } else if draw.below(4) == 0 && !world.lost.is_empty() {
         let place = draw.below(world.lost.len());
         world.answer_late(place);
     } else if draw.below(2) == 0 && !world.errands.is_empty() {
         let place = draw.below(world.errands.len());
         match draw.below(10) {
-            0 => world.bring_nothing(place),
+            0 => world.fail_fetch(place),
             _ => world.bring(place),
         }
     } else {
@@ -98,7 +98,7 @@ fn go_on(world: &mut World, draw: &mut Draw) -> bool {
     } else if !world.errands.is_empty() {
         world.bring(0);
     } else if world.machine.next_due().is_some() {
-        world.jump();
+        world.advance_to_next_due();
     } else {
         return false;
     }
@@ -106,7 +106,7 @@ fn go_on(world: &mut World, draw: &mut Draw) -> bool {
 }
 
 /// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
-fn live_more_than_once(seed: u64) -> World {
+fn run_triggered_history(seed: u64) -> World {
     let mut draw = Draw(seed);
     let mut world = begin(flow(&living_flow(&mut draw)), &mut draw);
     let mut steps = 0;
@@ -117,23 +117,23 @@ fn live_more_than_once(seed: u64) -> World {
         let is_late = steps > 1_000;
         if draw.below(150) == 0 || steps == 1_001 {
             world.step(&Event::Cancel);
-        } else if is_late && (befall(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
+        } else if is_late && (inject_fault(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
             // It went on.
         } else if draw.below(12) == 0 {
-            edit_somehow(&mut world, &mut draw, steps);
+            random_edit(&mut world, &mut draw, steps);
         } else if draw.below(6) == 0 {
-            fire_somehow(&mut world, &mut draw);
+            random_notification(&mut world, &mut draw);
         } else if draw.below(30) == 0 {
             world.step(&Event::Retry);
-        } else if !(befall(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
-            fire_somehow(&mut world, &mut draw);
+        } else if !(inject_fault(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
+            random_notification(&mut world, &mut draw);
         }
     }
     world
 }
 
 /// Notifies some task, with or without what it takes.
-fn fire_somehow(world: &mut World, draw: &mut Draw) {
+fn random_notification(world: &mut World, draw: &mut Draw) {
     let flow = world.machine.flow().clone();
     let names: Vec<_> = flow.tasks().map(|(index, name, _)| (index, name.clone())).collect();
     if names.is_empty() {
@@ -141,7 +141,7 @@ fn fire_somehow(world: &mut World, draw: &mut Draw) {
     }
     let (index, task) = names[draw.below(names.len())].clone();
     let value = if draw.below(2) == 0 { Value::json(&1.into()) } else { Value::json(&vec![1, 2].into()) };
-    let values: Values = flow.brought_to(index).into_keys().map(|name| (name, value.clone())).collect();
+    let values: Values = flow.notification_values(index).into_keys().map(|name| (name, value.clone())).collect();
     let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
     let (answer, before) = (Answer::Succeeded(values), world.machine.fired());
     let is_taken = world.machine.refuses(&task, &answer).is_none()
@@ -152,7 +152,7 @@ fn fire_somehow(world: &mut World, draw: &mut Draw) {
 }
 
 /// Changes the flow in some way; what is refused changes nothing.
-fn edit_somehow(world: &mut World, draw: &mut Draw, step: u32) {
+fn random_edit(world: &mut World, draw: &mut Draw, step: u32) {
     let flow = world.machine.flow().clone();
     let is_task =
         |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
@@ -202,16 +202,16 @@ fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
 }
 
 /// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
-fn live_on(seed: u64) -> World {
-    live_on_from(seed, live(seed))
+fn run_history_to_end(seed: u64) -> World {
+    continue_to_end(seed, live(seed))
 }
 
-fn live_on_from(seed: u64, mut world: World) -> World {
+fn continue_to_end(seed: u64, mut world: World) -> World {
     let mut draw = Draw(seed ^ 0xA5A5);
     loop {
         if !world.twice.is_empty() {
             let place = draw.below(world.twice.len());
-            world.execute_again(place);
+            world.redeliver(place);
         } else if !world.lost.is_empty() {
             let place = draw.below(world.lost.len());
             world.answer_late(place);
@@ -291,12 +291,12 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
                 );
                 // What only an earlier try did is not what those after it took.
                 if standing.contains(&attempt.node) {
-                    nothing_after_stands(flow, attempt.node, &standing);
+                    no_later_effect_stands(flow, attempt.node, &standing);
                 }
             }
             Fact::PassedRollback { node } => {
                 assert!(standing.contains(node), "only what ran is rolled back");
-                nothing_after_stands(flow, *node, &standing);
+                no_later_effect_stands(flow, *node, &standing);
                 standing.remove(node);
             }
             Fact::RolledBack { attempt, .. } => {
@@ -344,7 +344,7 @@ fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
     flow.called(node).is_some_and(|task| task.rollback)
 }
 
-fn nothing_after_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
+fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
     let mut seen = BTreeSet::new();
     let mut work = flow.node(node).after.clone();
     while let Some(after) = work.pop() {
@@ -395,7 +395,7 @@ proptest! {
 
     #[test]
     fn what_a_lost_attempt_applied_is_taken_back_however_late_it_answers(seed in any::<u64>()) {
-        let world = live_on(seed);
+        let world = run_history_to_end(seed);
         if world.state() == RunState::RolledBack {
             let flow = world.flow_of(None);
             let mut skipped = BTreeSet::new();
@@ -413,7 +413,7 @@ proptest! {
     #[test]
     fn a_flow_may_be_changed_at_any_time_and_what_it_did_is_taken_back_all_the_same(seed in any::<u64>()) {
         // Each step compares live with replay and with a snapshot.
-        let world = live_on_from(seed, live_with(seed, Edits::Some));
+        let world = continue_to_end(seed, run_history_with(seed, Edits::Some));
         let skipped = world.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
         if world.state() == RunState::RolledBack && !skipped {
             let flow = world.machine.flow();
@@ -431,7 +431,7 @@ proptest! {
     #[test]
     fn a_run_may_fire_more_than_once_and_each_firing_is_taken_back_alone_and_strictly_backwards(seed in any::<u64>()) {
         // Each step compares live with replay and with a snapshot.
-        let world = live_more_than_once(seed);
+        let world = run_triggered_history(seed);
         let is_edited = world.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
         if !is_edited {
             rollback_is_strictly_backwards(&world);
@@ -441,7 +441,7 @@ proptest! {
 
     #[test]
     fn a_run_that_was_rolled_back_can_begin_again(seed in any::<u64>()) {
-        let mut world = live_on(seed);
+        let mut world = run_history_to_end(seed);
         if world.state() == RunState::RolledBack {
             world.step(&Event::Retry);
             let mut draw = Draw(seed);

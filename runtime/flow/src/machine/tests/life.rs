@@ -260,7 +260,7 @@ fn a_schedule_fires_once_for_each_of_its_times() {
     let mut world = World::start(flow(&text));
     assert!(world.out.is_empty());
     for firing in 1..4 {
-        world.jump();
+        world.advance_to_next_due();
         assert_eq!(world.out.len(), 1);
         assert_eq!(world.out[0].id.firing, Firing::new(firing));
         world.go();

@@ -301,7 +301,7 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3 }";
     let mut world = World::start(flow(text));
     world.answer(0);
-    world.jump();
+    world.advance_to_next_due();
     world.step(&Event::Cancel);
     world.withdraw(0);
     world.run();

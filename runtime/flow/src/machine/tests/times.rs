@@ -143,7 +143,7 @@ fn what_starts_later_starts_no_earlier() {
     ));
     assert_eq!(world.trace(), "");
     assert_eq!(world.machine.next_due().unwrap().as_micros(), 5_000_000);
-    world.jump();
+    world.advance_to_next_due();
     assert_eq!(world.trace(), "a:R");
     world.answer(0);
     assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(600))));
@@ -183,9 +183,9 @@ fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
     let call = world.out[0].id.clone();
     assert!(world.machine.may_call(world.now.after(Duration::from_secs(59)), &call));
     assert!(!world.machine.may_call(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
-    world.jump();
+    world.advance_to_next_due();
     assert_eq!((world.trace().as_str(), world.out.len(), world.lost.len()), ("a:R a:F", 0, 1));
-    world.jump();
+    world.advance_to_next_due();
     // The first one is taken after all: what it does is covered by the second.
     world.answer_late(0);
     world.lease(0);
@@ -194,7 +194,7 @@ fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
     assert_eq!(world.trace(), "a:R a:F a:R a:S");
     // Once for good: what nobody called is not taken back by a guest.
     let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
-    world.jump();
+    world.advance_to_next_due();
     assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
     world.answer_late(0);
     world.run();

@@ -74,7 +74,7 @@ fn what_a_lost_attempt_calls_is_not_replaced_before_it_has_answered() {
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);
     while !world.out.is_empty() || world.machine.next_due().is_some() {
-        if world.out.is_empty() { world.jump() } else { world.answer(0) }
+        if world.out.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
     }
     let refused = world.edit(&[anew()]).unwrap_err();
     let told =
@@ -162,7 +162,7 @@ fn lost_before(others: usize) -> World {
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);
     while !world.out.is_empty() || world.machine.next_due().is_some() {
-        if world.out.is_empty() { world.jump() } else { world.answer(0) }
+        if world.out.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
     }
     for _ in 0..others {
         fire(&mut world, "\"bad\"");

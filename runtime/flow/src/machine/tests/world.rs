@@ -153,7 +153,7 @@ impl World {
                 Command::Bring(errand) => self.errands.push(*errand),
                 Command::Interrupt(_) | Command::Tell(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Tell(Change::Node(change)) => {
-                    self.a_rollback_is_told_with_one_number(&change);
+                    self.assert_one_number_per_rollback(&change);
                     self.told.push(change);
                 }
             }
@@ -163,15 +163,15 @@ impl World {
         let (out, expired) = std::mem::take(&mut self.out).into_iter().partition(|call: &Call| out.contains(&call.id));
         self.out = out;
         self.lost.extend::<Vec<Call>>(expired);
-        self.flows.extend(self.machine.grown_flows());
-        self.replay_equals_live();
-        self.a_snapshot_restores_the_machine();
-        self.what_is_pending_is_what_is_out();
-        self.an_old_event_changes_nothing();
+        self.flows.extend(self.machine.expanded_flows());
+        self.assert_replay_equals_live();
+        self.assert_snapshot_restores();
+        self.assert_pending_equals_outstanding();
+        self.assert_old_event_is_ignored();
     }
 
     /// From its beginning to its end a rollback has one number, and no other one of its node has the same.
-    fn a_rollback_is_told_with_one_number(&self, change: &NodeChange) {
+    fn assert_one_number_per_rollback(&self, change: &NodeChange) {
         let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
         let mut earlier = self.told.iter().filter(node);
         if matches!(change.state, State::RolledBack | State::RollbackFailure) {
@@ -184,12 +184,12 @@ impl World {
         }
     }
 
-    fn replay_equals_live(&self) {
+    fn assert_replay_equals_live(&self) {
         let replayed = Machine::replay(self.machine.run().clone(), &self.records).unwrap();
         assert!(replayed == self.machine, "replay equals live");
     }
 
-    fn a_snapshot_restores_the_machine(&self) {
+    fn assert_snapshot_restores(&self) {
         let restored = Machine::restore(self.machine.run().clone(), self.machine.snapshot()).unwrap();
         if restored != self.machine {
             let (a, b) = (format!("{restored:#?}"), format!("{:#?}", self.machine));
@@ -203,7 +203,7 @@ impl World {
         assert!(restored == self.machine, "a snapshot restores the machine");
     }
 
-    fn what_is_pending_is_what_is_out(&self) {
+    fn assert_pending_equals_outstanding(&self) {
         let id = |command: &Command| match command {
             Command::Call(call) => Some(call.id.clone()),
             Command::Bring(errand) => {
@@ -221,7 +221,7 @@ impl World {
         assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
     }
 
-    fn an_old_event_changes_nothing(&self) {
+    fn assert_old_event_is_ignored(&self) {
         for signal in &self.answered {
             assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
         }
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Executes a call again that was answered, since its job was delivered twice.
-    pub(super) fn execute_again(&mut self, place: usize) {
+    pub(super) fn redeliver(&mut self, place: usize) {
         let call = self.twice.remove(place);
         self.answer_call(call);
     }
@@ -255,35 +255,35 @@ impl World {
     /// Brings what was sent for; lists from the store have two elements.
     pub(super) fn bring(&mut self, place: usize) {
         match &self.errands[place].what {
-            Errands::List(_) => self.bring_list(place, &["0", "1"]),
+            Errands::List(_) => self.complete_list_fetch(place, &["0", "1"]),
             Errands::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
                 let errand = self.errands.remove(place);
-                self.hear_brought(errand.id, Brought::Results(Ok(results)));
+                self.on_fetched(errand.id, Brought::Results(Ok(results)));
             }
         }
     }
 
     /// Brings a list of these elements.
-    pub(super) fn bring_list(&mut self, place: usize, elements: &[&str]) {
+    pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
         let errand = self.errands.remove(place);
-        self.hear_brought(errand.id, Brought::List(Ok(list)));
+        self.on_fetched(errand.id, Brought::List(Ok(list)));
     }
 
     /// What was sent for cannot be had.
-    pub(super) fn bring_nothing(&mut self, place: usize) {
+    pub(super) fn fail_fetch(&mut self, place: usize) {
         let Errand { id, what } = self.errands.remove(place);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let brought = match what {
             Errands::List(_) => Brought::List(Err(failure)),
             Errands::Results(_) => Brought::Results(Err(failure)),
         };
-        self.hear_brought(id, brought);
+        self.on_fetched(id, brought);
     }
 
-    fn hear_brought(&mut self, id: CallId, brought: Brought) {
+    fn on_fetched(&mut self, id: CallId, brought: Brought) {
         let event = Event::Brought { id, brought };
         self.step(&event);
         // Who sent for it twice hears of it twice, and the other time it may be gone.
@@ -374,7 +374,7 @@ impl World {
     }
 
     /// Lets time jump to what is due next.
-    pub(super) fn jump(&mut self) {
+    pub(super) fn advance_to_next_due(&mut self) {
         let due = self.machine.next_due().expect("something is due");
         self.now = self.now.max(due);
         self.step(&Event::Tick);
@@ -389,7 +389,7 @@ impl World {
     }
 
     /// Answers one call, if one is out.
-    pub(super) fn go_if_possible(&mut self) {
+    pub(super) fn answer_one(&mut self) {
         if !self.out.is_empty() {
             self.answer(0);
         }
@@ -402,7 +402,7 @@ impl World {
         } else if !self.errands.is_empty() {
             self.bring(0);
         } else if self.out.is_empty() {
-            self.jump();
+            self.advance_to_next_due();
         } else {
             self.answer(0);
         }

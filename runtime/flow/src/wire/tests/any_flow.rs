@@ -31,7 +31,7 @@ fn use_in_every_way(text: &str) {
 }
 
 /// The flows of the tables, a few of their lines moved, lost, doubled or taken from one another.
-fn mixed_up(draw: &mut Draw) -> String {
+fn shuffled_lines(draw: &mut Draw) -> String {
     let tables =
         [include_str!("../mistakes.txt"), include_str!("../sources.txt"), include_str!("../../file/mistakes.txt")];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
@@ -109,7 +109,7 @@ fn reached(flow: &Flow) -> Vec<BTreeSet<NodeIndex>> {
     reached
 }
 
-fn what_the_arena_promises(flow: &Flow, reached: &[BTreeSet<NodeIndex>]) {
+fn check_arena_invariants(flow: &Flow, reached: &[BTreeSet<NodeIndex>]) {
     let last = NodeIndex(u32::try_from(flow.nodes.len() - 1).unwrap());
     let ends = |scope: ScopeIndex| (flow.scope(scope).begin, flow.scope(scope).end);
     assert_eq!(ends(ScopeIndex::ROOT), (NodeIndex(0), last));
@@ -159,7 +159,7 @@ impl Said {
 }
 
 /// Compares each source with what a search of the whole graph finds.
-fn the_nearest_provider_is_taken(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &Said) {
+fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &Said) {
     let comes_before = |one: NodeIndex, other: NodeIndex| reached[one.0 as usize].contains(&other);
     for (task, name, Task { inputs, .. }) in flow.tasks() {
         for input in inputs {
@@ -201,10 +201,10 @@ fn is_wired_right(seed: u64) -> bool {
     let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));
     let Ok((flow, _)) = wire(&draft, &modules(), &Values::new()) else { return false };
     let reached = reached(&flow);
-    what_the_arena_promises(&flow, &reached);
+    check_arena_invariants(&flow, &reached);
     let mut said = Said::default();
     said.by(&"f".parse().unwrap(), &draft.body);
-    the_nearest_provider_is_taken(&flow, &reached, &said);
+    check_nearest_provider(&flow, &reached, &said);
     true
 }
 
@@ -224,7 +224,7 @@ proptest! {
 
     #[test]
     fn a_flow_that_is_mixed_up_is_told_or_wired_and_nothing_panics(seed in any::<u64>()) {
-        use_in_every_way(&mixed_up(&mut Draw(seed)));
+        use_in_every_way(&shuffled_lines(&mut Draw(seed)));
     }
 
     #[test]
