@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_survives_its_text() {
+    fn a_digest_round_trips_through_its_text() {
         let digest = Digest::from_bytes(std::array::from_fn(|index| index as u8 * 7));
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("sha256:12".parse::<Digest>().is_err());

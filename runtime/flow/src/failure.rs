@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_told_of_sixteen_failures_and_how_many_there_are() {
+    fn a_failure_summary_holds_sixteen_failures_and_the_total() {
         let details = Json::parse(format!("\"{}\"", "d".repeat(FailureSummary::LONGEST))).unwrap();
         let failure = Failure { details: Some(details), ..Failure::new(FailureKind::Permanent, "m".repeat(16_000)) };
         let each: NodeName = "each".parse().unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_survives_its_word() {
+    fn every_failure_kind_round_trips_through_its_name() {
         for kind in FailureKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_of_a_task_has_a_name_of_its_own() {
+    fn an_element_name_round_trips() {
         let resize = NodeName::new("resize").unwrap();
         let third = resize.element(3);
         assert_eq!((third.as_str(), third.as_element()), ("resize[3]", Some((resize.clone(), 3))));

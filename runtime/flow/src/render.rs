@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_shows_its_line_underlined() {
+    fn a_diagnostic_underlines_its_span() {
         let text = "a = 1\n\tbad\t= \"x\u{7}\"\n";
         let mistake = Mistake::error(Some(7..10), "it is bad").hint("make it good");
         let warning = Mistake::warning(None, "it is odd");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_very_long_line_the_piece_around_the_culprit_is_shown() {
+    fn a_very_long_line_is_cut_around_the_span() {
         let text = format!("{}bad{}", "x".repeat(10_000), "y".repeat(10_000));
         let shown = render(&[Mistake::error(Some(10_000..10_003), "bad")], "f", &text);
         assert!(shown.len() < 400 && shown.contains("xbady") && shown.contains(" ^^^\n"), "{shown}");

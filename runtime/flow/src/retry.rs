@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
+    fn exponential_delays_double_up_to_the_maximum() {
         let policy = RetryPolicy {
             attempts: 5,
             initial: Duration::from_millis(200),

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_told_each_once() {
+    fn each_type_is_listed_once() {
         let null = ValueTypes::of(ValueType::Null);
         assert_eq!(ValueTypes::INTEGER.to_string(), "a whole number");
         assert_eq!(ValueTypes::NUMBER.or(null).to_string(), "null or a number");

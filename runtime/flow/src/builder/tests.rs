@@ -157,7 +157,7 @@ const PERSISTENT_FLOW: &str = r#"
 "#;
 
 #[test]
-fn a_flow_that_lives_is_built_as_its_file_says_it() {
+fn a_persistent_flow_built_in_rust_equals_its_file() {
     let eight_in_berlin = Timestamp::from_micros(1_801_378_800_000_000);
     let built = Draft::builder("f")
         .unwrap()
@@ -188,7 +188,7 @@ fn a_flow_that_lives_is_built_as_its_file_says_it() {
 }
 
 #[test]
-fn what_a_flow_says_of_its_firings_is_checked_however_it_is_said() {
+fn firing_limits_are_checked_in_files_and_in_the_builder() {
     let draft = Draft::builder("f")
         .unwrap()
         .max_firings(0)
@@ -211,7 +211,7 @@ fn what_a_flow_says_of_its_firings_is_checked_however_it_is_said() {
 }
 
 #[test]
-fn what_is_no_name_or_no_duration_is_told_when_the_flow_is_wired() {
+fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
     let draft = Draft::builder("f")
         .unwrap()
         .input("a b", Value::json(&1.into()))
@@ -249,7 +249,7 @@ fn what_is_no_name_or_no_duration_is_told_when_the_flow_is_wired() {
 }
 
 #[test]
-fn the_name_of_the_whole_flow_is_asked_for_at_once() {
+fn an_invalid_flow_name_is_rejected_immediately() {
     assert_eq!(
         Draft::builder("bake a cake").unwrap_err().to_string(),
         "\"bake a cake\" is not a name: use 1 to 100 of the characters A-Z a-z 0-9 _ -"
@@ -265,7 +265,7 @@ fn a_retry_without_attempts_is_refused() {
 }
 
 #[test]
-fn flows_nested_without_end_are_refused() {
+fn flows_nested_too_deeply_are_rejected() {
     fn deeper(flow: Builder<NestedFlow>, depth: usize) -> Builder<NestedFlow> {
         if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
     }

@@ -33,7 +33,7 @@ fn a_condition_compares_what_json_holds() {
 }
 
 #[test]
-fn what_cannot_be_decided_says_why() {
+fn a_condition_that_cannot_be_evaluated_reports_why() {
     let pan = ("pan", r#"{"size": "large"}"#);
     for (text, why) in [
         ("pan.size > 30", "condition `pan.size > 30` cannot be decided: "),
@@ -55,7 +55,7 @@ fn what_cannot_be_decided_says_why() {
 }
 
 #[test]
-fn what_is_no_condition_is_refused_before_it_is_asked() {
+fn an_invalid_condition_is_rejected_before_evaluation() {
     for (text, why) in [
         ("pan.size >", "it is not CEL, "),
         ("", "it is not CEL, "),
@@ -75,7 +75,7 @@ fn what_is_no_condition_is_refused_before_it_is_asked() {
 }
 
 #[test]
-fn a_condition_made_to_break_the_parser_is_refused() {
+fn a_malicious_condition_is_rejected() {
     let deep = ["(".repeat(400) + "true" + &")".repeat(400), "[".repeat(450), "-".repeat(999)];
     for text in deep.iter().chain(&["a".repeat(1_001)]) {
         assert!(Condition::new(text).is_err(), "{} bytes", text.len());
@@ -93,13 +93,13 @@ fn a_condition_made_to_break_the_parser_is_refused() {
 }
 
 #[test]
-fn a_condition_says_what_it_reads() {
+fn a_condition_lists_the_variables_it_reads() {
     let condition = Condition::new("pan.lids.all(lid, lid > least) && pan.size > 3").unwrap();
     assert_eq!(condition.reads(), ["least".to_owned(), "pan".to_owned()].into());
 }
 
 #[test]
-fn what_a_condition_cannot_read_is_undecided_and_never_another_value() {
+fn a_value_that_cel_cannot_represent_is_an_evaluation_error() {
     let deep = format!("{}1{}", "[".repeat(128), "]".repeat(128));
     for (json, why) in [
         (deep.as_str(), "recursion limit exceeded"),
@@ -181,7 +181,7 @@ const OF_CEL: [&str; 60] = [
 ];
 
 #[test]
-fn a_function_that_does_not_exist_here_is_refused_before_it_is_asked() {
+fn an_unsupported_function_is_rejected_before_evaluation() {
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for name in OF_CEL {
         let forms = [
@@ -222,7 +222,7 @@ fn a_function_that_does_not_exist_here_is_refused_before_it_is_asked() {
 }
 
 #[test]
-fn what_no_function_or_operator_takes_is_refused_before_it_is_asked() {
+fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
     for (text, why) in [
         ("max(a, 3) > 2", "it calls `max`, which does not exist here: did you mean \"map\"?"),
         ("a.matches('x')", "it calls `matches`, which does not exist here: it may call all, bool, "),
@@ -255,7 +255,7 @@ fn what_no_function_or_operator_takes_is_refused_before_it_is_asked() {
 }
 
 #[test]
-fn what_depends_on_values_is_not_refused() {
+fn a_condition_that_may_be_valid_for_some_values_is_accepted() {
     for text in [
         "a.b.c > 1 || a.b.c == 'x'",
         "type(a) == type(1) ? a > 1 : a == 'x'",
@@ -276,7 +276,7 @@ fn what_depends_on_values_is_not_refused() {
 }
 
 #[test]
-fn what_schemas_say_of_the_values_is_held_against_the_condition() {
+fn conditions_are_checked_against_schemas() {
     let schema = crate::Schema::new(
         &crate::Json::parse(
             r##"{"type": "object", "properties": {

@@ -68,7 +68,7 @@ fn an_interval_of_minutes_or_seconds_never_pauses_where_clocks_change() {
 }
 
 #[test]
-fn what_runs_every_hour_runs_in_both_passes_of_an_hour() {
+fn an_hourly_schedule_fires_in_both_occurrences_of_a_repeated_hour() {
     let berlin = between("0 * * * *", "Europe/Berlin", ("2026-10-24T22:30:00Z", "2026-10-25T03:30:00Z"));
     let hours = ["2026-10-24T23", "2026-10-25T00", "2026-10-25T01", "2026-10-25T02", "2026-10-25T03"];
     assert_eq!(berlin, hours.map(|hour| format!("{hour}:00:00Z")));
@@ -85,7 +85,7 @@ fn what_runs_every_hour_runs_in_both_passes_of_an_hour() {
 }
 
 #[test]
-fn a_fixed_time_in_an_hour_that_comes_twice_happens_in_the_first_pass_alone() {
+fn a_fixed_time_in_a_repeated_hour_fires_only_once() {
     for (line, zone, (from, until), first) in [
         ("30 2 * * *", "Europe/Berlin", ("2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z"), "2026-10-25T00:30:00Z"),
         ("30 1 * * *", "America/New_York", ("2026-10-31T12:00:00Z", "2026-11-01T12:00:00Z"), "2026-11-01T05:30:00Z"),
@@ -101,7 +101,7 @@ fn a_fixed_time_in_an_hour_that_comes_twice_happens_in_the_first_pass_alone() {
 }
 
 #[test]
-fn a_fixed_time_that_does_not_exist_happens_once_at_the_end_of_the_gap() {
+fn a_skipped_fixed_time_fires_at_the_end_of_the_gap() {
     for (line, zone, (from, until), end) in [
         ("30 2 * * *", "Europe/Berlin", ("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"), "2026-03-29T01:00:00Z"),
         ("15 2 * * *", "America/New_York", ("2026-03-07T12:00:00Z", "2026-03-08T12:00:00Z"), "2026-03-08T07:00:00Z"),
@@ -142,7 +142,7 @@ fn a_leap_day_comes_every_four_years_and_not_in_2100() {
 }
 
 #[test]
-fn a_time_is_that_of_its_zone() {
+fn cron_times_use_the_time_zone() {
     assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-11-24T00:00:00Z"), at("2026-11-24T02:00:00Z"));
     assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-07-24T02:00:00Z"), at("2026-07-25T01:00:00Z"));
     assert_eq!(next("*/10 * * * * *", "UTC", "2026-11-24T00:00:01Z"), at("2026-11-24T00:00:10Z"));
@@ -151,7 +151,7 @@ fn a_time_is_that_of_its_zone() {
 }
 
 #[test]
-fn what_never_comes_or_is_no_cron_line_is_refused() {
+fn an_invalid_or_impossible_cron_line_is_rejected() {
     for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31 2 +MON"] {
         assert!(matches!(Cron::new(never, "UTC"), Err(InvalidCron::Never { .. })), "{never} passed");
     }

@@ -4,7 +4,7 @@ use super::parse;
 use crate::{DraftNode, DraftTask, Strategy, Value, render, tables};
 
 #[test]
-fn every_mistake_of_a_file_is_told_with_its_line_and_a_hint() {
+fn every_diagnostic_of_a_file_has_a_line_and_a_hint() {
     tables::check(include_str!("mistakes.txt"), |text| match parse(text) {
         Ok(draft) => format!("accepted: {draft:?}"),
         Err(mistakes) => render(&mistakes, "f.toml", text),
@@ -12,7 +12,7 @@ fn every_mistake_of_a_file_is_told_with_its_line_and_a_hint() {
 }
 
 #[test]
-fn what_is_nested_without_end_is_told() {
+fn excessive_nesting_is_reported() {
     let headers = (1..=200).map(|depth| format!("[[{}]]\nname = \"n{depth}\"\n", vec!["flow"; depth].join(".")));
     let nested_flows = format!("name = \"f\"\n{}", headers.collect::<String>());
     let nested_lists = format!("name = \"f\"\ninputs = {{ x = {} }}", "[".repeat(100_000));
@@ -82,7 +82,7 @@ fn only_task(text: &str) -> DraftTask {
 }
 
 #[test]
-fn values_keep_every_digit_on_their_way_from_toml_to_json() {
+fn numbers_keep_every_digit_from_toml_to_json() {
     let task = only_task(
         "with = { min = -9223372036854775808, max = 18446744073709551615, hex = 0xff, big = 1_000, \
          float = 0.10000000000000000001, plus = +2.5e+3, when = 1979-05-27T07:32:00.123-08:00, day = 1979-05-27, \

@@ -117,7 +117,7 @@ fn svg_shows_every_task_every_flow_with_its_controller_and_every_value() {
 }
 
 #[test]
-fn a_link_that_turned_the_order_round_is_drawn_as_it_points() {
+fn a_link_that_reverses_a_value_is_drawn_in_its_direction() {
     let turned = flow(
         "name = \"f\"\n[[task]]\nname = \"late\"\nuse = \"m\"\nprovides = [\"x\"]\n\
          [[task]]\nname = \"early\"\nuse = \"m\"\nrequires = [\"x\"]\n[[link]]\nfrom = \"early\"\nto = \"late\"",
@@ -127,7 +127,7 @@ fn a_link_that_turned_the_order_round_is_drawn_as_it_points() {
 }
 
 #[test]
-fn a_flow_with_nothing_in_it_is_drawn() {
+fn an_empty_flow_is_drawn() {
     let nothing = flow("name = \"nothing\"");
     assert!(dot(&nothing).contains("nothing") && mermaid(&nothing).contains("nothing"));
     assert!(svg(&nothing).contains(">nothing</text>"));
@@ -172,7 +172,7 @@ fn boxes_stand_inside_and_apart_and_arrows_lead_down_from_one_to_the_other() {
 }
 
 #[test]
-fn values_that_go_into_one_task_are_written_side_by_side() {
+fn values_of_one_task_share_an_arrow_label() {
     let sources = ["batter", "first_oven", "second_oven", "icing"];
     let provider = |value: &str| format!("[[task]]\nname = \"{value}\"\nuse = \"m\"\nprovides = [\"{value}\"]\n");
     let text = format!(
@@ -196,7 +196,7 @@ fn values_that_go_into_one_task_are_written_side_by_side() {
 }
 
 #[test]
-fn what_fires_a_task_anew_stands_with_its_name() {
+fn a_tasks_triggers_are_drawn_beside_its_name() {
     let text = r#"
         name = "balancer"
         persistent = true

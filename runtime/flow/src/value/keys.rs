@@ -75,7 +75,7 @@ mod tests {
     use super::doubled;
 
     #[test]
-    fn a_key_that_stands_twice_in_one_object_is_found_at_any_depth() {
+    fn a_duplicate_key_is_found_at_any_depth() {
         for (text, key) in [
             (r#"{"a":1,"a":2}"#, "a"),
             (r#"{ "a" : {"b":1} , "c":[ {"d":{}, "e":[], "d":null} ] }"#, "d"),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_in_two_objects_is_not_doubled() {
+    fn equal_keys_in_two_objects_are_no_duplicates() {
         for text in [
             r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}]}"#,
             r#"["a","a",{"b":"a","c":"a"}]"#,

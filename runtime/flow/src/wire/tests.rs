@@ -167,27 +167,27 @@ fn wired(text: &str) -> String {
 }
 
 #[test]
-fn every_requirement_finds_the_nearest_provider() {
+fn every_requirement_resolves_to_the_nearest_provider() {
     tables::check(include_str!("sources.txt"), wired);
 }
 
 #[test]
-fn a_flow_that_cannot_run_is_refused_naming_the_task_and_the_value() {
+fn an_unsatisfiable_requirement_names_the_task_and_value() {
     tables::check(include_str!("mistakes.txt"), wired);
 }
 
 #[test]
-fn a_value_that_surely_is_not_what_a_task_takes_is_refused_before_it_runs() {
+fn a_type_mismatch_is_rejected_before_the_run() {
     tables::check(include_str!("types.txt"), wired);
 }
 
 #[test]
-fn what_is_wrong_in_one_layer_hides_nothing_in_another() {
+fn diagnostics_of_one_phase_do_not_hide_those_of_another() {
     tables::check(include_str!("layers.txt"), wired);
 }
 
 #[test]
-fn a_module_that_was_not_found_says_why_and_who_uses_it_once() {
+fn a_missing_module_is_reported_once_with_its_users() {
     let text = "name = \"f\"\n[modules]\nm = \"m.wasm\"\nunused = \"u.wasm\"\n".to_owned()
         + &(0..12).map(|n| format!("[[task]]\nname = \"t{n}\"\nuse = \"m#x\"\n")).collect::<String>();
     let mut draft = file::parse(&text).unwrap();
@@ -205,7 +205,7 @@ fn a_module_that_was_not_found_says_why_and_who_uses_it_once() {
 }
 
 #[test]
-fn a_given_value_of_the_wrong_type_is_refused_and_null_may_stand_for_what_is_optional() {
+fn a_given_value_is_type_checked_and_null_is_allowed_for_optional() {
     let draft = Draft::builder("f").unwrap().task("sum", "typed#sum", |task| task).build();
     let wired = |orders: &str, factor: &str| {
         let value = |text: &str| Value::Json(Json::parse(text).unwrap());
@@ -240,7 +240,7 @@ fn one_value(name: &str, value: u32) -> Values {
 }
 
 #[test]
-fn given_values_go_over_the_inputs_of_the_file_and_add_to_them() {
+fn given_values_override_and_extend_the_inputs() {
     let pan = |inputs: Values| {
         let builder = Draft::builder("f").unwrap().task("pan", "m#pan", |task| task);
         inputs.into_iter().fold(builder, |builder, (name, value)| builder.input(name, value)).build()
@@ -262,7 +262,7 @@ fn a_given_value_is_checked_like_an_input() {
 }
 
 #[test]
-fn a_stack_that_no_sandbox_gives_is_refused_whoever_states_it() {
+fn a_stack_beyond_the_maximum_is_rejected() {
     let with_stack = |stack| LimitOverrides { stack: Some(stack), ..LimitOverrides::default() };
     let told = |of_flow: LimitOverrides, of_module: LimitOverrides| {
         let mut modules = modules();
@@ -278,7 +278,7 @@ fn a_stack_that_no_sandbox_gives_is_refused_whoever_states_it() {
 }
 
 #[test]
-fn limits_and_retry_of_the_flow_go_over_those_of_the_module() {
+fn flow_limits_override_module_limits() {
     let mut modules = modules();
     let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
     let of_module = RetryPolicy { attempts: 5, ..RetryPolicy::default() };

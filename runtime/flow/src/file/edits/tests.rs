@@ -4,7 +4,7 @@ use super::*;
 use crate::{render, tables};
 
 #[test]
-fn every_mistake_of_a_file_of_edits_is_told_with_its_line_and_a_hint() {
+fn every_diagnostic_of_an_edit_file_has_a_line_and_a_hint() {
     tables::check(include_str!("mistakes.txt"), |text| match edits(text) {
         Ok(edits) => format!("accepted: {edits:?}"),
         Err(mistakes) => render(&mistakes, "edits.toml", text),
@@ -12,7 +12,7 @@ fn every_mistake_of_a_file_of_edits_is_told_with_its_line_and_a_hint() {
 }
 
 #[test]
-fn a_value_of_an_edit_is_the_value_that_it_would_be_in_a_flow_file() {
+fn values_in_edit_files_read_as_in_flow_files() {
     let values = "{ day = 1979-05-27, when = 1979-05-27T07:32:00.123-08:00, time = 07:32, big = 18446744073709551615, \
                   float = 0.10000000000000000001, list = [1, [true], {}], text = \"ä\" }";
     let read = edits(&format!("[[edit]]\nset = \"t\"\nwith = {values}")).unwrap();
@@ -31,7 +31,7 @@ fn a_value_of_an_edit_is_the_value_that_it_would_be_in_a_flow_file() {
 }
 
 #[test]
-fn each_edit_is_read_with_all_that_it_may_say() {
+fn every_edit_is_read_with_all_its_keys() {
     let read = edits(
         "[[edit]]\nadd = \"more.toml\"\n[[edit]]\nremove = \"a\"\n\
          [[edit]]\nlink = [\"a\", \"b\"]\non = \"any\"\nwhen = \"x > 1\"\nreach = \"task\"\njoin = \"any\"\n\

@@ -79,7 +79,7 @@ fn flows() -> Vec<String> {
 }
 
 #[test]
-fn every_flow_of_the_repository_comes_back_as_it_was() {
+fn every_flow_of_the_repository_round_trips() {
     let flows = flows();
     assert!(flows.len() > 10);
     for flow in flows {
@@ -88,7 +88,7 @@ fn every_flow_of_the_repository_comes_back_as_it_was() {
 }
 
 #[test]
-fn every_flow_of_the_tables_that_can_be_read_comes_back_as_it_was() {
+fn every_readable_flow_of_the_test_tables_round_trips() {
     let tables = [
         include_str!("../mistakes.txt"),
         include_str!("../../wire/mistakes.txt"),
@@ -254,7 +254,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_flow_comes_back_as_it_was(seed in any::<u64>()) {
+    fn any_flow_round_trips(seed in any::<u64>()) {
         round_trips(random_draft(&mut Draw(seed)));
     }
 }
@@ -288,7 +288,7 @@ fn told(unwritable: &Unwritable) -> Vec<&str> {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_all_at_once() {
+fn every_unwritable_value_is_reported_at_once() {
     let half = Json::parse("{\"a\":[\"\\ud800\"]}").unwrap();
     let draft = Draft::builder("f")
         .unwrap()
@@ -333,7 +333,7 @@ fn flows_nested_deeper_than_can_be_read_are_not_written() {
 }
 
 #[test]
-fn numbers_keep_their_sign() {
+fn negative_zero_keeps_its_sign() {
     let value = |text: &str| Value::Json(Json::parse(text).unwrap());
     let draft = Draft::builder("f").unwrap().input("zero", value("-0"));
     let read = parse(&write(&draft.build()).unwrap()).unwrap();

@@ -24,7 +24,7 @@ const IDLE: &str = r#"
 "#;
 
 #[test]
-fn a_circle_in_which_nobody_is_called_goes_round_ten_times_a_second() {
+fn a_cycle_without_calls_fires_ten_times_a_second() {
     let mut world = World::start(flow(IDLE));
     let begun = world.now;
     assert_eq!(world.machine.fired(), 1, "what follows waits");
@@ -41,7 +41,7 @@ fn a_circle_in_which_nobody_is_called_goes_round_ten_times_a_second() {
 }
 
 #[test]
-fn a_circle_in_which_somebody_is_called_waits_for_nothing_else() {
+fn a_cycle_with_calls_fires_immediately() {
     let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
     let mut world = World::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
     let begun = world.now;
@@ -51,7 +51,7 @@ fn a_circle_in_which_somebody_is_called_waits_for_nothing_else() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_does_not_hold_up_a_circle() {
+fn setting_the_clock_back_does_not_delay_a_cycle() {
     let mut world = World::start(flow(IDLE));
     world.now = crate::Timestamp::from_micros(world.now.as_micros() - 900_000);
     world.step(&Event::Tick);
@@ -59,7 +59,7 @@ fn a_clock_that_is_set_back_does_not_hold_up_a_circle() {
 }
 
 #[test]
-fn circles_that_double_the_turns_fill_what_waits_and_no_more() {
+fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
     let none = |name: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"g#add\"\nfor_each = \"none\"\nas = \"ip\"\n");
     let link = |from: &str, to: &str| format!("[[link]]\nfrom = \"{from}\"\nto = \"{to}\"\njoin = \"any\"\n");
     let tasks = format!(
@@ -131,7 +131,7 @@ fn answer(call: Call) -> Event {
 }
 
 #[test]
-fn of_a_long_list_only_as_many_elements_stand_ahead_as_are_called_at_once() {
+fn a_long_list_expands_only_a_window_of_elements() {
     for (top, window) in [("", 6), ("max_parallel = 3\n", 3), ("max_parallel = 50\n", 50)] {
         let (mut machine, mut out) = long_list(5_000, top);
         assert!(machine.size() > 5_000, "a snapshot holds the whole list");
@@ -150,7 +150,7 @@ fn of_a_long_list_only_as_many_elements_stand_ahead_as_are_called_at_once() {
 }
 
 #[test]
-fn a_cancel_takes_back_what_was_called_of_a_long_list_and_nothing_else() {
+fn cancel_rolls_back_only_the_called_elements_of_a_list() {
     let (mut machine, mut out) = long_list(5_000, "");
     for _ in 0..100 {
         let call = out.pop_front().expect("it goes on");
@@ -169,7 +169,7 @@ fn a_cancel_takes_back_what_was_called_of_a_long_list_and_nothing_else() {
 }
 
 #[test]
-fn a_snapshot_shares_the_list_and_goes_on_where_it_was_taken() {
+fn a_snapshot_shares_the_list_and_resumes() {
     let (mut machine, mut out) = long_list(1_000, "");
     for answered in 0..1_000 {
         if answered % 300 == 0 {
@@ -198,7 +198,7 @@ fn a_schedule_that_catches_up_fires_in_several_steps() {
 }
 
 #[test]
-fn what_is_told_to_rest_between_two_steps_rests_and_goes_on() {
+fn a_run_suspended_between_two_steps_resumes() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#fails\"\n[[task]]\nname = \"b\"\nuse = \"g#add\"\nwith = { ip = 1 }\n";
     let mut world = World::start_in_steps_of(1, flow(text));

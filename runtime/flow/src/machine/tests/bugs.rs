@@ -21,7 +21,7 @@ fn broken() -> Machine {
 }
 
 #[test]
-fn a_record_that_meets_a_bug_is_named_with_its_task_and_what_the_bug_says() {
+fn a_panic_while_applying_a_record_names_the_record_and_task() {
     let mut world = World::start(flow(TWO));
     let started = world.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
     world.answer(0);
@@ -41,7 +41,7 @@ fn a_record_that_meets_a_bug_is_named_with_its_task_and_what_the_bug_says() {
 }
 
 #[test]
-fn a_step_that_meets_a_bug_panics_with_the_record_that_it_decided() {
+fn a_panic_in_a_step_names_the_decided_record() {
     let mut other = World::start(flow(TWO));
     other.answer(0);
     let signal = Event::Signal(other.answered()[0].clone());
@@ -54,7 +54,7 @@ fn a_step_that_meets_a_bug_panics_with_the_record_that_it_decided() {
 }
 
 #[test]
-fn an_event_is_told_with_its_task_and_nothing_of_its_values() {
+fn an_event_summary_names_its_task_and_no_values() {
     let world = World::start(flow(TWO));
     let call = world.out[0].id.clone();
     let lost = Event::Lost { call, worker: "w".parse().unwrap() };

@@ -62,7 +62,7 @@ fn trace_of_a(world: &World) -> String {
 }
 
 #[test]
-fn a_wait_is_over_after_its_length_however_the_clock_is_set_meanwhile() {
+fn setting_the_clock_does_not_change_the_length_of_a_wait() {
     for sets in [&[HOUR, -HOUR][..], &[-HOUR], &[-DAY], &[DAY], &[-3], &[HOUR, HOUR, -DAY]] {
         for (what, mut world, after) in waiting_runs() {
             let before = trace_of_a(&world);
@@ -94,7 +94,7 @@ fn a_wait_is_no_longer_than_its_length_after_a_clock_was_set_back_while_nobody_d
 }
 
 #[test]
-fn the_time_that_a_run_has_is_not_that_of_the_clock() {
+fn a_run_expires_by_elapsed_time_not_by_the_clock() {
     let text = "expires = \"1h\"\n[[task]]\nname = \"a\"\nwait = \"word\"\n";
     for seconds in [DAY, -50] {
         let mut world = World::start(flow(text));
@@ -109,7 +109,7 @@ fn the_time_that_a_run_has_is_not_that_of_the_clock() {
 }
 
 #[test]
-fn a_moment_that_a_flow_names_is_that_of_the_clock() {
+fn start_at_follows_the_clock() {
     let mut world = World::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
     pass(&mut world, 3_600);
     set(&mut world, DAY);
@@ -140,7 +140,7 @@ fn fires_in(world: &mut World, seconds: u64) -> u64 {
 }
 
 #[test]
-fn an_interval_goes_on_at_once_whichever_way_the_clock_is_set() {
+fn an_interval_schedule_continues_after_a_clock_change() {
     for unnoticed in [false, true] {
         let set = if unnoticed { set_unnoticed } else { set };
         let mut world = scheduled("*/2 * * * * *");
@@ -171,7 +171,7 @@ fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_
 }
 
 #[test]
-fn what_a_clock_that_is_ahead_takes_for_missed_is_not_made_up_for_once_it_is_put_right() {
+fn times_missed_by_a_fast_clock_are_not_fired_after_its_correction() {
     let text = "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\n\
                 cron = \"*/10 * * * * *\"\nmissed = \"all\"\nto = \"clean\"\n";
     let mut world = World::start(flow(text));
@@ -185,7 +185,7 @@ fn what_a_clock_that_is_ahead_takes_for_missed_is_not_made_up_for_once_it_is_put
 }
 
 #[test]
-fn a_clock_that_is_set_is_a_record_of_runs_that_wait_for_a_time_alone() {
+fn only_runs_with_timers_record_a_clock_change() {
     let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
     set(&mut world, DAY);
     set(&mut world, -DAY);

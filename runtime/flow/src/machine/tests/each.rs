@@ -45,7 +45,7 @@ fn a_list_without_elements_is_done_at_once() {
 }
 
 #[test]
-fn so_many_at_once_and_one_that_waits_for_its_next_attempt_counts() {
+fn max_parallel_counts_elements_that_wait_for_a_retry() {
     let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
     assert_eq!(world.out.len(), 2);
     world.answer(0);
@@ -58,7 +58,7 @@ fn so_many_at_once_and_one_that_waits_for_its_next_attempt_counts() {
 }
 
 #[test]
-fn an_element_that_fails_for_good_fails_the_task_and_those_that_applied_are_taken_back() {
+fn a_failed_element_fails_the_task_and_rolls_back_the_others() {
     let world = ended(&format!("[[task]]\n{MAKE}for_each = [1, \"bad\", 2, 3]\nmax_parallel = 2\n"));
     assert_eq!(
         world.trace(),
@@ -72,7 +72,7 @@ fn an_element_that_fails_for_good_fails_the_task_and_those_that_applied_are_take
 }
 
 #[test]
-fn a_controller_tries_all_of_it_again_and_reads_the_list_anew() {
+fn a_controller_retry_reads_the_list_again() {
     let world = ended(
         "retry = { times = 2 }\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\
          [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"list\"\nas = \"item\"\n\
@@ -82,7 +82,7 @@ fn a_controller_tries_all_of_it_again_and_reads_the_list_anew() {
 }
 
 #[test]
-fn what_is_no_list_fails_the_task_for_good() {
+fn a_value_that_is_no_list_fails_the_task_permanently() {
     let world = ended_with_items_of_7(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     assert_eq!(world.trace(), "make:R make:F make:RB make:RD");
     let failure = &world.machine.failures()[&super::world::name("make")];
@@ -90,7 +90,7 @@ fn what_is_no_list_fails_the_task_for_good() {
 }
 
 #[test]
-fn what_stands_in_the_store_is_sent_for() {
+fn a_stored_list_is_fetched() {
     let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
@@ -119,7 +119,7 @@ fn the_first_element_that_leaves_bytes_fails_the_task_before_others_are_called()
 }
 
 #[test]
-fn an_element_whose_rollback_failed_is_settled_by_its_name() {
+fn a_failed_element_rollback_is_skipped_by_its_name() {
     let mut world = World::start(flow(
         "[[task]]\nname = \"make\"\nuse = \"g#stubborn\"\nrequires = { item = \"item\" }\nfor_each = [1, 2]\n",
     ));
@@ -134,7 +134,7 @@ fn an_element_whose_rollback_failed_is_settled_by_its_name() {
 }
 
 #[test]
-fn who_listens_to_the_failure_of_the_task_hears_of_an_element_and_of_the_list() {
+fn a_failure_handler_receives_element_and_list_failures() {
     let listener =
         "[[task]]\nname = \"t\"\nuse = \"g#told\"\n[[link]]\nfrom = \"make\"\nto = \"t\"\non = \"failure\"\n";
     for (list, told) in [
@@ -150,7 +150,7 @@ fn who_listens_to_the_failure_of_the_task_hears_of_an_element_and_of_the_list() 
 }
 
 #[test]
-fn a_condition_leaves_the_task_out_as_a_whole() {
+fn a_false_condition_skips_all_elements() {
     let world = ended(&format!(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1]\n[[task]]\nname = \"b\"\nuse = \"g#noop\"\n\
          [[link]]\nfrom = \"a\"\nto = \"make\"\nwhen = \"false\"\nreach = \"task\"\n[[link]]\nfrom = \"make\"\nto = \"b\"\n"
@@ -159,7 +159,7 @@ fn a_condition_leaves_the_task_out_as_a_whole() {
 }
 
 #[test]
-fn an_edit_beside_it_leaves_its_elements_where_they_are() {
+fn an_unrelated_edit_keeps_the_elements() {
     let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 1\n")));
     world.answer(0);
     let text = "[[task]]\nname = \"first\"\nuse = \"g#noop\"\n[[task]]\nname = \"last\"\nuse = \"g#noop\"\n\
@@ -174,7 +174,7 @@ fn an_edit_beside_it_leaves_its_elements_where_they_are() {
 }
 
 #[test]
-fn a_condition_at_the_task_before_leaves_it_out_as_a_whole() {
+fn a_false_condition_before_it_skips_all_elements() {
     let world = ended(&format!(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\nname = \"b\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1]\n\
          [[link]]\nfrom = \"a\"\nto = \"b\"\nwhen = \"false\"\nreach = \"neighbors\"\n[[link]]\nfrom = \"b\"\nto = \"make\"\n"
@@ -184,7 +184,7 @@ fn a_condition_at_the_task_before_leaves_it_out_as_a_whole() {
 }
 
 #[test]
-fn a_condition_leaves_out_no_part_of_a_task_that_is_under_way() {
+fn a_false_condition_does_not_skip_a_running_for_each() {
     let mut world = World::start(flow(&format!(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1, 2]\nmax_parallel = 1\n\
          [[task]]\nname = \"b\"\nuse = \"g#add\"\nrequires = {{ ip = \"made\" }}\n"
@@ -198,7 +198,7 @@ fn a_condition_leaves_out_no_part_of_a_task_that_is_under_way() {
 }
 
 #[test]
-fn no_other_element_starts_of_a_task_that_stands_aside_once_one_has_failed() {
+fn a_failure_handler_starts_no_element_after_one_failed() {
     let world = ended(&format!(
         "[[task]]\nname = \"woot\"\nuse = \"g#fails\"\n\
          [[task]]\n{MAKE}for_each = [\"bad\", 1, 2, 3]\nmax_parallel = 1\n\
@@ -217,7 +217,7 @@ fn a_task_that_was_removed_while_it_was_called_is_done_once_its_calls_are() {
 }
 
 #[test]
-fn what_has_the_name_of_its_flow_stays_itself_in_an_edit() {
+fn a_task_named_like_its_flow_survives_an_edit() {
     for each in ["", "for_each = [1, 2]\n"] {
         let each_or = if each.is_empty() { "with = { item = 1 }\n" } else { each };
         let text = format!(
@@ -255,7 +255,7 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
 }
 
 #[test]
-fn that_a_list_cannot_be_had_the_second_time_it_was_sent_for_says_nothing_of_the_results() {
+fn a_failed_second_fetch_of_the_list_does_not_affect_the_results() {
     let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
@@ -269,7 +269,7 @@ fn that_a_list_cannot_be_had_the_second_time_it_was_sent_for_says_nothing_of_the
 }
 
 #[test]
-fn elements_that_are_withdrawn_before_they_were_called_are_not_taken_back() {
+fn elements_withdrawn_before_their_call_are_not_rolled_back() {
     let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"bad\", 1, 2]\n")));
     world.answer(0);
     world.withdraw(0);
@@ -282,7 +282,7 @@ fn elements_that_are_withdrawn_before_they_were_called_are_not_taken_back() {
 }
 
 #[test]
-fn a_list_that_is_taken_back_while_it_is_sent_for_is_not_waited_for() {
+fn rollback_does_not_wait_for_a_pending_fetch() {
     // It stands in the store at the second attempt.
     let mut world = World::start(flow(
         "[[task]]\nname = \"w\"\nwait = \"word\"\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\

@@ -45,7 +45,7 @@ const SITE: &str = r#"
 "#;
 
 #[test]
-fn a_listener_that_was_forgotten_is_added_and_starts_at_once() {
+fn an_added_task_with_finished_sources_starts_at_once() {
     let mut world = World::start(flow(SITE));
     world.answer(0);
     world.answer(1);
@@ -60,7 +60,7 @@ fn a_listener_that_was_forgotten_is_added_and_starts_at_once() {
 }
 
 #[test]
-fn a_task_is_pointed_to_another_server_and_goes_on_without_pulling_its_recipes_again() {
+fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
     let mut world = World::start(flow(SITE));
     world.answer(0);
     world.answer(0);
@@ -98,7 +98,7 @@ fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
 }
 
 #[test]
-fn a_removed_task_is_gone_where_it_has_not_run_and_fires_nobody_where_it_has() {
+fn a_removed_task_never_triggers_its_listeners() {
     let mut world = World::start(flow(SITE));
     world.answer(0);
     world.answer(0);
@@ -114,7 +114,7 @@ fn a_removed_task_is_gone_where_it_has_not_run_and_fires_nobody_where_it_has() {
 }
 
 #[test]
-fn what_was_removed_after_it_had_run_is_rolled_back_with_the_rest() {
+fn a_removed_task_that_ran_is_rolled_back() {
     let text = r#"
         [[task]]
         name = "a"
@@ -141,7 +141,7 @@ fn what_was_removed_after_it_had_run_is_rolled_back_with_the_rest() {
 }
 
 #[test]
-fn a_module_is_replaced_before_it_is_called_and_not_after() {
+fn a_module_can_be_replaced_only_before_its_call() {
     let text = r#"
         pattern = "linear"
         [[task]]
@@ -162,7 +162,7 @@ fn a_module_is_replaced_before_it_is_called_and_not_after() {
 }
 
 #[test]
-fn every_reason_is_told_and_a_refused_edit_changes_nothing() {
+fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
     let mut world = World::start(flow(SITE));
     let before = world.machine.clone();
     let edits = [
@@ -198,7 +198,7 @@ fn an_edit_of_another_revision_means_nothing() {
 }
 
 #[test]
-fn what_was_to_start_later_waits_for_what_it_requires_by_now() {
+fn a_delayed_task_waits_for_requirements_added_by_an_edit() {
     let text = r#"
         [[task]]
         name = "a"
@@ -221,7 +221,7 @@ fn what_was_to_start_later_waits_for_what_it_requires_by_now() {
 }
 
 #[test]
-fn what_a_task_was_called_with_is_changed_no_more() {
+fn the_inputs_of_a_called_task_cannot_be_edited() {
     let mut world = World::start(flow(SITE));
     world.answer(0);
     let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
@@ -230,7 +230,7 @@ fn what_a_task_was_called_with_is_changed_no_more() {
 }
 
 #[test]
-fn what_was_removed_holds_nobody_up_and_fails_for_itself() {
+fn a_removed_task_blocks_nothing_and_fails_alone() {
     let text = r#"
         [[task]]
         name = "a"
@@ -251,7 +251,7 @@ fn what_was_removed_holds_nobody_up_and_fails_for_itself() {
 }
 
 #[test]
-fn what_was_removed_runs_no_more_where_its_flow_runs_again_and_keeps_the_order() {
+fn a_removed_task_does_not_run_again_in_a_retry() {
     let text = r#"
         pattern = "linear"
         retry = { times = 2 }
@@ -283,7 +283,7 @@ fn index(world: &World, task: &str) -> crate::NodeIndex {
 }
 
 #[test]
-fn a_controller_waits_for_what_an_edit_put_after_what_was_rolled_back() {
+fn a_controller_waits_for_tasks_added_after_the_rollback() {
     let text = r#"
         retry = { times = 2 }
         [[task]]

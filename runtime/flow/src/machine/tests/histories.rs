@@ -389,12 +389,12 @@ proptest! {
     }
 
     #[test]
-    fn rollback_visits_what_was_or_may_have_been_applied_strictly_backwards_and_nothing_else(seed in any::<u64>()) {
+    fn rollback_visits_exactly_the_applied_tasks_in_reverse_order(seed in any::<u64>()) {
         rollback_is_strictly_backwards(&live(seed));
     }
 
     #[test]
-    fn what_a_lost_attempt_applied_is_taken_back_however_late_it_answers(seed in any::<u64>()) {
+    fn a_late_outcome_is_always_rolled_back(seed in any::<u64>()) {
         let world = run_history_to_end(seed);
         if world.state() == RunState::RolledBack {
             let flow = world.flow_of(None);
@@ -411,7 +411,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flow_may_be_changed_at_any_time_and_what_it_did_is_taken_back_all_the_same(seed in any::<u64>()) {
+    fn an_edit_at_any_time_keeps_rollback_complete(seed in any::<u64>()) {
         // Each step compares live with replay and with a snapshot.
         let world = continue_to_end(seed, run_history_with(seed, Edits::Some));
         let skipped = world.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
@@ -429,7 +429,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_may_fire_more_than_once_and_each_firing_is_taken_back_alone_and_strictly_backwards(seed in any::<u64>()) {
+    fn each_firing_is_rolled_back_alone_in_reverse_order(seed in any::<u64>()) {
         // Each step compares live with replay and with a snapshot.
         let world = run_triggered_history(seed);
         let is_edited = world.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
@@ -468,7 +468,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_twice_late_or_out_of_order_changes_nothing(seed in any::<u64>()) {
+    fn duplicate_late_or_reordered_events_change_nothing(seed in any::<u64>()) {
         let world = live(seed);
         let run = world.machine.run().clone();
         let mut machine = Machine::new(run.clone(), world.machine.flow().clone());

@@ -43,7 +43,7 @@ fn firings(world: &World, task: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_circle_goes_round_until_its_condition_says_no() {
+fn a_cycle_repeats_until_its_condition_is_false() {
     let mut world = World::start(flow(&counter("count < 3", "")));
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -54,7 +54,7 @@ fn a_circle_goes_round_until_its_condition_says_no() {
 }
 
 #[test]
-fn a_circle_of_several_tasks_is_closed_by_the_link_that_leads_back() {
+fn a_cycle_of_several_tasks_has_one_back_edge() {
     let mut world = World::start(flow(&format!("max_firings = 3\n{}", COUNTER.replace("when = \"begin_again\"", ""))));
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -63,7 +63,7 @@ fn a_circle_of_several_tasks_is_closed_by_the_link_that_leads_back() {
 }
 
 #[test]
-fn a_turn_that_fails_is_taken_back_alone() {
+fn a_failed_firing_is_rolled_back_alone() {
     let text = counter("true", "").replace(
         "name = \"tock\"\n    use = \"g#noop\"",
         "name = \"tock\"\n    use = \"g#same\"\n    requires = { x = \"count\" }\n    with = { y = 1 }",
@@ -77,7 +77,7 @@ fn a_turn_that_fails_is_taken_back_alone() {
 }
 
 #[test]
-fn a_circle_is_broken_by_unlinking_and_the_run_ends() {
+fn unlinking_a_back_edge_ends_the_run() {
     let mut world = World::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..9 {
         world.go();
@@ -130,7 +130,7 @@ fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
 }
 
 #[test]
-fn a_failed_firing_is_taken_back_and_the_run_lives_on() {
+fn a_failed_firing_does_not_end_a_persistent_run() {
     let mut world = World::start(flow(LISTENER));
     world.notify("add-ip", &[("ip", "\"bad\"")]);
     world.go();
@@ -145,7 +145,7 @@ fn a_failed_firing_is_taken_back_and_the_run_lives_on() {
 }
 
 #[test]
-fn the_same_notification_twice_fires_once() {
+fn a_duplicate_notification_fires_once() {
     let mut world = World::start(flow(LISTENER));
     let values = [("ip".parse().unwrap(), crate::Value::json(&"a".into()))];
     let event = Event::Notify {
@@ -159,7 +159,7 @@ fn the_same_notification_twice_fires_once() {
 }
 
 #[test]
-fn a_notification_that_brings_the_wrong_names_is_refused_with_the_right_ones() {
+fn a_notification_with_wrong_names_is_rejected_with_the_expected_names() {
     let world = World::start(flow(LISTENER));
     let refusal = |values: &[&str]| {
         let values = values.iter().map(|name| (name.parse().unwrap(), crate::Value::json(&1.into()))).collect();
@@ -191,7 +191,7 @@ fn a_notification_of_a_wrong_type_fires_nothing() {
 }
 
 #[test]
-fn what_a_persistent_run_begins_with_is_done_first_and_taken_back_when_it_is_told_to_end() {
+fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     let text =
         format!("{LISTENER}\n[[task]]\nname = \"prepare\"\nuse = \"g#five\"\nprovides = {{ value = \"pool\" }}\n");
     let mut world = World::start(flow(&text));
@@ -210,7 +210,7 @@ fn what_a_persistent_run_begins_with_is_done_first_and_taken_back_when_it_is_tol
 }
 
 #[test]
-fn no_more_fire_at_once_than_the_flow_allows() {
+fn max_parallel_limits_concurrent_firings() {
     let mut world = World::start(flow(&format!("max_parallel = 2\n{LISTENER}")));
     for ip in ["\"a\"", "\"b\"", "\"c\""] {
         world.notify("add-ip", &[("ip", ip)]);
@@ -274,7 +274,7 @@ fn a_schedule_fires_once_for_each_of_its_times() {
 }
 
 #[test]
-fn a_persistent_run_rests_and_goes_on() {
+fn a_persistent_run_suspends_and_resumes() {
     let mut world = World::start(flow(LISTENER));
     world.notify("add-ip", &[("ip", "\"a\"")]);
     world.step(&Event::Suspend);
@@ -295,7 +295,7 @@ fn max_firings_ends_a_persistent_run() {
 }
 
 #[test]
-fn a_snapshot_knows_what_of_the_store_is_still_needed() {
+fn a_snapshot_lists_the_referenced_digests() {
     let text = "persistent = true\nmax_parallel = 1\n[[task]]\nname = \"hear\"\nuse = \"g#same\"\n\
                 requires = { x = \"size\" }\nwith = { y = 1 }\n";
     let mut world = World::start(flow(text));

@@ -32,7 +32,7 @@ fn listened(guest: &str, link: &str) -> String {
 }
 
 #[test]
-fn a_failure_listener_runs_before_anything_is_taken_back_and_is_not_taken_back_itself() {
+fn a_failure_handler_runs_before_rollback_and_is_not_rolled_back() {
     check(
         &listened("fails", "on = \"failure\""),
         "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
@@ -42,12 +42,12 @@ fn a_failure_listener_runs_before_anything_is_taken_back_and_is_not_taken_back_i
 }
 
 #[test]
-fn a_failure_listener_is_left_out_where_nothing_fails() {
+fn a_failure_handler_is_skipped_without_a_failure() {
     check(&listened("noop", "on = \"failure\""), "before:R before:S s:R s:S l:I", RunState::Success, "");
 }
 
 #[test]
-fn a_listener_to_any_end_hears_of_both() {
+fn a_listener_on_any_receives_success_and_failure() {
     check(
         &listened("noop", "on = \"any\""),
         "before:R before:S s:R s:S l:R l:S(\"all is well\")",
@@ -63,7 +63,7 @@ fn a_listener_to_any_end_hears_of_both() {
 }
 
 #[test]
-fn a_failure_listener_may_ask_what_failed() {
+fn a_failure_handler_can_read_the_failure() {
     check(
         &listened("fails", "on = \"failure\"\nwhen = \"failure.kind == 'timeout'\""),
         "before:R before:S s:R s:F l:I s:RB s:RD before:RB before:RD",
@@ -73,7 +73,7 @@ fn a_failure_listener_may_ask_what_failed() {
 }
 
 #[test]
-fn a_failure_listener_hears_of_each_pass_of_a_controller() {
+fn a_failure_handler_runs_for_each_controller_retry() {
     check(
         r#"
         retry = { times = 2 }
@@ -96,7 +96,7 @@ fn a_failure_listener_hears_of_each_pass_of_a_controller() {
 }
 
 #[test]
-fn a_listener_that_fails_changes_nothing_and_is_told() {
+fn a_failing_failure_handler_affects_nothing_else() {
     let mut world = World::start(flow(
         r#"
         [[task]]
@@ -124,7 +124,7 @@ fn a_listener_that_fails_changes_nothing_and_is_told() {
 }
 
 #[test]
-fn a_condition_that_cannot_be_decided_fails_its_target() {
+fn an_evaluation_error_fails_the_target() {
     let mut world = World::start(flow(
         r#"
         [[task]]
@@ -147,7 +147,7 @@ fn a_condition_that_cannot_be_decided_fails_its_target() {
 }
 
 #[test]
-fn a_flow_whose_condition_cannot_be_decided_fails() {
+fn an_evaluation_error_fails_a_nested_flow() {
     let mut world = World::start(flow(
         r#"
         [[task]]
@@ -170,7 +170,7 @@ fn a_flow_whose_condition_cannot_be_decided_fails() {
 }
 
 #[test]
-fn what_stands_on_both_sides_of_an_ignored_task_is_rolled_back_in_order() {
+fn rollback_passes_through_ignored_tasks_in_order() {
     check(
         r#"
         [[task]]

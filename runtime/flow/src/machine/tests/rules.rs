@@ -9,7 +9,7 @@ use super::{
 use crate::{Event, FailureKind, RunState};
 
 #[test]
-fn a_flow_with_nothing_in_it_succeeds() {
+fn an_empty_flow_succeeds() {
     check("", "", RunState::Success, "");
 }
 
@@ -56,7 +56,7 @@ fn a_running_sibling_may_finish_and_is_then_rolled_back() {
 }
 
 #[test]
-fn a_task_is_tried_again_after_its_pause_without_rollback_between() {
+fn a_task_retry_waits_and_needs_no_rollback() {
     let text = r#"
         [[task]]
         name = "a"
@@ -73,7 +73,7 @@ fn a_task_is_tried_again_after_its_pause_without_rollback_between() {
 }
 
 #[test]
-fn a_permanent_failure_is_not_tried_again() {
+fn a_permanent_failure_is_not_retried() {
     check(
         "[[task]]\nname = \"t\"\nuse = \"g#fails\"\nretry = { attempts = 5 }",
         "t:R t:F t:RB t:RD",
@@ -154,7 +154,7 @@ fn higher_priority_starts_first_then_file_order() {
 }
 
 #[test]
-fn a_value_that_a_link_turned_round_is_a_missing_input() {
+fn a_value_behind_a_reversed_link_is_a_missing_input() {
     let text = r#"
         [[task]]
         name = "late"
@@ -177,7 +177,7 @@ fn a_value_that_a_link_turned_round_is_a_missing_input() {
 }
 
 #[test]
-fn when_an_outer_controller_retries_the_history_of_the_inner_starts_anew() {
+fn an_outer_retry_resets_the_inner_history() {
     let text = r#"
         pattern = "linear"
         retry = { times = 2, provides = "o" }
@@ -196,7 +196,7 @@ fn when_an_outer_controller_retries_the_history_of_the_inner_starts_anew() {
 }
 
 #[test]
-fn otherwise_rollback_all_asks_nobody_further() {
+fn rollback_all_asks_no_outer_controller() {
     check(
         r#"
         retry = { times = 9 }
@@ -214,7 +214,7 @@ fn otherwise_rollback_all_asks_nobody_further() {
 }
 
 #[test]
-fn for_each_reads_its_list_when_the_flow_starts_and_fails_when_it_is_none() {
+fn for_each_fails_when_its_value_is_no_list() {
     let with = |list: &str| {
         format!(
             r#"
@@ -251,7 +251,7 @@ fn for_each_reads_its_list_when_the_flow_starts_and_fails_when_it_is_none() {
 }
 
 #[test]
-fn cancelling_stops_what_runs_and_rolls_the_run_back() {
+fn cancel_interrupts_calls_and_rolls_back() {
     let text = r#"
         pattern = "linear"
         [[task]]
@@ -273,7 +273,7 @@ fn cancelling_stops_what_runs_and_rolls_the_run_back() {
 }
 
 #[test]
-fn a_cancelled_call_that_nobody_has_begun_is_withdrawn_and_needs_no_rollback() {
+fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = World::start(flow(text));
     assert_eq!(world.machine.withdrawable().count(), 0, "it is wanted");
@@ -313,7 +313,7 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
 }
 
 #[test]
-fn a_call_is_poison_once_as_many_workers_were_lost_with_it_as_its_task_says() {
+fn a_call_is_poison_at_its_delivery_limit() {
     for (keys, limit) in [("", 5), ("delivery_limit = 1", 1), ("delivery_limit = 7", 7)] {
         let mut world = World::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
         for lost in 1..=limit {
@@ -326,7 +326,7 @@ fn a_call_is_poison_once_as_many_workers_were_lost_with_it_as_its_task_says() {
 }
 
 #[test]
-fn an_abandoned_call_is_sent_again_when_the_run_goes_on() {
+fn an_abandoned_call_is_resent_on_resume() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = World::start(flow(text));
     world.step(&Event::Suspend);
@@ -340,7 +340,7 @@ fn an_abandoned_call_is_sent_again_when_the_run_goes_on() {
 }
 
 #[test]
-fn a_record_that_cannot_follow_is_refused() {
+fn an_illegal_record_is_rejected() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = World::start(flow(text));
     world.run();
@@ -354,7 +354,7 @@ fn a_record_that_cannot_follow_is_refused() {
 }
 
 #[test]
-fn a_task_whose_guest_was_never_called_is_not_taken_back_by_it() {
+fn a_task_without_a_call_gets_no_rollback_call() {
     // A link turns the order round: what it requires is not there.
     let mut world = World::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#add\"\nrequires = { ip = \"value\" }\nprovides = []\n\
@@ -365,7 +365,7 @@ fn a_task_whose_guest_was_never_called_is_not_taken_back_by_it() {
 }
 
 #[test]
-fn a_controller_that_is_about_to_try_again_is_taken_back_with_what_is_around_it() {
+fn a_retrying_controller_is_rolled_back_with_its_parent() {
     let mut world = World::start(flow(
         "retry = { times = 2 }\n[[task]]\nname = \"w\"\nuse = \"g#noop\"\n[[task]]\nname = \"c\"\nuse = \"g#noop\"\n\
          [[link]]\nfrom = \"w\"\nto = \"c\"\nwhen = \"1 / 0 == 0\"\n\
@@ -386,7 +386,7 @@ fn a_controller_that_is_about_to_try_again_is_taken_back_with_what_is_around_it(
 }
 
 #[test]
-fn what_answered_late_in_a_flow_that_has_not_begun_again_runs_when_the_run_begins_anew() {
+fn a_late_outcome_in_a_pending_flow_does_not_block_a_reset() {
     let mut world = World::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"a\"\nto = \"m\"\n\
          [[flow]]\nname = \"m\"\n[[flow.flow]]\nname = \"n\"\n[[flow.flow.task]]\nname = \"t\"\nuse = \"g#noop\"\n",
@@ -408,7 +408,7 @@ fn what_answered_late_in_a_flow_that_has_not_begun_again_runs_when_the_run_begin
 }
 
 #[test]
-fn applies_and_rollbacks_are_numbered_apart_and_a_rollback_has_one_number_from_its_beginning_to_its_end() {
+fn applies_and_rollbacks_have_separate_attempt_numbers() {
     let mut world = World::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3, initial = \"1s\" }\n\
          [[task]]\nname = \"z\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"a\"\nto = \"z\"\n",

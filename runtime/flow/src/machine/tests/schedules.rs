@@ -34,7 +34,7 @@ fn fired(world: &World) -> Vec<u64> {
 }
 
 #[test]
-fn each_missed_time_fires_where_all_are_wanted_one_after_the_other() {
+fn missed_all_fires_every_missed_time_in_order() {
     let mut world = World::start(flow(&minutely("missed = \"all\"")));
     pass(&mut world, 6 * 60);
     assert_eq!((fired(&world), world.out.len()), (vec![1], 1), "the others wait until it has ended");
@@ -50,7 +50,7 @@ fn each_missed_time_fires_where_all_are_wanted_one_after_the_other() {
 }
 
 #[test]
-fn a_time_that_comes_while_missed_ones_are_made_up_for_keeps_to_overlap() {
+fn a_time_during_catch_up_follows_the_overlap_policy() {
     let mut world = World::start(flow(&minutely("missed = \"all\"")));
     pass(&mut world, 3 * 60);
     pass(&mut world, 60);
@@ -63,7 +63,7 @@ fn a_time_that_comes_while_missed_ones_are_made_up_for_keeps_to_overlap() {
 }
 
 #[test]
-fn a_year_of_missed_seconds_is_kept_and_costs_no_more_than_one() {
+fn a_long_backlog_uses_constant_memory() {
     let text = minutely("missed = \"all\"\noverlap = \"allow\"").replace("* * * * *", "* * * * * *");
     let mut world = World::start(flow(&format!("max_parallel = 3\n{text}")));
     pass(&mut world, 365 * 86_400);
@@ -77,7 +77,7 @@ fn a_year_of_missed_seconds_is_kept_and_costs_no_more_than_one() {
 }
 
 #[test]
-fn missed_times_that_are_not_wanted_are_counted() {
+fn skipped_missed_times_are_counted() {
     let mut world = World::start(flow(&minutely("")));
     pass(&mut world, 6 * 60);
     assert_eq!((fired(&world), skips(&world)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
@@ -91,7 +91,7 @@ fn missed_times_that_are_not_wanted_are_counted() {
 }
 
 #[test]
-fn what_more_than_may_wait_would_fire_is_counted_or_kept() {
+fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     let text = |missed: &str| {
         let text = minutely(&format!("overlap = \"queue\"\nmissed = \"{missed}\""));
         let listens = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";

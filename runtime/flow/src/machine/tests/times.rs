@@ -96,7 +96,7 @@ fn a_notification_of_a_wrong_type_is_refused_before_a_task_gets_it() {
 }
 
 #[test]
-fn a_task_that_waits_fails_when_it_is_told_so_or_its_deadline_comes() {
+fn a_waiting_task_fails_by_notification_or_deadline() {
     let mut world = World::start(flow(APPROVED));
     world.answer(0);
     let answer = Answer::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
@@ -112,7 +112,7 @@ fn a_task_that_waits_fails_when_it_is_told_so_or_its_deadline_comes() {
 }
 
 #[test]
-fn a_task_that_waits_holds_up_neither_a_cancel_nor_a_suspension() {
+fn a_waiting_task_delays_neither_cancel_nor_suspend() {
     let mut world = World::start(flow(APPROVED));
     world.answer(0);
     world.step(&Event::Suspend);
@@ -125,7 +125,7 @@ fn a_task_that_waits_holds_up_neither_a_cancel_nor_a_suspension() {
 }
 
 #[test]
-fn what_starts_later_starts_no_earlier() {
+fn a_delayed_node_does_not_start_early() {
     let mut world = World::start(flow(
         r#"
         start_at = 1970-01-01T00:00:05Z
@@ -155,7 +155,7 @@ fn what_starts_later_starts_no_earlier() {
 }
 
 #[test]
-fn a_run_that_is_not_done_in_time_is_stopped_and_rolled_back() {
+fn an_expired_run_is_rolled_back() {
     let mut world = World::start(flow(
         r#"
         pattern = "linear"
@@ -176,7 +176,7 @@ fn a_run_that_is_not_done_in_time_is_stopped_and_rolled_back() {
 }
 
 #[test]
-fn a_call_that_no_worker_takes_expires_and_one_that_is_leased_does_not() {
+fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
     let mut world = World::start(flow(text));

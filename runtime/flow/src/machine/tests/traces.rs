@@ -141,7 +141,7 @@ fn trace_7_an_ignored_task_is_left_out_of_a_rollback_that_passes_through_it() {
 }
 
 #[test]
-fn trace_8_how_far_a_no_reaches() {
+fn trace_8_skip_reach() {
     let text = |reach: &str| {
         format!(
             r#"

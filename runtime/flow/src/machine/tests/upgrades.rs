@@ -36,7 +36,7 @@ fn fire(world: &mut World, ip: &str) {
 }
 
 #[test]
-fn what_a_task_calls_is_replaced_between_firings_and_not_within_one() {
+fn a_module_is_replaced_between_firings_only() {
     let mut world = World::start(flow(SERVICE));
     world.answer(0);
     for ip in ["\"good\"", "\"bad\"", "\"good\""] {
@@ -58,7 +58,7 @@ fn what_a_task_calls_is_replaced_between_firings_and_not_within_one() {
 }
 
 #[test]
-fn what_a_persistent_run_began_with_keeps_its_call_since_it_is_taken_back_at_the_end() {
+fn the_base_firing_keeps_its_module() {
     let mut world = World::start(flow(SERVICE));
     world.answer(0);
     let other = Edit::Use { task: name("prepare"), uses: "g#nasty".into() };
@@ -67,7 +67,7 @@ fn what_a_persistent_run_began_with_keeps_its_call_since_it_is_taken_back_at_the
 }
 
 #[test]
-fn what_a_lost_attempt_calls_is_not_replaced_before_it_has_answered() {
+fn a_module_with_a_lost_attempt_cannot_be_replaced() {
     let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
     let mut world = World::start(flow(&text));
     world.answer(0);
@@ -89,7 +89,7 @@ fn what_a_lost_attempt_calls_is_not_replaced_before_it_has_answered() {
 }
 
 #[test]
-fn a_name_is_free_again_once_nothing_that_its_task_did_may_be_taken_back() {
+fn a_task_name_is_reusable_after_its_rollback_is_impossible() {
     let mut world = World::start(flow(SERVICE));
     world.answer(0);
     let remove = Edit::Remove { task: name("check"), ran: false };
@@ -108,7 +108,7 @@ fn a_name_is_free_again_once_nothing_that_its_task_did_may_be_taken_back() {
 }
 
 #[test]
-fn a_task_that_would_never_run_is_not_added_to_circles_whose_first_firing_has_ended() {
+fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     let text = r#"
         cyclic = true
         [inputs]
@@ -171,7 +171,7 @@ fn lost_before(others: usize) -> World {
 }
 
 #[test]
-fn what_a_lost_attempt_did_is_taken_back_while_sixteen_firings_are_remembered_and_not_after() {
+fn late_outcomes_are_rolled_back_for_the_last_sixteen_firings() {
     let mut world = lost_before(15);
     world.answer_late(0);
     assert_eq!(world.out.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);

@@ -53,14 +53,14 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_value_comes_back_as_it_was(values in proptest::collection::btree_map("[A-Za-z0-9_-]{1,8}", any_value(), 0..5)) {
+    fn every_value_round_trips(values in proptest::collection::btree_map("[A-Za-z0-9_-]{1,8}", any_value(), 0..5)) {
         let values: Values = values.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
         let text = ValuesObject::from(&values).to_text();
         prop_assert_eq!(read(&text, References::Accept), Ok(values));
     }
 
     #[test]
-    fn json_that_somebody_else_wrote_stays_json(json in any_json(), name in "[A-Za-z0-9_-]{1,8}") {
+    fn untrusted_json_stays_json(json in any_json(), name in "[A-Za-z0-9_-]{1,8}") {
         let text = format!("{{\"{name}\":{json}}}");
         let read = read(&text, References::Refuse).unwrap();
         prop_assert_eq!(&read[&ValueName::new(&name).unwrap()], &Value::json(&json));
@@ -68,7 +68,7 @@ proptest! {
 }
 
 #[test]
-fn bytes_and_references_stand_beside_the_json() {
+fn bytes_and_references_are_encoded_outside_the_json() {
     let digest = crate::Digest::from_bytes([7; 32]);
     let values = Values::from([
         ("celsius".parse().unwrap(), Value::Json(Json::parse("1.50").unwrap())),
@@ -84,7 +84,7 @@ fn bytes_and_references_stand_beside_the_json() {
 }
 
 #[test]
-fn every_mistake_in_what_is_given_is_told_at_once() {
+fn every_invalid_value_is_reported_at_once() {
     let stored = format!("{{\"d\":{{\"digest\":\"sha256:{}\",\"size\":1,\"form\":\"json\"}}}}", "0".repeat(64));
     let text = format!("{{\"a b\":1,\"c\":{{\"x\":1,\"x\":2}},\"$bytes\":{{\"e\":\"?\"}},\"$stored\":{stored}}}");
     let refused = read(&text, References::Refuse).unwrap_err();
@@ -101,7 +101,7 @@ fn every_mistake_in_what_is_given_is_told_at_once() {
 }
 
 #[test]
-fn a_name_that_stands_twice_is_refused_in_each_part() {
+fn a_duplicate_name_is_rejected_in_each_section() {
     for text in [
         "{\"a\":1,\"a\":1}",
         "{\"$bytes\":{\"a\":\"\",\"a\":\"\"}}",
@@ -114,7 +114,7 @@ fn a_name_that_stands_twice_is_refused_in_each_part() {
 }
 
 #[test]
-fn what_is_no_object_is_no_values() {
+fn only_an_object_holds_values() {
     for text in ["[1]", "[\"dGVzdA==\"]", "null", "\"a\"", "{\"$bytes\":[\"YQ==\"]}", "{\"$bytes\":{\"a\":1}}"] {
         assert!(read(text, References::Accept).is_err(), "{text}");
     }

@@ -218,12 +218,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
 
     #[test]
-    fn a_wired_flow_keeps_the_promises_of_the_arena_and_takes_the_nearest_provider(seed in any::<u64>()) {
+    fn a_wired_flow_satisfies_the_arena_invariants(seed in any::<u64>()) {
         is_wired_right(seed);
     }
 
     #[test]
-    fn a_flow_that_is_mixed_up_is_told_or_wired_and_nothing_panics(seed in any::<u64>()) {
+    fn a_shuffled_flow_never_panics(seed in any::<u64>()) {
         use_in_every_way(&shuffled_lines(&mut Draw(seed)));
     }
 
