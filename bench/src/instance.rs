@@ -32,12 +32,12 @@ const CALLS: u32 = 2_000;
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let sandbox = Sandbox::new(sandbox::Config { slots: 4, ..sandbox::Config::default() })?;
     let compiled = sandbox.compile(Digest::from_bytes([1; 32]), bench.guest.clone()).await?;
-    let bare = Bare::new(&bench.guest)?;
+    let bare = PlainWasmtime::new(&bench.guest)?;
     let mut pairs = Pairs::default();
     for round in 0..12 {
         let begun = Instant::now();
         for _ in 0..CALLS {
-            let report = sandbox.call(&compiled, call(), Arc::new(Deaf)).await;
+            let report = sandbox.call(&compiled, call(), Arc::new(NoopObserver)).await;
             ensure!(matches!(report.answer, Answer::Left(_)), "the no-op failed: {:?}", report.answer);
         }
         let ours = begun.elapsed().as_secs_f64() / f64::from(CALLS);
@@ -55,9 +55,9 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl sandbox::Observer for Deaf {
+impl sandbox::Observer for NoopObserver {
     fn log(&self, _level: sandbox::Level, _line: &str) {}
     fn progress(&self, _fraction: f64, _message: &str) {}
 }
@@ -81,7 +81,7 @@ fn call() -> Call {
 }
 
 /// wasmtime with its own WASI, a pool, and nothing of ours.
-struct Bare {
+struct PlainWasmtime {
     engine: Engine,
     pre: TaskPre<Context_>,
 }
@@ -104,7 +104,7 @@ impl host::Host for Context_ {
 
 impl bindings::waft::task::types::Host for Context_ {}
 
-impl Bare {
+impl PlainWasmtime {
     fn new(guest: &[u8]) -> anyhow::Result<Self> {
         let mut config = Config::new();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::default()));

@@ -12,7 +12,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::Result;
 use session::Session;
 pub(crate) use step::Step;
-use verdict::{Outcome, Verdict};
+use verdict::{Outcome, TestReport};
 use xtask::process::Transcript;
 
 use crate::arguments::Wanted;
@@ -25,12 +25,12 @@ pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
 
 pub(crate) fn run(wanted: &Wanted) -> Result<ExitCode> {
     let mut session = Session::new(&wanted.rest);
-    let mut verdict = Verdict::default();
+    let mut verdict = TestReport::default();
     for step in Step::ALL {
         if !wanted.only.is_empty() && !wanted.only.contains(&step) {
             continue;
         }
-        if verdict.is_hopeless() {
+        if verdict.must_stop() {
             verdict.add(step, Outcome::Skipped);
             continue;
         }

@@ -14,28 +14,28 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{keeping::Keepers, topology};
+use crate::{keeping::PermitService, topology};
 
 /// Knows what was declared for flows. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Declared {
     broker: Arc<dyn Broker>,
-    keepers: Keepers,
+    permits: PermitService,
     known: Arc<Mutex<BTreeSet<String>>>,
     /// The queues of jobs of which the broker says nothing, and since when that is known.
     silent: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// How long one waits who must not wait for long. A broker that works takes milliseconds.
-const SOON: Duration = Duration::from_secs(5);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a queue of which the broker says nothing is not asked for again: each time takes as long as the broker has
 /// patience.
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl Declared {
-    pub(crate) fn new(broker: Arc<dyn Broker>, keepers: Keepers) -> Self {
-        Self { broker, keepers, known: Arc::default(), silent: Arc::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, keepers: PermitService) -> Self {
+        Self { broker, permits: keepers, known: Arc::default(), silent: Arc::default() }
     }
 
     /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks, and what keeps the
@@ -58,7 +58,7 @@ impl Declared {
         for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_open()) {
             let permits = names::permits(&flow.name, task);
             if !known.contains(&permits) {
-                self.keepers.keep(&flow.name, task).await?;
+                self.permits.keep(&flow.name, task).await?;
                 known.insert(permits);
             }
         }
@@ -74,10 +74,12 @@ impl Declared {
 
     /// As [`Declared::declare_for`], for one who must not wait for long: what was not declared by then is declared with the
     /// first job that finds it missing.
-    pub(crate) async fn declare_soon(&self, flow: &Flow) -> Result<(), DeclareError> {
-        let late =
-            |_| DeclareError::Silent { what: format!("the queues of flow {}", flow.name), seconds: SOON.as_secs() };
-        timeout(SOON, self.declare_for(flow)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    pub(crate) async fn declare_within(&self, flow: &Flow) -> Result<(), DeclareError> {
+        let late = |_| DeclareError::Silent {
+            what: format!("the queues of flow {}", flow.name),
+            seconds: SHORT_TIMEOUT.as_secs(),
+        };
+        timeout(SHORT_TIMEOUT, self.declare_for(flow)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
     }
 
     async fn declare_jobs(&self, queue: &QueueName) -> Result<(), DeclareError> {
@@ -96,7 +98,7 @@ impl Declared {
 
     /// Lets the queue of a shard hear the tasks of other flows that a flow listens to; their exchanges are declared where
     /// there are none yet.
-    pub(crate) async fn listen_for(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
+    pub(crate) async fn bind_listeners(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
         if flow.listens.is_empty() {
             return Ok(());
         }
@@ -117,7 +119,7 @@ impl Declared {
     }
 
     /// The queue of a shard need not hear a task of another flow any more: nobody here listens to it.
-    pub(crate) async fn unlisten(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
+    pub(crate) async fn unbind_listener(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
         // Held meanwhile, so that who begins to listen now binds it anew afterwards.
         let mut known = self.known.lock().await;
         known.remove(&format!("{exchange} {}", names::engine(shard)));

@@ -47,12 +47,12 @@ use crate::{
     declared::Declared,
     inbox::Inbox,
     jobs,
-    outbox::{Batch, Taken},
+    outbox::{OutboxBatch, Taken},
     untaken, watch,
 };
-use echo::Echo;
+use echo::DeliveryBarrier;
 use errands::Errands;
-use gate::{Gate, Past};
+use gate::{DispatchHistory, PermitClient};
 use leases::Leases;
 use listen::Listeners;
 use load::Lost;
@@ -64,24 +64,24 @@ pub use whereabouts::Whereabouts;
 use withdrawals::Withdrawals;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
-const LARGEST_BATCH: usize = 512;
+const MAX_BATCH_SIGNALS: usize = 512;
 
 /// The most records that the runs of one batch go on for, together, so that whoever asks something meanwhile waits for some
 /// tens of milliseconds. Each run goes on for a share of it, and with the rest in the next batch.
-const MOST_RECORDS: usize = 4_096;
+const MAX_BATCH_RECORDS: usize = 4_096;
 
 /// The least share of a run.
-const LEAST_SHARE: usize = 8;
+const MIN_RUN_RECORDS: usize = 8;
 
 /// How often what nobody else brings about is looked after: shards without an owner, runs that could not be read.
-pub(crate) const BEAT: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// A run gets a snapshot once so many records came after the last one, and more in a larger flow: what it costs is then
 /// small beside what the records cost.
-const RECORDS_A_SNAPSHOT: u64 = 1_000;
+const SNAPSHOT_INTERVAL: u64 = 1_000;
 
 /// So many times that is the most that a snapshot waits until what came before the last one was told.
-const LATEST_SNAPSHOT: u64 = 100;
+const MAX_SNAPSHOT_DELAY: u64 = 100;
 
 /// The target of the one line that closes each run, so that who shows the end otherwise can leave it out.
 const RUN: &str = "waft::run";
@@ -97,7 +97,7 @@ pub(crate) enum Request {
     /// Give up the calls of a run that is being suspended.
     Abandon { run: RunId },
     /// Say for how long the workers of a run that is driven here have sent no heartbeat of their calls.
-    Silences { run: RunId, answer: oneshot::Sender<Vec<Silence>> },
+    SilentLeases { run: RunId, answer: oneshot::Sender<Vec<SilentLease>> },
     /// Say that you are alive.
     Check { answer: oneshot::Sender<()> },
     /// Say where each call is that is out.
@@ -106,7 +106,7 @@ pub(crate) enum Request {
 
 /// A call under a lease, and for how long no heartbeat of it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Silence {
+pub struct SilentLease {
     /// The call.
     pub call: CallId,
     /// Who has it.
@@ -127,11 +127,11 @@ struct Live {
     /// Calls that were out when the run was loaded, and are sent again if no answer to them waits in the queue.
     unanswered: BTreeSet<CallId>,
     /// Whether the run rested when it was loaded, and has not gone on since: its end was told long ago.
-    at_rest: bool,
+    is_suspended: bool,
 }
 
 /// Something that happened to a run, and who waits to hear what it led to.
-struct Happened {
+struct RunEvent {
     run: RunId,
     event: Event,
     answer: Option<Answer>,
@@ -145,16 +145,16 @@ enum Answer {
 
 /// What one turn takes, before anything of it is durable.
 #[derive(Default)]
-struct Round {
-    events: Vec<Happened>,
+struct Batch {
+    events: Vec<RunEvent>,
     signals: Vec<(RunId, Delivery)>,
     logs: BTreeMap<RunId, Vec<AttemptLog>>,
     submitted: Vec<Submitted>,
     messages: Vec<Message>,
     probes: Vec<Message>,
-    happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
+    watch_events: Vec<(mpsc::Sender<Happening>, Happening)>,
     /// Runs that were read from the logbook for this turn.
-    visited: BTreeSet<RunId>,
+    loaded: BTreeSet<RunId>,
     /// Runs that were looked for and are not there: what comes for them is done with.
     missing: BTreeSet<RunId>,
     /// What is done with once the messages of the round are out.
@@ -163,9 +163,9 @@ struct Round {
     elsewhere: BTreeMap<RunId, Shard>,
 }
 
-impl Round {
+impl Batch {
     fn push(&mut self, run: RunId, event: Event) {
-        self.events.push(Happened { run, event, answer: None });
+        self.events.push(RunEvent { run, event, answer: None });
     }
 }
 
@@ -178,7 +178,7 @@ struct Submitted {
 
 /// What the steps of one run came to in a turn.
 #[derive(Default)]
-struct Stepped {
+struct StepResult {
     records: Vec<Record>,
     commands: Vec<Command>,
     answers: Vec<Answer>,
@@ -191,15 +191,15 @@ struct Stepped {
 }
 
 /// What a driver works with.
-pub(crate) struct Tools {
+pub(crate) struct DriverContext {
     pub(crate) logbook: Arc<dyn Logbook>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) out: mpsc::Sender<Batch>,
+    pub(crate) out: mpsc::Sender<OutboxBatch>,
     /// What of it the broker has taken.
     pub(crate) taken: Taken,
     /// Whether what the broker has taken outlives this process.
-    pub(crate) is_lasting: bool,
+    pub(crate) is_durable: bool,
     pub(crate) declared: Declared,
     /// Hears of every run that has new records.
     pub(crate) changed: broadcast::Sender<RunId>,
@@ -211,7 +211,7 @@ pub(crate) struct Tools {
 
 /// Owns the runs of an engine's shards.
 pub(crate) struct Driver {
-    tools: Tools,
+    tools: DriverContext,
     shards: Shards,
     runs: BTreeMap<RunId, Live>,
     lost: BTreeMap<RunId, Lost>,
@@ -225,39 +225,39 @@ pub(crate) struct Driver {
     errands: Errands,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
-    gate: Gate,
+    permits: PermitClient,
     telling: Telling,
-    echo: Echo,
+    echo: DeliveryBarrier,
     again: Again,
     /// Runs that another process left, and that were not taken up here: they may have permits.
     left: BTreeSet<RunId>,
     /// What follows from the last turn, for the next.
-    asides: Vec<Happened>,
+    deferred: Vec<RunEvent>,
     /// When it was looked last which calls wait for a worker.
-    looked_at: Option<tokio::time::Instant>,
+    checked_waiting_at: Option<tokio::time::Instant>,
     clock: ClockReader,
 }
 
 impl Driver {
-    pub(crate) fn new(tools: Tools, shards: Shards) -> Self {
-        let gate = Gate::new(shards.engine().to_owned());
+    pub(crate) fn new(tools: DriverContext, shards: Shards) -> Self {
+        let gate = PermitClient::new(shards.engine().to_owned());
         let clock = ClockReader::new(&*tools.clock);
         let mut again = Again::default();
         if shards.sharing() == Sharing::Alone {
             // Nobody takes it over: it is driven here from the start.
-            shards.known().for_each(|shard| again.look_for(shard.clone()));
+            shards.known().for_each(|shard| again.add_shard(shard.clone()));
         }
         Self {
             errands: Errands::new(tools.store.clone()),
             tools,
             shards,
-            gate,
+            permits: gate,
             telling: Telling::default(),
-            echo: Echo::default(),
+            echo: DeliveryBarrier::default(),
             again,
             left: BTreeSet::new(),
-            asides: Vec::new(),
-            looked_at: None,
+            deferred: Vec::new(),
+            checked_waiting_at: None,
             clock,
             runs: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -277,11 +277,11 @@ impl Driver {
         mut requests: mpsc::Receiver<Request>,
         stop: CancellationToken,
     ) {
-        let mut beat = tokio::time::interval(BEAT);
+        let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let mut round = Round::default();
-            for aside in std::mem::take(&mut self.asides) {
+            let mut round = Batch::default();
+            for aside in std::mem::take(&mut self.deferred) {
                 self.happen(aside, &mut round);
             }
             let now = self.tools.clock.now();
@@ -292,33 +292,33 @@ impl Driver {
                 biased;
                 () = stop.cancelled() => break,
                 _ = beat.tick() => {
-                    self.gate.beat();
+                    self.permits.beat();
                     self.note_waiting();
-                    self.note_told(&mut round).await;
-                    self.find_lost(&mut round).await;
+                    self.persist_cursors(&mut round).await;
+                    self.reload_stale(&mut round).await;
                     self.beat(&inbox, &mut round).await;
                 }
                 Some((run, event)) = self.errands.next(), if !self.errands.is_empty() => {
-                    self.happen(Happened { run, event, answer: None }, &mut round);
+                    self.happen(RunEvent { run, event, answer: None }, &mut round);
                 }
                 Some(request) = requests.recv() => self.answer(request, &mut round).await,
                 incoming = inbox.next() => match incoming {
-                    Some(incoming) => self.take_in(incoming, &mut round).await,
+                    Some(incoming) => self.on_incoming(incoming, &mut round).await,
                     None => break,
                 },
                 // After all others: there may be something to go on with at each turn.
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = std::future::ready(()), if !round.events.is_empty() => {}
             }
-            while round.events.len() < LARGEST_BATCH
+            while round.events.len() < MAX_BATCH_SIGNALS
                 && let Ok(request) = requests.try_recv()
             {
                 self.answer(request, &mut round).await;
             }
-            while round.events.len() < LARGEST_BATCH
+            while round.events.len() < MAX_BATCH_SIGNALS
                 && let Some(incoming) = inbox.try_next()
             {
-                self.take_in(incoming, &mut round).await;
+                self.on_incoming(incoming, &mut round).await;
             }
             self.wake(&mut round);
             self.step(round).await;
@@ -326,7 +326,7 @@ impl Driver {
         inbox.close();
     }
 
-    async fn answer(&mut self, request: Request, round: &mut Round) {
+    async fn answer(&mut self, request: Request, round: &mut Batch) {
         match request {
             Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
             Request::Adopt { run, wish, answer } => {
@@ -339,9 +339,9 @@ impl Driver {
                 if let Some(live) = self.runs.get(&run) {
                     round.messages.extend(live.machine.calls_out().map(jobs::interrupt));
                 }
-                self.happen(Happened { run, event: Event::Abandon, answer: None }, round);
+                self.happen(RunEvent { run, event: Event::Abandon, answer: None }, round);
             }
-            Request::Silences { run, answer } => {
+            Request::SilentLeases { run, answer } => {
                 let _ = answer.send(self.silences(&run));
             }
             Request::Check { answer } => {
@@ -355,14 +355,14 @@ impl Driver {
 
     /// Tells where calls wait that no worker is known to have begun.
     fn note_waiting(&mut self) {
-        if self.looked_at.is_some_and(|at| at.elapsed() < untaken::PERIOD) {
+        if self.checked_waiting_at.is_some_and(|at| at.elapsed() < untaken::PERIOD) {
             return;
         }
-        self.looked_at = Some(tokio::time::Instant::now());
+        self.checked_waiting_at = Some(tokio::time::Instant::now());
         let mut waiting = BTreeMap::new();
         for live in self.runs.values() {
             let leased: BTreeSet<CallId> = live.machine.leased().map(|(call, _)| call).collect();
-            let out = live.machine.calls_out().filter(|call| !leased.contains(call) && !self.gate.is_waiting(call));
+            let out = live.machine.calls_out().filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
             for task in out.filter_map(|call| live.machine.task(&call.task)) {
                 *waiting.entry(task.queue.clone()).or_default() += 1;
             }
@@ -370,11 +370,11 @@ impl Driver {
         self.tools.waiting.set(waiting);
     }
 
-    fn silences(&self, run: &RunId) -> Vec<Silence> {
+    fn silences(&self, run: &RunId) -> Vec<SilentLease> {
         let Some(live) = self.runs.get(run) else { return Vec::new() };
         let silence = |held: leases::Held| {
             let since = self.leases.silence(&live.shard, &held)?;
-            Some(Silence { call: held.0, worker: held.1, since })
+            Some(SilentLease { call: held.0, worker: held.1, since })
         };
         live.machine.leased().filter_map(silence).collect()
     }
@@ -384,7 +384,7 @@ impl Driver {
         run: RunId,
         flow: Arc<Flow>,
         answer: oneshot::Sender<Result<Watch, SubmitError>>,
-        round: &mut Round,
+        round: &mut Batch,
     ) {
         let refused = if self.runs.contains_key(&run) {
             Err(SubmitError::Exists { run: run.clone() })
@@ -402,7 +402,7 @@ impl Driver {
                 return;
             }
         };
-        if let Err(error) = self.tools.declared.listen_for(&flow, &shard).await {
+        if let Err(error) = self.tools.declared.bind_listeners(&flow, &shard).await {
             // Whoever asked may be gone.
             let _ = answer.send(Err(error.into()));
             return;
@@ -416,7 +416,7 @@ impl Driver {
             watcher: Some(watcher),
             due: None,
             unanswered: BTreeSet::new(),
-            at_rest: false,
+            is_suspended: false,
         };
         self.runs.insert(run.clone(), live);
         round.push(run.clone(), Event::Start);
@@ -424,7 +424,7 @@ impl Driver {
     }
 
     /// Adds the runs that have something due.
-    fn wake(&self, round: &mut Round) {
+    fn wake(&self, round: &mut Batch) {
         let now = self.tools.clock.now();
         for (_, run) in self.due.iter().take_while(|(at, _)| *at <= now) {
             round.push(run.clone(), Event::Tick);
@@ -432,32 +432,32 @@ impl Driver {
     }
 
     /// The time now. Where the clock was set, each run hears of that before all else.
-    fn read_clock(&mut self, round: &mut Round) -> Timestamp {
+    fn read_clock(&mut self, round: &mut Batch) -> Timestamp {
         let (now, set) = self.clock.read(&*self.tools.clock);
         if let Some(by) = set {
             warn!(
                 seconds = by.as_micros() / 1_000_000,
                 "the clock was set: waits go on for as long as they would have"
             );
-            let set = |run: &RunId| Happened { run: run.clone(), event: Event::ClockSet { by }, answer: None };
+            let set = |run: &RunId| RunEvent { run: run.clone(), event: Event::ClockSet { by }, answer: None };
             round.events.splice(..0, self.runs.keys().map(set));
         }
         now
     }
 
     /// Decides about every event of a round, makes the records durable in one append, and only then sends.
-    async fn step(&mut self, mut round: Round) {
-        self.hear_taken();
+    async fn step(&mut self, mut round: Batch) {
+        self.on_confirmed_versions();
         let now = self.read_clock(&mut round);
-        let Round {
+        let Batch {
             events,
             signals,
             mut logs,
             submitted,
             messages,
             probes,
-            happenings,
-            visited,
+            watch_events: happenings,
+            loaded: visited,
             missing,
             done,
             elsewhere,
@@ -469,18 +469,18 @@ impl Driver {
             let is_gone = |run: &RunId| !self.runs.contains_key(run) && !is_known(run);
             signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect()
         };
-        let mut steps: BTreeMap<RunId, Stepped> = BTreeMap::new();
-        let mut batch = Batch { messages, probes, happenings, ..Batch::default() };
+        let mut steps: BTreeMap<RunId, StepResult> = BTreeMap::new();
+        let mut batch = OutboxBatch { messages, probes, watch_events: happenings, ..OutboxBatch::default() };
         let mut decided = Vec::new();
         let runs = events.iter().map(|happened| &happened.run).collect::<BTreeSet<_>>().len();
-        let share = (MOST_RECORDS / runs.max(1)).clamp(LEAST_SHARE, LONGEST_STEP);
-        for Happened { run, event, answer } in events {
+        let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, LONGEST_STEP);
+        for RunEvent { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
                     Answer::There { .. } if gone.contains(&run) => {}
                     answer if self.broken.contains_key(&run) => {
                         let reason = self.bugs.get(&run).map(|reason| format!(": {reason}")).unwrap_or_default();
-                        batch.answer(answer, Reply::Failed(format!("{BROKEN}{reason}")));
+                        batch.answer(answer, Reply::Failed(format!("{BUG_MESSAGE}{reason}")));
                     }
                     answer if missing.contains(&run) => batch.answer(answer, Reply::Missing),
                     answer => batch.answer(answer, Reply::Failed("the run is driven elsewhere now".into())),
@@ -488,17 +488,17 @@ impl Driver {
                 continue;
             };
             // What was given up while the run rested is asked for again when it goes on.
-            let given_up = if live.at_rest { live.machine.pending() } else { Vec::new() };
+            let given_up = if live.is_suspended { live.machine.pending() } else { Vec::new() };
             let left = share.saturating_sub(steps.get(&run).map_or(0, |stepped| stepped.records.len()));
             let doing = || format!("after version {}, {}", live.version.get(), event.about());
-            let step = match unless_broken(&run, &doing(), || live.machine.step_within(now, &event, left)) {
+            let step = match catch_bug(&run, &doing(), || live.machine.step_within(now, &event, left)) {
                 Ok(step) => step,
                 Err(reason) => {
                     let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
-                    let reply = || Reply::Failed(format!("{BROKEN}: {reason}"));
+                    let reply = || Reply::Failed(format!("{BUG_MESSAGE}: {reason}"));
                     earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
                     self.forget(&run);
-                    self.gate.forget(&run);
+                    self.permits.forget(&run);
                     self.bugs.insert(run.clone(), reason);
                     self.broken.entry(run).or_default();
                     continue;
@@ -511,8 +511,8 @@ impl Driver {
                 continue;
             }
             let stepped = steps.entry(run.clone()).or_default();
-            if live.at_rest && !is_rest(live.machine.state()) {
-                live.at_rest = false;
+            if live.is_suspended && !is_inactive(live.machine.state()) {
+                live.is_suspended = false;
                 // It may go on only to be rolled back.
                 let withdrawable: BTreeSet<CallId> = live.machine.withdrawable().collect();
                 let is_sent = |command: &Command| match command {
@@ -534,7 +534,7 @@ impl Driver {
         let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
         let begun: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
         let is_kept = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
-        batch.happenings.extend(written.into_iter().filter(is_kept).map(|(_, watcher, log)| (watcher, log)));
+        batch.watch_events.extend(written.into_iter().filter(is_kept).map(|(_, watcher, log)| (watcher, log)));
         for (run, error) in &refused {
             // One that may have begun, as far as is known, is read again too; one whose name is taken is not.
             let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
@@ -545,7 +545,7 @@ impl Driver {
         debug_assert!(decided.iter().all(|(run, _)| self.watches_all(run)), "a lease is known and not watched");
         let (here, passed_on): (Vec<_>, Vec<_>) =
             signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.broken.contains_key(run));
-        batch.signals = self.keep_for_lost(here, decided, &gone);
+        batch.signals = self.hold_for_stale(here, decided, &gone);
         batch.signals.extend(done);
         for (run, delivery) in passed_on {
             if let Some(kept) = self.broken.get_mut(&run) {
@@ -553,11 +553,11 @@ impl Driver {
                 continue;
             }
             if let Some(shard) = elsewhere.get(&run) {
-                batch.messages.push(jobs::pass_on(shard, &delivery));
+                batch.messages.push(jobs::forward(shard, &delivery));
             }
             batch.signals.push(delivery);
         }
-        for (run, Stepped { records, commands, answers, ended, again, is_unfinished }) in steps {
+        for (run, StepResult { records, commands, answers, ended, again, is_unfinished }) in steps {
             match refused.get(&run) {
                 None => {
                     let live = self.runs.get(&run);
@@ -568,16 +568,16 @@ impl Driver {
                         batch.told.push((run.clone(), version));
                     }
                     answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
-                    let past = if again { Past::Unknown } else { Past::New };
+                    let past = if again { DispatchHistory::Unknown } else { DispatchHistory::New };
                     let stops = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
                     self.perform(&run, commands, past, &mut batch);
-                    self.look_over(&run, &ended);
+                    self.release_ended(&run, &ended);
                     if is_unfinished && self.runs.contains_key(&run) {
-                        self.asides.push(Happened { run: run.clone(), event: Event::Tick, answer: None });
+                        self.deferred.push(RunEvent { run: run.clone(), event: Event::Tick, answer: None });
                     }
                     if let Some(live) = self.runs.get(&run).filter(|_| stops) {
                         // Whoever has begun a call has to stop it now, and can say so as well.
-                        batch.messages.extend(self.ask_who_began(&live.shard.clone()));
+                        batch.messages.extend(self.query_started(&live.shard.clone()));
                     }
                     // Nobody has to listen.
                     let _ = self.tools.changed.send(run);
@@ -598,13 +598,13 @@ impl Driver {
             let _ = answer.send(result);
         }
         for run in visited {
-            if self.runs.get(&run).is_some_and(|live| live.at_rest) {
+            if self.runs.get(&run).is_some_and(|live| live.is_suspended) {
                 // Its end is known by now, but perhaps not to who watches it.
                 self.close(&run, &mut batch);
             }
         }
         self.claim(&mut batch);
-        self.add_untold(&mut batch);
+        self.add_republished(&mut batch);
         self.send(batch).await;
     }
 
@@ -621,10 +621,10 @@ impl Driver {
     /// Appends every run's records in one go; answers which runs it was refused for.
     async fn append(
         &mut self,
-        steps: &BTreeMap<RunId, Stepped>,
+        steps: &BTreeMap<RunId, StepResult>,
         logs: &mut BTreeMap<RunId, Vec<AttemptLog>>,
     ) -> BTreeMap<RunId, SubmitError> {
-        let append = |(run, stepped): (&RunId, &Stepped)| {
+        let append = |(run, stepped): (&RunId, &StepResult)| {
             let live = self.runs.get(run)?;
             let flow = live.machine.flow().name.clone();
             let standing = Standing { shard: live.shard.clone(), flow, state: live.machine.state() };
@@ -647,7 +647,7 @@ impl Driver {
                         }
                         Appended::Conflict(version) => {
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
-                            self.has_lost(run, version);
+                            self.on_conflict(run, version);
                         }
                     }
                 }
@@ -666,13 +666,13 @@ impl Driver {
     async fn snapshot(&mut self, run: &RunId) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let since = live.version.get().saturating_sub(live.snapshot.get());
-        let worth = RECORDS_A_SNAPSHOT.max(2 * live.machine.size() as u64);
+        let worth = SNAPSHOT_INTERVAL.max(2 * live.machine.size() as u64);
         if since < worth || live.machine.state().is_final() {
             return;
         }
         let lives = live.machine.flow().living.is_some();
         // What was not told yet cannot be let go: at a high rate the next snapshot waits for that, or nothing ever would be.
-        if lives && !self.telling.has_told(run, live.snapshot) && since < LATEST_SNAPSHOT * worth {
+        if lives && !self.telling.is_published(run, live.snapshot) && since < MAX_SNAPSHOT_DELAY * worth {
             return;
         }
         let (version, snapshot) = (live.version, live.machine.snapshot());
@@ -689,18 +689,18 @@ impl Driver {
     }
 
     /// Turns commands into what the outbox sends, and lets go of the run if that was all.
-    fn perform(&mut self, run: &RunId, commands: Vec<Command>, past: Past, batch: &mut Batch) {
+    fn perform(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
         self.carry_out(run, commands, past, batch);
         self.note_due(run);
         if let Some(live) = self.runs.get(run) {
             self.listeners.note(&live.shard, &live.machine);
         }
-        if self.runs.get(run).is_some_and(|live| is_rest(live.machine.state())) {
+        if self.runs.get(run).is_some_and(|live| is_inactive(live.machine.state())) {
             self.close(run, batch);
         }
     }
 
-    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, past: Past, batch: &mut Batch) {
+    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let flow = live.machine.flow().clone();
         for command in commands {
@@ -712,7 +712,7 @@ impl Driver {
                         let job = jobs::job(&to, &flow, task, *call);
                         if permits::is_paced(task, id.action) {
                             let (now, asked) = (self.tools.clock.now(), permits::asked(task, id, job));
-                            batch.messages.extend(self.gate.ask(now, &live.shard, &flow.name, asked, past));
+                            batch.messages.extend(self.permits.ask(now, &live.shard, &flow.name, asked, past));
                         } else {
                             batch.messages.push(job);
                         }
@@ -725,7 +725,7 @@ impl Driver {
                         batch.messages.push(jobs::notification(run, &flow, change));
                     }
                     if let Some(watcher) = &live.watcher {
-                        batch.happenings.push((watcher.clone(), Happening::Change(change)));
+                        batch.watch_events.push((watcher.clone(), Happening::Change(change)));
                     }
                 }
             }
@@ -745,11 +745,11 @@ impl Driver {
     }
 
     /// Lets go of a run that has ended, or rests.
-    fn close(&mut self, run: &RunId, batch: &mut Batch) {
-        self.gate.forget(run);
+    fn close(&mut self, run: &RunId, batch: &mut OutboxBatch) {
+        self.permits.forget(run);
         let Some(live) = self.forget(run) else { return };
         let flow = &live.machine.flow().name;
-        if !live.at_rest {
+        if !live.is_suspended {
             match live.machine.state() {
                 RunState::Failure => error!(target: RUN, %run, %flow, state = "failure", "run ended"),
                 RunState::RolledBack => warn!(target: RUN, %run, %flow, state = "rolled-back", "run ended"),
@@ -761,7 +761,7 @@ impl Driver {
             }
         }
         if let Some(watcher) = live.watcher {
-            batch.happenings.push((watcher, Happening::Ended(Arc::new(live.machine))));
+            batch.watch_events.push((watcher, Happening::Ended(Arc::new(live.machine))));
         }
     }
 
@@ -773,13 +773,13 @@ impl Driver {
         Some(live)
     }
 
-    async fn send(&self, batch: Batch) {
+    async fn send(&self, batch: OutboxBatch) {
         // The outbox outlives the driver: it ends when this sender goes.
         let _ = self.tools.out.send(batch).await;
     }
 }
 
-impl Batch {
+impl OutboxBatch {
     /// Answers a wish, once the batch is out.
     fn answer(&mut self, answer: Answer, reply: Reply) {
         match answer {
@@ -795,16 +795,16 @@ impl Batch {
 }
 
 /// What a run is told that waft itself is wrong about.
-const BROKEN: &str =
+const BUG_MESSAGE: &str =
     "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
 
 /// Does something with a run's machine that panics where waft has a bug: only that run stops then. The error is what was
 /// done, as `doing` says it, and what the bug says, which names the record that brought it about.
-fn unless_broken<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Result<Done, String> {
+fn catch_bug<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Result<Done, String> {
     // What the work had in hand is not used again.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let reason = format!("{doing}: {}", flow::panic_message(&*panic));
-        error!(%run, reason, BROKEN);
+        error!(%run, reason, BUG_MESSAGE);
         reason
     })
 }
@@ -814,7 +814,7 @@ fn refusal(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
     match event {
         Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
-        Event::Notify { task, answer, .. } if !is_rest(state) => {
+        Event::Notify { task, answer, .. } if !is_inactive(state) => {
             machine.refuses(task, answer).map_or(Reply::Meaningless(state), Reply::Refused)
         }
         Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
@@ -827,7 +827,7 @@ fn refusal(machine: &Machine, event: &Event) -> Reply {
 }
 
 /// Whether a run in this state needs no engine.
-fn is_rest(state: RunState) -> bool {
+fn is_inactive(state: RunState) -> bool {
     state.is_final() || state == RunState::Suspended
 }
 
@@ -836,15 +836,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bug_stops_only_its_run_and_says_what_brought_it_about() {
+    fn a_panic_stops_only_its_run_and_names_the_event() {
         let run = RunId::new("r").unwrap();
-        assert_eq!(unless_broken(&run, "tick", || 7), Ok(7));
+        assert_eq!(catch_bug(&run, "tick", || 7), Ok(7));
         let event = Event::Notify {
             task: "ask".parse().unwrap(),
             answer: flow::Answer::Succeeded(flow::Values::new()),
             key: None,
         };
-        let found = unless_broken(&run, &event.about(), || panic!("the machine accepts what it decided: record x"));
+        let found = catch_bug(&run, &event.about(), || panic!("the machine accepts what it decided: record x"));
         assert_eq!(found, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
     }
 }

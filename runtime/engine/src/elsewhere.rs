@@ -24,7 +24,7 @@ type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
 
 /// Why something could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ElsewhereError {
+pub(crate) enum RemoteEngineError {
     #[error("the question could not be sent: {0}")]
     Publish(#[from] PublishError),
     #[error("the answer cannot be read")]
@@ -59,13 +59,13 @@ impl Elsewhere {
     }
 
     /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
-    pub(crate) async fn ask(&self, shard: &Shard, request: Request) -> Result<Reply, ElsewhereError> {
+    pub(crate) async fn ask(&self, shard: &Shard, request: Request) -> Result<Reply, RemoteEngineError> {
         let message = |id: String| jobs::request(shard, request, self.queue.clone(), id);
-        Ok(Reply::decode(&self.answer_to(message).await?)?)
+        Ok(Reply::decode(&self.request_message(message).await?)?)
     }
 
     /// Sends something to this engine itself, through the broker.
-    pub(crate) async fn check(&self) -> Result<(), ElsewhereError> {
+    pub(crate) async fn check(&self) -> Result<(), RemoteEngineError> {
         let message = |id: String| Message {
             exchange: String::new(),
             key: self.queue.clone(),
@@ -75,10 +75,10 @@ impl Elsewhere {
             properties: Properties { correlation_id: Some(id), ..Properties::default() },
             body: Bytes::new(),
         };
-        self.answer_to(message).await.map(|_| ())
+        self.request_message(message).await.map(|_| ())
     }
 
-    async fn answer_to(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, ElsewhereError> {
+    async fn request_message(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, RemoteEngineError> {
         let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
         let (answer, answered) = oneshot::channel();
         {
@@ -88,7 +88,7 @@ impl Elsewhere {
             waiting.insert(id.clone(), answer);
         }
         self.broker.publish(message(id)).await?;
-        answered.await.map_err(|_| ElsewhereError::Stopping)
+        answered.await.map_err(|_| RemoteEngineError::Stopping)
     }
 }
 

@@ -16,17 +16,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Clock, Watch, Whereabouts,
     declared::Declared,
-    drive::{self, Driver, Shards, Sharing, Silence, Tools},
-    elsewhere::{Elsewhere, ElsewhereError},
+    drive::{self, Driver, DriverContext, Shards, Sharing, SilentLease},
+    elsewhere::{Elsewhere, RemoteEngineError},
     inbox::{Inbox, Queues},
-    keeping::Keepers,
+    keeping::PermitService,
     outbox,
     parts::Parts,
     untaken,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
-const REQUESTS: usize = 64;
+const REQUEST_QUEUE: usize = 64;
 
 /// Signals on their way to an engine at once, over all its shards: some batches' worth, so that the broker never waits for
 /// us.
@@ -39,7 +39,7 @@ const CHANGES: usize = 1_024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long after a try for a shard the next one follows.
-const RETRY: Duration = Duration::from_millis(100);
+const SHARD_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What an engine needs to know.
 #[derive(Debug, Clone)]
@@ -217,14 +217,14 @@ impl Engine {
             Part::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;
-        let (requests, asked) = mpsc::channel(REQUESTS);
+        let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
         let (out, batches) = mpsc::channel(outbox::WAITING);
         let (taken, is_lasting) = (outbox::Taken::default(), broker.outlives_process());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
         let queues = Queues { broker: broker.clone(), sharing, prefetch };
-        let opening = shards.iter().map(|shard| queues.open_or_leave(shard));
+        let opening = shards.iter().map(|shard| queues.open_if_responsive(shard));
         let consumers = futures::future::try_join_all(opening).await?;
         let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);
         let parts = Parts::new(tasks.clone(), stop.clone(), aborted.clone());
@@ -232,7 +232,7 @@ impl Engine {
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
         let elsewhere = Elsewhere::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
         parts.spawn("store", server.run());
-        let ways = outbox::Ways::new(broker.clone(), store.clone());
+        let ways = outbox::OutboxContext::new(broker.clone(), store.clone());
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
         let waiting = untaken::Waiting::default();
         let watching = untaken::watch(broker.clone(), waiting.clone());
@@ -240,7 +240,7 @@ impl Engine {
         parts.spawn("watch of queues", async move {
             let _stopped = until_stopped.await;
         });
-        let keepers = Keepers {
+        let keepers = PermitService {
             engine: config.id.clone(),
             broker: broker.clone(),
             clock: clock.clone(),
@@ -249,13 +249,13 @@ impl Engine {
         };
         let declared = Declared::new(broker, keepers);
         let (changed, _) = broadcast::channel(CHANGES);
-        let tools = Tools {
+        let tools = DriverContext {
             logbook: logbook.clone(),
             store: store.clone(),
             clock,
             out,
             taken,
-            is_lasting,
+            is_durable: is_lasting,
             declared: declared.clone(),
             changed: changed.clone(),
             store_queue,
@@ -291,7 +291,7 @@ impl Engine {
             match answered.await.map_err(|_| SubmitError::Stopping)? {
                 // It has just started, or its shards are on their way to another engine.
                 Err(SubmitError::NoShard) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(SHARD_RETRY_DELAY).await;
                 }
                 result => return result,
             }
@@ -335,7 +335,7 @@ impl Engine {
         let asking = self.elsewhere.ask(&shard, protocol::Request { run: run.clone(), wish });
         match timeout(PATIENCE, asking).await {
             Ok(Ok(reply)) => AskError::result(run, word, reply),
-            Ok(Err(ElsewhereError::Publish(PublishError::Unroutable { .. }))) => {
+            Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
                 Err(AskError::Abandoned { run: run.clone() })
             }
             Ok(Err(error)) => Err(AskError::Failed { reason: error.to_string() }),
@@ -375,9 +375,9 @@ impl Engine {
 
     /// The calls of a run that workers have under a lease, and for how long no heartbeat of each has come. Nothing of a run
     /// that is not driven here.
-    pub async fn silences(&self, run: &RunId) -> Vec<Silence> {
+    pub async fn silences(&self, run: &RunId) -> Vec<SilentLease> {
         let (answer, answered) = oneshot::channel();
-        match self.send(drive::Request::Silences { run: run.clone(), answer }).await {
+        match self.send(drive::Request::SilentLeases { run: run.clone(), answer }).await {
             Ok(()) => answered.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }

@@ -24,20 +24,20 @@ struct Queue<Call> {
 }
 
 /// Calls that wait.
-pub(crate) struct FairLine<Call> {
+pub(crate) struct FairQueue<Call> {
     queues: BTreeMap<(i32, RunId), Queue<Call>>,
     /// Whose turn it is.
     turns: BTreeMap<(Reverse<i32>, u64), RunId>,
     turn: u64,
 }
 
-impl<Call> Default for FairLine<Call> {
+impl<Call> Default for FairQueue<Call> {
     fn default() -> Self {
         Self { queues: BTreeMap::new(), turns: BTreeMap::new(), turn: 0 }
     }
 }
 
-impl<Call> FairLine<Call> {
+impl<Call> FairQueue<Call> {
     /// Puts a call in. Answers whether it was not there.
     pub(crate) fn insert(&mut self, place: &Place, call: Call) -> bool {
         let Place { priority, run, arrival } = place;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     /// Serves all that wait, each in its turn.
-    fn served(line: &mut FairLine<Place>) -> String {
+    fn served(line: &mut FairQueue<Place>) -> String {
         let mut order = String::new();
         while let Some(next) = line.first(1).first().map(|place| (*place).clone()) {
             assert!(line.remove(&next).is_some());
@@ -122,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn runs_take_turns_and_the_calls_of_a_run_keep_their_order() {
-        let mut line = FairLine::default();
+    fn runs_alternate_and_calls_of_a_run_keep_their_order() {
+        let mut line = FairQueue::default();
         for arrival in 0..4 {
             let place = place("a", 0, arrival);
             line.insert(&place, place.clone());
@@ -139,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_comes_new_waits_for_one_call_of_each_other() {
-        let mut line = FairLine::default();
+    fn a_new_run_waits_for_one_call_of_each_other_run() {
+        let mut line = FairQueue::default();
         for arrival in 0..1_000 {
             let place = place("z", 0, arrival);
             line.insert(&place, place.clone());

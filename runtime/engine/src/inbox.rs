@@ -39,7 +39,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it, or an engine would have no other.
-    pub(crate) async fn open_or_leave(&self, shard: &Shard) -> Result<(Shard, Option<Consumer>), StartError> {
+    pub(crate) async fn open_if_responsive(&self, shard: &Shard) -> Result<(Shard, Option<Consumer>), StartError> {
         match self.open(shard).await {
             Ok(consumer) => Ok((shard.clone(), Some(consumer))),
             Err(error) if self.sharing == Sharing::Shared && is_silent(&error) => {
@@ -77,12 +77,12 @@ pub(crate) enum Incoming {
 /// The queues of all shards of an engine.
 pub(crate) struct Inbox {
     arrived: mpsc::Receiver<Incoming>,
-    shards: Vec<Opened>,
+    shards: Vec<ShardHandle>,
     stop: CancellationToken,
     gone: CancellationToken,
 }
 
-struct Opened {
+struct ShardHandle {
     shard: Shard,
     let_go: mpsc::Sender<()>,
 }
@@ -101,14 +101,14 @@ impl Inbox {
             // One wish to let go at a time is enough: more would mean the same.
             let (let_go, asked) = mpsc::channel(1);
             let (queues, shard_of, tx, stop) = (queues.clone(), shard.clone(), tx.clone(), stop.clone());
-            let bringing = Bringing { queues, shard: shard_of, tx, asked, stop };
+            let bringing = ShardReceiver { queues, shard: shard_of, tx, asked, stop };
             // Without one of its queues an engine would seem to work, and leave that shard's runs alone.
             let gone = gone.clone().drop_guard();
             tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
                 let _gone = gone;
                 bringing.run(consumer).await;
             }));
-            Opened { shard, let_go }
+            ShardHandle { shard, let_go }
         };
         let shards = consumers.into_iter().map(open).collect();
         Self { arrived, shards, stop, gone }
@@ -141,7 +141,7 @@ impl Inbox {
 }
 
 /// Brings the deliveries of one shard.
-struct Bringing {
+struct ShardReceiver {
     queues: Queues,
     shard: Shard,
     tx: mpsc::Sender<Incoming>,
@@ -149,11 +149,11 @@ struct Bringing {
     stop: CancellationToken,
 }
 
-impl Bringing {
+impl ShardReceiver {
     async fn run(mut self, consumer: Option<Consumer>) {
         let opened = match consumer {
             Some(consumer) => Some(consumer),
-            None => self.open_late().await,
+            None => self.open_again().await,
         };
         let Some(mut consumer) = opened else { return };
         let mut renewals = consumer.renewals();
@@ -173,7 +173,7 @@ impl Bringing {
                         return;
                     }
                     consumer.cancel();
-                    match self.consume_again().await {
+                    match self.reconsume().await {
                         Some(again) => (renewals, consumer) = (again.renewals(), again),
                         None => return,
                     }
@@ -194,10 +194,10 @@ impl Bringing {
     }
 
     /// Opens a queue that said nothing when the engine started.
-    async fn open_late(&self) -> Option<Consumer> {
+    async fn open_again(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(SILENCE)).await?;
-            match self.stop.run_until_cancelled(self.queues.open_or_leave(&self.shard)).await? {
+            match self.stop.run_until_cancelled(self.queues.open_if_responsive(&self.shard)).await? {
                 Ok((_, Some(consumer))) => return Some(consumer),
                 // It was told.
                 Ok((_, None)) => {}
@@ -213,7 +213,7 @@ impl Bringing {
     }
 
     /// Gets into the line of those who wait for the shard, behind them all.
-    async fn consume_again(&self) -> Option<Consumer> {
+    async fn reconsume(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
             let queue = names::engine(&self.shard);

@@ -137,7 +137,7 @@ pub(crate) fn tell(shard: &Shard, request: Request) -> Message {
 }
 
 /// What came for a run that another shard has by now, to be heard there.
-pub(crate) fn pass_on(shard: &Shard, delivery: &Delivery) -> Message {
+pub(crate) fn forward(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { properties, body, .. } = delivery.message.clone();
     let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, body.to_vec());
     Message { persistent: true, ..message }

@@ -16,10 +16,10 @@ use std::{
 use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
 use protocol::{Beat, Claims, Granted, Kept, Permit, Permits};
 
-use crate::fair::{FairLine, Place};
+use crate::fair::{FairQueue, Place};
 
 /// So many beats may be heard without any word from a shard: then what its runs had is given to others.
-pub(crate) const GONE: u32 = 60;
+pub(crate) const LOST_SHARD_TICKS: u32 = 60;
 
 /// A shard that was not heard of for so many beats is asked what it still has, and another engine may speak for it.
 const SILENT: u32 = 3;
@@ -28,13 +28,13 @@ const SILENT: u32 = 3;
 const UNHEARD: u32 = 10;
 
 /// A message that is kept unsettled is written anew after so many beats, before a broker takes its keeper for stuck.
-const OLD: u32 = 600;
+const SNAPSHOT_RENEW_TICKS: u32 = 600;
 
 /// Starts as many as this much time brings may fall together: what is said to a keeper comes in bursts.
-const TOGETHER: Duration = Duration::from_millis(100);
+const MAX_BURST: Duration = Duration::from_millis(100);
 
 /// The most permits that are given with one message. The next follows once it is written.
-const MOST_AT_ONCE: usize = 1_000;
+const MAX_GRANTS_PER_SNAPSHOT: usize = 1_000;
 
 /// What becomes of a delivery that the keeper has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) enum Settles {
     /// It stays unsettled, beside those before it.
     Keeps,
     /// It stays unsettled, and those before it are accepted.
-    Replaces,
+    Replace,
 }
 
 /// What a keeper has to say.
@@ -66,17 +66,17 @@ pub(crate) struct Keeper {
     stage: Stage,
     /// Those that are out.
     permits: BTreeMap<CallId, Permit>,
-    claimants: BTreeMap<Shard, Claimant>,
+    requesters: BTreeMap<Shard, Requester>,
     /// For how many beats shards have said nothing that have permits, and no claimant.
     absent: BTreeMap<Shard, u32>,
     /// Calls that want a permit. Their runs take turns.
-    line: FairLine<Wanted>,
+    line: FairQueue<Wanted>,
     arrivals: u64,
     /// When the next may start by the rate, if they started evenly.
     free_at: Timestamp,
     /// The number of the last message that says which permits are out.
     kept: u64,
-    proposed: Option<Proposed>,
+    pending_snapshot: Option<PendingSnapshot>,
     /// Whether what is kept unsettled does not say, or not for long enough, which permits are out.
     renew: bool,
     age: u32,
@@ -93,7 +93,7 @@ enum Stage {
     /// It asks, with this beat and those after it: once that is back, all that was said before is heard.
     Asking { beat: u64 },
     /// It gives permits.
-    Sure,
+    Active,
 }
 
 /// A call that wants a permit.
@@ -105,7 +105,7 @@ struct Wanted {
 }
 
 /// An engine that speaks for the runs of a shard.
-struct Claimant {
+struct Requester {
     engine: String,
     since: Timestamp,
     number: u64,
@@ -115,7 +115,7 @@ struct Claimant {
 }
 
 /// What was written and not heard yet.
-struct Proposed {
+struct PendingSnapshot {
     number: u64,
     calls: Vec<(Shard, CallId)>,
 }
@@ -128,13 +128,13 @@ impl Keeper {
             task,
             stage: Stage::Idle,
             permits: BTreeMap::new(),
-            claimants: BTreeMap::new(),
+            requesters: BTreeMap::new(),
             absent: BTreeMap::new(),
-            line: FairLine::default(),
+            line: FairQueue::default(),
             arrivals: 0,
             free_at: Timestamp::default(),
             kept: 0,
-            proposed: None,
+            pending_snapshot: None,
             renew: false,
             age: 0,
             beats: 0,
@@ -151,7 +151,7 @@ impl Keeper {
     /// The queue was gone, and is there anew: what was kept unsettled is lost.
     pub(crate) fn restart(&mut self) {
         self.stage = Stage::Idle;
-        self.proposed = None;
+        self.pending_snapshot = None;
         self.renew = true;
     }
 
@@ -159,19 +159,19 @@ impl Keeper {
     pub(crate) fn hear(&mut self, redelivered: bool, message: Permits) -> Settles {
         let is_asking = matches!(self.stage, Stage::Asking { .. });
         if !is_asking && (redelivered || self.stage == Stage::Idle) {
-            self.proposed = None;
+            self.pending_snapshot = None;
             self.stage = Stage::Asking { beat: self.beats + 1 };
             self.ask();
         }
         match message {
             Permits::Claims(claims) => {
-                self.hear_claims(claims);
+                self.on_request(claims);
                 Settles::Done
             }
-            Permits::Kept(kept) => self.hear_kept(kept),
+            Permits::Kept(kept) => self.on_snapshot(kept),
             Permits::Beat(beat) => {
                 if beat.keeper == self.engine {
-                    self.hear_beat(beat.number);
+                    self.on_tick(beat.number);
                 }
                 Settles::Done
             }
@@ -180,15 +180,15 @@ impl Keeper {
 
     /// A beat of time has passed.
     pub(crate) fn beat(&mut self) {
-        let is_idle = self.claimants.is_empty() && self.permits.is_empty();
+        let is_idle = self.requesters.is_empty() && self.permits.is_empty();
         match self.stage {
             Stage::Idle => {}
-            Stage::Sure if is_idle => {}
-            Stage::Asking { .. } | Stage::Sure if self.unheard >= UNHEARD => {
+            Stage::Active if is_idle => {}
+            Stage::Asking { .. } | Stage::Active if self.unheard >= UNHEARD => {
                 self.stage = Stage::Idle;
-                self.proposed = None;
+                self.pending_snapshot = None;
             }
-            Stage::Asking { .. } | Stage::Sure => self.ask(),
+            Stage::Asking { .. } | Stage::Active => self.ask(),
         }
     }
 
@@ -200,10 +200,10 @@ impl Keeper {
 
     /// Gives what there is to give. Answers when to ask again if nothing is heard before.
     pub(crate) fn turn(&mut self, now: Timestamp) -> Option<Timestamp> {
-        if self.stage != Stage::Sure || self.proposed.is_some() {
+        if self.stage != Stage::Active || self.pending_snapshot.is_some() {
             return None;
         }
-        let pace = self.claimants.values().fold(Pace::default(), |pace, claimant| pace.and(claimant.pace));
+        let pace = self.requesters.values().fold(Pace::default(), |pace, claimant| pace.and(claimant.pace));
         let room = pace.max_running.map_or(usize::MAX, |most| {
             usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
         });
@@ -222,13 +222,13 @@ impl Keeper {
 
     /// The first in the line, at most so many.
     fn next(&self, room: usize) -> Vec<Wanted> {
-        self.line.first(room.min(MOST_AT_ONCE)).into_iter().cloned().collect()
+        self.line.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
     }
 
     /// Those of the first in the line who may start by now, and when the next may.
     fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<Wanted>, Option<Timestamp>) {
         let spacing = rate.spacing();
-        let together = TOGETHER.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
+        let together = MAX_BURST.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
         // A clock that was set back must not make anybody wait for longer than the rate does.
         let mut free_at = self.free_at.min(now.after(slack).after(spacing));
@@ -252,28 +252,28 @@ impl Keeper {
         self.says.push(Say::Write(Kept { keeper, number, free_at, permits }));
         calls.iter().for_each(|wanted| self.line.served(wanted.priority, &wanted.call.run));
         let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
-        self.proposed = Some(Proposed { number, calls });
+        self.pending_snapshot = Some(PendingSnapshot { number, calls });
         self.renew = false;
         self.age = 0;
     }
 
     fn permit(&self, shard: &Shard, call: &CallId) -> Option<Permit> {
-        let Claimant { engine, number, .. } = self.claimants.get(shard)?;
+        let Requester { engine, number, .. } = self.requesters.get(shard)?;
         Some(Permit { call: call.clone(), shard: shard.clone(), engine: engine.clone(), asked: *number })
     }
 
     /// Whether nothing is known that has to outlive this keeper: what was kept unsettled can be accepted.
     pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
-        let is_still = self.stage == Stage::Sure && self.proposed.is_none();
-        is_still && self.permits.is_empty() && self.claimants.is_empty() && self.free_at <= now
+        let is_still = self.stage == Stage::Active && self.pending_snapshot.is_none();
+        is_still && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
     }
 
-    fn hear_claims(&mut self, claims: Claims) {
+    fn on_request(&mut self, claims: Claims) {
         let shard = claims.shard.clone();
-        if self.claimants.get(&shard).is_some_and(|current| current.outdates(&claims)) {
+        if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&claims)) {
             return;
         }
-        let earlier = self.claimants.remove(&shard);
+        let earlier = self.requesters.remove(&shard);
         self.absent.remove(&shard);
         let mut places = earlier.map(|earlier| earlier.wants).unwrap_or_default();
         let permit = |call: &CallId| {
@@ -305,12 +305,12 @@ impl Keeper {
             permit.shard != shard || named.contains(call) || is_newer || claims.unread.contains(&call.run)
         });
         self.permits.extend(claims.held.iter().map(|call| (call.clone(), permit(call))));
-        if self.stage == Stage::Sure && (claims.asks || !told.is_empty()) {
+        if self.stage == Stage::Active && (claims.asks || !told.is_empty()) {
             self.tell(shard.clone(), claims.engine.clone(), claims.number, told);
         }
         if !wants.is_empty() || !claims.held.is_empty() {
             let Claims { engine, since, number, pace, .. } = claims;
-            self.claimants.insert(shard, Claimant { engine, since, number, pace, silent: 0, wants });
+            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, wants });
         }
     }
 
@@ -319,12 +319,12 @@ impl Keeper {
         self.says.push(Say::Tell(shard, Granted { flow, task, engine, number, calls }));
     }
 
-    fn hear_kept(&mut self, kept: Kept) -> Settles {
-        let is_proposed = |proposed: &mut Proposed| kept.keeper == self.engine && proposed.number == kept.number;
-        if let Some(proposed) = self.proposed.take_if(is_proposed) {
+    fn on_snapshot(&mut self, kept: Kept) -> Settles {
+        let is_proposed = |proposed: &mut PendingSnapshot| kept.keeper == self.engine && proposed.number == kept.number;
+        if let Some(proposed) = self.pending_snapshot.take_if(is_proposed) {
             self.kept = kept.number;
             self.give(proposed.calls);
-            return Settles::Replaces;
+            return Settles::Replace;
         }
         match self.stage {
             // Whoever wrote it may have given what it says.
@@ -332,14 +332,14 @@ impl Keeper {
                 self.kept = self.kept.max(kept.number);
                 self.free_at = self.free_at.max(kept.free_at);
                 for permit in kept.permits {
-                    self.leave_line(&permit.shard, &permit.call);
+                    self.dequeue(&permit.shard, &permit.call);
                     self.permits.entry(permit.call.clone()).or_insert(permit);
                 }
                 self.renew = true;
                 Settles::Keeps
             }
             // Its writer does not hear it, and so gives nothing.
-            Stage::Idle | Stage::Sure => Settles::Done,
+            Stage::Idle | Stage::Active => Settles::Done,
         }
     }
 
@@ -347,7 +347,7 @@ impl Keeper {
     fn give(&mut self, calls: Vec<(Shard, CallId)>) {
         let mut given: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
         for (shard, call) in calls {
-            if self.leave_line(&shard, &call)
+            if self.dequeue(&shard, &call)
                 && let Some(permit) = self.permit(&shard, &call)
             {
                 self.permits.insert(call.clone(), permit);
@@ -355,7 +355,7 @@ impl Keeper {
             }
         }
         for (shard, calls) in given {
-            if let Some(Claimant { engine, number, .. }) = self.claimants.get(&shard) {
+            if let Some(Requester { engine, number, .. }) = self.requesters.get(&shard) {
                 let (engine, number) = (engine.clone(), *number);
                 self.tell(shard, engine, number, calls);
             }
@@ -363,46 +363,46 @@ impl Keeper {
     }
 
     /// A call wants no permit any more. Answers whether it did.
-    fn leave_line(&mut self, shard: &Shard, call: &CallId) -> bool {
-        let place = self.claimants.get_mut(shard).and_then(|claimant| claimant.wants.remove(call));
+    fn dequeue(&mut self, shard: &Shard, call: &CallId) -> bool {
+        let place = self.requesters.get_mut(shard).and_then(|claimant| claimant.wants.remove(call));
         place.is_some_and(|place| self.line.remove(&place).is_some())
     }
 
     /// One of its own beats is back: it is the keeper, and whoever speaks could have been heard for another beat.
-    fn hear_beat(&mut self, number: u64) {
+    fn on_tick(&mut self, number: u64) {
         self.unheard = 0;
         if let Stage::Asking { beat } = self.stage
             && number >= beat
         {
-            self.stage = Stage::Sure;
+            self.stage = Stage::Active;
         }
-        if self.stage != Stage::Sure {
+        if self.stage != Stage::Active {
             return;
         }
         self.age += 1;
-        self.renew |= self.age >= OLD;
-        for claimant in self.claimants.values_mut() {
+        self.renew |= self.age >= SNAPSHOT_RENEW_TICKS;
+        for claimant in self.requesters.values_mut() {
             claimant.silent += 1;
         }
-        let claimants = &self.claimants;
+        let claimants = &self.requesters;
         let speechless = self.permits.values().map(|permit| &permit.shard).filter(|at| !claimants.contains_key(*at));
         let speechless: BTreeSet<Shard> = speechless.cloned().collect();
         self.absent.retain(|shard, _| speechless.contains(shard));
         for shard in speechless {
             *self.absent.entry(shard).or_default() += 1;
         }
-        self.look_after_silent();
+        self.expire_silent_shards();
     }
 
     /// Asks those who have said nothing for some time what they still have, and takes it away from those who never will.
-    fn look_after_silent(&mut self) {
-        let of_claimants = self.claimants.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
+    fn expire_silent_shards(&mut self) {
+        let of_claimants = self.requesters.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
         let silent: Vec<(Shard, u32)> = of_claimants
             .chain(self.absent.iter().map(|(shard, silent)| (shard.clone(), *silent)))
             .filter(|(_, silent)| *silent >= SILENT)
             .collect();
         for (shard, silent) in silent {
-            if silent < GONE {
+            if silent < LOST_SHARD_TICKS {
                 let has = self.permits.values().filter(|permit| permit.shard == shard);
                 let calls = has.map(|permit| permit.call.clone()).collect();
                 self.tell(shard, String::new(), 0, calls);
@@ -410,16 +410,16 @@ impl Keeper {
             }
             self.absent.remove(&shard);
             self.permits.retain(|_, permit| permit.shard != shard);
-            for place in self.claimants.remove(&shard).into_iter().flat_map(|gone| gone.wants.into_values()) {
+            for place in self.requesters.remove(&shard).into_iter().flat_map(|gone| gone.wants.into_values()) {
                 self.line.remove(&place);
             }
         }
     }
 }
 
-impl Claimant {
+impl Requester {
     /// Whether these claims come late, or from an engine that does not drive the shard any more.
-    fn outdates(&self, claims: &Claims) -> bool {
+    fn is_outdated(&self, claims: &Claims) -> bool {
         if self.engine == claims.engine {
             return claims.number <= self.number;
         }

@@ -15,7 +15,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     Clock,
-    drive::BEAT,
+    drive::TICK,
     jobs,
     keeper::{Keeper, Say, Settles},
     parts::Parts,
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Gets this engine into the lines of those who keep permits. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Keepers {
+pub(crate) struct PermitService {
     pub(crate) engine: String,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -43,15 +43,15 @@ pub(crate) struct Keepers {
     pub(crate) stop: CancellationToken,
 }
 
-impl Keepers {
+impl PermitService {
     /// Declares the queue of a task's permits, and consumes it from now on.
     pub(crate) async fn keep(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
         declare(&*self.broker, flow, task).await?;
-        let keeping = Keeping {
+        let keeping = CoordinatorRunner {
             keepers: self.clone(),
             flow: flow.clone(),
             task: task.clone(),
-            seals: Vec::new(),
+            held_snapshots: Vec::new(),
             publishing: FuturesUnordered::new(),
         };
         let stop = self.stop.clone();
@@ -73,16 +73,16 @@ async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Resul
 }
 
 /// The permits of one task, as far as they are kept here.
-struct Keeping {
-    keepers: Keepers,
+struct CoordinatorRunner {
+    keepers: PermitService,
     flow: FlowName,
     task: NodeName,
     /// What says which permits are out: unsettled, it goes to whoever keeps them next.
-    seals: Vec<Delivery>,
+    held_snapshots: Vec<Delivery>,
     publishing: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
-impl Keeping {
+impl CoordinatorRunner {
     async fn run(mut self) {
         let queue = names::permits(&self.flow, &self.task);
         let mut keeper = Keeper::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
@@ -92,7 +92,7 @@ impl Keeping {
                 Err(broker::ConsumeError::Closed) => return,
                 Err(error) => warn!(queue, %error, "the permits of a task cannot be kept here yet"),
             }
-            self.seals.clear();
+            self.held_snapshots.clear();
             keeper.restart();
             sleep(PAUSE).await;
             match declare(&*self.keepers.broker, &self.flow, &self.task).await {
@@ -105,7 +105,7 @@ impl Keeping {
 
     /// Keeps them until the queue is deleted, or the broker closes.
     async fn keep(&mut self, keeper: &mut Keeper, mut consumer: Consumer) {
-        let mut beat = tokio::time::interval(BEAT);
+        let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = None;
         loop {
@@ -125,7 +125,7 @@ impl Keeping {
             let now = self.keepers.clock.now();
             due = keeper.turn(now);
             if keeper.is_empty(now) {
-                self.seals.drain(..).for_each(Delivery::accept);
+                self.held_snapshots.drain(..).for_each(Delivery::accept);
             }
             for say in keeper.says() {
                 self.publishing.push(self.said(say));
@@ -136,13 +136,13 @@ impl Keeping {
     fn hear(&mut self, keeper: &mut Keeper, delivery: Delivery) {
         let message = match Permits::decode(&delivery.message.body) {
             Ok(message) => message,
-            Err(error) => return self.hear_unreadable(keeper, delivery, &error),
+            Err(error) => return self.on_unreadable(keeper, delivery, &error),
         };
         match keeper.hear(delivery.redelivered, message) {
             Settles::Done => delivery.accept(),
-            Settles::Keeps => self.seals.push(delivery),
-            Settles::Replaces => {
-                let earlier = std::mem::replace(&mut self.seals, vec![delivery]);
+            Settles::Keeps => self.held_snapshots.push(delivery),
+            Settles::Replace => {
+                let earlier = std::mem::replace(&mut self.held_snapshots, vec![delivery]);
                 earlier.into_iter().for_each(Delivery::accept);
             }
         }
@@ -150,7 +150,7 @@ impl Keeping {
 
     /// Moves what cannot be read to the quarantine, unless it is said again. Where it may say which permits are out, the
     /// keeper knows that no more, and asks all engines before it gives any.
-    fn hear_unreadable(&mut self, keeper: &mut Keeper, delivery: Delivery, error: &DecodeError) {
+    fn on_unreadable(&mut self, keeper: &mut Keeper, delivery: Delivery, error: &DecodeError) {
         let queue = names::permits(&self.flow, &self.task);
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
@@ -191,5 +191,5 @@ async fn write(broker: Arc<dyn Broker>, message: Message) {
 
 /// Publishes what is said again later if it is lost.
 async fn tell(broker: Arc<dyn Broker>, message: Message) {
-    let _ = timeout(BEAT, broker.publish(message)).await;
+    let _ = timeout(TICK, broker.publish(message)).await;
 }

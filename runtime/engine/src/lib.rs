@@ -25,6 +25,6 @@ mod untaken;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use drive::{Silence, Whereabouts};
+pub use drive::{SilentLease, Whereabouts};
 pub use engine::{AskError, Config, Engine, Part, StartError, SubmitError};
 pub use watch::{Happening, Watch};

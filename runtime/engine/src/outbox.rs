@@ -21,7 +21,7 @@ use protocol::topology as names;
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{drive::BEAT, watch::Happening};
+use crate::{drive::TICK, watch::Happening};
 
 /// Batches on their way at once. More would only wait in the broker's confirms.
 const IN_FLIGHT: usize = 64;
@@ -38,11 +38,11 @@ const UNCONFIRMED: u32 = 2;
 
 /// What one batch of steps leads to, its records being durable.
 #[derive(Default)]
-pub(crate) struct Batch {
+pub(crate) struct OutboxBatch {
     pub(crate) messages: Vec<Message>,
     /// Messages that mean something at once or never: what is not out within a beat is dropped.
     pub(crate) probes: Vec<Message>,
-    pub(crate) happenings: Vec<(mpsc::Sender<Happening>, Happening)>,
+    pub(crate) watch_events: Vec<(mpsc::Sender<Happening>, Happening)>,
     pub(crate) signals: Vec<Delivery>,
     /// Runs, and up to which version the batch has all that they tell, after the batches before.
     pub(crate) told: Vec<(RunId, Version)>,
@@ -70,14 +70,14 @@ impl Taken {
 }
 
 /// What runs tell in a batch of which not all notifications are out.
-struct Untold {
+struct PendingPublication {
     left: AtomicUsize,
     told: Vec<(RunId, Version)>,
     taken: Taken,
 }
 
-impl Untold {
-    fn one_is_out(&self) {
+impl PendingPublication {
+    fn confirm_one(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.taken.add(&self.told);
         }
@@ -113,35 +113,36 @@ fn place(message: &Message) -> (String, String) {
 }
 
 /// A message, and what is told with it.
-struct Leaving {
+struct OutgoingMessage {
     message: Message,
-    untold: Option<Arc<Untold>>,
+    untold: Option<Arc<PendingPublication>>,
 }
 
 /// The messages of a batch. What its runs tell is told once all its notifications are out: no job has to be.
-fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -> Vec<Leaving> {
+fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -> Vec<OutgoingMessage> {
     let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
     let left = messages.iter().filter(|message| is_notification(message)).count();
     if left == 0 {
         taken.add(&told);
     }
-    let untold = (left > 0).then(|| Arc::new(Untold { left: AtomicUsize::new(left), told, taken: taken.clone() }));
+    let untold =
+        (left > 0).then(|| Arc::new(PendingPublication { left: AtomicUsize::new(left), told, taken: taken.clone() }));
     let leave = |message: Message| {
         let untold = untold.clone().filter(|_| is_notification(&message));
-        Leaving { message, untold }
+        OutgoingMessage { message, untold }
     };
     messages.into_iter().map(leave).collect()
 }
 
 /// Where messages go, and where values go that are too large for them. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Ways {
+pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
     silent: Silent,
 }
 
-impl Ways {
+impl OutboxContext {
     /// Over a broker and a store.
     pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
         Self { broker, store, silent: Silent::default() }
@@ -149,12 +150,12 @@ impl Ways {
 }
 
 /// Runs until the engine drops its end, then until everything is out that the broker takes.
-pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: Taken) {
+pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxBatch>, taken: Taken) {
     let broker = ways.broker.clone();
-    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<Leaving>>> = FuturesUnordered::new();
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
-    let mut held_up: Vec<Leaving> = Vec::new();
-    let mut trying: Option<BoxFuture<'static, Vec<Leaving>>> = None;
+    let mut held_up: Vec<OutgoingMessage> = Vec::new();
+    let mut trying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -162,11 +163,11 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(Batch { messages, probes, happenings, signals, told }) => {
+                Some(OutboxBatch { messages, probes, watch_events, signals, told }) => {
                     let leaving = leaving(messages, told, &taken);
                     in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
-                    for (watcher, happening) in happenings {
+                    for (watcher, happening) in watch_events {
                         // A watcher that left is no concern of the run.
                         let _ = watcher.send(happening).await;
                     }
@@ -190,8 +191,12 @@ pub(crate) async fn run(ways: Ways, mut batches: mpsc::Receiver<Batch>, taken: T
 }
 
 /// Publishes what the broker takes, and answers what it refused.
-async fn publish_all(ways: Ways, leaving: Vec<Leaving>, signals: Vec<Delivery>) -> Vec<Leaving> {
-    let is_silent = |leaving: &Leaving| ways.silent.has(&leaving.message);
+async fn publish_all(
+    ways: OutboxContext,
+    leaving: Vec<OutgoingMessage>,
+    signals: Vec<Delivery>,
+) -> Vec<OutgoingMessage> {
+    let is_silent = |leaving: &OutgoingMessage| ways.silent.has(&leaving.message);
     let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(is_silent);
     // Joined futures are first polled in order, so the broker gets them in order.
     let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&ways, leaving))).await;
@@ -200,7 +205,7 @@ async fn publish_all(ways: Ways, leaving: Vec<Leaving>, signals: Vec<Delivery>) 
 }
 
 /// Publishes until the broker has taken a message, or said that it does not.
-async fn publish(ways: &Ways, mut leaving: Leaving) -> Result<(), Leaving> {
+async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(), OutgoingMessage> {
     large::shrink(&*ways.store, &mut leaving.message).await;
     let message = &leaving.message;
     let mut unconfirmed = 0;
@@ -208,12 +213,12 @@ async fn publish(ways: &Ways, mut leaving: Leaving) -> Result<(), Leaving> {
         match ways.broker.publish(message.clone()).await {
             Ok(()) => {
                 ways.silent.clear(message);
-                leaving.untold.iter().for_each(|untold| untold.one_is_out());
+                leaving.untold.iter().for_each(|untold| untold.confirm_one());
                 return Ok(());
             }
             Err(error @ PublishError::TooLarge { .. }) => {
                 large::give_up(&*ways.broker, message, &error).await;
-                leaving.untold.iter().for_each(|untold| untold.one_is_out());
+                leaving.untold.iter().for_each(|untold| untold.confirm_one());
                 return Ok(());
             }
             // Whoever drives the run next tells it again.
@@ -248,11 +253,12 @@ async fn publish(ways: &Ways, mut leaving: Leaving) -> Result<(), Leaving> {
 /// refused once more.
 ///
 /// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
-fn try_again(ways: Ways, held_up: Vec<Leaving>) -> BoxFuture<'static, Vec<Leaving>> {
+fn try_again(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
     Box::pin(async move {
         tokio::time::sleep(PAUSE).await;
         let mut first = BTreeSet::new();
-        let is_tried = |leaving: &Leaving| !ways.silent.has(&leaving.message) || first.insert(place(&leaving.message));
+        let is_tried =
+            |leaving: &OutgoingMessage| !ways.silent.has(&leaving.message) || first.insert(place(&leaving.message));
         let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
         let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
@@ -273,7 +279,7 @@ async fn declare(broker: &dyn Broker, queues: BTreeSet<QueueName>) -> Result<(),
 fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         // The next beat has another.
-        let _ = timeout(BEAT, broker.publish(probe)).await;
+        let _ = timeout(TICK, broker.publish(probe)).await;
     })
 }
 
@@ -285,11 +291,11 @@ mod tests {
 
     use super::*;
 
-    fn ways(broker: InProcess) -> Ways {
-        Ways::new(Arc::new(broker), Arc::new(store::Memory::new()))
+    fn ways(broker: InProcess) -> OutboxContext {
+        OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()))
     }
 
-    fn batch() -> Batch {
+    fn batch() -> OutboxBatch {
         let message = Message {
             exchange: names::NOTIFICATIONS.into(),
             key: "f.a.r.success".into(),
@@ -300,11 +306,11 @@ mod tests {
             body: "{}".into(),
         };
         let told = vec![("r".parse().expect("a lawful name"), Version::new(1))];
-        Batch { messages: vec![message], told, ..Batch::default() }
+        OutboxBatch { messages: vec![message], told, ..OutboxBatch::default() }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_broker_refuses_is_not_taken_until_it_takes_it() {
+    async fn a_rejected_message_is_not_confirmed_until_the_broker_takes_it() {
         let (out, batches) = mpsc::channel(WAITING);
         let (taken, start) = (Taken::default(), Instant::now());
         assert!(out.send(batch()).await.is_ok());
@@ -369,9 +375,9 @@ mod tests {
             body: job.encode().into(),
         };
         let (out, batches) = mpsc::channel(WAITING);
-        assert!(out.send(Batch { messages: vec![message], ..Batch::default() }).await.is_ok());
+        assert!(out.send(OutboxBatch { messages: vec![message], ..OutboxBatch::default() }).await.is_ok());
         drop(out);
-        run(Ways::new(Arc::new(broker.clone()), store), batches, Taken::default()).await;
+        run(OutboxContext::new(Arc::new(broker.clone()), store), batches, Taken::default()).await;
         let mut came = Vec::new();
         for queue in ["waft.jobs.default", "signals"] {
             let mut consumer = broker.consume(queue, 1).await.expect("it is there");
@@ -382,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_job_leaves_with_its_largest_values_in_the_store() {
+    async fn the_largest_values_of_a_large_job_go_to_the_store() {
         let store: Arc<dyn Store> = Arc::new(store::Memory::new());
         let job = job(40);
         let (came, signal) = sent(&job, 1 << 20, store.clone()).await;
@@ -392,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_larger_than_the_broker_takes_fails_its_call_by_name() {
+    async fn a_job_too_large_for_the_broker_fails_its_call() {
         let job = job(2);
         let (came, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
         assert!(came.is_none());
@@ -406,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queue_that_confirms_nothing_holds_up_no_other() {
+    async fn an_unconfirmed_queue_blocks_no_other() {
         let memory = InProcess::new();
         let broker = Reconnecting::to(&memory);
         broker::topology::declare_shared(&broker).await.unwrap();
@@ -417,7 +423,7 @@ mod tests {
         let (out, batches) = mpsc::channel(WAITING);
         let running = tokio_util::task::TaskTracker::new();
         running.spawn(run(
-            Ways::new(Arc::new(broker.clone()), Arc::new(store::Memory::new())),
+            OutboxContext::new(Arc::new(broker.clone()), Arc::new(store::Memory::new())),
             batches,
             Taken::default(),
         ));
@@ -428,7 +434,7 @@ mod tests {
         let sending = async {
             for _ in 0..many {
                 let messages = vec![job("dead"), job("alive")];
-                assert!(out.send(Batch { messages, ..Batch::default() }).await.is_ok());
+                assert!(out.send(OutboxBatch { messages, ..OutboxBatch::default() }).await.is_ok());
             }
             while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
                 tokio::time::sleep(PAUSE).await;
@@ -446,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_closed_broker_hears_is_not_taken() {
+    async fn a_message_to_a_closed_broker_is_not_confirmed() {
         let (out, batches) = mpsc::channel(WAITING);
         let (taken, broker) = (Taken::default(), InProcess::new());
         broker.close().await;

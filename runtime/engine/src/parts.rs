@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_is_lost_with_any_of_its_parts() {
+    async fn an_engine_fails_with_any_of_its_tasks() {
         let panicking = parts();
         panicking.spawn("panics", async { panic!("as the test wants it") });
         panicking.lost().cancelled().await;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_with_its_engine_is_no_loss() {
+    async fn a_task_that_ends_with_its_engine_is_no_failure() {
         let stopped = parts();
         stopped.spawn("ends when stopped", stopped.stop.clone().cancelled_owned());
         stopped.stop.cancel();

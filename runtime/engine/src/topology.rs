@@ -9,7 +9,7 @@ use protocol::topology;
 use crate::drive::Sharing;
 
 /// In larger flows the exchanges of tasks are declared on request: each costs the broker about a millisecond.
-const LARGEST_DECLARED: usize = 256;
+const MAX_DECLARED_TASKS: usize = 256;
 
 /// How often a signal may come back: at each death of its engine. So high that a signal meets it only where it kills
 /// engines, and given at all so that such a one is kept in the quarantine and kills no more of them.
@@ -34,7 +34,7 @@ pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: S
 
 /// The tasks of a flow whose exchanges are declared at its first run: those that others of the flow listen to.
 pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
-    if flow.tasks().count() > LARGEST_DECLARED {
+    if flow.tasks().count() > MAX_DECLARED_TASKS {
         return Vec::new();
     }
     let is_listened_to = |index| {

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_between_half_and_the_whole_of_the_pause() {
+    fn jitter_is_between_half_and_full_delay() {
         let policy = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
         let drawn: Vec<_> = (0..100).map(|seed| policy.pause(1, seed).unwrap()).collect();
         assert!(drawn.iter().all(|pause| (500..=1000).contains(&pause.as_millis())));

@@ -22,7 +22,7 @@ use xtask::{
 use super::{SETTINGS, build, title};
 use crate::arguments::Profile;
 
-const STORIES: &str = "examples-wasm/provision/stories";
+const SCENARIOS: &str = "examples-wasm/provision/stories";
 
 /// Only what is broken takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
     a_listener_for_ever(&mut stage)?;
     a_circle(&stage)?;
     a_site(&stage)?;
-    println!("\nThe flows are in {STORIES}, docs/README.md has a page for each of the things they do.");
+    println!("\nThe flows are in {SCENARIOS}, docs/README.md has a page for each of the things they do.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,7 +83,7 @@ fn a_site(stage: &Stage) -> Result<()> {
 }
 
 fn story(name: &str) -> String {
-    format!("{STORIES}/{name}.toml")
+    format!("{SCENARIOS}/{name}.toml")
 }
 
 fn state_of<'r>(run: &'r Value, task: &str) -> &'r str {

@@ -25,11 +25,11 @@ pub(super) enum Outcome {
 
 /// How every step ended.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(super) struct TestReport {
     steps: Vec<(Step, Outcome)>,
 }
 
-impl Verdict {
+impl TestReport {
     pub(super) fn add(&mut self, step: Step, outcome: Outcome) {
         self.steps.push((step, outcome));
     }
@@ -40,7 +40,7 @@ impl Verdict {
     }
 
     /// Whether the steps to come have nothing to work on.
-    pub(super) fn is_hopeless(&self) -> bool {
+    pub(super) fn must_stop(&self) -> bool {
         self.failed().any(|(step, _)| step.is_needed_by_the_rest())
     }
 
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_good_end_closes_with_the_count() {
-        let mut verdict = Verdict::default();
+        let mut verdict = TestReport::default();
         verdict.add(Step::Format, Outcome::Passed { took: TOOK });
         verdict.add(Step::Tests, Outcome::Passed { took: TOOK });
         assert!(verdict.is_good());
@@ -108,11 +108,11 @@ mod tests {
 
     #[test]
     fn a_bad_end_closes_with_what_failed_and_how_to_do_it_again() {
-        let mut verdict = Verdict::default();
+        let mut verdict = TestReport::default();
         verdict.add(Step::Clippy, failed("a lint"));
-        assert!(!verdict.is_good() && !verdict.is_hopeless());
+        assert!(!verdict.is_good() && !verdict.must_stop());
         verdict.add(Step::Guests, failed("no toolchain"));
-        assert!(verdict.is_hopeless());
+        assert!(verdict.must_stop());
         verdict.add(Step::Tests, Outcome::Skipped);
         let closing = verdict.closing(Count::default());
         assert_eq!(

@@ -11,7 +11,7 @@ use flow::{RunId, Shard};
 use logbook::Version;
 use tracing::{debug, warn};
 
-use super::{Driver, is_rest};
+use super::{Driver, is_inactive};
 
 impl Driver {
     /// Compares one shard with the logbook: what differs is read again.
@@ -20,21 +20,21 @@ impl Driver {
         if !self.is_lasting() {
             return;
         }
-        let Some(shard) = self.shards.next_compared() else { return };
+        let Some(shard) = self.shards.next_to_reconcile() else { return };
         match self.tools.logbook.open_runs(&shard).await {
-            Ok(open) => self.read_what_differs(&shard, open.into_iter().collect()),
+            Ok(open) => self.reload_changed(&shard, open.into_iter().collect()),
             Err(error) => debug!(%shard, %error, "the runs of the shard could not be compared with the logbook"),
         }
     }
 
-    fn read_what_differs(&mut self, shard: &Shard, open: BTreeMap<RunId, Version>) {
+    fn reload_changed(&mut self, shard: &Shard, open: BTreeMap<RunId, Version>) {
         for run in open.keys().filter(|run| !self.is_known(run)).cloned().collect::<Vec<_>>() {
             warn!(%run, %shard, "the run was begun, and not by this engine: it is driven here");
-            self.wait_for_records(run, shard);
+            self.mark_stale(run, shard);
         }
         // No append is under way here, so a run is at the version of its last one.
         let is_ahead = |run: &RunId, known: Version| open.get(run).is_none_or(|version| *version > known);
-        let of_shard = self.runs.iter().filter(|(_, live)| live.shard == *shard && !is_rest(live.machine.state()));
+        let of_shard = self.runs.iter().filter(|(_, live)| live.shard == *shard && !is_inactive(live.machine.state()));
         let ahead = of_shard.filter(|(run, live)| is_ahead(run, live.version)).map(|(run, _)| run.clone());
         for run in ahead.collect::<Vec<_>>() {
             warn!(%run, "something was added to the run, and not by this engine: it is read again");

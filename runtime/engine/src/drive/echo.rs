@@ -10,20 +10,20 @@ use logbook::Version;
 
 /// What was taken, and is not known to be recorded.
 #[derive(Default)]
-pub(super) struct Echo {
+pub(super) struct DeliveryBarrier {
     /// What waits for its turn.
     waiting: Vec<(RunId, Version)>,
     /// What this turn is about.
     group: Vec<(RunId, Version)>,
-    way: Way,
+    way: BarrierPhase,
     /// Probes that have not come back.
     out: BTreeMap<Shard, u64>,
-    wants_probes: bool,
+    needs_probes: bool,
 }
 
 /// Which way the probes go that are out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Way {
+enum BarrierPhase {
     /// Behind notifications.
     #[default]
     First,
@@ -31,7 +31,7 @@ enum Way {
     Second,
 }
 
-impl Echo {
+impl DeliveryBarrier {
     /// The broker has taken this.
     pub(super) fn wait_for(&mut self, taken: Vec<(RunId, Version)>) {
         self.waiting.extend(taken);
@@ -51,30 +51,30 @@ impl Echo {
         }
         let mut done = Vec::new();
         if !self.group.is_empty() {
-            self.wants_probes = true;
+            self.needs_probes = true;
             match self.way {
-                Way::First => self.way = Way::Second,
-                Way::Second if is_recorded => done = std::mem::take(&mut self.group),
-                Way::Second => {}
+                BarrierPhase::First => self.way = BarrierPhase::Second,
+                BarrierPhase::Second if is_recorded => done = std::mem::take(&mut self.group),
+                BarrierPhase::Second => {}
             }
         }
         if self.group.is_empty() {
             self.group = std::mem::take(&mut self.waiting);
-            self.way = Way::First;
-            self.wants_probes = !self.group.is_empty();
+            self.way = BarrierPhase::First;
+            self.needs_probes = !self.group.is_empty();
         }
         done
     }
 
     /// Whether probes are to go to all shards now.
-    pub(super) fn wants_probes(&self) -> bool {
-        self.wants_probes
+    pub(super) fn needs_probes(&self) -> bool {
+        self.needs_probes
     }
 
     /// They are on their way.
     pub(super) fn probed(&mut self, probes: impl IntoIterator<Item = (Shard, u64)>) {
         self.out.extend(probes);
-        self.wants_probes = false;
+        self.needs_probes = false;
     }
 
     /// A probe has come back.
@@ -90,17 +90,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_is_told_once_probes_came_back_twice_from_all_shards() {
+    fn a_barrier_completes_after_two_probe_rounds_over_all_shards() {
         let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a lawful name"));
         let taken = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
-        let mut echo = Echo::default();
+        let mut echo = DeliveryBarrier::default();
         assert_eq!(echo.beat(true), []);
-        assert!(!echo.wants_probes());
+        assert!(!echo.needs_probes());
         echo.wait_for(taken("r"));
         let mut number = 0;
-        let mut go_round = |echo: &mut Echo| {
+        let mut go_round = |echo: &mut DeliveryBarrier| {
             number += 1;
-            assert!(echo.wants_probes());
+            assert!(echo.needs_probes());
             echo.probed(shards.iter().map(|shard| (shard.clone(), number)));
             for shard in &shards {
                 echo.came_back(shard, number - 1);

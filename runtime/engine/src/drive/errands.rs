@@ -61,7 +61,7 @@ impl Errands {
 
     fn start(&mut self, fetch: Fetch) {
         let (store, what) = (self.store.clone(), fetch.errand.what.clone());
-        let pause = fetch.failed.checked_sub(1).map(pause_after);
+        let pause = fetch.failed.checked_sub(1).map(retry_delay);
         let task = self.under_way.spawn(async move {
             if let Some(pause) = pause {
                 sleep(pause).await;
@@ -114,23 +114,23 @@ impl Errands {
 }
 
 /// The pause after some failed tries, beyond the first.
-fn pause_after(more: u32) -> Duration {
+fn retry_delay(more: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(more)).min(LONGEST_PAUSE)
 }
 
 /// Why something cannot be brought.
-enum Obstacle {
+enum FetchFailure {
     /// It may be another time.
     Now(String),
     /// It never will.
-    Ever(Failure),
+    Permanent(Failure),
 }
 
-impl From<FetchError> for Obstacle {
+impl From<FetchError> for FetchFailure {
     fn from(error: FetchError) -> Self {
         match error.disposition() {
             Disposition::Later => Self::Now(error.to_string()),
-            Disposition::Never => Self::Ever(Failure::new(FailureKind::Permanent, error.to_string())),
+            Disposition::Never => Self::Permanent(Failure::new(FailureKind::Permanent, error.to_string())),
         }
     }
 }
@@ -142,27 +142,27 @@ async fn bring(store: &dyn Store, what: &What) -> Result<Brought, String> {
         What::Results(results) => gather(store, results).await.map(|gathered| Brought::Results(Ok(gathered))),
     };
     brought.or_else(|obstacle| match (obstacle, what) {
-        (Obstacle::Now(reason), _) => Err(reason),
-        (Obstacle::Ever(failure), What::List(_)) => Ok(Brought::List(Err(failure))),
-        (Obstacle::Ever(failure), What::Results(_)) => Ok(Brought::Results(Err(failure))),
+        (FetchFailure::Now(reason), _) => Err(reason),
+        (FetchFailure::Permanent(failure), What::List(_)) => Ok(Brought::List(Err(failure))),
+        (FetchFailure::Permanent(failure), What::Results(_)) => Ok(Brought::Results(Err(failure))),
     })
 }
 
 /// Waits for a store that may never answer.
-async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Obstacle> {
-    let late = |_| Obstacle::Now(format!("the store has not answered for {} seconds", PATIENCE.as_secs()));
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, FetchFailure> {
+    let late = |_| FetchFailure::Now(format!("the store has not answered for {} seconds", PATIENCE.as_secs()));
     timeout(PATIENCE, answer).await.map_err(late)
 }
 
-async fn elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, Obstacle> {
-    let wrong = |reason: String| Obstacle::Ever(Failure::new(FailureKind::Permanent, reason));
+async fn elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, FetchFailure> {
+    let wrong = |reason: String| FetchFailure::Permanent(Failure::new(FailureKind::Permanent, reason));
     match whole(store, list).await? {
         Value::Json(json) => flow::elements(&json).map_err(wrong),
         Value::Bytes(_) | Value::Stored(_) => Err(wrong("the value to be called for each element of is bytes".into())),
     }
 }
 
-async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Obstacle> {
+async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<Values, FetchFailure> {
     let mut complete = BTreeMap::new();
     for (name, values) in results {
         let mut list = Vec::with_capacity(values.len());
@@ -171,20 +171,22 @@ async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) ->
         }
         complete.insert(name.clone(), list);
     }
-    let mut gathered = flow::gathered(complete).map_err(Obstacle::Ever)?;
+    let mut gathered = flow::gathered(complete).map_err(FetchFailure::Permanent)?;
     let put = in_time(store::values::put_large(store, &mut gathered)).await?;
-    put.map_err(|error| Obstacle::Now(error.to_string()))?;
+    put.map_err(|error| FetchFailure::Now(error.to_string()))?;
     Ok(gathered)
 }
 
-async fn whole(store: &dyn Store, value: &Value) -> Result<Value, Obstacle> {
+async fn whole(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {
     let Value::Stored(stored) = value else { return Ok(value.clone()) };
     if stored.form == Form::Bytes {
         // Nobody has to fetch what no list can hold.
         return Ok(Value::Bytes(Vec::new().into()));
     }
     let bytes = in_time(store.fetch(&stored.digest)).await??;
-    let wrong = |error: store::values::NoValue| Obstacle::Ever(Failure::new(FailureKind::Permanent, error.to_string()));
+    let wrong = |error: store::values::NoValue| {
+        FetchFailure::Permanent(Failure::new(FailureKind::Permanent, error.to_string()))
+    };
     store::values::from_bytes(&bytes, stored.form).map_err(wrong)
 }
 

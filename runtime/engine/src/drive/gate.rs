@@ -10,7 +10,7 @@ use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 use protocol::{Claims, Granted, Permits, Wanted};
 
 use crate::{
-    fair::{FairLine, Place},
+    fair::{FairQueue, Place},
     jobs,
 };
 
@@ -18,11 +18,11 @@ use crate::{
 const TOLD: usize = 256;
 
 /// How often it is told that nothing is had or wanted any more: a message may be lost.
-const FAREWELLS: u32 = 3;
+const FINAL_REQUESTS: u32 = 3;
 
 /// What is known of a call that wants a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Past {
+pub(super) enum DispatchHistory {
     /// It was never handed out.
     New,
     /// It may have been handed out before, with a permit that its keeper knows of.
@@ -39,18 +39,18 @@ pub(super) struct Asked {
 }
 
 /// All calls of tasks with a pace, of all shards that are driven here.
-pub(super) struct Gate {
+pub(super) struct PermitClient {
     engine: String,
     told: u64,
     arrivals: u64,
     since: BTreeMap<Shard, Timestamp>,
-    doors: BTreeMap<Door, Calls>,
-    runs: BTreeMap<RunId, BTreeMap<CallId, Door>>,
+    tasks: BTreeMap<TaskKey, Calls>,
+    runs: BTreeMap<RunId, BTreeMap<CallId, TaskKey>>,
 }
 
 /// A task, and the shard whose runs call it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Door {
+struct TaskKey {
     shard: Shard,
     flow: FlowName,
     task: NodeName,
@@ -63,7 +63,7 @@ struct Calls {
     /// Those that have a permit and keep it until they are answered.
     held: BTreeMap<CallId, Pace>,
     /// Those that wait and may be given a permit, in the order in which they are told: their runs take turns.
-    order: FairLine<CallId>,
+    order: FairQueue<CallId>,
     /// Those that may have one.
     unknown: BTreeSet<CallId>,
     /// Those that were told, and in which claims first.
@@ -71,13 +71,13 @@ struct Calls {
     /// How many say so of the pace.
     paces: BTreeMap<Pace, usize>,
     changed: bool,
-    farewells: u32,
+    final_requests: u32,
 }
 
 struct Waiting {
     asked: Asked,
     arrival: u64,
-    past: Past,
+    past: DispatchHistory,
 }
 
 impl Waiting {
@@ -123,9 +123,9 @@ impl Calls {
     }
 }
 
-impl Gate {
+impl PermitClient {
     pub(super) fn new(engine: String) -> Self {
-        Self { engine, told: 0, arrivals: 0, since: BTreeMap::new(), doors: BTreeMap::new(), runs: BTreeMap::new() }
+        Self { engine, told: 0, arrivals: 0, since: BTreeMap::new(), tasks: BTreeMap::new(), runs: BTreeMap::new() }
     }
 
     /// A call wants a permit. Answers what hands it out, if it has one already.
@@ -135,12 +135,12 @@ impl Gate {
         shard: &Shard,
         flow: &FlowName,
         asked: Asked,
-        past: Past,
+        past: DispatchHistory,
     ) -> Option<Message> {
         self.since.entry(shard.clone()).or_insert(now);
         let (call, pace) = (asked.call.clone(), asked.pace);
         let door = self.enter(shard, flow, &call);
-        let calls = self.doors.entry(door).or_default();
+        let calls = self.tasks.entry(door).or_default();
         if calls.held.contains_key(&call) {
             return Some(asked.job);
         }
@@ -150,8 +150,8 @@ impl Gate {
         self.arrivals += 1;
         let waiting = Waiting { asked, arrival: self.arrivals, past };
         match past {
-            Past::New => drop(calls.order.insert(&waiting.place(), call.clone())),
-            Past::Unknown => drop(calls.unknown.insert(call.clone())),
+            DispatchHistory::New => drop(calls.order.insert(&waiting.place(), call.clone())),
+            DispatchHistory::Unknown => drop(calls.unknown.insert(call.clone())),
         }
         calls.waiting.insert(call, waiting);
         calls.count(pace);
@@ -163,13 +163,13 @@ impl Gate {
     pub(super) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
         self.since.entry(shard.clone()).or_insert(now);
         let door = self.enter(shard, flow, &call);
-        let calls = self.doors.entry(door).or_default();
+        let calls = self.tasks.entry(door).or_default();
         calls.leave(&call);
         calls.hold(call, pace);
     }
 
-    fn enter(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> Door {
-        let door = Door { shard: shard.clone(), flow: flow.clone(), task: call.task.of_flow() };
+    fn enter(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> TaskKey {
+        let door = TaskKey { shard: shard.clone(), flow: flow.clone(), task: call.task.of_flow() };
         self.runs.entry(call.run.clone()).or_default().insert(call.clone(), door.clone());
         door
     }
@@ -177,8 +177,8 @@ impl Gate {
     /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
     /// known by now that they have none.
     pub(super) fn granted(&mut self, shard: &Shard, granted: &Granted) -> (Vec<Message>, BTreeSet<RunId>) {
-        let door = Door { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
-        let calls = self.doors.entry(door).or_default();
+        let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
+        let calls = self.tasks.entry(door).or_default();
         let is_answer = granted.engine == self.engine;
         let (mut jobs, mut out) = (Vec::new(), Vec::new());
         for call in &granted.calls {
@@ -200,7 +200,7 @@ impl Gate {
             let is_told = |call: &CallId| calls.told.get(call).is_some_and(|first| *first <= granted.number);
             for call in calls.unknown.extract_if(.., |call| is_told(call)) {
                 if let Some(waiting) = calls.waiting.get_mut(&call) {
-                    waiting.past = Past::New;
+                    waiting.past = DispatchHistory::New;
                     calls.order.insert(&waiting.place(), call.clone());
                     known.insert(call.run.clone());
                 }
@@ -210,7 +210,7 @@ impl Gate {
         } else {
             calls.changed = true;
         }
-        out.iter().for_each(|call| self.leave_run(call));
+        out.iter().for_each(|call| self.remove_from_run(call));
         (jobs, known)
     }
 
@@ -226,7 +226,7 @@ impl Gate {
 
     /// Whether a call waits for a permit, and was never handed out.
     pub(super) fn is_waiting(&self, call: &CallId) -> bool {
-        self.waiting(call).is_some_and(|waiting| waiting.past == Past::New)
+        self.waiting(call).is_some_and(|waiting| waiting.past == DispatchHistory::New)
     }
 
     /// Whether a call waits for a permit.
@@ -236,14 +236,16 @@ impl Gate {
 
     fn waiting(&self, call: &CallId) -> Option<&Waiting> {
         let door = self.runs.get(&call.run)?.get(call)?;
-        self.doors.get(door)?.waiting.get(call)
+        self.tasks.get(door)?.waiting.get(call)
     }
 
     /// Lets the calls of a run that were never handed out wait without asking, or ask again.
-    pub(super) fn ask_for(&mut self, run: &RunId, asks: bool) {
+    pub(super) fn set_requesting(&mut self, run: &RunId, asks: bool) {
         for (call, door) in self.runs.get(run).into_iter().flatten() {
-            let Some(calls) = self.doors.get_mut(door) else { continue };
-            let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == Past::New) else { continue };
+            let Some(calls) = self.tasks.get_mut(door) else { continue };
+            let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == DispatchHistory::New) else {
+                continue;
+            };
             let place = waiting.place();
             calls.changed |= match asks {
                 true => calls.order.insert(&place, call.clone()),
@@ -255,17 +257,17 @@ impl Gate {
     /// A call neither waits nor needs its permit any more.
     pub(super) fn release(&mut self, call: &CallId) {
         let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
-        if let Some(calls) = self.doors.get_mut(door) {
+        if let Some(calls) = self.tasks.get_mut(door) {
             calls.leave(call);
             if let Some(pace) = calls.held.remove(call) {
                 calls.discount(pace);
                 calls.changed = true;
             }
         }
-        self.leave_run(call);
+        self.remove_from_run(call);
     }
 
-    fn leave_run(&mut self, call: &CallId) {
+    fn remove_from_run(&mut self, call: &CallId) {
         if let Some(calls) = self.runs.get_mut(&call.run) {
             calls.remove(call);
             if calls.is_empty() {
@@ -284,7 +286,7 @@ impl Gate {
     /// A shard is driven here no more: who drives it now speaks for its runs.
     pub(super) fn let_go(&mut self, shard: &Shard) {
         self.since.remove(shard);
-        self.doors.retain(|door, _| door.shard != *shard);
+        self.tasks.retain(|door, _| door.shard != *shard);
         self.runs.retain(|_, calls| {
             calls.retain(|_, door| door.shard != *shard);
             !calls.is_empty()
@@ -293,9 +295,9 @@ impl Gate {
 
     /// A beat of time has passed: all is told once more.
     pub(super) fn beat(&mut self) {
-        self.doors.retain(|_, calls| {
+        self.tasks.retain(|_, calls| {
             calls.changed = true;
-            !calls.is_empty() || calls.farewells < FAREWELLS
+            !calls.is_empty() || calls.final_requests < FINAL_REQUESTS
         });
     }
 
@@ -303,10 +305,10 @@ impl Gate {
     /// not driven here.
     pub(super) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
         let mut messages = Vec::new();
-        for (door, calls) in self.doors.iter_mut().filter(|(_, calls)| calls.changed) {
+        for (door, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
             let Some(mut unread) = unread(&door.shard) else { continue };
             calls.changed = false;
-            calls.farewells = if calls.is_empty() { calls.farewells + 1 } else { 0 };
+            calls.final_requests = if calls.is_empty() { calls.final_requests + 1 } else { 0 };
             self.told += 1;
             let number = self.told;
             let in_order = calls.order.first(TOLD);

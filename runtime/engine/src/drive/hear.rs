@@ -5,7 +5,7 @@ use flow::{CallId, Event, RunId, Shard, Signal};
 use protocol::{AttemptLog, Report, Request, Wish};
 use tracing::warn;
 
-use super::{Answer, Driver, Happened, Round, leases::Held};
+use super::{Answer, Batch, Driver, RunEvent, leases::Held};
 use crate::{
     Happening,
     inbox::{Arrived, Incoming},
@@ -17,16 +17,16 @@ const JSON: &str = "application/json";
 
 /// What a call does that runs and that nobody wants any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unwanted {
+enum UnwantedCallPolicy {
     /// It is told to stop.
     Stops,
     /// It may finish.
-    Finishes,
+    LetFinish,
 }
 
 impl Driver {
     /// Takes in what came from the queues of the shards.
-    pub(super) async fn take_in(&mut self, incoming: Incoming, round: &mut Round) {
+    pub(super) async fn on_incoming(&mut self, incoming: Incoming, round: &mut Batch) {
         match incoming {
             Incoming::Delivery(arrived) => self.hear(arrived, round).await,
             Incoming::Term { shard, term } => self.begin_term(&shard, term),
@@ -34,14 +34,14 @@ impl Driver {
     }
 
     /// Takes a delivery into the round, or passes on what needs no record.
-    pub(super) async fn hear(&mut self, arrived: Arrived, round: &mut Round) {
+    pub(super) async fn hear(&mut self, arrived: Arrived, round: &mut Batch) {
         let Arrived { shard, term, delivery } = arrived;
         if !self.shards.is_current(&shard, term) {
             // It was delivered before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
             return;
         }
         // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
-        if !self.shards.owns(&shard) && (self.shards.holds_any() || !self.take_over(&shard, round).await) {
+        if !self.shards.owns(&shard) && (self.shards.has_deferred() || !self.take_over(&shard, round).await) {
             self.shards.hold(Arrived { shard, term, delivery });
             return;
         }
@@ -53,7 +53,7 @@ impl Driver {
                     let kept = AttemptLog { call, at, worker: signal.worker.clone(), log };
                     round.logs.entry(signal.call.run.clone()).or_default().push(kept);
                 }
-                self.hear_signal(&shard, signal, delivery, round).await;
+                self.on_signal(&shard, signal, delivery, round).await;
             }
             Ok(Report::Progress(progress)) => {
                 let watcher = self.runs.get(&progress.call.run).and_then(|live| live.watcher.as_ref());
@@ -64,12 +64,12 @@ impl Driver {
                 delivery.accept();
             }
             Ok(Report::Heartbeat { call, worker }) => {
-                self.hear_heartbeat(&shard, (call, worker), Unwanted::Stops, delivery, round).await;
+                self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::Stops, delivery, round).await;
             }
             Ok(Report::Begun { call, worker }) => {
-                self.hear_heartbeat(&shard, (call, worker), Unwanted::Finishes, delivery, round).await;
+                self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, round).await;
             }
-            Ok(Report::MayBegin { call }) => self.answer_may_begin(&shard, call, delivery, round).await,
+            Ok(Report::MayBegin { call }) => self.reply_may_start(&shard, call, delivery, round).await,
             Ok(Report::Released { call, worker }) => {
                 let run = call.run.clone();
                 self.lose(&shard, (call, worker), round).await;
@@ -84,15 +84,15 @@ impl Driver {
             }
             Ok(Report::Probe { engine, number }) => {
                 if self.shards.is_barrier(&shard, &engine, number) {
-                    self.send_again(&shard, round);
+                    self.resend_outstanding(&shard, round);
                 }
-                if self.shards.is_here(&engine) {
+                if self.shards.is_self(&engine) {
                     self.echo.came_back(&shard, number);
                     for (call, worker) in self.leases.heard(&shard, number) {
                         warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
                         self.lose(&shard, (call, worker), round).await;
                     }
-                    for (call, worker) in self.leases.fallen_silent(&shard) {
+                    for (call, worker) in self.leases.newly_silent(&shard) {
                         let silence = protocol::lease::SILENCE;
                         warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
                     }
@@ -101,44 +101,44 @@ impl Driver {
                 delivery.accept();
             }
             Ok(Report::Granted(granted)) => {
-                self.hear_granted(&shard, &granted, round);
+                self.on_grant(&shard, &granted, round);
                 delivery.accept();
             }
             Err(_) if delivery.message.properties.content_type.as_deref() == Some(JSON) => {
-                self.hear_notification(&shard, delivery, round).await;
+                self.on_notification(&shard, delivery, round).await;
             }
             // Rare, so that it makes the future of all else no larger.
-            Err(error) => Box::pin(self.hear_unreadable(&shard, delivery, &error, round)).await,
+            Err(error) => Box::pin(self.on_unreadable(&shard, delivery, &error, round)).await,
         }
     }
 
     /// A worker has a call no more, and no answer to it is to be waited for.
-    async fn lose(&mut self, shard: &Shard, (call, worker): Held, round: &mut Round) {
+    async fn lose(&mut self, shard: &Shard, (call, worker): Held, round: &mut Batch) {
         let run = call.run.clone();
-        self.look_up(&run, Some(shard), round).await;
-        self.happen(Happened { run, event: Event::Lost { call, worker }, answer: None }, round);
+        self.load_inactive(&run, Some(shard), round).await;
+        self.happen(RunEvent { run, event: Event::Lost { call, worker }, answer: None }, round);
     }
 
-    async fn hear_signal(&mut self, shard: &Shard, signal: Signal, delivery: Delivery, round: &mut Round) {
+    async fn on_signal(&mut self, shard: &Shard, signal: Signal, delivery: Delivery, round: &mut Batch) {
         let run = signal.call.run.clone();
         if let Some(lost) = self.lost.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
         // Where it comes late, the run has ended, or rests.
-        self.look_up(&run, Some(shard), round).await;
+        self.load_inactive(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
         round.signals.push((run, delivery));
     }
 
     /// Tells a worker whether it may begin a call, by the records that are durable.
-    async fn answer_may_begin(&mut self, shard: &Shard, call: CallId, delivery: Delivery, round: &mut Round) {
+    async fn reply_may_start(&mut self, shard: &Shard, call: CallId, delivery: Delivery, round: &mut Batch) {
         let run = call.run.clone();
         if let Some(lost) = self.lost.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
-        self.look_up(&run, Some(shard), round).await;
+        self.load_inactive(&run, Some(shard), round).await;
         // What is driven elsewhere is answered there; of what cannot be read, nothing is known.
         let wanted = match self.runs.get(&run) {
             Some(live) => Some(live.machine.may_call(self.tools.clock.now(), &call)),
@@ -152,27 +152,27 @@ impl Driver {
 
     /// Renews a lease. The first heartbeat of an execution is recorded, wanted or not, since its worker accepts the job
     /// then, and is watched from the record on.
-    async fn hear_heartbeat(
+    async fn on_heartbeat(
         &mut self,
         shard: &Shard,
         held: Held,
-        unwanted: Unwanted,
+        unwanted: UnwantedCallPolicy,
         delivery: Delivery,
-        round: &mut Round,
+        round: &mut Batch,
     ) {
         let run = held.0.run.clone();
-        self.look_up(&run, Some(shard), round).await;
+        self.load_inactive(&run, Some(shard), round).await;
         let is_watched = self.leases.holds(shard, &held);
         if is_watched {
             self.leases.renew(shard, held.clone());
         }
         if let Some(lost) = self.lost.get_mut(&run) {
-            lost.hears_of(&held);
+            lost.note_heartbeat(&held);
             return if is_watched { delivery.accept() } else { lost.signals.push(delivery) };
         }
         let (call, worker) = held;
         let is_wanted = self.runs.get(&run).is_some_and(|live| live.machine.wants(&call));
-        if unwanted == Unwanted::Stops && !is_wanted && !self.broken.contains_key(&run) {
+        if unwanted == UnwantedCallPolicy::Stops && !is_wanted && !self.broken.contains_key(&run) {
             round.messages.push(jobs::interrupt(call.clone()));
         }
         if is_watched || round.missing.contains(&run) {
@@ -189,9 +189,9 @@ impl Driver {
         shard: Option<&Shard>,
         wish: Wish,
         answer: Option<Answer>,
-        round: &mut Round,
+        round: &mut Batch,
     ) {
-        self.look_up(&run, shard, round).await;
+        self.load_inactive(&run, shard, round).await;
         let event = match wish {
             Wish::Cancel => Event::Cancel,
             Wish::Suspend => Event::Suspend,
@@ -204,20 +204,20 @@ impl Driver {
                 // What the new tasks need on the broker; a job without a queue would declare it too, later.
                 let shard = self.runs.get(&run).map(|live| live.shard.clone());
                 let listened = match &shard {
-                    Some(shard) => self.tools.declared.listen_for(&flow, shard).await,
+                    Some(shard) => self.tools.declared.bind_listeners(&flow, shard).await,
                     None => Ok(()),
                 };
-                if let Err(error) = listened.and(self.tools.declared.declare_soon(&flow).await) {
+                if let Err(error) = listened.and(self.tools.declared.declare_within(&flow).await) {
                     warn!(%run, %error, "the queues of an edited flow could not be declared");
                 }
                 Event::Edit { revision, flow }
             }
         };
-        self.happen(Happened { run, event, answer }, round);
+        self.happen(RunEvent { run, event, answer }, round);
     }
 
     /// Takes something into the round, or keeps it for a run whose records are to be read first.
-    pub(super) fn happen(&mut self, happened: Happened, round: &mut Round) {
+    pub(super) fn happen(&mut self, happened: RunEvent, round: &mut Batch) {
         match self.lost.get_mut(&happened.run) {
             Some(lost) => lost.asked.push(happened),
             None => round.events.push(happened),

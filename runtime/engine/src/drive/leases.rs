@@ -16,14 +16,14 @@ use flow::{CallId, Event, RunId, Shard, WorkerName};
 use protocol::lease;
 use tokio::time::{Duration, Instant};
 
-use super::{BEAT, Driver};
+use super::{Driver, TICK};
 
 /// The most that one probe can add to the time for which a queue was heard: after a longer silence workers have time to
 /// be heard of again.
-const STEP: Duration = Duration::from_secs(3 * BEAT.as_secs());
+const STEP: Duration = Duration::from_secs(3 * TICK.as_secs());
 
 /// Probes of one queue that may be on their way; of more, the oldest are given up.
-const PROBES: usize = 64;
+const MAX_OUTSTANDING_PROBES: usize = 64;
 
 /// A call, and who has it.
 pub(super) type Held = (CallId, WorkerName);
@@ -98,7 +98,7 @@ impl Leases {
     }
 
     /// The calls whose heartbeats have stopped since this was asked last.
-    pub(super) fn fallen_silent(&mut self, shard: &Shard) -> Vec<Held> {
+    pub(super) fn newly_silent(&mut self, shard: &Shard) -> Vec<Held> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let time = heard.time;
         let is_silent = |until: Duration| time + lease::LEASE >= until + lease::SILENCE;
@@ -137,7 +137,7 @@ impl Leases {
     pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
         if let Some(heard) = self.shards.get_mut(shard) {
             heard.probes.insert(number, Instant::now());
-            if heard.probes.len() > PROBES {
+            if heard.probes.len() > MAX_OUTSTANDING_PROBES {
                 heard.probes.pop_first();
             }
         }
@@ -169,7 +169,7 @@ impl Leases {
 }
 
 /// A larger run is not looked at after each step, which would take longer than the step.
-const LARGEST_CHECKED: usize = 1_000;
+const MAX_CHECKED_CALLS: usize = 1_000;
 
 impl Driver {
     /// Watches every lease that the records of a run tell of: it has just been read.
@@ -218,7 +218,9 @@ impl Driver {
 
     /// Whether every lease that the records of a run tell of is watched.
     pub(super) fn watches_all(&self, run: &RunId) -> bool {
-        let Some(live) = self.runs.get(run).filter(|live| live.machine.size() <= LARGEST_CHECKED) else { return true };
+        let Some(live) = self.runs.get(run).filter(|live| live.machine.size() <= MAX_CHECKED_CALLS) else {
+            return true;
+        };
         live.machine.leased().all(|held| self.leases.holds(&live.shard, &held))
     }
 }

@@ -10,7 +10,7 @@ use flow::{FlowName, Heard, Machine, NodeName, RunId, Shard};
 use protocol::{Request, Wish, topology as names};
 use tracing::debug;
 
-use super::{Driver, Round};
+use super::{Batch, Driver};
 use crate::jobs;
 
 /// The runs that listen, by what they listen to.
@@ -52,7 +52,7 @@ impl Listeners {
 
 impl Driver {
     /// Takes a notification of another flow's task.
-    pub(super) async fn hear_notification(&mut self, shard: &Shard, delivery: Delivery, round: &mut Round) {
+    pub(super) async fn on_notification(&mut self, shard: &Shard, delivery: Delivery, round: &mut Batch) {
         let heard = match protocol::json::heard(&delivery.message.body) {
             Ok(Some(heard)) => heard,
             Ok(None) => return delivery.accept(),
@@ -64,7 +64,7 @@ impl Driver {
         let Some(runs) = self.listeners.of(shard, &heard) else {
             debug!(flow = %heard.flow, task = %heard.task, "nobody listens to the task any more");
             let exchange = names::task(&heard.flow, &heard.task);
-            if let Err(error) = self.tools.declared.unlisten(&exchange, shard).await {
+            if let Err(error) = self.tools.declared.unbind_listener(&exchange, shard).await {
                 debug!(%error, "it is heard once more");
             }
             return delivery.accept();

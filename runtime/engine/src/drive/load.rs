@@ -11,14 +11,13 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{
-    Answer, Driver, Happened, Live, Round,
-    gate::Past,
-    is_rest,
+    Answer, Batch, Driver, Live, RunEvent, catch_bug,
+    gate::DispatchHistory,
+    is_inactive,
     leases::Held,
-    permits::{Ended, paced_apart},
-    unless_broken,
+    permits::{Ended, split_paced},
 };
-use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::Batch, watch};
+use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::OutboxBatch, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
 #[derive(Default)]
@@ -30,7 +29,7 @@ pub(super) struct Lost {
     /// What arrived for it since, unsettled.
     pub(super) signals: Vec<Delivery>,
     /// What was asked for it since.
-    pub(super) asked: Vec<Happened>,
+    pub(super) asked: Vec<RunEvent>,
 }
 
 impl Lost {
@@ -39,17 +38,17 @@ impl Lost {
     }
 
     /// A call of it was heard of: that its lease was missed meanwhile means nothing.
-    pub(super) fn hears_of(&mut self, (call, worker): &Held) {
+    pub(super) fn note_heartbeat(&mut self, (call, worker): &Held) {
         let is_lost = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
         self.asked.retain(|happened| !is_lost(&happened.event));
     }
 
-    pub(super) fn is_of(&self, shard: &Shard) -> bool {
+    pub(super) fn may_be_of(&self, shard: &Shard) -> bool {
         self.shard.as_ref() == Some(shard)
     }
 
     /// Whether it is not known of which shard it is.
-    pub(super) fn is_of_any(&self) -> bool {
+    pub(super) fn has_unknown_shard(&self) -> bool {
         self.shard.is_none()
     }
 
@@ -80,7 +79,7 @@ impl Driver {
 
     /// Keeps what a round brought for lost runs, since none of it is recorded; answers the signals that are done with. What
     /// came for a run whose shard was lost goes back, to whoever drives it now.
-    pub(super) fn keep_for_lost(
+    pub(super) fn hold_for_stale(
         &mut self,
         signals: Vec<(RunId, Delivery)>,
         events: Vec<(RunId, Event)>,
@@ -90,7 +89,7 @@ impl Driver {
             match event {
                 Event::Abandon => {
                     if let Some(lost) = self.lost.get_mut(&run) {
-                        lost.asked.push(Happened { run, event, answer: None });
+                        lost.asked.push(RunEvent { run, event, answer: None });
                     }
                 }
                 // A signal or a heartbeat is kept with its delivery, a beginning or a wish was answered, what was sent for is
@@ -130,13 +129,13 @@ impl Driver {
     }
 
     /// Lets a run of a shard wait until its records are read, with the next beat.
-    pub(super) fn wait_for_records(&mut self, run: RunId, shard: &Shard) {
+    pub(super) fn mark_stale(&mut self, run: RunId, shard: &Shard) {
         self.lost.entry(run).or_insert_with(|| Lost::of(shard));
     }
 
     /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
     /// once.
-    pub(super) async fn find_lost(&mut self, round: &mut Round) {
+    pub(super) async fn reload_stale(&mut self, round: &mut Batch) {
         let mut lost = std::mem::take(&mut self.lost);
         while let Some((run, lost_run)) = lost.pop_first() {
             if !self.find(run, lost_run, round).await {
@@ -148,8 +147,8 @@ impl Driver {
     }
 
     /// Reads the records of a lost run. Answers whether the logbook can be read.
-    async fn find(&mut self, run: RunId, lost: Lost, round: &mut Round) -> bool {
-        match self.read_telling(&run, lost.told).await {
+    async fn find(&mut self, run: RunId, lost: Lost, round: &mut Batch) -> bool {
+        match self.load_for_publishing(&run, lost.told).await {
             Ok((live, changes)) => {
                 // A run that was adopted has its new shard in no record yet.
                 let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
@@ -160,13 +159,13 @@ impl Driver {
                 };
                 if let Some(watcher) = &lost.watcher
                     && live.version > lost.told
-                    && let Err(error) = self.tell_from(&run, lost.told, watcher, round).await
+                    && let Err(error) = self.publish_from(&run, lost.told, watcher, round).await
                 {
                     warn!(%run, %error, "some changes of the run cannot be told");
                 }
                 let live = Live { shard: shard.clone(), watcher: lost.watcher, ..live };
-                self.tell_again(&run, &live, changes);
-                self.take_up(run, live, round);
+                self.republish(&run, &live, changes);
+                self.activate(run, live, round);
                 round.events.extend(lost.asked);
                 for delivery in lost.signals {
                     self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
@@ -179,12 +178,12 @@ impl Driver {
             }
             Err(error @ LoadError::Missing { .. }) => {
                 warn!(%run, %error, "the run did not begin");
-                self.gate.forget(&run);
+                self.permits.forget(&run);
                 drop(lost.give_up(&Reply::Failed(error.to_string())));
             }
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
-                self.gate.forget(&run);
+                self.permits.forget(&run);
                 let kept = lost.give_up(&Reply::Failed(error.to_string()));
                 self.broken.entry(run).or_default().extend(kept);
             }
@@ -196,12 +195,12 @@ impl Driver {
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read; then some were not told.
-    async fn tell_from(
+    async fn publish_from(
         &self,
         run: &RunId,
         told: Version,
         watcher: &mpsc::Sender<Happening>,
-        round: &mut Round,
+        round: &mut Batch,
     ) -> Result<(), LoadError> {
         let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
         loop {
@@ -213,7 +212,7 @@ impl Driver {
                 let taken = replay.take(record)?;
                 if taken.version > told {
                     let changes = taken.changes.into_iter().map(|change| (watcher.clone(), Happening::Change(change)));
-                    round.happenings.extend(changes);
+                    round.watch_events.extend(changes);
                 }
             }
         }
@@ -224,7 +223,7 @@ impl Driver {
     ///
     /// # Errors
     /// [`LoadError`] when it cannot be told which runs there are. A run that cannot be read is lost for now.
-    pub(super) async fn read_shard(&mut self, shard: &Shard, round: &mut Round) -> Result<usize, LoadError> {
+    pub(super) async fn read_shard(&mut self, shard: &Shard, round: &mut Batch) -> Result<usize, LoadError> {
         let open = self.tools.logbook.open_runs(shard).await?;
         let count = open.len();
         let mut is_readable = true;
@@ -233,13 +232,13 @@ impl Driver {
                 continue;
             }
             if !is_readable {
-                self.wait_for_records(run, shard);
+                self.mark_stale(run, shard);
                 continue;
             }
-            match self.read_telling(&run, Version::NONE).await {
+            match self.load_for_publishing(&run, Version::NONE).await {
                 Ok((live, changes)) => {
-                    self.tell_again(&run, &live, changes);
-                    let (paced, others) = paced_apart(&live.machine, live.machine.pending());
+                    self.republish(&run, &live, changes);
+                    let (paced, others) = split_paced(&live.machine, live.machine.pending());
                     let unanswered = others.iter().filter_map(call_id).collect();
                     self.insert(run.clone(), Live { unanswered, ..live });
                     // Their permits come behind every answer that waits in the queue.
@@ -253,18 +252,18 @@ impl Driver {
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    self.wait_for_records(run, shard);
+                    self.mark_stale(run, shard);
                     is_readable = false;
                 }
             }
         }
-        self.note_resting(shard).await?;
-        self.read_untold(shard).await?;
+        self.note_suspended(shard).await?;
+        self.load_unpublished(shard).await?;
         Ok(count)
     }
 
     /// Takes note of what the suspended runs of a shard listen to: they hear it all the same, and go on from there.
-    async fn note_resting(&mut self, shard: &Shard) -> Result<(), LoadError> {
+    async fn note_suspended(&mut self, shard: &Shard) -> Result<(), LoadError> {
         let filter = Filter { states: vec![RunState::Suspended], limit: usize::MAX >> 1, ..Filter::default() };
         let resting = self.tools.logbook.list(&filter).await?;
         for run in resting.into_iter().filter(|summary| summary.standing.shard == *shard).map(|summary| summary.run) {
@@ -277,7 +276,7 @@ impl Driver {
     }
 
     /// Sends again what the runs of a shard left unanswered, now that every answer that waited in its queue is heard.
-    pub(super) fn send_again(&mut self, shard: &Shard, round: &mut Round) {
+    pub(super) fn resend_outstanding(&mut self, shard: &Shard, round: &mut Batch) {
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
@@ -291,21 +290,21 @@ impl Driver {
     }
 
     /// Carries out what may have been carried out before.
-    fn take_again(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Round) {
-        let mut batch = Batch::default();
-        self.carry_out(run, commands, Past::Unknown, &mut batch);
+    fn take_again(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Batch) {
+        let mut batch = OutboxBatch::default();
+        self.carry_out(run, commands, DispatchHistory::Unknown, &mut batch);
         round.messages.append(&mut batch.messages);
-        self.look_over(run, &Ended::Any);
+        self.release_ended(run, &Ended::Any);
     }
 
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
     /// round; one that cannot be read yet is lost for now.
-    pub(super) async fn look_up(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Round) {
+    pub(super) async fn load_inactive(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Batch) {
         if self.is_known(run) {
             return;
         }
         match self.read(run).await {
-            Ok(live) if self.shards.owns(&live.shard) => self.take_up(run.clone(), live, round),
+            Ok(live) if self.shards.owns(&live.shard) => self.activate(run.clone(), live, round),
             // It was adopted since. What comes late is news to whoever drives it.
             Ok(live) => drop(round.elsewhere.insert(run.clone(), live.shard)),
             Err(LoadError::Missing { .. }) => drop(round.missing.insert(run.clone())),
@@ -321,11 +320,11 @@ impl Driver {
     }
 
     /// Drives a run here that another process left.
-    pub(super) async fn adopt(&mut self, run: &RunId, wish: Wish, round: &mut Round) -> Result<Watch, AskError> {
+    pub(super) async fn adopt(&mut self, run: &RunId, wish: Wish, round: &mut Batch) -> Result<Watch, AskError> {
         if self.runs.contains_key(run) {
             return Err(AskError::Driven { run: run.clone() });
         }
-        let read = self.read_telling(run, Version::NONE).await;
+        let read = self.load_for_publishing(run, Version::NONE).await;
         let (live, changes) = read.map_err(|error| AskError::of_load(run, &error))?;
         let state = live.machine.state();
         let is_of_ended = match &wish {
@@ -339,23 +338,23 @@ impl Driver {
         }
         let shard = self.shards.for_new(run).ok_or(AskError::Unreachable { run: run.clone() })?;
         if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_open()) {
-            self.note_left(&shard).await;
+            self.note_adopted(&shard).await;
         }
         let (watcher, happenings) = mpsc::channel(watch::WAITING);
         let live = Live { shard, watcher: Some(watcher), ..live };
-        self.tell_again(run, &live, changes);
-        self.take_up(run.clone(), live, round);
+        self.republish(run, &live, changes);
+        self.activate(run.clone(), live, round);
         self.wish(run.clone(), None, wish, None, round).await;
         Ok(Watch { happenings })
     }
 
     /// Takes a run up where its records end: what they left unanswered is sent again. One that rests stays for this round,
     /// or for as long as what happens in it takes.
-    fn take_up(&mut self, run: RunId, live: Live, round: &mut Round) {
-        if is_rest(live.machine.state()) {
-            self.gate.forget(&run);
-            self.insert(run.clone(), Live { at_rest: true, ..live });
-            round.visited.insert(run);
+    fn activate(&mut self, run: RunId, live: Live, round: &mut Batch) {
+        if is_inactive(live.machine.state()) {
+            self.permits.forget(&run);
+            self.insert(run.clone(), Live { is_suspended: true, ..live });
+            round.loaded.insert(run);
             return;
         }
         let commands = live.machine.pending();
@@ -388,16 +387,16 @@ impl Driver {
         let (version, shard) = (history.version(), history.standing.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
-        let machine = unless_broken(run, "reading it", || history.replay(hear)).map_err(damaged)??;
+        let machine = catch_bug(run, "reading it", || history.replay(hear)).map_err(damaged)??;
         // A broker that lost its data has lost the queues too.
-        if let Err(error) = self.tools.declared.declare_soon(machine.flow()).await {
+        if let Err(error) = self.tools.declared.declare_within(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");
         }
-        if let Err(error) = self.tools.declared.listen_for(machine.flow(), &shard).await {
+        if let Err(error) = self.tools.declared.bind_listeners(machine.flow(), &shard).await {
             warn!(%run, %error, "the run does not hear the tasks that it listens to until it is read again");
         }
         let (watcher, due, unanswered, at_rest) = (None, None, BTreeSet::new(), false);
-        Ok(Live { machine, version, snapshot, shard, watcher, due, unanswered, at_rest })
+        Ok(Live { machine, version, snapshot, shard, watcher, due, unanswered, is_suspended: at_rest })
     }
 }
 

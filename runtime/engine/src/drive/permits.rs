@@ -7,8 +7,8 @@ use flow::{Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, 
 use protocol::Granted;
 use tracing::warn;
 
-use super::{Driver, Happened, Round, gate::Asked};
-use crate::outbox::Batch;
+use super::{Batch, Driver, RunEvent, gate::Asked};
+use crate::outbox::OutboxBatch;
 
 /// Which calls an event may have ended.
 pub(super) enum Ended {
@@ -90,13 +90,13 @@ impl Driver {
         let now = self.tools.clock.now();
         for call in machine.calls_out() {
             if let Some(pace) = leased.get(&call) {
-                self.gate.hold(now, &live.shard, &machine.flow().name, call, *pace);
+                self.permits.hold(now, &live.shard, &machine.flow().name, call, *pace);
             }
         }
     }
 
     /// A run of a shard that another process left is driven here: what the others of that shard have stays theirs.
-    pub(super) async fn note_left(&mut self, shard: &Shard) {
+    pub(super) async fn note_adopted(&mut self, shard: &Shard) {
         match self.tools.logbook.open_runs(shard).await {
             Ok(open) => {
                 let open = open.into_iter().map(|(run, _)| run);
@@ -107,65 +107,65 @@ impl Driver {
     }
 
     /// Hears which calls have a permit by now, and hands them out.
-    pub(super) fn hear_granted(&mut self, shard: &Shard, granted: &Granted, round: &mut Round) {
-        let (jobs, known) = self.gate.granted(shard, granted);
+    pub(super) fn on_grant(&mut self, shard: &Shard, granted: &Granted, round: &mut Batch) {
+        let (jobs, known) = self.permits.granted(shard, granted);
         round.messages.extend(jobs);
         for run in known {
-            self.look_over(&run, &Ended::Any);
+            self.release_ended(&run, &Ended::Any);
         }
     }
 
     /// Takes note of calls that may have ended: their permits are free, and who waits in vain is answered here.
-    pub(super) fn look_over(&mut self, run: &RunId, ended: &Ended) {
+    pub(super) fn release_ended(&mut self, run: &RunId, ended: &Ended) {
         match ended {
             Ended::Any => self.note_withdrawable(run),
             Ended::Calls(_) => {}
         }
-        if !self.gate.has(run) {
+        if !self.permits.has(run) {
             return;
         }
         let Some(live) = self.runs.get(run) else { return };
         match ended {
-            Ended::Calls(calls) => calls.iter().for_each(|call| self.gate.release(call)),
+            Ended::Calls(calls) => calls.iter().for_each(|call| self.permits.release(call)),
             Ended::Any => {
                 let out: BTreeSet<CallId> = live.machine.calls_out().collect();
                 let nodes = live.machine.flow().nodes.iter();
                 let removed: BTreeSet<&NodeName> = nodes.filter(|node| node.retired).map(|node| &node.name).collect();
-                for call in self.gate.calls_of(run) {
+                for call in self.permits.calls_of(run) {
                     let is_wanted = || live.machine.wants(&call) && !removed.contains(&call.task.of_flow());
                     if !out.contains(&call) {
-                        self.gate.release(&call);
-                    } else if self.gate.is_waiting(&call) && !is_wanted() {
-                        self.gate.release(&call);
+                        self.permits.release(&call);
+                    } else if self.permits.is_waiting(&call) && !is_wanted() {
+                        self.permits.release(&call);
                         let (run, event) = (run.clone(), Event::Withdrawn { call });
-                        self.asides.push(Happened { run, event, answer: None });
+                        self.deferred.push(RunEvent { run, event, answer: None });
                     }
                 }
-                self.gate.ask_for(run, live.machine.state() != RunState::Suspending);
+                self.permits.set_requesting(run, live.machine.state() != RunState::Suspending);
             }
         }
         // Nothing of it is with a worker, and nothing new may be: it rests, and asks anew when it goes on.
         if live.machine.state() == RunState::Suspending {
             let mut out = live.machine.calls_out().peekable();
-            if out.peek().is_some() && out.all(|call| self.gate.is_waiting(&call)) {
-                self.asides.push(Happened { run: run.clone(), event: Event::Abandon, answer: None });
+            if out.peek().is_some() && out.all(|call| self.permits.is_waiting(&call)) {
+                self.deferred.push(RunEvent { run: run.clone(), event: Event::Abandon, answer: None });
             }
         }
     }
 
     /// Tells the keepers what has changed.
-    pub(super) fn claim(&mut self, batch: &mut Batch) {
+    pub(super) fn claim(&mut self, batch: &mut OutboxBatch) {
         let (shards, lost, left) = (&self.shards, &self.lost, &self.left);
         let unread = |shard: &Shard| {
-            let lost = lost.iter().filter(|(_, lost)| lost.is_of(shard) || lost.is_of_any());
+            let lost = lost.iter().filter(|(_, lost)| lost.may_be_of(shard) || lost.has_unknown_shard());
             shards.owns(shard).then(|| lost.map(|(run, _)| run).chain(left).cloned().collect())
         };
-        batch.probes.extend(self.gate.claims(self.tools.clock.now(), unread));
+        batch.probes.extend(self.permits.claims(self.tools.clock.now(), unread));
     }
 }
 
 /// The calls among what is to be sent again that need a permit, and the others.
-pub(super) fn paced_apart(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
+pub(super) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
     let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
     commands.into_iter().partition(|command| match command {
         Command::Call(call) => needs_permit(call),

@@ -13,7 +13,7 @@ use protocol::topology as names;
 use tracing::{error, warn};
 
 use super::{Driver, Live};
-use crate::{jobs, outbox::Batch};
+use crate::{jobs, outbox::OutboxBatch};
 
 /// Runs that have ended and are told again at once; more follow when these were. As many as an engine ends in some
 /// seconds, which is what one leaves that dies.
@@ -28,12 +28,12 @@ pub(super) struct Again {
     /// Shards of which more runs that have ended are to be told again.
     more: BTreeSet<Shard>,
     /// Whether everyone who listens can hear by now.
-    is_heard: bool,
+    listeners_bound: bool,
 }
 
 impl Again {
     /// Runs of a shard that have ended are to be looked for.
-    pub(super) fn look_for(&mut self, shard: Shard) {
+    pub(super) fn add_shard(&mut self, shard: Shard) {
         self.more.insert(shard);
     }
 }
@@ -43,7 +43,7 @@ impl Driver {
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read; those that could are told again all the same.
-    pub(super) async fn read_untold(&mut self, shard: &Shard) -> Result<(), LoadError> {
+    pub(super) async fn load_unpublished(&mut self, shard: &Shard) -> Result<(), LoadError> {
         self.again.more.remove(shard);
         let runs = self.tools.logbook.untold(shard, AT_ONCE).await?;
         if runs.len() == AT_ONCE {
@@ -53,8 +53,8 @@ impl Driver {
             if self.is_known(&run) || self.telling.sends(&run) {
                 continue;
             }
-            match self.read_telling(&run, Version::NONE).await {
-                Ok((live, changes)) => self.tell_again(&run, &live, changes),
+            match self.load_for_publishing(&run, Version::NONE).await {
+                Ok((live, changes)) => self.republish(&run, &live, changes),
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {
@@ -66,12 +66,12 @@ impl Driver {
     }
 
     /// Reads more of them, once the others were told.
-    pub(super) async fn read_more_untold(&mut self) {
+    pub(super) async fn load_more_unpublished(&mut self) {
         if self.again.more.is_empty() || !self.telling.is_done_but(|run| self.runs.contains_key(run)) {
             return;
         }
         for shard in self.again.more.clone() {
-            if let Err(error) = self.read_untold(&shard).await {
+            if let Err(error) = self.load_unpublished(&shard).await {
                 warn!(%shard, %error, "the runs of the shard that have ended are not known");
                 self.again.more.insert(shard);
             }
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// Tells again what a run may not have told.
-    pub(super) fn tell_again(&mut self, run: &RunId, live: &Live, changes: Option<Vec<NodeChange>>) {
+    pub(super) fn republish(&mut self, run: &RunId, live: &Live, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
         let flow = live.machine.flow();
         self.again.notifications.extend(changes.iter().map(|change| jobs::notification(run, flow, change)));
@@ -89,9 +89,9 @@ impl Driver {
 
     /// Adds what is to be told again to a batch. A broker that has begun with this process gets no notification before all
     /// runs have been read: until then those who listen may not be bound.
-    pub(super) fn add_untold(&mut self, batch: &mut Batch) {
-        self.again.is_heard |= self.is_lasting() || (self.shards.owns_all() && self.lost.is_empty());
-        if self.again.is_heard {
+    pub(super) fn add_republished(&mut self, batch: &mut OutboxBatch) {
+        self.again.listeners_bound |= self.is_lasting() || (self.shards.owns_all() && self.lost.is_empty());
+        if self.again.listeners_bound {
             batch.messages.splice(0..0, self.again.notifications.drain(..));
             batch.told.splice(0..0, self.again.told.drain(..));
             return;
@@ -103,7 +103,7 @@ impl Driver {
 
     /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `None`
     /// where it has told all.
-    pub(super) async fn read_telling(
+    pub(super) async fn load_for_publishing(
         &self,
         run: &RunId,
         told: Version,

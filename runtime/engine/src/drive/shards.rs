@@ -17,7 +17,7 @@ use protocol::Reply;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-use super::{Driver, Round};
+use super::{Batch, Driver};
 use crate::{
     inbox::{Arrived, Inbox},
     jobs,
@@ -47,7 +47,7 @@ pub(crate) struct Shards {
 }
 
 /// In how many beats each shard is compared once with the logbook; more than there are shards.
-const COMPARED_IN: usize = 10;
+const RECONCILE_TICKS: usize = 10;
 
 /// Whether other engines may drive the same shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +106,8 @@ impl Shards {
     }
 
     /// The shard that is to be compared with the logbook this time, if any.
-    pub(super) fn next_compared(&mut self) -> Option<Shard> {
-        self.compared = (self.compared + 1) % COMPARED_IN;
+    pub(super) fn next_to_reconcile(&mut self) -> Option<Shard> {
+        self.compared = (self.compared + 1) % RECONCILE_TICKS;
         self.owned().nth(self.compared).cloned()
     }
 
@@ -122,11 +122,11 @@ impl Shards {
         owned.get(spread.checked_rem(owned.len())?).map(|shard| (*shard).clone())
     }
 
-    pub(super) fn holds_any(&self) -> bool {
+    pub(super) fn has_deferred(&self) -> bool {
         !self.held.is_empty()
     }
 
-    fn holds_for(&self, shard: &Shard) -> bool {
+    fn has_deferred_for(&self, shard: &Shard) -> bool {
         self.held.iter().any(|arrived| arrived.shard == *shard)
     }
 
@@ -140,7 +140,7 @@ impl Shards {
     }
 
     /// Whether that is the name of this engine.
-    pub(super) fn is_here(&self, engine: &str) -> bool {
+    pub(super) fn is_self(&self, engine: &str) -> bool {
         self.engine == engine
     }
 
@@ -191,7 +191,7 @@ impl Shards {
     }
 
     /// How many shards are a fair part for each engine that is there.
-    fn fair(&self) -> usize {
+    fn fair_share(&self) -> usize {
         let now = Instant::now();
         let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < SILENCE).count();
         self.known.len().div_ceil(peers + 1)
@@ -200,11 +200,11 @@ impl Shards {
 
 impl Driver {
     /// Begins to drive a shard: reads its runs. Answers whether that worked.
-    pub(super) async fn take_over(&mut self, shard: &Shard, round: &mut Round) -> bool {
+    pub(super) async fn take_over(&mut self, shard: &Shard, round: &mut Batch) -> bool {
         let read = self.read_shard(shard, round).await;
         if read.is_err() {
             // Until the next try others may add to what could be read.
-            self.forget_shard(shard);
+            self.remove_shard(shard);
         }
         match read {
             Ok(runs) => {
@@ -228,20 +228,20 @@ impl Driver {
     }
 
     /// Somebody else has added to a run: where shards are shared, another engine drives this one's.
-    pub(super) fn has_lost(&mut self, run: &RunId, version: Version) {
+    pub(super) fn on_conflict(&mut self, run: &RunId, version: Version) {
         // A run that did not begin here only has a name that is taken.
         let Some(live) = self.runs.get(run).filter(|live| live.version != Version::NONE) else { return };
         warn!(%run, version = version.get(), "another engine has added to this run");
         if self.shards.sharing == Sharing::Shared {
             let shard = live.shard.clone();
-            self.abandon_shard(&shard);
+            self.release_shard(&shard);
         }
     }
 
     /// Begins a term of a shard: another engine may have driven it since the last one.
     pub(super) fn begin_term(&mut self, shard: &Shard, term: u64) {
         if self.shards.sharing == Sharing::Shared && self.shards.owns(shard) {
-            self.abandon_shard(shard);
+            self.release_shard(shard);
         }
         if let Some(known) = self.shards.known.get_mut(shard) {
             known.term = Some(term);
@@ -249,40 +249,40 @@ impl Driver {
     }
 
     /// Drives a shard no more.
-    fn abandon_shard(&mut self, shard: &Shard) {
+    fn release_shard(&mut self, shard: &Shard) {
         debug!(%shard, "drives the shard no more");
         self.shards.changed_at = Some(Instant::now());
         if let Some(known) = self.shards.known.get_mut(shard) {
             known.owned = false;
             known.barrier = None;
         }
-        self.forget_shard(shard);
+        self.remove_shard(shard);
     }
 
     /// Forgets what is known of the runs of a shard.
-    fn forget_shard(&mut self, shard: &Shard) {
+    fn remove_shard(&mut self, shard: &Shard) {
         self.leases.let_go(shard);
         self.withdrawals.let_go(shard);
         self.listeners.let_go(shard);
-        self.gate.let_go(shard);
+        self.permits.let_go(shard);
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
             self.forget(&run);
         }
-        for (_, lost) in self.lost.extract_if(.., |_, lost| lost.is_of(shard)) {
+        for (_, lost) in self.lost.extract_if(.., |_, lost| lost.may_be_of(shard)) {
             drop(lost.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
         }
     }
 
     /// Looks after what nobody else brings about: shards without an owner, and a fair part for each engine.
-    pub(super) async fn beat(&mut self, inbox: &Inbox, round: &mut Round) {
+    pub(super) async fn beat(&mut self, inbox: &Inbox, round: &mut Batch) {
         for arrived in std::mem::take(&mut self.shards.held) {
             self.hear(arrived, round).await;
         }
         let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
         for shard in probed {
-            round.messages.extend(self.ask_who_began(&shard));
+            round.messages.extend(self.query_started(&shard));
             round.probes.push(self.shards.probe(&shard));
             self.leases.probed(&shard, self.shards.probes);
             self.withdrawals.probed(&shard, self.shards.probes);
@@ -292,7 +292,7 @@ impl Driver {
         }
         let unowned: Vec<Shard> =
             self.shards.known.iter().filter(|(_, known)| !known.owned).map(|(shard, _)| shard.clone()).collect();
-        for shard in unowned.into_iter().filter(|shard| !self.shards.holds_for(shard)).collect::<Vec<_>>() {
+        for shard in unowned.into_iter().filter(|shard| !self.shards.has_deferred_for(shard)).collect::<Vec<_>>() {
             round.probes.push(self.shards.probe(&shard));
         }
         self.compare().await;
@@ -302,11 +302,11 @@ impl Driver {
             self.shards.logged_at = self.shards.changed_at;
             info!(shards = owned.len(), of = self.shards.known.len(), "the engine drives its part of all runs");
         }
-        let fair = self.shards.fair();
+        let fair = self.shards.fair_share();
         if is_steady && owned.len() > fair {
             let many: BTreeSet<Shard> = owned.into_iter().skip(fair).collect();
             for shard in many {
-                self.abandon_shard(&shard);
+                self.release_shard(&shard);
                 if let Some(known) = self.shards.known.get_mut(&shard) {
                     known.term = None;
                 }

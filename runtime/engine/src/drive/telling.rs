@@ -9,7 +9,7 @@ use flow::RunId;
 use logbook::Version;
 use tracing::warn;
 
-use super::{Driver, Round};
+use super::{Batch, Driver};
 
 /// What was told of the runs that have told something.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Telling {
     }
 
     /// Whether nothing of a run up to a version is on its way any more.
-    pub(super) fn has_told(&self, run: &RunId, version: Version) -> bool {
+    pub(super) fn is_published(&self, run: &RunId, version: Version) -> bool {
         let has = |told: &Told| told.told >= version || told.out.first().is_none_or(|first| *first > version);
         self.runs.get(run).is_none_or(has)
     }
@@ -104,7 +104,7 @@ impl Telling {
 
 impl Driver {
     /// Hears what the broker has taken.
-    pub(super) fn hear_taken(&mut self) {
+    pub(super) fn on_confirmed_versions(&mut self) {
         let taken = self.tools.taken.take();
         if self.is_lasting() {
             let before = self.echo.give_up();
@@ -116,19 +116,19 @@ impl Driver {
 
     /// Whether what the broker has taken outlives this process. Where other engines are heard of it does.
     pub(super) fn is_lasting(&self) -> bool {
-        self.tools.is_lasting || self.shards.has_peers()
+        self.tools.is_durable || self.shards.has_peers()
     }
 
     /// Once a beat: notes what was told, in one go. To be called before lost runs are looked for: what was heard for those is
     /// not recorded yet.
-    pub(super) async fn note_told(&mut self, round: &mut Round) {
-        self.hear_taken();
+    pub(super) async fn persist_cursors(&mut self, round: &mut Batch) {
+        self.on_confirmed_versions();
         if !self.is_lasting() {
-            let is_recorded = self.lost.is_empty() && !self.shards.holds_any();
+            let is_recorded = self.lost.is_empty() && !self.shards.has_deferred();
             for (run, version) in self.echo.beat(is_recorded) {
                 self.telling.arrived(&run, version);
             }
-            if self.echo.wants_probes() {
+            if self.echo.needs_probes() {
                 let probes = self.shards.probe_all();
                 self.echo.probed(probes.iter().map(|(shard, number, _)| (shard.clone(), *number)));
                 round.messages.extend(probes.into_iter().map(|(_, _, probe)| probe));
@@ -141,7 +141,7 @@ impl Driver {
                 Err(error) => warn!(%error, "what was told is not noted: it may be told once more"),
             }
         }
-        self.read_more_untold().await;
+        self.load_more_unpublished().await;
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_before_something_older_waits_for_it() {
+    fn an_early_confirm_waits_for_older_ones() {
         let mut telling = Telling::default();
         [2, 5, 9].into_iter().for_each(|sent| telling.send(&run(), version(sent)));
         let mut told = |arrived| {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_append_notes_is_due() {
+    fn a_cursor_without_an_append_becomes_due() {
         let mut telling = Telling::default();
         telling.send(&run(), version(2));
         telling.arrived(&run(), version(2));

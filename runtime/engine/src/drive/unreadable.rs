@@ -10,17 +10,17 @@ use flow::{Answer as Outcome, CallId, Event, Execution, Failure, FailureKind, Sh
 use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 
-use super::{Driver, Round};
+use super::{Batch, Driver};
 use crate::jobs;
 
 impl Driver {
     /// Takes what is no report that this engine knows.
-    pub(super) async fn hear_unreadable(
+    pub(super) async fn on_unreadable(
         &mut self,
         shard: &Shard,
         delivery: Delivery,
         error: &DecodeError,
-        round: &mut Round,
+        round: &mut Batch,
     ) {
         let queue = names::engine(shard);
         if !error.is_loss(delivery.message.persistent) {
@@ -47,7 +47,7 @@ impl Driver {
         call: CallId,
         delivery: Delivery,
         reason: &str,
-        round: &mut Round,
+        round: &mut Batch,
     ) {
         let run = call.run.clone();
         if let Some(lost) = self.lost.get_mut(&run) {
@@ -70,13 +70,13 @@ impl Driver {
         round.messages.push(quarantined(&delivery.message, &queue, reason));
         // It may be under way still.
         round.messages.push(jobs::interrupt(call));
-        self.look_up(&run, Some(shard), round).await;
+        self.load_inactive(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
         round.signals.push((run, delivery));
     }
 
     /// Moves a delivery to the quarantine: it is accepted once the broker has the copy.
-    pub(super) fn quarantine(&self, shard: &Shard, delivery: Delivery, reason: &str, round: &mut Round) {
+    pub(super) fn quarantine(&self, shard: &Shard, delivery: Delivery, reason: &str, round: &mut Batch) {
         let queue = names::engine(shard);
         warn!(queue, reason, "a message is kept in waft.quarantine");
         round.messages.push(quarantined(&delivery.message, &queue, reason));

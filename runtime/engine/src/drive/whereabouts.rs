@@ -51,7 +51,7 @@ impl Driver {
                         None => Whereabouts::Unwatched { worker: worker.clone() },
                     }
                 }
-                None if self.gate.waits(&call) => Whereabouts::WaitsForPermit,
+                None if self.permits.waits(&call) => Whereabouts::WaitsForPermit,
                 None if live.unanswered.contains(&call) => Whereabouts::WaitsForAnswers,
                 None => Whereabouts::Sent,
             };

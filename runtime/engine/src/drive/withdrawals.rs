@@ -15,14 +15,14 @@ use flow::{CallId, Event, RunId, Shard};
 use tokio::time::{Duration, Instant};
 use tracing::info;
 
-use super::{Driver, Happened, Round};
+use super::{Batch, Driver, RunEvent};
 use crate::jobs;
 
 /// How long workers have to say that they have begun a call. They answer at once, however busy they are with calls.
-const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
+const WORKER_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The most calls in one message to the workers.
-const CALLS_A_MESSAGE: usize = 1_000;
+const MAX_CALLS_PER_MESSAGE: usize = 1_000;
 
 /// Probes of one queue that may be on their way; of more, the oldest are given up.
 const PROBES: usize = 64;
@@ -83,7 +83,7 @@ impl Withdrawals {
         let Some(sent) = calls.probes.remove(&number) else { return Vec::new() };
         calls.probes.retain(|other, _| *other > number);
         let is_due = |_: &CallId, asked: &mut Option<Instant>| {
-            asked.is_some_and(|asked| sent.saturating_duration_since(asked) >= TIME_TO_ANSWER)
+            asked.is_some_and(|asked| sent.saturating_duration_since(asked) >= WORKER_REPLY_TIMEOUT)
         };
         let due = calls.asked.extract_if(.., is_due).map(|(call, _)| call).collect();
         if calls.asked.is_empty() {
@@ -102,18 +102,18 @@ impl Driver {
     /// Takes note of the calls of a run that nobody wants any more. Those that wait for a permit are no worker's.
     pub(super) fn note_withdrawable(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
-        for call in live.machine.withdrawable().filter(|call| !self.gate.is_waiting(call)) {
+        for call in live.machine.withdrawable().filter(|call| !self.permits.is_waiting(call)) {
             self.withdrawals.add(&live.shard, call);
         }
     }
 
     /// Asks workers which of a shard's calls that nobody wants have begun.
-    pub(super) fn ask_who_began(&mut self, shard: &Shard) -> Vec<Message> {
-        self.withdrawals.ask(shard).chunks(CALLS_A_MESSAGE).map(|calls| jobs::withdraw(calls.to_vec())).collect()
+    pub(super) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
+        self.withdrawals.ask(shard).chunks(MAX_CALLS_PER_MESSAGE).map(|calls| jobs::withdraw(calls.to_vec())).collect()
     }
 
     /// A probe has come back: withdraws the calls that no worker has said to have begun.
-    pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, round: &mut Round) {
+    pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, round: &mut Batch) {
         for call in self.withdrawals.take_due(shard, number) {
             let run = call.run.clone();
             let is_withdrawable = |machine: &flow::Machine| machine.withdrawable().any(|other| other == call);
@@ -121,7 +121,7 @@ impl Driver {
                 continue;
             }
             info!(%call, "the call is withdrawn: no worker has begun it");
-            self.happen(Happened { run, event: Event::Withdrawn { call }, answer: None }, round);
+            self.happen(RunEvent { run, event: Event::Withdrawn { call }, answer: None }, round);
         }
     }
 }

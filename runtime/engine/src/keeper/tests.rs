@@ -82,7 +82,7 @@ impl World {
             match keeper.hear(redelivered, message.clone()) {
                 Settles::Done => {}
                 Settles::Keeps => self.unsettled.push(message),
-                Settles::Replaces => self.unsettled = vec![message],
+                Settles::Replace => self.unsettled = vec![message],
             }
         }
         let told = std::mem::take(&mut self.told);
@@ -105,7 +105,7 @@ impl World {
 }
 
 #[test]
-fn no_more_permits_are_out_than_may_run_at_once() {
+fn grants_never_exceed_max_running() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
     world.say("2", at_once(2), &[], &["s1"]);
@@ -117,7 +117,7 @@ fn no_more_permits_are_out_than_may_run_at_once() {
 }
 
 #[test]
-fn the_slowest_pace_that_is_told_holds() {
+fn the_slowest_requested_pace_applies() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(3), &[], &["r1", "r2", "r3"]);
     assert_eq!(world.settle(&mut keeper), ["r1", "r2", "r3"]);
@@ -129,7 +129,7 @@ fn the_slowest_pace_that_is_told_holds() {
 }
 
 #[test]
-fn higher_priority_comes_first_and_then_who_came_first() {
+fn higher_priority_comes_first_then_arrival_order() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
@@ -145,7 +145,7 @@ fn higher_priority_comes_first_and_then_who_came_first() {
 }
 
 #[test]
-fn runs_take_turns_however_many_calls_each_wants() {
+fn runs_alternate_however_many_calls_they_request() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     let element = |run: &str, number: u32| {
         let of = call(run);
@@ -173,7 +173,7 @@ fn runs_take_turns_however_many_calls_each_wants() {
 }
 
 #[test]
-fn what_is_said_twice_or_late_changes_nothing() {
+fn duplicate_and_late_messages_change_nothing() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     let first = world.claims("1", at_once(1), &[], &["r1", "r2"]);
     let second = world.claims("1", at_once(1), &["r1"], &["r2"]);
@@ -187,7 +187,7 @@ fn what_is_said_twice_or_late_changes_nothing() {
 }
 
 #[test]
-fn a_call_that_asks_again_has_the_permit_that_it_had() {
+fn a_repeated_request_keeps_its_permit() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1", "r2"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
@@ -201,7 +201,7 @@ fn a_call_that_asks_again_has_the_permit_that_it_had() {
 }
 
 #[test]
-fn what_runs_have_that_are_not_read_yet_stays_theirs() {
+fn permits_of_unloaded_runs_are_kept() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
@@ -213,7 +213,7 @@ fn what_runs_have_that_are_not_read_yet_stays_theirs() {
 }
 
 #[test]
-fn an_engine_that_drives_a_shard_no_more_does_not_speak_for_it() {
+fn requests_of_a_former_shard_owner_are_ignored() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     let late = |claims: Claims| Claims { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
     let claims = late(world.claims("1", at_once(1), &["r1"], &["r2"]));
@@ -224,7 +224,7 @@ fn an_engine_that_drives_a_shard_no_more_does_not_speak_for_it() {
 }
 
 #[test]
-fn what_is_given_outlives_its_keeper() {
+fn grants_survive_the_coordinator() {
     let (mut world, mut one) = (World::default(), keeper("a"));
     world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
     assert_eq!(world.settle(&mut one), ["r1", "r2"]);
@@ -242,7 +242,7 @@ fn what_is_given_outlives_its_keeper() {
 }
 
 #[test]
-fn a_keeper_gives_nothing_once_another_hears_its_queue() {
+fn a_replaced_coordinator_grants_nothing() {
     let (mut world, mut one) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     world.settle(&mut one);
@@ -269,12 +269,12 @@ fn a_keeper_gives_nothing_once_another_hears_its_queue() {
 }
 
 #[test]
-fn who_says_nothing_for_long_has_no_permits_any_more() {
+fn a_silent_shard_loses_its_permits() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     world.say("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    for second in 2..GONE {
+    for second in 2..LOST_SHARD_TICKS {
         world.say("2", at_once(1), &[], &["s1"]);
         assert!(world.second(&mut keeper).iter().all(|run| run == "r1"), "it is asked at most, after {second}");
     }
@@ -283,12 +283,12 @@ fn who_says_nothing_for_long_has_no_permits_any_more() {
 }
 
 #[test]
-fn a_silence_of_the_queue_takes_nothing_away() {
+fn a_silent_queue_revokes_nothing() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     world.say("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    for _ in 0..10 * GONE {
+    for _ in 0..10 * LOST_SHARD_TICKS {
         keeper.beat();
         keeper.turn(world.now);
     }
@@ -299,7 +299,7 @@ fn a_silence_of_the_queue_takes_nothing_away() {
 }
 
 #[test]
-fn starts_are_as_far_apart_as_the_rate_says() {
+fn starts_are_spaced_by_the_rate() {
     for (text, step, most) in [("2/s", 100, 20), ("30/m", 1_000, 50), ("1/h", 36_000, 1), ("100/s", 50, 509)] {
         let step = Duration::from_millis(step);
         let (mut world, mut keeper) = (World::default(), keeper("a"));
@@ -318,7 +318,7 @@ fn starts_are_as_far_apart_as_the_rate_says() {
 }
 
 #[test]
-fn a_rate_says_when_the_next_may_start() {
+fn the_rate_sets_the_next_start() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", rate("2/s"), &[], &["r1", "r2"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
@@ -329,7 +329,7 @@ fn a_rate_says_when_the_next_may_start() {
 }
 
 #[test]
-fn a_rate_outlives_its_keeper_and_a_clock_that_is_set_back() {
+fn a_rate_survives_a_new_coordinator_and_a_clock_change() {
     let (mut world, mut one) = (World { now: Timestamp::from_micros(7_200_000_000), ..World::default() }, keeper("a"));
     world.say("1", rate("60/h"), &[], &["r1"]);
     assert_eq!(world.settle(&mut one), ["r1"]);
@@ -346,7 +346,7 @@ fn a_rate_outlives_its_keeper_and_a_clock_that_is_set_back() {
 }
 
 #[test]
-fn a_keeper_without_permits_keeps_nothing_unsettled() {
+fn a_coordinator_without_permits_holds_no_delivery() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     world.settle(&mut keeper);

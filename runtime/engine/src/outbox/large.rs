@@ -12,7 +12,7 @@ use crate::jobs;
 
 /// A job with more bytes than this has its largest values moved to the store: inputs come from many tasks, and each of those
 /// left what may travel alone.
-const LARGE: usize = 1 << 20;
+const MAX_INLINE_JOB_BYTES: usize = 1 << 20;
 
 /// Which of a job's values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ enum Place {
 
 /// Moves the largest values of a large job to the store. One that cannot be put there travels as it is, if the broker takes it.
 pub(super) async fn shrink(store: &dyn Store, message: &mut Message) {
-    if message.exchange != names::JOBS || message.body.len() <= LARGE {
+    if message.exchange != names::JOBS || message.body.len() <= MAX_INLINE_JOB_BYTES {
         return;
     }
     let Ok(mut job) = Job::decode(&message.body) else { return };

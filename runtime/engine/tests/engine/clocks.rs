@@ -27,7 +27,7 @@ async fn seconds_to_next(world: &mut World) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_between_attempts_is_as_long_as_it_is_however_the_clock_is_set() {
+async fn setting_the_clock_does_not_change_a_retry_delay() {
     for sets in [&[HOUR, -HOUR][..], &[-DAY], &[DAY], &[-3]] {
         let mut world = World::new().await;
         world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
@@ -45,14 +45,14 @@ async fn a_pause_between_attempts_is_as_long_as_it_is_however_the_clock_is_set()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_is_no_longer_where_the_clock_was_set_back_while_no_engine_ran() {
+async fn a_clock_change_without_an_engine_does_not_extend_a_delay() {
     let mut world = World::shared().await;
     world.clock.set(DAY);
     sleep(Duration::from_secs(10)).await;
     world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
     let first = world.take_job().await;
     world.fail_job(&first, FailureKind::Transient).await;
-    world.until_fact("r", "failed").await;
+    world.wait_for_fact("r", "failed").await;
     // Its clock begins anew, a day before.
     let mut world = world.new_process().await;
     let start = Instant::now();
@@ -65,7 +65,7 @@ async fn a_pause_is_no_longer_where_the_clock_was_set_back_while_no_engine_ran()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schedule_goes_on_after_the_clock_was_an_hour_ahead_for_some_seconds() {
+async fn a_schedule_recovers_from_a_clock_an_hour_ahead() {
     let mut world = World::new().await;
     world.submit("r", &wired(SCHEDULED)).await.map(drop).expect("the run begins");
     world.answer_next().await;

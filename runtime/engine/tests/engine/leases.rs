@@ -11,7 +11,7 @@ use crate::world::{Fault, World, linear};
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE.as_secs());
 
 #[tokio::test(start_paused = true)]
-async fn a_missed_lease_is_a_new_attempt_under_a_new_number() {
+async fn an_expired_lease_starts_a_new_attempt() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = world.take_job().await;
@@ -26,7 +26,7 @@ async fn a_missed_lease_is_a_new_attempt_under_a_new_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_keep_a_lease_for_as_long_as_it_takes() {
+async fn heartbeats_renew_a_lease() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -43,7 +43,7 @@ async fn heartbeats_keep_a_lease_for_as_long_as_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_whose_heartbeats_stop_is_known_to_be_silent_before_its_lease_is_missed() {
+async fn a_silent_worker_is_reported_before_its_lease_expires() {
     let mut world = World::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -62,7 +62,7 @@ async fn a_worker_whose_heartbeats_stop_is_known_to_be_silent_before_its_lease_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_given_back_is_tried_again_at_once() {
+async fn a_released_call_is_retried_immediately() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = world.take_job().await;
@@ -93,7 +93,7 @@ async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lost_attempt_applied_after_its_rollback_is_rolled_back_again() {
+async fn a_late_apply_is_rolled_back_again() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let lost = world.take_job().await;
@@ -116,7 +116,7 @@ async fn what_a_lost_attempt_applied_after_its_rollback_is_rolled_back_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_under_a_lease_is_not_sent_again_by_an_engine_that_starts_anew() {
+async fn a_restarted_engine_does_not_resend_leased_calls() {
     let mut world = World::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -150,8 +150,8 @@ async fn a_call_that_loses_worker_after_worker_is_poison() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_whose_record_could_not_be_written_is_recorded_once_it_can() {
-    for fault in [Fault::NotWritten, Fault::WrittenAndNotSaid] {
+async fn an_unrecorded_lease_is_recorded_later() {
+    for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
         let mut world = World::new().await;
         let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
         let job = world.take_job().await;
@@ -165,7 +165,7 @@ async fn a_lease_whose_record_could_not_be_written_is_recorded_once_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_logbook_that_is_silent_for_long_makes_no_call_look_lost() {
+async fn a_slow_logbook_expires_no_lease() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;

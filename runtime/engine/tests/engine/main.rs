@@ -20,7 +20,7 @@ use protocol::Wish;
 use world::{Fault, World, linear};
 
 #[tokio::test]
-async fn no_command_leaves_before_its_record_is_durable() {
+async fn no_command_is_sent_before_its_record_is_durable() {
     let mut world = World::new().await;
     world.faults.hold();
     let flow = linear(&["a"]);
@@ -50,7 +50,7 @@ async fn a_run_is_driven_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_signal_that_comes_twice_is_recorded_once() {
+async fn a_duplicate_signal_is_recorded_once() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let first = world.answer_next().await;
@@ -61,7 +61,7 @@ async fn a_signal_that_comes_twice_is_recorded_once() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_signal_changes_nothing() {
+async fn an_invalid_message_changes_nothing() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     for garbage in [&b""[..], b"garbage", b"wR\x09", b"wR\x01\xff\xff\xff"] {
@@ -72,8 +72,8 @@ async fn a_message_that_is_no_signal_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_an_append_fails_the_machine_is_dropped_and_replayed() {
-    for fault in [Fault::NotWritten, Fault::WrittenAndNotSaid] {
+async fn a_failed_append_reloads_the_run() {
+    for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
         let mut world = World::new().await;
         let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
         world.faults.fail_next(fault);
@@ -86,7 +86,7 @@ async fn if_an_append_fails_the_machine_is_dropped_and_replayed() {
 }
 
 #[tokio::test]
-async fn a_run_whose_beginning_cannot_be_written_is_refused() {
+async fn a_run_whose_first_append_fails_is_rejected() {
     let world = World::new().await;
     world.faults.fail_next(Fault::NotWritten);
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
@@ -95,7 +95,7 @@ async fn a_run_whose_beginning_cannot_be_written_is_refused() {
 }
 
 #[tokio::test]
-async fn of_two_runs_of_one_id_the_second_is_refused() {
+async fn a_second_run_with_the_same_id_is_rejected() {
     let world = World::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
@@ -103,7 +103,7 @@ async fn of_two_runs_of_one_id_the_second_is_refused() {
 }
 
 #[tokio::test]
-async fn of_two_engines_that_drive_one_run_one_loses() {
+async fn only_one_of_two_engines_drives_a_run() {
     let world = World::new().await;
     let other = world.another_engine().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
@@ -150,9 +150,9 @@ async fn every_change_is_a_notification_in_json() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_whose_beginning_is_in_doubt_is_driven_if_it_was_written() {
+async fn a_run_with_an_uncertain_first_append_is_driven_if_written() {
     let mut world = World::new().await;
-    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    world.faults.fail_next(Fault::WrittenUnconfirmed);
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("whether it began is not known") };
     assert_eq!(error.to_string(), "could not write the run's first records");
     world.answer_next().await;
@@ -160,11 +160,11 @@ async fn a_run_whose_beginning_is_in_doubt_is_driven_if_it_was_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_in_doubt_is_told_to_who_watches() {
+async fn an_uncertain_end_reaches_the_watcher() {
     let mut world = World::new().await;
     let mut watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
-    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    world.faults.fail_next(Fault::WrittenUnconfirmed);
     world.signal(&job.call).await;
     let mut states = Vec::new();
     let machine = loop {
@@ -181,7 +181,7 @@ async fn an_end_in_doubt_is_told_to_who_watches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_of_jobs_that_was_deleted_is_declared_again_and_holds_nothing_up() {
+async fn a_deleted_job_queue_is_redeclared_and_blocks_nothing() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -192,7 +192,7 @@ async fn a_queue_of_jobs_that_was_deleted_is_declared_again_and_holds_nothing_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_whose_queue_was_deleted_says_that_it_cannot_go_on() {
+async fn an_engine_with_a_deleted_queue_reports_failure() {
     let world = World::new().await;
     world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.delete_own_queue().await;

@@ -63,7 +63,7 @@ async fn work(world: &mut World, most: usize, mut out: Vec<Job>) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_calls_run_at_once_than_the_flow_says_over_all_engines() {
+async fn max_running_holds_over_all_engines() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 2");
     for number in 0..4 {
@@ -79,7 +79,7 @@ async fn no_more_calls_run_at_once_than_the_flow_says_over_all_engines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_calls_start_than_the_rate_says_over_all_engines() {
+async fn rate_holds_over_all_engines() {
     let (mut one, two) = two_engines().await;
     let flow = paced("rate = \"2/s\"");
     for number in 0..5 {
@@ -102,7 +102,7 @@ async fn no_more_calls_start_than_the_rate_says_over_all_engines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_keeps_the_permits_and_dies_lets_no_more_run_and_stalls_nobody() {
+async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 2");
     // The first to meet the flow keeps its permits.
@@ -121,7 +121,7 @@ async fn an_engine_that_keeps_the_permits_and_dies_lets_no_more_run_and_stalls_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_engine_had_is_free_once_another_drives_its_runs() {
+async fn permits_of_a_dead_engine_are_released_on_takeover() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 1");
     // The engine that lives on keeps the permits.
@@ -139,7 +139,7 @@ async fn what_a_dead_engine_had_is_free_once_another_drives_its_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_engine_handed_out_before_it_died_still_counts() {
+async fn calls_of_a_dead_engine_still_count() {
     let mut world = World::new().await;
     let flow = paced("max_running = 1");
     let runs = ["r1", "r2", "r3"];
@@ -159,7 +159,7 @@ async fn what_an_engine_handed_out_before_it_died_still_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_that_waits_gives_way_and_a_rollback_waits_for_nobody() {
+async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
     let mut world = World::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
@@ -184,7 +184,7 @@ async fn a_cancelled_call_that_waits_gives_way_and_a_rollback_waits_for_nobody()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspended_call_that_waits_gives_way_and_asks_anew_when_it_goes_on() {
+async fn a_suspended_call_leaves_the_queue_and_requests_again_on_resume() {
     let mut world = World::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
@@ -222,7 +222,7 @@ async fn a_task_that_is_removed_while_it_waits_is_not_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_waits_for_a_turn_of_its_own() {
+async fn each_attempt_needs_its_own_permit() {
     let mut world = World::new().await;
     let flow = paced("max_running = 1\nretry = { attempts = 2, initial = \"1s\", jitter = false }");
     for run in ["r1", "r2"] {
@@ -240,7 +240,7 @@ async fn each_attempt_waits_for_a_turn_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tasks_without_a_pace_wait_for_nobody() {
+async fn tasks_without_a_pace_need_no_permit() {
     let mut world = World::new().await;
     let free = wired("name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n");
     world.submit("r1", &paced("max_running = 1")).await.map(drop).expect("the run begins");
@@ -251,7 +251,7 @@ async fn tasks_without_a_pace_wait_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn elements_of_a_list_share_what_their_task_may_run_and_an_engine_that_dies_changes_nothing() {
+async fn elements_share_their_tasks_permits_through_an_engine_crash() {
     let mut world = World::new().await;
     let list: Vec<u32> = (0..600).collect();
     let flow = paced(&format!("for_each = {list:?}\nas = \"item\"\nmax_running = 2"));
@@ -274,7 +274,7 @@ async fn elements_of_a_list_share_what_their_task_may_run_and_an_engine_that_die
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_list_does_not_stand_before_the_runs_that_come_after_it() {
+async fn a_long_list_does_not_delay_later_runs() {
     let mut world = World::shared().await;
     sleep(SETTLED).await;
     let list = |length: u32| {

@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
-async fn a_run_goes_on_with_another_engine_when_its_own_dies() {
+async fn another_engine_takes_over_a_run() {
     let mut one = World::shared().await;
     let other = one.sharing_engine("other").await;
     let _watch = one.submit("r", &linear(&["a", "b", "c"])).await.expect("the run begins");
@@ -33,7 +33,7 @@ async fn a_run_goes_on_with_another_engine_when_its_own_dies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_drives_a_shard_again_knows_the_leases_that_another_recorded_meanwhile() {
+async fn a_returning_shard_owner_loads_leases_recorded_meanwhile() {
     let mut one = World::shared().await;
     let other = one.sharing_engine("other").await;
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
@@ -41,7 +41,7 @@ async fn an_engine_that_drives_a_shard_again_knows_the_leases_that_another_recor
     // From here on the messages of the shard go to the other engine, which records the lease.
     one.connection.lose().await;
     one.heartbeat_job(&first).await;
-    one.until_fact("r", "leased").await;
+    one.wait_for_fact("r", "leased").await;
     // They come here again, and nothing else ever comes of the call: its worker is dead.
     other.engine.abort().await;
     other.connection.close().await;
@@ -50,7 +50,7 @@ async fn an_engine_that_drives_a_shard_again_knows_the_leases_that_another_recor
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_another_engine_began_last_is_driven_by_who_drives_its_shard() {
+async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let mut one = World::shared().await;
     let _other = one.sharing_engine("other").await;
     sleep(SETTLED).await;
@@ -69,8 +69,8 @@ async fn a_run_that_another_engine_began_last_is_driven_by_who_drives_its_shard(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_drives_its_other_shards_while_the_queue_of_one_says_nothing() {
-    let mut one = World::with_a_silent_queue("waft.engine.3").await;
+async fn an_unresponsive_shard_queue_blocks_no_other_shard() {
+    let mut one = World::with_unresponsive_queue("waft.engine.3").await;
     let flow = linear(&["a"]);
     let mut shards = BTreeSet::new();
     for number in 0..20 {
@@ -98,8 +98,8 @@ async fn an_engine_drives_its_other_shards_while_the_queue_of_one_says_nothing()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flow_whose_queue_says_nothing_is_refused_by_its_name_and_others_run() {
-    let mut one = World::with_a_silent_queue("waft.jobs.dead").await;
+async fn a_flow_with_an_unresponsive_queue_is_rejected() {
+    let mut one = World::with_unresponsive_queue("waft.jobs.dead").await;
     let dead =
         wired("name = \"d\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nqueue = \"dead\"\n[modules]\ng = \"g.wasm\"\n");
     let refused = one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
@@ -114,7 +114,7 @@ async fn a_flow_whose_queue_says_nothing_is_refused_by_its_name_and_others_run()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_engine_that_died_left_unsent_is_sent() {
+async fn unsent_messages_of_a_dead_engine_are_sent() {
     let mut one = World::shared().await;
     let flow = linear(&["a"]);
     let _watch = one.submit("r", &flow).await.expect("the run begins");
@@ -129,7 +129,7 @@ async fn what_an_engine_that_died_left_unsent_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn engines_take_a_fair_part_of_the_shards_each() {
+async fn engines_share_the_shards_evenly() {
     let one = World::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
@@ -145,7 +145,7 @@ async fn engines_take_a_fair_part_of_the_shards_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_reaches_the_engine_that_drives_the_run() {
+async fn a_run_command_reaches_the_driving_engine() {
     let one = World::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
@@ -156,7 +156,7 @@ async fn a_wish_reaches_the_engine_that_drives_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_says_that_it_works() {
+async fn a_healthy_engine_passes_its_check() {
     let world = World::shared().await;
     assert_eq!(world.engine.check().await, Ok(()));
     world.engine.stop().await;
@@ -164,7 +164,7 @@ async fn an_engine_says_that_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_late_for_a_run_that_was_adopted_is_heard_by_who_drives_it_now() {
+async fn late_messages_for_an_adopted_run_are_forwarded() {
     let mut one = World::shared().await;
     let run = || "r".parse().unwrap();
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");

@@ -55,7 +55,7 @@ async fn fires_once(mut world: World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_run_did_before_its_process_died_is_heard_of_once() {
+async fn changes_before_a_crash_are_received_once() {
     for (tasks, end) in [(&["a"][..], RunState::Success), (&["a", "b"], RunState::Running)] {
         for moment in [Moment::After, Moment::Before] {
             let mut world = World::shared().await;
@@ -92,7 +92,7 @@ async fn what_a_run_did_before_its_process_died_is_heard_of_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_engine_did_not_tell_is_told_by_the_next() {
+async fn unpublished_changes_are_published_by_the_next_engine() {
     let mut one = World::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
@@ -115,7 +115,7 @@ async fn what_an_engine_did_not_tell_is_told_by_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_is_noted_and_not_told_again() {
+async fn published_changes_are_not_republished() {
     let mut world = World::shared().await;
     tokio::time::sleep(SETTLED).await;
     world.submit("r", &linear(&["a"])).await.expect("the run begins");
@@ -138,12 +138,12 @@ async fn what_was_told_is_noted_and_not_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_without_an_answer_is_told() {
+async fn changes_of_an_uncertain_append_are_published() {
     let mut world = World::new().await;
     let mut told = world.listen("f.a.r.success").await;
     let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await;
-    world.faults.fail_next(Fault::WrittenAndNotSaid);
+    world.faults.fail_next(Fault::WrittenUnconfirmed);
     world.signal(&a.call).await;
     let success = told.next().await.expect("a notification");
     success.accept();
@@ -151,7 +151,7 @@ async fn what_was_written_without_an_answer_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_again_is_what_was_told() {
+async fn a_republished_change_equals_the_first() {
     let mut world = World::shared().await;
     tokio::time::sleep(SETTLED).await;
     let mut first = world.listen("f.a.r.*").await;
@@ -176,7 +176,7 @@ async fn what_is_told_again_is_what_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_told_before_a_snapshot_is_told_again() {
+async fn unpublished_changes_before_a_snapshot_are_republished() {
     let world = World::shared().await;
     let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));
     let mut records = machine.step(Timestamp::from_micros(5), &Event::Start).records;

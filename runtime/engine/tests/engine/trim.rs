@@ -23,7 +23,7 @@ fn persistent() -> Arc<Flow> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_fires_for_long_keeps_a_bounded_number_of_records() {
+async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     let mut world = World::shared().await;
     let run: RunId = "l".parse().unwrap();
     tokio::time::sleep(SETTLED).await;

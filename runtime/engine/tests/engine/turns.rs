@@ -24,7 +24,7 @@ fn wide(tasks: u32) -> Arc<Flow> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circle_in_which_nobody_is_called_keeps_no_other_run_waiting_and_hears_a_cancel() {
+async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
     let mut world = World::new().await;
     let spinning = world.submit("spins", &idle_circle()).await.expect("the run begins");
     sleep(Duration::from_secs(5)).await;
@@ -38,7 +38,7 @@ async fn a_circle_in_which_nobody_is_called_keeps_no_other_run_waiting_and_hears
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_more_than_one_step_goes_on_by_itself() {
+async fn a_long_decision_continues_in_further_steps() {
     let mut world = World::new().await;
     let watch = world.submit("r", &wide(1_500)).await.expect("the run begins");
     for _ in 0..1_500 {

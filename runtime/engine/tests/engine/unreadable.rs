@@ -41,7 +41,7 @@ async fn quarantined(world: &World) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_report_is_kept_in_quarantine_with_the_reason_and_the_engine_goes_on() {
+async fn an_unreadable_report_is_quarantined_with_a_reason() {
     let mut world = World::new().await;
     let json = Properties { content_type: Some("application/json".into()), ..Properties::default() };
     for (properties, says) in [(Properties::default(), "not a report"), (json, "could not read a notification")] {
@@ -57,7 +57,7 @@ async fn what_is_no_report_is_kept_in_quarantine_with_the_reason_and_the_engine_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_answer_cannot_be_read_fails_and_what_it_did_is_rolled_back() {
+async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -82,7 +82,7 @@ async fn a_call_whose_answer_cannot_be_read_fails_and_what_it_did_is_rolled_back
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_again_or_obsolete_soon_is_not_kept() {
+async fn repeated_and_transient_messages_are_not_quarantined() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
@@ -94,7 +94,7 @@ async fn what_is_sent_again_or_obsolete_soon_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_read_is_answered() {
+async fn an_unreadable_request_gets_a_reply() {
     let world = World::new().await;
     let replies = Queue { name: "replies".into(), kind: QueueKind::Exclusive };
     world.broker().declare_queue(&replies).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_request_that_cannot_be_read_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_about_permits_is_kept_in_quarantine_and_permits_are_given_on() {
+async fn an_unreadable_permit_message_is_quarantined_and_granting_continues() {
     let mut world = World::new().await;
     let flow = "name = \"f\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nmax_running = 1\n";
     let first = world.submit("one", &wired(flow)).await.expect("the run begins");

@@ -11,7 +11,7 @@ fn run() -> RunId {
 }
 
 #[tokio::test]
-async fn a_suspended_run_rests_and_goes_on_when_it_is_told_to() {
+async fn a_run_suspends_and_resumes() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await;
@@ -34,7 +34,7 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
     let watch = world.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
     // The call that was out is not sent again; whatever comes of it, it is taken back.
     assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b.call));
-    world.say_begun(&b.call).await;
+    world.report_started(&b.call).await;
     world.signal(&b.call).await;
     for task in ["b", "a"] {
         let undone = world.answer_next().await;
@@ -59,7 +59,7 @@ async fn stuck() -> World {
 }
 
 #[tokio::test]
-async fn a_person_can_have_a_failed_rollback_tried_again() {
+async fn retry_repeats_a_failed_rollback() {
     let mut world = stuck().await;
     assert_eq!(world.engine.ask_here(&run(), Wish::Retry).await.expect("it is recorded"), RunState::Running);
     let again = world.answer_next().await;
@@ -68,7 +68,7 @@ async fn a_person_can_have_a_failed_rollback_tried_again() {
 }
 
 #[tokio::test]
-async fn a_person_can_settle_a_failed_rollback_and_say_why() {
+async fn skip_settles_a_failed_rollback_with_a_reason() {
     let world = stuck().await;
     let wish = |task: &str| Wish::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
     let error = world.engine.ask_here(&run(), wish("b")).await.expect_err("b is rolled back already");
@@ -79,7 +79,7 @@ async fn a_person_can_settle_a_failed_rollback_and_say_why() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_rolled_back_begins_from_the_start_when_it_is_told_to() {
+async fn retry_restarts_a_rolled_back_run() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let a = world.take_job().await;
@@ -93,7 +93,7 @@ async fn a_run_that_was_rolled_back_begins_from_the_start_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_wish_that_means_nothing_is_refused_and_records_nothing() {
+async fn an_inapplicable_command_is_rejected_without_a_record() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.answer_next().await;
@@ -109,7 +109,7 @@ async fn a_wish_that_means_nothing_is_refused_and_records_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_handed_out_beside_an_edit_calls_its_own_task() {
+async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let task = |name: &str, keys: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"g\"\n{keys}");
     let link = |from: &str, to: &str| format!("[[link]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
     let head = "name = \"f\"\n[modules]\ng = \"g.wasm\"\n";

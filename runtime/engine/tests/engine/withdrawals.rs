@@ -23,7 +23,7 @@ async fn cancel(world: &World) -> RunState {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_that_no_worker_takes_is_withdrawn_at_once_and_needs_no_rollback() {
+async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     assert_eq!(cancel(&world).await, RunState::Running, "workers are asked first");
@@ -37,7 +37,7 @@ async fn a_cancelled_call_that_no_worker_takes_is_withdrawn_at_once_and_needs_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_may_begin_what_is_wanted_and_nothing_else() {
+async fn only_wanted_calls_may_start() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await.call;
@@ -55,13 +55,13 @@ async fn a_worker_may_begin_what_is_wanted_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_has_begun_is_waited_for_and_rolled_back() {
+async fn a_started_call_is_awaited_and_rolled_back() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
     cancel(&world).await;
     assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&call));
-    world.say_begun(&call).await;
+    world.report_started(&call).await;
     tokio::time::sleep(2 * AT_ONCE).await;
     assert_eq!(world.state("r").await, RunState::Running, "its worker answers, or its lease is missed");
     world.fail(&call, FailureKind::Cancelled).await;
@@ -70,7 +70,7 @@ async fn a_call_that_has_begun_is_waited_for_and_rolled_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_withdrawn_and_made_all_the_same_is_rolled_back_late() {
+async fn a_withdrawn_call_that_ran_is_rolled_back() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
@@ -83,7 +83,7 @@ async fn a_call_that_was_withdrawn_and_made_all_the_same_is_rolled_back_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_elsewhere_withdraws_what_no_worker_takes_and_lets_finish_what_runs() {
+async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
     for begun in [false, true] {
         let mut world = World::new().await;
         let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
@@ -92,7 +92,7 @@ async fn a_failure_elsewhere_withdraws_what_no_worker_takes_and_lets_finish_what
         world.fail(&a, FailureKind::Permanent).await;
         assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b));
         if begun {
-            world.say_begun(&b).await;
+            world.report_started(&b).await;
         }
         assert_eq!(world.answer_next().await.task, a.task, "a is rolled back");
         if begun {
@@ -107,7 +107,7 @@ async fn a_failure_elsewhere_withdraws_what_no_worker_takes_and_lets_finish_what
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_over_a_cancelled_run_withdraws_its_calls_and_sends_none_again() {
+async fn takeover_of_a_cancelled_run_resends_no_call() {
     let world = World::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     cancel(&world).await;
@@ -120,7 +120,7 @@ async fn whoever_takes_over_a_cancelled_run_withdraws_its_calls_and_sends_none_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspended_run_that_is_cancelled_sends_none_of_its_calls_again() {
+async fn cancel_of_a_suspended_run_resends_no_call() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
@@ -134,7 +134,7 @@ async fn a_suspended_run_that_is_cancelled_sends_none_of_its_calls_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_withdraws_the_call_of_a_task_that_it_removes() {
+async fn removing_a_task_withdraws_its_call() {
     let mut world = World::new().await;
     let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
     let a = world.take_job().await.call;

@@ -58,7 +58,7 @@ const JOBS: &str = "waft.jobs.default";
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    pub(crate) faults: Arc<Faults>,
+    pub(crate) faults: Arc<AppendFaults>,
     pub(crate) logbook: Arc<dyn Logbook>,
     /// The engine's own connection.
     pub(crate) connection: Reconnecting,
@@ -73,7 +73,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let faults: Arc<Faults> = Arc::default();
+        let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
         Self::over(InProcess::new(), logbook, faults, "one", own("one")).await
     }
@@ -83,7 +83,13 @@ impl World {
         Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await
     }
 
-    async fn over(broker: InProcess, logbook: Arc<dyn Logbook>, faults: Arc<Faults>, id: &str, part: Part) -> Self {
+    async fn over(
+        broker: InProcess,
+        logbook: Arc<dyn Logbook>,
+        faults: Arc<AppendFaults>,
+        id: &str,
+        part: Part,
+    ) -> Self {
         Self::on(Reconnecting::to(&broker), broker, logbook, faults, id, part).await
     }
 
@@ -91,7 +97,7 @@ impl World {
         connection: Reconnecting,
         broker: InProcess,
         logbook: Arc<dyn Logbook>,
-        faults: Arc<Faults>,
+        faults: Arc<AppendFaults>,
         id: &str,
         part: Part,
     ) -> Self {
@@ -112,14 +118,14 @@ impl World {
 
     /// A world whose engine shares the shards with others.
     pub(crate) async fn shared() -> Self {
-        let faults: Arc<Faults> = Arc::default();
+        let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
         Self::over(InProcess::new(), logbook, faults, "one", Part::Shared).await
     }
 
     /// A world whose engine starts while the broker says nothing of a queue.
-    pub(crate) async fn with_a_silent_queue(queue: &str) -> Self {
-        let faults: Arc<Faults> = Arc::default();
+    pub(crate) async fn with_unresponsive_queue(queue: &str) -> Self {
+        let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
         let broker = InProcess::new();
         let connection = Reconnecting::to(&broker);
@@ -233,7 +239,7 @@ impl World {
     }
 
     /// Waits until a record of a run says something.
-    pub(crate) async fn until_fact(&self, run: &str, fact: &str) {
+    pub(crate) async fn wait_for_fact(&self, run: &str, fact: &str) {
         while !self.facts(run).await.contains(&fact) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
@@ -350,7 +356,7 @@ impl World {
     }
 
     /// A worker says that it has begun a call.
-    pub(crate) async fn say_begun(&self, call: &CallId) {
+    pub(crate) async fn report_started(&self, call: &CallId) {
         let report = Report::Begun { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
     }
@@ -458,13 +464,13 @@ pub(crate) enum Fault {
     /// Nothing is written.
     NotWritten,
     /// All is written, and the answer is lost.
-    WrittenAndNotSaid,
+    WrittenUnconfirmed,
 }
 
 /// A guard that can hold appends and let them fail.
-pub(crate) struct Faults {
+pub(crate) struct AppendFaults {
     fault: Mutex<Option<Fault>>,
-    gate: Semaphore,
+    append_permits: Semaphore,
     held: Mutex<bool>,
     asked: Notify,
     /// The run at whose next append the engine stops, and when.
@@ -485,11 +491,11 @@ pub(crate) enum Moment {
     After,
 }
 
-impl Default for Faults {
+impl Default for AppendFaults {
     fn default() -> Self {
         Self {
             fault: Mutex::default(),
-            gate: Semaphore::new(0),
+            append_permits: Semaphore::new(0),
             held: Mutex::new(false),
             asked: Notify::new(),
             stop: Mutex::default(),
@@ -500,7 +506,7 @@ impl Default for Faults {
     }
 }
 
-impl Faults {
+impl AppendFaults {
     pub(crate) fn fail_next(&self, fault: Fault) {
         *self.fault.lock().unwrap() = Some(fault);
     }
@@ -511,7 +517,7 @@ impl Faults {
 
     pub(crate) fn release(&self) {
         *self.held.lock().unwrap() = false;
-        self.gate.add_permits(1);
+        self.append_permits.add_permits(1);
     }
 
     /// Copies all records of a run from now on.
@@ -559,7 +565,7 @@ impl Faults {
 }
 
 #[async_trait]
-impl Guard for Faults {
+impl Guard for AppendFaults {
     async fn before(&self, appends: &[Append]) -> Result<(), AppendError> {
         self.asked.notify_one();
         let is_of = |run: &RunId| appends.iter().any(|append| append.run == *run);
@@ -568,7 +574,7 @@ impl Guard for Faults {
         self.stops_after.store(stops, Ordering::Relaxed);
         let held = *self.held.lock().unwrap();
         if held {
-            self.gate.acquire().await.expect("the gate stays").forget();
+            self.append_permits.acquire().await.expect("the gate stays").forget();
         }
         if let Some((run, records)) = &mut *self.copied.lock().unwrap() {
             let of_run = appends.iter().filter(|append| append.run == *run);
@@ -579,6 +585,6 @@ impl Guard for Faults {
 
     async fn after(&self) -> Result<(), AppendError> {
         self.stop_if(|_| self.stops_after.load(Ordering::Relaxed)).await;
-        self.fails(Fault::WrittenAndNotSaid)
+        self.fails(Fault::WrittenUnconfirmed)
     }
 }

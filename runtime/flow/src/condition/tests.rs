@@ -13,7 +13,7 @@ fn decide(text: &str, values: &[(&str, &str)]) -> Result<bool, String> {
 }
 
 #[test]
-fn a_condition_compares_what_json_holds() {
+fn conditions_compare_json_values() {
     let pan = ("pan", r#"{"size": 32, "colour": "red", "price": 9.5, "lids": [1, 2]}"#);
     for (text, answer) in [
         ("pan.size > 30", true),

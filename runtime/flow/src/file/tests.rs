@@ -116,7 +116,7 @@ fn requires_and_provides_are_lists_that_keep_names_or_tables_that_change_them() 
 }
 
 #[test]
-fn nodes_stand_in_the_order_of_the_file_unless_an_order_is_given() {
+fn nodes_keep_file_order_without_an_order_key() {
     let text = |order: &str| {
         format!(
             "name = \"f\"\npattern = \"linear\"\n{order}\n[[task]]\nname = \"a\"\nuse = \"m\"\n[[flow]]\nname = \"b\"\n\

@@ -226,7 +226,7 @@ fn a_given_value_is_type_checked_and_null_is_allowed_for_optional() {
 }
 
 #[test]
-fn a_requirement_that_nothing_provides_is_refused_when_the_flow_is_built() {
+fn an_unprovided_requirement_is_rejected_in_the_builder() {
     let built = Draft::builder("f").unwrap().flow("inner", |flow| flow.task("heat", "m#heat", |task| task)).build();
     let mistakes = wire(&built, &modules(), &Values::new()).unwrap_err();
     let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();

@@ -118,7 +118,7 @@ async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() 
 
 #[test]
 fn pauses_grow_up_to_the_longest() {
-    let pauses: Vec<u64> = (0..7).map(|more| pause_after(more).as_secs()).collect();
+    let pauses: Vec<u64> = (0..7).map(|more| retry_delay(more).as_secs()).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-    assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    assert_eq!(retry_delay(u32::MAX), LONGEST_PAUSE);
 }

@@ -24,7 +24,7 @@ impl Dice {
 
 /// Who drives a shard, and what it knows of its calls.
 #[derive(Default)]
-struct Holder {
+struct ShardOwner {
     engine: u64,
     held: BTreeSet<CallId>,
     /// And in which claims they were told first.
@@ -39,7 +39,7 @@ struct Consumer {
     unsettled: Vec<u64>,
 }
 
-struct Storm {
+struct FaultSimulation {
     dice: Dice,
     now: Timestamp,
     number: u64,
@@ -48,13 +48,13 @@ struct Storm {
     queue: BTreeMap<u64, bool>,
     consumers: Vec<Consumer>,
     active: usize,
-    holders: BTreeMap<Shard, Holder>,
+    holders: BTreeMap<Shard, ShardOwner>,
     running: BTreeSet<CallId>,
     calls: u64,
     done: usize,
 }
 
-impl Storm {
+impl FaultSimulation {
     fn new(seed: u64) -> Self {
         let consumer = |number: usize| Consumer {
             keeper: keeper(&format!("k{number}")),
@@ -69,7 +69,7 @@ impl Storm {
             queue: BTreeMap::new(),
             consumers: (0..KEEPERS).map(consumer).collect(),
             active: 0,
-            holders: SHARDS.map(|name| (shard(name), Holder::default())).into(),
+            holders: SHARDS.map(|name| (shard(name), ShardOwner::default())).into(),
             running: BTreeSet::new(),
             calls: 0,
             done: 0,
@@ -93,7 +93,7 @@ impl Storm {
                     consumer.unsettled.push(number);
                     Vec::new()
                 }
-                Settles::Replaces => std::mem::replace(&mut consumer.unsettled, vec![number]),
+                Settles::Replace => std::mem::replace(&mut consumer.unsettled, vec![number]),
             };
             // What a keeper settles that was cut off meanwhile is not heard.
             if at == self.active {
@@ -225,10 +225,10 @@ impl Storm {
 }
 
 #[test]
-fn whoever_dies_no_more_calls_are_out_than_may_be() {
+fn grants_never_exceed_the_limit_through_any_crash() {
     let mut done = 0;
     for seed in 1..=300 {
-        let mut storm = Storm::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        let mut storm = FaultSimulation::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         for _ in 0..2_000 {
             storm.step(seed);
         }

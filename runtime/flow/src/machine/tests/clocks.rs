@@ -80,7 +80,7 @@ fn setting_the_clock_does_not_change_the_length_of_a_wait() {
 }
 
 #[test]
-fn a_wait_is_no_longer_than_its_length_after_a_clock_was_set_back_while_nobody_drove_the_run() {
+fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
     for seconds in [-3, -HOUR, -DAY] {
         for (what, mut world, after) in waiting_runs() {
             let before = trace_of_a(&world);

@@ -45,7 +45,7 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
 }
 
 #[test]
-fn the_same_notification_answers_a_waiting_task_once_however_often_it_comes() {
+fn a_duplicate_notification_completes_a_waiting_task_once() {
     let notified = |key: &str, by: &str| Event::Notify {
         task: name("approve"),
         answer: Answer::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
@@ -70,7 +70,7 @@ fn the_same_notification_answers_a_waiting_task_once_however_often_it_comes() {
 }
 
 #[test]
-fn a_notification_of_a_wrong_type_is_refused_before_a_task_gets_it() {
+fn a_notification_of_a_wrong_type_is_rejected() {
     let text = |takes: &str| {
         format!(
             "[[task]]\nname = \"ask\"\nwait = \"a number\"\nprovides = {{ n = \"asked\" }}\n\

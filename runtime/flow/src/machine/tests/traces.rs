@@ -194,7 +194,7 @@ fn trace_8_skip_reach() {
 }
 
 #[test]
-fn trace_9_a_resumed_run_runs_only_what_is_pending() {
+fn trace_9_a_resumed_run_runs_only_pending_tasks() {
     let text = r#"
         pattern = "linear"
         [[task]]
