@@ -7,21 +7,21 @@
 //! `drive/unreadable.rs` (what cannot be read), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of
 //! runs), `drive/retell.rs` (what is told again).
 
-mod compare;
-mod echo;
-mod errands;
+mod reconcile;
+mod delivery_barrier;
+mod fetches;
 mod gate;
-mod hear;
+mod receive;
 mod leases;
-mod listen;
+mod listeners;
 mod load;
 mod permits;
-mod retell;
+mod republish;
 mod shards;
 mod skips;
-mod telling;
+mod publish_cursor;
 mod unreadable;
-mod whereabouts;
+mod call_location;
 mod withdrawals;
 
 use std::{
@@ -44,23 +44,23 @@ use tracing::{error, info, warn};
 use crate::{
     AskError, Clock, Happening, SubmitError, Watch,
     clock::ClockReader,
-    declared::Declared,
     inbox::Inbox,
-    jobs,
+    messages,
     outbox::{OutboxBatch, Taken},
-    untaken, watch,
+    topology_cache::Declared,
+    unserved_queues, watch,
 };
-use echo::DeliveryBarrier;
-use errands::Errands;
+pub use call_location::Whereabouts;
+use delivery_barrier::DeliveryBarrier;
+use fetches::Errands;
 use gate::{DispatchHistory, PermitClient};
 use leases::Leases;
-use listen::Listeners;
+use listeners::Listeners;
 use load::Lost;
 use permits::Ended;
-use retell::Again;
+use publish_cursor::Telling;
+use republish::Again;
 pub(crate) use shards::{Shards, Sharing};
-use telling::Telling;
-pub use whereabouts::Whereabouts;
 use withdrawals::Withdrawals;
 
 /// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
@@ -206,7 +206,7 @@ pub(crate) struct DriverContext {
     /// The queue that answers requests for content.
     pub(crate) store_queue: String,
     /// Where calls wait for a worker.
-    pub(crate) waiting: untaken::Waiting,
+    pub(crate) waiting: unserved_queues::Waiting,
 }
 
 /// Owns the runs of an engine's shards.
@@ -337,7 +337,7 @@ impl Driver {
             Request::Wish { run, wish, answer } => self.wish(run, None, wish, Some(Answer::Here(answer)), round).await,
             Request::Abandon { run } => {
                 if let Some(live) = self.runs.get(&run) {
-                    round.messages.extend(live.machine.calls_out().map(jobs::interrupt));
+                    round.messages.extend(live.machine.calls_out().map(messages::interrupt));
                 }
                 self.happen(RunEvent { run, event: Event::Abandon, answer: None }, round);
             }
@@ -355,7 +355,7 @@ impl Driver {
 
     /// Tells where calls wait that no worker is known to have begun.
     fn note_waiting(&mut self) {
-        if self.checked_waiting_at.is_some_and(|at| at.elapsed() < untaken::PERIOD) {
+        if self.checked_waiting_at.is_some_and(|at| at.elapsed() < unserved_queues::PERIOD) {
             return;
         }
         self.checked_waiting_at = Some(tokio::time::Instant::now());
@@ -553,7 +553,7 @@ impl Driver {
                 continue;
             }
             if let Some(shard) = elsewhere.get(&run) {
-                batch.messages.push(jobs::forward(shard, &delivery));
+                batch.messages.push(messages::forward(shard, &delivery));
             }
             batch.signals.push(delivery);
         }
@@ -707,9 +707,9 @@ impl Driver {
             match command {
                 Command::Call(call) => {
                     if let Some(task) = live.machine.task(&call.id.task) {
-                        let to = jobs::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
+                        let to = messages::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
                         let id = call.id.clone();
-                        let job = jobs::job(&to, &flow, task, *call);
+                        let job = messages::job(&to, &flow, task, *call);
                         if permits::is_paced(task, id.action) {
                             let (now, asked) = (self.tools.clock.now(), permits::asked(task, id, job));
                             batch.messages.extend(self.permits.ask(now, &live.shard, &flow.name, asked, past));
@@ -719,10 +719,10 @@ impl Driver {
                     }
                 }
                 Command::Bring(errand) => self.errands.send(run.clone(), *errand),
-                Command::Interrupt(call) => batch.messages.push(jobs::interrupt(call)),
+                Command::Interrupt(call) => batch.messages.push(messages::interrupt(call)),
                 Command::Tell(change) => {
                     if let Change::Node(change) = &change {
-                        batch.messages.push(jobs::notification(run, &flow, change));
+                        batch.messages.push(messages::notification(run, &flow, change));
                     }
                     if let Some(watcher) = &live.watcher {
                         batch.watch_events.push((watcher.clone(), Happening::Change(change)));
@@ -788,7 +788,7 @@ impl OutboxBatch {
                 let _ = answer.send(reply);
             }
             Answer::There { queue, correlation_id } => {
-                self.messages.push(jobs::reply(queue, correlation_id, &reply));
+                self.messages.push(messages::reply(queue, correlation_id, &reply));
             }
         }
     }

@@ -15,14 +15,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Clock, Watch, Whereabouts,
-    declared::Declared,
     drive::{self, Driver, DriverContext, Shards, Sharing, SilentLease},
-    elsewhere::{Elsewhere, RemoteEngineError},
     inbox::{Inbox, Queues},
     keeping::PermitService,
     outbox,
-    parts::Parts,
-    untaken,
+    remote_engine::{Elsewhere, RemoteEngineError},
+    supervisor::Parts,
+    topology_cache::Declared,
+    unserved_queues,
 };
 
 /// Requests that wait for the engine before those who ask wait: each is answered within a batch.
@@ -234,8 +234,8 @@ impl Engine {
         parts.spawn("store", server.run());
         let ways = outbox::OutboxContext::new(broker.clone(), store.clone());
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
-        let waiting = untaken::Waiting::default();
-        let watching = untaken::watch(broker.clone(), waiting.clone());
+        let waiting = unserved_queues::Waiting::default();
+        let watching = unserved_queues::watch(broker.clone(), waiting.clone());
         let until_stopped = stop.clone().run_until_cancelled_owned(watching);
         parts.spawn("watch of queues", async move {
             let _stopped = until_stopped.await;

@@ -16,9 +16,9 @@ use tracing::{debug, error, warn};
 use crate::{
     Clock,
     drive::TICK,
-    jobs,
     keeper::{Keeper, Say, Settles},
-    parts::Parts,
+    messages,
+    supervisor::Parts,
 };
 
 /// How long the queue stays without anybody who could keep the permits: calls that have one may still run.
@@ -165,12 +165,12 @@ impl CoordinatorRunner {
 
     fn said(&self, say: Say) -> BoxFuture<'static, ()> {
         let broker = self.keepers.broker.clone();
-        let to_own = |permits: &Permits| jobs::permits(&self.flow, &self.task, permits);
+        let to_own = |permits: &Permits| messages::permits(&self.flow, &self.task, permits);
         match say {
             // Persistent, unlike what is said again: nobody else knows it.
             Say::Write(kept) => Box::pin(write(broker, Message { persistent: true, ..to_own(&Permits::Kept(kept)) })),
             Say::Ask(beat) => Box::pin(tell(broker, to_own(&Permits::Beat(beat)))),
-            Say::Tell(shard, granted) => Box::pin(tell(broker, jobs::granted(&shard, granted))),
+            Say::Tell(shard, granted) => Box::pin(tell(broker, messages::granted(&shard, granted))),
         }
     }
 }

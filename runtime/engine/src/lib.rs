@@ -9,19 +9,19 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod clock;
-mod declared;
+mod topology_cache;
 mod drive;
-mod elsewhere;
+mod remote_engine;
 mod engine;
 mod fair;
 mod inbox;
-mod jobs;
+mod messages;
 mod keeper;
 mod keeping;
 mod outbox;
-mod parts;
+mod supervisor;
 mod topology;
-mod untaken;
+mod unserved_queues;
 mod watch;
 
 pub use clock::{Clock, SystemClock};

@@ -3,13 +3,13 @@
 //! A name that is not one, or a text that is not what it must be, is kept as a mistake of the draft, so that
 //! building reads as one chain and [`crate::wire`] tells them all.
 
-mod living;
+mod triggers;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::FromStr, time::Duration};
 
-pub use self::living::ScheduleBuilder;
+pub use self::triggers::ScheduleBuilder;
 use crate::{
     Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
     FlowName, InvalidName, Join, Json, LARGEST_DELIVERY_LIMIT, LimitOverrides, LinkSpans, Mistake, ModuleReference, On,

@@ -3,8 +3,8 @@
 //! An expression can neither call out nor run on for long: it has no functions but CEL's own, its loops do not nest, and
 //! what it reads is no larger than what stands in records.
 
-mod read;
-mod shape;
+mod convert;
+mod complexity;
 mod types;
 
 use std::{
@@ -128,7 +128,7 @@ impl Condition {
     pub fn reads(&self) -> BTreeSet<String> {
         let mut reads = BTreeSet::new();
         if let Ok(expression) = parse(&self.0) {
-            shape::collect_variables(&expression, &mut Vec::new(), &mut reads);
+            complexity::collect_variables(&expression, &mut Vec::new(), &mut reads);
         }
         reads
     }
@@ -141,20 +141,20 @@ impl Condition {
         let undecided = |reason: String| EvaluationError { condition: self.clone(), reason };
         let expression = parse(&self.0).map_err(|error| undecided(error.to_string()))?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
-        let has_loops = shape::loops(&expression) > 0;
+        let has_loops = complexity::loops(&expression) > 0;
         for (name, value) in values {
             if has_loops && value.size() > MAX_LOOP_INPUT_BYTES {
                 let limit = Size(MAX_LOOP_INPUT_BYTES as u64);
                 return Err(undecided(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
             }
             let value =
-                read::of_value(value).map_err(|reason| undecided(format!("reads {name:?}, which is {reason}")))?;
+                convert::of_value(value).map_err(|reason| undecided(format!("reads {name:?}, which is {reason}")))?;
             context.add_variable_from_value(name.as_str(), value);
         }
         match context.resolve(&expression) {
             Ok(cel::Value::Bool(answer)) => Ok(answer),
-            Ok(other) => Err(undecided(format!("came to {}, and not to true or false", read::type_name(&other)))),
-            Err(error) => Err(undecided(format!("cannot be decided: {}", read::error_message(&error)))),
+            Ok(other) => Err(undecided(format!("came to {}, and not to true or false", convert::type_name(&other)))),
+            Err(error) => Err(undecided(format!("cannot be decided: {}", convert::error_message(&error)))),
         }
     }
 }
@@ -177,10 +177,12 @@ fn bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
         return Err(InvalidCondition::TooLong { length: text.len() });
     }
     let expression = parse(text)?;
-    if shape::loops(&expression) > 1 {
+    if complexity::loops(&expression) > 1 {
         return Err(InvalidCondition::NestedLoop);
     }
-    if shape::concatenates_in_loop(&expression, &mut Vec::new()) || shape::count_loops(&expression) > MAX_LOOPS {
+    if complexity::concatenates_in_loop(&expression, &mut Vec::new())
+        || complexity::count_loops(&expression) > MAX_LOOPS
+    {
         return Err(InvalidCondition::TooExpensive);
     }
     Ok(expression)

@@ -4,16 +4,16 @@
 //! words mean together is not asked here: [`crate::wire`] does that.
 
 mod body;
-mod breaks;
+mod syntax_errors;
 mod edits;
 mod json;
-mod living;
+mod triggers;
 mod reader;
 mod retry;
 mod task;
 #[cfg(test)]
 mod tests;
-mod words;
+mod foreign_keys;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub fn read(text: &str) -> Draft {
         found.wrong.append(&mut found.missing);
         (found.wrong, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
     } else {
-        (breaks::with_syntax_errors(found.wrong, &breaks, text), ParseExtent::Nothing)
+        (syntax_errors::with_syntax_errors(found.wrong, &breaks, text), ParseExtent::Nothing)
     };
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     mistakes.dedup();
@@ -73,12 +73,12 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, mistakes);
     let expires = table.duration("expires", mistakes);
-    let living = mistakes.needed(|mistakes| living::read(&mut table, mistakes));
+    let living = mistakes.needed(|mistakes| triggers::read(&mut table, mistakes));
     let listens = body::tables(&mut table, "listen", "[[listen]]", mistakes);
-    let listens = listens.iter().filter_map(|toml| living::listen(toml, mistakes)).collect();
+    let listens = listens.iter().filter_map(|toml| triggers::listen(toml, mistakes)).collect();
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
-    let schedules = schedules.iter().filter_map(|toml| living::schedule(toml, mistakes)).collect();
-    table.finish(words::of_flow, mistakes);
+    let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, mistakes)).collect();
+    table.finish(foreign_keys::of_flow, mistakes);
     let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
     Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes, extent }
 }

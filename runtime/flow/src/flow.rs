@@ -3,8 +3,8 @@
 //! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
-mod accepts;
-mod triggers;
+mod notification_inputs;
+mod describe_triggers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub use accepts::Accept;
+pub use notification_inputs::Accept;
 
 use crate::{
     Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,

@@ -39,7 +39,7 @@ pub use value::{
 
 mod draft;
 mod flow;
-mod words;
+mod keywords;
 mod suggest;
 mod render;
 pub mod file;
@@ -48,9 +48,9 @@ mod edit;
 mod wire;
 pub mod picture;
 #[cfg(test)]
-mod draw;
+mod seeded_rng;
 #[cfg(test)]
-mod tables;
+mod test_tables;
 
 pub use builder::{Builder, LinkBuilder, NestedFlow, ScheduleBuilder, TaskBuilder, Whole};
 pub use draft::{

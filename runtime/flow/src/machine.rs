@@ -8,9 +8,9 @@
 //! that fire more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history).
 
 mod edits;
-mod life;
+mod triggers;
 mod notifications;
-mod pass;
+mod firing;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -25,12 +25,12 @@ use crate::{
     Answer, CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record,
     Revision, Role, RunId, RunState, State, Timestamp, Values, WorkerName,
 };
-pub use life::{Backlog, Due, Life, Owed, Skips, Waiting};
+pub use firing::for_each::{Expansion, elements, gathered};
+pub use firing::node::{Intention, NodeRun, NodeState};
+use firing::{Beginning, Pass};
 pub use notifications::Notifications;
-pub use pass::each::{Expansion, elements, gathered};
-pub use pass::node::{Intention, NodeRun, NodeState};
-use pass::{Beginning, Pass};
 pub use snapshot::{IllegalSnapshot, PassSnapshot, Snapshot};
+pub use triggers::{Backlog, Due, Life, Owed, Skips, Waiting};
 
 /// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,19 +6,19 @@
 //! adds the order that follows from it, and [`assembly`] makes the arena of the result.
 
 mod assembly;
-mod circles;
-mod fits;
+mod cycles;
+mod type_check;
 mod graph;
-mod idle;
+mod empty_cycles;
 mod layout;
 mod links;
-mod living;
-mod missing;
+mod triggers;
+mod root_resolver;
 mod order;
 mod schemas;
-mod several;
+mod ambiguity;
 mod task;
-mod values;
+mod scope_resolver;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +28,10 @@ use self::{
     assembly::Ends,
     layout::{Layout, Slot},
     links::{Listeners, Said},
-    living::Rounds,
     schemas::Schemas,
+    scope_resolver::{Answer, ScopeOutputs, ScopeResolver},
     task::{Requirement, Resolved},
-    values::{Answer, ScopeOutputs, ScopeResolver},
+    triggers::Rounds,
 };
 use crate::{
     Draft, DraftController, Flow, FlowName, Join, Mistake, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex, Severity,
@@ -106,15 +106,15 @@ fn try_wire(
             carried: &none,
         };
         if scope == ScopeIndex::ROOT {
-            rounds = living::rounds(&home, draft, &wanted, mistakes);
+            rounds = triggers::rounds(&home, draft, &wanted, mistakes);
             home.carried = &rounds.carried;
         } else {
             check_any_joins(&layout, scope, mistakes);
         }
         let is_turn = |place: usize| scope == ScopeIndex::ROOT && rounds.turns.contains_key(&place);
         let explicit = order::explicit(&layout, scope, is_turn, mistakes);
-        let found = values::find(&home, explicit, wanted, mistakes);
-        circles::tell(&layout, scope, &found.graph, mistakes);
+        let found = scope_resolver::find(&home, explicit, wanted, mistakes);
+        cycles::tell(&layout, scope, &found.graph, mistakes);
         let schemas = Schemas { layout: &layout, tasks: &tasks, inputs: (!is_living).then_some(&inputs) };
         let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
         known.read(scope, is_turn, &found.graph, &mut said, mistakes);
@@ -131,12 +131,14 @@ fn try_wire(
         graphs.insert(scope, found.graph);
     }
     let left = wants.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, want)| want);
-    let rest = missing::RootResolver { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
+    let rest =
+        root_resolver::RootResolver { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     let mut awaiting = BTreeSet::new();
     answers.extend(rest.answer(left.collect(), &mut awaiting, mistakes));
     check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&answers), mistakes);
     rest.unused(&answers, &said.inputs, mistakes);
-    let fits = fits::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers: is_living };
+    let fits =
+        type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers: is_living };
     fits.check_constants(sure);
     fits.check_inputs(&answers, sure);
     fits.check_between(&answers, mistakes);
@@ -147,8 +149,8 @@ fn try_wire(
     let ends = if is_living { Ends::All } else { Ends::Last };
     let accepts = fits.accepts(&answers);
     let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
-    let flow = living::live(&layout, draft, turns, &awaiting, flow, mistakes);
-    idle::refuse(&layout, &flow, mistakes);
+    let flow = triggers::live(&layout, draft, turns, &awaiting, flow, mistakes);
+    empty_cycles::refuse(&layout, &flow, mistakes);
     Flow { expires: draft.expires, accepts, ..flow }
 }
 
@@ -185,7 +187,7 @@ fn resolve_tasks(
     mistakes: &mut Vec<Mistake>,
 ) -> BTreeMap<NodeIndex, Resolved> {
     let modules = task::Modules { known: modules, named: &draft.modules };
-    missing::report_missing_modules(layout, &modules, mistakes);
+    root_resolver::report_missing_modules(layout, &modules, mistakes);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
 }

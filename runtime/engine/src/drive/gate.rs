@@ -11,7 +11,7 @@ use protocol::{Claims, Granted, Permits, Wanted};
 
 use crate::{
     fair::{FairQueue, Place},
-    jobs,
+    messages,
 };
 
 /// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
@@ -334,7 +334,7 @@ impl PermitClient {
                 held: calls.held.keys().cloned().collect(),
                 wanted,
             };
-            messages.push(jobs::permits(&door.flow, &door.task, &Permits::Claims(claims)));
+            messages.push(messages::permits(&door.flow, &door.task, &Permits::Claims(claims)));
         }
         messages
     }

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::{Batch, Driver};
 use crate::{
     inbox::{Arrived, Inbox},
-    jobs,
+    messages,
 };
 
 /// An engine that was not heard of for so long is taken for gone.
@@ -187,7 +187,7 @@ impl Shards {
 
     fn probe(&mut self, shard: &Shard) -> broker::Message {
         self.probes += 1;
-        jobs::probe(shard, &self.engine, self.probes)
+        messages::probe(shard, &self.engine, self.probes)
     }
 
     /// How many shards are a fair part for each engine that is there.

@@ -11,7 +11,7 @@ use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 
 use super::{Batch, Driver};
-use crate::jobs;
+use crate::messages;
 
 impl Driver {
     /// Takes what is no report that this engine knows.
@@ -34,7 +34,7 @@ impl Driver {
         }
         if let (Some(reply_to), Some(_)) = (&properties.reply_to, &properties.correlation_id) {
             let reply = Reply::Failed(format!("the engine that drives the run could not read the request: {error}"));
-            round.messages.push(jobs::reply(reply_to.clone(), properties.correlation_id.clone(), &reply));
+            round.messages.push(messages::reply(reply_to.clone(), properties.correlation_id.clone(), &reply));
         }
         self.quarantine(shard, delivery, &reason, round);
     }
@@ -69,7 +69,7 @@ impl Driver {
         };
         round.messages.push(quarantined(&delivery.message, &queue, reason));
         // It may be under way still.
-        round.messages.push(jobs::interrupt(call));
+        round.messages.push(messages::interrupt(call));
         self.load_inactive(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
         round.signals.push((run, delivery));

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 use tracing::info;
 
 use super::{Batch, Driver, RunEvent};
-use crate::jobs;
+use crate::messages;
 
 /// How long workers have to say that they have begun a call. They answer at once, however busy they are with calls.
 const WORKER_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -109,7 +109,11 @@ impl Driver {
 
     /// Asks workers which of a shard's calls that nobody wants have begun.
     pub(super) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
-        self.withdrawals.ask(shard).chunks(MAX_CALLS_PER_MESSAGE).map(|calls| jobs::withdraw(calls.to_vec())).collect()
+        self.withdrawals
+            .ask(shard)
+            .chunks(MAX_CALLS_PER_MESSAGE)
+            .map(|calls| messages::withdraw(calls.to_vec()))
+            .collect()
     }
 
     /// A probe has come back: withdraws the calls that no worker has said to have begun.

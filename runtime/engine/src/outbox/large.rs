@@ -8,7 +8,7 @@ use protocol::{CallLog, Job, Report, topology as names};
 use store::Store;
 use tracing::{error, warn};
 
-use crate::jobs;
+use crate::messages;
 
 /// A job with more bytes than this has its largest values moved to the store: inputs come from many tasks, and each of those
 /// left what may travel alone.
@@ -59,7 +59,7 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &Pu
         redelivered: false,
         worker: None,
     };
-    let answer = jobs::report(job.signal_to, &Report::Signal(signal, CallLog::default()));
+    let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()));
     if let Err(error) = broker.publish(answer).await {
         warn!(%error, "that a call cannot be made is told when its run is read again");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{FailureKind, RunState};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{World, wired};
+use crate::harness::{World, wired};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{Action, FailureKind, RunState};
 use protocol::lease;
 
-use crate::world::{Fault, World, linear};
+use crate::harness::{Fault, World, linear};
 
 /// Longer than a lease lasts.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE.as_secs());

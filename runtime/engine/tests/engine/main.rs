@@ -6,18 +6,18 @@ mod clocks;
 mod leases;
 mod permits;
 mod shards;
-mod telling;
+mod publishing;
 mod trim;
 mod unreadable;
-mod turns;
-mod wishes;
+mod steps;
+mod run_commands;
 mod withdrawals;
-mod world;
+mod harness;
 
 use engine::{Happening, SubmitError};
 use flow::{Action, Change, RunState};
+use harness::{Fault, World, linear};
 use protocol::Wish;
-use world::{Fault, World, linear};
 
 #[tokio::test]
 async fn no_command_is_sent_before_its_record_is_durable() {

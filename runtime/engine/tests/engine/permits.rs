@@ -6,7 +6,7 @@ use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
 use protocol::{Job, Wish};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{World, wired};
+use crate::harness::{World, wired};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);

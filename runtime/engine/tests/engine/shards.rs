@@ -8,7 +8,7 @@ use logbook::{Append, Appended, Standing, Version};
 use protocol::Wish;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);

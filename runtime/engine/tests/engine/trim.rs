@@ -6,7 +6,7 @@ use flow::{Answer, Flow, Machine, RunId, Values};
 use logbook::{Replay, Version};
 use protocol::Wish;
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 /// Long enough for an engine to know what was told.
 const SETTLED: Duration = Duration::from_secs(10);

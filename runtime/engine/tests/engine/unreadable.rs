@@ -6,7 +6,7 @@ use broker::{Broker as _, Consumer, Message, Properties, Queue, QueueKind, Routi
 use flow::{Answer, CallId, Execution, FailureKind, RunState, Signal, Values};
 use protocol::{CallLog, Reply, Report, Request, Wish, topology};
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 /// The same message as a later waft would write it: the third byte is the version of the format.
 fn newer(mut body: Vec<u8>) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{Action, FailureKind, RunId, RunState};
 use protocol::Wish;
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 /// Within this a call is withdrawn that no worker has begun: workers have half a second to say so, and probes go each second.
 const AT_ONCE: Duration = Duration::from_secs(3);

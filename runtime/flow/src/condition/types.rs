@@ -14,7 +14,7 @@ use cel::{
     common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators},
 };
 
-use super::shape;
+use super::complexity;
 use crate::{
     schema::{Field, View},
     suggest,
@@ -134,7 +134,7 @@ impl<'s> Checker<'s> {
     }
 
     fn check_parts(&mut self, expression: &IdedExpr, of: ValueType) -> Known<'s> {
-        for part in shape::parts(expression) {
+        for part in complexity::parts(expression) {
             self.check(part);
         }
         Known::of(ValueTypes::of(of))

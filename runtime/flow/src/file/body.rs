@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    foreign_keys,
     reader::{Mistakes, Reader, WithSpan, wrong_type},
-    retry, task, words,
+    retry, task,
 };
 use crate::{
     Body, Condition, DraftFlow, DraftLink, DraftNode, Join, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
@@ -55,7 +56,7 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option
         "persistent" | "cyclic" | "max_firings" | "max_parallel" | "listen" | "schedule" => {
             Some(format!("{key} is said of the whole flow: move it to the top of the file"))
         }
-        _ => words::of_flow(key),
+        _ => foreign_keys::of_flow(key),
     };
     table.finish(foreign, mistakes);
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })

@@ -11,9 +11,9 @@ use toml::{
 };
 
 use super::{
-    body, breaks,
+    body,
     reader::{Mistakes, Reader, wrong_type},
-    task,
+    syntax_errors, task,
 };
 use crate::{Edit, Mistake, NodeName, Values};
 
@@ -52,7 +52,7 @@ pub fn edits(text: &str) -> Result<Vec<WrittenEdit>, Vec<Mistake>> {
         mistakes.wrong.append(&mut mistakes.missing);
         mistakes.wrong
     } else {
-        breaks::with_syntax_errors(mistakes.wrong, &found, text)
+        syntax_errors::with_syntax_errors(mistakes.wrong, &found, text)
     };
     wrong.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     wrong.dedup();

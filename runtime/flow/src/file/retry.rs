@@ -3,9 +3,8 @@
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    json,
+    foreign_keys, json,
     reader::{Mistakes, Reader, WithSpan, wrong_type},
-    words,
 };
 use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy, ValueName};
 
@@ -27,7 +26,7 @@ pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: 
         let known = CONTROLLER.contains(&key);
         let of_controller =
             || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
-        known.then(of_controller).or_else(|| words::suggest_policy_key(key))
+        known.then(of_controller).or_else(|| foreign_keys::suggest_policy_key(key))
     };
     table.finish(foreign, mistakes);
     Some(policy)
@@ -52,7 +51,7 @@ pub(super) fn controller<'t>(
             .then(|| {
                 format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
             })
-            .or_else(|| words::suggest_controller_key(key))
+            .or_else(|| foreign_keys::suggest_controller_key(key))
     };
     table.finish(foreign, mistakes);
     let strategy = times.or(for_each).or(always.map(|_| Strategy::Always))?;

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, ops::Range};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    json,
+    foreign_keys, json,
     reader::{Mistakes, Reader, WithSpan, wrong_type},
-    retry, words,
+    retry,
 };
 use crate::{
     Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName,
@@ -55,7 +55,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     for key in CALL_KEYS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
-    table.finish(words::of_task, mistakes);
+    table.finish(foreign_keys::of_task, mistakes);
     let (name, does) = (name?, does?);
     spans.insert("name".into(), name.span);
     let rollback = rollback.map(|rollback| {

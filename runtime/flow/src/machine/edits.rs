@@ -10,7 +10,7 @@ use crate::{
     Source, State, Task, Timestamp, ValueName,
 };
 
-use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, pass::Pass};
+use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, firing::Pass};
 
 /// What a node is known by in two flows. Names are unique, but what begins a flow and what ends it share one, and so do a
 /// task and what gathers the results of its elements; and a task may have the name of the whole flow.

@@ -15,9 +15,9 @@ use crate::{
 
 use super::{
     Life, Machine, Notifications, Owed, Waiting,
-    pass::{
+    firing::{
         Beginning, Pass,
-        each::Expansion,
+        for_each::Expansion,
         node::{Intention, NodeRun, NodeState},
     },
 };

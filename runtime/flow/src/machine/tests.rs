@@ -2,9 +2,9 @@
 //!
 //! Every run here checks the machine's invariants on the way, whatever its own table asks.
 
-mod each;
+mod for_each;
 mod edits;
-mod life;
+mod triggers;
 mod bounds;
 mod traces;
 mod rules;
@@ -14,11 +14,11 @@ mod times;
 mod upgrades;
 mod bugs;
 mod clocks;
-mod drawn;
+mod random_flows;
 mod histories;
-mod world;
+mod harness;
 
-use self::world::{World, flow};
+use self::harness::{World, flow};
 use crate::RunState;
 
 /// Runs a flow and compares what was told, the state at the end, and the values.

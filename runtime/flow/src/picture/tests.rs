@@ -7,7 +7,7 @@ use super::{
     layers::{Arrow, Layers, lay_out},
     mermaid, svg,
 };
-use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, draw::Draw, file, wire};
+use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, file, seeded_rng::Draw, wire};
 
 fn flow(text: &str) -> Flow {
     let text = format!("{text}\n[modules]\nm = \"m.wasm\"");

@@ -6,8 +6,8 @@ use super::{
     graph::Graph,
     layout::{Layout, Slot},
     links::Said,
+    scope_resolver::Answer,
     task::Resolved,
-    values::Answer,
 };
 use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
 

@@ -8,8 +8,8 @@ use super::{
     layout::{Layout, Member},
     of_node,
     schemas::Schemas,
+    scope_resolver::ScopeOutputs,
     task::Resolved,
-    values::ScopeOutputs,
 };
 use crate::{
     Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, condition,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::wire;
 use crate::{
     Digest, Draft, Flow, Json, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy,
-    Role, Rollback, Source, TaskInfo, Value, Values, file, render, tables,
+    Role, Rollback, Source, TaskInfo, Value, Values, file, render, test_tables,
 };
 
 /// A task's name, what it requires (`?` where it can do without), what it provides, and what its rollback requires.
@@ -168,22 +168,22 @@ fn wired(text: &str) -> String {
 
 #[test]
 fn every_requirement_resolves_to_the_nearest_provider() {
-    tables::check(include_str!("sources.txt"), wired);
+    test_tables::check(include_str!("sources.txt"), wired);
 }
 
 #[test]
 fn an_unsatisfiable_requirement_names_the_task_and_value() {
-    tables::check(include_str!("mistakes.txt"), wired);
+    test_tables::check(include_str!("mistakes.txt"), wired);
 }
 
 #[test]
 fn a_type_mismatch_is_rejected_before_the_run() {
-    tables::check(include_str!("types.txt"), wired);
+    test_tables::check(include_str!("types.txt"), wired);
 }
 
 #[test]
 fn diagnostics_of_one_phase_do_not_hide_those_of_another() {
-    tables::check(include_str!("layers.txt"), wired);
+    test_tables::check(include_str!("layers.txt"), wired);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What a file of edits may hold, and what is said of one that does not.
 
 use super::*;
-use crate::{render, tables};
+use crate::{render, test_tables};
 
 #[test]
 fn every_diagnostic_of_an_edit_file_has_a_line_and_a_hint() {
-    tables::check(include_str!("mistakes.txt"), |text| match edits(text) {
+    test_tables::check(include_str!("mistakes.txt"), |text| match edits(text) {
         Ok(edits) => format!("accepted: {edits:?}"),
         Err(mistakes) => render(&mistakes, "edits.toml", text),
     });

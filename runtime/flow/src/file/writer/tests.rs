@@ -8,7 +8,8 @@ use super::{Unwritable, write, write_addition};
 use crate::{
     Backoff, Body, Builder, Draft, DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask,
     DraftTriggers, Edit, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, Missed, ModuleReference, On, Otherwise,
-    Overlap, Pattern, Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, draw::Draw, file::parse,
+    Overlap, Pattern, Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, file::parse,
+    seeded_rng::Draw,
 };
 
 fn without_spans(body: Body) -> Body {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{
     Action, Answer, Call, Command, Event, Execution, Flow, LONGEST_STEP, Machine, RunState, Signal, State, Step,
     Timestamp, Value,

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::world::{World, flow};
+use super::harness::{World, flow};
 use crate::{Event, Fact, Firing, Machine, NodeAttempt, NodeIndex, Record, panic_message};
 
 const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = \"bake\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"mix\"\nto = \"bake\"\n";

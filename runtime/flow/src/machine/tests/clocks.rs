@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, flow};
+use super::harness::{World, flow};
 use crate::{ClockShift, Event, Fact, RunState};
 
 const HOUR: i64 = 3_600;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{Edit, Event, Fact, Flow, On, Revision, RunState, State, Value};
 
 fn add(text: &str) -> Edit {

@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use proptest::prelude::*;
 
 use super::{
-    drawn::{living_flow, random_flow},
-    world::{World, applied_and_undone, flow},
+    harness::{World, applied_and_undone, flow},
+    random_flows::{living_flow, random_flow},
 };
 use crate::{
     Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, LONGEST_STEP, Machine,
-    NodeAttempt, NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, draw::Draw,
+    NodeAttempt, NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, seeded_rng::Draw,
 };
 
 /// Lives one history; answers come in any order, and a person interferes now and then.

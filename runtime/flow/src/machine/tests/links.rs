@@ -2,7 +2,7 @@
 
 use super::{
     check,
-    world::{World, flow, name},
+    harness::{World, flow, name},
 };
 use crate::{FailureKind, RunState};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     check,
-    world::{World, flow, name},
+    harness::{World, flow, name},
 };
 use crate::{Event, FailureKind, RunState};
 

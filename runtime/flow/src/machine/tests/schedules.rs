@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{Event, Fact, Heard, HeardEnd, SkipReason, Values};
 
 /// A task that fires each minute, and takes the time that it was due at.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{Answer, Event, Failure, FailureKind, RunState, Value, Values};
 
 /// A task that waits between two that do not.

@@ -2,7 +2,7 @@
 
 use super::{
     check,
-    world::{World, flow},
+    harness::{World, flow},
 };
 use crate::{Event, RunState};
 

@@ -1,6 +1,6 @@
 //! Code that is replaced under a run that fires more than once, and what is forgotten of its firings.
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{Action, Edit, Event, RunState, State};
 
 /// Each notification with an address is a firing; one that is bad fails, and is rolled back.

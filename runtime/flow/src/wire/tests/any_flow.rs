@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{MODULES, modules};
 use crate::{
     Body, DraftNode, Flow, Node, NodeIndex, NodeName, Pattern, Renames, Role, ScopeIndex, Source, Task, ValueName,
-    Values, draw::Draw, file, picture, render, wire,
+    Values, file, picture, render, seeded_rng::Draw, wire,
 };
 
 /// Reads, wires, tells and draws.

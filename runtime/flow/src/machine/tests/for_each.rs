@@ -1,6 +1,6 @@
 //! Tasks that are called for each element of a list.
 
-use super::world::{World, flow};
+use super::harness::{World, flow};
 use crate::{Edit, Errands, Event, RunState, State, Value};
 
 const MAKE: &str = "name = \"make\"\nuse = \"g#make\"\nretry = { attempts = 2, initial = \"1s\" }\n";
@@ -85,7 +85,7 @@ fn a_controller_retry_reads_the_list_again() {
 fn a_value_that_is_no_list_fails_the_task_permanently() {
     let world = ended_with_items_of_7(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     assert_eq!(world.trace(), "make:R make:F make:RB make:RD");
-    let failure = &world.machine.failures()[&super::world::name("make")];
+    let failure = &world.machine.failures()[&super::harness::name("make")];
     assert_eq!(failure.message, "the value to be called for each element of is not a list");
 }
 
@@ -113,7 +113,7 @@ fn a_stored_list_is_fetched() {
 fn the_first_element_that_leaves_bytes_fails_the_task_before_others_are_called() {
     let world = ended(&format!("[[task]]\n{MAKE}for_each = [\"bytes\", 1, 2]\nmax_parallel = 1\n"));
     assert_eq!(world.state(), RunState::RolledBack);
-    let failure = &world.machine.failures()[&super::world::name("make")];
+    let failure = &world.machine.failures()[&super::harness::name("make")];
     assert!(failure.message.starts_with("element 0: it left \"made\" as bytes"), "{failure}");
     assert!(!world.trace().contains("make[1]:R"), "{}", world.trace());
 }
@@ -128,7 +128,7 @@ fn a_failed_element_rollback_is_skipped_by_its_name() {
     assert_eq!(world.state(), RunState::Failure);
     assert_eq!(world.machine.node_state(crate::NodeIndex(1)), State::RollbackFailure);
     for name in ["make[0]", "make[1]"] {
-        world.step(&Event::Skip { task: super::world::name(name), reason: "by hand".into() });
+        world.step(&Event::Skip { task: super::harness::name(name), reason: "by hand".into() });
     }
     assert_eq!(world.state(), RunState::RolledBack);
 }
@@ -165,7 +165,7 @@ fn an_unrelated_edit_keeps_the_elements() {
     let text = "[[task]]\nname = \"first\"\nuse = \"g#noop\"\n[[task]]\nname = \"last\"\nuse = \"g#noop\"\n\
                 [[link]]\nfrom = \"make\"\nto = \"last\"\n";
     world.edit(&[Edit::Add { text: text.into() }]).unwrap();
-    let refused = world.edit(&[Edit::Use { task: super::world::name("make"), uses: "g#add".into() }]).unwrap_err();
+    let refused = world.edit(&[Edit::Use { task: super::harness::name("make"), uses: "g#add".into() }]).unwrap_err();
     assert!(refused[0].contains("make"), "{refused:?}");
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -210,7 +210,7 @@ fn a_failure_handler_starts_no_element_after_one_failed() {
 #[test]
 fn a_task_that_was_removed_while_it_was_called_is_done_once_its_calls_are() {
     let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 2\n")));
-    world.edit(&[Edit::Remove { task: super::world::name("make"), ran: false }]).unwrap();
+    world.edit(&[Edit::Remove { task: super::harness::name("make"), ran: false }]).unwrap();
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.machine.node_state(crate::NodeIndex(1)), State::Success, "{}", world.trace());
@@ -292,8 +292,8 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
     world.answer(0);
     assert_eq!(world.errands.len(), 1);
     let turned = Edit::Link {
-        from: super::world::name("make"),
-        to: super::world::name("list"),
+        from: super::harness::name("make"),
+        to: super::harness::name("list"),
         on: crate::On::Success,
         when: None,
         reach: None,

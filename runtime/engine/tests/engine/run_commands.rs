@@ -4,7 +4,7 @@ use engine::AskError;
 use flow::{Action, FailureKind, RunId, RunState};
 use protocol::Wish;
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 fn run() -> RunId {
     "r".parse().unwrap()

@@ -13,7 +13,7 @@ use protocol::topology as names;
 use tracing::{error, warn};
 
 use super::{Driver, Live};
-use crate::{jobs, outbox::OutboxBatch};
+use crate::{messages, outbox::OutboxBatch};
 
 /// Runs that have ended and are told again at once; more follow when these were. As many as an engine ends in some
 /// seconds, which is what one leaves that dies.
@@ -82,7 +82,7 @@ impl Driver {
     pub(super) fn republish(&mut self, run: &RunId, live: &Live, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
         let flow = live.machine.flow();
-        self.again.notifications.extend(changes.iter().map(|change| jobs::notification(run, flow, change)));
+        self.again.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change)));
         self.again.told.push((run.clone(), live.version));
         self.telling.send(run, live.version);
     }

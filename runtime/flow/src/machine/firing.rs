@@ -11,9 +11,9 @@ mod calls;
 mod clock;
 mod conditions;
 mod decide;
-pub(super) mod each;
+pub(super) mod for_each;
 mod evolve;
-mod late;
+mod late_outcomes;
 pub(super) mod node;
 mod readiness;
 
@@ -27,7 +27,7 @@ use crate::{
     Answer, CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, Role, RunId, RunState, ScopeIndex, State,
     Timestamp, Trigger, Values,
 };
-use each::Elements;
+use for_each::Elements;
 use node::{NodeRun, NodeState, ScopeRun};
 
 /// What nodes have provided outside of a pass.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     layout::Layout,
     schemas::Schemas,
+    scope_resolver::Answer,
     task::{Resolved, Takes},
-    values::Answer,
 };
 use crate::{
     Accept, Does, Draft, Json, Mistake, NodeIndex, Role, Source, Span, Task, Value, ValueName, Values,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     layout::Layout,
     of_node,
+    scope_resolver::Answer,
     task::{self, Modules, Requirement, Resolved},
-    values::Answer,
 };
 use crate::{Does, Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
 

@@ -6,7 +6,7 @@ use flow::{Answer, Event, Execution, Flow, Machine, RunState, Signal, Timestamp,
 use logbook::{Append, Standing, Version};
 use protocol::topology;
 
-use crate::world::{Fault, Moment, World, linear, wired};
+use crate::harness::{Fault, Moment, World, linear, wired};
 
 /// Long enough for an engine to take all shards, and to note what was told.
 const SETTLED: Duration = Duration::from_secs(30);

@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     Machine,
-    pass::{Beginning, Given, Pass},
+    firing::{Beginning, Given, Pass},
 };
 
 pub use schedules::{Backlog, Skips};

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    ambiguity::{self, Ambiguity, Choice, ProviderConflict},
     graph::{Graph, Reach, Reason},
     layout::Layout,
     of_node,
-    several::{self, Ambiguity, Choice, ProviderConflict},
     task::{Requirement, Resolved},
 };
 use crate::{Mistake, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
@@ -133,7 +133,7 @@ fn unordered(
     for (at, (member, want)) in wants.iter().enumerate() {
         contests.entry(&want.value).and_modify(|contest| contest.wants.push((at, *member)));
     }
-    let ambiguities = several::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
+    let ambiguities = ambiguity::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
     home.report_ambiguities(ambiguities, wants, mistakes);
     choices
 }
@@ -177,7 +177,7 @@ fn resolve_graph(
             }
         }
     }
-    let ambiguities = several::settle(graph, contests.into_values().collect(), &mut choices);
+    let ambiguities = ambiguity::settle(graph, contests.into_values().collect(), &mut choices);
     home.report_ambiguities(ambiguities, wants, mistakes);
     choices
 }
@@ -242,7 +242,7 @@ impl ScopeResolver<'_, '_> {
             if let Some(reach) = reach.as_mut().filter(|_| !is_linear && providers.len() > 1) {
                 reach.sort(&mut providers);
                 let last = *providers.last().expect("a value on offer has a provider");
-                rival = several::gap_before(reach, last, &providers);
+                rival = ambiguity::gap_before(reach, last, &providers);
             }
             let last = *providers.last().expect("a value on offer has a provider");
             let export = output_of(offers, last);

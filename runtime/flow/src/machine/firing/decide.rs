@@ -9,7 +9,7 @@ use crate::{
 use super::{
     super::LONGEST_STEP,
     Pass,
-    late::lost,
+    late_outcomes::lost,
     node::{Intention, NodeState},
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, flow, name};
+use super::harness::{World, flow, name};
 use crate::{Answer, Edit, Event, Failure, FailureKind, Firing, RunState, State};
 
 const COUNTER: &str = r#"

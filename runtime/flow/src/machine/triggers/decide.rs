@@ -8,7 +8,7 @@ use crate::{
 use super::{Life, Owed, is_active};
 use crate::machine::{
     LONGEST_STEP, Machine,
-    pass::{Beginning, Pass},
+    firing::{Beginning, Pass},
 };
 
 /// The most firings that wait for their turn. Beyond that notifications are refused, back edges fire no more, and triggers that

@@ -1,6 +1,6 @@
 //! Random flows as text.
 
-use crate::draw::Draw;
+use crate::seeded_rng::Draw;
 
 /// A random flow as text, nested up to three deep.
 pub(super) fn random_flow(draw: &mut Draw) -> String {

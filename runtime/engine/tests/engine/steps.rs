@@ -6,7 +6,7 @@ use flow::{Flow, RunState};
 use protocol::Wish;
 use tokio::time::sleep;
 
-use crate::world::{World, linear, wired};
+use crate::harness::{World, linear, wired};
 
 /// A circle in which nobody is called.
 fn idle_circle() -> Arc<Flow> {

@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     Pass,
-    late::Late,
+    late_outcomes::Late,
     node::{Intention, NodeState},
 };
 

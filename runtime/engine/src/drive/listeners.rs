@@ -11,7 +11,7 @@ use protocol::{Request, Wish, topology as names};
 use tracing::debug;
 
 use super::{Batch, Driver};
-use crate::jobs;
+use crate::messages;
 
 /// The runs that listen, by what they listen to.
 #[derive(Default)]
@@ -71,7 +71,7 @@ impl Driver {
         };
         round.messages.extend(runs.iter().map(|run| {
             let request = Request { run: run.clone(), wish: Wish::Hear(heard.clone()) };
-            jobs::tell(shard, request)
+            messages::tell(shard, request)
         }));
         round.done.push(delivery);
     }

@@ -9,7 +9,7 @@ use super::{Answer, Batch, Driver, RunEvent, leases::Held};
 use crate::{
     Happening,
     inbox::{Arrived, Incoming},
-    jobs,
+    messages,
 };
 
 /// The content type of notifications.
@@ -145,7 +145,7 @@ impl Driver {
             None => round.missing.contains(&run).then_some(false),
         };
         if let Some((wanted, reply_to)) = wanted.zip(delivery.message.properties.reply_to.clone()) {
-            round.messages.push(jobs::may_begin(reply_to, call, wanted));
+            round.messages.push(messages::may_begin(reply_to, call, wanted));
         }
         round.signals.push((run, delivery));
     }
@@ -173,7 +173,7 @@ impl Driver {
         let (call, worker) = held;
         let is_wanted = self.runs.get(&run).is_some_and(|live| live.machine.wants(&call));
         if unwanted == UnwantedCallPolicy::Stops && !is_wanted && !self.broken.contains_key(&run) {
-            round.messages.push(jobs::interrupt(call.clone()));
+            round.messages.push(messages::interrupt(call.clone()));
         }
         if is_watched || round.missing.contains(&run) {
             return delivery.accept();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{layout::Layout, links::Known, task::Requirement, values::ScopeResolver};
+use super::{layout::Layout, links::Known, scope_resolver::ScopeResolver, task::Requirement};
 use crate::{
     Draft, DraftLink, Flow, Join, Link, Listen, Living, Mistake, Moment, NodeIndex, NodeName, On, Role, Schedule,
     ScopeIndex, TurnLink, ValueName,

@@ -15,7 +15,7 @@ use protocol::{Reply, Request, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{StartError, jobs, parts::Parts};
+use crate::{StartError, messages, supervisor::Parts};
 
 /// Answers on their way at once: people ask, not programs in a loop.
 const PREFETCH: u16 = 64;
@@ -60,7 +60,7 @@ impl Elsewhere {
 
     /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
     pub(crate) async fn ask(&self, shard: &Shard, request: Request) -> Result<Reply, RemoteEngineError> {
-        let message = |id: String| jobs::request(shard, request, self.queue.clone(), id);
+        let message = |id: String| messages::request(shard, request, self.queue.clone(), id);
         Ok(Reply::decode(&self.request_message(message).await?)?)
     }
 
