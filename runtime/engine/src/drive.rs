@@ -10,7 +10,6 @@
 mod reconcile;
 mod delivery_barrier;
 mod fetches;
-mod gate;
 mod receive;
 mod leases;
 mod listeners;
@@ -41,6 +40,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::permits::client::{DispatchHistory, PermitClient};
 use crate::{
     AskError, Clock, Happening, SubmitError, Watch,
     clock::ClockReader,
@@ -53,7 +53,6 @@ use crate::{
 pub use call_location::Whereabouts;
 use delivery_barrier::DeliveryBarrier;
 use fetches::Errands;
-use gate::{DispatchHistory, PermitClient};
 use leases::Leases;
 use listeners::Listeners;
 use load::Lost;

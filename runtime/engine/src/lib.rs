@@ -3,7 +3,7 @@
 //! One task owns the runs of the engine's shards ([`engine`](crate::Engine) in front of it) and steps them in batches:
 //! every signal at hand, one append to the logbook, then all commands. A second task, the outbox, makes them visible and settles
 //! the signals once they are. The engine decides nothing itself: that is [`flow::Machine`]'s. Start reading at
-//! `engine.rs`, then `drive.rs`. Tasks that have a pace have a keeper of permits, `keeper.rs`, which any of the engines is.
+//! `engine.rs`, then `drive.rs`. The permits of tasks with a limited pace are in `permits.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -13,12 +13,10 @@ mod topology_cache;
 mod drive;
 mod remote_engine;
 mod engine;
-mod fair;
 mod inbox;
 mod messages;
-mod keeper;
-mod keeping;
 mod outbox;
+mod permits;
 mod supervisor;
 mod topology;
 mod unserved_queues;

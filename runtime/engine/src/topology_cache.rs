@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{keeping::PermitService, topology};
+use crate::{permits::service::PermitService, topology};
 
 /// Knows what was declared for flows. Cheap to clone.
 #[derive(Clone)]

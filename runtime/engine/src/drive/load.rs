@@ -11,13 +11,11 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{
-    Answer, Batch, Driver, Live, RunEvent, catch_bug,
-    gate::DispatchHistory,
-    is_inactive,
+    Answer, Batch, Driver, Live, RunEvent, catch_bug, is_inactive,
     leases::Held,
     permits::{Ended, split_paced},
 };
-use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::OutboxBatch, watch};
+use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::OutboxBatch, permits::client::DispatchHistory, watch};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
 #[derive(Default)]

@@ -7,8 +7,9 @@ use flow::{Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, 
 use protocol::Granted;
 use tracing::warn;
 
-use super::{Batch, Driver, RunEvent, gate::Asked};
+use super::{Batch, Driver, RunEvent};
 use crate::outbox::OutboxBatch;
+use crate::permits::client::Asked;
 
 /// Which calls an event may have ended.
 pub(super) enum Ended {

@@ -5,7 +5,7 @@ use crate::{DraftNode, DraftTask, Strategy, Value, render, test_tables};
 
 #[test]
 fn every_diagnostic_of_a_file_has_a_line_and_a_hint() {
-    test_tables::check(include_str!("mistakes.txt"), |text| match parse(text) {
+    test_tables::check(include_str!("diagnostics.txt"), |text| match parse(text) {
         Ok(draft) => format!("accepted: {draft:?}"),
         Err(mistakes) => render(&mistakes, "f.toml", text),
     });

@@ -173,7 +173,7 @@ fn every_requirement_resolves_to_the_nearest_provider() {
 
 #[test]
 fn an_unsatisfiable_requirement_names_the_task_and_value() {
-    test_tables::check(include_str!("mistakes.txt"), wired);
+    test_tables::check(include_str!("diagnostics.txt"), wired);
 }
 
 #[test]

@@ -91,8 +91,8 @@ fn every_flow_of_the_repository_round_trips() {
 #[test]
 fn every_readable_flow_of_the_test_tables_round_trips() {
     let tables = [
-        include_str!("../mistakes.txt"),
-        include_str!("../../wire/mistakes.txt"),
+        include_str!("../diagnostics.txt"),
+        include_str!("../../wire/diagnostics.txt"),
         include_str!("../../wire/sources.txt"),
     ];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));

@@ -32,8 +32,11 @@ fn use_in_every_way(text: &str) {
 
 /// The flows of the tables, a few of their lines moved, lost, doubled or taken from one another.
 fn shuffled_lines(draw: &mut Draw) -> String {
-    let tables =
-        [include_str!("../mistakes.txt"), include_str!("../sources.txt"), include_str!("../../file/mistakes.txt")];
+    let tables = [
+        include_str!("../diagnostics.txt"),
+        include_str!("../sources.txt"),
+        include_str!("../../file/diagnostics.txt"),
+    ];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
     let flows: Vec<&str> = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap()).collect();
     let mut lines: Vec<&str> = draw.of(&flows).lines().chain(MODULES.lines()).collect();

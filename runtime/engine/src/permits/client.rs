@@ -10,8 +10,8 @@ use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 use protocol::{Claims, Granted, Permits, Wanted};
 
 use crate::{
-    fair::{FairQueue, Place},
     messages,
+    permits::fair_queue::{FairQueue, Place},
 };
 
 /// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
@@ -22,7 +22,7 @@ const FINAL_REQUESTS: u32 = 3;
 
 /// What is known of a call that wants a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DispatchHistory {
+pub(crate) enum DispatchHistory {
     /// It was never handed out.
     New,
     /// It may have been handed out before, with a permit that its keeper knows of.
@@ -30,16 +30,16 @@ pub(super) enum DispatchHistory {
 }
 
 /// A call that wants a permit.
-pub(super) struct Asked {
-    pub(super) call: CallId,
-    pub(super) pace: Pace,
-    pub(super) priority: i32,
+pub(crate) struct Asked {
+    pub(crate) call: CallId,
+    pub(crate) pace: Pace,
+    pub(crate) priority: i32,
     /// What hands it out.
-    pub(super) job: Message,
+    pub(crate) job: Message,
 }
 
 /// All calls of tasks with a pace, of all shards that are driven here.
-pub(super) struct PermitClient {
+pub(crate) struct PermitClient {
     engine: String,
     told: u64,
     arrivals: u64,
@@ -124,12 +124,12 @@ impl Calls {
 }
 
 impl PermitClient {
-    pub(super) fn new(engine: String) -> Self {
+    pub(crate) fn new(engine: String) -> Self {
         Self { engine, told: 0, arrivals: 0, since: BTreeMap::new(), tasks: BTreeMap::new(), runs: BTreeMap::new() }
     }
 
     /// A call wants a permit. Answers what hands it out, if it has one already.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         now: Timestamp,
         shard: &Shard,
@@ -160,7 +160,7 @@ impl PermitClient {
     }
 
     /// A call is known to be with a worker.
-    pub(super) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
+    pub(crate) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
         self.since.entry(shard.clone()).or_insert(now);
         let door = self.enter(shard, flow, &call);
         let calls = self.tasks.entry(door).or_default();
@@ -176,7 +176,7 @@ impl PermitClient {
 
     /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
     /// known by now that they have none.
-    pub(super) fn granted(&mut self, shard: &Shard, granted: &Granted) -> (Vec<Message>, BTreeSet<RunId>) {
+    pub(crate) fn granted(&mut self, shard: &Shard, granted: &Granted) -> (Vec<Message>, BTreeSet<RunId>) {
         let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
         let calls = self.tasks.entry(door).or_default();
         let is_answer = granted.engine == self.engine;
@@ -215,22 +215,22 @@ impl PermitClient {
     }
 
     /// Whether calls of a run wait or have a permit.
-    pub(super) fn has(&self, run: &RunId) -> bool {
+    pub(crate) fn has(&self, run: &RunId) -> bool {
         self.runs.contains_key(run)
     }
 
     /// The calls of a run that wait or have a permit.
-    pub(super) fn calls_of(&self, run: &RunId) -> Vec<CallId> {
+    pub(crate) fn calls_of(&self, run: &RunId) -> Vec<CallId> {
         self.runs.get(run).map(|calls| calls.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether a call waits for a permit, and was never handed out.
-    pub(super) fn is_waiting(&self, call: &CallId) -> bool {
+    pub(crate) fn is_waiting(&self, call: &CallId) -> bool {
         self.waiting(call).is_some_and(|waiting| waiting.past == DispatchHistory::New)
     }
 
     /// Whether a call waits for a permit.
-    pub(super) fn waits(&self, call: &CallId) -> bool {
+    pub(crate) fn waits(&self, call: &CallId) -> bool {
         self.waiting(call).is_some()
     }
 
@@ -240,7 +240,7 @@ impl PermitClient {
     }
 
     /// Lets the calls of a run that were never handed out wait without asking, or ask again.
-    pub(super) fn set_requesting(&mut self, run: &RunId, asks: bool) {
+    pub(crate) fn set_requesting(&mut self, run: &RunId, asks: bool) {
         for (call, door) in self.runs.get(run).into_iter().flatten() {
             let Some(calls) = self.tasks.get_mut(door) else { continue };
             let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == DispatchHistory::New) else {
@@ -255,7 +255,7 @@ impl PermitClient {
     }
 
     /// A call neither waits nor needs its permit any more.
-    pub(super) fn release(&mut self, call: &CallId) {
+    pub(crate) fn release(&mut self, call: &CallId) {
         let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
         if let Some(calls) = self.tasks.get_mut(door) {
             calls.leave(call);
@@ -277,14 +277,14 @@ impl PermitClient {
     }
 
     /// A run has ended, or rests.
-    pub(super) fn forget(&mut self, run: &RunId) {
+    pub(crate) fn forget(&mut self, run: &RunId) {
         for call in self.calls_of(run) {
             self.release(&call);
         }
     }
 
     /// A shard is driven here no more: who drives it now speaks for its runs.
-    pub(super) fn let_go(&mut self, shard: &Shard) {
+    pub(crate) fn let_go(&mut self, shard: &Shard) {
         self.since.remove(shard);
         self.tasks.retain(|door, _| door.shard != *shard);
         self.runs.retain(|_, calls| {
@@ -294,7 +294,7 @@ impl PermitClient {
     }
 
     /// A beat of time has passed: all is told once more.
-    pub(super) fn beat(&mut self) {
+    pub(crate) fn beat(&mut self) {
         self.tasks.retain(|_, calls| {
             calls.changed = true;
             !calls.is_empty() || calls.final_requests < FINAL_REQUESTS
@@ -303,7 +303,7 @@ impl PermitClient {
 
     /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `None` for one that is
     /// not driven here.
-    pub(super) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
+    pub(crate) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
         let mut messages = Vec::new();
         for (door, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
             let Some(mut unread) = unread(&door.shard) else { continue };

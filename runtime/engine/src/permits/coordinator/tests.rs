@@ -1,6 +1,6 @@
 //! What a keeper of permits promises, over one queue that this file is.
 
-mod storm;
+mod fault_simulation;
 
 use std::collections::VecDeque;
 

@@ -16,7 +16,7 @@ use std::{
 use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
 use protocol::{Beat, Claims, Granted, Kept, Permit, Permits};
 
-use crate::fair::{FairQueue, Place};
+use super::fair_queue::{FairQueue, Place};
 
 /// So many beats may be heard without any word from a shard: then what its runs had is given to others.
 pub(crate) const LOST_SHARD_TICKS: u32 = 60;

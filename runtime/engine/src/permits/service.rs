@@ -16,8 +16,8 @@ use tracing::{debug, error, warn};
 use crate::{
     Clock,
     drive::TICK,
-    keeper::{Keeper, Say, Settles},
     messages,
+    permits::coordinator::{Keeper, Say, Settles},
     supervisor::Parts,
 };
 
