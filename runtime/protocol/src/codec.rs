@@ -17,6 +17,8 @@
 
 #[cfg(test)]
 mod growth;
+#[cfg(test)]
+mod page;
 
 pub(crate) use bincode::{BorrowDecode, Encode};
 
@@ -39,6 +41,22 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
+    #[cfg(test)]
+    const ALL: [Self; 12] = [
+        Self::RECORDS,
+        Self::SNAPSHOT,
+        Self::LOG,
+        Self::JOB,
+        Self::REPORT,
+        Self::REPLY,
+        Self::CONTROL,
+        Self::WORKER_STATUS,
+        Self::FETCH_REQUEST,
+        Self::PUT_REQUEST,
+        Self::FETCH_REPLY,
+        Self::PERMITS,
+    ];
+
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
     pub(crate) const SNAPSHOT: Self = Self { magic: *b"wN", name: "snapshot of a run", version: 1 };
     pub(crate) const LOG: Self = Self { magic: *b"wO", name: "log of a call", version: 1 };
