@@ -184,8 +184,8 @@ pub enum LoadError {
         /// The run.
         run: RunId,
     },
-    /// What was written does not read as it was.
-    #[error("the records of run {run} are damaged: {reason}")]
+    /// The records are damaged, or of a format version that this build does not read.
+    #[error("the records of run {run} cannot be read: {reason}")]
     Damaged {
         /// The run.
         run: RunId,
@@ -198,6 +198,16 @@ pub enum LoadError {
         /// What its driver says.
         reason: String,
     },
+}
+
+impl LoadError {
+    /// Names the logbook that has the records.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::Damaged { run, reason } => Self::Damaged { run, reason: format!("{place}: {reason}") },
+            Self::Missing { .. } | Self::Unavailable { .. } => self,
+        }
+    }
 }
 
 /// Why some records could not be read.

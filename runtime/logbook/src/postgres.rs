@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Client;
 use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use futures::future;
-use protocol::{AttemptLog, decode_snapshot, encode_snapshot};
+use protocol::{AttemptLog, encode_snapshot};
 use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
@@ -134,18 +134,8 @@ impl Logbook for Postgres {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = of_run(run, self.ask(async |client| read::load(client, run.as_str()).await)).await?;
-        let told = loaded.run.told()?;
-        let summary = loaded.run.into_summary()?;
-        let snapshot = match loaded.snapshot {
-            Some((version, body)) => {
-                let snapshot = decode_snapshot(&body).map_err(|error| row::damaged(run, error.to_string()))?;
-                Some((Version::new(row::count(run, version)?), snapshot))
-            }
-            None => None,
-        };
-        let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
-        let records = row::join(run, loaded.pieces, after, summary.version.get())?;
-        Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
+        row::history(run, loaded.run, loaded.snapshot, loaded.pieces)
+            .map_err(|error| error.within(self.connections.place()))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
@@ -156,7 +146,8 @@ impl Logbook for Postgres {
         if first < beginning {
             return Err(row::trimmed(run, row::count(run, beginning)?));
         }
-        Ok(row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))?)
+        let until = until.min(row::count(run, found.version)?);
+        Ok(row::join(run, pieces, after.get(), until).map_err(|error| error.within(self.connections.place()))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -201,17 +192,21 @@ impl Logbook for Postgres {
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
         let before = column(before.get());
         let trimmed = self.ask(async |client| trim::trim(client, run.as_str(), before).await).await;
-        trimmed.map_err(unwritten)?.map_err(|error| unwritten(format!("the records of run {run} are damaged: {error}")))
+        trimmed
+            .map_err(unwritten)?
+            .map_err(|error| unwritten(format!("the records of run {run} cannot be read: {error}")))
     }
 
     async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
         let found = of_run(run, self.ask(async |client| trim::beginning(client, run.as_str()).await)).await?;
-        found.map(|beginning| row::beginning(run, beginning)).transpose()
+        found
+            .map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(self.connections.place())))
+            .transpose()
     }
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str()).await)).await?;
-        logs.into_iter().map(|log| log.into_log(run)).collect()
+        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(self.connections.place()))).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

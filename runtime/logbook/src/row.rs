@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use flow::{
     Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, Revision, RunId, RunState, Shard, Timestamp,
 };
-use protocol::{AttemptLog, CallLog, decode_records, decode_snapshot, encode_records};
+use protocol::{AttemptLog, CallLog, DecodeError, decode_records, decode_snapshot, encode_records};
 
-use crate::{Append, Beginning, LoadError, ReadError, Revised, Standing, Summary, Version, is_open};
+use crate::{Append, Beginning, History, LoadError, ReadError, Revised, Standing, Summary, Version, is_open};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
@@ -105,6 +105,30 @@ impl From<Revised> for RevisedRow {
     }
 }
 
+/// What a run is loaded from, out of its rows.
+///
+/// # Errors
+/// [`LoadError::Damaged`] when they hold what none of ours would.
+pub(crate) fn history(
+    run: &RunId,
+    row: RunRow,
+    snapshot: Option<(i64, Vec<u8>)>,
+    pieces: Vec<Piece>,
+) -> Result<History, LoadError> {
+    let told = row.told()?;
+    let summary = row.into_summary()?;
+    let snapshot = match snapshot {
+        Some((version, body)) => {
+            let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
+            Some((Version::new(count(run, version)?), snapshot))
+        }
+        None => None,
+    };
+    let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
+    let records = join(run, pieces, after, summary.version.get())?;
+    Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
+}
+
 /// What a run begins with, as its rows: the version, the snapshot, and how its flow was changed before.
 pub(crate) type BeginningRow = (i64, Vec<u8>, Vec<RevisedRow>);
 
@@ -113,7 +137,7 @@ pub(crate) type BeginningRow = (i64, Vec<u8>, Vec<RevisedRow>);
 /// # Errors
 /// [`LoadError::Damaged`] when they hold what none of ours would.
 pub(crate) fn beginning(run: &RunId, (version, body, revisions): BeginningRow) -> Result<Beginning, LoadError> {
-    let snapshot = decode_snapshot(&body).map_err(|error| damaged(run, error.to_string()))?;
+    let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
     let revised = |RevisedRow { revision, at, edits }| {
         Ok(Revised {
             revision: Revision::new(count(run, revision)?),
@@ -175,7 +199,7 @@ impl LogRow {
             call,
             at: Timestamp::from_micros(count(run, self.at)?),
             worker: self.worker.map(|worker| worker.parse()).transpose().map_err(unnamed)?,
-            log: CallLog::decode(&self.body).map_err(|error| damaged(run, error.to_string()))?,
+            log: CallLog::decode(&self.body).map_err(|error| undecodable(run, &error))?,
         })
     }
 }
@@ -205,7 +229,7 @@ pub(crate) fn join(
             break;
         }
         let first = count(run, first)?;
-        let piece = decode_records(&body).map_err(|error| damaged(run, error.to_string()))?;
+        let piece = decode_records(&body).map_err(|error| undecodable(run, &error))?;
         let end = first + piece.len() as u64;
         // The first piece may begin before what is asked for; all the others begin where one ended.
         let fits = if next == after { first <= next } else { first == next };
@@ -268,6 +292,16 @@ pub(crate) fn damaged(run: &RunId, reason: impl Into<String>) -> LoadError {
     LoadError::Damaged { run: run.clone(), reason: reason.into() }
 }
 
+/// Says why records do not decode, and what to do.
+pub(crate) fn undecodable(run: &RunId, error: &DecodeError) -> LoadError {
+    match error {
+        DecodeError::Version { .. } => {
+            damaged(run, format!("{error}, or read it with the waft that wrote the logbook"))
+        }
+        DecodeError::Foreign { .. } | DecodeError::Damaged { .. } => damaged(run, error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use flow::Fact;
@@ -297,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_gap_between_pieces_is_damage() {
-        let missing = |number| Err(format!("the records of run r are damaged: record {number} is missing"));
+        let missing = |number| Err(format!("the records of run r cannot be read: record {number} is missing"));
         assert_eq!(joined([piece(0, 1..3), piece(3, 4..6)], 0, 5), missing(3));
         assert_eq!(joined([piece(1, 1..3)], 0, 3), missing(1));
         assert_eq!(joined([piece(0, 1..3)], 0, 3), missing(3));

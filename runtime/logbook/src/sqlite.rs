@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use async_trait::async_trait;
 use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
-use protocol::{AttemptLog, decode_snapshot, encode_snapshot};
+use protocol::{AttemptLog, encode_snapshot};
 use rusqlite::{TransactionBehavior, params};
 
 use self::{
@@ -106,18 +106,7 @@ impl Logbook for Sqlite {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = self.of_run(run, read::load).await?;
-        let told = loaded.run.told()?;
-        let summary = loaded.run.into_summary()?;
-        let snapshot = match loaded.snapshot {
-            Some((version, body)) => {
-                let snapshot = decode_snapshot(&body).map_err(|error| row::damaged(run, error.to_string()))?;
-                Some((Version::new(row::count(run, version)?), snapshot))
-            }
-            None => None,
-        };
-        let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
-        let records = row::join(run, loaded.pieces, after, summary.version.get())?;
-        Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
+        row::history(run, loaded.run, loaded.snapshot, loaded.pieces).map_err(|error| error.within(&self.place))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
@@ -128,7 +117,8 @@ impl Logbook for Sqlite {
         if first < beginning {
             return Err(row::trimmed(run, row::count(run, beginning)?));
         }
-        Ok(row::join(run, pieces, after.get(), until.min(row::count(run, found.version)?))?)
+        let until = until.min(row::count(run, found.version)?);
+        Ok(row::join(run, pieces, after.get(), until).map_err(|error| error.within(&self.place))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -176,12 +166,12 @@ impl Logbook for Sqlite {
 
     async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
         let found = self.of_run(run, trim::beginning).await?;
-        found.map(|beginning| row::beginning(run, beginning)).transpose()
+        found.map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(&self.place))).transpose()
     }
 
     async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let logs: Vec<LogRow> = self.of_run(run, |connection, id| read::logs(connection, id)).await?;
-        logs.into_iter().map(|log| log.into_log(run)).collect()
+        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.place))).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

@@ -1,90 +1,80 @@
-//! The one file that names the codec, so that it can be replaced under a new format version.
+//! The one file that names the codec, bincode: the three bytes before each message, and how its format grows.
 //!
-//! A message is two bytes that say what it is, one byte of format version, and the codec's bytes.
+//! A message is two bytes that name its kind, one byte of format version, and the body. `docs/format.md` shows messages
+//! byte by byte.
+//!
+//! Each kind has a version of its own. A message is always written in the newest one. Every earlier version is read, and a
+//! later one is refused with [`DecodeError::Version`].
+//!
+//! - **A variant** is appended at the end of its enum, and the version of each kind that holds the enum is raised by one.
+//!   Nothing else is needed: bodies of earlier versions read as they did.
+//! - **A field** changes the bytes around it. The earlier struct stays, named with the last version that has it
+//!   (`WireItemV2`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
+//!   matches [`Body::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
+//!   type parameter, so that it is not written down twice.
+//!
+//! `codec/growth.rs` is the worked example.
+
+#[cfg(test)]
+mod growth;
+#[cfg(test)]
+mod page;
 
 pub(crate) use bincode::{BorrowDecode, Encode};
 
-/// The most a message may make the decoder allocate.
+/// The maximum that the decoder allocates for one message, in bytes.
 const LARGEST: usize = 256 << 20;
 
 fn configuration() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<LARGEST>()
 }
 
-/// What kind of message some bytes are: the two bytes it begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Records,
-    Snapshot,
-    Log,
-    Job,
-    Report,
-    Reply,
-    Control,
-    WorkerStatus,
-    FetchRequest,
-    PutRequest,
-    FetchReply,
-    Permits,
+/// A kind of message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// The two bytes that each message of the kind begins with.
+    magic: [u8; 2],
+    /// The name in errors.
+    name: &'static str,
+    /// The newest version, which is the one that is written.
+    version: u8,
 }
 
 impl Kind {
-    const fn magic(self) -> [u8; 2] {
-        match self {
-            Self::Records => *b"wL",
-            Self::Snapshot => *b"wN",
-            Self::Log => *b"wO",
-            Self::Job => *b"wJ",
-            Self::Report => *b"wR",
-            Self::Reply => *b"wQ",
-            Self::Control => *b"wC",
-            Self::WorkerStatus => *b"wS",
-            Self::FetchRequest => *b"wF",
-            Self::PutRequest => *b"wP",
-            Self::FetchReply => *b"wA",
-            Self::Permits => *b"wK",
-        }
-    }
+    #[cfg(test)]
+    const ALL: [Self; 12] = [
+        Self::RECORDS,
+        Self::SNAPSHOT,
+        Self::LOG,
+        Self::JOB,
+        Self::REPORT,
+        Self::REPLY,
+        Self::CONTROL,
+        Self::WORKER_STATUS,
+        Self::FETCH_REQUEST,
+        Self::PUT_REQUEST,
+        Self::FETCH_REPLY,
+        Self::PERMITS,
+    ];
 
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Records => "record",
-            Self::Snapshot => "snapshot of a run",
-            Self::Log => "log of a call",
-            Self::Job => "job",
-            Self::Report => "report",
-            Self::Reply => "reply of an engine",
-            Self::Control => "control message",
-            Self::WorkerStatus => "worker's status",
-            Self::FetchRequest => "request for content",
-            Self::PutRequest => "request to keep content",
-            Self::FetchReply => "answer to a request for content",
-            Self::Permits => "message about permits",
-        }
-    }
-
-    /// The newest format version that is known here. Every earlier one is read too: later versions only add to them.
-    const fn newest(self) -> u8 {
-        match self {
-            Self::Records | Self::Snapshot => 3,
-            Self::Job => 2,
-            Self::Log
-            | Self::Report
-            | Self::Reply
-            | Self::Control
-            | Self::WorkerStatus
-            | Self::FetchRequest
-            | Self::PutRequest
-            | Self::FetchReply
-            | Self::Permits => 1,
-        }
-    }
+    pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
+    pub(crate) const SNAPSHOT: Self = Self { magic: *b"wN", name: "snapshot of a run", version: 1 };
+    pub(crate) const LOG: Self = Self { magic: *b"wO", name: "log of a call", version: 1 };
+    pub(crate) const JOB: Self = Self { magic: *b"wJ", name: "job", version: 1 };
+    pub(crate) const REPORT: Self = Self { magic: *b"wR", name: "report", version: 1 };
+    pub(crate) const REPLY: Self = Self { magic: *b"wQ", name: "reply of an engine", version: 1 };
+    pub(crate) const CONTROL: Self = Self { magic: *b"wC", name: "control message", version: 1 };
+    pub(crate) const WORKER_STATUS: Self = Self { magic: *b"wS", name: "worker's status", version: 1 };
+    pub(crate) const FETCH_REQUEST: Self = Self { magic: *b"wF", name: "request for content", version: 1 };
+    pub(crate) const PUT_REQUEST: Self = Self { magic: *b"wP", name: "request to keep content", version: 1 };
+    pub(crate) const FETCH_REPLY: Self = Self { magic: *b"wA", name: "answer to a request for content", version: 1 };
+    pub(crate) const PERMITS: Self = Self { magic: *b"wK", name: "message about permits", version: 1 };
 }
 
-/// Why some bytes are not the message they should be.
+/// Why bytes are not the message that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// They do not begin as one.
+    /// The bytes begin differently.
     #[error("not a {what}: {length} bytes that begin {beginning:02x?}")]
     Foreign {
         /// What was expected.
@@ -94,7 +84,7 @@ pub enum DecodeError {
         /// The first of them.
         beginning: Vec<u8>,
     },
-    /// They are of a format that this build does not know.
+    /// The message has a version that this build does not know.
     #[error("a {what} of format version {version}; this waft reads up to {known}: upgrade it")]
     Version {
         /// What was expected.
@@ -104,7 +94,7 @@ pub enum DecodeError {
         /// The newest version known here.
         known: u8,
     },
-    /// They break off, go on too long, or say something unlawful.
+    /// The message is cut off or too long, or holds something that is not valid.
     #[error("a damaged {what}: {reason}")]
     Damaged {
         /// What was expected.
@@ -115,8 +105,9 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether losing the message loses something. What waft sends without persistence is sent again or is obsolete soon,
-    /// like probes and progress; bytes that are no message of waft at all are kept, since nobody knows what they are.
+    /// Whether dropping the message loses something. A message that waft sends without persistence is sent again or is
+    /// obsolete soon, like a probe or progress. Bytes that are no message of waft are never dropped, since their purpose is
+    /// unknown.
     #[must_use]
     pub fn is_loss(&self, is_persistent: bool) -> bool {
         match self {
@@ -126,46 +117,68 @@ impl DecodeError {
     }
 }
 
-/// A message in the first version of its format.
+/// A message in the newest version of its kind.
 pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
-    encode_as(kind, 1, message)
-}
-
-/// A message in a version of its format: the first one that can say all of it, so that an older waft reads what it can.
-pub(crate) fn encode_as(kind: Kind, version: u8, message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    bytes.extend(kind.magic());
-    bytes.push(version);
+    bytes.extend(kind.magic);
+    bytes.push(kind.version);
     bincode::encode_into_std_write(message, &mut bytes, configuration())
         .expect("plain types without locks encode into memory");
     bytes
 }
 
+/// The message in bytes of a kind that reads all its versions as one type.
 pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [u8]) -> Result<Message, DecodeError> {
-    let what = kind.as_str();
-    let Some(rest) = bytes.strip_prefix(&kind.magic()) else {
-        let beginning = bytes.iter().take(8).copied().collect();
-        return Err(DecodeError::Foreign { what, length: bytes.len(), beginning });
-    };
-    let Some((version, body)) = rest.split_first() else {
-        return Err(damaged(kind, "it ends before its version"));
-    };
-    if *version == 0 || *version > kind.newest() {
-        return Err(DecodeError::Version { what, version: *version, known: kind.newest() });
-    }
-    let (message, read) =
-        bincode::borrow_decode_from_slice(body, configuration()).map_err(|error| damaged(kind, error))?;
-    if read < body.len() {
-        return Err(damaged(kind, format!("{} bytes follow its end", body.len() - read)));
-    }
-    Ok(message)
+    Body::open(kind, bytes)?.read()
 }
 
-/// The format version of some bytes, as they say it.
-pub(crate) fn version_of(kind: Kind, bytes: &[u8]) -> Option<u8> {
-    bytes.strip_prefix(&kind.magic())?.first().copied()
+/// The body of a message whose version is known here.
+#[derive(Clone, Copy)]
+pub(crate) struct Body<'a> {
+    kind: Kind,
+    version: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    /// Checks the bytes before the body.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for another kind, and for a version that is not known here.
+    pub(crate) fn open(kind: Kind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let Some(rest) = bytes.strip_prefix(&kind.magic) else {
+            let beginning = bytes.iter().take(8).copied().collect();
+            return Err(DecodeError::Foreign { what: kind.name, length: bytes.len(), beginning });
+        };
+        let Some((&version, bytes)) = rest.split_first() else {
+            return Err(damaged(kind, "it ends before its version"));
+        };
+        if version == 0 || version > kind.version {
+            return Err(DecodeError::Version { what: kind.name, version, known: kind.version });
+        }
+        Ok(Self { kind, version, bytes })
+    }
+
+    /// The version of the message, which says as what the body is read.
+    #[cfg_attr(not(test), expect(dead_code, reason = "each kind has one version so far"))]
+    pub(crate) fn version(self) -> u8 {
+        self.version
+    }
+
+    /// The body, read to its end.
+    ///
+    /// # Errors
+    /// [`DecodeError::Damaged`] when it is not such a message.
+    pub(crate) fn read<Message: BorrowDecode<'a, ()>>(self) -> Result<Message, DecodeError> {
+        let (message, read) = bincode::borrow_decode_from_slice(self.bytes, configuration())
+            .map_err(|error| damaged(self.kind, error))?;
+        if read < self.bytes.len() {
+            return Err(damaged(self.kind, format!("{} bytes follow its end", self.bytes.len() - read)));
+        }
+        Ok(message)
+    }
 }
 
 pub(crate) fn damaged(kind: Kind, reason: impl ToString) -> DecodeError {
-    DecodeError::Damaged { what: kind.as_str(), reason: reason.to_string() }
+    DecodeError::Damaged { what: kind.name, reason: reason.to_string() }
 }

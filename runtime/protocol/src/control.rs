@@ -5,7 +5,7 @@ use flow::{CallId, QueueName, WorkerName};
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
-    wire::{Unlawful, WireCall, unlawful},
+    wire::{Invalid, WireCall, invalid},
 };
 
 /// Said to all workers.
@@ -85,7 +85,7 @@ impl Control {
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
             Self::MayBegin { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
         };
-        codec::encode(Kind::Control, &wire)
+        codec::encode(Kind::CONTROL, &wire)
     }
 
     /// The message in some bytes.
@@ -93,8 +93,8 @@ impl Control {
     /// # Errors
     /// [`DecodeError`] for whatever is not a control message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireControl<'_> = codec::decode(Kind::Control, bytes)?;
-        wire.into_control().map_err(|reason| codec::damaged(Kind::Control, reason))
+        let wire: WireControl<'_> = codec::decode(Kind::CONTROL, bytes)?;
+        wire.into_control().map_err(|reason| codec::damaged(Kind::CONTROL, reason))
     }
 }
 
@@ -112,7 +112,7 @@ impl WorkerStatus {
             queues: self.queues.iter().map(QueueName::as_str).collect(),
             version: &self.version,
         };
-        codec::encode(Kind::WorkerStatus, &wire)
+        codec::encode(Kind::WORKER_STATUS, &wire)
     }
 
     /// The answer in some bytes.
@@ -120,13 +120,13 @@ impl WorkerStatus {
     /// # Errors
     /// [`DecodeError`] for whatever is not a worker's status of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireStatus<'_> = codec::decode(Kind::WorkerStatus, bytes)?;
-        wire.into_status().map_err(|reason| codec::damaged(Kind::WorkerStatus, reason))
+        let wire: WireStatus<'_> = codec::decode(Kind::WORKER_STATUS, bytes)?;
+        wire.into_status().map_err(|reason| codec::damaged(Kind::WORKER_STATUS, reason))
     }
 }
 
 impl WireControl<'_> {
-    fn into_control(self) -> Result<Control, Unlawful> {
+    fn into_control(self) -> Result<Control, Invalid> {
         Ok(match self {
             Self::Ping { reply_to } => Control::Ping(Ping { reply_to: reply_to.into() }),
             Self::Interrupt { call } => Control::Interrupt(call.into_call()?),
@@ -139,15 +139,15 @@ impl WireControl<'_> {
 }
 
 impl WireStatus<'_> {
-    fn into_status(self) -> Result<WorkerStatus, Unlawful> {
+    fn into_status(self) -> Result<WorkerStatus, Invalid> {
         Ok(WorkerStatus {
-            name: WorkerName::new(self.name).map_err(unlawful)?,
+            name: WorkerName::new(self.name).map_err(invalid)?,
             instance: self.instance.into(),
             host: self.host.into(),
             process: self.process,
             slots: self.slots,
             busy: self.busy,
-            queues: self.queues.into_iter().map(QueueName::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            queues: self.queues.into_iter().map(QueueName::new).collect::<Result<_, _>>().map_err(invalid)?,
             version: self.version.into(),
         })
     }

@@ -102,7 +102,7 @@ impl<'a> PutRequest<'a> {
     /// The request as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(Kind::PutRequest, &WirePut { bytes: self.bytes })
+        codec::encode(Kind::PUT_REQUEST, &WirePut { bytes: self.bytes })
     }
 
     /// The request in some bytes, which it borrows.
@@ -110,7 +110,7 @@ impl<'a> PutRequest<'a> {
     /// # Errors
     /// [`DecodeError`] for whatever is not a request of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let WirePut { bytes } = codec::decode(Kind::PutRequest, bytes)?;
+        let WirePut { bytes } = codec::decode(Kind::PUT_REQUEST, bytes)?;
         Ok(Self { bytes })
     }
 }
@@ -120,7 +120,7 @@ impl FetchRequest {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Range { start: first, end } = self.chunks;
-        codec::encode(Kind::FetchRequest, &WireRequest { digest: *self.digest.as_bytes(), first, end })
+        codec::encode(Kind::FETCH_REQUEST, &WireRequest { digest: *self.digest.as_bytes(), first, end })
     }
 
     /// The request in some bytes.
@@ -128,7 +128,7 @@ impl FetchRequest {
     /// # Errors
     /// [`DecodeError`] for whatever is not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let WireRequest { digest, first, end } = codec::decode(Kind::FetchRequest, bytes)?;
+        let WireRequest { digest, first, end } = codec::decode(Kind::FETCH_REQUEST, bytes)?;
         Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
     }
 }
@@ -144,7 +144,7 @@ impl<'a> FetchReply<'a> {
             FetchAnswer::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
             FetchAnswer::Unreadable { reason } => WireAnswer::Unreadable { reason },
         };
-        codec::encode(Kind::FetchReply, &WireReply { digest: *self.digest.as_bytes(), answer })
+        codec::encode(Kind::FETCH_REPLY, &WireReply { digest: *self.digest.as_bytes(), answer })
     }
 
     /// The reply in some bytes, which it borrows.
@@ -152,7 +152,7 @@ impl<'a> FetchReply<'a> {
     /// # Errors
     /// [`DecodeError`] for whatever is not a reply of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let WireReply { digest, answer } = codec::decode(Kind::FetchReply, bytes)?;
+        let WireReply { digest, answer } = codec::decode(Kind::FETCH_REPLY, bytes)?;
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchAnswer::Chunk { size, index, bytes },
             WireAnswer::Kept => FetchAnswer::Kept,

@@ -8,8 +8,8 @@ use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     wire::{
-        Unlawful, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
-        unlawful, values_from_wire, values_to_wire,
+        Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
+        invalid, time_from_wire, time_to_wire, values_from_wire, values_to_wire,
     },
 };
 
@@ -55,24 +55,18 @@ struct WireJob<'a> {
     promised: Vec<&'a str>,
     limits: WireLimits,
     at_micros: u64,
+    expires_at_micros: Option<u64>,
     signal_to: &'a str,
     fetch_from: &'a str,
     delivery_limit: Option<u32>,
 }
 
-/// What a rollback is told.
+/// What a rollback gets: the outcome of the apply, and the failures of its flow.
 #[derive(Encode, BorrowDecode)]
 struct WireRollback<'a> {
     outcome: WireOutcome<'a>,
     failures: WireFailures<'a>,
     failures_total: u64,
-}
-
-/// The second version: the first, and when it is too late to begin it.
-#[derive(Encode, BorrowDecode)]
-struct WireExpiringJob<'a> {
-    job: WireJob<'a>,
-    expires_at_micros: u64,
 }
 
 impl Job {
@@ -93,16 +87,12 @@ impl Job {
             promised: self.promised.iter().map(ValueName::as_str).collect(),
             limits: self.limits.into(),
             at_micros: self.at.as_micros(),
+            expires_at_micros: time_to_wire(self.expires_at),
             signal_to: &self.signal_to,
             fetch_from: &self.fetch_from,
             delivery_limit: self.delivery_limit.map(NonZeroU32::get),
         };
-        match self.expires_at.map(Timestamp::as_micros) {
-            None => codec::encode(Kind::Job, &wire),
-            Some(expires_at_micros) => {
-                codec::encode_as(Kind::Job, 2, &WireExpiringJob { job: wire, expires_at_micros })
-            }
-        }
+        codec::encode(Kind::JOB, &wire)
     }
 
     /// The job in some bytes.
@@ -110,20 +100,13 @@ impl Job {
     /// # Errors
     /// [`DecodeError`] for whatever is not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (wire, expires_at) = match codec::version_of(Kind::Job, bytes) {
-            Some(2) => {
-                let wire: WireExpiringJob<'_> = codec::decode(Kind::Job, bytes)?;
-                (wire.job, Some(Timestamp::from_micros(wire.expires_at_micros)))
-            }
-            Some(_) | None => (codec::decode(Kind::Job, bytes)?, None),
-        };
-        let job = wire.into_job().map_err(|reason| codec::damaged(Kind::Job, reason))?;
-        Ok(Self { expires_at, ..job })
+        let wire: WireJob<'_> = codec::decode(Kind::JOB, bytes)?;
+        wire.into_job().map_err(|reason| codec::damaged(Kind::JOB, reason))
     }
 }
 
 impl WireJob<'_> {
-    fn into_job(self) -> Result<Job, Unlawful> {
+    fn into_job(self) -> Result<Job, Invalid> {
         let rollback = match self.rollback {
             Some(WireRollback { outcome, failures, failures_total: total }) => {
                 Some((outcome.into_outcome()?, FailureSummary { first: failures_from_wire(failures)?, total }))
@@ -132,15 +115,15 @@ impl WireJob<'_> {
         };
         Ok(Job {
             call: self.call.into_call()?,
-            flow: FlowName::new(self.flow).map_err(unlawful)?,
+            flow: FlowName::new(self.flow).map_err(invalid)?,
             module: Digest::from_bytes(self.module),
-            export: self.export.map(Export::new).transpose().map_err(unlawful)?,
+            export: self.export.map(Export::new).transpose().map_err(invalid)?,
             inputs: values_from_wire(self.inputs)?,
             rollback,
-            promised: self.promised.into_iter().map(ValueName::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            promised: self.promised.into_iter().map(ValueName::new).collect::<Result<_, _>>().map_err(invalid)?,
             limits: self.limits.into(),
             at: Timestamp::from_micros(self.at_micros),
-            expires_at: None,
+            expires_at: time_from_wire(self.expires_at_micros),
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
             delivery_limit: self.delivery_limit.and_then(NonZeroU32::new),

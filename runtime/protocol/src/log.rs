@@ -76,7 +76,7 @@ impl CallLog {
     /// The log as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(Kind::Log, &WireLog::from(self))
+        codec::encode(Kind::LOG, &WireLog::from(self))
     }
 
     /// The log in some bytes.
@@ -84,7 +84,7 @@ impl CallLog {
     /// # Errors
     /// [`DecodeError`] for whatever is not a log of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Ok(codec::decode::<WireLog<'_>>(Kind::Log, bytes)?.into())
+        Ok(codec::decode::<WireLog<'_>>(Kind::LOG, bytes)?.into())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
     flow_wire::WirePace,
-    wire::{Unlawful, WireCall, unlawful},
+    wire::{Invalid, WireCall, invalid},
 };
 
 /// What reaches the queue of a task's permits.
@@ -156,7 +156,7 @@ impl Permits {
             },
             Self::Beat(Beat { keeper, number }) => WirePermits::Beat { keeper, number: *number },
         };
-        codec::encode(Kind::Permits, &wire)
+        codec::encode(Kind::PERMITS, &wire)
     }
 
     /// The message in some bytes.
@@ -164,13 +164,13 @@ impl Permits {
     /// # Errors
     /// [`DecodeError`] for whatever is no such message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WirePermits<'_> = codec::decode(Kind::Permits, bytes)?;
-        wire.into_permits().map_err(|reason| codec::damaged(Kind::Permits, reason))
+        let wire: WirePermits<'_> = codec::decode(Kind::PERMITS, bytes)?;
+        wire.into_permits().map_err(|reason| codec::damaged(Kind::PERMITS, reason))
     }
 }
 
 impl WirePermits<'_> {
-    fn into_permits(self) -> Result<Permits, Unlawful> {
+    fn into_permits(self) -> Result<Permits, Invalid> {
         Ok(match self {
             Self::Claims(claims) => Permits::Claims(claims.into_claims()?),
             Self::Kept { keeper, number, free_at_micros, permits } => Permits::Kept(Kept {
@@ -202,16 +202,16 @@ impl<'a> From<&'a Claims> for WireClaims<'a> {
 }
 
 impl WireClaims<'_> {
-    fn into_claims(self) -> Result<Claims, Unlawful> {
+    fn into_claims(self) -> Result<Claims, Invalid> {
         let wanted =
-            |(call, priority): (WireCall<'_>, i32)| Ok::<_, Unlawful>(Wanted { call: call.into_call()?, priority });
+            |(call, priority): (WireCall<'_>, i32)| Ok::<_, Invalid>(Wanted { call: call.into_call()?, priority });
         Ok(Claims {
-            shard: Shard::new(self.shard).map_err(unlawful)?,
+            shard: Shard::new(self.shard).map_err(invalid)?,
             engine: self.engine.into(),
             since: Timestamp::from_micros(self.since_micros),
             number: self.number,
             pace: self.pace.into_pace()?,
-            unread: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(unlawful)?,
+            unread: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(invalid)?,
             asks: self.asks,
             held: self.held.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
             wanted: self.wanted.into_iter().map(wanted).collect::<Result<_, _>>()?,
@@ -227,9 +227,9 @@ impl<'a> From<&'a Permit> for WirePermit<'a> {
 }
 
 impl WirePermit<'_> {
-    fn into_permit(self) -> Result<Permit, Unlawful> {
+    fn into_permit(self) -> Result<Permit, Invalid> {
         let Self { call, shard, engine, asked } = self;
-        let shard = Shard::new(shard).map_err(unlawful)?;
+        let shard = Shard::new(shard).map_err(invalid)?;
         Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), asked })
     }
 }
@@ -243,10 +243,10 @@ impl<'a> From<&'a Granted> for WireGranted<'a> {
 }
 
 impl WireGranted<'_> {
-    pub(crate) fn into_granted(self) -> Result<Granted, Unlawful> {
+    pub(crate) fn into_granted(self) -> Result<Granted, Invalid> {
         Ok(Granted {
-            flow: FlowName::new(self.flow).map_err(unlawful)?,
-            task: NodeName::new(self.task).map_err(unlawful)?,
+            flow: FlowName::new(self.flow).map_err(invalid)?,
+            task: NodeName::new(self.task).map_err(invalid)?,
             engine: self.engine.into(),
             number: self.number,
             calls: self.calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,

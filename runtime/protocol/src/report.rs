@@ -8,7 +8,7 @@ use crate::{
     log::WireLog,
     permits::WireGranted,
     request::WireRequest,
-    wire::{Unlawful, WireCall, WireFailure, WireValues, unlawful, values_from_wire, values_to_wire},
+    wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
 
 /// What reaches the queue of a shard.
@@ -128,7 +128,7 @@ impl Report {
             Self::MayBegin { call } => WireReport::MayBegin { call: call.into() },
             Self::Begun { call, worker } => WireReport::Begun { call: call.into(), worker: worker.as_str() },
         };
-        codec::encode(Kind::Report, &wire)
+        codec::encode(Kind::REPORT, &wire)
     }
 
     /// The report in some bytes.
@@ -136,14 +136,14 @@ impl Report {
     /// # Errors
     /// [`DecodeError`] for whatever is not a report of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireReport<'_> = codec::decode(Kind::Report, bytes)?;
-        wire.into_report().map_err(|reason| codec::damaged(Kind::Report, reason))
+        let wire: WireReport<'_> = codec::decode(Kind::REPORT, bytes)?;
+        wire.into_report().map_err(|reason| codec::damaged(Kind::REPORT, reason))
     }
 }
 
 impl WireReport<'_> {
-    fn into_report(self) -> Result<Report, Unlawful> {
-        let named = |worker: &str| WorkerName::new(worker).map_err(unlawful);
+    fn into_report(self) -> Result<Report, Invalid> {
+        let named = |worker: &str| WorkerName::new(worker).map_err(invalid);
         Ok(match self {
             Self::Succeeded { signal, values } => signal.into_signal(Answer::Succeeded(values_from_wire(values)?))?,
             Self::Failed { signal, failure } => signal.into_signal(Answer::Failed(failure.into_failure()?))?,
@@ -165,8 +165,8 @@ impl WireReport<'_> {
 }
 
 impl WireSignal<'_> {
-    fn into_signal(self, answer: Answer) -> Result<Report, Unlawful> {
-        let worker = self.worker.map(WorkerName::new).transpose().map_err(unlawful)?;
+    fn into_signal(self, answer: Answer) -> Result<Report, Invalid> {
+        let worker = self.worker.map(WorkerName::new).transpose().map_err(invalid)?;
         let signal = Signal {
             call: self.call.into_call()?,
             answer,

@@ -7,9 +7,9 @@ use flow::{Answer, Flow, FlowName, Heard, HeardEnd, NodeName, Revision, RunId, R
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
-    flow_wire::{WireFlow, WireMore, more_to_wire},
+    flow_wire::WireFlow,
     record::run_state,
-    wire::{Unlawful, WireFailure, WireValue, WireValues, unlawful, value_from_wire, values_from_wire, values_to_wire},
+    wire::{Invalid, WireFailure, WireValue, WireValues, invalid, value_from_wire, values_from_wire, values_to_wire},
 };
 
 /// Something asked of the engine that drives a run.
@@ -104,10 +104,9 @@ enum WireWish<'a> {
     Resume,
     Retry,
     Skip { task: &'a str, reason: &'a str },
-    Notify { task: &'a str, values: WireValues<'a> },
+    Notify { task: &'a str, values: WireValues<'a>, key: Option<&'a str> },
     NotifyFailed { task: &'a str, failure: WireFailure<'a> },
-    Edit { revision: u64, flow: WireFlow<'a>, more: WireMore<'a> },
-    NotifyOnce { task: &'a str, values: WireValues<'a>, key: &'a str },
+    Edit { revision: u64, flow: Box<WireFlow<'a>> },
     Hear { flow: &'a str, task: &'a str, key: &'a str, end: WireHeardEnd<'a> },
 }
 
@@ -135,7 +134,7 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
             Wish::Retry => WireWish::Retry,
             Wish::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
             Wish::Edit { revision, flow } => {
-                WireWish::Edit { revision: revision.get(), flow: (&**flow).into(), more: more_to_wire(flow) }
+                WireWish::Edit { revision: revision.get(), flow: Box::new((&**flow).into()) }
             }
             Wish::Hear(Heard { flow, task, end, key }) => WireWish::Hear {
                 flow: flow.as_str(),
@@ -147,13 +146,9 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
                 },
             },
             Wish::Notify { task, answer: Answer::Succeeded(values), key } => {
-                let (task, values) = (task.as_str(), values_to_wire(values));
-                match key {
-                    Some(key) => WireWish::NotifyOnce { task, values, key },
-                    None => WireWish::Notify { task, values },
-                }
+                WireWish::Notify { task: task.as_str(), values: values_to_wire(values), key: key.as_deref() }
             }
-            // A task fails once, whoever says so how often.
+            // It needs no key, since a task fails only once.
             Wish::Notify { task, answer: Answer::Failed(failure), .. } => {
                 WireWish::NotifyFailed { task: task.as_str(), failure: failure.into() }
             }
@@ -163,44 +158,39 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
 }
 
 impl WireRequest<'_> {
-    pub(crate) fn into_request(self) -> Result<Request, Unlawful> {
+    pub(crate) fn into_request(self) -> Result<Request, Invalid> {
         let wish = match self.wish {
             WireWish::Cancel => Wish::Cancel,
             WireWish::Suspend => Wish::Suspend,
             WireWish::Resume => Wish::Resume,
             WireWish::Retry => Wish::Retry,
             WireWish::Skip { task, reason } => {
-                Wish::Skip { task: NodeName::new(task).map_err(unlawful)?, reason: reason.into() }
+                Wish::Skip { task: NodeName::new(task).map_err(invalid)?, reason: reason.into() }
             }
-            WireWish::Edit { revision, flow, more } => {
-                Wish::Edit { revision: Revision::new(revision), flow: flow.into_flow(more)? }
+            WireWish::Edit { revision, flow } => {
+                Wish::Edit { revision: Revision::new(revision), flow: flow.into_flow()? }
             }
             WireWish::Hear { flow, task, key, end } => Wish::Hear(Heard {
-                flow: FlowName::new(flow).map_err(unlawful)?,
-                task: NodeName::new(task).map_err(unlawful)?,
+                flow: FlowName::new(flow).map_err(invalid)?,
+                task: NodeName::new(task).map_err(invalid)?,
                 key: key.into(),
                 end: match end {
                     WireHeardEnd::Success(values) => HeardEnd::Success(values_from_wire(values)?),
                     WireHeardEnd::Failure(failure) => HeardEnd::Failure(value_from_wire(failure)?),
                 },
             }),
-            WireWish::Notify { task, values } => Wish::Notify {
-                task: NodeName::new(task).map_err(unlawful)?,
+            WireWish::Notify { task, values, key } => Wish::Notify {
+                task: NodeName::new(task).map_err(invalid)?,
                 answer: Answer::Succeeded(values_from_wire(values)?),
-                key: None,
-            },
-            WireWish::NotifyOnce { task, values, key } => Wish::Notify {
-                task: NodeName::new(task).map_err(unlawful)?,
-                answer: Answer::Succeeded(values_from_wire(values)?),
-                key: Some(key.into()),
+                key: key.map(Into::into),
             },
             WireWish::NotifyFailed { task, failure } => Wish::Notify {
-                task: NodeName::new(task).map_err(unlawful)?,
+                task: NodeName::new(task).map_err(invalid)?,
                 answer: Answer::Failed(failure.into_failure()?),
                 key: None,
             },
         };
-        Ok(Request { run: RunId::new(self.run).map_err(unlawful)?, wish })
+        Ok(Request { run: RunId::new(self.run).map_err(invalid)?, wish })
     }
 }
 
@@ -215,7 +205,7 @@ impl Reply {
             Self::Failed(reason) => WireReply::Failed(reason),
             Self::Refused(reason) => WireReply::Refused(reason),
         };
-        codec::encode(Kind::Reply, &wire)
+        codec::encode(Kind::REPLY, &wire)
     }
 
     /// The reply in some bytes.
@@ -223,8 +213,8 @@ impl Reply {
     /// # Errors
     /// [`DecodeError`] for whatever is not a reply of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = |word| run_state(word).map_err(|reason| codec::damaged(Kind::Reply, reason));
-        Ok(match codec::decode(Kind::Reply, bytes)? {
+        let state = |word| run_state(word).map_err(|reason| codec::damaged(Kind::REPLY, reason));
+        Ok(match codec::decode(Kind::REPLY, bytes)? {
             WireReply::Recorded(word) => Self::Recorded(state(word)?),
             WireReply::Meaningless(word) => Self::Meaningless(state(word)?),
             WireReply::Missing => Self::Missing,

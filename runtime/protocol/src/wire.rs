@@ -1,19 +1,77 @@
-//! What messages are made of: the core's values in the wire's plain types, borrowed from the bytes.
+//! The parts that several kinds of message share: the core's types as plain ones, which borrow from the bytes.
 
 use std::time::Duration;
 
 use flow::{
     Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Form, Json, Limits, NodeName, Outcome,
-    RunId, Stored, Value, ValueName, Values,
+    RunId, Stored, Timestamp, Value, ValueName, Values, WorkerName,
 };
 
 use crate::codec::{BorrowDecode, Encode};
 
-/// A reason why something that was decoded is unlawful.
-pub(crate) type Unlawful = String;
+/// The reason why decoded data is not valid.
+pub(crate) type Invalid = String;
 
-pub(crate) fn unlawful(error: impl ToString) -> Unlawful {
+pub(crate) fn invalid(error: impl ToString) -> Invalid {
     error.to_string()
+}
+
+/// An enum that travels and whose variants have no fields, with its conversions from and to the core's.
+macro_rules! wire_enum {
+    ($wire:ident = $core:ident { $($variant:ident),+ }) => {
+        #[derive(Encode, BorrowDecode)]
+        pub(crate) enum $wire {
+            $($variant,)+
+        }
+
+        impl From<$core> for $wire {
+            fn from(core: $core) -> Self {
+                match core {
+                    $($core::$variant => Self::$variant,)+
+                }
+            }
+        }
+
+        impl From<$wire> for $core {
+            fn from(wire: $wire) -> Self {
+                match wire {
+                    $($wire::$variant => Self::$variant,)+
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use wire_enum;
+
+/// A duration in microseconds; one that is too long becomes the longest.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn time_to_wire(at: Option<Timestamp>) -> Option<u64> {
+    at.map(Timestamp::as_micros)
+}
+
+pub(crate) fn time_from_wire(micros: Option<u64>) -> Option<Timestamp> {
+    micros.map(Timestamp::from_micros)
+}
+
+pub(crate) fn worker_to_wire(worker: Option<&WorkerName>) -> Option<&str> {
+    worker.map(WorkerName::as_str)
+}
+
+pub(crate) fn worker_from_wire(worker: Option<&str>) -> Result<Option<WorkerName>, Invalid> {
+    worker.map(WorkerName::new).transpose().map_err(invalid)
+}
+
+/// A list of JSON values, each as its text.
+pub(crate) fn list_to_wire(list: &[Json]) -> Vec<&str> {
+    list.iter().map(Json::as_str).collect()
+}
+
+pub(crate) fn list_from_wire<List: FromIterator<Json>>(list: Vec<&str>) -> Result<List, Invalid> {
+    list.into_iter().map(Json::parse).collect::<Result<_, _>>().map_err(invalid)
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -41,19 +99,19 @@ pub(crate) fn values_to_wire(values: &Values) -> WireValues<'_> {
     values.iter().map(|(name, value)| (name.as_str(), value.into())).collect()
 }
 
-pub(crate) fn values_from_wire(wire: WireValues<'_>) -> Result<Values, Unlawful> {
+pub(crate) fn values_from_wire(wire: WireValues<'_>) -> Result<Values, Invalid> {
     let mut values = Values::new();
     for (name, value) in wire {
-        let name = ValueName::new(name).map_err(unlawful)?;
+        let name = ValueName::new(name).map_err(invalid)?;
         let value = value_from_wire(value).map_err(|error| format!("value {name}: {error}"))?;
         values.insert(name, value);
     }
     Ok(values)
 }
 
-pub(crate) fn value_from_wire(wire: WireValue<'_>) -> Result<Value, Unlawful> {
+pub(crate) fn value_from_wire(wire: WireValue<'_>) -> Result<Value, Invalid> {
     Ok(match wire {
-        WireValue::Json(text) => Value::Json(Json::parse(text).map_err(unlawful)?),
+        WireValue::Json(text) => Value::Json(Json::parse(text).map_err(invalid)?),
         WireValue::Bytes(bytes) => Value::Bytes(bytes.into()),
         WireValue::Stored { digest, size, is_json } => Value::Stored(Stored {
             digest: Digest::from_bytes(digest),
@@ -72,29 +130,7 @@ pub(crate) struct WireCall<'a> {
     action: WireAction,
 }
 
-#[derive(Encode, BorrowDecode)]
-pub(crate) enum WireAction {
-    Apply,
-    Rollback,
-}
-
-impl From<Action> for WireAction {
-    fn from(action: Action) -> Self {
-        match action {
-            Action::Apply => Self::Apply,
-            Action::Rollback => Self::Rollback,
-        }
-    }
-}
-
-impl From<WireAction> for Action {
-    fn from(wire: WireAction) -> Self {
-        match wire {
-            WireAction::Apply => Self::Apply,
-            WireAction::Rollback => Self::Rollback,
-        }
-    }
-}
+wire_enum!(WireAction = Action { Apply, Rollback });
 
 impl<'a> From<&'a CallId> for WireCall<'a> {
     fn from(call: &'a CallId) -> Self {
@@ -109,10 +145,10 @@ impl<'a> From<&'a CallId> for WireCall<'a> {
 }
 
 impl WireCall<'_> {
-    pub(crate) fn into_call(self) -> Result<CallId, Unlawful> {
+    pub(crate) fn into_call(self) -> Result<CallId, Invalid> {
         Ok(CallId {
-            run: RunId::new(self.run).map_err(unlawful)?,
-            task: NodeName::new(self.task).map_err(unlawful)?,
+            run: RunId::new(self.run).map_err(invalid)?,
+            task: NodeName::new(self.task).map_err(invalid)?,
             firing: Firing::new(self.firing),
             attempt: Attempt::new(self.attempt),
             action: self.action.into(),
@@ -122,7 +158,7 @@ impl WireCall<'_> {
 
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WireFailure<'a> {
-    /// The kind's word: kinds may be added without breaking old messages.
+    /// The kind as a word.
     kind: &'a str,
     message: &'a str,
     details: Option<&'a str>,
@@ -139,9 +175,9 @@ impl<'a> From<&'a Failure> for WireFailure<'a> {
 }
 
 impl WireFailure<'_> {
-    pub(crate) fn into_failure(self) -> Result<Failure, Unlawful> {
+    pub(crate) fn into_failure(self) -> Result<Failure, Invalid> {
         let kind: FailureKind = self.kind.parse()?;
-        let details = self.details.map(Json::parse).transpose().map_err(unlawful)?;
+        let details = self.details.map(Json::parse).transpose().map_err(invalid)?;
         Ok(Failure { details, ..Failure::new(kind, self.message) })
     }
 }
@@ -152,10 +188,9 @@ pub(crate) fn failures_to_wire(failures: &Failures) -> WireFailures<'_> {
     failures.iter().map(|(task, failure)| (task.as_str(), WireFailure::from(failure))).collect()
 }
 
-pub(crate) fn failures_from_wire(wire: WireFailures<'_>) -> Result<Failures, Unlawful> {
-    let from_wire = |(task, failure): (&str, WireFailure<'_>)| {
-        Ok((NodeName::new(task).map_err(unlawful)?, failure.into_failure()?))
-    };
+pub(crate) fn failures_from_wire(wire: WireFailures<'_>) -> Result<Failures, Invalid> {
+    let from_wire =
+        |(task, failure): (&str, WireFailure<'_>)| Ok((NodeName::new(task).map_err(invalid)?, failure.into_failure()?));
     wire.into_iter().map(from_wire).collect()
 }
 
@@ -177,7 +212,7 @@ impl<'a> From<&'a Outcome> for WireOutcome<'a> {
 }
 
 impl WireOutcome<'_> {
-    pub(crate) fn into_outcome(self) -> Result<Outcome, Unlawful> {
+    pub(crate) fn into_outcome(self) -> Result<Outcome, Invalid> {
         Ok(match self {
             Self::Provided(values) => Outcome::Provided(values_from_wire(values)?),
             Self::Failed(failure) => Outcome::Failed(failure.into_failure()?),
@@ -200,7 +235,7 @@ pub(crate) struct WireLimits {
 impl From<Limits> for WireLimits {
     fn from(limits: Limits) -> Self {
         Self {
-            timeout_micros: u64::try_from(limits.timeout.as_micros()).unwrap_or(u64::MAX),
+            timeout_micros: micros(limits.timeout),
             memory: limits.memory,
             stack: limits.stack,
             output: limits.output,

@@ -112,6 +112,26 @@ async fn a_newer_file_is_refused() {
 }
 
 #[tokio::test]
+async fn records_of_a_version_that_is_not_known_are_told_with_the_file_and_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    let logbook = open(&path).await;
+    logbook.append(vec![append("r", 0, [1]), append("other", 0, [1])]).await.unwrap();
+    let newer = "UPDATE records SET body = x'774c0300' WHERE run = (SELECT key FROM runs WHERE id = 'r')";
+    assert_eq!(Connection::open(&path).unwrap().execute(newer, []).unwrap(), 1);
+    let run = RunId::new("r").unwrap();
+    let expected = format!(
+        "the records of run r cannot be read: {}: a record of format version 3; this waft reads up to 1: upgrade it, or \
+         read it with the waft that wrote the logbook",
+        path.display()
+    );
+    assert_eq!(logbook.load(&run).await.unwrap_err().to_string(), expected);
+    assert_eq!(logbook.read(&run, Version::NONE, 10).await.unwrap_err().to_string(), expected);
+    assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 2, "it is listed all the same");
+    assert!(logbook.load(&RunId::new("other").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_is_no_logbook_is_refused_and_left_as_it_is() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");

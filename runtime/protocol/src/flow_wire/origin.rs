@@ -2,10 +2,10 @@
 
 use flow::{Condition, Digest, Edit, Join, NodeName, Origin, Reach, ValueName};
 
-use super::more::{WireOn, WireReach};
+use super::links::{WireOn, WireReach};
 use crate::{
     codec::{BorrowDecode, Encode},
-    wire::{Unlawful, WireValue, unlawful, value_from_wire},
+    wire::{Invalid, WireValue, invalid, value_from_wire, wire_enum},
 };
 
 #[derive(Encode, BorrowDecode)]
@@ -19,27 +19,37 @@ pub(super) struct WireOrigin<'a> {
 enum WireEdit<'a> {
     Add { text: &'a str },
     Remove { task: &'a str, ran: bool },
-    Link { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
+    Link(WireEditLink<'a>),
     Unlink { from: &'a str, to: &'a str },
     Use { task: &'a str, uses: &'a str },
     Set { task: &'a str, parameter: &'a str, value: WireValue<'a> },
     Require { task: &'a str, parameter: &'a str, value: &'a str },
-    // From here on what the third version of the format has added.
-    LinkAny { from: &'a str, to: &'a str, on: WireOn, when: Option<&'a str>, reach: Option<WireReach> },
 }
 
+#[derive(Encode, BorrowDecode)]
+struct WireEditLink<'a> {
+    from: &'a str,
+    to: &'a str,
+    on: WireOn,
+    when: Option<&'a str>,
+    reach: Option<WireReach>,
+    join: WireJoin,
+}
+
+wire_enum!(WireJoin = Join { All, Any });
+
 impl<'a> From<&'a Origin> for WireOrigin<'a> {
-    fn from(origin: &'a Origin) -> Self {
+    fn from(Origin { text, modules, edits }: &'a Origin) -> Self {
         Self {
-            text: &origin.text,
-            modules: origin.modules.iter().map(|(alias, digest)| (alias.as_str(), *digest.as_bytes())).collect(),
-            edits: origin.edits.iter().map(WireEdit::from).collect(),
+            text,
+            modules: modules.iter().map(|(alias, digest)| (alias.as_str(), *digest.as_bytes())).collect(),
+            edits: edits.iter().map(WireEdit::from).collect(),
         }
     }
 }
 
 impl WireOrigin<'_> {
-    pub(super) fn into_origin(self) -> Result<Origin, Unlawful> {
+    pub(super) fn into_origin(self) -> Result<Origin, Invalid> {
         let module = |(alias, digest): (&str, [u8; 32])| (alias.to_owned(), Digest::from_bytes(digest));
         Ok(Origin {
             text: self.text.into(),
@@ -54,14 +64,14 @@ impl<'a> From<&'a Edit> for WireEdit<'a> {
         match edit {
             Edit::Add { text } => Self::Add { text },
             Edit::Remove { task, ran } => Self::Remove { task: task.as_str(), ran: *ran },
-            Edit::Link { from, to, on, when, reach, join } => {
-                let (from, to, on) = (from.as_str(), to.as_str(), (*on).into());
-                let (when, reach) = (when.as_ref().map(Condition::as_str), reach.map(WireReach::from));
-                match join {
-                    Join::All => Self::Link { from, to, on, when, reach },
-                    Join::Any => Self::LinkAny { from, to, on, when, reach },
-                }
-            }
+            Edit::Link { from, to, on, when, reach, join } => Self::Link(WireEditLink {
+                from: from.as_str(),
+                to: to.as_str(),
+                on: (*on).into(),
+                when: when.as_ref().map(Condition::as_str),
+                reach: reach.map(WireReach::from),
+                join: (*join).into(),
+            }),
             Edit::Unlink { from, to } => Self::Unlink { from: from.as_str(), to: to.as_str() },
             Edit::Use { task, uses } => Self::Use { task: task.as_str(), uses },
             Edit::Set { task, parameter, value } => {
@@ -75,24 +85,20 @@ impl<'a> From<&'a Edit> for WireEdit<'a> {
 }
 
 impl WireEdit<'_> {
-    fn into_edit(self) -> Result<Edit, Unlawful> {
-        let node = |name: &str| NodeName::new(name).map_err(unlawful);
-        let named = |name: &str| ValueName::new(name).map_err(unlawful);
-        let link = |(from, to), on: WireOn, when: Option<&str>, reach: Option<WireReach>, join| {
-            Ok(Edit::Link {
-                from: node(from)?,
-                to: node(to)?,
-                on: on.into(),
-                when: when.map(Condition::recorded).transpose().map_err(unlawful)?,
-                reach: reach.map(Reach::from),
-                join,
-            })
-        };
+    fn into_edit(self) -> Result<Edit, Invalid> {
+        let node = |name: &str| NodeName::new(name).map_err(invalid);
+        let named = |name: &str| ValueName::new(name).map_err(invalid);
         Ok(match self {
             Self::Add { text } => Edit::Add { text: text.into() },
             Self::Remove { task, ran } => Edit::Remove { task: node(task)?, ran },
-            Self::Link { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::All),
-            Self::LinkAny { from, to, on, when, reach } => return link((from, to), on, when, reach, Join::Any),
+            Self::Link(WireEditLink { from, to, on, when, reach, join }) => Edit::Link {
+                from: node(from)?,
+                to: node(to)?,
+                on: on.into(),
+                when: when.map(Condition::recorded).transpose().map_err(invalid)?,
+                reach: reach.map(Reach::from),
+                join: join.into(),
+            },
             Self::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
             Self::Use { task, uses } => Edit::Use { task: node(task)?, uses: uses.into() },
             Self::Set { task, parameter, value } => {

@@ -1,4 +1,4 @@
-//! Flows with everything that a format has, and snapshots of their runs.
+//! Flows that have every part of the format between them, and snapshots of their runs.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use flow::{
     Value, Values,
 };
 
-/// A flow with everything that the second format has added.
-pub(crate) fn later_flow() -> Arc<Flow> {
+/// A flow with links, conditions, a task that waits, and starts that are put off.
+pub(crate) fn linked_flow() -> Arc<Flow> {
     wired(&format!(
         "expires = \"7d\"\n{FLOW}{}",
         r#"
@@ -51,7 +51,7 @@ start_at = 2027-01-31T08:00:00+01:00
     ))
 }
 
-/// A flow with everything that the first format has.
+/// A flow with tasks, a nested flow and retry controllers.
 pub(crate) fn flow() -> Arc<Flow> {
     wired(FLOW)
 }
@@ -109,13 +109,13 @@ pub(crate) fn edited_flow() -> Arc<Flow> {
     ];
     let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([9; 32]))]);
     let origin = Some(Arc::new(Origin { text: FLOW.into(), modules, edits }));
-    let mut flow = Flow { origin, ..Arc::unwrap_or_clone(later_flow()) };
+    let mut flow = Flow { origin, ..Arc::unwrap_or_clone(linked_flow()) };
     flow.nodes[1].retired = true;
     Arc::new(flow)
 }
 
-/// A flow with everything that the third format has added.
-pub(crate) fn living_flow() -> Arc<Flow> {
+/// A flow that fires more than once: back edges, schedules, listeners, `for_each` and paces.
+pub(crate) fn long_lived_flow() -> Arc<Flow> {
     let text = r#"
 name = "pool"
 persistent = true
@@ -177,8 +177,8 @@ to = "hear"
 }
 
 /// A run of that flow: one firing is under way, and one waits for its turn.
-pub(crate) fn living_snapshot() -> Snapshot {
-    let mut machine = Machine::new("r".parse().unwrap(), living_flow());
+pub(crate) fn long_lived_snapshot() -> Snapshot {
+    let mut machine = Machine::new("r".parse().unwrap(), long_lived_flow());
     let at = Timestamp::from_micros(1);
     machine.step(at, &Event::Start);
     for (task, key) in [("add", None), ("hear", Some("k1".to_owned())), ("tell", None)] {
@@ -194,7 +194,7 @@ pub(crate) fn living_snapshot() -> Snapshot {
 }
 
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
-    // Types of values stand in the third version of the format.
+    // Only that flow gives the parameter one type of value.
     let is_typed = |name: &str| name == "x" && text.contains("persistent");
     let schema_of = |name: &str| is_typed(name).then(|| flow::Json::parse("{\"type\": \"integer\"}").unwrap());
     let parameter = |name: &str, optional| Parameter {

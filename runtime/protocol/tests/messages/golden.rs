@@ -1,57 +1,235 @@
-//! One of each message, as it was released.
+//! One message of each kind and shape, byte for byte.
 
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
     Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
-    Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision, RunState,
-    ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values,
+    Heard, HeardEnd, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision,
+    RunState, ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values, WorkerName,
 };
 use protocol::{
     Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
-    PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records,
+    Progress, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records,
     encode_snapshot,
 };
 
-use crate::flows::{edited_flow, flow, later_flow, living_flow, living_snapshot, snapshot, snapshot_of};
+use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
 
-fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let call = CallId {
+type Samples = Vec<(&'static str, Vec<u8>)>;
+
+fn samples() -> Samples {
+    [records(), snapshots(), jobs(), signals(), reports(), requests(), permits(), controls(), contents()].concat()
+}
+
+fn call() -> CallId {
+    CallId {
         run: "run-1".parse().unwrap(),
         task: "choose-pan".parse().unwrap(),
         firing: Firing::FIRST,
         attempt: Attempt::new(2),
         action: Action::Rollback,
-    };
-    let values = Values::from([
+    }
+}
+
+fn values() -> Values {
+    Values::from([
         ("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap())),
         ("photo".parse().unwrap(), Value::Bytes(vec![0, 255].into())),
-    ]);
-    let failure = Failure {
-        details: Some(Json::parse(r#"{"code":7}"#).unwrap()),
-        ..Failure::new(FailureKind::Transient, "no pan left")
+    ])
+}
+
+fn failure() -> Failure {
+    let details = Some(Json::parse(r#"{"code":7}"#).unwrap());
+    Failure { details, ..Failure::new(FailureKind::Transient, "no pan left") }
+}
+
+fn worker() -> WorkerName {
+    "worker-1".parse().unwrap()
+}
+
+fn log() -> CallLog {
+    let mut log = CallLog::default();
+    log.push("info", "stirring");
+    log
+}
+
+const AT: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+const ATTEMPT: NodeAttempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(2) };
+
+fn records() -> Samples {
+    let of_run = |facts: Vec<Fact>| -> Vec<u8> {
+        let records: Vec<Record> = facts.into_iter().map(|fact| Record { at: AT, firing: None, fact }).collect();
+        encode_records(&records)
     };
-    let worker = Some("worker-1".parse().unwrap());
-    let job = Job {
-        call: call.clone(),
+    let firings: Vec<Record> = facts_of_firings()
+        .into_iter()
+        .map(|(firing, fact)| Record { at: AT, firing: firing.map(Firing::new), fact })
+        .collect();
+    vec![
+        ("records-1", of_run([facts_of_calls(), facts_of_rollbacks()].concat())),
+        ("records-linked-1", of_run(facts_of_links())),
+        ("records-firings-1", encode_records(&firings)),
+        ("record-succeeded-1", of_run(facts_of_calls().split_off(5)[..1].to_vec())),
+    ]
+}
+
+fn facts_of_calls() -> Vec<Fact> {
+    let (attempt, action, execution) = (ATTEMPT, Action::Apply, Some(Execution::new(300)));
+    vec![
+        Fact::RunStarted { flow: flow(), revision: Revision::FIRST },
+        Fact::Started { attempt, action },
+        Fact::Leased { attempt, action, worker: worker() },
+        Fact::Lost { attempt, action, worker: Some(worker()) },
+        Fact::Late { attempt, action, execution, outcome: Some(Outcome::Provided(values())), worker: Some(worker()) },
+        Fact::Succeeded { attempt, provided: values(), execution: Execution::new(300), worker: Some(worker()) },
+        Fact::Failed {
+            attempt,
+            failure: failure(),
+            retry_at: Some(AT),
+            execution: None,
+            redelivered: false,
+            worker: None,
+        },
+    ]
+}
+
+fn facts_of_rollbacks() -> Vec<Fact> {
+    let (attempt, node, controller) = (ATTEMPT, NodeIndex(3), NodeIndex(0));
+    vec![
+        Fact::RolledBack { attempt, worker: None },
+        Fact::RollbackFailed { attempt, failure: failure(), retry_at: None, worker: None },
+        Fact::PassedRollback { node },
+        Fact::RollbackRetried { node },
+        Fact::RollbackSkipped { node, reason: "cleaned by hand".into() },
+        Fact::Resolved { node, resolution: Resolution::Retry(ScopeIndex(1)) },
+        Fact::ControllerRan { node: controller, attempt: Attempt::FIRST, value: None, list: None },
+        Fact::NotStarted { node: controller, attempt: Attempt::FIRST, failure: failure() },
+        Fact::Retrying { node: controller },
+        Fact::Reset,
+        Fact::CancelRequested,
+        Fact::SuspendRequested,
+        Fact::Resumed,
+        Fact::RunEntered { state: RunState::RolledBack },
+    ]
+}
+
+fn facts_of_links() -> Vec<Fact> {
+    vec![
+        Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST },
+        Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
+        Fact::Begun { node: NodeIndex(3) },
+        Fact::Delayed { node: NodeIndex(3), until: AT },
+        Fact::Expired,
+        Fact::Edited { flow: edited_flow(), revision: Revision::new(2) },
+    ]
+}
+
+fn facts_of_firings() -> Vec<(Option<u64>, Fact)> {
+    let (entry, firing) = (NodeIndex(1), Firing::new(7));
+    let by = Trigger::Notified { key: Some("server-1".into()) };
+    vec![
+        (None, Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST }),
+        (None, Fact::Scheduled { schedule: 0, next: Some(AT) }),
+        (None, Fact::Fired { firing, entry, by, values: values() }),
+        (Some(7), Fact::Started { attempt: ATTEMPT, action: Action::Apply }),
+        (Some(7), Fact::Expanded { node: NodeIndex(3), list: [Json::parse("1").unwrap()].into() }),
+        (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
+        (Some(7), Fact::RunEntered { state: RunState::Success }),
+        (None, Fact::Skipped { entry, by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
+        (None, Fact::Backlogged { schedule: 0, from: AT, until: Timestamp::from_micros(AT.as_micros() + 1) }),
+        (None, Fact::CaughtUp { schedule: 0, next: None }),
+        (None, Fact::ClockSet { by: ClockShift::from_micros(-3_600_000_000) }),
+        (None, Fact::NotificationReceived { node: entry, key: "order-7".into() }),
+    ]
+}
+
+fn snapshots() -> Samples {
+    vec![
+        ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
+        ("snapshot-linked-1", encode_snapshot(&snapshot_of(linked_flow(), 0x3_FFF3))),
+        ("snapshot-firings-1", encode_snapshot(&long_lived_snapshot())),
+    ]
+}
+
+fn jobs() -> Samples {
+    let summary = FailureSummary { first: [("heat".parse().unwrap(), failure())].into(), total: 17 };
+    let rollback = Job {
+        call: call(),
         flow: "bake-cake".parse().unwrap(),
         module: Digest::from_bytes([7; 32]),
         export: Some("choose-pan".parse().unwrap()),
-        inputs: values.clone(),
-        rollback: Some((
-            Outcome::Failed(failure.clone()),
-            FailureSummary { first: [("heat".parse().unwrap(), failure.clone())].into(), total: 17 },
-        )),
+        inputs: values(),
+        rollback: Some((Outcome::Failed(failure()), summary)),
         promised: vec!["pan".parse().unwrap()],
         limits: Limits { log: 256 << 10, ..Limits::default() },
-        at: Timestamp::from_micros(1_700_000_000_000_000),
+        at: AT,
         expires_at: None,
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
         delivery_limit: NonZeroU32::new(3),
     };
+    let apply = Job {
+        call: CallId { attempt: Attempt::FIRST, action: Action::Apply, ..call() },
+        inputs: Values::from([("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap()))]),
+        rollback: None,
+        limits: Limits::default(),
+        expires_at: Some(Timestamp::from_micros(1_700_000_060_000_000)),
+        delivery_limit: None,
+        ..rollback.clone()
+    };
+    vec![("job-apply-1", apply.encode()), ("job-rollback-1", rollback.encode())]
+}
+
+fn signals() -> Samples {
+    let signal = |answer| {
+        let (execution, worker) = (Execution::new(300), Some(worker()));
+        Report::Signal(Signal { call: call(), answer, execution, redelivered: false, worker }, log()).encode()
+    };
+    vec![
+        ("succeeded-1", signal(Answer::Succeeded(values()))),
+        ("failed-1", signal(Answer::Failed(failure()))),
+        ("log-1", log().encode()),
+    ]
+}
+
+fn reports() -> Samples {
+    let progress =
+        Progress { call: call(), worker: worker(), fraction: Some(0.5), message: Some("half of them".into()) };
+    vec![
+        ("progress-1", Report::Progress(progress).encode()),
+        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode()),
+        ("released-1", Report::Released { call: call(), worker: worker() }.encode()),
+        ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
+        ("may-begin-asked-1", Report::MayBegin { call: call() }.encode()),
+        ("begun-1", Report::Begun { call: call(), worker: worker() }.encode()),
+    ]
+}
+
+fn requests() -> Samples {
+    let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
+    let task = || "approve".parse().unwrap();
+    let notify = |answer, key: Option<&str>| Wish::Notify { task: task(), answer, key: key.map(Into::into) };
+    let succeeded = || Answer::Succeeded(values());
+    let hear = Heard {
+        flow: "create-server".parse().unwrap(),
+        task: task(),
+        end: HeardEnd::Success(values()),
+        key: "server-1".into(),
+    };
+    vec![
+        ("request-1", request(Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() })),
+        ("request-notify-1", request(notify(succeeded(), None))),
+        ("request-notify-once-1", request(notify(succeeded(), Some("server-1")))),
+        ("request-notify-failed-1", request(notify(Answer::Failed(failure()), None))),
+        ("request-hear-1", request(Wish::Hear(hear))),
+        ("request-edit-1", request(Wish::Edit { revision: Revision::FIRST, flow: edited_flow() })),
+        ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
+    ]
+}
+
+fn controls() -> Samples {
     let status = WorkerStatus {
-        name: "worker-1".parse().unwrap(),
+        name: worker(),
         instance: "a1".into(),
         host: "oven".into(),
         process: 4711,
@@ -60,166 +238,57 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         queues: vec!["default".parse().unwrap()],
         version: "0.1.0".into(),
     };
+    vec![
+        ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
+        ("interrupt-1", Control::Interrupt(call()).encode()),
+        ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
+        ("may-begin-1", Control::MayBegin { call: call(), wanted: true }.encode()),
+        ("worker-status-1", status.encode()),
+    ]
+}
+
+fn contents() -> Samples {
     let digest = Digest::from_bytes([7; 32]);
     let reply = |answer| FetchReply { digest, answer }.encode();
-    let mut log = CallLog::default();
-    log.push("info", "stirring");
-    let signal = |answer| {
-        let signal = Signal {
-            call: call.clone(),
-            answer,
-            execution: Execution::new(300),
-            redelivered: false,
-            worker: worker.clone(),
-        };
-        Report::Signal(signal, log.clone()).encode()
-    };
-    let worker_name = || "worker-1".parse().unwrap();
-    let notify = |key: Option<&str>| Wish::Notify {
-        task: "approve".parse().unwrap(),
-        answer: Answer::Succeeded(values.clone()),
-        key: key.map(Into::into),
-    };
-    let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
-    let edit = Wish::Edit { revision: Revision::FIRST, flow: edited_flow() };
-    let skip = Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() };
-    let at = Timestamp::from_micros(1_700_000_000_000_000);
-    let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(2) };
-    let records = [
-        Fact::RunStarted { flow: flow(), revision: Revision::FIRST },
-        Fact::Started { attempt, action: Action::Apply },
-        Fact::Leased { attempt, action: Action::Apply, worker: worker_name() },
-        Fact::Lost { attempt, action: Action::Apply, worker: worker.clone() },
-        Fact::Late {
-            attempt,
-            action: Action::Apply,
-            execution: Some(Execution::new(300)),
-            outcome: Some(Outcome::Provided(values.clone())),
-            worker: worker.clone(),
-        },
-        Fact::Succeeded { attempt, provided: values.clone(), execution: Execution::new(300), worker: worker.clone() },
-        Fact::Failed {
-            attempt,
-            failure: failure.clone(),
-            retry_at: Some(at),
-            execution: None,
-            redelivered: false,
-            worker: None,
-        },
-        Fact::RolledBack { attempt, worker: None },
-        Fact::RollbackFailed { attempt, failure: failure.clone(), retry_at: None, worker: None },
-        Fact::PassedRollback { node: NodeIndex(3) },
-        Fact::RollbackRetried { node: NodeIndex(3) },
-        Fact::RollbackSkipped { node: NodeIndex(3), reason: "cleaned by hand".into() },
-        Fact::Resolved { node: NodeIndex(3), resolution: Resolution::Retry(ScopeIndex(1)) },
-        Fact::ControllerRan { node: NodeIndex(0), attempt: Attempt::FIRST, value: None, list: None },
-        Fact::NotStarted { node: NodeIndex(0), attempt: Attempt::FIRST, failure: failure.clone() },
-        Fact::Retrying { node: NodeIndex(0) },
-        Fact::Reset,
-        Fact::CancelRequested,
-        Fact::SuspendRequested,
-        Fact::Resumed,
-        Fact::RunEntered { state: RunState::RolledBack },
-    ];
-    let records: Vec<Record> = records.into_iter().map(|fact| Record { at, firing: None, fact }).collect();
-    let later = [
-        Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST },
-        Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
-        Fact::Begun { node: NodeIndex(3) },
-        Fact::Delayed { node: NodeIndex(3), until: at },
-        Fact::Expired,
-        Fact::Edited { flow: edited_flow(), revision: Revision::new(2) },
-    ];
-    let later: Vec<Record> = later.into_iter().map(|fact| Record { at, firing: None, fact }).collect();
-    let living = [
-        (None, Fact::RunStarted { flow: living_flow(), revision: Revision::FIRST }),
-        (None, Fact::Scheduled { schedule: 0, next: Some(at) }),
-        (
-            None,
-            Fact::Fired {
-                firing: Firing::new(7),
-                entry: NodeIndex(1),
-                by: Trigger::Notified { key: Some("server-1".into()) },
-                values: values.clone(),
-            },
-        ),
-        (Some(7), Fact::Started { attempt, action: Action::Apply }),
-        (Some(7), Fact::Expanded { node: NodeIndex(3), list: [Json::parse("1").unwrap()].into() }),
-        (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
-        (Some(7), Fact::RunEntered { state: RunState::Success }),
-        (None, Fact::Skipped { entry: NodeIndex(1), by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
-        (None, Fact::Backlogged { schedule: 0, from: at, until: Timestamp::from_micros(at.as_micros() + 1) }),
-        (None, Fact::CaughtUp { schedule: 0, next: None }),
-        (None, Fact::ClockSet { by: ClockShift::from_micros(-3_600_000_000) }),
-        (None, Fact::NotificationReceived { node: NodeIndex(1), key: "order-7".into() }),
-    ];
-    let living: Vec<Record> =
-        living.into_iter().map(|(firing, fact)| Record { at, firing: firing.map(Firing::new), fact }).collect();
-    let (granted, claims, kept) = samples_of_permits(&call, at);
     vec![
-        ("records-2", encode_records(&later)),
-        ("records-3", encode_records(&living)),
-        ("snapshot-3", encode_snapshot(&living_snapshot())),
-        ("snapshot-2", encode_snapshot(&snapshot_of(later_flow(), 0x3_FFF3))),
-        ("job-1", job.encode()),
-        ("job-2", Job { expires_at: Some(at), ..job.clone() }.encode()),
-        ("succeeded-1", signal(Answer::Succeeded(values.clone()))),
-        ("failed-1", signal(Answer::Failed(failure))),
-        ("records-1", encode_records(&records)),
-        ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
-        ("log-1", log.encode()),
-        ("heartbeat-1", Report::Heartbeat { call: call.clone(), worker: worker_name() }.encode()),
-        ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
-        ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
-        ("granted-1", Report::Granted(granted).encode()),
-        ("permits-claims-1", Permits::Claims(claims).encode()),
-        ("permits-kept-1", Permits::Kept(kept).encode()),
-        ("permits-beat-1", Permits::Beat(Beat { keeper: "e1".into(), number: 300 }).encode()),
-        ("request-1", request(skip)),
-        ("request-notify-1", request(notify(None))),
-        ("request-notify-once-1", request(notify(Some("server-1")))),
-        ("request-edit-1", request(edit)),
-        ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
-        ("fetch-kept-1", reply(FetchAnswer::Kept)),
-        ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
-        ("interrupt-1", Control::Interrupt(call.clone()).encode()),
-        ("withdraw-1", Control::Withdraw(vec![call.clone()]).encode()),
-        ("may-begin-1", Control::MayBegin { call: call.clone(), wanted: true }.encode()),
-        ("may-begin-asked-1", Report::MayBegin { call: call.clone() }.encode()),
-        ("begun-1", Report::Begun { call: call.clone(), worker: worker_name() }.encode()),
-        ("worker-status-1", status.encode()),
         ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode()),
         ("fetch-chunk-1", reply(FetchAnswer::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
+        ("fetch-kept-1", reply(FetchAnswer::Kept)),
         ("fetch-missing-1", reply(FetchAnswer::Missing)),
         ("fetch-corrupt-1", reply(FetchAnswer::Corrupt { actual: Digest::from_bytes([8; 32]) })),
         ("fetch-unreadable-1", reply(FetchAnswer::Unreadable { reason: "the disk is gone" })),
     ]
 }
 
-fn samples_of_permits(call: &CallId, at: Timestamp) -> (Granted, Claims, Kept) {
+fn permits() -> Samples {
     let (shard, engine) = (|| "3".parse().unwrap(), || "e1".to_owned());
     let (flow, task) = ("bake-cake".parse().unwrap(), "choose-pan".parse().unwrap());
-    let granted = Granted { flow, task, engine: engine(), number: 300, calls: vec![call.clone()] };
-    let rate = Some(Rate::parse("10/m").unwrap());
+    let granted = Granted { flow, task, engine: engine(), number: 300, calls: vec![call()] };
     let claims = Claims {
         shard: shard(),
         engine: engine(),
-        since: at,
+        since: AT,
         number: 300,
-        pace: Pace { max_running: NonZeroU32::new(2), rate },
+        pace: Pace { max_running: NonZeroU32::new(2), rate: Some(Rate::parse("10/m").unwrap()) },
         unread: vec!["run-2".parse().unwrap()],
         asks: false,
-        held: vec![call.clone()],
-        wanted: vec![Wanted { call: CallId { attempt: Attempt::new(3), ..call.clone() }, priority: -4 }],
+        held: vec![call()],
+        wanted: vec![Wanted { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
     };
-    let permits = vec![Permit { call: call.clone(), shard: shard(), engine: engine(), asked: 299 }];
-    (granted, claims, Kept { keeper: engine(), number: 7, free_at: at, permits })
+    let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), asked: 299 }];
+    let kept = Kept { keeper: engine(), number: 7, free_at: AT, permits };
+    vec![
+        ("granted-1", Report::Granted(granted).encode()),
+        ("permits-claims-1", Permits::Claims(claims).encode()),
+        ("permits-kept-1", Permits::Kept(kept).encode()),
+        ("permits-beat-1", Permits::Beat(Beat { keeper: engine(), number: 300 }).encode()),
+    ]
 }
 
-/// A new message or version gets a file of its own here; one that is there never changes.
+/// A new message or version gets a file of its own here, named with the version; a file that is there never changes.
 #[test]
-fn every_version_ever_released_still_decodes() {
+fn every_golden_file_is_written_as_it_was_and_decodes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     for (name, bytes) in samples() {
         let path = folder.join(format!("{name}.bin"));
@@ -227,11 +296,13 @@ fn every_version_ever_released_still_decodes() {
             std::fs::write(&path, &bytes).unwrap();
         }
         let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(golden, bytes, "{name} is written as it was released");
+        assert_eq!(golden, bytes, "{name} is written as it was");
     }
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
+        let version = path.file_stem().unwrap().to_str().unwrap().rsplit('-').next().unwrap();
+        assert_eq!(bytes[2].to_string(), version, "{} is named with its version", path.display());
         let known = Job::decode(&bytes).is_ok()
             || Report::decode(&bytes).is_ok()
             || Control::decode(&bytes).is_ok()

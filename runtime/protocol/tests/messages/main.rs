@@ -1,4 +1,4 @@
-//! Every message survives a round trip, no bytes panic the decoder, every version ever released still decodes.
+//! Every message survives a round trip, no bytes panic the decoder, every golden file still decodes.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
@@ -13,8 +13,8 @@ use protocol::{
     WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
-use flows::{later_flow, living_snapshot, snapshot, snapshot_of};
-use strategies::{job, log, permits, record, report, values};
+use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
+use strategies::{control, job, log, permits, record, report, status, values};
 
 proptest! {
     // A case that failed becomes a test by its name.
@@ -36,13 +36,23 @@ proptest! {
     }
 
     #[test]
+    fn every_control_message_survives_a_round_trip(control in control()) {
+        prop_assert_eq!(Control::decode(&control.encode()), Ok(control));
+    }
+
+    #[test]
+    fn every_status_of_a_worker_survives_a_round_trip(status in status()) {
+        prop_assert_eq!(WorkerStatus::decode(&status.encode()), Ok(status));
+    }
+
+    #[test]
     fn every_record_survives_a_round_trip(records in proptest::collection::vec(record(), 0..4)) {
         prop_assert_eq!(decode_records(&encode_records(&records)), Ok(records));
     }
 
     #[test]
     fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
-        for snapshot in [snapshot(seed), snapshot_of(later_flow(), seed), living_snapshot()] {
+        for snapshot in [snapshot(seed), snapshot_of(linked_flow(), seed), long_lived_snapshot()] {
             prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
         }
     }
@@ -98,7 +108,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wL\x02", b"wL\x03", b"wN\x01", b"wN\x02", b"wN\x03", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wJ\x02", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
@@ -137,8 +147,12 @@ fn succeeded() -> NodeChange {
 #[test]
 fn an_unknown_version_says_what_to_do() {
     let error = Job::decode(b"wJ\x09").unwrap_err();
-    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 2 });
-    assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 2: upgrade it");
+    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 1 });
+    assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 1: upgrade it");
+    for version in [2, 3] {
+        let error = decode_records(&[b'w', b'L', version, 0]).unwrap_err();
+        assert_eq!(error, DecodeError::Version { what: "record", version, known: 1 });
+    }
     let garbage = Job::decode(b"{\"hello\":1}").unwrap_err();
     assert!(garbage.to_string().starts_with("not a job: 11 bytes that begin [7b, 22"), "{garbage}");
 }

@@ -4,13 +4,16 @@ use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
     Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
-    Form, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution, Revision,
-    RunState, ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
+    Form, Heard, HeardEnd, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution,
+    Revision, RunState, ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
 };
 use proptest::prelude::*;
-use protocol::{Beat, CallLog, Claims, Granted, Job, Kept, LogLine, Permit, Permits, Progress, Report, Wanted, Wish};
+use protocol::{
+    Beat, CallLog, Claims, Control, Granted, Job, Kept, LogLine, Permit, Permits, Ping, Progress, Report, Wanted, Wish,
+    WorkerStatus,
+};
 
-use crate::flows::{flow, later_flow, living_flow};
+use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
 
 pub(crate) fn name() -> impl Strategy<Value = String> {
     "[A-Za-z0-9_-]{1,20}"
@@ -86,7 +89,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             expires_at: (number % 2 == 1).then(|| Timestamp::from_micros(u64::from(number) + 1)),
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
-            delivery_limit: None,
+            delivery_limit: NonZeroU32::new(number % 3),
         },
     )
 }
@@ -167,12 +170,45 @@ pub(crate) fn wish() -> impl Strategy<Value = Wish> {
             let key = (task.len() % 2 == 0).then(|| task.clone());
             Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key }
         }),
+        Just(Wish::Edit { revision: Revision::new(4), flow: edited_flow() }),
+        (name(), name(), "\\PC{0,20}", heard_end()).prop_map(|(flow, task, key, end)| {
+            Wish::Hear(Heard { flow: flow.parse().unwrap(), task: task.parse().unwrap(), key, end })
+        }),
         (name(), failure()).prop_map(|(task, failure)| Wish::Notify {
             task: task.parse().unwrap(),
             answer: Answer::Failed(failure),
             key: None
         }),
     ]
+}
+
+fn heard_end() -> impl Strategy<Value = HeardEnd> {
+    prop_oneof![values().prop_map(HeardEnd::Success), value().prop_map(HeardEnd::Failure)]
+}
+
+pub(crate) fn control() -> impl Strategy<Value = Control> {
+    prop_oneof![
+        name().prop_map(|reply_to| Control::Ping(Ping { reply_to })),
+        call().prop_map(Control::Interrupt),
+        proptest::collection::vec(call(), 0..3).prop_map(Control::Withdraw),
+        (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayBegin { call, wanted }),
+    ]
+}
+
+pub(crate) fn status() -> impl Strategy<Value = WorkerStatus> {
+    let queues = proptest::collection::vec(name().prop_map(|queue| queue.parse().unwrap()), 0..3);
+    (name(), name(), name(), any::<[u32; 3]>(), queues, name()).prop_map(
+        |(name, instance, host, [process, slots, busy], queues, version)| WorkerStatus {
+            name: name.parse().unwrap(),
+            instance,
+            host,
+            process,
+            slots,
+            busy,
+            queues,
+            version,
+        },
+    )
 }
 
 pub(crate) fn attempt() -> impl Strategy<Value = NodeAttempt> {
@@ -183,13 +219,15 @@ pub(crate) fn attempt() -> impl Strategy<Value = NodeAttempt> {
     })
 }
 
-pub(crate) fn record() -> impl Strategy<Value = Record> {
+fn node() -> impl Strategy<Value = NodeIndex> {
+    any::<u32>().prop_map(NodeIndex)
+}
+
+fn fact_of_call() -> impl Strategy<Value = Fact> {
     let worker = || proptest::option::of(name().prop_map(|name| name.parse().unwrap()));
     let later = || proptest::option::of(any::<u64>().prop_map(Timestamp::from_micros));
     let action = || prop_oneof![Just(Action::Apply), Just(Action::Rollback)];
-    let node = || any::<u32>().prop_map(NodeIndex);
-    let fact = prop_oneof![
-        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3) }),
+    prop_oneof![
         (attempt(), action()).prop_map(|(attempt, action)| Fact::Started { attempt, action }),
         (attempt(), values(), any::<u64>(), worker()).prop_map(|(attempt, provided, execution, worker)| {
             let execution = Execution::new(execution);
@@ -224,6 +262,16 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         (attempt(), failure(), later(), worker()).prop_map(|(attempt, failure, retry_at, worker)| {
             Fact::RollbackFailed { attempt, failure, retry_at, worker }
         }),
+        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::NotStarted {
+            node,
+            attempt: Attempt::new(attempt),
+            failure
+        }),
+    ]
+}
+
+fn fact_of_node() -> impl Strategy<Value = Fact> {
+    prop_oneof![
         node().prop_map(|node| Fact::PassedRollback { node }),
         node().prop_map(|node| Fact::RollbackRetried { node }),
         (node(), "\\PC{0,20}").prop_map(|(node, reason)| Fact::RollbackSkipped { node, reason }),
@@ -235,18 +283,19 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             let list = Some(vec![Json::parse("[1,\"a\"]").unwrap(), Json::parse("null").unwrap()]);
             Fact::ControllerRan { node, attempt: Attempt::new(attempt), value, list }
         }),
-        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::NotStarted {
-            node,
-            attempt: Attempt::new(attempt),
-            failure
-        }),
         node().prop_map(|node| Fact::Retrying { node }),
         node().prop_map(|node| Fact::Begun { node }),
         (node(), reach()).prop_map(|(node, reach)| Fact::Ignored { node, reach }),
-        Just(Fact::RunStarted { flow: later_flow(), revision: Revision::FIRST }),
         (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
-        Just(Fact::Expired),
-        Just(Fact::RunStarted { flow: living_flow(), revision: Revision::FIRST }),
+        (node(), proptest::collection::vec(any::<u32>(), 0..4)).prop_map(|(node, list)| {
+            let list = list.into_iter().map(|number| Json::from(&number.into())).collect();
+            Fact::Expanded { node, list }
+        }),
+    ]
+}
+
+fn fact_of_trigger() -> impl Strategy<Value = Fact> {
+    prop_oneof![
         (any::<u64>(), node(), trigger(), values()).prop_map(|(firing, entry, by, values)| Fact::Fired {
             firing: Firing::new(firing),
             entry,
@@ -254,10 +303,6 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             values
         }),
         (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::Unfired { turn, reason }),
-        (node(), proptest::collection::vec(any::<u32>(), 0..4)).prop_map(|(node, list)| {
-            let list = list.into_iter().map(|number| Json::from(&number.into())).collect();
-            Fact::Expanded { node, list }
-        }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         (node(), trigger(), 0..SkipReason::ALL.len(), any::<u64>()).prop_map(|(entry, by, reason, count)| {
@@ -272,13 +317,27 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(schedule, next)| Fact::CaughtUp { schedule, next: next.map(Timestamp::from_micros) }),
         any::<i64>().prop_map(|by| Fact::ClockSet { by: ClockShift::from_micros(by) }),
         (node(), "\\PC{0,20}").prop_map(|(node, key)| Fact::NotificationReceived { node, key }),
-        Just(Fact::Edited { flow: later_flow(), revision: Revision::new(2) }),
+    ]
+}
+
+fn fact_of_run() -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3) }),
+        Just(Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST }),
+        Just(Fact::Expired),
+        Just(Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST }),
+        Just(Fact::Edited { flow: linked_flow(), revision: Revision::new(2) }),
+        Just(Fact::Edited { flow: edited_flow(), revision: Revision::new(3) }),
         Just(Fact::Reset),
         Just(Fact::CancelRequested),
         Just(Fact::SuspendRequested),
         Just(Fact::Resumed),
         (0..RunState::ALL.len()).prop_map(|state| Fact::RunEntered { state: RunState::ALL[state] }),
-    ];
+    ]
+}
+
+pub(crate) fn record() -> impl Strategy<Value = Record> {
+    let fact = prop_oneof![fact_of_call(), fact_of_node(), fact_of_trigger(), fact_of_run()];
     let firing = proptest::option::of(any::<u64>());
     (any::<u64>(), firing, fact).prop_map(|(at, firing, fact)| {
         let firing = firing.map(Firing::new);

@@ -1,0 +1,118 @@
+//! Keeps `docs/format.md` true: its kinds, its bytes and its example are those of the code.
+
+use std::path::{Path, PathBuf};
+
+use super::{Body, Kind};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("docs/format.md")).unwrap()
+}
+
+/// The cells of a table's row.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    Some(line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect())
+}
+
+/// The bytes of a cell: pairs of hex digits, `"text"`, and `×n` for what stands before it, n times in all.
+fn drawn(cell: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for token in cell.trim_matches('`').split(' ') {
+        if let Some(times) = token.strip_prefix('×') {
+            let last = *bytes.last().unwrap();
+            bytes.extend(std::iter::repeat_n(last, times.parse::<usize>().unwrap() - 1));
+        } else if let Some(text) = token.strip_prefix('"').and_then(|token| token.strip_suffix('"')) {
+            bytes.extend(text.bytes());
+        } else {
+            bytes.push(u8::from_str_radix(token, 16).unwrap_or_else(|_| panic!("{token:?} in {cell:?}")));
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_page_lists_all_kinds() {
+    let page = page();
+    for Kind { magic, name, version } in Kind::ALL {
+        let [first, second] = magic.map(char::from);
+        let row = format!("| `{first}{second}` | `{:02x} {:02x}` | {name} | {version} |", magic[0], magic[1]);
+        assert!(page.contains(&row), "docs/format.md has no row that begins: {row}");
+    }
+    let listed = page.lines().filter(|line| line.starts_with("| `w")).count();
+    assert_eq!(listed, Kind::ALL.len(), "each kind has a magic of its own, and the page has no other");
+}
+
+#[test]
+fn the_page_draws_the_bytes_of_golden_files() {
+    let page = page();
+    let mut drawings = 0;
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(file) = line.strip_prefix("`runtime/protocol/golden/").and_then(|rest| rest.strip_suffix("`:")) else {
+            continue;
+        };
+        let golden = std::fs::read(root().join("runtime/protocol/golden").join(file)).unwrap();
+        let rows = lines.by_ref().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        let mut bytes = Vec::new();
+        for row in rows.skip(2) {
+            let [offset, cell, _] = cells(row).unwrap()[..] else { panic!("{row}") };
+            assert_eq!(offset, bytes.len().to_string(), "{file}: {row}");
+            bytes.extend(drawn(cell));
+            assert!(golden.starts_with(&bytes), "{file}: {row}: {:02x?}", &golden[offset.parse().unwrap()..]);
+        }
+        assert_eq!(bytes, golden, "{file} is drawn to its end");
+        drawings += 1;
+    }
+    assert_eq!(drawings, 3, "a record, a job and a signal");
+}
+
+#[test]
+fn the_example_on_the_page_is_the_one_that_is_tested() {
+    let example = include_str!("growth.rs");
+    let page = page();
+    let blocks: Vec<&str> = page.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    let squeezed = |text: &str| text.replace("pub(super) ", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    for block in blocks {
+        assert!(squeezed(example).contains(&squeezed(block)), "codec/growth.rs does not have:\n{block}");
+    }
+    for bytes in
+        ["77 58 01 03 41 64 61 01 03 65 67 67 02 01", "77 58 03 03 41 64 61 01 03 65 67 67 02 01 03 72 61 77 02"]
+    {
+        assert!(page.contains(bytes), "docs/format.md does not show {bytes}");
+    }
+}
+
+/// A variant that is appended needs a higher version of its kind; then this test lists the version with its variants.
+#[test]
+fn a_variant_is_appended_with_a_new_version() {
+    for (kind, version, prefix, variants) in [
+        (Kind::RECORDS, 1, &[1, 0, 0][..], 35),
+        (Kind::REPORT, 1, &[], 10),
+        (Kind::REPORT, 1, &[5, 1, b'r'], 9),
+        (Kind::REPLY, 1, &[], 5),
+        (Kind::CONTROL, 1, &[], 4),
+        (Kind::FETCH_REPLY, 1, &[0; 32], 5),
+        (Kind::PERMITS, 1, &[], 3),
+    ] {
+        assert_eq!(kind.version, version, "{}: list its variants for the new version", kind.name);
+        for variant in [variants - 1, variants] {
+            let bytes = [&kind.magic[..], &[version], prefix, &[variant]].concat();
+            let body = Body::open(kind, &bytes).unwrap();
+            let error = match kind.magic {
+                magic if magic == Kind::RECORDS.magic => crate::decode_records(&bytes).err(),
+                magic if magic == Kind::REPORT.magic => crate::Report::decode(&bytes).err(),
+                magic if magic == Kind::REPLY.magic => crate::Reply::decode(&bytes).err(),
+                magic if magic == Kind::CONTROL.magic => crate::Control::decode(&bytes).err(),
+                magic if magic == Kind::FETCH_REPLY.magic => crate::FetchReply::decode(&bytes).err(),
+                _ => crate::Permits::decode(&bytes).err(),
+            };
+            let is_unknown = error.is_some_and(|error| error.to_string().contains("UnexpectedVariant"));
+            let expected = variant == variants;
+            assert_eq!(is_unknown, expected, "{}, version {}: variant {variant}", kind.name, body.version());
+        }
+    }
+}

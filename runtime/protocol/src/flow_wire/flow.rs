@@ -1,0 +1,125 @@
+//! The flow itself: its nodes, its nested flows, and what holds for the whole.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use flow::{Digest, Flow, FlowName, Node, NodeIndex, Role, Scope};
+
+use super::{
+    Bounds,
+    links::{WireAccept, WireListen},
+    node::WireNode,
+    origin::WireOrigin,
+    task::task_of,
+    triggers::WireTriggers,
+};
+use crate::{
+    codec::{BorrowDecode, Encode},
+    wire::{Invalid, WireValues, invalid, micros, values_from_wire, values_to_wire},
+};
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct WireFlow<'a> {
+    name: &'a str,
+    /// The modules that tasks call, each once: tasks refer to them by their place here.
+    modules: Vec<[u8; 32]>,
+    nodes: Vec<WireNode<'a>>,
+    scopes: Vec<WireScope>,
+    inputs: WireValues<'a>,
+    expires_micros: Option<u64>,
+    origin: Option<WireOrigin<'a>>,
+    /// How it is triggered, when it fires more than once.
+    triggers: Option<WireTriggers<'a>>,
+    listens: Vec<WireListen<'a>>,
+    accepts: Vec<WireAccept<'a>>,
+}
+
+/// The whole flow, or a nested one.
+#[derive(Encode, BorrowDecode)]
+struct WireScope {
+    parent: Option<u32>,
+    begin: u32,
+    end: u32,
+}
+
+impl<'a> From<&'a Flow> for WireFlow<'a> {
+    fn from(flow: &'a Flow) -> Self {
+        let Flow { name, nodes, scopes, inputs, expires, origin, living, listens, accepts } = flow;
+        let modules: BTreeSet<Digest> = nodes.iter().filter_map(|node| Some(task_of(&node.role)?.module)).collect();
+        let modules: Vec<Digest> = modules.into_iter().collect();
+        Self {
+            name: name.as_str(),
+            nodes: nodes.iter().map(|node| WireNode::new(node, &modules)).collect(),
+            modules: modules.iter().map(|module| *module.as_bytes()).collect(),
+            scopes: scopes.iter().map(WireScope::from).collect(),
+            inputs: values_to_wire(inputs),
+            expires_micros: expires.map(micros),
+            origin: origin.as_deref().map(WireOrigin::from),
+            triggers: living.as_ref().map(WireTriggers::from),
+            listens: listens.iter().map(WireListen::from).collect(),
+            accepts: accepts.iter().map(WireAccept::from).collect(),
+        }
+    }
+}
+
+impl From<&Scope> for WireScope {
+    fn from(scope: &Scope) -> Self {
+        Self { parent: scope.parent.map(|parent| parent.0), begin: scope.begin.0, end: scope.end.0 }
+    }
+}
+
+impl WireFlow<'_> {
+    pub(crate) fn into_flow(self) -> Result<Arc<Flow>, Invalid> {
+        let modules = self.modules.into_iter().map(Digest::from_bytes).collect();
+        let bounds = &Bounds { nodes: self.nodes.len(), scopes: self.scopes.len(), modules };
+        if self.scopes.is_empty() {
+            return Err("a flow has at least one scope".into());
+        }
+        let nodes = self.nodes.into_iter().map(|node| node.into_node(bounds)).collect::<Result<Vec<_>, _>>()?;
+        check_gathers(&nodes)?;
+        let scopes = self.scopes.into_iter().enumerate().map(|(index, scope)| scope.into_scope(index, bounds));
+        Ok(Arc::new(Flow {
+            name: FlowName::new(self.name).map_err(invalid)?,
+            nodes,
+            scopes: scopes.collect::<Result<_, _>>()?,
+            inputs: values_from_wire(self.inputs)?,
+            expires: self.expires_micros.map(Duration::from_micros),
+            origin: self.origin.map(WireOrigin::into_origin).transpose()?.map(Arc::new),
+            living: self.triggers.map(|triggers| triggers.into_living(bounds)).transpose()?,
+            listens: self.listens.into_iter().map(|listen| listen.into_listen(bounds)).collect::<Result<_, _>>()?,
+            accepts: self.accepts.into_iter().map(|accept| accept.into_accept(bounds)).collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+impl WireScope {
+    fn into_scope(self, index: usize, bounds: &Bounds) -> Result<Scope, Invalid> {
+        let parent = self.parent.map(|parent| bounds.scope(parent)).transpose()?;
+        // A parent stands before its children, so that no flow is nested in itself. The whole flow has no parent.
+        if parent.map_or(index != 0, |parent| parent.0 as usize >= index) {
+            return Err(format!("scope {index} has no parent before it"));
+        }
+        Ok(Scope { parent, begin: bounds.node(self.begin)?, end: bounds.node(self.end)? })
+    }
+}
+
+/// Checks that each task that is called for the elements of a list is followed by the node that gathers their results.
+fn check_gathers(nodes: &[Node]) -> Result<(), Invalid> {
+    let mut place = 0;
+    while let Some(node) = nodes.get(place) {
+        let each = NodeIndex(u32::try_from(place).map_err(invalid)?);
+        match &node.role {
+            Role::ForEach(_) => {
+                let gathers = |next: &&Node| next.role == Role::Gather(each) && next.name == node.name;
+                if nodes.get(place + 1).filter(gathers).is_none() {
+                    return Err(format!("no node gathers the results of node {place}"));
+                }
+                place += 2;
+            }
+            Role::Gather(_) => return Err(format!("node {place} gathers the results of no task")),
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                place += 1;
+            }
+        }
+    }
+    Ok(())
+}

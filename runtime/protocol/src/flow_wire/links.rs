@@ -1,0 +1,115 @@
+//! The links of a flow: between its own nodes, and from other flows and programs.
+
+use flow::{Accept, Condition, FlowName, Json, Link, Listen, NodeName, On, Reach, ValueName};
+
+use super::{Bounds, source::WireSource};
+use crate::{
+    codec::{BorrowDecode, Encode},
+    wire::{Invalid, invalid, wire_enum},
+};
+
+/// A link into a node that does more than put its source first.
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireLink<'a> {
+    from: u32,
+    on: WireOn,
+    when: Option<&'a str>,
+    reads: Vec<(&'a str, WireSource<'a>)>,
+    reach: WireReach,
+}
+
+/// A link from a task of another flow, whose notifications trigger a node or answer it.
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireListen<'a> {
+    flow: &'a str,
+    task: &'a str,
+    on: WireOn,
+    to: u32,
+}
+
+/// The type of a value that a notification brings.
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireAccept<'a> {
+    from: Option<u32>,
+    value: &'a str,
+    by: u32,
+    parameter: &'a str,
+    schema: &'a str,
+    is_list: bool,
+    optional: bool,
+}
+
+wire_enum!(WireOn = On { Success, Failure, Any });
+wire_enum!(WireReach = Reach { Task, Neighbors, Flow, All });
+
+impl<'a> From<&'a Link> for WireLink<'a> {
+    fn from(Link { from, on, when, reads, reach }: &'a Link) -> Self {
+        Self {
+            from: from.0,
+            on: (*on).into(),
+            when: when.as_ref().map(Condition::as_str),
+            reads: reads.iter().map(|(name, source)| (name.as_str(), source.into())).collect(),
+            reach: (*reach).into(),
+        }
+    }
+}
+
+impl WireLink<'_> {
+    pub(super) fn into_link(self, bounds: &Bounds) -> Result<Link, Invalid> {
+        let read = |(name, source): (&str, WireSource<'_>)| {
+            Ok((ValueName::new(name).map_err(invalid)?, source.into_source(bounds)?))
+        };
+        Ok(Link {
+            from: bounds.node(self.from)?,
+            on: self.on.into(),
+            when: self.when.map(Condition::recorded).transpose().map_err(invalid)?,
+            reads: self.reads.into_iter().map(read).collect::<Result<_, Invalid>>()?,
+            reach: self.reach.into(),
+        })
+    }
+}
+
+impl<'a> From<&'a Listen> for WireListen<'a> {
+    fn from(Listen { flow, task, on, to }: &'a Listen) -> Self {
+        Self { flow: flow.as_str(), task: task.as_str(), on: (*on).into(), to: to.0 }
+    }
+}
+
+impl WireListen<'_> {
+    pub(super) fn into_listen(self, bounds: &Bounds) -> Result<Listen, Invalid> {
+        Ok(Listen {
+            flow: FlowName::new(self.flow).map_err(invalid)?,
+            task: NodeName::new(self.task).map_err(invalid)?,
+            on: self.on.into(),
+            to: bounds.node(self.to)?,
+        })
+    }
+}
+
+impl<'a> From<&'a Accept> for WireAccept<'a> {
+    fn from(Accept { from, value, by, parameter, schema, is_list, optional }: &'a Accept) -> Self {
+        Self {
+            from: from.map(|from| from.0),
+            value: value.as_str(),
+            by: by.0,
+            parameter: parameter.as_str(),
+            schema: schema.as_str(),
+            is_list: *is_list,
+            optional: *optional,
+        }
+    }
+}
+
+impl WireAccept<'_> {
+    pub(super) fn into_accept(self, bounds: &Bounds) -> Result<Accept, Invalid> {
+        Ok(Accept {
+            from: self.from.map(|from| bounds.node(from)).transpose()?,
+            value: ValueName::new(self.value).map_err(invalid)?,
+            by: bounds.node(self.by)?,
+            parameter: ValueName::new(self.parameter).map_err(invalid)?,
+            schema: Json::parse(self.schema).map_err(invalid)?,
+            is_list: self.is_list,
+            optional: self.optional,
+        })
+    }
+}

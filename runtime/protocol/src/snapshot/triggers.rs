@@ -1,0 +1,216 @@
+//! What a run that fires more than once has besides its firings.
+
+use std::sync::Arc;
+
+use flow::{Backlog, Due, Firing, Life, NodeIndex, Owed, RunState, SkipReason, Skips, State, Timestamp, Waiting};
+
+use super::{WireProvided, provided_from_wire, provided_to_wire};
+use crate::{
+    codec::{BorrowDecode, Encode},
+    record::{WireSkipReason, WireTrigger, run_state},
+    wire::{
+        Invalid, WireFailures, WireValues, failures_from_wire, failures_to_wire, time_from_wire, time_to_wire,
+        values_from_wire, values_to_wire,
+    },
+};
+
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireTriggerState<'a> {
+    state: &'a str,
+    /// The number of the last firing.
+    last_firing: u64,
+    /// Firings that wait until fewer run at once.
+    queued: Vec<WireQueuedFiring<'a>>,
+    /// Back edges whose condition is still to be decided.
+    pending: Vec<WirePendingTrigger<'a>>,
+    /// What nodes provided in their last firing that ended in success.
+    provided: WireProvided<'a>,
+    /// The states of nodes in their last firing that has ended.
+    last_states: Vec<(u32, &'a str)>,
+    failures: WireFailures<'a>,
+    ending: bool,
+    last_end: Option<&'a str>,
+    expires_at_micros: Option<u64>,
+    schedules: Vec<WireNextTime>,
+    /// The firing that a persistent run began with.
+    first_firing: Option<u64>,
+    /// For each schedule the spans of time that it has missed and fires for later.
+    backlogs: Vec<Vec<WireSpan>>,
+    skips: Vec<WireSkips>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireQueuedFiring<'a> {
+    firing: u64,
+    entry: Option<u32>,
+    by: WireTrigger<'a>,
+    values: WireValues<'a>,
+    provided_before: Option<WireProvided<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePendingTrigger<'a> {
+    back_edge: u32,
+    values: WireValues<'a>,
+    provided_before: WireProvided<'a>,
+    not_before_micros: Option<u64>,
+}
+
+/// When a schedule fires next.
+#[derive(Encode, BorrowDecode)]
+enum WireNextTime {
+    Unknown,
+    AtMicros(u64),
+    Never,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireSpan {
+    next_micros: u64,
+    until_micros: u64,
+}
+
+/// The triggers of a task that led to no firing, for one reason.
+#[derive(Encode, BorrowDecode)]
+struct WireSkips {
+    entry: u32,
+    reason: WireSkipReason,
+    count: u64,
+    last_micros: u64,
+}
+
+impl<'a> From<&'a Life> for WireTriggerState<'a> {
+    fn from(life: &'a Life) -> Self {
+        Self {
+            state: life.state.as_str(),
+            last_firing: life.fired,
+            queued: life.waiting.iter().map(WireQueuedFiring::from).collect(),
+            pending: life.owed.iter().map(WirePendingTrigger::from).collect(),
+            provided: provided_to_wire(&life.latest),
+            last_states: life.last.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
+            failures: failures_to_wire(&life.failures),
+            ending: life.ending,
+            last_end: life.last_end.map(RunState::as_str),
+            expires_at_micros: time_to_wire(life.expires_at),
+            schedules: life.schedules.iter().map(WireNextTime::from).collect(),
+            first_firing: life.base.map(Firing::get),
+            backlogs: life.backlogs.iter().map(|spans| spans.iter().map(WireSpan::from).collect()).collect(),
+            skips: life.skips.iter().map(WireSkips::from).collect(),
+        }
+    }
+}
+
+impl WireTriggerState<'_> {
+    pub(super) fn into_life(self) -> Result<Life, Invalid> {
+        let spans = |spans: Vec<WireSpan>| spans.into_iter().map(Backlog::from).collect();
+        Ok(Life {
+            state: run_state(self.state)?,
+            fired: self.last_firing,
+            waiting: self.queued.into_iter().map(WireQueuedFiring::into_waiting).collect::<Result<_, _>>()?,
+            owed: self.pending.into_iter().map(WirePendingTrigger::into_owed).collect::<Result<_, _>>()?,
+            latest: provided_from_wire(self.provided)?,
+            last: self.last_states.into_iter().map(last_state).collect::<Result<_, _>>()?,
+            failures: Arc::new(failures_from_wire(self.failures)?),
+            ending: self.ending,
+            last_end: self.last_end.map(run_state).transpose()?,
+            expires_at: time_from_wire(self.expires_at_micros),
+            schedules: self.schedules.into_iter().map(Due::from).collect(),
+            base: self.first_firing.map(Firing::new),
+            backlogs: self.backlogs.into_iter().map(spans).collect(),
+            skips: self.skips.into_iter().map(WireSkips::into_skips).collect(),
+        })
+    }
+}
+
+fn last_state((index, word): (u32, &str)) -> Result<(NodeIndex, State), Invalid> {
+    let state = State::ALL.into_iter().find(|state| state.as_str() == word);
+    Ok((NodeIndex(index), state.ok_or_else(|| format!("{word:?} is no state of a task"))?))
+}
+
+impl<'a> From<&'a Waiting> for WireQueuedFiring<'a> {
+    fn from(Waiting { firing, entry, by, values, given }: &'a Waiting) -> Self {
+        Self {
+            firing: firing.get(),
+            entry: entry.map(|entry| entry.0),
+            by: by.into(),
+            values: values_to_wire(values),
+            provided_before: given.as_ref().map(|given| provided_to_wire(given)),
+        }
+    }
+}
+
+impl WireQueuedFiring<'_> {
+    fn into_waiting(self) -> Result<Waiting, Invalid> {
+        Ok(Waiting {
+            firing: Firing::new(self.firing),
+            entry: self.entry.map(NodeIndex),
+            by: self.by.into(),
+            values: values_from_wire(self.values)?,
+            given: self.provided_before.map(provided_from_wire).transpose()?,
+        })
+    }
+}
+
+impl<'a> From<&'a Owed> for WirePendingTrigger<'a> {
+    fn from(Owed { turn, values, given, not_before }: &'a Owed) -> Self {
+        Self {
+            back_edge: *turn,
+            values: values_to_wire(values),
+            provided_before: provided_to_wire(given),
+            not_before_micros: time_to_wire(*not_before),
+        }
+    }
+}
+
+impl WirePendingTrigger<'_> {
+    fn into_owed(self) -> Result<Owed, Invalid> {
+        let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
+        Ok(Owed { turn: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
+    }
+}
+
+impl From<&Due> for WireNextTime {
+    fn from(due: &Due) -> Self {
+        match due {
+            Due::Unknown => Self::Unknown,
+            Due::At(at) => Self::AtMicros(at.as_micros()),
+            Due::Never => Self::Never,
+        }
+    }
+}
+
+impl From<WireNextTime> for Due {
+    fn from(wire: WireNextTime) -> Self {
+        match wire {
+            WireNextTime::Unknown => Self::Unknown,
+            WireNextTime::AtMicros(micros) => Self::At(Timestamp::from_micros(micros)),
+            WireNextTime::Never => Self::Never,
+        }
+    }
+}
+
+impl From<&Backlog> for WireSpan {
+    fn from(Backlog { next, until }: &Backlog) -> Self {
+        Self { next_micros: next.as_micros(), until_micros: until.as_micros() }
+    }
+}
+
+impl From<WireSpan> for Backlog {
+    fn from(WireSpan { next_micros, until_micros }: WireSpan) -> Self {
+        Self { next: Timestamp::from_micros(next_micros), until: Timestamp::from_micros(until_micros) }
+    }
+}
+
+impl From<(&(NodeIndex, SkipReason), &Skips)> for WireSkips {
+    fn from(((entry, reason), skips): (&(NodeIndex, SkipReason), &Skips)) -> Self {
+        let (count, last_micros) = (skips.count, skips.last_at.as_micros());
+        Self { entry: entry.0, reason: (*reason).into(), count, last_micros }
+    }
+}
+
+impl WireSkips {
+    fn into_skips(self) -> ((NodeIndex, SkipReason), Skips) {
+        let skips = Skips { count: self.count, last_at: Timestamp::from_micros(self.last_micros) };
+        ((NodeIndex(self.entry), self.reason.into()), skips)
+    }
+}
