@@ -1,4 +1,6 @@
+use ::broker::{InProcess, Queue, QueueKind, reconnecting::Reconnecting};
 use client::api::Outcome;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -53,4 +55,23 @@ fn engines_that_serve_no_store_are_told() {
     let found = found(&[("waft.store.shared", Asked::There { ready: 0, consumers: 0 })], 0);
     assert_eq!((found.len(), found[0].0), (1, Outcome::Fail));
     assert!(found[0].1.contains("waft.store.shared"), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_a_leader_holds_the_look_up_for_no_longer_than_its_limit() {
+    let broker = Reconnecting::to(&InProcess::new());
+    for queue in ["waft.jobs.default", "waft.jobs.ovens"] {
+        broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
+    }
+    let _taking = broker.consume("waft.jobs.ovens", 1).await.unwrap();
+    broker.be_silent("waft.jobs.default", true);
+    let jobs = ["default", "ovens"].map(|name| name.parse().unwrap()).into();
+    let wanted = Wanted { jobs, ..Wanted::default() };
+    let started = Instant::now();
+    let queues = ask(Some(&broker), &wanted, &Loaded::default()).await;
+    assert_eq!(started.elapsed().as_secs(), LOOK.as_secs());
+    assert_eq!(queues.of("waft.jobs.default"), Some(&Asked::Silent));
+    assert_eq!(queues.of("waft.jobs.ovens"), Some(&Asked::There { ready: 0, consumers: 1 }));
+    assert_eq!((queues.checks.len(), queues.checks[0].outcome), (1, Outcome::Fail), "{:?}", queues.checks);
+    assert!(queues.checks[0].advice.as_ref().unwrap().contains("delete_queue waft.jobs.default"));
 }
