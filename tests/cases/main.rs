@@ -4,6 +4,7 @@ mod amqp;
 mod architecture;
 mod chaos;
 mod cli;
+mod doctor;
 mod guests;
 mod local;
 mod output;

@@ -144,6 +144,18 @@ impl Rabbit {
 }
 
 impl Rabbit {
+    /// Lets `rabbitmqctl` do something in the node, and answers what it prints.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot do so.
+    pub fn control(&self, arguments: &[&str]) -> Result<String> {
+        let (order, rest) = arguments.split_first().context("rabbitmqctl takes a command")?;
+        let done = self.place.control(order).args(rest).output().context("could not run rabbitmqctl")?;
+        ensure!(done.status.success(), "rabbitmqctl {order}: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
     /// Stops the broker in its node and starts it again, as `rabbitmqctl stop_app` and `start_app` do: the node stays, and
     /// queues elect their leaders anew.
     ///

@@ -8,6 +8,7 @@ mod channel;
 mod connect;
 mod consumer;
 mod declared;
+mod greeting;
 mod options;
 mod properties;
 mod publisher;
@@ -23,7 +24,7 @@ use lapin::{
     types::FieldTable,
 };
 
-pub use self::{connect::ConnectError, options::Options};
+pub use self::{connect::ConnectError, greeting::Greeting, options::Options};
 use self::{
     declared::Declaration,
     options::Endpoint,

@@ -20,10 +20,10 @@ pub mod contract;
 pub mod reconnecting;
 pub mod topology;
 
-pub use amqp::{Amqp, ConnectError, Options};
+pub use amqp::{Amqp, ConnectError, Greeting, Options};
 pub use broker::{Broker, ConsumeError, DeclareError, PublishError};
 pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 pub use delivery::{Consumer, Delivery, Renewals, Settlement};
 pub use in_process::InProcess;
-pub use message::{Message, Properties, Routing};
+pub use message::{DEATH_TIME, Message, Properties, Routing};
 pub use quarantine::{quarantine, quarantined};

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+/// The header of a dead-lettered message that says when the broker dead-lettered it last, by the broker's clock, in whole
+/// seconds since 1970. Only AMQP brokers set it.
+pub const DEATH_TIME: &str = "x-last-death-time";
+
 /// What becomes of a message that no queue takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Routing {
@@ -36,7 +40,7 @@ pub struct Message {
 /// What a message carries in the clear, so that an operator can read a queue.
 ///
 /// A dead-lettered message also has the headers `x-first-death-queue` and `x-first-death-reason`
-/// (`rejected` or `delivery_limit`).
+/// (`rejected` or `delivery_limit`), and [`DEATH_TIME`] where the broker has a clock of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Properties {
     /// The sender's id of the message.

@@ -234,10 +234,16 @@ impl Broker for Reconnecting {
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        if self.is_silent(queue).await {
+            return Err(DeclareError::Silent { what: format!("queue {queue:?}"), seconds: SILENCE });
+        }
         self.connection().waiting(queue).await
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
+        if self.is_silent(queue).await {
+            return Err(DeclareError::Silent { what: format!("queue {queue:?}"), seconds: SILENCE });
+        }
         self.connection().consumers(queue).await
     }
 

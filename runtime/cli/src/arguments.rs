@@ -340,6 +340,17 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check all that waft stands on, and say what to do: broker, queues, workers, logbook, runs, store, clocks. Changes nothing
+    ///
+    /// With --broker, --logbook or --store it looks from here, without a server; with --server (or WAFT_SERVER) the server looks
+    /// at what it stands on. It ends within 30 seconds; the exit code is 0 when all is well, and 5 otherwise.
+    Doctor {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object a check
+        #[arg(long)]
+        json: bool,
+    },
     /// See and decide about what no worker could take: jobs that killed their workers, messages that are no jobs
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -481,6 +492,7 @@ impl Command {
             | Self::Watch { .. }
             | Self::Logs { .. }
             | Self::Workers { .. }
+            | Self::Doctor { .. }
             | Self::Quarantine(QuarantineCommand::List { .. })
             | Self::Completions { .. } => true,
             Self::New { .. }
@@ -500,6 +512,11 @@ impl Command {
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Gc { .. } => false,
         }
+    }
+
+    /// Whether it ends in time although something that it asked has never answered: a name server, a disk.
+    pub(crate) const fn leaves_what_hangs(&self) -> bool {
+        matches!(self, Self::Doctor { .. })
     }
 
     /// Whether its log is what a person watches.

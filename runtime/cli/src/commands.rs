@@ -3,6 +3,7 @@
 mod call;
 mod check;
 mod completions;
+mod doctor;
 mod edit;
 mod gc;
 mod graph;
@@ -92,6 +93,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
             steer::run(&settings, &run, steer::Wish::Notify { task, values, failure: fail, key }, json).await
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
+        Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Gc { older_than, dry_run } => gc::run(&settings, &older_than, dry_run).await,
         Command::Completions { shell } => Ok(completions::run(shell)),

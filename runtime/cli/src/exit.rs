@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     NeedsPerson,
     /// Something the runtime needs could not be reached.
     Unreachable,
+    /// `waft doctor` found something that somebody should do something about.
+    Unwell,
     /// Interrupted: the run is suspended.
     Interrupted,
     /// The reader of standard output left before all data was written: what SIGPIPE (13) comes to in a shell.
@@ -32,6 +34,7 @@ impl Exit {
             Self::Invalid => 2,
             Self::NeedsPerson => 3,
             Self::Unreachable => 4,
+            Self::Unwell => 5,
             Self::Interrupted => 130,
             Self::ReaderGone => 141,
         }

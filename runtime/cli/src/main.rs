@@ -72,7 +72,13 @@ fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
         .enable_all()
         .build()
         .map_err(|error| exit::Failed::unreachable(error).hint("the system gave no threads; raise its limits"))?;
-    runtime.block_on(commands::run(arguments.command, settings))
+    let leaves_what_hangs = arguments.command.leaves_what_hangs();
+    let done = runtime.block_on(commands::run(arguments.command, settings));
+    if leaves_what_hangs {
+        // Dropped, the runtime would wait for its threads that block.
+        runtime.shutdown_background();
+    }
+    done
 }
 
 /// What of waft logs. Others' libraries are heard from a warning on, and lapin never: it logs whole messages.

@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) logbook_is_named: bool,
     pub(crate) server: Server,
     pub(crate) store: PathBuf,
+    /// Whether it was named by a flag, here and now.
+    pub(crate) store_is_named: bool,
     pub(crate) cache: PathBuf,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
@@ -154,7 +156,7 @@ impl Settings {
             ..Written::default()
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
-        let logbook_is_named = logbook.is_some();
+        let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
         let chosen = given.over(Written::from_environment()).over(Written::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.over(parse(DEFAULT, "the built-in settings")?);
@@ -207,6 +209,7 @@ impl Settings {
             logbook_is_named,
             server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
             store: store.map_or_else(|| home("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
+            store_is_named,
             cache: cache.map_or_else(|| home("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),

@@ -3,12 +3,14 @@
 //! Values of flows are kept as the text they were written in, so that no number loses a digit; bytes and references into the
 //! store stand apart from JSON, see [`ValuesObject`].
 
+mod check;
 mod edit;
 #[cfg(feature = "schema")]
 mod schema;
 
 use std::collections::BTreeMap;
 
+pub use check::{Check, Checks, Outcome};
 pub use flow::ValuesObject;
 use protocol::WorkerStatus;
 use serde::{Deserialize, Serialize};

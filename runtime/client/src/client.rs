@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, Watch,
     api::{
-        Edited, Edits, ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip,
+        Checks, Edited, Edits, ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip,
         Submission, Workers,
     },
     tls,
@@ -212,6 +212,14 @@ impl Client {
     /// [`ClientError`]; with status 503 it says what does not work.
     pub async fn ready(&self) -> Result<(), ClientError> {
         self.send(self.request(Method::GET, &["ready"])?).await.map(drop)
+    }
+
+    /// What the server finds when it looks at all that it stands on. It takes up to half a minute.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 the server is older than that.
+    pub async fn checks(&self) -> Result<Checks, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "health", "checks"])?).await
     }
 
     /// The events of a run, from after one of them.

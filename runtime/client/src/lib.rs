@@ -26,4 +26,4 @@ pub use error::ClientError;
 pub use event::{Event, Told};
 pub use flow;
 pub use watch::Watch;
-pub use workers::{WorkersError, workers};
+pub use workers::{AskedWorkers, WorkersError, ask_workers, workers};

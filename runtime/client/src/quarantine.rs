@@ -41,6 +41,17 @@ pub struct Quarantined {
     pub size: usize,
 }
 
+impl Quarantined {
+    /// Whether it is a job that was lost with its workers too often.
+    #[must_use]
+    pub fn is_poison(&self) -> bool {
+        let is_job = self.queue.as_deref().is_some_and(|queue| queue.starts_with(topology::JOBS_PREFIX));
+        let reason = self.reason.as_deref().unwrap_or_default();
+        // The second one is the broker's word.
+        is_job && (reason.starts_with(topology::POISON) || reason == "delivery_limit")
+    }
+}
+
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -58,6 +69,16 @@ pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<Quarantined>, Quarantin
     let deliveries = read(&*broker).await?;
     // Dropped unsettled, they go back.
     Ok(deliveries.iter().map(quarantined).collect())
+}
+
+/// As [`list`], for somebody who knows how many messages wait there and makes nothing: at most `waiting` are read, and they go
+/// back.
+///
+/// # Errors
+/// [`QuarantineError`] when the broker refuses something, or there is no quarantine.
+pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<Quarantined>, QuarantineError> {
+    let most = usize::try_from(waiting).unwrap_or(usize::MAX).min(MOST.into());
+    Ok(consume(broker, most).await?.iter().map(quarantined).collect())
 }
 
 /// What became of messages.
@@ -109,9 +130,13 @@ pub async fn decide(broker: Arc<dyn Broker>, id: Option<&str>, decision: Decisio
 
 async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
     broker::topology::declare_shared(broker).await?;
+    consume(broker, MOST.into()).await
+}
+
+async fn consume(broker: &dyn Broker, most: usize) -> Result<Vec<Delivery>, QuarantineError> {
     let mut consumer = broker.consume(topology::QUARANTINE, MOST).await?;
     let mut deliveries = Vec::new();
-    while deliveries.len() < MOST.into()
+    while deliveries.len() < most
         && let Ok(Some(delivery)) = timeout(PAUSE, consumer.next()).await
     {
         deliveries.push(delivery);

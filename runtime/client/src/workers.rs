@@ -27,6 +27,24 @@ pub enum WorkersError {
 /// [`WorkersError`] when the broker refuses something.
 pub async fn workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<Vec<WorkerStatus>, WorkersError> {
     broker::topology::declare_shared(&*broker).await?;
+    Ok(ask_workers(broker, patience).await?.workers)
+}
+
+/// What came of a question to all workers.
+#[derive(Debug, Default)]
+pub struct AskedWorkers {
+    /// Those that answered.
+    pub workers: Vec<WorkerStatus>,
+    /// How many answers could not be read: those of another version.
+    pub unreadable: usize,
+}
+
+/// As [`workers`], for somebody who looks at a broker and makes nothing there that stays: where no waft has declared its
+/// exchanges yet, the question cannot be asked.
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn ask_workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<AskedWorkers, WorkersError> {
     let reply_to = format!("waft.reply.{}", uuid::Uuid::now_v7());
     broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
     let mut answers = broker.consume(&reply_to, 256).await?;
@@ -41,16 +59,19 @@ pub async fn workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<Vec<
     };
     broker.publish(ping).await?;
     let until = Instant::now() + patience;
-    let mut workers = Vec::new();
+    let mut asked = AskedWorkers::default();
     while let Ok(Some(delivery)) = timeout_at(until, answers.next()).await {
         match WorkerStatus::decode(&delivery.message.body) {
-            Ok(status) => workers.push(status),
+            Ok(status) => asked.workers.push(status),
             // Another version's answer is no reason to lose the others'.
-            Err(error) => warn!(%error, "a worker of another version has answered: it is not listed"),
+            Err(error) => {
+                asked.unreadable += 1;
+                warn!(%error, "a worker of another version has answered: it is not listed");
+            }
         }
         delivery.accept();
     }
     drop(answers);
     broker.delete_queue(&reply_to).await?;
-    Ok(workers)
+    Ok(asked)
 }

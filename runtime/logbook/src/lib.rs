@@ -12,6 +12,7 @@ pub mod contract;
 pub mod guarded;
 mod logbook;
 mod address;
+mod inspect;
 mod lock;
 mod memory;
 mod sqlite;
@@ -22,6 +23,7 @@ mod run_lock;
 mod trim;
 
 pub use address::{may_be_there, open};
+pub use inspect::{ClockReading, Found, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
     Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, ReadError, Standing, Summary,

@@ -6,6 +6,7 @@
 
 mod append;
 mod connection;
+mod inspect;
 mod lock;
 mod read;
 mod schema;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
 use self::connection::Connections;
+pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
     Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,

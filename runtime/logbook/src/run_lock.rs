@@ -41,6 +41,21 @@ impl Drop for LockedFile {
     }
 }
 
+/// Whether a process holds the lock of a run. No file is made; one that is there is locked for a moment, together with others
+/// that look.
+pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
+    let file = match File::open(folder.join(run.as_str())) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Locks a run by a file in a folder; `None` when another process holds it. It blocks for moments.
 pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock>> {
     fs::create_dir_all(folder)?;

@@ -7,6 +7,7 @@
 mod append;
 mod connection;
 mod failure;
+mod inspect;
 mod read;
 mod schema;
 mod thread;
@@ -21,6 +22,7 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::{AttemptLog, encode_snapshot};
 use rusqlite::{TransactionBehavior, params};
 
+pub(crate) use self::inspect::inspect;
 use self::{
     connection::{open_reader, open_writer},
     failure::Failure,
@@ -70,6 +72,12 @@ impl Sqlite {
         let locks = lock::beside(&path, ".locks");
         let reader = Thread::start(&place, move || open_reader(&path)).await?;
         Ok(Self { place, writer, reader, locks })
+    }
+
+    /// Whether a process holds the lock of a run; `None` where that cannot be told.
+    pub(crate) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
+        let (locks, run) = (self.locks.clone(), run.clone());
+        tokio::task::spawn_blocking(move || run_lock::is_locked(&locks, &run)).await.ok()?.ok()
     }
 
     fn unwritten(&self, failure: Failure) -> AppendError {

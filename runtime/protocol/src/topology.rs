@@ -20,6 +20,9 @@ pub const QUARANTINED_FROM: &str = "quarantined-from";
 /// The header of a message in [`QUARANTINE`] that says why it is there.
 pub const QUARANTINE_REASON: &str = "quarantine-reason";
 
+/// What the reason of a job in [`QUARANTINE`] begins with that came back too often.
+pub const POISON: &str = "the job came back";
+
 /// How many shards the runs of engines that share a broker are spread over: each has a queue of its own, and the engines
 /// divide them among themselves.
 pub const SHARDS: u32 = 8;

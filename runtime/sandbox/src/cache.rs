@@ -46,6 +46,25 @@ pub(crate) enum OpenError {
     Foreign { owner: u32, us: u32 },
 }
 
+/// The user whose folder of compiled code it is, and the user that this process runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOwner {
+    /// The user whose folder it is. The code of another user's folder is not run.
+    pub owner: u32,
+    /// The user that this process runs as.
+    pub us: u32,
+}
+
+impl CacheOwner {
+    /// Looks at a folder of compiled code. It blocks for moments.
+    ///
+    /// # Errors
+    /// What the system says; that there is no folder, too.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        Ok(Self { owner: folder.metadata()?.uid(), us: user() })
+    }
+}
+
 impl Compatibility {
     pub(crate) fn of(engine: &wasmtime::Engine) -> Self {
         /// Feeds what an engine wants hashed to a hash that is the same in every process.

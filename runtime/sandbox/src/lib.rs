@@ -24,6 +24,7 @@ mod engines;
 mod recent;
 mod ticker;
 
+pub use cache::CacheOwner;
 pub use compiled::{CompileError, Compiled};
 
 mod command;

@@ -3,11 +3,18 @@
 use std::time::{Duration, Instant};
 
 use axum::{Json, extract::State, http::HeaderMap};
-use client::api::{self, Health};
-use engine::Engine;
+use client::api::{self, Checks, Health};
+use engine::{Clock, Engine, SystemClock};
+use protocol::json::rfc3339;
 use tokio::sync::Mutex;
 
-use crate::{guard, problem::Problem, state::Shared};
+use crate::{
+    Parts,
+    checks::{self, Live},
+    guard,
+    problem::Problem,
+    state::Shared,
+};
 
 /// Answers as long as the process lives.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
@@ -30,6 +37,17 @@ pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Js
     }
 }
 
+/// What the server finds when it looks at all that it stands on: broker, permissions, queues, logbook, store, clocks, workers
+/// and runs. It takes up to half a minute where something does not answer, and changes nothing.
+#[utoipa::path(get, operation_id = "check_health", path = "/v1/health/checks", tag = "health", responses(
+    (status = 200, description = "What was found, whether all is well or not", body = Checks),
+    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
+    let checks = state.examination.make(&state.parts).await;
+    let at = rfc3339(SystemClock.now());
+    Json(Checks { version: env!("CARGO_PKG_VERSION").to_owned(), at, checks })
+}
+
 /// How long what was found out is told again: whoever asks more often costs nothing.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -49,6 +67,30 @@ impl Readiness {
             return found.clone();
         }
         let found = engine.check().await;
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+}
+
+/// What was found when all was looked at last.
+#[derive(Debug, Default)]
+pub(crate) struct Examination {
+    last: Mutex<Option<(Instant, Vec<api::Check>)>>,
+}
+
+impl Examination {
+    /// Makes all checks, unless that was done a moment ago. Those who ask meanwhile wait for the same answer.
+    async fn make(&self, parts: &Parts) -> Vec<api::Check> {
+        let mut last = self.last.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return found.clone();
+        }
+        let Parts { engine, broker, logbook, places, .. } = parts;
+        let live = Live { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
+        // On the heap: it waits for many things at once.
+        let found = Box::pin(checks::check(places, Some(&live))).await;
         *last = Some((Instant::now(), found.clone()));
         found
     }

@@ -22,9 +22,11 @@ mod events;
 mod modules;
 mod workers;
 mod health;
+mod checks;
 
 mod library;
 
+pub use checks::{LIMIT as CHECKS_LIMIT, Live, Places, check, is_well};
 pub use config::{Config, Token};
 pub use library::{Found, Library, LibraryError};
 pub use openapi::description;

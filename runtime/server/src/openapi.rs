@@ -23,7 +23,7 @@ use crate::routes;
         (name = "runs", description = "Runs of flows"),
         (name = "modules", description = "What tasks are made of"),
         (name = "workers", description = "Who takes jobs"),
-        (name = "health", description = "For those who watch over the server; no token is asked for")
+        (name = "health", description = "For those who watch over the server; /health and /ready ask for no token")
     ),
     security(("token" = [])),
     modifiers(&Scheme)

@@ -29,6 +29,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::push, modules::list))
         .routes(routes!(modules::show))
         .routes(routes!(workers::list))
+        .routes(routes!(health::checks))
         .routes(routes!(openapi::openapi));
     let open = OpenApiRouter::new().routes(routes!(health::health)).routes(routes!(health::ready));
     (guarded, open)

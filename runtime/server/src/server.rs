@@ -11,7 +11,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{Config, Parts, Token, health::Readiness, routes, state::State};
+use crate::{
+    Config, Parts, Token,
+    health::{Examination, Readiness},
+    routes,
+    state::State,
+};
 
 /// How long requests on their way have once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -73,7 +78,13 @@ impl Server {
     /// When the system lets it listen no longer.
     pub async fn run(self, parts: Parts, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, token, largest_request, local_addr: _ } = self;
-        let state = State { parts, token, readiness: Readiness::default(), stop: stop.clone() };
+        let state = State {
+            parts,
+            token,
+            readiness: Readiness::default(),
+            examination: Examination::default(),
+            stop: stop.clone(),
+        };
         let router = routes::router(Arc::new(state), largest_request);
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let late = async {

@@ -8,7 +8,10 @@ use flow::QueueName;
 use logbook::Logbook;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Library, Token, health::Readiness};
+use crate::{
+    Library, Places, Token,
+    health::{Examination, Readiness},
+};
 
 /// What a server stands on.
 pub struct Parts {
@@ -22,6 +25,8 @@ pub struct Parts {
     pub broker: Arc<dyn Broker>,
     /// Who takes jobs.
     pub takers: Takers,
+    /// Where all of it is, to be checked.
+    pub places: Places,
 }
 
 /// Who takes jobs.
@@ -37,6 +42,7 @@ pub(crate) struct State {
     pub(crate) parts: Parts,
     pub(crate) token: Option<Token>,
     pub(crate) readiness: Readiness,
+    pub(crate) examination: Examination,
     pub(crate) stop: CancellationToken,
 }
 

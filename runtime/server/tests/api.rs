@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
-    api::{Edit, Edits, ListQuery, Notification, Problem, Skip, Submission},
+    api::{Edit, Edits, ListQuery, Notification, Outcome, Problem, Skip, Submission},
 };
 use engine::{Engine, Part, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
@@ -18,7 +22,7 @@ use logbook::{
 };
 use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use server::{BindError, Config, Library, Parts, Server, Takers, Token};
+use server::{BindError, Config, Library, Parts, Places, Server, Takers, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The largest request that the servers here take.
@@ -53,7 +57,14 @@ async fn parts_over(logbook: Arc<dyn Logbook>) -> Parts {
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = Library { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
     let takers = Takers::Here(["default".parse().unwrap()].into());
-    Parts { engine, logbook, modules: library, broker, takers }
+    let places = Places {
+        broker: None,
+        logbook: "memory:".into(),
+        store: std::env::temp_dir(),
+        cache: std::env::temp_dir(),
+        queues: BTreeSet::new(),
+    };
+    Parts { engine, logbook, modules: library, broker, takers, places }
 }
 
 impl World {
@@ -584,7 +595,7 @@ async fn an_event_id_that_is_none_is_refused() {
 #[tokio::test]
 async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
     let world = World::with(config(Some("secret"))).await;
-    for path in ["/v1/runs", "/v1/openapi.json", "/v1/nothing", "/"] {
+    for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/v1/nothing", "/"] {
         for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
             let mut request = world.request(Method::GET, path);
             if let Some(authorization) = authorization {
@@ -604,6 +615,24 @@ async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
     let client = Client::new(&format!("http://{}", world.address), Some("secret".into())).unwrap();
     client.list(&ListQuery::default()).await.unwrap();
     client.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_looks_at_what_it_stands_on() {
+    let world = World::new().await;
+    world.run("r1", "f").await;
+    let found = world.client().checks().await.unwrap();
+    assert_eq!(found.version, env!("CARGO_PKG_VERSION"));
+    let outcome = |name: &str| found.checks.iter().find(|check| check.check == name).map(|check| check.outcome);
+    for name in ["engine", "broker", "quarantine", "runs"] {
+        assert_eq!(outcome(name), Some(Outcome::Ok), "{name}: {:#?}", found.checks);
+    }
+    // Nobody takes the job of the run, and a logbook in memory ends with the process.
+    assert_eq!((outcome("queues"), outcome("logbook")), (Some(Outcome::Fail), Some(Outcome::Warn)));
+    for check in &found.checks {
+        let is_to_be_done = matches!(check.outcome, Outcome::Warn | Outcome::Fail);
+        assert_eq!(check.advice.is_some(), is_to_be_done, "{check:?}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod cache;
 pub mod values;
 mod directory;
 mod memory;
+mod writable;
 
 pub mod bus;
 
@@ -31,3 +32,4 @@ pub use folder::OpenError;
 pub use memory::Memory;
 pub use store::{Disposition, Entry, FetchError, ListError, PutError, RemoveError, Store, TagError};
 pub use tag::{InvalidTag, Tag};
+pub use writable::try_writing;

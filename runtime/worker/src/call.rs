@@ -124,8 +124,8 @@ impl Caller {
         if times >= job.delivery_limit.unwrap_or(self.delivery_limit).get() {
             warn!(times, "the job came back too often; it is kept in waft.quarantine");
             call.end().deliveries.into_iter().for_each(Delivery::requeue);
-            let reason =
-                format!("the job came back {times} times without an answer: its workers were killed or stopped");
+            let poison = topology::POISON;
+            let reason = format!("{poison} {times} times without an answer: its workers were killed or stopped");
             drop(slot);
             return self.quarantine(delivery, reason).await;
         }

@@ -109,7 +109,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectEr
 }
 
 /// Read anew for each connection, so that a renewed file counts from the next one on.
-async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectError> {
+pub(super) async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectError> {
     let Some(path) = endpoint.tls_ca.as_ref().filter(|_| endpoint.uses_tls()) else {
         return Ok(None);
     };
@@ -125,11 +125,8 @@ async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectErro
 fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
     let address = endpoint.address();
     match error.kind() {
-        ErrorKind::IOError(source) if endpoint.uses_tls() && speaks_of_tls(source) => {
-            ConnectError::Tls { address, source: source.clone() }
-        }
-        ErrorKind::IOError(source) if !comes_after_the_connection(source) => {
-            ConnectError::Unreachable { address, source: source.clone() }
+        ErrorKind::IOError(source) if speaks_of_the_connection(endpoint, source) => {
+            explain_io(endpoint, source.clone())
         }
         ErrorKind::ProtocolError(said) => match said.get_id() {
             refusal::ACCESS_REFUSED => ConnectError::Credentials { address, user: endpoint.user().to_owned() },
@@ -144,6 +141,23 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
         // lapin's list of kinds is open.
         _ => ConnectError::BrokenOff { address, source: Box::new(error) },
     }
+}
+
+/// What an error of the connection itself means.
+pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> ConnectError {
+    let address = endpoint.address();
+    if endpoint.uses_tls() && speaks_of_tls(&source) {
+        ConnectError::Tls { address, source }
+    } else if comes_after_the_connection(&source) || source.kind() == io::ErrorKind::Other {
+        ConnectError::BrokenOff { address, source: Box::new(source) }
+    } else {
+        ConnectError::Unreachable { address, source }
+    }
+}
+
+/// Whether an error says more than that the connection broke off.
+fn speaks_of_the_connection(endpoint: &Endpoint, error: &io::Error) -> bool {
+    endpoint.uses_tls() && speaks_of_tls(error) || !comes_after_the_connection(error)
 }
 
 /// lapin makes an abort of its own when the other side closes.

@@ -28,6 +28,13 @@ impl Options {
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
     }
+
+    /// Host and port, and the user that logs in, for people; `None` when the address is of no use.
+    #[must_use]
+    pub fn address_and_user(&self) -> Option<(String, String)> {
+        let endpoint = Endpoint::parse(self.clone()).ok()?;
+        Some((endpoint.address(), endpoint.user().to_owned()))
+    }
 }
 
 /// A checked address, with all that a connection to it takes.

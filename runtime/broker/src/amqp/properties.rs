@@ -9,7 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{Message, Properties, Routing};
+use crate::{DEATH_TIME, Message, Properties, Routing};
 
 /// How many bytes a name, a key or an id may have in AMQP.
 const LONGEST_NAME: usize = 255;
@@ -24,6 +24,9 @@ const FLEETING: u8 = 1;
 
 /// The header in which quorum queues count how often a message came back.
 const RETURNED: &str = "x-delivery-count";
+
+/// The header in which RabbitMQ lists the times that a message was dead-lettered, the last first.
+const DEATHS: &str = "x-death";
 
 /// Who sent it: a publish marks what must be routed with its number, and finds it again by that if it is returned.
 const SENDER: &str = "waft/";
@@ -95,6 +98,7 @@ pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
     for (name, value) in properties.headers().iter().flatten() {
         match name.as_str() {
             RETURNED => returned = count(value),
+            DEATHS => headers.extend(last_death(value).map(|at| (DEATH_TIME.to_owned(), at.to_string()))),
             name => headers.extend(scalar(value).map(|text| (name.to_owned(), text))),
         }
     }
@@ -114,6 +118,16 @@ pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
         body: Bytes::from(data),
     };
     (message, returned)
+}
+
+/// When a message was dead-lettered last, in seconds since 1970.
+fn last_death(deaths: &AMQPValue) -> Option<u64> {
+    let AMQPValue::FieldArray(deaths) = deaths else { return None };
+    let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else { return None };
+    match last.inner().get("time") {
+        Some(AMQPValue::Timestamp(at)) => Some(*at),
+        Some(_) | None => None,
+    }
 }
 
 fn count(value: &AMQPValue) -> u32 {

@@ -47,7 +47,9 @@ pub(super) async fn run(
             let shown = without_password(&url);
             let name = format!("waft serve {}", process_name());
             let broker = stop.unless_asked(connect(url, flag.tls_ca.clone(), &name)).await?;
-            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock };
+            let broker_flag = flag;
+            let serving =
+                Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock, broker_flag };
             let engine = stop.unless_asked(serving.start()).await?;
             let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
             end(&engine, &stop).await;
@@ -62,7 +64,9 @@ pub(super) async fn run(
             let here = here.start(&settings, broker.clone()).await?;
             let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
             let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
-            let serving = Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock };
+            let broker_flag = flag;
+            let serving =
+                Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock, broker_flag };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, Takers::Here(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
@@ -89,6 +93,7 @@ struct Serving<'a> {
     modules: Library,
     logbook: Arc<dyn Logbook>,
     lock: EngineLock,
+    broker_flag: &'a BrokerFlag,
 }
 
 async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, Failed> {
@@ -112,14 +117,15 @@ impl Serving<'_> {
         shown_broker: &str,
         stop: &Stop,
     ) -> Result<Exit, Failed> {
-        let Self { settings, broker, modules, logbook, mut lock } = self;
+        let places = super::doctor::places(self.settings, self.broker_flag);
+        let Self { settings, broker, modules, logbook, mut lock, broker_flag: _ } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::out::note!("waft listens on http://{}", server.local_addr());
         crate::out::note!(
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers };
+        let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers, places };
         // Dropped, the server leaves requests unanswered: nobody is left to answer them.
         tokio::select! {
             biased;

@@ -32,7 +32,16 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Connects once, to see that it works, and brings the schema up to date.
-    pub(super) async fn open(mut config: Config) -> Result<Self, OpenError> {
+    pub(super) async fn open(config: Config) -> Result<Self, OpenError> {
+        let (connections, mut client) = Self::connect(config).await?;
+        match schema::migrate(&mut client, MIGRATIONS).await {
+            Ok(()) => Ok(connections),
+            Err(unusable) => Err(refused(connections.place, unusable)),
+        }
+    }
+
+    /// Connects once, and leaves the schema as it is.
+    pub(super) async fn connect(mut config: Config) -> Result<(Self, Client), OpenError> {
         complete(&mut config);
         let place = place(&config);
         let connector = tls::connector(config.get_ssl_mode());
@@ -43,13 +52,9 @@ impl Connections {
         let builder = builder.create_timeout(Some(CONNECTING)).wait_timeout(Some(WAITING));
         let pool = builder.build().expect("a pool with timeouts has a runtime");
         let connections = Self { pool, place };
-        let migrated = match connections.pool.get().await {
-            Ok(mut client) => schema::migrate(&mut client, MIGRATIONS).await,
-            Err(error) => return Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.place }),
-        };
-        match migrated {
-            Ok(()) => Ok(connections),
-            Err(unusable) => Err(refused(connections.place, unusable)),
+        match connections.pool.get().await {
+            Ok(client) => Ok((connections, client)),
+            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.place }),
         }
     }
 
@@ -120,7 +125,7 @@ pub(super) fn place(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-fn refused(place: String, unusable: Unusable) -> OpenError {
+pub(super) fn refused(place: String, unusable: Unusable) -> OpenError {
     match unusable {
         Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
         Unusable::Foreign(reason) => OpenError::Damaged { place, reason },

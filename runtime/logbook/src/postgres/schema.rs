@@ -50,6 +50,14 @@ pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<
 
 /// The migrations that the database lacks.
 async fn pending<'a>(client: &impl GenericClient, migrations: &'a [&'a str]) -> Result<&'a [&'a str], Unusable> {
+    let version = version(client, migrations).await?;
+    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
+    Ok(&migrations[done..])
+}
+
+/// The version of the database's schema, which has to be ours and no newer than what the migrations lead to. One without
+/// our tables has none: 0.
+pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) -> Result<i64, Unusable> {
     let row = client.query_one(TABLES, &[]).await?;
     let version = match (row.try_get(0)?, row.try_get(1)?) {
         (true, _) => client.query_one("SELECT schema FROM waft.meta", &[]).await?.try_get(0)?,
@@ -62,6 +70,5 @@ async fn pending<'a>(client: &impl GenericClient, migrations: &'a [&'a str]) -> 
     if version > known {
         return Err(Unusable::Newer { found: version, known });
     }
-    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
-    Ok(&migrations[done..])
+    Ok(version)
 }

@@ -235,3 +235,29 @@ async fn a_server_that_is_not_there_is_named_without_the_password() {
     let error = error.to_string();
     assert!(error.contains("postgres://user@127.0.0.1:1/d") && !error.contains("secret"), "{error}");
 }
+
+#[tokio::test]
+async fn a_look_at_a_database_tells_schema_clock_and_locks_and_makes_nothing() {
+    let Some(server) = Server::find() else { return };
+    let config = server.database().await;
+    let look = async || inspect::with(config.clone()).await.unwrap();
+    for _ in 0..2 {
+        let found = look().await;
+        assert_eq!((found.schema, found.obstacle.as_deref()), (0, None), "nothing is made");
+        assert!(found.logbook().is_none());
+    }
+    let logbook = Postgres::with(config.clone()).await.unwrap();
+    let found = look().await;
+    assert_eq!((found.schema, found.known, found.obstacle.as_deref()), (3, 3, None));
+    let clock = found.clock.unwrap();
+    let apart = clock.said.duration_since(clock.asked).unwrap_or_else(|early| early.duration());
+    assert!(apart < Duration::from_secs(5), "the server of the tests has the clock of this machine: {apart:?}");
+    let run = RunId::new("r").unwrap();
+    assert_eq!(found.is_run_locked(&run).await, Some(false));
+    let locked = logbook.lock_run(&run).await.unwrap();
+    assert!(locked.is_some());
+    assert_eq!(found.is_run_locked(&run).await, Some(true));
+    assert_eq!(found.is_run_locked(&RunId::new("other").unwrap()).await, Some(false));
+    drop((locked, found, logbook));
+    server.clean_up().await;
+}

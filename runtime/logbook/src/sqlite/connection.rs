@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use super::{
     failure::Failure,
     schema::{self, MIGRATIONS, Unusable},
 };
-use crate::OpenError;
+use crate::{OpenError, lock::beside};
 
 /// How long to wait for another process that writes the same file. Its transactions take milliseconds; a slow disk or a
 /// big checkpoint may take seconds.
@@ -59,6 +60,31 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     opened.map_err(|failure| refused(path.display().to_string(), Unusable::Failed(failure)))
 }
 
+/// How long to wait for another process when the file is only looked at: whoever looks for what is wrong has no time.
+const LOOKING: Duration = Duration::from_secs(2);
+
+/// Opens a connection that changes nothing, not even the files beside the database: SQLite would make them for a reader and
+/// leave them behind. Where there is no log of writes, nobody has the file open, and it is read as one that does not change.
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if beside(path, "-wal").exists() {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    connection.busy_timeout(LOOKING)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// The URI of a file that does not change while it is read.
+fn immutable(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+    let path: String = path.as_os_str().as_bytes().iter().map(encode).collect();
+    format!("file://{path}?immutable=1")
+}
+
 fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
     // No URIs: a path is a path, whatever characters it holds.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | also;
@@ -89,7 +115,7 @@ fn write_ahead(connection: &Connection) -> Result<(), Failure> {
     }
 }
 
-fn refused(place: String, unusable: Unusable) -> OpenError {
+pub(super) fn refused(place: String, unusable: Unusable) -> OpenError {
     match unusable {
         Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
         Unusable::Foreign(reason) | Unusable::Failed(Failure::Damaged(reason)) => OpenError::Damaged { place, reason },

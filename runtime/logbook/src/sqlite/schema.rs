@@ -22,6 +22,12 @@ pub(super) enum Unusable {
     Failed(Failure),
 }
 
+impl From<Failure> for Unusable {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(error.into())
@@ -45,6 +51,14 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
 
 /// The migrations that the file lacks.
 fn pending<'a>(connection: &Connection, migrations: &'a [&'a str]) -> Result<&'a [&'a str], Unusable> {
+    let version = version(connection, migrations)?;
+    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
+    Ok(&migrations[done..])
+}
+
+/// The version of the file's schema, which has to be ours and no newer than what the migrations lead to. An empty file has
+/// none: 0.
+pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<i64, Unusable> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -57,8 +71,7 @@ fn pending<'a>(connection: &Connection, migrations: &'a [&'a str]) -> Result<&'a
     if version > known {
         return Err(Unusable::Newer { found: version, known });
     }
-    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
-    Ok(&migrations[done..])
+    Ok(version)
 }
 
 #[cfg(test)]

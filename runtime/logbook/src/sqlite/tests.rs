@@ -194,3 +194,57 @@ async fn damaged_rows_name_their_run() {
     }
     logbook.load(&RunId::new("whole").unwrap()).await.unwrap();
 }
+
+async fn look(path: &Path) -> crate::Found {
+    match inspect(path.to_owned()).await.unwrap() {
+        crate::Inspection::Found(found) => found,
+        crate::Inspection::Absent { .. } | crate::Inspection::Memory => panic!("there is one"),
+    }
+}
+
+fn files(folder: &TempDir) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .filter(|(name, _)| !name.ends_with("-shm"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_look_at_a_file_reads_its_runs_and_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("odd name?#%41.db");
+    let absent = inspect(path.clone()).await.unwrap();
+    assert!(matches!(absent, crate::Inspection::Absent { obstacle: None, .. }));
+    assert_eq!(files(&folder), [], "nothing is made");
+    let logbook = open(&path).await;
+    logbook.append(vec![append("r", 0, [1, 2])]).await.unwrap();
+    let run = RunId::new("r").unwrap();
+    let before = files(&folder);
+    let found = look(&path).await;
+    assert_eq!((found.schema, found.known, found.obstacle.clone()), (3, 3, None));
+    assert_eq!(
+        found.logbook().unwrap().load(&run).await.unwrap().version(),
+        Version::new(2),
+        "while it is open elsewhere"
+    );
+    assert!(found.logbook().unwrap().append(vec![append("r", 2, [3])]).await.is_err(), "it is only read");
+    assert_eq!(found.is_run_locked(&run).await, Some(false));
+    let locked = logbook.lock_run(&run).await.unwrap();
+    assert_eq!(found.is_run_locked(&run).await, Some(true));
+    drop(locked);
+    drop(found);
+    assert_eq!(files(&folder), before);
+    drop(logbook);
+    // Its threads close the file a moment later, and the log of writes goes with that.
+    while folder.path().join("odd name?#%41.db-wal").exists() {
+        tokio::task::yield_now().await;
+    }
+    let before = files(&folder);
+    let found = look(&path).await;
+    assert_eq!(found.logbook().unwrap().load(&run).await.unwrap().version(), Version::new(2));
+    drop(found);
+    assert_eq!(files(&folder), before, "no log of writes is left behind");
+}

@@ -1,0 +1,92 @@
+//! What a broker says of itself before anybody logs in: which product it is, and its version.
+//!
+//! AMQP tells it in the first frame of a connection, `connection.start`. lapin reads that frame and keeps nothing of it.
+
+use std::{io, sync::Arc};
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use lapin::{
+    protocol::{self, AMQPClass, connection::AMQPMethod},
+    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    ConnectError,
+    connect::{certificates, explain_io},
+    options::{Endpoint, Options},
+};
+
+/// The header with which a client begins AMQP 0.9.1.
+const PROTOCOL: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
+
+/// A frame's type, channel and size.
+const FRAME_HEADER: usize = 7;
+
+/// The type of a frame that holds a method.
+const METHOD: u8 = 1;
+
+/// The largest first frame that is read: RabbitMQ's has some 500 bytes.
+const LARGEST: u32 = 64 * 1024;
+
+/// What a broker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// Host and port that were asked.
+    pub address: String,
+    /// The product, for example `RabbitMQ`.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Greeting {
+    /// Asks a broker which product and version it is. Nobody is logged in: it works with a wrong password too. It waits for
+    /// as long as the broker takes; dropping the future is safe.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when nobody answers there, or no AMQP broker does.
+    pub async fn ask(options: Options) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::parse(options)?;
+        let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(&endpoint).await? };
+        let start = match read_start(&endpoint, &tls).await {
+            Ok(start) => start,
+            Err(error) => return Err(explain_io(&endpoint, error)),
+        };
+        let text = |name: &str| text(&start.server_properties, name);
+        Ok(Self { address: endpoint.address(), product: text("product"), version: text("version") })
+    }
+}
+
+async fn read_start(endpoint: &Endpoint, tls: &OwnedTLSConfig) -> Result<protocol::connection::Start, Arc<io::Error>> {
+    let runtime = lapin::runtime::default_runtime().map_err(|error| Arc::new(io::Error::other(error)))?;
+    let mut stream = endpoint.uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
+    stream.write_all(PROTOCOL).await?;
+    stream.flush().await?;
+    let mut header = [0; FRAME_HEADER];
+    stream.read_exact(&mut header).await?;
+    let [kind, _, _, size @ ..] = header;
+    let size = u32::from_be_bytes(size);
+    if kind != METHOD || size > LARGEST {
+        return Err(foreign());
+    }
+    let mut frame = vec![0; usize::try_from(size).map_err(|_| foreign())?];
+    stream.read_exact(&mut frame).await?;
+    match protocol::parse_class(&frame[..]) {
+        Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) => Ok(start),
+        Ok(_) | Err(_) => Err(foreign()),
+    }
+}
+
+/// The kind is none of those that speak of the connection itself or of TLS.
+fn foreign() -> Arc<io::Error> {
+    Arc::new(io::Error::other("its first frame is not AMQP's connection.start"))
+}
+
+fn text(table: &FieldTable, name: &str) -> String {
+    match table.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        Some(AMQPValue::ShortString(text)) => text.to_string(),
+        Some(_) | None => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,178 @@
+//! `waft doctor`: prints what is well, what is not, and what to do. What is checked is [`server::check`]'s.
+
+use std::time::{Duration, SystemTime};
+
+use ::server::Places;
+use client::{
+    ClientError,
+    api::{Check, Checks, Outcome},
+};
+use tokio::time::timeout;
+
+use super::{broker_url, process_name, remote};
+use crate::{
+    arguments::BrokerFlag,
+    clean,
+    exit::{Exit, Failed},
+    out::{self, Stream},
+    paint::{self, Paint},
+    settings::Settings,
+};
+
+/// How long all of it may take: the checks have their own limits, and this is for what those do not see.
+const LIMIT: Duration = Duration::from_secs(29);
+
+/// How to look where there is no server to ask.
+const WITHOUT_SERVER: &str = "without a server: waft doctor --broker URL --logbook URL --store FOLDER";
+
+/// How far clocks may be apart.
+const APART: Duration = Duration::from_secs(5);
+
+/// The version of this waft.
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
+    // What is named here and now is meant.
+    let is_named = flag.broker.is_some() || settings.logbook_is_named || settings.store_is_named;
+    let asks_server = settings.server.is_chosen() && !is_named;
+    let checking = async {
+        if asks_server {
+            at_server(settings).await
+        } else {
+            Ok(Box::pin(::server::check(&places(settings, flag), None)).await)
+        }
+    };
+    let checks = match timeout(LIMIT, checking).await {
+        Ok(checks) => checks?,
+        Err(_) if asks_server => {
+            let detail = format!("{} has not answered within {} seconds", settings.server.url(), LIMIT.as_secs());
+            vec![Check::fail("server", detail, format!("look at its log; or look {WITHOUT_SERVER}"))]
+        }
+        Err(_) => {
+            let detail = format!("the checks have not ended within {} seconds", LIMIT.as_secs());
+            vec![Check::fail("doctor", detail, "run it again; if it stays so, this is a bug of waft: please report it")]
+        }
+    };
+    if as_json {
+        for check in &checks {
+            out::json(serde_json::to_string(check).map_err(Failed::unreachable)?);
+        }
+    } else {
+        print(&checks);
+    }
+    Ok(if ::server::is_well(&checks) { Exit::Success } else { Exit::Unwell })
+}
+
+/// Where a waft with these settings stands.
+pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
+    let broker = broker_url(settings, flag).map(|url| broker::Options {
+        name: format!("waft doctor {}", process_name()),
+        tls_ca: flag.tls_ca.clone(),
+        ..broker::Options::new(url)
+    });
+    Places {
+        broker,
+        logbook: settings.logbook.clone(),
+        store: settings.store.clone(),
+        cache: settings.cache.clone(),
+        queues: settings.queues.iter().cloned().collect(),
+    }
+}
+
+/// What a server finds, and what shows of the server itself.
+async fn at_server(settings: &Settings) -> Result<Vec<Check>, Failed> {
+    let client = remote::client(settings)?;
+    match client.checks().await {
+        Ok(Checks { version, at, checks }) => {
+            let server = [answered(client.server(), &version), clock(&at, SystemTime::now())];
+            Ok(server.into_iter().chain(checks).collect())
+        }
+        Err(error @ ClientError::Address { .. }) => Err(remote::failed(error)),
+        Err(error) => {
+            let is_older = error.status() == Some(404);
+            let Failed { error, hint, .. } = remote::failed(error);
+            let here = WITHOUT_SERVER;
+            let (detail, advice) = if is_older {
+                (
+                    format!("{} is of an older waft, which makes no checks", client.server()),
+                    format!("upgrade it, or look {here}"),
+                )
+            } else {
+                (
+                    format!("{error:#}"),
+                    hint.map_or_else(|| format!("look {here}"), |hint| format!("{hint}; or look {here}")),
+                )
+            };
+            Ok(vec![Check::fail("server", detail, advice)])
+        }
+    }
+}
+
+fn answered(server: &str, version: &str) -> Check {
+    if version == OURS {
+        return Check::ok("server", format!("{server} answers, with waft {version}; what follows is what it sees"));
+    }
+    let detail =
+        format!("{server} answers, with waft {version}, and this is waft {OURS}; what follows is what it sees");
+    Check::warn("server", detail, "use the same version on both sides")
+}
+
+/// The server's clock, as it stamped its answer a moment ago.
+fn clock(at: &str, now: SystemTime) -> Check {
+    let Ok(at) = at.parse::<jiff::Timestamp>() else {
+        return Check::skipped("server-clock", "the server does not tell its time as this waft knows it");
+    };
+    let at = SystemTime::from(at);
+    let (apart, way) = match at.duration_since(now) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    if apart <= APART {
+        return Check::ok(
+            "server-clock",
+            format!("the clock of the server agrees with this machine's, within {} s", APART.as_secs()),
+        );
+    }
+    let detail = format!("the clock of the server is {:.1} s {way} this machine's", apart.as_secs_f64());
+    Check::warn("server-clock", detail, "let both machines follow a time server (chrony, systemd-timesyncd)")
+}
+
+fn print(checks: &[Check]) {
+    let colour = paint::on(Stream::Out);
+    let width = checks.iter().map(|check| check.check.len()).max().unwrap_or_default();
+    for Check { check, outcome, detail, advice } in checks {
+        // Names of queues and runs, and what a broker or a server says.
+        let line = clean::one_line(&format!("{check:width$}  {detail}"));
+        out::line(&format!("{} {line}", word(*outcome, colour)));
+        if let Some(advice) = advice {
+            out::line(&format!("      → {}", clean::one_line(advice)));
+        }
+    }
+}
+
+fn word(outcome: Outcome, colour: bool) -> String {
+    let (word, paint) = match outcome {
+        Outcome::Ok => ("ok  ", Paint::Green),
+        Outcome::Skipped => ("skip", Paint::Dim),
+        Outcome::Warn => ("warn", Paint::Yellow),
+        Outcome::Fail => ("FAIL", Paint::Red),
+    };
+    paint.text(word, colour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_clock_is_told_when_it_is_far_off() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        assert_eq!(clock("2023-11-14T22:13:18Z", now).outcome, Outcome::Ok);
+        let behind = clock("2023-11-14T22:12:20Z", now);
+        assert_eq!(
+            (behind.outcome, behind.detail.as_str()),
+            (Outcome::Warn, "the clock of the server is 60.0 s behind this machine's")
+        );
+        assert_eq!(clock("noon", now).outcome, Outcome::Skipped);
+    }
+}

@@ -1,0 +1,98 @@
+//! A look at a database that changes nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use flow::RunId;
+use tokio_postgres::{Client, Config, Error};
+
+use super::{
+    Postgres,
+    connection::{self, Connections, refused},
+    schema::{self, MIGRATIONS, Unusable},
+};
+use crate::{
+    OpenError,
+    inspect::{ClockReading, Found, Opened},
+};
+
+// Microseconds: not the time at which the transaction began.
+const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
+const TABLES: [&str; 2] = ["waft.runs", "waft.records"];
+const MAY_WRITE: &str = "SELECT has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE')
+    AND has_table_privilege($1, 'DELETE')";
+const MAY_MAKE: &str = "SELECT has_database_privilege(current_database(), 'CREATE')
+    OR coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'waft'), false)";
+// The two numbers of the lock of a run; PostgreSQL shows them unsigned. The last one says that there are two.
+const IS_RUN_LOCKED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND classid::bigint = hashtext('waft run')::bigint & 4294967295
+    AND objid::bigint = hashtext($1)::bigint & 4294967295 AND objsubid = 2)";
+
+/// Looks at the logbook in a database.
+pub(crate) async fn inspect(url: &str) -> Result<Found, OpenError> {
+    with(connection::parse(url)?).await
+}
+
+/// Looks at the logbook in the database that a configuration names.
+pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
+    let (connections, client) = Connections::connect(config).await?;
+    let place = connections.place().to_owned();
+    match look(&client).await {
+        Ok((schema, clock, obstacle)) => Ok(Found {
+            place,
+            schema,
+            known: MIGRATIONS.len() as i64,
+            obstacle,
+            clock: Some(clock),
+            opened: Opened::Postgres(Arc::new(Postgres { connections })),
+        }),
+        Err(unusable) => Err(refused(place, unusable)),
+    }
+}
+
+async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), Unusable> {
+    let schema = schema::version(client, MIGRATIONS).await?;
+    // Prepared first, so that one way there and back lies between the two looks at our clock.
+    let statement = client.prepare(NOW).await?;
+    let asked = SystemTime::now();
+    let micros: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
+    let clock = ClockReading {
+        asked,
+        said: UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default()),
+        answered: SystemTime::now(),
+    };
+    Ok((schema, clock, obstacle(client, schema).await?))
+}
+
+/// Why this user could not write.
+async fn obstacle(client: &Client, schema: i64) -> Result<Option<String>, Error> {
+    let state = client.query_one(STATE, &[]).await?;
+    if state.try_get(0)? {
+        return Ok(Some("the server is a standby, which takes no writes".to_owned()));
+    }
+    if state.try_get(1)? {
+        return Ok(Some("transactions are read-only there (default_transaction_read_only)".to_owned()));
+    }
+    if schema == 0 {
+        let may_make: bool = client.query_one(MAY_MAKE, &[]).await?.try_get(0)?;
+        return Ok((!may_make).then(|| "this user may not make the schema waft".to_owned()));
+    }
+    for table in TABLES {
+        let may_write: bool = client.query_one(MAY_WRITE, &[&table]).await?.try_get(0)?;
+        if !may_write {
+            return Ok(Some(format!("this user may not write the table {table}")));
+        }
+    }
+    Ok(None)
+}
+
+impl Postgres {
+    /// Whether a session holds the lock of a run.
+    pub(crate) async fn is_run_locked(&self, run: &RunId) -> Result<bool, String> {
+        self.ask(async |client| client.query_one(IS_RUN_LOCKED, &[&run.as_str()]).await?.try_get(0)).await
+    }
+}

@@ -1,0 +1,150 @@
+//! Checks of all that a waft stands on: what works, what does not, and what to do next.
+//!
+//! [`check`] works without a running server, from the addresses alone, and inside a server, which has an engine as well. It
+//! changes nothing: the logbook and the store are read, and what it makes at the broker are two queues of its own that it
+//! deletes. Each check has a time limit, and the sum of the limits is [`LIMIT`].
+
+mod broker;
+mod cache;
+mod clock;
+mod engine;
+mod logbook;
+mod permissions;
+mod quarantine;
+mod queues;
+mod runs;
+mod store;
+mod stuck;
+mod workers;
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ::broker::Broker;
+use ::engine::Engine;
+use ::logbook::Logbook;
+use client::api::{Check, Outcome};
+use flow::QueueName;
+
+use self::{engine::Seen, queues::Wanted, runs::Judge};
+
+/// How long all checks may take together.
+pub const LIMIT: Duration = Duration::from_secs(26);
+
+/// How long one look may take that a healthy system answers in milliseconds.
+const LOOK: Duration = Duration::from_secs(4);
+
+/// Where a waft stands: addresses and folders. It has no `Debug`: addresses hold passwords.
+#[derive(Clone)]
+pub struct Places {
+    /// The broker; `None` where everything happens in one process.
+    pub broker: Option<::broker::Options>,
+    /// The address of the logbook.
+    pub logbook: String,
+    /// The folder of the store.
+    pub store: PathBuf,
+    /// The folder of the module cache.
+    pub cache: PathBuf,
+    /// Queues of jobs that workers should take, besides those that open runs use.
+    pub queues: BTreeSet<QueueName>,
+}
+
+/// What runs in this process.
+#[derive(Clone)]
+pub struct Live {
+    /// The engine.
+    pub engine: Engine,
+    /// Its broker.
+    pub broker: Arc<dyn Broker>,
+    /// Its logbook.
+    pub logbook: Arc<dyn Logbook>,
+}
+
+/// Makes all checks. It ends within [`LIMIT`], whatever does not answer; dropping the future is safe.
+pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
+    let (reached, found, seen, kept, cache) = tokio::join!(
+        broker::reach(places, live),
+        logbook::inspect(places, live),
+        engine::look(live),
+        store::look(&places.store),
+        cache::check(&places.cache),
+    );
+    let open = runs::load(found.logbook.clone()).await;
+    let wanted = Wanted::of(places, &open);
+    let connection = reached.connection.clone();
+    let (queues, quarantined, asked, shared) = tokio::join!(
+        queues::ask(connection.as_deref(), &wanted, &open),
+        quarantine::check(connection.as_deref()),
+        workers::ask(connection.clone()),
+        store::compare(places, live, connection.clone(), &kept, found.logbook.clone()),
+    );
+    let Seen { check: engine, calls } = seen;
+    let judge = Judge { found: &found, queues: &queues, workers: &asked, calls: &calls, is_live: live.is_some() };
+    let runs = judge.check(open).await;
+    if reached.is_own
+        && let Some(connection) = connection
+    {
+        // The broker notices the end of the process otherwise.
+        let _ = within(Duration::from_secs(1), connection.close()).await;
+    }
+    engine
+        .into_iter()
+        .chain(reached.checks)
+        .chain(queues.checks)
+        .chain([quarantined])
+        .chain(asked.checks)
+        .chain(found.checks)
+        .chain([runs, kept.check])
+        .chain(shared)
+        .chain([cache])
+        .collect()
+}
+
+/// Whether something was found that somebody should do something about.
+#[must_use]
+pub fn is_well(checks: &[Check]) -> bool {
+    checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::Skipped))
+}
+
+/// What came within a time; `None` when nothing did.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+/// Does something with files on a thread that may block: a network file system may never answer.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(payload) => std::panic::resume_unwind(payload),
+            // Only a runtime that shuts down cancels such work, and then drops who waits for it, too.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The folder itself, or the nearest one above it that is there.
+async fn nearest(folder: &Path) -> PathBuf {
+    let folder = folder.to_owned();
+    on_disk(move || folder.ancestors().find(|folder| folder.exists()).unwrap_or(&folder).to_owned()).await
+}
+
+/// Some names, the first few of them in words.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// A number of things: `1 run`, `2 runs`.
+fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}

@@ -1,0 +1,52 @@
+//! Whether the engine in this process answers, over the connections that it has.
+
+use std::collections::BTreeMap;
+
+use ::engine::Whereabouts;
+use client::api::Check;
+use flow::CallId;
+use protocol::topology;
+
+use super::{LOOK, Live, count, within};
+use crate::problem::chain;
+
+/// What is known of the engine.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) check: Option<Check>,
+    /// The calls that are out of the runs that it drives, and where each is.
+    pub(super) calls: BTreeMap<CallId, Whereabouts>,
+}
+
+/// Looks at the engine, if there is one.
+pub(super) async fn look(live: Option<&Live>) -> Seen {
+    let Some(live) = live else { return Seen::default() };
+    let restart = "look at the log of the server, and start it anew: no run is lost";
+    let failed = |detail: String| Seen { check: Some(Check::fail("engine", detail, restart)), ..Seen::default() };
+    let Some(calls) = within(LOOK, live.engine.whereabouts()).await else {
+        return failed(format!("it has not answered for {} seconds", LOOK.as_secs()));
+    };
+    let calls: BTreeMap<CallId, Whereabouts> = match calls {
+        Ok(calls) => calls.into_iter().collect(),
+        Err(error) => return failed(chain(&error)),
+    };
+    // The connection that the engine has, and not one that was made for the checks.
+    let check = match within(LOOK, live.broker.waiting(topology::QUARANTINE)).await {
+        Some(Ok(_)) => {
+            let unwatched = calls.values().filter(|at| matches!(at, Whereabouts::Unwatched { .. })).count() as u64;
+            if unwatched > 0 {
+                let detail = format!("{} with a worker whose heartbeats nobody waits for", count(unwatched, "call"));
+                Check::fail("engine", detail, format!("this is a bug of waft, please report it; {restart}"))
+            } else {
+                let out = count(calls.len() as u64, "call");
+                Check::ok("engine", format!("it answers; {out} out of the runs that it drives"))
+            }
+        }
+        Some(Err(error)) => Check::fail("engine", format!("its connection to the broker: {}", chain(&error)), restart),
+        None => {
+            let detail = format!("its connection to the broker has not answered for {} seconds", LOOK.as_secs());
+            Check::fail("engine", detail, "it connects again by itself once the broker is reachable")
+        }
+    };
+    Seen { check: Some(check), calls }
+}

@@ -1,0 +1,154 @@
+//! Whether the user may do at the broker what waft does there; and the broker's clock, which shows on the way.
+//!
+//! It is tried on two queues whose names begin as all of waft's do: a job is published to the first one, refused there, and
+//! taken from the second one, which dead letters go to. RabbitMQ notes when it moved the message, by its own clock: AMQP has
+//! no other way to ask for the time. Both queues are deleted; should this process die before, the broker removes them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::broker::{
+    Binding, Broker, ConsumeError, Consumer, DEATH_TIME, DeclareError, Delivery, Destination, Message, Options,
+    Properties, PublishError, Queue, QueueKind, Routing,
+};
+use client::api::Check;
+use protocol::topology;
+
+use super::{
+    LOOK,
+    clock::{self, Reading},
+    within,
+};
+use crate::problem::chain;
+
+/// How long the first queue outlives a process that died in the middle.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// How long the whole trial may take. A quorum queue takes some 10 ms to be made.
+const TRIAL: Duration = Duration::from_secs(6);
+
+/// Why a trial did not go through.
+enum Obstacle {
+    /// Something could not be declared or bound.
+    Declare(DeclareError),
+    /// Something could not be published.
+    Publish(PublishError),
+    /// Something could not be consumed.
+    Consume(ConsumeError),
+    /// A message that was published did not come.
+    Missing,
+}
+
+impl From<DeclareError> for Obstacle {
+    fn from(error: DeclareError) -> Self {
+        Self::Declare(error)
+    }
+}
+
+impl From<PublishError> for Obstacle {
+    fn from(error: PublishError) -> Self {
+        Self::Publish(error)
+    }
+}
+
+impl From<ConsumeError> for Obstacle {
+    fn from(error: ConsumeError) -> Self {
+        Self::Consume(error)
+    }
+}
+
+/// Checks the permissions, and the clock.
+pub(super) async fn check(broker: &dyn Broker, options: &Options) -> Vec<Check> {
+    let name = format!("waft.doctor.{}", uuid::Uuid::now_v7());
+    let dead = format!("{name}.dead");
+    let tried = within(TRIAL, attempt(broker, &name, &dead)).await;
+    for queue in [&name, &dead] {
+        // Where even that takes too long, the broker removes them by itself.
+        let _ = within(LOOK / 4, broker.delete_queue(queue)).await;
+    }
+    match tried {
+        Some(Ok(reading)) => vec![
+            Check::ok("broker-permissions", "queues can be declared, bound, published to and consumed"),
+            clock_of(reading),
+        ],
+        Some(Err(obstacle)) => vec![refused(obstacle, options), unknown_clock()],
+        None => {
+            let detail = format!("a message did not come through the broker within {} seconds", TRIAL.as_secs());
+            let advice = "RabbitMQ takes no messages while memory or disk is short, and makes no quorum queue while most of its \
+                          nodes are away: `rabbitmqctl status` shows alarms, `rabbitmqctl cluster_status` nodes";
+            vec![Check::fail("broker-permissions", detail, advice), unknown_clock()]
+        }
+    }
+}
+
+fn unknown_clock() -> Check {
+    Check::skipped("broker-clock", "the broker's time shows on a message that goes through it, and none did")
+}
+
+fn clock_of(reading: Option<Reading>) -> Check {
+    match reading {
+        Some(reading) => clock::check("broker-clock", "the broker", &reading),
+        None => Check::skipped("broker-clock", "this broker does not note the time on dead letters"),
+    }
+}
+
+fn refused(obstacle: Obstacle, options: &Options) -> Check {
+    let (step, reason) = match &obstacle {
+        Obstacle::Declare(error) => ("declare (configure, and write to what is bound)", chain(error)),
+        Obstacle::Publish(error) => ("publish (write)", chain(error)),
+        Obstacle::Consume(error) => ("consume (read)", chain(error)),
+        Obstacle::Missing => ("consume", "a message that was published did not come".to_owned()),
+    };
+    let user = options.address_and_user().map_or_else(|| "USER".to_owned(), |(_, user)| user);
+    let advice = format!(
+        "give the user what waft needs: rabbitmqctl set_permissions -p VHOST {user} '^waft\\..*' \
+         '^(waft\\..*|amq\\.default)$' '^waft\\..*'"
+    );
+    Check::fail("broker-permissions", format!("cannot {step}: {reason}"), advice)
+}
+
+/// Sends a message the way that jobs take. Answers the broker's clock where it shows.
+async fn attempt(broker: &dyn Broker, name: &str, dead: &str) -> Result<Option<Reading>, Obstacle> {
+    broker.declare_queue(&Queue { name: dead.to_owned(), kind: QueueKind::Exclusive }).await?;
+    let kind = QueueKind::Quorum {
+        delivery_limit: Some(1),
+        dead_letter_to: Some(dead.to_owned()),
+        single_active_consumer: true,
+        expires: Some(ABANDONED),
+    };
+    broker.declare_queue(&Queue { name: name.to_owned(), kind }).await?;
+    let mut dead_letters = broker.consume(dead, 1).await?;
+    let mut jobs = broker.consume(name, 1).await?;
+    // The exchange of jobs is declared with the quarantine. Nobody else binds this key.
+    if broker.waiting(topology::QUARANTINE).await?.is_some() {
+        let to = Destination::Queue(name.to_owned());
+        broker.bind(&Binding { exchange: topology::JOBS.to_owned(), key: name.to_owned(), to }).await?;
+        broker.publish(message(topology::JOBS, name)).await?;
+        next(&mut jobs).await?.accept();
+    }
+    broker.publish(message("", name)).await?;
+    let job = next(&mut jobs).await?;
+    let asked = SystemTime::now();
+    job.dead_letter();
+    let letter = next(&mut dead_letters).await?;
+    let answered = SystemTime::now();
+    let seconds: Option<u64> = letter.message.properties.headers.get(DEATH_TIME).and_then(|text| text.parse().ok());
+    letter.accept();
+    let said = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    Ok(said.map(|said| Reading { asked, said, grain: Duration::from_secs(1), answered }))
+}
+
+async fn next(consumer: &mut Consumer) -> Result<Delivery, Obstacle> {
+    consumer.next().await.ok_or(Obstacle::Missing)
+}
+
+fn message(exchange: &str, key: &str) -> Message {
+    Message {
+        exchange: exchange.to_owned(),
+        key: key.to_owned(),
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties: Properties::default(),
+        body: "a trial of `waft doctor`".into(),
+    }
+}
