@@ -188,7 +188,10 @@ fn a_long_run_is_cancelled() {
     refuses(&served.run(&["watch", "r1"]), 1, "t failed (cancelled)");
     refuses(&served.run(&["cancel", "r1"]), 2, "run r1 is rolled-back: there is nothing to cancel");
     refuses(&served.run(&["skip", "r1", "t", "--reason", "done"]), 2, "there is nothing to skip");
-    refuses(&served.run(&["cancel", "nobody"]), 2, "there is no run nobody");
+    refuses(&served.run(&["cancel", "nobody"]), 2, "refused: there is no run nobody\n");
+    let unknown = served.run(&["skip", "r1", "tt", "--reason", "done"]);
+    refuses(&unknown, 2, "refused: flow f has no task \"tt\"\n");
+    refuses(&unknown, 2, "did you mean \"t\"?");
 }
 
 #[test]

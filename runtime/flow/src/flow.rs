@@ -4,6 +4,7 @@
 //! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
 mod triggers;
+mod unknown_task;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,8 @@ use crate::{
     Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,
     QueueName, Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
 };
+
+pub use unknown_task::UnknownTask;
 
 /// Where a node stands in [`Flow::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -62,7 +62,7 @@ pub use edit::{Edit, Origin};
 pub use flow::{
     Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen, Living,
     Missed, Moment, Need, Node, NodeIndex, Overlap, Role, Schedule, Scope, ScopeIndex, Source, Starts, Task, TurnLink,
-    Wait,
+    UnknownTask, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;

@@ -121,6 +121,12 @@ pub(super) async fn go_on(
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
+    if let Wish::Skip { task, .. } = &wish
+        && let Some(unknown) = machine.flow().unknown_task(task)
+    {
+        let hint = unknown.hint();
+        return Err(Failed::invalid(unknown).hint(hint));
+    }
     if let Some(reason) = refuses(&machine, &wish) {
         return Err(Failed::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
     }
