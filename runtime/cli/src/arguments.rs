@@ -214,7 +214,7 @@ pub(crate) enum Command {
     },
     /// Start a run on a server
     Submit(SubmitFlags),
-    /// List the runs that a server knows, the youngest first
+    /// List the runs that a server knows, or those of this machine, the youngest first
     List(ListFlags),
     /// Show a run with all its tasks
     Show {

@@ -19,6 +19,7 @@ mod remote;
 mod run;
 mod serve;
 mod show;
+mod source;
 mod steer;
 mod submit;
 mod watch;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use flow::{Draft, Flow, InvalidJson, Json, Mistake, Severity, Value, ValueName, Values};
+use flow::{Draft, Flow, InvalidJson, Json, Mistake, Origin, Severity, Value, ValueName, Values};
 
 use crate::{
     arguments::ValueFlags,
@@ -61,7 +61,12 @@ pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: 
     let mut draft = flow::file::read(&text);
     let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
     let (flow, mistakes) = match flow::wire(&draft, &modules, given) {
-        Ok((flow, warnings)) => (Some(flow), warnings),
+        Ok((flow, warnings)) => {
+            // What it was made of, so that a run of it can be edited.
+            let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+            let origin = Origin { text: text.as_str().into(), modules, edits: Vec::new() };
+            (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
+        }
         Err(mistakes) => (None, mistakes),
     };
     Ok(Checked { path: path.to_owned(), text, flow, mistakes })

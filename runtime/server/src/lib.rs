@@ -19,6 +19,7 @@ mod openapi;
 
 mod runs;
 mod events;
+mod lines;
 mod modules;
 mod workers;
 mod health;
@@ -27,8 +28,12 @@ mod library;
 
 pub use config::{Config, Token};
 pub use library::{Found, Library, LibraryError};
+pub use lines::{Line, Lines};
 pub use openapi::description;
+pub use problem::Problem;
 pub use runs::{
+    edits::edit_alone,
+    list::read as list,
     logs::{attempt as attempt_log, read as logs},
     show::read as run,
 };

@@ -3,7 +3,7 @@
 use client::api::AttemptLog;
 
 use super::{
-    place::{Here, Place, place},
+    place::{Here, Place, place_to_read},
     remote,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
-    let logs = match place(settings, run).await? {
+    let logs = match place_to_read(settings, run).await? {
         Place::Server(client) => client.logs(run).await.map_err(remote::failed)?.logs,
         Place::Here(Here { logbook, run }) => ::server::logs(&*logbook, &run).await.map_err(Failed::unreachable)?.logs,
     };

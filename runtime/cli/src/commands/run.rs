@@ -14,7 +14,7 @@ use super::{
     PATIENCE, broker_url, connect, cores, end,
     here::Here as Worker,
     open_logbook,
-    place::{Here, is_own},
+    place::{Here, is_own, missing},
     process_name,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(super) async fn go_on(
     (as_json, guests): Shown,
 ) -> Result<Exit, Failed> {
     let unread = |error| match error {
-        error @ LoadError::Missing { .. } => Failed::invalid(error).hint("the run may be in another --logbook"),
+        LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
     };
     let shard = logbook.summary(&run).await.map_err(unread)?.standing.shard;
@@ -156,12 +156,16 @@ fn refuses(machine: &Machine, wish: &Wish) -> Option<String> {
 }
 
 /// Takes the exclusive lock of a run: it ends with this process, however that ends.
-async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
-    logbook.lock_run(run).await.map_err(Failed::unreachable)?.ok_or_else(|| {
-        let error = anyhow!("another process drives run {run}");
-        Failed::invalid(error)
-            .hint("watch it there, or stop it with Ctrl-C first; a process that was killed holds nothing")
-    })
+pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
+    if let Some(lock) = logbook.lock_run(run).await.map_err(Failed::unreachable)? {
+        return Ok(lock);
+    }
+    // It may have ended since.
+    let holder = logbook.run_lock_holder(run).await.ok().flatten();
+    let holder = holder.map(|holder| format!(": {holder}")).unwrap_or_default();
+    Err(Failed::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
+        "`waft watch {run}` watches it; stop that process with Ctrl-C first; a process that was killed holds nothing"
+    )))
 }
 
 /// How many slots a run on its own has.

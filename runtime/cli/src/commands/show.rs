@@ -6,21 +6,20 @@ use flow::{References, State, Value, ValueName, Values};
 
 use super::{
     list::short,
-    place::{Here, Place, place},
     remote::{self, between},
+    source::Source,
 };
 use crate::{
     clean,
     display::{mark, word},
     exit::{Exit, Failed},
-    modules,
     out::{self, Stream},
     paint::{self, Paint},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, Failed> {
-    let run = read(settings, run).await?;
+    let run = Source::of(settings, run).await?.run(run).await?;
     if as_json {
         out::json(serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
@@ -69,20 +68,9 @@ fn skipped_line(skipped: &Skipped) -> String {
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
-/// Reads a run where it is.
-async fn read(settings: &Settings, run: &str) -> Result<Run, Failed> {
-    match place(settings, run).await? {
-        Place::Server(client) => client.run(run).await.map_err(remote::failed),
-        Place::Here(Here { logbook, run }) => {
-            let store = modules::open_store_to_read(settings).await?;
-            ::server::run(&logbook, &*store, &run).await.map_err(Failed::unreachable)
-        }
-    }
-}
-
 /// Prints the whole of one value.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, Failed> {
-    let run = read(settings, run).await?;
+    let run = Source::of(settings, run).await?.run(run).await?;
     let given = [&run.inputs, &run.provides];
     let mut values = Values::new();
     for object in given {

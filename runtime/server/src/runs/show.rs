@@ -15,7 +15,7 @@ use protocol::json::rfc3339;
 use serde::Deserialize;
 use store::Store;
 
-use crate::{events::whole, extract, problem::Problem, state::Shared};
+use crate::{extract, lines::whole, problem::Problem, state::Shared};
 
 /// A run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
