@@ -59,6 +59,7 @@ struct Deaf;
 
 impl sandbox::Observer for Deaf {
     fn log(&self, _level: sandbox::Level, _line: &str) {}
+    fn print(&self, _standard: sandbox::Standard, _bytes: &[u8]) {}
     fn progress(&self, _fraction: f64, _message: &str) {}
 }
 

@@ -4,6 +4,7 @@ mod alone;
 mod described;
 mod each;
 mod living;
+mod logs;
 mod output;
 mod program;
 mod stories;

@@ -245,7 +245,10 @@ pub(crate) enum Command {
         /// Of this task only
         #[arg(long)]
         task: Option<String>,
-        /// Print one JSON object an attempt
+        /// Print lines as they are written, until the run has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// Print one JSON object an attempt; with --follow, one a line
         #[arg(long)]
         json: bool,
     },

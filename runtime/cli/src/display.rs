@@ -7,11 +7,11 @@ mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use client::api::AttemptLog;
 use flow::{
-    Change, Flow, FlowName, Machine, NodeChange, NodeKind, NodeName, Role, RunId, RunState, Size, State, Value, Values,
+    CallId, Change, Flow, FlowName, Machine, NodeChange, NodeKind, NodeName, Role, RunId, RunState, Size, State, Value,
+    Values,
 };
-use protocol::{Progress, json::RunValues};
+use protocol::{LiveLine, Progress, json::RunValues};
 
 use crate::{
     clean,
@@ -107,13 +107,16 @@ impl Display {
         }
     }
 
-    /// An attempt has ended in which a guest wrote something.
-    pub(crate) fn log(&mut self, log: &AttemptLog) {
-        if self.style == Style::Json || self.guests == Guests::Unheard {
+    /// A guest has written something, and more than is kept where it is cut.
+    pub(crate) fn log(&mut self, call: &CallId, lines: &[LiveLine], is_cut: bool) {
+        let is_empty = lines.is_empty() && !is_cut;
+        if is_empty || self.style == Style::Json || self.guests == Guests::Unheard {
             return;
         }
         self.clear();
-        log::lines(log).iter().for_each(|line| out::diagnostic(line));
+        let title = log::Title::of(call);
+        let lines = lines.iter().map(|LiveLine { line, .. }| title.line(&line.level, &line.text));
+        lines.chain(is_cut.then(|| title.cut())).for_each(|line| out::diagnostic(&line));
         self.draw();
     }
 

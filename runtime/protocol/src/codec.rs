@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Records,
     Snapshot,
     Log,
+    LiveLog,
     Job,
     Report,
     Reply,
@@ -34,6 +35,7 @@ impl Kind {
             Self::Records => *b"wL",
             Self::Snapshot => *b"wN",
             Self::Log => *b"wO",
+            Self::LiveLog => *b"wG",
             Self::Job => *b"wJ",
             Self::Report => *b"wR",
             Self::Reply => *b"wQ",
@@ -51,6 +53,7 @@ impl Kind {
             Self::Records => "record",
             Self::Snapshot => "snapshot of a run",
             Self::Log => "log of a call",
+            Self::LiveLog => "message with lines of a call",
             Self::Job => "job",
             Self::Report => "report",
             Self::Reply => "reply of an engine",
@@ -67,11 +70,11 @@ impl Kind {
     const fn newest(self) -> u8 {
         match self {
             Self::Records | Self::Snapshot => 3,
-            Self::Job => 2,
+            Self::Job | Self::Control => 2,
             Self::Log
+            | Self::LiveLog
             | Self::Report
             | Self::Reply
-            | Self::Control
             | Self::WorkerStatus
             | Self::FetchRequest
             | Self::PutRequest

@@ -33,7 +33,9 @@ pub use openapi::description;
 pub use problem::Problem;
 pub use runs::{
     edits::edit_alone,
+    follow::LogFollow,
     list::read as list,
+    live::{LiveError, LiveLines},
     logs::{attempt as attempt_log, read as logs},
     show::read as run,
 };

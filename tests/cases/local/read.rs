@@ -161,3 +161,37 @@ fn a_task_to_skip_that_the_flow_does_not_have_is_told_with_the_one_that_was_mean
     says(&ran, 2, "hint: did you mean \"hold\"?");
     says(&waft.run(["skip", "r", "nosuch", "--reason", "x"]), 2, "hint: its tasks are hold, sum, charge");
 }
+
+/// A task that says something in each way that a guest has, sleeps, and says it again.
+fn say(waft: &Waft, ms: u32) -> String {
+    let text = format!(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\ntimeout = \"10m\"\n"
+    );
+    waft.flow(&text).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_shows_what_guests_write_while_they_run() {
+    let waft = Waft::default();
+    let flow = say(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("t | info   hello");
+    assert_eq!(waft.run(["show", "r", "--json"]).expect(0).end()["state"], "running");
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130));
+    assert_eq!(run.heard().matches("t | info   hello").count(), 1, "{}", run.heard());
+}
+
+#[test]
+fn the_logs_of_a_run_that_another_process_drives_are_followed_to_its_end() {
+    let waft = Waft::default();
+    let flow = say(&waft, 1_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r", "--quiet"]));
+    run.wait_for("t running");
+    let followed = waft.run(["logs", "r", "--follow"]);
+    assert_eq!(followed.expect(0).stdout, waft.run(["logs", "r"]).expect(0).stdout);
+    assert_eq!(followed.stdout.lines().count(), 6, "{}", followed.stdout);
+    assert_eq!(run.wait().code(), Some(0));
+    let line = waft.run(["logs", "r", "--follow", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&line["event"], &line["number"], &line["text"]), (&"log".into(), &1.into(), &"hello".into()));
+}

@@ -1,17 +1,17 @@
 //! `waft run`: a flow from its file to its end, here or on the workers at a broker.
 
-use std::{collections::BTreeSet, path::Path, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, Happening, Part, SubmitError, SystemClock, Watch};
-use flow::{Change, Flow, Machine, NodeChange, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
+use engine::{Engine, Part, SubmitError, SystemClock};
+use flow::{Flow, Machine, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
 use logbook::{LoadError, Logbook, RunLock};
 use protocol::Wish;
-use store::Store;
 
 use super::{
     PATIENCE, broker_url, connect, cores, end,
+    following::{Following, live_lines},
     here::Here as Worker,
     open_logbook,
     place::{Here, is_own, missing},
@@ -263,6 +263,10 @@ async fn drive(
     let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.unless_asked(async { starting.await.map_err(Failed::unreachable) }).await?;
+    let live = match running.as_json || running.guests == Guests::Unheard {
+        true => None,
+        false => live_lines(&broker, &run_id).await,
+    };
     let beginning = async {
         match &running.run {
             Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
@@ -289,7 +293,7 @@ async fn drive(
     let mut display = Display::new(run_id.clone(), &flow, running.as_json).with(running.whole, running.guests);
     display.begin();
     let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
-    let ended = following.run(watch, &mut display, stop, advice).await;
+    let ended = following.run(watch, live, &mut display, stop, advice).await;
     end(&engine, stop).await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
         stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
@@ -315,81 +319,5 @@ async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
     for queue in [protocol::topology::engine(shard), protocol::topology::store(shard)] {
         // Left behind, it goes by itself.
         let _ = broker.delete_queue(&queue).await;
-    }
-}
-
-/// Something that the engine is being asked.
-type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), engine::AskError>> + Send + 'a>>;
-
-/// A run that is shown until it has ended.
-struct Following<'a> {
-    engine: &'a Engine,
-    run_id: &'a RunId,
-    store: &'a dyn Store,
-}
-
-impl Following<'_> {
-    /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
-    /// them up; asked again, it leaves at once.
-    async fn run(
-        &self,
-        mut watch: Watch,
-        display: &mut Display,
-        stop: &Stop,
-        advice: impl Future<Output = Option<String>>,
-    ) -> Option<Arc<Machine>> {
-        let Self { engine, run_id, store } = *self;
-        tokio::pin!(advice);
-        let (mut asked, mut advised) = (false, false);
-        let patience = tokio::time::sleep(PATIENCE);
-        tokio::pin!(patience);
-        let mut gave_up = false;
-        let mut redraw = tokio::time::interval(Display::PERIOD);
-        // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
-        let mut asking: Option<Asking<'_>> = None;
-        loop {
-            tokio::select! {
-                asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
-                    asking = None;
-                    asked.ok()?;
-                }
-                happening = watch.next() => match happening? {
-                    Happening::Change(change) => display.change(&whole(store, change).await),
-                    Happening::Log(log) => display.log(&::server::attempt_log(log)),
-                    Happening::Progress(progress) => display.progress(&progress),
-                    Happening::Ended(machine) => return Some(machine),
-                },
-                _ = redraw.tick() => display.draw(),
-                advice = &mut advice, if !advised => {
-                    advised = true;
-                    advice.iter().for_each(|advice| display.note(advice));
-                }
-                () = stop.asked.cancelled(), if !asked => {
-                    asked = true;
-                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
-                    display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    asking = Some(Box::pin(async { engine.ask_here(run_id, Wish::Suspend).await.map(drop) }));
-                }
-                () = &mut patience, if asked && !gave_up => {
-                    gave_up = true;
-                    asking = Some(Box::pin(engine.abandon(run_id.clone())));
-                }
-                () = stop.insisted.cancelled() => return None,
-            }
-        }
-    }
-}
-
-/// The change with the values that only the store has.
-async fn whole(store: &dyn Store, change: Change) -> Change {
-    match change {
-        Change::Node(change) => {
-            let provides = match change.provides {
-                Some(provides) => Some(store::values::whole(store, provides).await),
-                None => None,
-            };
-            Change::Node(NodeChange { provides, ..change })
-        }
-        change @ (Change::Run { .. } | Change::Firing { .. }) => change,
     }
 }

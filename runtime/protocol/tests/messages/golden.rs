@@ -8,9 +8,9 @@ use flow::{
     ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values,
 };
 use protocol::{
-    Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
-    PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records,
-    encode_snapshot,
+    Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, LiveLine, LiveLog,
+    Permit, Permits, Ping, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records, decode_snapshot,
+    encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, later_flow, living_flow, living_snapshot, snapshot, snapshot_of};
@@ -64,6 +64,12 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let reply = |answer| FetchReply { digest, answer }.encode();
     let mut log = CallLog::default();
     log.push("info", "stirring");
+    let live = LiveLog {
+        call: call.clone(),
+        worker: "worker-1".parse().unwrap(),
+        lines: vec![LiveLine { number: 300, line: log.lines[0].clone() }],
+        cut: true,
+    };
     let signal = |answer| {
         let signal = Signal {
             call: call.clone(),
@@ -167,6 +173,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("records-1", encode_records(&records)),
         ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
         ("log-1", log.encode()),
+        ("live-log-1", live.encode()),
+        ("tell-logs-2", Control::TellLogs { run: "run-1".parse().unwrap() }.encode()),
         ("heartbeat-1", Report::Heartbeat { call: call.clone(), worker: worker_name() }.encode()),
         ("released-1", Report::Released { call: call.clone(), worker: worker_name() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
@@ -242,6 +250,7 @@ fn every_version_ever_released_still_decodes() {
             || decode_snapshot(&bytes).is_ok()
             || Permits::decode(&bytes).is_ok()
             || CallLog::decode(&bytes).is_ok()
+            || LiveLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());
     }
