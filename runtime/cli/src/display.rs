@@ -8,8 +8,7 @@ mod table;
 use std::{fmt::Display as Shown, time::Duration};
 
 use flow::{
-    CallId, Change, Flow, FlowName, Machine, NodeChange, NodeKind, NodeName, Role, RunId, RunState, Size, State, Value,
-    Values,
+    CallId, Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, Size, State, Value, Values,
 };
 use protocol::{LiveLine, Progress, json::RunValues};
 
@@ -19,6 +18,7 @@ use crate::{
     paint::{self, Paint},
 };
 pub(crate) use line::change_of;
+pub(crate) use protocol::json::word;
 use table::Table;
 
 /// Shows one run.
@@ -240,12 +240,6 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
     }
     line
-}
-
-/// The word for the state of a node. A controller's success is its decision to let its flow begin: how that ends its tasks
-/// say.
-pub(crate) fn word<'s>(kind: &str, state: &'s str) -> &'s str {
-    if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { "started" } else { state }
 }
 
 /// The mark before a node's name.

@@ -102,6 +102,7 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
             Err(error) => Err(format!("--set {name}: {error}")),
         });
         match parsed {
+            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
             Err(mistake) => mistakes.push(mistake),
         }
@@ -112,6 +113,7 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
             Err(error) => Err(format!("--set-file {name}: could not read {path}: {error}")),
         });
         match read {
+            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
             Err(mistake) => mistakes.push(mistake),
         }

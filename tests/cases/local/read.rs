@@ -195,3 +195,24 @@ fn the_logs_of_a_run_that_another_process_drives_are_followed_to_its_end() {
     let line = waft.run(["logs", "r", "--follow", "--json"]).expect(0).json().remove(0);
     assert_eq!((&line["event"], &line["number"], &line["text"]), (&"log".into(), &1.into(), &"hello".into()));
 }
+
+#[test]
+fn a_run_of_schedules_shows_when_each_fires_next() {
+    let waft = Waft::default();
+    let text = "name = \"f\"\npersistent = true\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n\
+                [[schedule]]\ncron = \"0 0 29 2 *\"\nto = \"t\"\n";
+    let flow = waft.flow(text);
+    let mut run = Process::spawn(&mut waft.command(["run", flow.to_str().unwrap(), "--run-id", "r"]));
+    run.wait_for("run r");
+    // The first time is found once the run has begun.
+    let mut shown = waft.run(["show", "r"]);
+    while !shown.stdout.contains("t fires next at ") {
+        assert!(shown.code == Some(0) || shown.stderr.contains("there is no run r"), "{}", shown.stderr);
+        shown = waft.run(["show", "r"]);
+    }
+    says(&shown, 0, "-02-29T00:00:00Z");
+    let next = waft.run(["show", "r", "--json"]).expect(0).end()["schedules"][0].clone();
+    assert_eq!(next["task"], "t");
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130), "{}", run.heard());
+}

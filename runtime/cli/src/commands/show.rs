@@ -1,7 +1,7 @@
 //! `waft show`: a run with all its tasks.
 
 use anyhow::anyhow;
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, Node, Out, Revision, Run, Skipped};
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, NextTime, Node, Out, Revision, Run, Skipped};
 use flow::{References, State, Value, ValueName, Values};
 
 use super::{
@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
-    let Run { skipped, backlogs, tasks, .. } = &run;
+    let Run { skipped, backlogs, schedules, tasks, .. } = &run;
     let colour = paint::on(Stream::Out);
     let state = if run.cancelling { "cancelling" } else { state };
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
@@ -38,6 +38,9 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     skipped.iter().for_each(|skipped| out::line(&skipped_line(skipped)));
     for Backlog { task, next } in backlogs {
         out::line(&format!("{task} has missed times to make up for, from {} on", short(next)));
+    }
+    for NextTime { task, at } in schedules {
+        out::line(&format!("{task} fires next at {}", short(at)));
     }
     out::line("");
     if with_revisions {
@@ -122,7 +125,7 @@ fn lost(lost: &[Lost]) -> Option<String> {
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let state = State::ALL.into_iter().find(|state| state.as_str() == node.state).unwrap_or(State::Pending);
+    let state = protocol::json::state_of(&node.state).unwrap_or(State::Pending);
     let word = word(&node.kind, &node.state);
     let painted = Paint::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
