@@ -12,7 +12,7 @@ fn slow(waft: &Waft, ms: u32) -> String {
         "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"nap\"\nuse = \"hostile#sleep\"\nwith = {{ ms = {ms} }}\n\
          [[task]]\nname = \"echo\"\nuse = \"hostile#echo\"\nwith = {{ value = 1 }}\n"
     );
-    waft.flow(&text).to_str().unwrap().to_owned()
+    waft.flow(&text).to_str().expect("a path in UTF-8").to_owned()
 }
 
 /// A server that nobody listens at.
@@ -167,7 +167,7 @@ fn say(waft: &Waft, ms: u32) -> String {
     let text = format!(
         "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\ntimeout = \"10m\"\n"
     );
-    waft.flow(&text).to_str().unwrap().to_owned()
+    waft.flow(&text).to_str().expect("a path in UTF-8").to_owned()
 }
 
 #[test]
