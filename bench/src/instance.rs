@@ -59,6 +59,7 @@ struct NoopObserver;
 
 impl sandbox::Observer for NoopObserver {
     fn log(&self, _level: sandbox::Level, _line: &str) {}
+    fn print(&self, _standard: sandbox::Standard, _bytes: &[u8]) {}
     fn progress(&self, _fraction: f64, _message: &str) {}
 }
 

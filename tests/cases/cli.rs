@@ -281,6 +281,24 @@ fn values_that_are_wrongly_given_are_told_at_once() {
     refuses(&ran, 2, "--set \"x\" has no `=`");
     refuses(&ran, 2, "--set z: JSON with the key \"b\" twice in one object");
     refuses(&ran, 2, "--set-file y: could not read /nowhere");
+    waft.write("v", "1");
+    let twice = waft.run(["check", "flow.toml", "--set", "v=1", "--set", "w=1", "--set", "v=2", "--set-file", "w=v"]);
+    refuses(&twice, 2, "v is given twice");
+    refuses(&twice, 2, "w is given twice");
+}
+
+#[test]
+fn bytes_of_a_file_where_a_list_is_wanted_say_how_json_is_given() {
+    let waft = Waft::default();
+    waft.flow(
+        "name = \"f\"\n[inputs]\nall = [1]\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nfor_each = \"all\"\n\
+         as = \"value\"\nprovides = { value = \"seen\" }\n",
+    );
+    waft.write("all.json", "[1, 2]");
+    let ran = waft.run(["check", "flow.toml", "--set-file", "all=all.json"]);
+    refuses(&ran, 2, "it is no list, and \"for_each\" goes through one");
+    refuses(&ran, 2, "it is bytes, as `--set-file` gives them; `--set all=JSON` gives JSON");
+    waft.run(["check", "flow.toml", "--set", "all=[1, 2]"]).expect(0);
 }
 
 #[test]

@@ -285,8 +285,8 @@ fn a_controller_tries_again_with_its_next_number() {
         )
     };
     let ran = Waft::default().run_flow(&flow(4, "five"), &["--set", "y=2"]);
-    let expected = "f:running f:success t1:running t1:success t2:running t2:failure t2:rolling-back t2:rolled-back \
-                    t1:rolling-back t1:rolled-back f:retrying t1:pending t2:pending f:running f:success t1:running \
+    let expected = "f:running f:started t1:running t1:success t2:running t2:failure t2:rolling-back t2:rolled-back \
+                    t1:rolling-back t1:rolled-back f:retrying t1:pending t2:pending f:running f:started t1:running \
                     t1:success t2:running t2:success";
     assert_eq!(ran.expect(0).trace().join(" "), expected);
     assert_eq!(ran.end()["provides"]["x"], 2);

@@ -1,5 +1,7 @@
 //! Runs that `waft run` left in the logbook of this machine: shown, retried, skipped and cancelled there.
 
+mod read;
+
 use waft_tests::{Process, Ran, Waft};
 
 /// A task whose rollback fails, and one that fails.

@@ -4,6 +4,7 @@ mod alone;
 mod described;
 mod each;
 mod living;
+mod logs;
 mod output;
 mod program;
 mod stories;
@@ -107,7 +108,9 @@ fn a_flow_is_submitted_listed_shown_and_watched() {
     let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
     let tasks = shown["tasks"].as_array().expect("a list");
     assert_eq!(tasks.len(), 8, "seven tasks and a controller");
-    assert!(tasks.iter().all(|task| task["state"] == "success" && task["at"].is_string()), "{tasks:#?}");
+    let state = |task: &Value| if task["kind"] == "retry" { "started" } else { "success" };
+    assert!(tasks.iter().all(|task| task["state"] == state(task) && task["at"].is_string()), "{tasks:#?}");
+    assert!(tasks.iter().any(|task| task["state"] == "started"), "a controller is told as people read it: {tasks:#?}");
     assert_eq!(shown["provides"]["cake"]["icing"], "lemon icing");
     assert!(served.run(&["show", "r1"]).expect(0).stdout.contains("heat-first"));
     let workers = served.run(&["workers", "--json"]).expect(0).json();
@@ -188,7 +191,10 @@ fn a_long_run_is_cancelled() {
     refuses(&served.run(&["watch", "r1"]), 1, "t failed (cancelled)");
     refuses(&served.run(&["cancel", "r1"]), 2, "run r1 is rolled-back: there is nothing to cancel");
     refuses(&served.run(&["skip", "r1", "t", "--reason", "done"]), 2, "there is nothing to skip");
-    refuses(&served.run(&["cancel", "nobody"]), 2, "there is no run nobody");
+    refuses(&served.run(&["cancel", "nobody"]), 2, "refused: there is no run nobody\n");
+    let unknown = served.run(&["skip", "r1", "tt", "--reason", "done"]);
+    refuses(&unknown, 2, "refused: flow f has no task \"tt\"\n");
+    refuses(&unknown, 2, "did you mean \"t\"?");
 }
 
 #[test]

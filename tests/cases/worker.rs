@@ -2,6 +2,7 @@
 //! result.
 
 mod large;
+mod live;
 mod poison;
 mod slow_broker;
 mod withdrawn;

@@ -73,6 +73,12 @@ impl Process {
         self.process.wait().expect("it can be waited for");
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends it a signal by name, as `kill -TERM` does.
     ///
     /// # Panics

@@ -12,6 +12,7 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
         (names::JOBS, ExchangeKind::Direct),
         (names::NOTIFICATIONS, ExchangeKind::Topic),
         (names::CONTROL, ExchangeKind::Fanout),
+        (names::LOGS, ExchangeKind::Topic),
     ] {
         broker.declare_exchange(&Exchange { name: name.to_owned(), kind }).await?;
     }

@@ -214,7 +214,7 @@ pub(crate) enum Command {
     },
     /// Start a run on a server
     Submit(SubmitFlags),
-    /// List the runs that a server knows, the youngest first
+    /// List the runs that a server knows, or those of this machine, the youngest first
     List(ListFlags),
     /// Show a run with all its tasks
     Show {
@@ -245,7 +245,10 @@ pub(crate) enum Command {
         /// Of this task only
         #[arg(long)]
         task: Option<String>,
-        /// Print one JSON object an attempt
+        /// Print lines as they are written, until the run has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// Print one JSON object an attempt; with --follow, one a line
         #[arg(long)]
         json: bool,
     },

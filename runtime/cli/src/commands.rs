@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod doctor;
 mod edit;
+mod following;
 mod gc;
 mod graph;
 mod here;
@@ -20,6 +21,7 @@ mod remote;
 mod run;
 mod serve;
 mod show;
+mod source;
 mod steer;
 mod submit;
 mod watch;
@@ -77,7 +79,8 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
-        Command::Logs { run, task, json } => logs::run(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, follow: false, json } => logs::run(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, follow: true, json } => logs::follow(&settings, &run, task.as_deref(), json).await,
         Command::Cancel { run, json } => steer::run(&settings, &run, steer::Wish::Cancel, json).await,
         Command::Suspend { run, json } => steer::run(&settings, &run, steer::Wish::Suspend, json).await,
         Command::Resume { run, json } => steer::run(&settings, &run, steer::Wish::Resume, json).await,

@@ -7,11 +7,10 @@ mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use client::api::AttemptLog;
 use flow::{
-    Change, Flow, FlowName, Machine, NodeChange, NodeKind, NodeName, Role, RunId, RunState, Size, State, Value, Values,
+    CallId, Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, Size, State, Value, Values,
 };
-use protocol::{Progress, json::RunValues};
+use protocol::{LiveLine, Progress, json::RunValues};
 
 use crate::{
     clean,
@@ -19,6 +18,7 @@ use crate::{
     paint::{self, Paint},
 };
 pub(crate) use line::change_of;
+pub(crate) use protocol::json::word;
 use table::Table;
 
 /// Shows one run.
@@ -107,13 +107,16 @@ impl Display {
         }
     }
 
-    /// An attempt has ended in which a guest wrote something.
-    pub(crate) fn log(&mut self, log: &AttemptLog) {
-        if self.style == Style::Json || self.guests == Guests::Unheard {
+    /// A guest has written something, and more than is kept where it is cut.
+    pub(crate) fn log(&mut self, call: &CallId, lines: &[LiveLine], is_cut: bool) {
+        let is_empty = lines.is_empty() && !is_cut;
+        if is_empty || self.style == Style::Json || self.guests == Guests::Unheard {
             return;
         }
         self.clear();
-        log::lines(log).iter().for_each(|line| out::diagnostic(line));
+        let title = log::Title::of(call);
+        let lines = lines.iter().map(|LiveLine { line, .. }| title.line(&line.level, &line.text));
+        lines.chain(is_cut.then(|| title.cut())).for_each(|line| out::diagnostic(&line));
         self.draw();
     }
 
@@ -237,12 +240,6 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
     }
     line
-}
-
-/// The word for the state of a node. A controller's success is its decision to let its flow begin: how that ends its tasks
-/// say.
-pub(crate) fn word<'s>(kind: &str, state: &'s str) -> &'s str {
-    if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { "started" } else { state }
 }
 
 /// The mark before a node's name.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use flow::{Draft, Flow, InvalidJson, Json, Mistake, Severity, Value, ValueName, Values};
+use flow::{Draft, Flow, InvalidJson, Json, Mistake, Origin, Severity, Value, ValueName, Values};
 
 use crate::{
     arguments::ValueFlags,
@@ -61,7 +61,12 @@ pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: 
     let mut draft = flow::file::read(&text);
     let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
     let (flow, mistakes) = match flow::wire(&draft, &modules, given) {
-        Ok((flow, warnings)) => (Some(flow), warnings),
+        Ok((flow, warnings)) => {
+            // What it was made of, so that a run of it can be edited.
+            let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+            let origin = Origin { text: text.as_str().into(), modules, edits: Vec::new() };
+            (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
+        }
         Err(mistakes) => (None, mistakes),
     };
     Ok(Checked { path: path.to_owned(), text, flow, mistakes })
@@ -97,6 +102,7 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
             Err(error) => Err(format!("--set {name}: {error}")),
         });
         match parsed {
+            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
             Err(mistake) => mistakes.push(mistake),
         }
@@ -107,6 +113,7 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
             Err(error) => Err(format!("--set-file {name}: could not read {path}: {error}")),
         });
         match read {
+            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
             Err(mistake) => mistakes.push(mistake),
         }

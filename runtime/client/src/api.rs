@@ -124,6 +124,9 @@ pub struct Run {
     /// Its schedules that have missed times to make up for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backlogs: Vec<Backlog>,
+    /// When its schedules fire next, in the flow's order. Those of a run that is suspended wait for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<NextTime>,
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
     /// What the run started with.
@@ -507,6 +510,16 @@ pub struct Backlog {
     pub task: String,
     /// The first of its missed times.
     pub next: String,
+}
+
+/// When a schedule fires next.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct NextTime {
+    /// The task that it fires.
+    pub task: String,
+    /// Then, as RFC 3339 has it.
+    pub at: String,
 }
 
 /// A firing of a run that fires more than once.

@@ -6,12 +6,13 @@ use reqwest::{Method, RequestBuilder, Response, Url, header};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ClientError, Watch,
+    ClientError, LogWatch, Watch,
     api::{
         Checks, Edited, Edits, ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip,
         Submission, Workers,
     },
     tls,
+    watch::Events,
 };
 
 /// How long connecting may take.
@@ -87,6 +88,13 @@ impl Client {
     /// [`ClientError`]; with status 404 there is no such run.
     pub async fn logs(&self, run: &str) -> Result<RunLogs, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
+    }
+
+    /// Follows what the guests of a run write, line by line as they write it, until the run has ended. What was written
+    /// before comes first.
+    #[must_use]
+    pub fn follow_logs(&self, run: &str) -> LogWatch {
+        LogWatch::new(self.clone(), run.to_owned())
     }
 
     /// Watches a run from its beginning.
@@ -223,8 +231,12 @@ impl Client {
     }
 
     /// The events of a run, from after one of them.
-    pub(crate) async fn events(&self, run: &str, after: Option<&str>) -> Result<Response, ClientError> {
-        let mut request = self.request(Method::GET, &["v1", "runs", run, "events"])?;
+    pub(crate) async fn events(&self, run: &str, what: Events, after: Option<&str>) -> Result<Response, ClientError> {
+        let path: &[&str] = match what {
+            Events::Changes => &["v1", "runs", run, "events"],
+            Events::Logs => &["v1", "runs", run, "logs", "follow"],
+        };
+        let mut request = self.request(Method::GET, path)?;
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }

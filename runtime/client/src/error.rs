@@ -22,7 +22,7 @@ pub enum ClientError {
         source: reqwest::Error,
     },
     /// It said no, and why.
-    #[error("the server {server} refused: {}: {}", problem.title, problem.detail)]
+    #[error("the server {server} refused: {}", problem.message())]
     Refused {
         /// Its address.
         server: String,
@@ -37,6 +37,18 @@ pub enum ClientError {
         /// What is odd.
         reason: String,
     },
+}
+
+impl Problem {
+    /// What is wrong, on one line: the kind of the problem, and what is wrong this time.
+    #[must_use]
+    pub fn message(&self) -> String {
+        // "There is no run r" repeats "there is no such run", and says more.
+        if self.title.starts_with("there is ") {
+            return self.detail.clone();
+        }
+        format!("{}: {}", self.title, self.detail)
+    }
 }
 
 impl ClientError {

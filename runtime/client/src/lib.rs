@@ -17,6 +17,7 @@ mod event;
 mod event_stream;
 mod tls;
 mod watch;
+mod log_watch;
 
 pub mod quarantine;
 mod workers;
@@ -25,5 +26,6 @@ pub use client::Client;
 pub use error::ClientError;
 pub use event::{Event, Told};
 pub use flow;
+pub use log_watch::{LogAttempt, LogEvent, LogWatch};
 pub use watch::Watch;
 pub use workers::{AskedWorkers, WorkersError, ask_workers, workers};

@@ -22,12 +22,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Watch {
     client: Client,
     run: String,
+    what: Events,
     /// The last event that was taken.
     after: Option<String>,
     ended: bool,
     connection: Option<Connection>,
     /// While the server is away.
     away: Option<Away>,
+}
+
+/// Which events of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// What changes in it.
+    Changes,
+    /// What its guests write.
+    Logs,
 }
 
 /// A server that was there, and is away.
@@ -46,7 +56,12 @@ struct Connection {
 
 impl Watch {
     pub(crate) fn new(client: Client, run: String, after: Option<String>) -> Self {
-        Self { client, run, after, ended: false, connection: None, away: None }
+        Self { client, run, what: Events::Changes, after, ended: false, connection: None, away: None }
+    }
+
+    /// The lines that guests write, which end with a line of the run as well.
+    pub(crate) fn of_logs(client: Client, run: String) -> Self {
+        Self { what: Events::Logs, ..Self::new(client, run, None) }
     }
 
     /// The next line; `None` once the run has ended. When the connection breaks, another one goes on where it broke.
@@ -82,7 +97,7 @@ impl Watch {
 
     async fn connect(&mut self) -> Result<(), ClientError> {
         let patient = self.away.is_some_and(|away| away.since.elapsed() < PATIENCE);
-        match self.client.events(&self.run, self.after.as_deref()).await {
+        match self.client.events(&self.run, self.what, self.after.as_deref()).await {
             Ok(_) if self.away.is_some() && !patient => Err(self.client.unexpected("its events break off".into())),
             Ok(response) => {
                 let body = response.bytes_stream().boxed();

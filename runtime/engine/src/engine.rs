@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{CallId, Flow, LARGEST_INLINE, RunId, RunState, Shard, Value};
+use flow::{CallId, Flow, RunId, RunState, Shard};
 use logbook::{LoadError, Logbook};
 use protocol::{Reply, Wish, topology as names};
 use store::Store;
@@ -282,7 +282,7 @@ impl Engine {
     /// [`SubmitError`]; nothing was started then, as far as is known.
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
         self.declared.declare_for(&flow).await?;
-        let flow = self.put_large(flow).await?;
+        let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (answer, answered) = oneshot::channel();
@@ -326,7 +326,7 @@ impl Engine {
         let shard = summary.standing.shard;
         let wish = match wish {
             Wish::Edit { revision, flow } => {
-                let kept = self.put_large(flow).await;
+                let kept = store::values::put_large_of_flow(&*self.store, flow).await;
                 let flow = kept.map_err(|error| AskError::Failed { reason: error.to_string() })?;
                 Wish::Edit { revision, flow }
             }
@@ -424,20 +424,6 @@ impl Engine {
         self.aborted.cancel();
         self.stop.cancel();
         self.tasks.wait().await;
-    }
-
-    /// The flow with its large values in the store.
-    async fn put_large(&self, flow: Arc<Flow>) -> Result<Arc<Flow>, store::PutError> {
-        let is_large = |value: &Value| value.digest().is_none() && value.size() > LARGEST_INLINE;
-        if store::values::large(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
-            return Ok(flow);
-        }
-        let mut flow = Arc::unwrap_or_clone(flow);
-        store::values::put_large(&*self.store, &mut flow.inputs).await?;
-        for constant in flow.constants_mut() {
-            store::values::put_if_large(&*self.store, constant).await?;
-        }
-        Ok(Arc::new(flow))
     }
 
     async fn send(&self, request: drive::Request) -> Result<(), AskError> {

@@ -5,6 +5,7 @@
 
 mod notification_inputs;
 mod describe_triggers;
+mod unknown_task;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,8 @@ use crate::{
     Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,
     QueueName, Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
 };
+
+pub use unknown_task::UnknownTask;
 
 /// Where a node stands in [`Flow::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

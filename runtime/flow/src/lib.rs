@@ -62,7 +62,7 @@ pub use edit::{Edit, Origin};
 pub use flow::{
     Accept, Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen,
     Living, Missed, Moment, Node, NodeIndex, Overlap, Requiredness, Role, Schedule, Scope, ScopeIndex, Source, Starts,
-    Task, TurnLink, Wait,
+    Task, TurnLink, UnknownTask, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;

@@ -81,8 +81,13 @@ async fn names(logbook: &impl Logbook, filter: Filter) -> Vec<String> {
 
 async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
     let lock = async |name: &str| logbook.lock_run(&run(name)).await.expect("the logbook can be locked");
+    let holder = async |name: &str| logbook.run_lock_holder(&run(name)).await.expect("the logbook can be read");
+    assert_eq!(holder("a").await, None);
     let first = lock("a").await.expect("nobody holds it");
     assert!(lock("a").await.is_none(), "another one has it");
+    let held_by = holder("a").await.expect("it is held");
+    assert!(held_by.contains(&crate::run_lock::this_process()), "{held_by}");
+    assert_eq!(holder("b").await, None);
     let other = lock("b").await.expect("each run has its own");
     drop(first);
     // A database takes a moment to see that a session has ended.
@@ -143,8 +148,8 @@ async fn a_run_that_is_not_there_is_missing(logbook: impl Logbook) {
     let nobody = run("nobody");
     let error = logbook.read(&nobody, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
-    let errors =
-        [logbook.load(&nobody).await.err(), logbook.summary(&nobody).await.err(), logbook.logs(&nobody).await.err()];
+    let logs = logbook.logs(&nobody, Version::NONE).await.err();
+    let errors = [logbook.load(&nobody).await.err(), logbook.summary(&nobody).await.err(), logs];
     for error in errors {
         let error = error.expect("there is no such run");
         assert!(matches!(error, LoadError::Missing { .. }), "{error}");
@@ -298,8 +303,10 @@ async fn logs_are_kept_with_the_run(logbook: impl Logbook) {
     write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
     // What loses leaves nothing.
     write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
-    let logs = logbook.logs(&run("a")).await.expect("the run is there");
-    assert_eq!(logs, [log("z", "one"), log("y", "two"), log("x", "three")]);
+    let logs = async |after| logbook.logs(&run("a"), Version::new(after)).await.expect("the run is there");
+    assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
+    assert_eq!(logs(1).await, [log("x", "three")]);
+    assert_eq!(logs(2).await, []);
 }
 
 async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {

@@ -124,12 +124,16 @@ impl Logbook for Guarded {
         self.inner.beginning(run).await
     }
 
-    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
-        self.inner.logs(run).await
+    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
+        self.inner.logs(run, after).await
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         self.inner.lock_run(run).await
+    }
+
+    async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
+        self.inner.run_lock_holder(run).await
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

@@ -348,11 +348,12 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError>;
 
-    /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered.
+    /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered; only what came
+    /// with records after a version. With [`Version::NONE`] that is all of it.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
+    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
 
     /// Takes the exclusive lock of a run, which need not be there yet; `None` when another process holds it, or this one
     /// already. Engines that share their runs over a broker take none.
@@ -360,6 +361,13 @@ pub trait Logbook: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`] when the lock could not be asked for.
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
+
+    /// The process that holds the exclusive lock of a run, named for people; `None` when nobody does. It may end in the
+    /// same moment.
+    ///
+    /// # Errors
+    /// [`LoadError`] when that cannot be found out.
+    async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError>;
 
     /// Forgets the runs that ended before a time, with all that is kept of them; answers how many. Runs that are
     /// suspended or need a person are kept.

@@ -11,7 +11,7 @@ use protocol::AttemptLog;
 
 use crate::{
     Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Standing,
-    Summary, Version, is_open, may_be_forgotten, row,
+    Summary, Version, is_open, may_be_forgotten, row, run_lock,
     trim::{referred, revised},
 };
 
@@ -218,13 +218,19 @@ impl Logbook for Memory {
         self.read_run(run, |kept| kept.beginning.clone())
     }
 
-    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
-        self.read_run(run, |kept| kept.logs.iter().map(|(_, log)| log.clone()).collect())
+    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
+        let later = |(follows, log): &(Version, AttemptLog)| (*follows >= after).then(|| log.clone());
+        self.read_run(run, |kept| kept.logs.iter().filter_map(later).collect())
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         let is_free = self.locked.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
         Ok(is_free.then(|| RunLock::new(Locked { run: run.clone(), locked: self.locked.clone() })))
+    }
+
+    async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
+        let is_held = self.locked.lock().unwrap_or_else(PoisonError::into_inner).contains(run);
+        Ok(is_held.then(run_lock::this_process))
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

@@ -32,6 +32,7 @@ use crate::{
     Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
     Summary, Version,
     row::{self, AppendRow, RunRow, column},
+    run_lock,
 };
 
 /// How long the server may take for what concerns some runs: one that takes longer is stuck, on a disk or a lock.
@@ -66,6 +67,13 @@ const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
 // The first number tells the locks of runs from others'; the second is the run's.
 const LOCK_RUN: &str = "SELECT pg_try_advisory_lock(hashtext('waft run'), hashtext($1))";
+const NAME_SESSION: &str = "SELECT set_config('application_name', $1, false)";
+// The two numbers of a lock stand there without their sign.
+const LOCK_HOLDER: &str = "SELECT application_name || coalesce(' at ' || host(client_addr), '') FROM pg_locks
+    JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 2
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid::bigint = hashtext('waft run')::bigint & 4294967295
+    AND objid::bigint = hashtext($1)::bigint & 4294967295 LIMIT 1";
 const CHECKED: &str = "SELECT number FROM waft.checks WHERE key = 1";
 
 /// A logbook in a PostgreSQL database.
@@ -206,8 +214,9 @@ impl Logbook for Postgres {
             .transpose()
     }
 
-    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
-        let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str()).await)).await?;
+    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
+        let after = column(after.get());
+        let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str(), after).await)).await?;
         logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(self.connections.place()))).collect()
     }
 
@@ -217,11 +226,23 @@ impl Logbook for Postgres {
         let client = self.connections.get().await.map_err(unavailable)?;
         let asked = timeout(PATIENCE, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
         match asked.map(|asked| asked.and_then(|row| row.try_get::<_, bool>(0))) {
-            Ok(Ok(true)) => Ok(Some(RunLock::new(Client::take(client)))),
+            Ok(Ok(true)) => {
+                // For whoever finds it locked; the lock holds without it.
+                let name = format!("waft, {}", run_lock::this_process());
+                let _ = timeout(PATIENCE, client.query_one(NAME_SESSION, &[&name])).await;
+                Ok(Some(RunLock::new(Client::take(client))))
+            }
             Ok(Ok(false)) => Ok(None),
             Ok(Err(error)) => Err(unavailable(self.connections.failed(client, &error))),
             Err(_) => Err(unavailable(self.connections.silent(client, PATIENCE))),
         }
+    }
+
+    async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
+        let unread = |reason| LoadError::Unavailable { reason };
+        let found = self.ask(async |client| client.query_opt(LOCK_HOLDER, &[&run.as_str()]).await).await;
+        let Some(row) = found.map_err(unread)? else { return Ok(None) };
+        row.try_get(0).map(Some).map_err(|error| unread(error.to_string()))
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

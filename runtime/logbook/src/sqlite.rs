@@ -177,14 +177,20 @@ impl Logbook for Sqlite {
         found.map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(&self.place))).transpose()
     }
 
-    async fn logs(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
-        let logs: Vec<LogRow> = self.of_run(run, |connection, id| read::logs(connection, id)).await?;
+    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
+        let after = column(after.get());
+        let logs: Vec<LogRow> = self.of_run(run, move |connection, id| read::logs(connection, id, after)).await?;
         logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.place))).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         let locked = run_lock::lock_file(&self.locks, run);
         locked.map_err(|error| AppendError::Unavailable { reason: format!("{}: {error}", self.locks.display()) })
+    }
+
+    async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
+        let held = run_lock::holder(&self.locks, run);
+        held.map_err(|error| LoadError::Unavailable { reason: format!("{}: {error}", self.locks.display()) })
     }
 
     async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {

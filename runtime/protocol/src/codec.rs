@@ -42,10 +42,11 @@ pub(crate) struct Kind {
 
 impl Kind {
     #[cfg(test)]
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
+        Self::LIVE_LOG,
         Self::JOB,
         Self::REPORT,
         Self::REPLY,
@@ -60,6 +61,7 @@ impl Kind {
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
     pub(crate) const SNAPSHOT: Self = Self { magic: *b"wN", name: "snapshot of a run", version: 1 };
     pub(crate) const LOG: Self = Self { magic: *b"wO", name: "log of a call", version: 1 };
+    pub(crate) const LIVE_LOG: Self = Self { magic: *b"wG", name: "message with lines of a call", version: 1 };
     pub(crate) const JOB: Self = Self { magic: *b"wJ", name: "job", version: 1 };
     pub(crate) const REPORT: Self = Self { magic: *b"wR", name: "report", version: 1 };
     pub(crate) const REPLY: Self = Self { magic: *b"wQ", name: "reply of an engine", version: 1 };

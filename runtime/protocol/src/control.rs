@@ -1,6 +1,6 @@
 //! What is said to all workers at once, and what they answer.
 
-use flow::{CallId, QueueName, WorkerName};
+use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
     DecodeError,
@@ -24,6 +24,12 @@ pub enum Control {
         call: CallId,
         /// Whether the call is to be made; if not, the run has withdrawn it, or has an answer to it.
         wanted: bool,
+    },
+    /// Somebody follows what the guests of a run write: whoever calls some publishes their lines on
+    /// [`LOGS`](crate::topology::LOGS) from the first one again.
+    TellLogs {
+        /// The run.
+        run: RunId,
     },
 }
 
@@ -61,6 +67,7 @@ enum WireControl<'a> {
     Interrupt { call: WireCall<'a> },
     Withdraw { calls: Vec<WireCall<'a>> },
     MayBegin { call: WireCall<'a>, wanted: bool },
+    TellLogs { run: &'a str },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -84,6 +91,7 @@ impl Control {
             Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
             Self::MayBegin { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
+            Self::TellLogs { run } => WireControl::TellLogs { run: run.as_str() },
         };
         codec::encode(Kind::CONTROL, &wire)
     }
@@ -134,6 +142,7 @@ impl WireControl<'_> {
                 Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
             }
             Self::MayBegin { call, wanted } => Control::MayBegin { call: call.into_call()?, wanted },
+            Self::TellLogs { run } => Control::TellLogs { run: RunId::new(run).map_err(invalid)? },
         })
     }
 }

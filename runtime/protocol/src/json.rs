@@ -6,8 +6,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use flow::{
-    Failure, FailureKind, Firing, FlowName, Heard, HeardEnd, Json, Machine, NodeChange, NodeName, References, RunId,
-    RunState, Timestamp, Values, ValuesObject,
+    Failure, FailureKind, Firing, FlowName, Heard, HeardEnd, Json, Machine, NodeChange, NodeKind, NodeName, References,
+    RunId, RunState, State, Timestamp, Values, ValuesObject,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -98,7 +98,23 @@ pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
 /// The line of a node's change.
 #[must_use]
 pub fn node_changed(change: &NodeChange) -> String {
-    line(&node_line(None, None, change))
+    let told = node_line(None, None, change);
+    line(&NodeLine { state: word(change.kind.as_str(), told.state), ..told })
+}
+
+/// The word of a retry controller's success: it has decided to let its flow begin. How that goes on its tasks say.
+pub const STARTED: &str = "started";
+
+/// The word for the state of a node in lines for people and programs.
+#[must_use]
+pub fn word<'s>(kind: &str, state: &'s str) -> &'s str {
+    if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { STARTED } else { state }
+}
+
+/// The state that a word stands for, as [`word`] gives it.
+#[must_use]
+pub fn state_of(word: &str) -> Option<State> {
+    if word == STARTED { Some(State::Success) } else { State::ALL.into_iter().find(|state| state.as_str() == word) }
 }
 
 /// The line of a firing that has begun or ended, of a run that fires more than once.

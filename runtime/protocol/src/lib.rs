@@ -33,7 +33,7 @@ pub use control::{Control, Ping, WorkerStatus};
 pub use fetch::{FetchAnswer, FetchReply, FetchRequest, PutRequest};
 pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
-pub use log::{AttemptLog, CallLog, LARGEST_LOG, LogLine};
+pub use log::{AttemptLog, CallLog, Joined, LARGEST_LOG, LiveLine, LiveLog, LogJoin, LogLine, LogSource, log_size};
 pub use permits::{Beat, Claims, Granted, Kept, Permit, Permits, Wanted};
 pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};

@@ -1,11 +1,17 @@
 //! What a guest wrote during one attempt, as it is kept with its run.
 
+mod join;
+mod live;
+
 use flow::{CallId, Timestamp, WorkerName};
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, Kind},
 };
+
+pub use join::{Joined, LogJoin};
+pub use live::{LiveLine, LiveLog, LogSource, log_size};
 
 /// The most bytes of text that are kept of one attempt.
 pub const LARGEST_LOG: usize = 64 << 10;

@@ -11,6 +11,10 @@ pub const NOTIFICATIONS: &str = "waft.notifications";
 /// The exchange that everyone hears.
 pub const CONTROL: &str = "waft.control";
 
+/// The exchange that takes the lines that guests write while they run; the routing key is the run. Nothing is bound to it
+/// unless somebody follows.
+pub const LOGS: &str = "waft.logs";
+
 /// The queue that keeps what no worker and no engine could take, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
 
@@ -44,6 +48,12 @@ pub fn jobs(queue: &QueueName) -> String {
 #[must_use]
 pub fn engine(shard: &Shard) -> String {
     format!("waft.engine.{shard}")
+}
+
+/// The queue of one who follows the lines of a run.
+#[must_use]
+pub fn logs(follower: &str) -> String {
+    format!("{LOGS}.{follower}")
 }
 
 /// The shards of engines that share a broker.

@@ -130,10 +130,23 @@ impl fmt::Display for Level {
     }
 }
 
+/// Which of a guest's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standard {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
 /// Hears what a guest says while it runs. Called from within the guest's call: it must be quick and must not block.
 pub trait Observer: Send + Sync {
     /// The guest logged a line. What is beyond the limit is not told.
     fn log(&self, level: Level, line: &str);
+
+    /// The guest has printed some bytes, which need not be whole lines. What is beyond the limit is not told, and neither is
+    /// the answer that a command prints.
+    fn print(&self, standard: Standard, bytes: &[u8]);
 
     /// The guest tells how far it is, from 0 to 1, and what it does now.
     fn progress(&self, fraction: f64, message: &str);

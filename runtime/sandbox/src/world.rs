@@ -101,7 +101,7 @@ impl World {
         Self {
             meter: Meter::new(limits),
             watch,
-            streams: Streams::new(&limits, process.stdout()),
+            streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
             process,
             clock: Clock::new(origin.time),

@@ -19,6 +19,7 @@ mod openapi;
 
 mod runs;
 mod events;
+mod lines;
 mod modules;
 mod workers;
 mod health;
@@ -29,8 +30,14 @@ mod library;
 pub use checks::{LIMIT as CHECKS_LIMIT, Live, Places, check, is_well};
 pub use config::{Config, Token};
 pub use library::{Found, Library, LibraryError};
+pub use lines::{Line, Lines};
 pub use openapi::description;
+pub use problem::Problem;
 pub use runs::{
+    edits::edit_alone,
+    follow::LogFollow,
+    list::read as list,
+    live::{LiveError, LiveLines},
     logs::{attempt as attempt_log, read as logs},
     show::read as run,
 };

@@ -13,12 +13,18 @@ use tracing::warn;
 
 /// Why a request was not fulfilled.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub struct Problem {
     status: StatusCode,
     said: Box<api::Problem>,
 }
 
 impl Problem {
+    /// What is said of it, as a server answers it.
+    #[must_use]
+    pub fn into_said(self) -> api::Problem {
+        *self.said
+    }
+
     /// A problem of a kind: its word, its title, and what is wrong this time.
     pub(crate) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         let said = api::Problem {

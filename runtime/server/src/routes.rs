@@ -19,6 +19,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::show::show))
         .routes(routes!(events::events))
         .routes(routes!(runs::logs::logs))
+        .routes(routes!(runs::follow::follow))
         .routes(routes!(runs::wishes::cancel))
         .routes(routes!(runs::wishes::suspend))
         .routes(routes!(runs::wishes::resume))

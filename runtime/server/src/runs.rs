@@ -1,7 +1,9 @@
 //! Runs: started, listed, shown, steered.
 
 pub(crate) mod edits;
+pub(crate) mod follow;
 pub(crate) mod list;
+pub(crate) mod live;
 pub(crate) mod logs;
 mod same;
 pub(crate) mod show;

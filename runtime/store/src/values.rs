@@ -1,9 +1,9 @@
 //! Values that are too large for messages and records: kept by digest, and made whole again.
 
-use std::str;
+use std::{str, sync::Arc};
 
 use bytes::Bytes;
-use flow::{Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Machine, Stored, Value, Values};
+use flow::{Flow, Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Machine, Stored, Value, Values};
 use protocol::json::RunValues;
 use tracing::warn;
 
@@ -59,6 +59,23 @@ pub async fn put(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
 /// [`PutError`] when it could not be kept; the value is as it was.
 pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
     if value.digest().is_none() && value.size() > LARGEST_INLINE { put(store, value).await } else { Ok(()) }
+}
+
+/// The flow with the large ones among its inputs and constants in a store.
+///
+/// # Errors
+/// [`PutError`] when one could not be kept.
+pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc<Flow>, PutError> {
+    let is_large = |value: &Value| value.digest().is_none() && value.size() > LARGEST_INLINE;
+    if large(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
+        return Ok(flow);
+    }
+    let mut flow = Arc::unwrap_or_clone(flow);
+    put_large(store, &mut flow.inputs).await?;
+    for constant in flow.constants_mut() {
+        put_if_large(store, constant).await?;
+    }
+    Ok(Arc::new(flow))
 }
 
 /// Makes values whole for one who shows them. One that the store cannot give stays a digest.

@@ -13,6 +13,7 @@ use crate::{
     Called, Guests,
     begin::Leave,
     control::{self, Calls, Taken},
+    live,
     progress::{self, Said},
     recent::{Executions, Recent},
     slots::Slot,
@@ -353,12 +354,20 @@ impl Caller {
             said.clone(),
             done.clone(),
         );
+        let publishing = live::publish(
+            self.broker.clone(),
+            job.call.clone(),
+            self.name.clone(),
+            &said.lines,
+            self.calls.followed(),
+            done.clone(),
+        );
         let calling = async {
             let _telling_ends = done.drop_guard();
             // Dropped, the call stops; the token of one call is not that of all.
-            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said)).await
+            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said.clone())).await
         };
-        let (called, ()) = futures::join!(calling, telling);
+        let (called, (), ()) = futures::join!(calling, telling, publishing);
         let Called { answer, log } = called?;
         let answer = match answer {
             sandbox::Answer::Left(values) => Answer::Succeeded(values),

@@ -9,11 +9,13 @@ use std::{
 use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
 };
-use flow::{CallId, Timestamp, WorkerName};
+use flow::{CallId, RunId, Timestamp, WorkerName};
 use protocol::{Control, Job, Report, WorkerStatus, topology};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::live::{self, Followed};
 
 /// The most calls that are remembered as interrupted or withdrawn before their jobs came here. Each costs some hundred bytes.
 const REMEMBERED: usize = 10_000;
@@ -21,6 +23,7 @@ const REMEMBERED: usize = 10_000;
 /// The calls a worker has now, and what it was told of others.
 pub(crate) struct Calls {
     known: Mutex<Known>,
+    followed: Followed,
 }
 
 struct Known {
@@ -87,7 +90,12 @@ impl Calls {
     /// Of a worker that hears what is withdrawn from this time on.
     pub(crate) fn new(since: Timestamp) -> Self {
         let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
-        Self { known: Mutex::new(Known { running, withdrawn, oldest, since }) }
+        Self { known: Mutex::new(Known { running, withdrawn, oldest, since }), followed: live::followed() }
+    }
+
+    /// The runs that somebody begins to follow from now on.
+    pub(crate) fn followed(&self) -> broadcast::Receiver<RunId> {
+        self.followed.subscribe()
     }
 
     /// Takes a call on. `None` when it runs here already: the delivery is kept until that has ended, since the one that it
@@ -289,6 +297,8 @@ pub(crate) async fn answer(
                 }
             }
             Ok(Control::MayBegin { call, wanted }) => calls.answered(&call, wanted),
+            // Of no use where nothing runs.
+            Ok(Control::TellLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });

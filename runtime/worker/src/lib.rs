@@ -13,6 +13,7 @@ mod call;
 mod control;
 mod guests;
 mod intake;
+mod live;
 mod modules;
 mod progress;
 mod recent;

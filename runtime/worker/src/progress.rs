@@ -11,13 +11,17 @@ use protocol::{Progress, Report};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::live::Lines;
+
 /// How often a call is heard of. A shorter call sends its signal alone.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The last thing a guest said.
+/// The last thing a guest said, and all that it wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     last: Mutex<(Option<f64>, Option<String>)>,
+    /// The lines that it wrote.
+    pub(crate) lines: Lines,
 }
 
 impl Said {
@@ -32,6 +36,11 @@ impl sandbox::Observer for Said {
         // Its level is the guest's: to an operator, all that guests say is detail.
         debug!(target: "waft::guest", %level, "{line}");
         self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
+        self.lines.push(level.as_str(), line);
+    }
+
+    fn print(&self, standard: sandbox::Standard, bytes: &[u8]) {
+        self.lines.print(standard, bytes);
     }
 
     fn progress(&self, fraction: f64, message: &str) {

@@ -7,18 +7,20 @@ use client::{
     Client,
     api::{Edit, Edited, Edits},
 };
+use engine::{Clock, SystemClock};
 use flow::{Value, file::WrittenEdit};
 use serde_json::{json, value::RawValue};
 
 use super::{
+    place::{Here, Place, place},
     remote,
-    submit::{push_file, push_modules, refused},
+    submit::{Target, mistaken, push_file, push_modules, refused},
 };
 use crate::{
     arguments::EditCommand,
     exit::{Exit, Failed},
     flow_file::{Checked, json_or_text},
-    out,
+    modules, out,
     settings::Settings,
 };
 
@@ -30,16 +32,17 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json: bool) -> Result<Exit, Failed> {
-    let client = remote::client(settings)?;
-    let Wanted { edit, if_revision, dry_run } = wanted;
-    let edits = edits(&client, edit).await?;
-    let (path, text) = match &edits[..] {
-        [Edit::Add { text, .. }] => ("the added text", text.clone()),
-        _ => ("the changed flow", String::new()),
+    let edited = match place(settings, run).await? {
+        Place::Server(client) => edit_there(&client, run, wanted).await?,
+        Place::Here(here) => {
+            let edited = edit_here(settings, here, wanted).await?;
+            if edited.applied {
+                crate::out::note!("no process drives the run; `waft run --resume {run}` goes on with it");
+            }
+            edited
+        }
     };
-    let asked = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
-    let Edited { run, revision, applied, edits, warnings } =
-        asked.map_err(|error| refused(Path::new(path), &text, error))?;
+    let Edited { run, revision, applied, edits, warnings } = edited;
     if as_json {
         crate::out::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
         return Ok(Exit::Success);
@@ -53,13 +56,58 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json:
     Ok(Exit::Success)
 }
 
-async fn edits(client: &Client, edit: EditCommand) -> Result<Vec<Edit>, Failed> {
+/// Asks a server.
+async fn edit_there(client: &Client, run: &str, wanted: Wanted) -> Result<Edited, Failed> {
+    let Wanted { edit, if_revision, dry_run } = wanted;
+    let edits = edits(Target::Server(client), edit).await?;
+    let (path, text) = added_text(&edits);
+    let asked = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
+    asked.map_err(|error| refused(Path::new(path), &text, error))
+}
+
+/// Edits a run of `waft run` that no process drives, in its logbook. One that is driven has its flow in that process.
+async fn edit_here(settings: &Settings, here: Here, wanted: Wanted) -> Result<Edited, Failed> {
+    let Here { logbook, run } = here;
+    let Wanted { edit, if_revision, dry_run } = wanted;
+    // Held until the edits are written.
+    let Some(_lock) = logbook.lock_run(&run).await.map_err(Failed::unreachable)? else {
+        let holder = logbook.run_lock_holder(&run).await.ok().flatten();
+        let holder = holder.unwrap_or_else(|| "another process".into());
+        return Err(Failed::invalid(anyhow!("{holder} drives run {run}, and takes no edits meanwhile")).hint(format!(
+            "stop it with Ctrl-C, which suspends the run; then edit it, and `waft run --resume {run}`; the runs of \
+             `waft serve` are edited while they run"
+        )));
+    };
+    let library = modules::open(settings, 1).await?;
+    let edits = edits(Target::Here(&library), edit).await?;
+    let (path, text) = added_text(&edits);
+    let wanted = Edits { edits, if_revision, dry_run };
+    let edited = ::server::edit_alone(&*logbook, &library, &run, &wanted, SystemClock.now()).await;
+    edited.map_err(|problem| {
+        let problem = problem.into_said();
+        if problem.mistakes.is_empty() {
+            remote::refused_here(problem)
+        } else {
+            mistaken(Path::new(path), &text, &problem.mistakes)
+        }
+    })
+}
+
+/// The text that mistakes stand in, where it is one, and what it is called.
+fn added_text(edits: &[Edit]) -> (&'static str, String) {
+    match edits {
+        [Edit::Add { text, .. }] => ("the added text", text.clone()),
+        _ => ("the changed flow", String::new()),
+    }
+}
+
+async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, Failed> {
     Ok(vec![match edit {
-        EditCommand::Add { file } => add(client, &file).await?,
+        EditCommand::Add { file } => add(target, &file).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
         EditCommand::Link { from, to, on, when, reach, join } => Edit::Link { from, to, on, when, reach, join },
         EditCommand::Unlink { from, to } => Edit::Unlink { from, to },
-        EditCommand::Use { task, module } => uses(client, Path::new(""), task, &module).await?,
+        EditCommand::Use { task, module } => uses(target, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
             let (parameter, value) = split(&value)?;
             Edit::Set { task, parameter, value: raw_json(&json_or_text(value).map_err(Failed::invalid)?) }
@@ -68,7 +116,7 @@ async fn edits(client: &Client, edit: EditCommand) -> Result<Vec<Edit>, Failed> 
             let (parameter, value) = split(&value)?;
             Edit::Require { task, parameter, value: value.into() }
         }
-        EditCommand::Apply { file } => return apply(client, &file).await,
+        EditCommand::Apply { file } => return apply(target, &file).await,
     }])
 }
 
@@ -87,18 +135,18 @@ fn raw_json(value: &Value) -> Box<RawValue> {
     RawValue::from_string(json).expect("it was checked to be JSON")
 }
 
-async fn add(client: &Client, file: &Path) -> Result<Edit, Failed> {
+async fn add(target: Target<'_>, file: &Path) -> Result<Edit, Failed> {
     let text = read(file)?;
     let draft = flow::Edit::read_addition(&text);
-    let modules = push_modules(client, file, &text, draft).await?;
+    let modules = push_modules(target, file, &text, draft).await?;
     Ok(Edit::Add { text, modules })
 }
 
-/// A module that is a file here goes to the server first. Paths are relative to a folder.
-async fn uses(client: &Client, folder: &Path, task: String, module: &str) -> Result<Edit, Failed> {
+/// A module that is a file here goes to the target first. Paths are relative to a folder.
+async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> Result<Edit, Failed> {
     let (name, export) = module.split_once('#').map_or((module, None), |(name, export)| (name, Some(export)));
     let file = folder.join(name);
-    let name = if file.is_file() { push_file(client, &file).await? } else { name.to_owned() };
+    let name = if file.is_file() { push_file(target, &file).await? } else { name.to_owned() };
     let uses = export.map_or_else(|| name.clone(), |export| format!("{name}#{export}"));
     Ok(Edit::Use { task, uses })
 }
@@ -108,7 +156,7 @@ fn read(file: &Path) -> Result<String, Failed> {
 }
 
 /// The edits of a file, read as a flow file is; files in it are relative to it.
-async fn apply(client: &Client, file: &Path) -> Result<Vec<Edit>, Failed> {
+async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, Failed> {
     let text = read(file)?;
     let written = match flow::file::edits(&text) {
         Ok(written) => written,
@@ -121,9 +169,9 @@ async fn apply(client: &Client, file: &Path) -> Result<Vec<Edit>, Failed> {
     let mut edits = Vec::new();
     for edit in written {
         edits.push(match edit {
-            WrittenEdit::Add { file } => add(client, &folder.join(file)).await?,
+            WrittenEdit::Add { file } => add(target, &folder.join(file)).await?,
             WrittenEdit::Edit(flow::Edit::Use { task, uses: module }) => {
-                uses(client, folder, task.to_string(), &module).await?
+                uses(target, folder, task.to_string(), &module).await?
             }
             WrittenEdit::Edit(edit) => asked(edit),
         });

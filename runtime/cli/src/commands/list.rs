@@ -1,12 +1,16 @@
-//! `waft list`: the runs that a server knows.
+//! `waft list`: the runs that a server knows, or those in the logbook of this machine.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use client::api::{ListQuery, Summary};
+use client::{
+    Client,
+    api::{ListQuery, Runs, Summary},
+};
 use engine::{Clock, SystemClock};
 use flow::{RunState, Timestamp};
+use logbook::Logbook;
 
-use super::remote;
+use super::{place::reads_logbook, remote, serve::without_password};
 use crate::{
     arguments::ListFlags,
     exit::{Exit, Failed},
@@ -17,9 +21,48 @@ use crate::{
 /// The most runs that are asked for at once.
 const PAGE: usize = 1_000;
 
+/// Where runs are listed from.
+enum Listed {
+    Server(Client),
+    /// The logbook of this machine; `None` where there is none yet.
+    Here(Option<Arc<dyn Logbook>>),
+}
+
+impl Listed {
+    async fn page(&self, query: &ListQuery) -> Result<Runs, Failed> {
+        match self {
+            Self::Server(client) => client.list(query).await.map_err(remote::failed),
+            Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
+                .await
+                .map_err(|problem| remote::refused_here(problem.into_said())),
+            Self::Here(None) => Ok(Runs { runs: Vec::new(), next: None }),
+        }
+    }
+}
+
+/// Chooses where runs are listed from: a server that was chosen, and else the logbook of this machine. Where that has no run
+/// at all, the server of the built-in address may have some.
+async fn listed(settings: &Settings) -> Result<Listed, Failed> {
+    if !reads_logbook(settings) {
+        return remote::client(settings).map(Listed::Server);
+    }
+    let logbook = if logbook::may_be_there(&settings.logbook).map_err(super::unusable)? {
+        Some(super::open_logbook(settings).await?)
+    } else {
+        None
+    };
+    let here = Listed::Here(logbook);
+    let one = ListQuery { limit: Some(1), ..ListQuery::default() };
+    if settings.logbook_is_named || !here.page(&one).await?.runs.is_empty() {
+        return Ok(here);
+    }
+    let client = remote::client(settings)?;
+    Ok(if client.list(&one).await.is_ok() { Listed::Server(client) } else { here })
+}
+
 pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, Failed> {
     let ListFlags { flow, state, since, limit, json } = flags;
-    let client = remote::client(settings)?;
+    let listed = listed(settings).await?;
     let state = (!state.is_empty()).then(|| state.join(","));
     let mut query = ListQuery { flow, state, since: since.map(|since| time(&since)), ..ListQuery::default() };
     let is_filtered = query.flow.is_some() || query.state.is_some() || query.since.is_some();
@@ -27,7 +70,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
     let mut runs: Vec<Summary> = Vec::new();
     while left > 0 {
         query.limit = Some(left.min(PAGE));
-        let page = client.list(&query).await.map_err(remote::failed)?;
+        let page = listed.page(&query).await?;
         left = left.saturating_sub(page.runs.len());
         runs.extend(page.runs);
         query.after = page.next;
@@ -40,11 +83,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
             out::json(serde_json::to_string(run).map_err(Failed::unreachable)?);
         }
     } else if runs.is_empty() {
-        out::diagnostic(if is_filtered {
-            "no run fits; `waft list` without filters shows all"
-        } else {
-            "there are no runs yet; `waft submit FLOW` starts one"
-        });
+        out::diagnostic(&none(settings, &listed, is_filtered));
     } else {
         print_table(&runs);
         if query.after.is_some() {
@@ -52,6 +91,19 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
         }
     }
     Ok(Exit::Success)
+}
+
+/// What is said where no run is listed.
+fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
+    match listed {
+        _ if is_filtered => "no run fits; `waft list` without filters shows all".into(),
+        Listed::Server(_) => "there are no runs yet; `waft submit FLOW` starts one".into(),
+        Listed::Here(_) => format!(
+            "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server \
+             to ask",
+            without_password(&settings.logbook)
+        ),
+    }
 }
 
 /// A duration is that long ago; what is none is for the server to read.

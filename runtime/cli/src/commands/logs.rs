@@ -1,20 +1,26 @@
-//! `waft logs`: what guests wrote during a run.
+//! `waft logs`: what guests wrote during a run, or write while it goes on.
 
-use client::api::AttemptLog;
+use std::time::Duration;
+
+use ::server::LogFollow;
+use anyhow::anyhow;
+use client::{LogEvent, LogWatch, api::AttemptLog};
 
 use super::{
-    place::{Here, Place, place},
+    place::{Here, Place, place_to_read},
     remote,
+    source::Source,
 };
 use crate::{
-    display,
+    display::{self, log::Title},
     exit::{Exit, Failed},
     out,
     settings::Settings,
+    signals::Stop,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
-    let logs = match place(settings, run).await? {
+    let logs = match place_to_read(settings, run).await? {
         Place::Server(client) => client.logs(run).await.map_err(remote::failed)?.logs,
         Place::Here(Here { logbook, run }) => ::server::logs(&*logbook, &run).await.map_err(Failed::unreachable)?.logs,
     };
@@ -30,4 +36,77 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
         }
     }
     Ok(Exit::Success)
+}
+
+/// After how long it is asked whether anybody drives a run of `waft run`.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Prints lines as they are written, until the run has ended.
+pub(super) async fn follow(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
+    let stop = Stop::listen().map_err(Failed::unreachable)?;
+    let source = stop.unless_asked(Source::of(settings, run)).await?;
+    let logs = match &source {
+        Source::Server(client) => Logs::Server(Box::new(client.follow_logs(run))),
+        Source::Here(Here { logbook, run }, _) => Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone()))),
+    };
+    // The run goes on without whoever followed it.
+    tokio::select! {
+        shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
+        () = stop.asked.cancelled() => {
+            Err(Failed::new(Exit::Interrupted, anyhow!("stopped following; run {run} goes on")))
+        }
+    }
+}
+
+/// Where lines come from.
+enum Logs {
+    Server(Box<LogWatch>),
+    /// The logbook has the lines of an attempt once that has ended.
+    Here(Box<LogFollow>),
+}
+
+impl Logs {
+    async fn next(&mut self) -> Result<Option<LogEvent>, Failed> {
+        match self {
+            Self::Server(watch) => watch.next().await.map_err(remote::failed),
+            Self::Here(follow) => Ok(follow.next().await.map_err(Failed::unreachable)?.map(|(_, event)| event)),
+        }
+    }
+}
+
+async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool) -> Result<(), Failed> {
+    let mut looking = tokio::time::interval(LOOK);
+    looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looking.reset();
+        let event = {
+            let next = logs.next();
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    event = &mut next => break event?,
+                    _ = looking.tick() => source.is_left().await?,
+                }
+            }
+        };
+        let Some(event) = event else { return Ok(()) };
+        let (LogEvent::Line { attempt, .. } | LogEvent::Missing { attempt, .. } | LogEvent::Cut(attempt)) = &event
+        else {
+            continue;
+        };
+        if task.is_some_and(|task| task != attempt.task) {
+            continue;
+        }
+        if as_json {
+            out::json(serde_json::to_string(&event).map_err(Failed::unreachable)?);
+            continue;
+        }
+        let title = Title::of_followed(attempt);
+        match &event {
+            LogEvent::Line { level, text, .. } => out::line(&title.line(level, text)),
+            LogEvent::Cut(_) => out::line(&title.cut()),
+            LogEvent::Missing { lines, .. } => out::diagnostic(&title.missing(*lines)),
+            LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => {}
+        }
+    }
 }

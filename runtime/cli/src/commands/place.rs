@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use client::Client;
+use anyhow::anyhow;
+use client::{Client, ClientError};
 use flow::{RunId, Shard};
 use logbook::{LoadError, Logbook};
 use tracing::debug;
 
-use super::remote;
+use super::{remote, serve::without_password};
 use crate::{exit::Failed, settings::Settings};
 
 /// Where a run is.
@@ -24,30 +25,87 @@ pub(super) struct Here {
     pub(super) run: RunId,
 }
 
-/// Finds a run. A server that was chosen is meant; otherwise a run that a `waft run` began is here, and any other with the
-/// server of the built-in address.
-pub(super) async fn place(settings: &Settings, run: &str) -> Result<Place, Failed> {
-    let here = match RunId::new(run) {
-        Ok(run) if !settings.server.is_chosen() => here(settings, run).await?,
-        Ok(_) | Err(_) => None,
-    };
-    here.map_or_else(|| remote::client(settings).map(Place::Server), |here| Ok(Place::Here(here)))
+/// Whether commands read the logbook of this machine: it was named here and now, or no server was chosen.
+pub(super) fn reads_logbook(settings: &Settings) -> bool {
+    settings.logbook_is_named || !settings.server.is_chosen()
 }
 
-async fn here(settings: &Settings, run: RunId) -> Result<Option<Here>, Failed> {
+/// Finds a run to do something with it. Where no server was chosen, or a logbook was named, a run that a `waft run` began is in
+/// the logbook; any other is with the server, be it the one of the built-in address.
+///
+/// # Errors
+/// A run that is neither in the logbook nor with a server that can be asked.
+pub(super) async fn place(settings: &Settings, run: &str) -> Result<Place, Failed> {
+    if !reads_logbook(settings) {
+        return remote::client(settings).map(Place::Server);
+    }
+    let run = RunId::new(run).map_err(Failed::invalid)?;
+    match look_up(settings, &run).await? {
+        Found::Own(logbook) => Ok(Place::Here(Here { logbook, run })),
+        Found::OfServer(_) | Found::Unknown => remote::client(settings).map(Place::Server),
+        Found::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
+        Found::Nothing => {
+            let client = remote::client(settings)?;
+            // Nobody chose the server of the built-in address: that it does not answer is no news.
+            match client.run(run.as_str()).await {
+                Err(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => Err(missing(settings, &run)),
+                // The command asks again, and tells what is wrong.
+                Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => Ok(Place::Server(client)),
+            }
+        }
+    }
+}
+
+/// Finds a run to read it: where a logbook was named, the runs of servers are read from it too.
+///
+/// # Errors
+/// As [`place`].
+pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<Place, Failed> {
+    if settings.logbook_is_named
+        && let Ok(run) = RunId::new(run)
+        && let Found::OfServer(logbook) = look_up(settings, &run).await?
+    {
+        return Ok(Place::Here(Here { logbook, run }));
+    }
+    place(settings, run).await
+}
+
+/// There is no such run.
+pub(super) fn missing(settings: &Settings, run: &RunId) -> Failed {
+    let logbook = without_password(&settings.logbook);
+    Failed::invalid(anyhow!("there is no run {run} in the logbook {logbook}")).hint(
+        "`waft list` shows the runs there are; --logbook names another logbook, --server or WAFT_SERVER a server to ask",
+    )
+}
+
+/// What the logbook of this machine has of a run.
+enum Found {
+    /// A `waft run` began it.
+    Own(Arc<dyn Logbook>),
+    /// It was submitted to a server.
+    OfServer(Arc<dyn Logbook>),
+    /// There is no such run, or no logbook.
+    Nothing,
+    /// The logbook cannot be read, and nobody named it.
+    Unknown,
+}
+
+async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, Failed> {
     if !logbook::may_be_there(&settings.logbook).map_err(super::unusable)? {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
     let logbook = match logbook::open(&settings.logbook).await {
         Ok(logbook) => logbook,
+        Err(error) if settings.logbook_is_named => return Err(super::unusable(error)),
         Err(error) => {
             debug!(%error, "the logbook of this machine cannot be read: the server is asked");
-            return Ok(None);
+            return Ok(Found::Unknown);
         }
     };
-    match logbook.summary(&run).await {
-        Ok(summary) if is_own(&summary.standing.shard) => Ok(Some(Here { logbook, run })),
-        Ok(_) | Err(LoadError::Missing { .. }) => Ok(None),
+    match logbook.summary(run).await {
+        Ok(summary) if is_own(&summary.standing.shard) => Ok(Found::Own(logbook)),
+        Ok(_) => Ok(Found::OfServer(logbook)),
+        Err(LoadError::Missing { .. }) => Ok(Found::Nothing),
         Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(Failed::unreachable(error)),
     }
 }

@@ -2,12 +2,13 @@
 
 use anyhow::anyhow;
 use client::{
-    Client, ClientError, Watch,
-    api::{Failure, Mistake, Node, Run},
+    Client, ClientError,
+    api::{Failure, Mistake, Node, Problem, Run},
 };
 use flow::{FlowName, NodeName, References, RunId, RunState, Severity};
 use std::{collections::BTreeSet, time::Duration};
 
+use super::source::{Source, Watching};
 use crate::{
     clean,
     display::{self, Display},
@@ -43,6 +44,12 @@ pub(super) fn failed(error: ClientError) -> Failed {
     }
 }
 
+/// What a refusal in this process means, which a server would answer alike.
+pub(super) fn refused_here(problem: Problem) -> Failed {
+    let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
+    Failed { exit, error: anyhow!(problem.message()), hint: problem.hint }
+}
+
 /// Mistakes that a server found in a flow file, as `waft check` shows them.
 pub(super) fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
     let mistakes: Vec<flow::Mistake> = mistakes
@@ -72,7 +79,7 @@ pub(super) fn state(run: &Run) -> Result<RunState, Failed> {
 
 /// Shows a run until it has ended; what this comes to is the run's exit code. Asked to stop, it leaves, and the run goes
 /// on.
-pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, Failed> {
     let stop = Stop::listen().map_err(Failed::unreachable)?;
     let lawful = |error: flow::InvalidName| {
         Failed::unreachable(anyhow!(error).context("the server tells of a run that cannot be"))
@@ -81,9 +88,9 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
     let flow = FlowName::new(&run.flow).map_err(lawful)?;
     let nodes = run.tasks.iter().filter_map(|node| NodeName::new(&node.name).ok());
     let mut display = Display::of_nodes(id, flow, nodes, as_json);
-    let watch = client.watch(&run.run);
+    let watch = source.watch(&run.run).await?;
     let ended = tokio::select! {
-        ended = show(client, run, watch, &mut display, as_json) => ended,
+        ended = show(source, run, watch, &mut display, as_json) => ended,
         // The run goes on; it only has no watcher any more.
         () = out::reader_gone() => {
             display.clear();
@@ -100,7 +107,7 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
         display.clear();
         return Err(failed);
     }
-    let run = client.run(&run.run).await.map_err(failed)?;
+    let run = source.run(&run.run).await?;
     let exit = Exit::of(state(&run)?);
     if !as_json {
         display.leave();
@@ -113,20 +120,26 @@ pub(super) async fn follow(client: &Client, run: &Run, as_json: bool) -> Result<
 /// After how long without a change it is asked what a run waits for.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// After how long without a change it is asked whether anybody drives a run of `waft run`.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Shows a run's lines until the last one; where none comes for some time, what it waits for, each thing once.
 async fn show(
-    client: &Client,
+    source: &Source,
     run: &Run,
-    mut watch: Watch,
+    mut watch: Watching,
     display: &mut Display,
     as_json: bool,
 ) -> Result<(), Failed> {
     let mut redraw = tokio::time::interval(Display::PERIOD);
     let mut asking = tokio::time::interval(SILENCE);
     asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looking = tokio::time::interval(LOOK);
+    looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told = BTreeSet::new();
     loop {
         asking.reset();
+        looking.reset();
         let event = {
             let next = watch.next();
             tokio::pin!(next);
@@ -134,15 +147,16 @@ async fn show(
                 tokio::select! {
                     event = &mut next => break event,
                     _ = redraw.tick() => display.draw(),
+                    _ = looking.tick() => source.is_left().await?,
                     _ = asking.tick(), if !as_json => {
                         // A server that cannot say it now is asked again; its run goes on all the same.
-                        let waits = client.run(&run.run).await.map(|run| waits(&run)).unwrap_or_default();
+                        let waits = source.run(&run.run).await.map(|run| waits(&run)).unwrap_or_default();
                         waits.into_iter().filter(|wait| told.insert(wait.clone())).for_each(|wait| display.note(&wait));
                     }
                 }
             }
         };
-        let Some(event) = event.map_err(failed)? else { return Ok(()) };
+        let Some(event) = event? else { return Ok(()) };
         if as_json {
             out::json(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {

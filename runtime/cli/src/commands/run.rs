@@ -1,20 +1,20 @@
 //! `waft run`: a flow from its file to its end, here or on the workers at a broker.
 
-use std::{collections::BTreeSet, path::Path, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, Happening, Part, SubmitError, SystemClock, Watch};
-use flow::{Change, Flow, Machine, NodeChange, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
+use engine::{Engine, Part, SubmitError, SystemClock};
+use flow::{Flow, Machine, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
 use logbook::{LoadError, Logbook, RunLock};
 use protocol::Wish;
-use store::Store;
 
 use super::{
     PATIENCE, broker_url, connect, cores, end,
+    following::{Following, live_lines},
     here::Here as Worker,
     open_logbook,
-    place::{Here, is_own},
+    place::{Here, is_own, missing},
     process_name,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(super) async fn go_on(
     (as_json, guests): Shown,
 ) -> Result<Exit, Failed> {
     let unread = |error| match error {
-        error @ LoadError::Missing { .. } => Failed::invalid(error).hint("the run may be in another --logbook"),
+        LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
     };
     let shard = logbook.summary(&run).await.map_err(unread)?.standing.shard;
@@ -120,6 +120,12 @@ pub(super) async fn go_on(
         let values = store::values::whole_of_run(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
+    }
+    if let Wish::Skip { task, .. } = &wish
+        && let Some(unknown) = machine.flow().unknown_task(task)
+    {
+        let hint = unknown.hint();
+        return Err(Failed::invalid(unknown).hint(hint));
     }
     if let Some(reason) = refuses(&machine, &wish) {
         return Err(Failed::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
@@ -150,12 +156,16 @@ fn refuses(machine: &Machine, wish: &Wish) -> Option<String> {
 }
 
 /// Takes the exclusive lock of a run: it ends with this process, however that ends.
-async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
-    logbook.lock_run(run).await.map_err(Failed::unreachable)?.ok_or_else(|| {
-        let error = anyhow!("another process drives run {run}");
-        Failed::invalid(error)
-            .hint("watch it there, or stop it with Ctrl-C first; a process that was killed holds nothing")
-    })
+pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
+    if let Some(lock) = logbook.lock_run(run).await.map_err(Failed::unreachable)? {
+        return Ok(lock);
+    }
+    // It may have ended since.
+    let holder = logbook.run_lock_holder(run).await.ok().flatten();
+    let holder = holder.map(|holder| format!(": {holder}")).unwrap_or_default();
+    Err(Failed::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
+        "`waft watch {run}` watches it; stop that process with Ctrl-C first; a process that was killed holds nothing"
+    )))
 }
 
 /// How many slots a run on its own has.
@@ -253,6 +263,10 @@ async fn drive(
     let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.unless_asked(async { starting.await.map_err(Failed::unreachable) }).await?;
+    let live = match running.as_json || running.guests == Guests::Unheard {
+        true => None,
+        false => live_lines(&broker, &run_id).await,
+    };
     let beginning = async {
         match &running.run {
             Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
@@ -279,7 +293,7 @@ async fn drive(
     let mut display = Display::new(run_id.clone(), &flow, running.as_json).with(running.whole, running.guests);
     display.begin();
     let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
-    let ended = following.run(watch, &mut display, stop, advice).await;
+    let ended = following.run(watch, live, &mut display, stop, advice).await;
     end(&engine, stop).await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
         stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
@@ -305,81 +319,5 @@ async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
     for queue in [protocol::topology::engine(shard), protocol::topology::store(shard)] {
         // Left behind, it goes by itself.
         let _ = broker.delete_queue(&queue).await;
-    }
-}
-
-/// Something that the engine is being asked.
-type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), engine::AskError>> + Send + 'a>>;
-
-/// A run that is shown until it has ended.
-struct Following<'a> {
-    engine: &'a Engine,
-    run_id: &'a RunId,
-    store: &'a dyn Store,
-}
-
-impl Following<'_> {
-    /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
-    /// them up; asked again, it leaves at once.
-    async fn run(
-        &self,
-        mut watch: Watch,
-        display: &mut Display,
-        stop: &Stop,
-        advice: impl Future<Output = Option<String>>,
-    ) -> Option<Arc<Machine>> {
-        let Self { engine, run_id, store } = *self;
-        tokio::pin!(advice);
-        let (mut asked, mut advised) = (false, false);
-        let patience = tokio::time::sleep(PATIENCE);
-        tokio::pin!(patience);
-        let mut gave_up = false;
-        let mut redraw = tokio::time::interval(Display::PERIOD);
-        // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
-        let mut asking: Option<Asking<'_>> = None;
-        loop {
-            tokio::select! {
-                asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
-                    asking = None;
-                    asked.ok()?;
-                }
-                happening = watch.next() => match happening? {
-                    Happening::Change(change) => display.change(&whole(store, change).await),
-                    Happening::Log(log) => display.log(&::server::attempt_log(log)),
-                    Happening::Progress(progress) => display.progress(&progress),
-                    Happening::Ended(machine) => return Some(machine),
-                },
-                _ = redraw.tick() => display.draw(),
-                advice = &mut advice, if !advised => {
-                    advised = true;
-                    advice.iter().for_each(|advice| display.note(advice));
-                }
-                () = stop.asked.cancelled(), if !asked => {
-                    asked = true;
-                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
-                    display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    asking = Some(Box::pin(async { engine.ask_here(run_id, Wish::Suspend).await.map(drop) }));
-                }
-                () = &mut patience, if asked && !gave_up => {
-                    gave_up = true;
-                    asking = Some(Box::pin(engine.abandon(run_id.clone())));
-                }
-                () = stop.insisted.cancelled() => return None,
-            }
-        }
-    }
-}
-
-/// The change with the values that only the store has.
-async fn whole(store: &dyn Store, change: Change) -> Change {
-    match change {
-        Change::Node(change) => {
-            let provides = match change.provides {
-                Some(provides) => Some(store::values::whole(store, provides).await),
-                None => None,
-            };
-            Change::Node(NodeChange { provides, ..change })
-        }
-        change @ (Change::Run { .. } | Change::Firing { .. }) => change,
     }
 }

@@ -1,32 +1,31 @@
 //! `waft show`: a run with all its tasks.
 
 use anyhow::anyhow;
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, Node, Out, Revision, Run, Skipped};
+use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, NextTime, Node, Out, Revision, Run, Skipped};
 use flow::{References, State, Value, ValueName, Values};
 
 use super::{
     list::short,
-    place::{Here, Place, place},
     remote::{self, between},
+    source::Source,
 };
 use crate::{
     clean,
     display::{mark, word},
     exit::{Exit, Failed},
-    modules,
     out::{self, Stream},
     paint::{self, Paint},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, Failed> {
-    let run = read(settings, run).await?;
+    let run = Source::of(settings, run).await?.run(run).await?;
     if as_json {
         out::json(serde_json::to_string(&run).map_err(Failed::unreachable)?);
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
-    let Run { skipped, backlogs, tasks, .. } = &run;
+    let Run { skipped, backlogs, schedules, tasks, .. } = &run;
     let colour = paint::on(Stream::Out);
     let state = if run.cancelling { "cancelling" } else { state };
     out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
@@ -39,6 +38,9 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     skipped.iter().for_each(|skipped| out::line(&skipped_line(skipped)));
     for Backlog { task, next } in backlogs {
         out::line(&format!("{task} has missed times to make up for, from {} on", short(next)));
+    }
+    for NextTime { task, at } in schedules {
+        out::line(&format!("{task} fires next at {}", short(at)));
     }
     out::line("");
     if with_revisions {
@@ -69,20 +71,9 @@ fn skipped_line(skipped: &Skipped) -> String {
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
-/// Reads a run where it is.
-async fn read(settings: &Settings, run: &str) -> Result<Run, Failed> {
-    match place(settings, run).await? {
-        Place::Server(client) => client.run(run).await.map_err(remote::failed),
-        Place::Here(Here { logbook, run }) => {
-            let store = modules::open_store_to_read(settings).await?;
-            ::server::run(&logbook, &*store, &run).await.map_err(Failed::unreachable)
-        }
-    }
-}
-
 /// Prints the whole of one value.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, Failed> {
-    let run = read(settings, run).await?;
+    let run = Source::of(settings, run).await?.run(run).await?;
     let given = [&run.inputs, &run.provides];
     let mut values = Values::new();
     for object in given {
@@ -134,7 +125,7 @@ fn lost(lost: &[Lost]) -> Option<String> {
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let state = State::ALL.into_iter().find(|state| state.as_str() == node.state).unwrap_or(State::Pending);
+    let state = protocol::json::state_of(&node.state).unwrap_or(State::Pending);
     let word = word(&node.kind, &node.state);
     let painted = Paint::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();

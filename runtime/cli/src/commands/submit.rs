@@ -5,18 +5,18 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, anyhow};
 use client::{
     Client, ClientError,
-    api::{Run, Submission, ValuesObject},
+    api::{self, Run, Submission, ValuesObject},
 };
 use flow::{Draft, Mistake, Severity};
 use sandbox::Module;
 use serde_json::json;
 
-use super::remote;
+use super::{remote, source::Source};
 use crate::{
     arguments::SubmitFlags,
     exit::{Exit, Failed},
     flow_file::{self, Checked},
-    modules::{self, Reference, folder_of},
+    modules::{self, Library, Reference, folder_of},
     settings::Settings,
 };
 
@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let given = flow_file::given_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
-    let modules = push_modules(&client, &path, &text, flow::file::read(&text)).await?;
+    let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
@@ -35,7 +35,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
         if !as_json {
             crate::out::note!("run {}", run.run);
         }
-        return remote::follow(&client, &run, as_json).await;
+        return remote::follow(&Source::Server(client), &run, as_json).await;
     }
     let Run { run, flow, state, .. } = run;
     if as_json {
@@ -46,9 +46,18 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-/// Sends the module files that a flow names and the server does not have; gives the digests of all of them.
+/// Where the modules go that flows and edits name as files.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// To a server.
+    Server(&'a Client),
+    /// Into the store of this machine.
+    Here(&'a Library),
+}
+
+/// Sends the module files that a flow names and the target does not have; gives the digests of all of them.
 pub(super) async fn push_modules(
-    client: &Client,
+    target: Target<'_>,
     path: &Path,
     text: &str,
     draft: Draft,
@@ -78,23 +87,30 @@ pub(super) async fn push_modules(
     }
     let mut digests = BTreeMap::new();
     for (alias, (digest, bytes)) in modules {
-        digests.insert(alias, push(client, digest, bytes).await?);
+        digests.insert(alias, push(target, digest, bytes).await?);
     }
     Ok(digests)
 }
 
-/// Sends a module that the server does not have; gives its digest.
-async fn push(client: &Client, digest: String, bytes: Vec<u8>) -> Result<String, Failed> {
+/// Sends a module that the target does not have; gives its digest.
+async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<String, Failed> {
+    let client = match target {
+        Target::Server(client) => client,
+        Target::Here(library) => {
+            let stored = library.store.put(bytes.into()).await;
+            return stored.map(|digest| digest.to_string()).map_err(Failed::unreachable);
+        }
+    };
     if client.module(&digest).await.map_err(remote::failed)?.is_none() {
         client.push(bytes, None).await.map_err(remote::failed)?;
     }
     Ok(digest)
 }
 
-/// Sends a module file that the server does not have; gives its digest.
-pub(super) async fn push_file(client: &Client, file: &Path) -> Result<String, Failed> {
+/// Sends a module file that the target does not have; gives its digest.
+pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String, Failed> {
     let (digest, bytes) = component(file).await.map_err(Failed::invalid)?;
-    push(client, digest, bytes).await
+    push(target, digest, bytes).await
 }
 
 /// The component in a module file, and its digest.
@@ -112,13 +128,16 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 /// What a refusal means; the mistakes of a flow are shown as `waft check` shows them.
 pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
     match &error {
-        ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => {
-            let shown = path.display();
-            crate::out::note!("{}", remote::render(&problem.mistakes, &shown.to_string(), text));
-            let refused = problem.mistakes.iter().filter(|mistake| mistake.severity == "error").count();
-            let plural = if refused == 1 { "" } else { "s" };
-            Failed::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
-        }
+        ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
         _ => remote::failed(error),
     }
+}
+
+/// Shows the mistakes of a flow as `waft check` does.
+pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Mistake]) -> Failed {
+    let shown = path.display();
+    crate::out::note!("{}", remote::render(mistakes, &shown.to_string(), text));
+    let refused = mistakes.iter().filter(|mistake| mistake.severity == "error").count();
+    let plural = if refused == 1 { "" } else { "s" };
+    Failed::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
 }

@@ -1,13 +1,13 @@
-//! `waft watch`: a run on a server, from its start to its end.
+//! `waft watch`: a run from its start to its end, be it with a server or driven by another process here.
 
-use super::remote;
+use super::{remote, source::Source};
 use crate::{
     exit::{Exit, Failed},
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, as_json: bool) -> Result<Exit, Failed> {
-    let client = remote::client(settings)?;
-    let run = client.run(run).await.map_err(remote::failed)?;
-    remote::follow(&client, &run, as_json).await
+    let source = Source::of(settings, run).await?;
+    let run = source.run(run).await?;
+    remote::follow(&source, &run, as_json).await
 }

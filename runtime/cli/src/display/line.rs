@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flow::{Attempt, Change, Failure, FailureKind, Firing, NodeChange, NodeKind, RunState, State, Timestamp};
+use flow::{Attempt, Change, Failure, FailureKind, Firing, NodeChange, NodeKind, RunState, Timestamp};
 use serde::Deserialize;
 
 /// What every line has.
@@ -65,7 +65,7 @@ fn node(line: &str) -> Option<NodeChange> {
     Some(NodeChange {
         kind: [NodeKind::Task, NodeKind::Retry].into_iter().find(|kind| kind.as_str() == line.kind)?,
         name: line.name.parse().ok()?,
-        state: State::ALL.into_iter().find(|state| state.as_str() == line.state)?,
+        state: protocol::json::state_of(&line.state)?,
         firing: Firing::new(line.firing),
         attempt: Attempt::new(line.attempt),
         // Neither is shown.
@@ -80,6 +80,8 @@ fn node(line: &str) -> Option<NodeChange> {
 
 #[cfg(test)]
 mod tests {
+    use flow::State;
+
     use super::*;
 
     #[test]

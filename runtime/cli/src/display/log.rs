@@ -1,30 +1,59 @@
 //! What guests wrote, line by line, with the call that each line is of.
 
-use client::api::AttemptLog;
+use client::{LogAttempt, api::AttemptLog};
+use flow::CallId;
 
 use crate::clean;
 
-/// The lines of an attempt as people read them.
-pub(crate) fn lines(log: &AttemptLog) -> Vec<String> {
-    let title = title(log);
-    let line = |line: &client::api::LogLine| {
-        format!("{title} | {:6} {}", clean::one_line(&line.level), clean::one_line(&line.text))
-    };
-    let cut = log.cut.then(|| format!("{title} | … there was more than is kept"));
-    log.lines.iter().map(line).chain(cut).collect()
+/// The call that lines are of, as people read it.
+pub(crate) struct Title(String);
+
+impl Title {
+    /// Of a call.
+    pub(crate) fn of(call: &CallId) -> Self {
+        Self::new(call.task.as_str(), call.action.as_str(), call.firing.get(), call.attempt.get())
+    }
+
+    /// Of a call that is followed.
+    pub(crate) fn of_followed(attempt: &LogAttempt) -> Self {
+        Self::new(&attempt.task, &attempt.call, attempt.firing, attempt.attempt)
+    }
+
+    fn new(task: &str, call: &str, firing: u64, attempt: u32) -> Self {
+        let mut title = clean::one_line(task);
+        if call == "rollback" {
+            title.push_str(" rollback");
+        }
+        if firing > 1 {
+            title.push_str(&format!(" firing {firing}"));
+        }
+        if attempt > 1 {
+            title.push_str(&format!(" attempt {attempt}"));
+        }
+        Self(title)
+    }
+
+    /// A line of the call.
+    pub(crate) fn line(&self, level: &str, text: &str) -> String {
+        format!("{} | {:6} {}", self.0, clean::one_line(level), clean::one_line(text))
+    }
+
+    /// Says that the call wrote more.
+    pub(crate) fn cut(&self) -> String {
+        format!("{} | … there was more than is kept", self.0)
+    }
+
+    /// Says that lines of the call are not known yet.
+    pub(crate) fn missing(&self, lines: usize) -> String {
+        let (lines, follow) =
+            if lines == 1 { ("a line is".into(), "follows") } else { (format!("{lines} lines are"), "follow") };
+        format!("{} | … {lines} missing here, and {follow} at the end of the attempt", self.0)
+    }
 }
 
-/// The call that an attempt's lines are of.
-fn title(log: &AttemptLog) -> String {
-    let mut title = log.task.clone();
-    if log.call == "rollback" {
-        title.push_str(" rollback");
-    }
-    if log.firing > 1 {
-        title.push_str(&format!(" firing {}", log.firing));
-    }
-    if log.attempt > 1 {
-        title.push_str(&format!(" attempt {}", log.attempt));
-    }
-    title
+/// The lines of an attempt as people read them.
+pub(crate) fn lines(log: &AttemptLog) -> Vec<String> {
+    let title = Title::new(&log.task, &log.call, log.firing, log.attempt);
+    let cut = log.cut.then(|| title.cut());
+    log.lines.iter().map(|line| title.line(&line.level, &line.text)).chain(cut).collect()
 }

@@ -332,7 +332,9 @@ impl World {
             match self.next_control().await {
                 Control::Interrupt(call) => return call,
                 Control::Withdraw(_) => {}
-                Control::Ping(_) | Control::MayBegin { .. } => panic!("nobody says that to all workers here"),
+                Control::Ping(_) | Control::MayBegin { .. } | Control::TellLogs { .. } => {
+                    panic!("nobody says that to all workers here")
+                }
             }
         }
     }
@@ -343,7 +345,9 @@ impl World {
             match self.next_control().await {
                 Control::Withdraw(calls) => return calls,
                 Control::Interrupt(_) => {}
-                Control::Ping(_) | Control::MayBegin { .. } => panic!("nobody says that to all workers here"),
+                Control::Ping(_) | Control::MayBegin { .. } | Control::TellLogs { .. } => {
+                    panic!("nobody says that to all workers here")
+                }
             }
         }
     }

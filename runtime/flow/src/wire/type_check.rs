@@ -72,6 +72,7 @@ impl<'a> TypeChecker<'a, '_> {
             };
             let who = self.layout.describe(answer.node);
             let what = format!("input {name:?} does not fit {who}");
+            let known = mistakes.len();
             let span = self.draft.input_spans.get(name).cloned();
             if let Some(target) = self.target(answer.node, answer.input) {
                 let span = span.or_else(|| self.layout.span(answer.node, &format!("requires.{}", target.parameter)));
@@ -88,6 +89,13 @@ impl<'a> TypeChecker<'a, '_> {
                     }
                     Value::Stored(_) => None,
                 });
+            }
+            if matches!(value, Value::Bytes(_)) {
+                let hint = format!(
+                    "it is bytes, as `--set-file` gives them; `--set {name}=JSON` gives JSON, in a shell that of a file as \
+                     `--set {name}=\"$(cat FILE)\"`"
+                );
+                mistakes[known..].iter_mut().for_each(|mistake| mistake.hint = Some(hint.clone()));
             }
         }
     }

@@ -88,7 +88,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were let go");
     assert!(matches!(error, ReadError::Trimmed { version, .. } if version == first), "{error}");
     assert_eq!(logbook.read(&run("long"), first, 9).await.expect("they are kept"), later);
-    assert_eq!(logbook.logs(&run("long")).await.expect("the run is there"), [log(first)]);
+    assert_eq!(logbook.logs(&run("long"), Version::NONE).await.expect("the run is there"), [log(first)]);
 
     keep(&logbook, second, &machine.snapshot()).await;
     let last = machine.step(Timestamp::from_micros(8), &Event::Resume).records;

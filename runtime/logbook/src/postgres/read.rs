@@ -35,7 +35,7 @@ const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_
     AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
     ORDER BY started_at DESC, id DESC LIMIT $7";
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM waft.runs
-    LEFT JOIN waft.logs ON run = key WHERE id = $1 ORDER BY first, number";
+    LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 
 /// What a run is loaded from.
@@ -102,9 +102,9 @@ pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>
     rows.iter().map(run_row).collect()
 }
 
-/// What guests wrote during a run, if there is such a run.
-pub(super) async fn logs(client: &Client, id: &str) -> Result<Option<Vec<LogRow>>, Error> {
-    let rows = client.query(&client.prepare_cached(LOGS).await?, &[&id]).await?;
+/// What guests wrote during a run and came after a version, if there is such a run.
+pub(super) async fn logs(client: &Client, id: &str, after: i64) -> Result<Option<Vec<LogRow>>, Error> {
+    let rows = client.query(&client.prepare_cached(LOGS).await?, &[&id, &after]).await?;
     if rows.is_empty() {
         return Ok(None);
     }

@@ -21,7 +21,7 @@ const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, cha
     AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
     ORDER BY started_at DESC, id DESC LIMIT :limit";
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM runs
-    LEFT JOIN logs ON run = key WHERE id = ?1 ORDER BY first, number";
+    LEFT JOIN logs ON run = key AND first >= ?2 WHERE id = ?1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 
 /// What a run is loaded from.
@@ -92,10 +92,10 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
     rows.collect()
 }
 
-/// What guests wrote during a run, if there is such a run.
-pub(super) fn logs(connection: &Connection, id: &str) -> rusqlite::Result<Option<Vec<LogRow>>> {
+/// What guests wrote during a run and came after a version, if there is such a run.
+pub(super) fn logs(connection: &Connection, id: &str, after: i64) -> rusqlite::Result<Option<Vec<LogRow>>> {
     let mut statement = connection.prepare_cached(LOGS)?;
-    let mut rows = statement.query([id])?;
+    let mut rows = statement.query(params![id, after])?;
     let mut found = None;
     while let Some(row) = rows.next()? {
         let logs: &mut Vec<LogRow> = found.get_or_insert_default();

@@ -94,7 +94,7 @@ fn a_variant_is_appended_with_a_new_version() {
         (Kind::REPORT, 1, &[], 10),
         (Kind::REPORT, 1, &[5, 1, b'r'], 9),
         (Kind::REPLY, 1, &[], 5),
-        (Kind::CONTROL, 1, &[], 4),
+        (Kind::CONTROL, 1, &[], 5),
         (Kind::FETCH_REPLY, 1, &[0; 32], 5),
         (Kind::PERMITS, 1, &[], 3),
     ] {

@@ -8,9 +8,9 @@ use flow::{
     RunState, ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values, WorkerName,
 };
 use protocol::{
-    Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, Permit, Permits, Ping,
-    Progress, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records, decode_snapshot, encode_records,
-    encode_snapshot,
+    Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, LiveLine, LiveLog,
+    Permit, Permits, Ping, Progress, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records,
+    decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -242,9 +242,18 @@ fn controls() -> Samples {
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
         ("interrupt-1", Control::Interrupt(call()).encode()),
         ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
+        ("tell-logs-1", Control::TellLogs { run: "run-1".parse().unwrap() }.encode()),
+        ("live-log-1", live_log().encode()),
         ("may-begin-1", Control::MayBegin { call: call(), wanted: true }.encode()),
         ("worker-status-1", status.encode()),
     ]
+}
+
+fn live_log() -> LiveLog {
+    let mut log = CallLog::default();
+    log.push("info", "stirring");
+    let lines = vec![LiveLine { number: 300, line: log.lines[0].clone() }];
+    LiveLog { call: call(), worker: worker(), lines, cut: true }
 }
 
 fn contents() -> Samples {
@@ -314,6 +323,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || decode_snapshot(&bytes).is_ok()
             || Permits::decode(&bytes).is_ok()
             || CallLog::decode(&bytes).is_ok()
+            || LiveLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());
     }

@@ -11,10 +11,8 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, DynOutputStream, InputStream, StreamError, StreamResult},
 };
 
-use super::{
-    World,
-    stdio::{Standard, Stdout},
-};
+use super::{World, stdio::Stdout};
+use crate::call::Standard;
 
 /// What a guest starts with. A component of the contract starts with nothing; a command with its job.
 #[derive(Debug, Default)]

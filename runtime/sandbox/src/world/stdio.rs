@@ -10,7 +10,7 @@ use wasmtime_wasi_io::{
     streams::{DynOutputStream, OutputStream, StreamError, StreamResult},
 };
 
-use crate::call::{Level, LogLine};
+use crate::call::{Level, LogLine, Observer, Standard};
 
 /// How much a guest may hand over in one write; standard libraries hand over less.
 const LONGEST_WRITE: usize = 64 << 10;
@@ -28,13 +28,6 @@ pub(crate) enum Stdout {
     Answer,
 }
 
-/// Which of a guest's two outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standard {
-    Output,
-    Error,
-}
-
 /// What a guest says has outgrown a limit; [`Streams::overflow`] tells which.
 #[derive(Debug, thiserror::Error)]
 #[error("what the guest says has outgrown its limit")]
@@ -47,8 +40,12 @@ impl From<Outgrown> for StreamError {
 }
 
 /// A handle to what a guest says. The guest's streams hold clones of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Streams(Arc<Mutex<Said>>);
+#[derive(Clone)]
+pub(crate) struct Streams {
+    said: Arc<Mutex<Said>>,
+    /// Hears what is printed to the log.
+    observer: Option<Arc<dyn Observer>>,
+}
 
 /// What was kept of it.
 #[derive(Debug, Default)]
@@ -81,8 +78,8 @@ struct Said {
 }
 
 impl Streams {
-    pub(crate) fn new(limits: &Limits, stdout: Stdout) -> Self {
-        Self(Arc::new(Mutex::new(Said {
+    pub(crate) fn new(limits: &Limits, stdout: Stdout, observer: Option<Arc<dyn Observer>>) -> Self {
+        let said = Said {
             kept: Kept::default(),
             stdout_is: stdout,
             logged: 0,
@@ -90,7 +87,21 @@ impl Streams {
             output_limit: limits.output,
             overflow: None,
             tail: Vec::new(),
-        })))
+        };
+        Self { said: Arc::new(Mutex::new(said)), observer }
+    }
+
+    /// Takes what the guest prints. What goes to the log the observer hears of.
+    fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
+        let is_log = {
+            let mut said = self.look();
+            said.write(standard, bytes)?;
+            standard == Standard::Error || said.stdout_is == Stdout::Log
+        };
+        if is_log && let Some(observer) = &self.observer {
+            observer.print(standard, bytes);
+        }
+        Ok(())
     }
 
     /// The end of standard error as text.
@@ -116,7 +127,7 @@ impl Streams {
     /// Private, so that nobody can hold the guard and ask again.
     fn look(&self) -> MutexGuard<'_, Said> {
         // Each change is whole, so a panic elsewhere cannot have left half of one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a log line.
@@ -212,7 +223,7 @@ impl Pollable for Writer {
 
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.streams.look().write(self.standard, &bytes)
+        self.streams.print(self.standard, &bytes)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -231,7 +242,7 @@ mod tests {
     #[test]
     fn one_limit_holds_for_all_that_is_said_and_the_end_of_standard_error_is_known_beyond_it() {
         let limits = Limits { log: 11, ..Limits::default() };
-        let streams = Streams::new(&limits, Stdout::Log);
+        let streams = Streams::new(&limits, Stdout::Log, None);
         assert!(streams.log(Level::Info, "four").is_ok());
         streams.look().write(Standard::Output, b"five!").unwrap();
         assert_eq!(streams.overflow(), None);
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn a_commands_answer_is_stopped_at_the_limit_of_outputs_and_not_of_the_log() {
         let limits = Limits { log: 1, output: 4, ..Limits::default() };
-        let streams = Streams::new(&limits, Stdout::Answer);
+        let streams = Streams::new(&limits, Stdout::Answer, None);
         streams.look().write(Standard::Output, b"1234").unwrap();
         assert!(streams.look().write(Standard::Output, b"5").is_err());
         let overflow = streams.overflow().unwrap();

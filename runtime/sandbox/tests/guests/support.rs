@@ -183,6 +183,10 @@ impl Observer for Heard {
         self.0.lock().unwrap().push(format!("{level}: {line}"));
     }
 
+    fn print(&self, standard: sandbox::Standard, bytes: &[u8]) {
+        self.0.lock().unwrap().push(format!("{standard:?}: {}", String::from_utf8_lossy(bytes)));
+    }
+
     fn progress(&self, fraction: f64, message: &str) {
         self.0.lock().unwrap().push(format!("{fraction}: {message}"));
     }
@@ -193,6 +197,8 @@ pub(crate) struct OnProgress<F>(pub(crate) F);
 
 impl<F: Fn() + Send + Sync> Observer for OnProgress<F> {
     fn log(&self, _level: Level, _line: &str) {}
+
+    fn print(&self, _standard: sandbox::Standard, _bytes: &[u8]) {}
 
     fn progress(&self, _fraction: f64, _message: &str) {
         self.0();

@@ -1,17 +1,22 @@
 //! Changing the flow of a run while it runs.
 
+mod alone;
+
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use client::api::{self, Edited, Edits};
 use engine::AskError;
 use flow::{
-    Condition, Draft, Edit, Flow, Join, Machine, Mistake, NodeName, On, Origin, Reach, RunId, Value, ValueName,
+    Condition, Draft, Edit, Flow, Join, Machine, Mistake, NodeName, On, Origin, Reach, Revision, RunId, Value,
+    ValueName,
 };
 use protocol::Wish;
 
 use super::submit::{Wired, refused, told, untaken, wire};
-use crate::{extract, problem::Problem, state};
+use crate::{Library, Takers, extract, problem::Problem, state};
+
+pub use alone::edit_alone;
 
 /// How often an edit is made anew because somebody else was faster, before that is told.
 const TRIES: usize = 5;
@@ -32,10 +37,7 @@ pub(crate) async fn edit(
     extract::Run(run): extract::Run,
     extract::Json(wanted): extract::Json<Edits>,
 ) -> Result<Json<Edited>, Problem> {
-    let edits: Vec<Edit> = wanted.edits.iter().map(lawful).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
-    if edits.is_empty() {
-        return Err(Problem::bad_request("there is nothing to change"));
-    }
+    let edits = all_lawful(&wanted)?;
     for turn in 0..TRIES {
         // What was refused since the flow has changed may have changed it itself: its answer was lost on the way.
         if turn > 0
@@ -68,25 +70,13 @@ async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Optio
 /// Makes the edits against the flow as it is now. `None` where it was changed in between.
 async fn once(state: &state::State, run: &RunId, wanted: &Edits, edits: &[Edit]) -> Result<Option<Edited>, Problem> {
     let machine = state.parts.logbook.load(run).await?.into_machine()?;
-    let revision = machine.revision();
-    if wanted.if_revision.is_some_and(|expected| expected != revision.get()) {
-        return Err(conflict(format!("the flow of the run is at revision {revision}")));
-    }
-    let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
-    pin(&mut draft, &wanted.edits);
-    let (flow, warnings) = changed(state, &machine, origin, &draft).await?;
-    let reasons = machine.refuses_flow(&flow);
-    if !reasons.is_empty() {
-        return Err(conflict(reasons.join("; ")));
-    }
-    let warnings: Vec<api::Mistake> = warnings.iter().map(|mistake| told(mistake, "")).collect();
-    let edits = edits.iter().map(ToString::to_string).collect();
-    let edited = |revision: u64, applied| Edited { run: run.to_string(), revision, applied, edits, warnings };
+    let Planned { revision, flow, edited } =
+        planned(&state.parts.modules, &state.parts.takers, &machine, wanted, edits).await?;
     if wanted.dry_run {
-        return Ok(Some(edited(revision.next().get(), false)));
+        return Ok(Some(edited));
     }
     match state.parts.engine.ask(run, Wish::Edit { revision, flow: Arc::new(flow) }).await {
-        Ok(_) => Ok(Some(edited(revision.next().get(), true))),
+        Ok(_) => Ok(Some(Edited { applied: true, ..edited })),
         Err(AskError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
         // The run has gone on meanwhile: what that means is told by the next try.
         Err(AskError::Refused { .. }) => Ok(None),
@@ -94,18 +84,53 @@ async fn once(state: &state::State, run: &RunId, wanted: &Edits, edits: &[Edit])
     }
 }
 
+/// Edits that can be made, and what they lead to.
+struct Planned {
+    /// The revision that they follow.
+    revision: Revision,
+    /// The flow that the run is to go on with.
+    flow: Flow,
+    /// What is answered; they are not applied yet.
+    edited: Edited,
+}
+
+/// Finds out what edits of a run lead to; changes nothing.
+async fn planned(
+    library: &Library,
+    takers: &Takers,
+    machine: &Machine,
+    wanted: &Edits,
+    edits: &[Edit],
+) -> Result<Planned, Problem> {
+    let revision = machine.revision();
+    if wanted.if_revision.is_some_and(|expected| expected != revision.get()) {
+        return Err(conflict(format!("the flow of the run is at revision {revision}")));
+    }
+    let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
+    pin(&mut draft, &wanted.edits);
+    let (flow, warnings) = changed(library, takers, machine, origin, &draft).await?;
+    let reasons = machine.refuses_flow(&flow);
+    if !reasons.is_empty() {
+        return Err(conflict(reasons.join("; ")));
+    }
+    let warnings: Vec<api::Mistake> = warnings.iter().map(|mistake| told(mistake, "")).collect();
+    let edits = edits.iter().map(ToString::to_string).collect();
+    let (run, next) = (machine.run().to_string(), revision.next().get());
+    Ok(Planned { revision, flow, edited: Edited { run, revision: next, applied: false, edits, warnings } })
+}
+
 /// The flow that the run is to go on with.
 async fn changed(
-    state: &state::State,
+    library: &Library,
+    takers: &Takers,
     machine: &Machine,
     origin: Origin,
     draft: &Draft,
 ) -> Result<(Flow, Vec<Mistake>), Problem> {
-    let library = &state.parts.modules;
     let wired = wire(library, draft, &machine.flow().inputs).await;
     let wired = wired.map_err(|mistakes| refused(&without_places(mistakes), ""))?;
     let Wired { flow, warnings, modules } = wired;
-    let untaken = untaken(&state.parts.takers, &draft.body, &flow);
+    let untaken = untaken(takers, &draft.body, &flow);
     if !untaken.is_empty() {
         return Err(refused(&without_places(untaken), ""));
     }
@@ -134,6 +159,11 @@ fn pin(draft: &mut Draft, edits: &[api::Edit]) {
 fn conflict(detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "conflict", "the flow of the run cannot be changed so", detail)
         .hint("`waft show RUN --revisions` shows the run, its revision and its edits")
+}
+
+fn all_lawful(wanted: &Edits) -> Result<Vec<Edit>, Problem> {
+    let edits: Vec<Edit> = wanted.edits.iter().map(lawful).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
+    if edits.is_empty() { Err(Problem::bad_request("there is nothing to change")) } else { Ok(edits) }
 }
 
 fn lawful(edit: &api::Edit) -> Result<Edit, String> {

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use client::api::{self, ListQuery, Runs};
 use flow::{FlowName, RunId, RunState, Timestamp};
-use logbook::{Filter, Summary};
+use logbook::{Filter, Logbook, Summary};
 use protocol::json::rfc3339;
 
 use crate::{extract::Query, problem::Problem, state::Shared};
@@ -21,14 +21,22 @@ const PAGE: usize = 100;
         content_type = "application/problem+json"),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared, Query(query): Query<ListQuery>) -> Result<Json<Runs>, Problem> {
+    Ok(Json(read(&*state.parts.logbook, query).await?))
+}
+
+/// Reads a page of the runs of a logbook.
+///
+/// # Errors
+/// [`Problem`] when the filter or the logbook cannot be read.
+pub async fn read(logbook: &dyn Logbook, query: ListQuery) -> Result<Runs, Problem> {
     let filter = filter(query)?;
     let page = filter.limit;
     // One more than asked tells whether there is another page.
-    let mut found = state.parts.logbook.list(&Filter { limit: page + 1, ..filter }).await?;
+    let mut found = logbook.list(&Filter { limit: page + 1, ..filter }).await?;
     let more = found.len() > page;
     found.truncate(page);
     let next = found.last().filter(|_| more).map(cursor);
-    Ok(Json(Runs { runs: found.iter().map(summary).collect(), next }))
+    Ok(Runs { runs: found.iter().map(summary).collect(), next })
 }
 
 fn summary(summary: &Summary) -> api::Summary {

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use client::api::{self, AttemptLog, LogLine, RunLogs};
 use flow::RunId;
-use logbook::{LoadError, Logbook};
+use logbook::{LoadError, Logbook, Version};
 
 use crate::{extract::Run, problem::Problem, state::Shared};
 
@@ -23,7 +23,7 @@ pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<Run
 /// # Errors
 /// [`LoadError`] when there is no such run, or it cannot be read.
 pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadError> {
-    let logs = logbook.logs(run).await?;
+    let logs = logbook.logs(run, Version::NONE).await?;
     Ok(RunLogs { logs: logs.into_iter().map(attempt).collect() })
 }
 

@@ -11,11 +11,11 @@ use flow::{
     State as NodeState, Timestamp,
 };
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
-use protocol::json::rfc3339;
+use protocol::json::{rfc3339, word};
 use serde::Deserialize;
 use store::Store;
 
-use crate::{events::whole, extract, problem::Problem, state::Shared};
+use crate::{extract, lines::whole, problem::Problem, state::Shared};
 
 /// A run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
@@ -176,7 +176,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         };
         // Of a run that fires more than once the last change tells the firing that the state is of.
         if machine.flow().living.is_none() || !told.contains_key(name) {
-            node.state = machine.node_state(index).to_string();
+            node.state = word(kind.as_str(), machine.node_state(index).as_str()).into();
         }
         node.awaits = awaits(machine, index);
         node.elements = machine
@@ -200,6 +200,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         firings: firings(machine),
         skipped: skipped(machine),
         backlogs: backlogs(machine),
+        schedules: schedules(machine),
         tasks,
         inputs,
         provides,
@@ -231,6 +232,12 @@ fn backlogs(machine: &Machine) -> Vec<api::Backlog> {
     let backlogs = machine.backlogs();
     let task = |task| machine.flow().node(task).name.to_string();
     backlogs.map(|(to, next)| api::Backlog { task: task(to), next: rfc3339(next) }).collect()
+}
+
+/// When the schedules fire next.
+fn schedules(machine: &Machine) -> Vec<api::NextTime> {
+    let task = |task| machine.flow().node(task).name.to_string();
+    machine.next_times().map(|(to, at)| api::NextTime { task: task(to), at: rfc3339(at) }).collect()
 }
 
 /// What a task waits for now.

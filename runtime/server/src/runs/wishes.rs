@@ -1,6 +1,6 @@
 //! What a person may ask for a run.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use client::api::{self, NewState, Notification, Skip};
 use flow::{Failure, FailureKind, NodeName, RunId};
 use protocol::Wish;
@@ -64,6 +64,8 @@ pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extrac
 #[utoipa::path(post, operation_id = "skip_task", path = "/v1/runs/{run}/skip", tag = "runs", request_body = Skip,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "It is recorded", body = NewState),
+        (status = 404, description = "There is no such run, or no such task in it", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = 409, description = "No rollback of this task has failed", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
@@ -73,6 +75,12 @@ pub(crate) async fn skip(
     extract::Json(skip): extract::Json<Skip>,
 ) -> Answer {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
+    // The engine says only that there is nothing to skip.
+    let machine = state.parts.logbook.load(&run).await?.into_machine()?;
+    if let Some(unknown) = machine.flow().unknown_task(&task) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-task", "there is no such task", unknown.to_string())
+            .hint(unknown.hint()));
+    }
     let reason = skip.reason.trim();
     if reason.is_empty() {
         return Err(Problem::bad_request("the reason is empty")

@@ -54,6 +54,17 @@ impl Machine {
         skips.map(|((task, reason), skips)| (*task, *reason, *skips))
     }
 
+    /// When each schedule of a run that goes on fires next, by what it fires.
+    pub fn next_times(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
+        let schedules = self.flow.living.iter().flat_map(|living| &living.schedules);
+        let life = self.life.iter().filter(|life| !life.ending && !self.state().is_final());
+        let times = life.flat_map(|life| &life.schedules);
+        schedules.zip(times).filter_map(|(schedule, due)| match due {
+            Due::At(at) => Some((schedule.to, *at)),
+            Due::Unknown | Due::Never => None,
+        })
+    }
+
     /// The schedules that have times to make up for, by what they fire; the first such time of each.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
         let schedules = self.flow.living.iter().flat_map(|living| &living.schedules);

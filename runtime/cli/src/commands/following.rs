@@ -1,0 +1,119 @@
+//! A run that this process drives, shown until it has ended.
+
+use std::{pin::Pin, sync::Arc};
+
+use ::server::LiveLines;
+use broker::Broker;
+use engine::{Engine, Happening, Watch};
+use flow::{Change, Machine, NodeChange, RunId};
+use protocol::{AttemptLog, LiveLog, LogJoin, Wish};
+use store::Store;
+use tracing::debug;
+
+use super::PATIENCE;
+use crate::{display::Display, signals::Stop};
+
+/// Something that the engine is being asked.
+type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), engine::AskError>> + Send + 'a>>;
+
+/// A run that is shown until it has ended.
+pub(super) struct Following<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) run_id: &'a RunId,
+    pub(super) store: &'a dyn Store,
+}
+
+/// The lines of guests while they run. Without them lines are shown when attempts end.
+pub(super) async fn live_lines(broker: &Arc<dyn Broker>, run: &RunId) -> Option<LiveLines> {
+    let opened = LiveLines::open(broker, run).await;
+    opened
+        .inspect_err(|error| debug!(error = error as &dyn std::error::Error, "lines are shown at the end of attempts"))
+        .ok()
+}
+
+impl Following<'_> {
+    /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
+    /// them up; asked again, it leaves at once.
+    pub(super) async fn run(
+        &self,
+        mut watch: Watch,
+        mut live: Option<LiveLines>,
+        display: &mut Display,
+        stop: &Stop,
+        advice: impl Future<Output = Option<String>>,
+    ) -> Option<Arc<Machine>> {
+        let Self { engine, run_id, store } = *self;
+        tokio::pin!(advice);
+        let (mut asked, mut advised) = (false, false);
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        let mut gave_up = false;
+        let mut lines = LogJoin::default();
+        let mut redraw = tokio::time::interval(Display::PERIOD);
+        // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
+        let mut asking: Option<Asking<'_>> = None;
+        loop {
+            tokio::select! {
+                asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
+                    asking = None;
+                    asked.ok()?;
+                }
+                happening = watch.next() => match happening? {
+                    Happening::Change(change) => display.change(&whole(store, change).await),
+                    Happening::Log(AttemptLog { call, log, .. }) => {
+                        display.log(&call, &lines.recorded(&call, &log), log.cut);
+                    }
+                    Happening::Progress(progress) => display.progress(&progress),
+                    Happening::Ended(machine) => return Some(machine),
+                },
+                log = next_lines(&mut live) => {
+                    let call = log.call.clone();
+                    // What is missing comes when the attempt ends.
+                    display.log(&call, &lines.live(log).lines, false);
+                }
+                _ = redraw.tick() => display.draw(),
+                advice = &mut advice, if !advised => {
+                    advised = true;
+                    advice.iter().for_each(|advice| display.note(advice));
+                }
+                () = stop.asked.cancelled(), if !asked => {
+                    asked = true;
+                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+                    display.note("stopping: running calls have five seconds to finish; again to stop at once");
+                    asking = Some(Box::pin(async { engine.ask_here(run_id, Wish::Suspend).await.map(drop) }));
+                }
+                () = &mut patience, if asked && !gave_up => {
+                    gave_up = true;
+                    asking = Some(Box::pin(engine.abandon(run_id.clone())));
+                }
+                () = stop.insisted.cancelled() => return None,
+            }
+        }
+    }
+}
+
+/// The next lines of a guest, of those that are followed. Cancel-safe.
+async fn next_lines(live: &mut Option<LiveLines>) -> LiveLog {
+    if let Some(lines) = live
+        && let Some(log) = lines.next().await
+    {
+        return log;
+    }
+    // The broker has closed, or none are followed.
+    *live = None;
+    std::future::pending().await
+}
+
+/// The change with the values that only the store has.
+async fn whole(store: &dyn Store, change: Change) -> Change {
+    match change {
+        Change::Node(change) => {
+            let provides = match change.provides {
+                Some(provides) => Some(store::values::whole(store, provides).await),
+                None => None,
+            };
+            Change::Node(NodeChange { provides, ..change })
+        }
+        change @ (Change::Run { .. } | Change::Firing { .. }) => change,
+    }
+}

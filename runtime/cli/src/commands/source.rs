@@ -1,0 +1,94 @@
+//! Where what is told of a run is read: a server, or the logbook of this machine.
+
+use std::sync::Arc;
+
+use ::server::Lines;
+use anyhow::anyhow;
+use client::{Client, Event, Watch, api::Run};
+use flow::RunState;
+use logbook::Standing;
+use store::Store;
+
+use super::{
+    place::{Here, Place, is_own, place_to_read},
+    remote,
+};
+use crate::{
+    exit::{Exit, Failed},
+    modules,
+    settings::Settings,
+};
+
+/// Where what is told of a run is read.
+pub(super) enum Source {
+    /// From a server.
+    Server(Client),
+    /// From the logbook of this machine, and the store beside it.
+    Here(Here, Arc<dyn Store>),
+}
+
+/// The lines of a run, from its start to its end.
+pub(super) enum Watching {
+    Server(Box<Watch>),
+    Here(Box<Lines>),
+}
+
+impl Source {
+    /// Finds a run.
+    pub(super) async fn of(settings: &Settings, run: &str) -> Result<Self, Failed> {
+        Ok(match place_to_read(settings, run).await? {
+            Place::Server(client) => Self::Server(client),
+            Place::Here(here) => Self::Here(here, modules::open_store_to_read(settings).await?),
+        })
+    }
+
+    /// The run with all its tasks.
+    pub(super) async fn run(&self, run: &str) -> Result<Run, Failed> {
+        match self {
+            Self::Server(client) => client.run(run).await.map_err(remote::failed),
+            Self::Here(Here { logbook, run }, store) => {
+                ::server::run(logbook, &**store, run).await.map_err(Failed::unreachable)
+            }
+        }
+    }
+
+    /// The lines of the run.
+    pub(super) async fn watch(&self, run: &str) -> Result<Watching, Failed> {
+        Ok(match self {
+            Self::Server(client) => Watching::Server(Box::new(client.watch(run))),
+            Self::Here(Here { logbook, run }, store) => {
+                let lines = Lines::open(run.clone(), logbook.clone(), store.clone()).await;
+                Watching::Here(Box::new(lines.map_err(Failed::unreachable)?))
+            }
+        })
+    }
+
+    /// Why nothing more is to come of a run that has not ended: no process drives it. A server's runs have their engines.
+    pub(super) async fn is_left(&self) -> Result<(), Failed> {
+        let Self::Here(Here { logbook, run }, _) = self else { return Ok(()) };
+        if logbook.run_lock_holder(run).await.map_err(Failed::unreachable)?.is_some() {
+            return Ok(());
+        }
+        // Asked afterwards: a process lets go of its run once it has written the end.
+        let Standing { state, shard, .. } = logbook.summary(run).await.map_err(Failed::unreachable)?.standing;
+        if state.is_final() || !is_own(&shard) {
+            return Ok(());
+        }
+        let told = if state == RunState::Suspended { "is suspended" } else { "was interrupted" };
+        Err(Failed::new(Exit::Interrupted, anyhow!("run {run} {told}, and no process drives it"))
+            .hint(format!("`waft run --resume {run}` goes on with it, `waft cancel {run}` rolls it back")))
+    }
+}
+
+impl Watching {
+    /// The next line; `None` after the last one of a run that has ended. It is polled to its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, Failed> {
+        match self {
+            Self::Server(watch) => watch.next().await.map_err(remote::failed),
+            Self::Here(lines) => {
+                let line = lines.next().await.map_err(Failed::unreachable)?;
+                Ok(line.map(|line| Event { id: line.id, line: line.text }))
+            }
+        }
+    }
+}

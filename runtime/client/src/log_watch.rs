@@ -1,0 +1,141 @@
+//! Following what the guests of a run write, line by line, over broken connections.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Client, ClientError, Watch};
+
+/// What one who follows the logs of a run hears. In JSON, `event` says which one it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event")]
+pub enum LogEvent {
+    /// A line that a guest wrote.
+    #[serde(rename = "log")]
+    Line {
+        /// Which attempt wrote it.
+        #[serde(flatten)]
+        attempt: LogAttempt,
+        /// Its number, from 1, among the lines of its source: what the attempt logged, its standard output, its standard error.
+        number: u32,
+        /// The level's word; `stdout` or `stderr` for what was printed.
+        level: String,
+        /// The line.
+        text: String,
+    },
+    /// So many lines of a running attempt are not known. They follow when it ends, or sooner.
+    #[serde(rename = "log-missing")]
+    Missing {
+        /// Which attempt wrote them.
+        #[serde(flatten)]
+        attempt: LogAttempt,
+        /// How many.
+        lines: usize,
+    },
+    /// An attempt wrote more than is kept.
+    #[serde(rename = "log-cut")]
+    Cut(LogAttempt),
+    /// An attempt has ended, and all lines that are kept of it are told.
+    #[serde(rename = "log-end")]
+    End(LogAttempt),
+    /// The run has ended.
+    #[serde(rename = "run")]
+    Run {
+        /// The run's id.
+        run: String,
+        /// Its state.
+        state: String,
+    },
+    /// What a newer server tells, and this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Which attempt wrote a line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogAttempt {
+    /// The task.
+    pub task: String,
+    /// `apply` or `rollback`.
+    pub call: String,
+    /// The firing.
+    pub firing: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Who called it, where known.
+    pub worker: Option<String>,
+}
+
+/// What tells a line of an attempt from the others: its source, and its number there.
+type Place = (&'static str, u32);
+
+/// The logs of a run that are followed, until it has ended.
+pub struct LogWatch {
+    watch: Watch,
+    client: Client,
+    /// The lines of attempts that have not ended: after a reconnect they come again.
+    shown: BTreeMap<LogAttempt, BTreeMap<Place, String>>,
+}
+
+impl LogWatch {
+    pub(crate) fn new(client: Client, run: String) -> Self {
+        Self { watch: Watch::of_logs(client.clone(), run), client, shown: BTreeMap::new() }
+    }
+
+    /// What comes next; `None` once the run has ended. When the connection breaks, another one goes on where it broke, and
+    /// each line comes once. Poll it to its end.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
+        while let Some(event) = self.watch.next().await? {
+            let event: LogEvent =
+                serde_json::from_str(&event.line).map_err(|error| self.client.unexpected(error.to_string()))?;
+            if self.is_new(&event) {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_new(&mut self, event: &LogEvent) -> bool {
+        match event {
+            LogEvent::Line { attempt, number, level, text } => {
+                let source = match level.as_str() {
+                    "stdout" => "stdout",
+                    "stderr" => "stderr",
+                    _ => "log",
+                };
+                // The worker of an attempt may be another one after its first was lost.
+                let key = LogAttempt { worker: None, ..attempt.clone() };
+                let known = self.shown.entry(key).or_default().insert((source, *number), text.clone());
+                known.is_none_or(|known| known != *text)
+            }
+            LogEvent::End(attempt) => {
+                self.shown.remove(&LogAttempt { worker: None, ..attempt.clone() });
+                true
+            }
+            LogEvent::Missing { .. } | LogEvent::Cut(_) | LogEvent::Run { .. } | LogEvent::Unknown => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_flat_objects_and_come_back() {
+        let attempt =
+            LogAttempt { task: "t".into(), call: "apply".into(), firing: 1, attempt: 2, worker: Some("w".into()) };
+        let line = LogEvent::Line { attempt: attempt.clone(), number: 3, level: "info".into(), text: "hi".into() };
+        let json = "{\"event\":\"log\",\"task\":\"t\",\"call\":\"apply\",\"firing\":1,\"attempt\":2,\"worker\":\"w\",\
+                    \"number\":3,\"level\":\"info\",\"text\":\"hi\"}";
+        assert_eq!(serde_json::to_string(&line).unwrap(), json);
+        let missing = LogEvent::Missing { attempt: attempt.clone(), lines: 7 };
+        for event in [line, missing, LogEvent::Cut(attempt.clone()), LogEvent::End(attempt)] {
+            assert_eq!(serde_json::from_str::<LogEvent>(&serde_json::to_string(&event).unwrap()).unwrap(), event);
+        }
+        assert_eq!(serde_json::from_str::<LogEvent>("{\"event\":\"weather\"}").unwrap(), LogEvent::Unknown);
+    }
+}

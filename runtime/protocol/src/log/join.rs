@@ -1,0 +1,203 @@
+//! The lines that were published while attempts ran, and those that were recorded at their end, as one story: each line once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use flow::CallId;
+
+use super::{CallLog, LiveLine, LiveLog, LogLine, LogSource, live::MOST_LINES};
+
+/// The attempts that are remembered: more than run at once, so that lines which come after the end of theirs are known.
+const REMEMBERED: usize = 512;
+
+/// Tells which lines are new. What is recorded is the truth: it fills the holes, and a line that it has otherwise is new.
+#[derive(Debug, Default)]
+pub struct LogJoin {
+    calls: HashMap<CallId, Shown>,
+    oldest: VecDeque<CallId>,
+}
+
+/// What is known of an attempt.
+#[derive(Debug, Default)]
+struct Shown {
+    /// A hash of each line that was shown, by its place; `None` for one that is missing.
+    lines: [Vec<Option<u64>>; LogSource::COUNT],
+    /// Whether its log is recorded.
+    is_recorded: bool,
+}
+
+/// Lines that are new.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Joined {
+    /// The lines.
+    pub lines: Vec<LiveLine>,
+    /// How many lines are newly known to be missing before them. They come when the attempt ends, or sooner.
+    pub missing: usize,
+}
+
+impl LogJoin {
+    /// Takes lines of an attempt that runs. The same attempt may run twice, when its first worker was lost.
+    pub fn live(&mut self, log: LiveLog) -> Joined {
+        let shown = self.shown(&log.call);
+        let mut joined = Joined::default();
+        for line in log.lines {
+            // A number that no line can have is not ours, and must not cost memory.
+            let Some(place) = (line.number as usize).checked_sub(1).filter(|place| *place < MOST_LINES) else {
+                continue;
+            };
+            let known = &mut shown.lines[LogSource::of(&line.line.level) as usize];
+            if place >= known.len() {
+                joined.missing += if shown.is_recorded { 0 } else { place - known.len() };
+                known.resize(place + 1, None);
+            }
+            let hash = Some(hash(&line.line));
+            if std::mem::replace(&mut known[place], hash) != hash {
+                joined.lines.push(line);
+            }
+        }
+        joined
+    }
+
+    /// Takes the recorded log of an attempt, and gives its lines that were not shown.
+    pub fn recorded(&mut self, call: &CallId, log: &CallLog) -> Vec<LiveLine> {
+        let shown = self.shown(call);
+        shown.is_recorded = true;
+        let mut places = [0; LogSource::COUNT];
+        let mut new = Vec::new();
+        for (index, line) in log.lines.iter().enumerate() {
+            let source = LogSource::of(&line.level) as usize;
+            let (place, known) = (places[source], &mut shown.lines[source]);
+            places[source] += 1;
+            if place >= known.len() {
+                known.resize(place + 1, None);
+            }
+            let hash = Some(hash(line));
+            let before = std::mem::replace(&mut known[place], hash);
+            // The last line of a log that was cut is the beginning of one that may have been shown whole.
+            let is_cut = log.cut && index + 1 == log.lines.len() && before.is_some();
+            if before != hash && !is_cut {
+                let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+                new.push(LiveLine { number, line: line.clone() });
+            }
+        }
+        new
+    }
+
+    fn shown(&mut self, call: &CallId) -> &mut Shown {
+        if !self.calls.contains_key(call) {
+            self.oldest.push_back(call.clone());
+            if self.oldest.len() > REMEMBERED
+                && let Some(oldest) = self.oldest.pop_front()
+            {
+                self.calls.remove(&oldest);
+            }
+        }
+        self.calls.entry(call.clone()).or_default()
+    }
+}
+
+fn hash(line: &LogLine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&line.level, &line.text).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Action, Attempt, Firing};
+
+    use super::*;
+
+    fn call(attempt: u32) -> CallId {
+        CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::new(attempt),
+            action: Action::Apply,
+        }
+    }
+
+    fn live(lines: &[(u32, &str, &str)]) -> LiveLog {
+        let line = |(number, level, text): &(u32, &str, &str)| LiveLine {
+            number: *number,
+            line: LogLine { level: (*level).into(), text: (*text).into() },
+        };
+        LiveLog { call: call(1), worker: "w".parse().unwrap(), lines: lines.iter().map(line).collect(), cut: false }
+    }
+
+    fn recorded(lines: &[(&str, &str)]) -> CallLog {
+        let mut log = CallLog::default();
+        lines.iter().for_each(|(level, text)| log.push(*level, *text));
+        log
+    }
+
+    fn texts(lines: &[LiveLine]) -> Vec<&str> {
+        lines.iter().map(|line| line.line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn each_line_is_new_once_and_what_is_recorded_fills_the_holes() {
+        let mut join = LogJoin::default();
+        let first = join.live(live(&[(1, "info", "a"), (1, "stdout", "x"), (2, "warn", "b")]));
+        assert_eq!((texts(&first.lines), first.missing), (vec!["a", "x", "b"], 0));
+        // A redelivered job writes the same again.
+        let again = join.live(live(&[(1, "info", "a"), (2, "warn", "b")]));
+        assert_eq!((again.lines, again.missing), (vec![], 0));
+        let later = join.live(live(&[(5, "info", "e")]));
+        assert_eq!((texts(&later.lines), later.missing), (vec!["e"], 2));
+        let log = recorded(&[
+            ("info", "a"),
+            ("warn", "b"),
+            ("info", "c"),
+            ("info", "d"),
+            ("info", "e"),
+            ("info", "f"),
+            ("stdout", "x"),
+            ("stdout", "y"),
+            ("stderr", "z"),
+        ]);
+        assert_eq!(texts(&join.recorded(&call(1), &log)), ["c", "d", "f", "y", "z"]);
+        assert_eq!(join.recorded(&call(1), &log), []);
+        // A message that comes after the end says nothing new.
+        assert_eq!(join.live(live(&[(6, "info", "f")])), Joined::default());
+        assert_eq!(texts(&join.recorded(&call(2), &log)).len(), 9, "another attempt has lines of its own");
+    }
+
+    #[test]
+    fn what_is_recorded_is_the_truth_where_an_attempt_that_was_lost_wrote_something_else() {
+        let mut join = LogJoin::default();
+        join.live(live(&[(1, "info", "at 12:00"), (2, "info", "same")]));
+        let log = recorded(&[("info", "at 12:01"), ("info", "same")]);
+        assert_eq!(texts(&join.recorded(&call(1), &log)), ["at 12:01"]);
+    }
+
+    #[test]
+    fn a_line_that_the_record_cuts_is_not_new() {
+        let mut join = LogJoin::default();
+        join.live(live(&[(1, "info", "long")]));
+        let mut log = recorded(&[("info", "lo")]);
+        log.cut = true;
+        assert_eq!(join.recorded(&call(1), &log), []);
+    }
+
+    #[test]
+    fn numbers_that_no_line_has_cost_nothing() {
+        let mut join = LogJoin::default();
+        assert_eq!(join.live(live(&[(0, "info", "a"), (u32::MAX, "info", "b")])), Joined::default());
+    }
+
+    #[test]
+    fn attempts_are_forgotten_in_their_order() {
+        let mut join = LogJoin::default();
+        let log = recorded(&[("info", "a")]);
+        for attempt in 0..u32::try_from(REMEMBERED).unwrap() + 1 {
+            assert_eq!(join.recorded(&call(attempt), &log).len(), 1);
+        }
+        assert_eq!(join.calls.len(), REMEMBERED);
+        assert_eq!(join.recorded(&call(1), &log), []);
+        assert_eq!(join.recorded(&call(0), &log).len(), 1);
+    }
+}

@@ -1,0 +1,50 @@
+//! Changing the flow of a run that no process drives, in its logbook.
+
+use std::sync::Arc;
+
+use client::api::{Edited, Edits};
+use flow::{Event, RunId, Timestamp};
+use logbook::{Append, Appended, Logbook, Standing};
+
+use super::{Planned, all_lawful, conflict, planned};
+use crate::{Library, Takers, problem::Problem};
+
+/// Changes the flow of a run that no process drives: all of the edits in one step, or none of them. Whoever drives the run
+/// next goes on with the changed flow. The caller holds the lock of the run.
+///
+/// # Errors
+/// [`Problem`] when the edits cannot be made, or the logbook cannot be read or written.
+pub async fn edit_alone(
+    logbook: &dyn Logbook,
+    library: &Library,
+    run: &RunId,
+    wanted: &Edits,
+    now: Timestamp,
+) -> Result<Edited, Problem> {
+    let edits = all_lawful(wanted)?;
+    let history = logbook.load(run).await?;
+    let (follows, told, standing) = (history.version(), history.told, history.standing.clone());
+    let mut machine = history.into_machine()?;
+    // Which workers there are is known once somebody drives the run.
+    let Planned { revision, flow, edited } = planned(library, &Takers::Anyone, &machine, wanted, &edits).await?;
+    if wanted.dry_run {
+        return Ok(edited);
+    }
+    let flow = store::values::put_large_of_flow(&*library.store, Arc::new(flow)).await;
+    let flow = flow.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let records = machine.decide(now, &Event::Edit { revision, flow });
+    for record in &records {
+        // The commands are sent by whoever drives the run next: until then they are unanswered.
+        machine.evolve(record).map_err(|error| Problem::broken(&error))?;
+    }
+    if records.is_empty() {
+        return Err(conflict("the run cannot be changed so by now".into()));
+    }
+    let standing = Standing { flow: machine.flow().name.clone(), state: machine.state(), ..standing };
+    let append = Append { run: run.clone(), follows, records, standing, logs: Vec::new(), told };
+    let appended = logbook.append(vec![append]).await.map_err(|error| Problem::broken(&error))?;
+    match appended[..] {
+        [Appended::Durable] => Ok(Edited { applied: true, ..edited }),
+        _ => Err(conflict("the run was changed by somebody else in the same moment".into())),
+    }
+}

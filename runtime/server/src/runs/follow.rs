@@ -1,0 +1,205 @@
+//! What guests of a run write, line by line as they write it, until the run has ended.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{
+        Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use client::{LogAttempt, LogEvent, api};
+use flow::{CallId, RunId, WorkerName};
+use futures::{Stream, StreamExt, stream};
+use logbook::{LoadError, Logbook, Version};
+use protocol::{AttemptLog, LiveLine, LiveLog, LogJoin};
+use tokio::sync::broadcast;
+use tracing::warn;
+
+use super::live::LiveLines;
+use crate::{events::KEEP_ALIVE, extract::Run, lines::until_changed, problem::Problem, state::Shared};
+
+/// Follows what guests of a run write.
+///
+/// Each event's data is a JSON object: `log` is a line, `log-missing` says how many lines of a running attempt are not known yet,
+/// `log-cut` that an attempt wrote more than is kept, `log-end` that all lines of an attempt are told, and `run` is the last one.
+/// The lines of attempts that have ended come first. Lines of a running attempt come as it writes them; where some of them are
+/// lost, they follow when it ends. Each line comes once; after a reconnect with `Last-Event-ID`, those of attempts that have not
+/// ended may come again.
+#[utoipa::path(get, operation_id = "follow_run_logs", path = "/v1/runs/{run}/logs/follow", tag = "runs", params(
+    ("run" = String, Path, description = "The run's id"),
+    ("last-event-id" = Option<String>, Header, description = "The id of the last event that was heard")), responses(
+        (status = 200, description = "The lines", body = String, content_type = "text/event-stream"),
+        (status = 404, description = "There is no such run", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn follow(
+    State(state): Shared,
+    Run(run): Run,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let told = match headers.get("last-event-id") {
+        None => Version::NONE,
+        Some(id) => id.to_str().ok().and_then(|id| id.parse().ok()).map(Version::new).ok_or_else(|| {
+            Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
+        })?,
+    };
+    // Before a queue is made for a run that is not there.
+    let summary = state.parts.logbook.summary(&run).await?;
+    let changes = state.parts.engine.changes();
+    let follow = LogFollow::new(run.clone(), state.parts.logbook.clone());
+    let mut follow = LogFollow { told, changes: Some(changes), ..follow };
+    if !summary.standing.state.is_final() {
+        let live = LiveLines::open(&state.parts.broker, &run).await;
+        follow = follow.with(live.map_err(|error| Problem::broken(&error))?);
+    }
+    let events = stream::unfold(follow, async |mut follow| match follow.next().await {
+        Ok(event) => event.map(|(told, event)| {
+            let data = serde_json::to_string(&event).expect("texts and numbers serialize");
+            (Ok(Event::default().id(told.get().to_string()).data(data)), follow)
+        }),
+        // The follower comes again with the last id it heard.
+        Err(error) => {
+            warn!(run = %follow.run, error = &error as &dyn std::error::Error, "a follower was left");
+            None
+        }
+    });
+    let events = events.take_until(state.stop.clone().cancelled_owned());
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// One who follows what the guests of a run write: each line once, in the order of each source of an attempt unless some came
+/// late.
+pub struct LogFollow {
+    run: RunId,
+    logbook: Arc<dyn Logbook>,
+    /// Without it lines are known when attempts end.
+    live: Option<LiveLines>,
+    changes: Option<broadcast::Receiver<RunId>>,
+    join: LogJoin,
+    /// Up to which version all recorded logs were read.
+    read: Option<Version>,
+    /// The same, of those that were told.
+    told: Version,
+    /// Each with the version up to which all recorded logs are told after it.
+    waiting: VecDeque<(Version, LogEvent)>,
+    ended: bool,
+}
+
+impl LogFollow {
+    /// Follows the recorded logs of a run.
+    #[must_use]
+    pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
+        let (join, waiting) = (LogJoin::default(), VecDeque::new());
+        let (live, changes, read, told) = (None, None, None, Version::NONE);
+        Self { run, logbook, live, changes, join, read, told, waiting, ended: false }
+    }
+
+    /// Follows the lines of running attempts, too.
+    #[must_use]
+    pub fn with(self, live: LiveLines) -> Self {
+        Self { live: Some(live), ..self }
+    }
+
+    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `None`
+    /// once the run has ended. Poll it to its end.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the logs cannot be read.
+    pub async fn next(&mut self) -> Result<Option<(Version, LogEvent)>, LoadError> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                self.told = event.0;
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            self.read().await?;
+            if self.waiting.is_empty() {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Reads the logs that were recorded since.
+    async fn read(&mut self) -> Result<(), LoadError> {
+        // Read before the logs: what is recorded in between is read once more.
+        let summary = self.logbook.summary(&self.run).await?;
+        let state = summary.standing.state;
+        if self.read != Some(summary.version) {
+            let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.told)).await?;
+            let before = self.told;
+            for AttemptLog { call, worker, log, .. } in logs {
+                let lines = self.join.recorded(&call, &log);
+                let attempt = attempt(&call, worker.as_ref());
+                self.tell_lines(before, &attempt, lines);
+                if log.cut {
+                    self.waiting.push_back((before, LogEvent::Cut(attempt.clone())));
+                }
+                self.waiting.push_back((before, LogEvent::End(attempt)));
+            }
+            self.read = Some(summary.version);
+            // After the last of them all are told.
+            if let Some((told, _)) = self.waiting.back_mut() {
+                *told = summary.version;
+            }
+        }
+        if state.is_final() {
+            let (run, state) = (self.run.to_string(), state.to_string());
+            self.waiting.push_back((summary.version, LogEvent::Run { run, state }));
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be something new, and takes lines that were published.
+    async fn wait(&mut self) {
+        let Self { live, changes, run, .. } = self;
+        let live = async {
+            match live {
+                Some(live) => live.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Both arms only wait.
+        let log = tokio::select! {
+            log = live => log,
+            () = until_changed(changes, run) => return,
+        };
+        match log {
+            Some(log) => self.take(log),
+            // The broker has closed: what is recorded is still told.
+            None => self.live = None,
+        }
+    }
+
+    fn take(&mut self, log: LiveLog) {
+        let attempt = attempt(&log.call, Some(&log.worker));
+        let joined = self.join.live(log);
+        if joined.missing > 0 {
+            let missing = LogEvent::Missing { attempt: attempt.clone(), lines: joined.missing };
+            self.waiting.push_back((self.told, missing));
+        }
+        self.tell_lines(self.told, &attempt, joined.lines);
+    }
+
+    fn tell_lines(&mut self, told: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {
+        for LiveLine { number, line } in lines {
+            let line = LogEvent::Line { attempt: attempt.clone(), number, level: line.level, text: line.text };
+            self.waiting.push_back((told, line));
+        }
+    }
+}
+
+fn attempt(call: &CallId, worker: Option<&WorkerName>) -> LogAttempt {
+    LogAttempt {
+        task: call.task.to_string(),
+        call: call.action.as_str().into(),
+        firing: call.firing.get(),
+        attempt: call.attempt.get(),
+        worker: worker.map(ToString::to_string),
+    }
+}

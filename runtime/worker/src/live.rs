@@ -1,0 +1,290 @@
+//! The lines that a guest writes, published while it runs for whoever follows its run.
+//!
+//! Nothing waits for them: they are gathered beside the guest, in bounds, and go out in batches as well as the broker takes
+//! them. A call that writes nothing, or is over soon, publishes nothing: its log comes with its answer.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use broker::{Broker, Message, Properties, PublishError, Routing};
+use flow::{CallId, RunId, WorkerName};
+use protocol::{LARGEST_LOG, LiveLine, LiveLog, LogLine, LogSource, log_size, topology};
+use sandbox::Standard;
+use tokio::{
+    sync::{Notify, broadcast},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// How long after the start of a call its first lines are published, and how long after a batch the next one.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// So much text makes a batch at once: larger messages help nobody.
+const BATCH: usize = 16 << 10;
+
+/// The runs that somebody has just begun to follow. One who misses some of them publishes its lines again.
+pub(crate) type Followed = broadcast::Sender<RunId>;
+
+/// How many wait for a call that is slow to take them.
+const FOLLOWED: usize = 64;
+
+/// Nobody follows any run yet.
+pub(crate) fn followed() -> Followed {
+    broadcast::channel(FOLLOWED).0
+}
+
+/// The lines that a call has written so far: [`LARGEST_LOG`] bytes at most, which is what is kept of it at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    gathered: Mutex<Gathered>,
+    /// There is a line to publish.
+    some: Notify,
+    /// There is a batch to publish.
+    batch: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    lines: Vec<LiveLine>,
+    /// How many of them are published.
+    published: usize,
+    /// The bytes of those that are not.
+    waiting: usize,
+    /// The bytes of all.
+    used: usize,
+    numbers: [u32; LogSource::COUNT],
+    /// What was printed to standard output and standard error since the end of the last line.
+    open: [Vec<u8>; 2],
+    /// Whether lines were left out, since there are too many.
+    cut: bool,
+    /// Whether it is published that lines were left out.
+    told_cut: bool,
+}
+
+impl Lines {
+    /// Takes a line that the guest has logged or printed.
+    pub(crate) fn push(&self, level: &str, text: &str) {
+        let mut gathered = self.gathered();
+        gathered.push(level, text);
+        self.tell(&gathered);
+    }
+
+    /// Takes some bytes that the guest has printed. A line is published once it has ended.
+    pub(crate) fn print(&self, standard: Standard, bytes: &[u8]) {
+        let mut gathered = self.gathered();
+        gathered.print(standard, bytes);
+        self.tell(&gathered);
+    }
+
+    fn tell(&self, gathered: &Gathered) {
+        if gathered.has_some() {
+            self.some.notify_one();
+        }
+        if gathered.waiting >= BATCH {
+            self.batch.notify_one();
+        }
+    }
+
+    /// The next lines to be published, and whether there are no more to come; `None` when there is nothing new.
+    fn take(&self) -> Option<(Vec<LiveLine>, bool)> {
+        self.gathered().take()
+    }
+
+    /// Lets everything be published once more.
+    fn rewind(&self) {
+        let mut gathered = self.gathered();
+        gathered.published = 0;
+        gathered.waiting = gathered.used;
+        gathered.told_cut = false;
+        self.tell(&gathered);
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        // A panic elsewhere cannot have left half of a line: each is pushed whole.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    fn has_some(&self) -> bool {
+        self.published < self.lines.len() || (self.cut && !self.told_cut)
+    }
+
+    fn push(&mut self, level: &str, text: &str) {
+        let size = log_size(text);
+        if self.cut || self.used + size > LARGEST_LOG {
+            self.cut = true;
+            // None of it is published any more.
+            self.open = [Vec::new(), Vec::new()];
+            return;
+        }
+        let number = &mut self.numbers[LogSource::of(level) as usize];
+        *number += 1;
+        self.lines.push(LiveLine { number: *number, line: LogLine { level: level.into(), text: text.into() } });
+        self.used += size;
+        self.waiting += size;
+    }
+
+    fn print(&mut self, standard: Standard, bytes: &[u8]) {
+        let (level, open) = match standard {
+            Standard::Output => ("stdout", 0),
+            Standard::Error => ("stderr", 1),
+        };
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.cut {
+                return;
+            }
+            if self.open[open].len() + piece.len() > LARGEST_LOG {
+                self.cut = true;
+                self.open = [Vec::new(), Vec::new()];
+                return;
+            }
+            self.open[open].extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.open[open]);
+                // As the lines of a whole text are told apart when the log is recorded.
+                String::from_utf8_lossy(&line).lines().for_each(|text| self.push(level, text));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<(Vec<LiveLine>, bool)> {
+        if !self.has_some() {
+            return None;
+        }
+        let mut size = 0;
+        let rest = &self.lines[self.published..];
+        let fits = |line: &&LiveLine| {
+            let is_first = size == 0;
+            size += log_size(&line.line.text);
+            is_first || size <= BATCH
+        };
+        let batch: Vec<LiveLine> = rest.iter().take_while(fits).cloned().collect();
+        self.published += batch.len();
+        self.waiting -= batch.iter().map(|line| log_size(&line.line.text)).sum::<usize>();
+        let is_end = self.cut && self.published == self.lines.len();
+        self.told_cut |= is_end;
+        Some((batch, is_end))
+    }
+}
+
+/// Publishes the lines of a call as they come, until `done`: no sooner than some moments after its start, in few messages,
+/// and all of them again when somebody begins to follow its run.
+pub(crate) async fn publish(
+    broker: Arc<dyn Broker>,
+    call: CallId,
+    worker: WorkerName,
+    lines: &Lines,
+    mut followed: broadcast::Receiver<RunId>,
+    done: CancellationToken,
+) {
+    let publishing = async {
+        sleep(PERIOD).await;
+        loop {
+            // Each arm only waits.
+            tokio::select! {
+                () = lines.some.notified() => {}
+                again = followed.recv() => {
+                    match again {
+                        Ok(run) if run != call.run => {}
+                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => lines.rewind(),
+                        // The worker ends.
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    }
+                    continue;
+                }
+            }
+            while let Some((batch, cut)) = lines.take() {
+                let log = LiveLog { call: call.clone(), worker: worker.clone(), lines: batch, cut };
+                if let Err(error) = broker.publish(message(&log)).await {
+                    // They come with the answer.
+                    debug!(%error, "some lines of a guest were not published");
+                    if matches!(error, PublishError::Closed) {
+                        return;
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(PERIOD) => {}
+                () = lines.batch.notified() => {}
+            }
+        }
+    };
+    done.run_until_cancelled(publishing).await;
+}
+
+fn message(log: &LiveLog) -> Message {
+    Message {
+        exchange: topology::LOGS.to_owned(),
+        key: log.call.run.to_string(),
+        // Mostly nobody follows.
+        routing: Routing::Optional,
+        persistent: false,
+        priority: 0,
+        properties: Properties { headers: protocol::headers(&log.call), ..Properties::default() },
+        body: log.encode().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lines: &Lines) -> Vec<(u32, String, String)> {
+        let mut all = Vec::new();
+        while let Some((batch, _)) = lines.take() {
+            all.extend(batch.into_iter().map(|LiveLine { number, line }| (number, line.level, line.text)));
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_numbered_by_their_source_and_told_once_they_have_ended() {
+        let lines = Lines::default();
+        lines.push("info", "a");
+        lines.print(Standard::Output, b"one\r\ntw");
+        lines.print(Standard::Error, b"\n");
+        lines.push("warn", "b");
+        let line = |number, level: &str, text: &str| (number, level.to_owned(), text.to_owned());
+        let first = [line(1, "info", "a"), line(1, "stdout", "one"), line(1, "stderr", ""), line(2, "warn", "b")];
+        assert_eq!(texts(&lines), first);
+        lines.print(Standard::Output, b"o\nthr");
+        let last = [line(2, "stdout", "two")];
+        assert_eq!(texts(&lines), last);
+        assert_eq!(lines.take(), None);
+        lines.rewind();
+        assert_eq!(texts(&lines), [&first[..], &last].concat());
+    }
+
+    #[test]
+    fn batches_are_small_and_a_call_that_writes_much_is_bounded() {
+        let lines = Lines::default();
+        for _ in 0..1_000 {
+            lines.push("info", &"x".repeat(100));
+        }
+        let mut batches = Vec::new();
+        while let Some((batch, cut)) = lines.take() {
+            let size: usize = batch.iter().map(|line| log_size(&line.line.text)).sum();
+            assert!(size <= BATCH, "{size}");
+            batches.push((size, cut));
+        }
+        assert!(batches.iter().map(|(size, _)| size).sum::<usize>() <= LARGEST_LOG);
+        assert_eq!(batches.iter().filter(|(_, cut)| *cut).count(), 1, "the last one says that there are no more");
+        lines.print(Standard::Output, &[b'x'; 2 * LARGEST_LOG]);
+        assert_eq!(lines.take(), None);
+        assert!(lines.gathered().open.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_bounded() {
+        let lines = Lines::default();
+        for _ in 0..100 {
+            lines.print(Standard::Error, &[b'x'; LARGEST_LOG / 10]);
+        }
+        assert_eq!(lines.take(), Some((Vec::new(), true)));
+        assert!(lines.gathered().open.iter().all(|open| open.capacity() == 0));
+    }
+}

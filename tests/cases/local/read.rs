@@ -1,0 +1,218 @@
+//! Runs of `waft run` that are listed, watched and edited; and runs that are not there.
+
+use std::process::Command;
+
+use waft_tests::{Process, Ran, Waft};
+
+use super::{STUCK, says};
+
+/// A task that sleeps, and one after it.
+fn slow(waft: &Waft, ms: u32) -> String {
+    let text = format!(
+        "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"nap\"\nuse = \"hostile#sleep\"\nwith = {{ ms = {ms} }}\n\
+         [[task]]\nname = \"echo\"\nuse = \"hostile#echo\"\nwith = {{ value = 1 }}\n"
+    );
+    waft.flow(&text).to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// A server that nobody listens at.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+#[test]
+fn runs_of_this_machine_are_listed() {
+    let waft = Waft::default();
+    let none = waft.run(["list"]);
+    says(&none, 0, "there are no runs in the logbook");
+    says(&none, 0, "logbook.db");
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    waft.run(["run", "flow.toml", "--run-id", "r"]).expect(0);
+    waft.flow("name = \"g\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\n");
+    waft.run(["run", "flow.toml", "--run-id", "s"]).expect(1);
+    let listed = |arguments: &[&str]| -> Vec<String> {
+        let ran = waft.run([&["list", "--json"], arguments].concat());
+        ran.expect(0).json().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(listed(&[]), ["s", "r"]);
+    assert_eq!(listed(&["--limit", "1"]), ["s"]);
+    assert_eq!(listed(&["--state", "success"]), ["r"]);
+    assert_eq!(listed(&["--flow", "g", "--since", "1h"]), ["s"]);
+    says(&waft.run(["list", "--flow", "h"]), 0, "no run fits");
+    says(&waft.run(["list", "--state", "tired"]), 2, "\"tired\" is no state of a run");
+    // A logbook that is named is meant, whatever server the environment chooses.
+    let logbook = waft.folder().join("logbook.db");
+    let mut there = waft.command(["list", "--logbook", logbook.to_str().unwrap()]);
+    let there: Ran = there.env("WAFT_SERVER", NOWHERE).output().unwrap().into();
+    says(&there, 0, "rolled-back");
+    let chosen: Ran = waft.command(["list"]).env("WAFT_SERVER", NOWHERE).output().unwrap().into();
+    says(&chosen, 4, "could not reach the server http://127.0.0.1:1");
+}
+
+#[test]
+fn a_run_that_has_ended_is_watched_from_its_start_with_its_exit_code() {
+    let waft = Waft::default();
+    waft.flow(STUCK);
+    let ran = waft.run(["run", "flow.toml", "--run-id", "r", "--json"]);
+    let watched = waft.run(["watch", "r", "--json"]);
+    assert_eq!(watched.expect(3).stdout, ran.expect(3).stdout);
+    says(&waft.run(["watch", "r"]), 3, "hold could not be rolled back");
+}
+
+#[test]
+fn a_run_that_another_process_drives_is_watched_to_its_end() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 1_500);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let mut watch = Process::spawn(&mut waft.command(["watch", "r"]));
+    watch.wait_for("nap running");
+    watch.wait_for("echo success");
+    watch.wait_for("f succeeded");
+    assert_eq!(watch.wait().code(), Some(0));
+    assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn watching_a_run_that_no_process_drives_ends_and_says_so() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let mut watch = Process::spawn(&mut waft.command(["watch", "r"]));
+    watch.wait_for("nap running");
+    run.kill();
+    watch.wait_for("run r was interrupted, and no process drives it");
+    watch.wait_for("`waft run --resume r` goes on with it");
+    assert_eq!(watch.wait().code(), Some(130));
+}
+
+#[test]
+fn a_run_that_no_process_drives_is_edited_and_goes_on_so() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 4_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let edit = ["edit", "r", "set", "echo", "value=2"];
+    let refused = waft.run(edit);
+    says(&refused, 2, "drives run r, and takes no edits meanwhile");
+    says(&refused, 2, &format!("process {}", run.id()));
+    run.kill();
+    says(&waft.run(["edit", "r", "set", "nap", "ms=1"]), 2, "\"nap\" is running");
+    says(&waft.run(["edit", "r", "remove", "ecko"]), 2, "did you mean \"echo\"?");
+    says(&waft.run([&edit[..], &["--dry-run"]].concat()), 0, "r would be at revision 2");
+    says(&waft.run(edit), 0, "r is at revision 2");
+    says(&waft.run([&edit[..], &["--if-revision", "1"]].concat()), 2, "is at revision 2");
+    let module = waft_tests::guest("ledger").display().to_string();
+    let more = format!(
+        "[modules]\nledger = {module:?}\n[[task]]\nname = \"more\"\nuse = \"hostile#noop\"\n[[link]]\nfrom = \"echo\"\nto = \"more\"\n"
+    );
+    waft.write("more.toml", more);
+    says(&waft.run(["edit", "r", "add", "more.toml"]), 0, "r is at revision 3");
+    waft.write("wrong.toml", "[[task]]\nname = \"x\"\nuse = \"hostile#nooop\"\n");
+    says(&waft.run(["edit", "r", "add", "wrong.toml"]), 2, "did you mean \"noop\"?");
+    says(&waft.run(["show", "r", "--revisions"]), 0, "revision 3");
+    let ran = waft.run(["run", "--resume", "r", "--json"]);
+    assert_eq!(ran.expect(0).end()["provides"]["value"], 2);
+    assert!(ran.trace().contains(&"more:success".to_owned()), "{:?}", ran.trace());
+    says(&waft.run(edit), 2, "it has ended");
+}
+
+#[test]
+fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
+    let waft = Waft::default();
+    waft.flow(STUCK);
+    waft.run(["run", "flow.toml", "--run-id", "there"]).expect(3);
+    let commands: [&[&str]; 12] = [
+        &["show", "nobody"],
+        &["show", "nobody", "--value", "v"],
+        &["watch", "nobody"],
+        &["logs", "nobody"],
+        &["cancel", "nobody"],
+        &["suspend", "nobody"],
+        &["resume", "nobody"],
+        &["retry", "nobody"],
+        &["skip", "nobody", "t", "--reason", "x"],
+        &["edit", "nobody", "remove", "t"],
+        &["notify", "nobody", "t"],
+        &["run", "--resume", "nobody"],
+    ];
+    // Nobody listens at the built-in address where tests run.
+    for command in commands {
+        let ran = waft.run(command);
+        says(&ran, 2, "there is no run nobody in the logbook ");
+        says(&ran, 2, "logbook.db");
+        says(&ran, 2, "--server or WAFT_SERVER a server to ask");
+        assert!(!ran.stderr.contains("could not reach"), "{}", ran.stderr);
+    }
+    says(&waft.run(["show", "no body"]), 2, "\"no body\" is not a name");
+    let named = |command: &mut Command| -> Ran { command.env("WAFT_SERVER", NOWHERE).output().unwrap().into() };
+    says(&named(&mut waft.command(["show", "nobody"])), 4, "could not reach the server");
+    let logbook = waft.folder().join("logbook.db");
+    let flags = ["show", "nobody", "--logbook", logbook.to_str().unwrap()];
+    says(&named(&mut waft.command(flags)), 2, "there is no run nobody in the logbook");
+}
+
+#[test]
+fn a_task_to_skip_that_the_flow_does_not_have_is_told_with_the_one_that_was_meant() {
+    let waft = Waft::default();
+    waft.flow(STUCK);
+    waft.run(["run", "flow.toml", "--run-id", "r"]).expect(3);
+    let ran = waft.run(["skip", "r", "hild", "--reason", "x"]);
+    says(&ran, 2, "flow f has no task \"hild\"");
+    says(&ran, 2, "hint: did you mean \"hold\"?");
+    says(&waft.run(["skip", "r", "nosuch", "--reason", "x"]), 2, "hint: its tasks are hold, sum, charge");
+}
+
+/// A task that says something in each way that a guest has, sleeps, and says it again.
+fn say(waft: &Waft, ms: u32) -> String {
+    let text = format!(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\ntimeout = \"10m\"\n"
+    );
+    waft.flow(&text).to_str().expect("a path in UTF-8").to_owned()
+}
+
+#[test]
+fn a_run_shows_what_guests_write_while_they_run() {
+    let waft = Waft::default();
+    let flow = say(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("t | info   hello");
+    assert_eq!(waft.run(["show", "r", "--json"]).expect(0).end()["state"], "running");
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130));
+    assert_eq!(run.heard().matches("t | info   hello").count(), 1, "{}", run.heard());
+}
+
+#[test]
+fn the_logs_of_a_run_that_another_process_drives_are_followed_to_its_end() {
+    let waft = Waft::default();
+    let flow = say(&waft, 1_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r", "--quiet"]));
+    run.wait_for("t running");
+    let followed = waft.run(["logs", "r", "--follow"]);
+    assert_eq!(followed.expect(0).stdout, waft.run(["logs", "r"]).expect(0).stdout);
+    assert_eq!(followed.stdout.lines().count(), 6, "{}", followed.stdout);
+    assert_eq!(run.wait().code(), Some(0));
+    let line = waft.run(["logs", "r", "--follow", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&line["event"], &line["number"], &line["text"]), (&"log".into(), &1.into(), &"hello".into()));
+}
+
+#[test]
+fn a_run_of_schedules_shows_when_each_fires_next() {
+    let waft = Waft::default();
+    let text = "name = \"f\"\npersistent = true\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n\
+                [[schedule]]\ncron = \"0 0 29 2 *\"\nto = \"t\"\n";
+    let flow = waft.flow(text);
+    let mut run = Process::spawn(&mut waft.command(["run", flow.to_str().unwrap(), "--run-id", "r"]));
+    run.wait_for("run r");
+    // The first time is found once the run has begun.
+    let mut shown = waft.run(["show", "r"]);
+    while !shown.stdout.contains("t fires next at ") {
+        assert!(shown.code == Some(0) || shown.stderr.contains("there is no run r"), "{}", shown.stderr);
+        shown = waft.run(["show", "r"]);
+    }
+    says(&shown, 0, "-02-29T00:00:00Z");
+    let next = waft.run(["show", "r", "--json"]).expect(0).end()["schedules"][0].clone();
+    assert_eq!(next["task"], "t");
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130), "{}", run.heard());
+}
