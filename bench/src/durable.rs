@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
-use engine::{Config, Engine, Part, SystemClock};
+use engine::{Config, Engine, ShardAssignment, SystemClock};
 use flow::{RunId, RunState};
 use logbook::{Logbook, Memory};
 use protocol::topology;
@@ -186,7 +186,7 @@ async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyh
 }
 
 async fn start_over(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
-    let config = Config { id: id.into(), part: Part::Shared };
+    let config = Config { id: id.into(), part: ShardAssignment::Shared };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use flow::{Attempt, Digest, Firing, Limits, Timestamp, Values};
-use sandbox::{Action, Answer, Call, Sandbox};
+use sandbox::{Action, Call, Completion, Sandbox};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
@@ -38,7 +38,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         let begun = Instant::now();
         for _ in 0..CALLS {
             let report = sandbox.call(&compiled, call(), Arc::new(NoopObserver)).await;
-            ensure!(matches!(report.answer, Answer::Left(_)), "the no-op failed: {:?}", report.answer);
+            ensure!(matches!(report.answer, Completion::Succeeded(_)), "the no-op failed: {:?}", report.answer);
         }
         let ours = begun.elapsed().as_secs_f64() / f64::from(CALLS);
         let begun = Instant::now();

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use broker::{Amqp, Binding, Broker, Destination, Options, Queue, QueueKind};
-use flow::{Edit, Flow, Machine, Origin, RunId, Values};
-use protocol::{Wish, topology};
+use flow::{Edit, Flow, FlowSource, Machine, RunId, Values};
+use protocol::{RunCommand, topology};
 
 use crate::{
     Bench,
@@ -118,7 +118,7 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
         let addition = "[[task]]\nname = \"added\"\nuse = \"guest#noop\"\nqueue = \"nobody\"\n";
         let (origin, draft) = machine.plan(&[Edit::Add { text: addition.into() }]).map_err(|why| anyhow!("{why:?}"))?;
         let edited = Flow { origin: Some(Arc::new(origin)), ..waft.wire_draft(&draft, &Values::new())? };
-        let wish = Wish::Edit { revision: machine.revision(), flow: Arc::new(edited) };
+        let wish = RunCommand::Edit { revision: machine.revision(), flow: Arc::new(edited) };
         waft.engine().ask(&run, wish).await?;
         pairs.push(begun.elapsed().as_secs_f64(), submitted);
         waft.engine().abandon(run).await?;
@@ -131,7 +131,7 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
 pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
     // Each task tells that it runs, and that it has succeeded.
-    const TOLD: usize = 2 * TASKS;
+    const NOTIFICATIONS: usize = 2 * TASKS;
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
     let flow = waft.flow(&[TASKS])?;
     let listener = Amqp::connect(Options::new(&bench.broker)).await?;
@@ -152,10 +152,10 @@ pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
         let mut consumer = listener.consume(&name, 1_000).await?;
         let begun = Instant::now();
         let hearing = async {
-            for _ in 0..TOLD {
+            for _ in 0..NOTIFICATIONS {
                 consumer.next().await.context("the queue is gone")?.accept();
             }
-            anyhow::Ok(TOLD as f64 / begun.elapsed().as_secs_f64())
+            anyhow::Ok(NOTIFICATIONS as f64 / begun.elapsed().as_secs_f64())
         };
         let (heard, listened_to) = tokio::join!(hearing, rate(&waft, &flow, TASKS));
         heard_of.push(heard?);
@@ -175,7 +175,7 @@ impl Waft {
         let text = format!("{text}[modules]\nguest = \"guest.wasm\"\n");
         let draft = flow::file::parse(&text).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
         let modules = [("guest".to_owned(), self.module().digest)].into();
-        let origin = Some(Arc::new(Origin { text: text.into(), modules, edits: Vec::new() }));
+        let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
         Ok(Arc::new(Flow { origin, ..self.wire_draft(&draft, &Values::new())? }))
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::{anyhow, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
 use bytes::Bytes;
-use engine::{Clock, Engine, Happening, SystemClock};
+use engine::{Clock, Engine, SystemClock, WatchEvent};
 use flow::{Draft, Flow, ModuleContent, ModuleInfo, Pattern, RunId, RunState, Values};
 use logbook::{Logbook, Memory};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use worker::{Config, Modules, Worker};
+use worker::{Config, ContentSource, Worker};
 
 /// An engine and a worker.
 pub(crate) struct Waft {
@@ -64,7 +64,7 @@ impl Waft {
         let queue = format!("bench-{unique}");
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
-        let config = engine::Config { id: unique.clone(), part: engine::Part::Own(unique.parse()?) };
+        let config = engine::Config { id: unique.clone(), part: engine::ShardAssignment::Own(unique.parse()?) };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
@@ -83,7 +83,7 @@ impl Waft {
             delivery_limit: flow::DELIVERY_LIMIT,
         };
         let worker =
-            Worker::connect(config, brokers[1].clone(), Arc::new(Modules::new(sandbox, bytes, client))).await?;
+            Worker::connect(config, brokers[1].clone(), Arc::new(ContentSource::new(sandbox, bytes, client))).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(worker.run(stop.clone(), stop.clone()));
         tasks.close();
@@ -111,7 +111,7 @@ impl Waft {
         let run = RunId::new(uuid::Uuid::now_v7().to_string())?;
         let mut watch = self.engine.submit(run, flow.clone()).await?;
         while let Some(happening) = watch.next().await {
-            if let Happening::Ended(machine) = happening {
+            if let WatchEvent::Ended(machine) = happening {
                 let (state, failures) = (machine.state(), machine.failures());
                 ensure!(state == RunState::Success, "the run ended in {state}: {failures:?}");
                 return Ok(());

@@ -7,11 +7,11 @@ use std::{
 
 use broker::{Amqp, Broker, Message, Options, Properties, Routing};
 use serde_json::{Value, json};
-use waft_tests::{Process, Ran, Waft, broker_url, unique};
+use waft_tests::{CommandOutput, Process, Waft, broker_url, unique};
 use xtask::rabbitmq::Rabbit;
 
 /// Only a broken test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A flow of one task, whose jobs go to a queue of their own.
 fn one_task(queue: &str, uses: &str, keys: &str) -> String {
@@ -42,7 +42,7 @@ fn workers(waft: &Waft, url: &str) -> Vec<Value> {
 /// Waits until a worker has so many calls in hand.
 #[track_caller]
 fn wait_until_busy(waft: &Waft, url: &str, name: &str, calls: u64) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     while !workers(waft, url).iter().any(|worker| worker["name"] == name && worker["busy"] == calls) {
         assert!(Instant::now() < until, "{name} never has {calls} calls in hand");
     }
@@ -55,7 +55,7 @@ fn start_run(waft: &Waft, url: &str, flow: &str) -> std::process::Child {
     command.arg(flow).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("waft starts")
 }
 
-fn ended(run: std::process::Child) -> Ran {
+fn ended(run: std::process::Child) -> CommandOutput {
     run.wait_with_output().expect("it ends").into()
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The rooms from top to bottom, with the rooms below that each may use.
-const ROOMS: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("cli", &["server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
     ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
     ("engine", &["logbook", "store", "broker", "protocol", "flow"]),
@@ -20,7 +20,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries that one room alone knows.
-const ALONE: [(&str, &str); 16] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 16] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -65,7 +65,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn arrows_between_rooms_go_down_the_list() {
     let dependencies = dependencies();
-    for (room, allowed) in ROOMS {
+    for (room, allowed) in CRATES {
         let known = &dependencies[&format!("waft-{room}")];
         for used in known.iter().filter_map(|name| name.strip_prefix("waft-")) {
             assert!(allowed.contains(&used), "{room} uses {used}: the architecture has no such arrow");
@@ -77,17 +77,17 @@ fn arrows_between_rooms_go_down_the_list() {
 fn every_room_stands_in_the_list() {
     for package in dependencies().keys().filter_map(|name| name.strip_prefix("waft-")) {
         let beside = ["tests", "bench", "guest", "guest-macros"].contains(&package);
-        assert!(beside || ROOMS.iter().any(|(room, _)| *room == package), "{package} stands in no list");
+        assert!(beside || CRATES.iter().any(|(room, _)| *room == package), "{package} stands in no list");
     }
 }
 
 #[test]
 fn what_one_room_alone_knows_stays_there() {
     for (room, known) in dependencies() {
-        let Some(room) = room.strip_prefix("waft-").filter(|name| ROOMS.iter().any(|(room, _)| room == name)) else {
+        let Some(room) = room.strip_prefix("waft-").filter(|name| CRATES.iter().any(|(room, _)| room == name)) else {
             continue;
         };
-        for (library, owner) in ALONE {
+        for (library, owner) in EXCLUSIVE_LIBRARIES {
             let lawful = room == owner || EXCEPTIONS.contains(&(library, room));
             assert!(lawful || !known.iter().any(|name| name == library), "{room} knows {library}, which is {owner}'s");
         }

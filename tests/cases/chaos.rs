@@ -18,7 +18,7 @@ use flow::{RunId, RunState};
 use logbook::{Filter, Logbook, Version};
 
 use crate::simulation::check;
-use house::House;
+use house::Deployment;
 
 /// Runs in `cargo xtask test`.
 const RUNS: u64 = 40;
@@ -40,7 +40,7 @@ fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
 
 /// Lives one world to its end; says what it came to. Each world begins with another fault.
 fn live(runs: u64, world: u64) -> String {
-    let mut house = House::build();
+    let mut house = Deployment::build();
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let submitting = house.submitter();
     // More runs take more of it, since they are submitted sooner than they end.
@@ -67,7 +67,7 @@ fn live(runs: u64, world: u64) -> String {
 }
 
 /// Waits until every run has ended, then holds the ledger against the logbook.
-fn judge(house: &mut House, runs: u64) -> String {
+fn judge(house: &mut Deployment, runs: u64) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let logbook = runtime.block_on(logbook::open(house.logbook())).expect("the logbook opens");
     until_ended(&runtime, &*logbook, house, runs);
@@ -84,7 +84,7 @@ fn judge(house: &mut House, runs: u64) -> String {
     format!("{counts:?}, {} lines in the ledger", ledger.len())
 }
 
-fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: &House, runs: u64) {
+fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: &Deployment, runs: u64) {
     let until = Instant::now() + end(runs);
     let mut quiet_since = Instant::now();
     let mut known = 0;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use waft_tests::{Ran, Waft, example, guest, root};
+use waft_tests::{CommandOutput, Waft, example, guest, root};
 
 /// A flow with a mistake of every kind that does not hide another.
 const WRONG: &str = r#"name = "wrong"
@@ -26,7 +26,7 @@ from = "a"
 to = "z"
 "#;
 
-const TOLD: &str = r#"error: input "slept_ms" has the name of a value that task "b" provides
+const EXPECTED_DIAGNOSTICS: &str = r#"error: input "slept_ms" has the name of a value that task "b" provides
  --> flow.toml:3:1
   |
 3 | slept_ms = 3
@@ -72,7 +72,7 @@ fn push(waft: &Waft, name: &str) -> String {
 }
 
 #[track_caller]
-fn refuses(ran: &Ran, code: i32, told: &str) {
+fn refuses(ran: &CommandOutput, code: i32, told: &str) {
     let ran = ran.expect(code);
     assert!(ran.stderr.contains(told), "{told:?} is not in:\n{}", ran.stderr);
     assert_eq!(ran.stdout, "", "data is printed only when all is well");
@@ -84,7 +84,7 @@ fn check_and_run_tell_every_mistake_at_once() {
     waft.flow(WRONG);
     for command in ["check", "run"] {
         let ran = waft.run([command, "flow.toml"]);
-        assert_eq!((ran.expect(2).stdout.as_str(), ran.stderr.as_str()), ("", TOLD));
+        assert_eq!((ran.expect(2).stdout.as_str(), ran.stderr.as_str()), ("", EXPECTED_DIAGNOSTICS));
     }
 }
 
@@ -326,7 +326,7 @@ fn a_store_that_cannot_be_written_stores_nothing_and_says_so() {
             None => shell.env_remove(name),
         };
     }
-    let ran: Ran = shell.output().expect("sh is there").into();
+    let ran: CommandOutput = shell.output().expect("sh is there").into();
     refuses(&ran, 4, "store");
     assert_eq!(waft.run(["modules", "--json"]).expect(0).stdout, "", "nothing half written is listed");
 }

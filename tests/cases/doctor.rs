@@ -8,7 +8,7 @@ use std::{
 
 use broker::{Amqp, Broker, Message, Options, Properties, Routing};
 use serde_json::Value;
-use waft_tests::{Process, Ran, Waft, guest, root};
+use waft_tests::{CommandOutput, Process, Waft, guest, root};
 use xtask::rabbitmq::Rabbit;
 
 /// Only a broken test waits that long.
@@ -25,7 +25,7 @@ struct Found(Vec<Value>);
 
 impl Found {
     #[track_caller]
-    fn of(ran: &Ran, code: i32) -> Self {
+    fn of(ran: &CommandOutput, code: i32) -> Self {
         Self(ran.expect(code).json())
     }
 
@@ -50,7 +50,7 @@ impl Found {
     }
 }
 
-fn doctor(waft: &Waft, arguments: &[&str]) -> Ran {
+fn doctor(waft: &Waft, arguments: &[&str]) -> CommandOutput {
     waft.run(["doctor", "--json"].iter().chain(arguments))
 }
 

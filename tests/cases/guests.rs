@@ -2,10 +2,10 @@
 //! failure of its own kind that tells limit and use.
 
 use serde_json::{Value, json};
-use waft_tests::{Ran, Waft, example};
+use waft_tests::{CommandOutput, Waft, example};
 
 /// Runs an example's flow.
-fn run_example(name: &str, arguments: &[&str]) -> Ran {
+fn run_example(name: &str, arguments: &[&str]) -> CommandOutput {
     let flow = example(&format!("{name}/flow.toml"));
     let flow = flow.to_str().expect("the path is text");
     Waft::default().run(["run", flow, "--json"].into_iter().chain(arguments.iter().copied()))

@@ -2,16 +2,16 @@
 
 mod read;
 
-use waft_tests::{Process, Ran, Waft};
+use waft_tests::{CommandOutput, Process, Waft};
 
 /// A task whose rollback fails, and one that fails.
-const STUCK: &str = "name = \"f\"\npattern = \"linear\"\n\
+const FAILED_ROLLBACK_FLOW: &str = "name = \"f\"\npattern = \"linear\"\n\
     [[task]]\nname = \"hold\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\nretry = { attempts = 1 }\n\
     [[task]]\nname = \"sum\"\nuse = \"hostile#noop\"\n\
     [[task]]\nname = \"charge\"\nuse = \"hostile#fail\"\nwith = { message = \"no money\" }\n";
 
 #[track_caller]
-fn says(ran: &Ran, code: i32, told: &str) {
+fn says(ran: &CommandOutput, code: i32, told: &str) {
     let ran = ran.expect(code);
     let said = ran.stdout.clone() + &ran.stderr;
     assert!(said.contains(told), "{told:?} is not in:\n{said}");
@@ -20,7 +20,7 @@ fn says(ran: &Ran, code: i32, told: &str) {
 #[test]
 fn after_a_failed_rollback_the_advice_works_where_the_run_is() {
     let waft = Waft::default();
-    waft.flow(STUCK);
+    waft.flow(FAILED_ROLLBACK_FLOW);
     let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
     says(&ran, 3, "`waft retry r` tries the rollbacks again");
     says(&ran, 3, "`waft skip r TASK --reason TEXT`");
@@ -46,7 +46,7 @@ fn after_a_failed_rollback_the_advice_works_where_the_run_is() {
 #[test]
 fn only_what_has_a_rollback_is_told_as_rolled_back() {
     let waft = Waft::default();
-    waft.flow(&STUCK.replace("value = 7", "value = 7, rolls_back_at = 1"));
+    waft.flow(&FAILED_ROLLBACK_FLOW.replace("value = 7", "value = 7, rolls_back_at = 1"));
     let ran = waft.run(["run", "flow.toml"]);
     says(&ran, 1, "charge failed (permanent): no money\n  rolled back: hold\n  without a rollback: sum\n");
 }
@@ -87,7 +87,7 @@ fn a_run_shows_its_id_and_what_guests_write_and_its_log_is_kept() {
 #[test]
 fn gc_clears_no_server_s_logbook_by_mistake() {
     let waft = Waft::default();
-    let gc = |arguments: &[&str]| -> Ran {
+    let gc = |arguments: &[&str]| -> CommandOutput {
         let all = [&["gc", "--older-than", "1h", "--dry-run"], arguments].concat();
         waft.command(all).env("WAFT_SERVER", "http://127.0.0.1:1").output().unwrap().into()
     };

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use waft_tests::{Ran, Waft, example, guest};
+use waft_tests::{CommandOutput, Waft, example, guest};
 
 /// A pipe whose reader has left.
 fn abandoned() -> PipeWriter {
@@ -16,7 +16,7 @@ fn abandoned() -> PipeWriter {
     writer
 }
 
-fn ended(command: &mut Command) -> Ran {
+fn ended(command: &mut Command) -> CommandOutput {
     command.output().expect("waft starts").into()
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn evil_flow(waft: &Waft) {
 
 /// Asserts that nothing of what was printed commands a terminal or forges a line.
 #[track_caller]
-pub(crate) fn is_harmless(what: &str, ran: &Ran) {
+pub(crate) fn is_harmless(what: &str, ran: &CommandOutput) {
     for text in [&ran.stdout, &ran.stderr] {
         let harmful = |char: char| char.is_control() && char != '\n' || ('\u{202a}'..='\u{2069}').contains(&char);
         assert!(!text.contains(harmful), "{what}: {text:?}");

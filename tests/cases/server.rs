@@ -12,16 +12,16 @@ mod stories;
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json};
-use waft_tests::{Process, Ran, Waft, example, guest};
+use waft_tests::{CommandOutput, Process, Waft, example, guest};
 
 /// A server without a broker, and a folder for those who speak with it.
-struct Served {
+struct TestServer {
     waft: Waft,
     address: String,
     server: Process,
 }
 
-impl Served {
+impl TestServer {
     fn new() -> Self {
         let waft = Waft::default();
         let (server, address) = serve(&waft, "127.0.0.1:0");
@@ -41,7 +41,7 @@ impl Served {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
         self.command(arguments).output().expect("waft starts").into()
     }
 
@@ -80,7 +80,7 @@ fn slow(waft: &Waft, ms: u32) {
 }
 
 #[track_caller]
-fn refuses(ran: &Ran, code: i32, told: &str) {
+fn refuses(ran: &CommandOutput, code: i32, told: &str) {
     let ran = ran.expect(code);
     assert!(ran.stderr.contains(told), "{told:?} is not in:\n{}", ran.stderr);
     assert_eq!(ran.stdout, "", "data is printed only when all is well");
@@ -95,7 +95,7 @@ fn shape(line: &Value) -> (BTreeSet<String>, Vec<Value>) {
 
 #[test]
 fn a_flow_is_submitted_listed_shown_and_watched() {
-    let served = Served::new();
+    let served = TestServer::new();
     let kitchen = example("kitchen/flow.toml");
     let kitchen = kitchen.to_str().expect("a path in UTF-8");
     let ran = served.run(&["submit", kitchen, "--run-id", "r1", "--wait"]);
@@ -119,13 +119,13 @@ fn a_flow_is_submitted_listed_shown_and_watched() {
 
 #[test]
 fn watching_tells_the_lines_of_a_run() {
-    let served = Served::new();
+    let served = TestServer::new();
     let text = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\n\
                 with = { value = 18446744073709551615 }\n\
                 [[task]]\nname = \"u\"\nuse = \"hostile#noop\"\n";
     let alone = served.waft.run_flow(text, &["--run-id", "alone"]);
     let there = served.run(&["submit", "flow.toml", "--run-id", "there", "--wait", "--json"]);
-    let shapes = |ran: &Ran| ran.expect(0).json().iter().map(shape).collect::<Vec<_>>();
+    let shapes = |ran: &CommandOutput| ran.expect(0).json().iter().map(shape).collect::<Vec<_>>();
     assert_eq!(shapes(&there), shapes(&alone));
     assert!(there.stdout.contains(":18446744073709551615}"), "every digit is kept: {}", there.stdout);
     let watched = served.run(&["watch", "there", "--json"]);
@@ -135,7 +135,7 @@ fn watching_tells_the_lines_of_a_run() {
 
 #[test]
 fn a_run_that_was_rolled_back_ends_watching_with_its_code() {
-    let served = Served::new();
+    let served = TestServer::new();
     let kitchen = example("kitchen/flow.toml");
     let kitchen = kitchen.to_str().expect("a path in UTF-8");
     let arguments = ["submit", kitchen, "--run-id", "r1", "--set", "batter_ml=12000", "--wait"];
@@ -148,7 +148,7 @@ fn a_run_that_was_rolled_back_ends_watching_with_its_code() {
 
 #[test]
 fn submitting_again_starts_nothing() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     served.submit("r1");
     served.submit("r1");
@@ -159,7 +159,7 @@ fn submitting_again_starts_nothing() {
 
 #[test]
 fn a_refused_flow_tells_its_mistakes_as_check_does() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spinn\"\nqueue = \"ovens\"\n");
     let told = served.waft.run(["check", "flow.toml"]);
     let submitted = served.run(&["submit", "flow.toml"]);
@@ -172,7 +172,7 @@ fn a_refused_flow_tells_its_mistakes_as_check_does() {
 
 #[test]
 fn logs_tell_what_guests_wrote() {
-    let served = Served::new();
+    let served = TestServer::new();
     let kitchen = example("kitchen/flow.toml");
     served.run(&["submit", kitchen.to_str().expect("a path in UTF-8"), "--run-id", "r1", "--wait"]).expect(0);
     assert_eq!(served.run(&["logs", "r1"]).expect(0).stdout, "mix | info   mixes 900 ml of batter\n");
@@ -184,7 +184,7 @@ fn logs_tell_what_guests_wrote() {
 
 #[test]
 fn a_long_run_is_cancelled() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
     served.submit("r1");
     served.run(&["cancel", "r1"]).expect(0);
@@ -199,7 +199,7 @@ fn a_long_run_is_cancelled() {
 
 #[test]
 fn a_run_is_suspended_and_goes_on() {
-    let served = Served::new();
+    let served = TestServer::new();
     slow(&served.waft, 300);
     served.submit("r1");
     assert_eq!(served.run(&["suspend", "r1"]).expect(0).stdout, "r1 suspending\n");
@@ -213,18 +213,18 @@ fn a_run_is_suspended_and_goes_on() {
 
 #[test]
 fn a_server_that_was_killed_goes_on_with_its_runs() {
-    let served = Served::new();
+    let served = TestServer::new();
     slow(&served.waft, 1_000);
     served.submit("r1");
     let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
     watch.wait_for("a running");
-    let Served { waft, address, server } = served;
+    let TestServer { waft, address, server } = served;
     server.kill();
     let listen = address.trim_start_matches("http://");
     let (server, address) = serve(&waft, listen);
     // Whoever watched it hears the rest from the new one.
     assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
-    let served = Served { waft, address, server };
+    let served = TestServer { waft, address, server };
     assert_eq!(served.state("r1"), "success");
     let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
     assert_eq!((&shown["provides"]["a_ms"], &shown["provides"]["b_ms"]), (&json!(1_000), &json!(1_000)));
@@ -232,7 +232,7 @@ fn a_server_that_was_killed_goes_on_with_its_runs() {
 
 #[test]
 fn a_server_that_is_told_to_stop_lets_calls_finish() {
-    let mut served = Served::new();
+    let mut served = TestServer::new();
     slow(&served.waft, 500);
     served.submit("r1");
     let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
@@ -248,12 +248,12 @@ fn a_server_that_is_told_to_stop_lets_calls_finish() {
 
 #[test]
 fn modules_go_to_the_server_that_is_named() {
-    let served = Served::new();
+    let served = TestServer::new();
     let elsewhere = Waft::default();
     let module = guest("hostile");
     let push = |arguments: &[&str]| {
         let mut command = elsewhere.command(arguments);
-        Ran::from(command.arg(&module).env("WAFT_SERVER", &served.address).output().expect("waft starts"))
+        CommandOutput::from(command.arg(&module).env("WAFT_SERVER", &served.address).output().expect("waft starts"))
     };
     let digest = push(&["push", "--tag", "steady"]).expect(0).stdout.trim_end().to_owned();
     assert_eq!(elsewhere.run(["modules", "--json"]).expect(0).stdout, "", "nothing is stored here");
@@ -268,7 +268,7 @@ fn modules_go_to_the_server_that_is_named() {
 
 #[test]
 fn what_is_old_and_not_needed_is_removed() {
-    let mut served = Served::new();
+    let mut served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     served.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
     served.server.signal("TERM");
@@ -310,10 +310,10 @@ fn approved(waft: &Waft) {
 
 #[test]
 fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
-    let served = Served::new();
+    let served = TestServer::new();
     approved(&served.waft);
     served.submit("r1");
-    let waiting = |served: &Served| {
+    let waiting = |served: &TestServer| {
         let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
         shown["tasks"].as_array().and_then(|tasks| tasks.iter().find(|task| task["name"] == "approve").cloned())
     };
@@ -325,10 +325,10 @@ fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
     assert!(awaits["until"].is_string(), "{awaits}");
     let shown = served.run(&["show", "r1"]);
     assert!(shown.expect(0).stdout.contains("waits for approval, with by, until "), "{}", shown.stdout);
-    let Served { waft, server, .. } = served;
+    let TestServer { waft, server, .. } = served;
     server.kill();
     let (server, address) = serve(&waft, "127.0.0.1:0");
-    let served = Served { waft, address, server };
+    let served = TestServer { waft, address, server };
     for (arguments, told) in [
         (vec!["notify", "r1", "approve"], "\"by\" is missing"),
         (vec!["notify", "r1", "approve", "--set", "who=eve"], "\"who\" is not waited for: it takes \"by\""),
@@ -369,7 +369,7 @@ const SITE: &str = "name = \"site\"\n\
     [[link]]\nfrom = \"create-server\"\nto = \"go\"\n\
     [[link]]\nfrom = \"go\"\nto = \"wordpress\"\n";
 
-impl Served {
+impl TestServer {
     /// Waits until a task of a run is in a state.
     #[track_caller]
     fn until(&self, run: &str, task: &str, state: &str) {
@@ -389,7 +389,7 @@ impl Served {
 
 #[test]
 fn a_flow_is_changed_while_it_runs() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow(SITE);
     served.submit("r1");
     served.until("r1", "go", "running");

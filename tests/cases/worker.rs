@@ -18,15 +18,15 @@ use std::{
 
 use broker::{
     Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
-    reconnecting::Reconnecting,
+    reconnecting::LossyConnection,
 };
-use flow::{Answer, Attempt, CallId, Digest, FailureKind, Firing, Limits, Timestamp, Value, Values};
+use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Timestamp, Value, Values};
 use protocol::{CallLog, Control, Job, Report, topology};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
-use worker::{Called, Config, Guests, Modules, Worker};
+use worker::{Config, ContentSource, GuestResult, GuestRunner, Worker};
 
 /// Where the workers' signals go.
 const SIGNALS: &str = "signals";
@@ -58,7 +58,7 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
     let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
     let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
     let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker is there");
-    let worker = Worker::connect(config(name), broker, Arc::new(Modules::new(sandbox, bytes, client)))
+    let worker = Worker::connect(config(name), broker, Arc::new(ContentSource::new(sandbox, bytes, client)))
         .await
         .expect("it connects");
     let stop = stop.clone();
@@ -70,15 +70,15 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
 
 /// Guests of which the first call meets a bug of waft.
 #[derive(Default)]
-struct Panicking {
+struct PanickingGuests {
     calls: AtomicU32,
 }
 
 #[async_trait::async_trait]
-impl Guests for Panicking {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> Called {
+impl GuestRunner for PanickingGuests {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
         assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "as the test wants it");
-        Called { answer: sandbox::Answer::Left(Values::new()), log: CallLog::default() }
+        GuestResult { answer: sandbox::Completion::Succeeded(Values::new()), log: CallLog::default() }
     }
 
     fn interrupt_all(&self) {}
@@ -110,7 +110,7 @@ fn job(module: Digest, export: &str) -> Job {
 }
 
 /// A broker with a store of the hostile guest, and a queue of signals, that needs workers.
-struct World {
+struct Harness {
     broker: Arc<dyn Broker>,
     module: Digest,
     signals: Consumer,
@@ -118,7 +118,7 @@ struct World {
     stop: CancellationToken,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
         let store = Arc::new(store::Memory::new());
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// The next answer of a worker.
-    async fn answer(&mut self) -> Answer {
+    async fn answer(&mut self) -> TaskResult {
         loop {
             let delivery = self.signals.next().await.expect("the broker is there");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
@@ -161,7 +161,7 @@ impl World {
                 (Report::Signal(signal, _), _) => return signal.answer,
                 // Whatever a worker asks about is wanted here.
                 (Report::MayBegin { call }, Some(queue)) => {
-                    let wanted = Control::MayBegin { call, wanted: true };
+                    let wanted = Control::MayStart { call, wanted: true };
                     self.control(Destination::Queue(queue), &wanted).await;
                 }
                 _ => {}
@@ -195,7 +195,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     world.start_worker("other").await;
     let first = Job { promised: vec!["observed".parse().expect("a name")], ..job(world.module, "observe") };
@@ -205,7 +205,7 @@ async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
         world.publish(worker, job).await;
         answers.push(world.answer().await);
     }
-    assert!(matches!(answers[0], Answer::Succeeded(_)), "{:?}", answers[0]);
+    assert!(matches!(answers[0], TaskResult::Succeeded(_)), "{:?}", answers[0]);
     assert_eq!(answers[0], answers[1], "the same job twice");
     assert_eq!(answers[0], answers[2], "the same job on another worker");
     assert_ne!(answers[0], answers[3], "another attempt has other random numbers");
@@ -214,7 +214,7 @@ async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
@@ -226,13 +226,13 @@ async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
     // It has one slot, so a call that spins would keep it from the next job.
     world.start_worker("one").await;
     world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.start_worker("one").await;
     let spinning = job(world.module, "spin");
     world.publish("one", &spinning).await;
@@ -250,13 +250,13 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_panics_in_its_worker_goes_back_and_is_made_again_there() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let config = config("one");
-    let worker = Worker::connect(config, world.broker.clone(), Arc::new(Panicking::default())).await;
+    let worker = Worker::connect(config, world.broker.clone(), Arc::new(PanickingGuests::default())).await;
     let stop = world.stop.clone();
     world.tasks.spawn(worker.expect("it connects").run(stop.clone(), stop));
     world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
 
@@ -265,20 +265,20 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
     let memory = InProcess::new();
     memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
-    let connection = Reconnecting::to(&memory);
+    let connection = LossyConnection::to(&memory);
     connection.be_silent("waft.jobs.dead", true);
     let queues = ["dead", "alive"].map(|queue| queue.parse().expect("a name")).to_vec();
-    let guests = Arc::new(Panicking { calls: AtomicU32::new(1) });
+    let guests = Arc::new(PanickingGuests { calls: AtomicU32::new(1) });
     let worker = Worker::connect(Config { queues, ..config("one") }, Arc::new(connection.clone()), guests).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(worker.expect("it connects").run(stop.clone(), stop.clone()));
     let module = Digest::from_bytes([1; 32]);
-    let mut world = World { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
+    let mut world = Harness { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
     for attempt in 1..10 {
         let job = job(module, "noop");
         let call = CallId { attempt: Attempt::new(attempt), ..job.call.clone() };
         world.publish("alive", &Job { call, ..job }).await;
-        assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+        assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     }
     connection.be_silent("waft.jobs.dead", false);
     while memory.waiting("waft.jobs.dead").await.expect("the broker is there").is_none() {
@@ -287,13 +287,13 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
     let job = job(module, "noop");
     let call = CallId { attempt: Attempt::new(10), ..job.call.clone() };
     world.publish("dead", &Job { call, ..job }).await;
-    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_takes_from_a_queue_again_that_somebody_deleted() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     let queue = topology::jobs(&"one".parse().expect("a name"));
     world.broker.delete_queue(&queue).await.expect("it is there");
@@ -301,13 +301,13 @@ async fn a_worker_takes_from_a_queue_again_that_somebody_deleted() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_call_for_two_engines_is_answered_to_both() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let other = "signals-of-another";
     world.broker.declare_queue(&Queue { name: other.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = world.broker.consume(other, 16).await.expect("it is there");
@@ -318,7 +318,7 @@ async fn one_call_for_two_engines_is_answered_to_both() {
     };
     world.publish("one", &sleeping).await;
     world.publish("one", &Job { signal_to: other.into(), ..sleeping.clone() }).await;
-    assert!(matches!(world.answer().await, Answer::Succeeded(_)));
+    assert!(matches!(world.answer().await, TaskResult::Succeeded(_)));
     let answered = loop {
         let delivery = signals.next().await.expect("the broker is there");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
@@ -333,16 +333,16 @@ async fn one_call_for_two_engines_is_answered_to_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_no_store_holds_fails_its_task_by_name() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     let unknown = Digest::from_bytes([9; 32]);
     world.publish("one", &job(unknown, "noop")).await;
     match world.answer().await {
-        Answer::Failed(failure) => {
+        TaskResult::Failed(failure) => {
             assert_eq!(failure.kind, FailureKind::Module);
             assert!(failure.message.contains(&unknown.to_string()), "{failure}");
         }
-        Answer::Succeeded(values) => panic!("it left {values:?}"),
+        TaskResult::Succeeded(values) => panic!("it left {values:?}"),
     }
     world.stop().await;
 }

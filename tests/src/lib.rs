@@ -13,7 +13,7 @@ use std::{
 };
 
 pub use process::{Process, signal};
-pub use waft::{Ran, Waft};
+pub use waft::{CommandOutput, Waft};
 
 /// The project's root.
 #[must_use]

@@ -20,8 +20,8 @@ pub struct Waft {
 
 /// What a command came to.
 #[derive(Debug)]
-pub struct Ran {
-    /// Its exit code; `None` when it was killed.
+pub struct CommandOutput {
+    /// Its exit code; `Strip` when it was killed.
     pub code: Option<i32>,
     /// What it printed.
     pub stdout: String,
@@ -74,7 +74,7 @@ impl Waft {
     }
 
     /// Runs a flow of text to its end, as JSON.
-    pub fn run_flow(&self, text: &str, arguments: &[&str]) -> Ran {
+    pub fn run_flow(&self, text: &str, arguments: &[&str]) -> CommandOutput {
         let flow = self.flow(text);
         self.run(
             [OsStr::new("run"), flow.as_os_str(), OsStr::new("--json")]
@@ -100,12 +100,12 @@ impl Waft {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ran {
+    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> CommandOutput {
         self.command(arguments).output().expect("waft starts").into()
     }
 }
 
-impl From<Output> for Ran {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -115,7 +115,7 @@ impl From<Output> for Ran {
     }
 }
 
-impl Ran {
+impl CommandOutput {
     /// Asserts the exit code, showing everything when it is another.
     ///
     /// # Panics

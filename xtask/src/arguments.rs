@@ -32,7 +32,7 @@ starting one.";
 pub(crate) enum Command {
     Demo(Profile),
     Live(Profile),
-    Test(Wanted),
+    Test(TestOptions),
     Audit,
     Bench(Vec<String>),
     BuildGuest(PathBuf),
@@ -52,7 +52,7 @@ pub(crate) enum Profile {
 
 /// Which part of the tests.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct TestOptions {
     /// All steps when empty.
     pub(crate) only: Vec<Step>,
     /// For the test runner.
@@ -113,8 +113,8 @@ fn flag(rest: &mut Vec<String>, flag: &str) -> bool {
 }
 
 /// Takes what it knows; what is left is a mistake.
-fn wanted(rest: &mut Vec<String>) -> Result<Wanted> {
-    let mut wanted = Wanted::default();
+fn wanted(rest: &mut Vec<String>) -> Result<TestOptions> {
+    let mut wanted = TestOptions::default();
     if let Some(place) = rest.iter().position(|word| word == "--") {
         wanted.rest = rest.split_off(place + 1);
         rest.truncate(place);
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn steps_and_what_follows_the_dashes_are_told_apart() {
-        let all = Command::Test(Wanted::default());
+        let all = Command::Test(TestOptions::default());
         assert_eq!(parsed("test").unwrap(), all);
-        let some = Wanted { only: vec![Step::Clippy, Step::Tests], rest: vec!["--only".into(), "name".into()] };
+        let some = TestOptions { only: vec![Step::Clippy, Step::Tests], rest: vec!["--only".into(), "name".into()] };
         assert_eq!(parsed("test --only clippy --only tests -- --only name").unwrap(), Command::Test(some));
     }
 

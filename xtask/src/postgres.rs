@@ -27,7 +27,7 @@ const PACKAGE: &str = "postgresql";
 const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often it is asked whether it answers.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A running server. Dropped, it is killed and its files are removed; when the process dies, the server dies with it.
 #[derive(Debug)]
 pub struct Postgres {
-    /// `None` while it is killed.
+    /// `Strip` while it is killed.
     server: Option<Group>,
     programs: PathBuf,
     folder: PathBuf,
@@ -94,7 +94,7 @@ impl Postgres {
     /// When it does not start: with the end of its log.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + START_TIMEOUT;
         loop {
             let mut server = Group::start(&self.server(), &self.log())?;
             while !self.answers() && !server.has_ended() && Instant::now() < patience {

@@ -29,13 +29,13 @@ use crate::{
 pub const BROKER: &str = "WAFT_TEST_BROKER";
 
 /// How long a node may take to start: Erlang starts slowly, and a busy machine makes it slower.
-const PATIENCE: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a node that was asked to stop may take.
-const GRACE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether it answers.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often other ports are tried when somebody took one between its choice and its use.
 const TRIES: usize = 3;
@@ -46,17 +46,17 @@ const LOG_LINES: usize = 30;
 /// A running node. Dropped, it is killed and its files are removed; when the process dies, the node dies with it.
 #[derive(Debug)]
 pub struct Rabbit {
-    /// `None` while it is killed or stopped. Before `names`, which it needs.
+    /// `Strip` while it is killed or stopped. Before `names`, which it needs.
     node: Option<Group>,
     /// The port mapper of Erlang: its own, since a shared one would outlive it.
     names: Group,
-    place: Place,
+    place: NodeSetup,
     url: String,
 }
 
 /// What stays the same over restarts.
 #[derive(Debug)]
-struct Place {
+struct NodeSetup {
     installation: Installation,
     name: String,
     folder: PathBuf,
@@ -84,7 +84,7 @@ impl Rabbit {
     fn start_once(parent: &Path, installation: Installation) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let place = Place { installation, folder: parent.join(&name), name, ports: Ports::free()? };
+        let place = NodeSetup { installation, folder: parent.join(&name), name, ports: Ports::free()? };
         place.lay_out().with_context(|| format!("could not make {}", place.folder.display()))?;
         let names = place.start_names()?;
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", place.ports.amqp);
@@ -114,7 +114,7 @@ impl Rabbit {
     /// Stops the node the way an operator does.
     pub fn stop(&mut self) {
         if let Some(node) = self.node.take() {
-            node.stop(GRACE);
+            node.stop(STOP_TIMEOUT);
             self.place.wait_until_gone();
         }
     }
@@ -130,13 +130,13 @@ impl Rabbit {
             self.names = self.place.start_names()?;
         }
         let mut node = Group::start(&self.place.node(), &self.place.log())?;
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + START_TIMEOUT;
         while !self.place.speaks_amqp() {
             if node.has_ended() || Instant::now() > patience {
                 drop(node);
                 bail!("RabbitMQ does not start; its log ends with:\n{}", self.place.log_tail());
             }
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
         self.node = Some(node);
         Ok(())
@@ -181,7 +181,7 @@ impl Drop for Rabbit {
     }
 }
 
-impl Place {
+impl NodeSetup {
     fn lay_out(&self) -> std::io::Result<()> {
         for folder in ["home", "data", "log"] {
             fs::create_dir_all(self.folder.join(folder))?;
@@ -209,13 +209,13 @@ impl Place {
         let mut epmd = Command::new(&self.installation.epmd);
         epmd.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         let mut names = Group::start(&epmd, &self.log())?;
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + START_TIMEOUT;
         // A node that finds none starts one of its own, which would stay.
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if names.has_ended() || Instant::now() > patience {
                 bail!("the port mapper of Erlang does not start at port {port}: {}", self.log_tail());
             }
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(names)
     }
@@ -292,9 +292,9 @@ impl Place {
 
     /// A killed process is gone a moment after it was killed; only then does its port refuse.
     fn wait_until_gone(&self) {
-        let patience = Instant::now() + GRACE;
+        let patience = Instant::now() + STOP_TIMEOUT;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < patience {
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }

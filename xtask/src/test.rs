@@ -15,7 +15,7 @@ pub(crate) use step::Step;
 use verdict::{Outcome, TestReport};
 use xtask::process::Transcript;
 
-use crate::arguments::Wanted;
+use crate::arguments::TestOptions;
 
 /// The variable that names the `waft` binary for tests.
 pub(crate) const BINARY: &str = "WAFT_TEST_BINARY";
@@ -23,7 +23,7 @@ pub(crate) const BINARY: &str = "WAFT_TEST_BINARY";
 /// The variable that names the folder of built guests for tests.
 pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
 
-pub(crate) fn run(wanted: &Wanted) -> Result<ExitCode> {
+pub(crate) fn run(wanted: &TestOptions) -> Result<ExitCode> {
     let mut session = Session::new(&wanted.rest);
     let mut verdict = TestReport::default();
     for step in Step::ALL {

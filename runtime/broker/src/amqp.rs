@@ -32,7 +32,7 @@ use self::{
     publisher::Publisher,
     refusal::Refusal,
     session::Session,
-    sessions::{Sessions, Undone},
+    sessions::{OperationError, Sessions},
 };
 use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Destination, Exchange, Message, PublishError, Queue,
@@ -80,29 +80,29 @@ impl Drop for Amqp {
     }
 }
 
-fn refused(what: &str, undone: Undone) -> DeclareError {
+fn refused(what: &str, undone: OperationError) -> DeclareError {
     let what = what.to_owned();
     match undone {
-        Undone::Closed => DeclareError::Closed,
-        Undone::Silent => DeclareError::Silent { what, seconds: session::PATIENCE.as_secs() },
-        Undone::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
-            DeclareError::Differs { what, reason }
+        OperationError::Closed => DeclareError::Closed,
+        OperationError::Silent => DeclareError::TimedOut { what, seconds: session::OPERATION_TIMEOUT.as_secs() },
+        OperationError::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
+            DeclareError::Mismatch { what, reason }
         }
-        Undone::Refused(Refusal { reason, .. }) => DeclareError::Refused { what, reason },
+        OperationError::Refused(Refusal { reason, .. }) => DeclareError::Refused { what, reason },
     }
 }
 
 /// For what is to be gone or may be missing.
-fn unless_missing<T>(what: &str, done: Result<T, Undone>) -> Result<Option<T>, DeclareError> {
+fn unless_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
     match done {
         Ok(answer) => Ok(Some(answer)),
-        Err(Undone::Refused(refusal)) if refusal.is_not_found() => Ok(None),
+        Err(OperationError::Refused(refusal)) if refusal.is_not_found() => Ok(None),
         Err(undone) => Err(refused(what, undone)),
     }
 }
 
 impl Amqp {
-    /// What the broker tells of a queue; `None` when there is no such queue.
+    /// What the broker tells of a queue; `Strip` when there is no such queue.
     async fn look_at(&self, queue: &str) -> Result<Option<lapin::Queue>, DeclareError> {
         if check_name(queue).is_err() {
             return Ok(None);

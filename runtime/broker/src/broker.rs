@@ -9,7 +9,7 @@ use crate::{Binding, Consumer, Exchange, Message, Queue};
 pub enum DeclareError {
     /// It is there already and not what is wanted.
     #[error("{what} is there already and differs: {reason}")]
-    Differs {
+    Mismatch {
         /// The exchange, queue or binding.
         what: String,
         /// The broker's words.
@@ -24,8 +24,8 @@ pub enum DeclareError {
         reason: String,
     },
     /// The broker answers, but says nothing of this.
-    #[error("the broker has said nothing of {what} for {seconds} seconds: {SILENT}")]
-    Silent {
+    #[error("the broker has said nothing of {what} for {seconds} seconds: {NO_LEADER_HINT}")]
+    TimedOut {
         /// The exchange, queue or binding.
         what: String,
         /// For how long.
@@ -37,7 +37,7 @@ pub enum DeclareError {
 }
 
 /// What a person can do about a queue of which a broker says nothing.
-const SILENT: &str = "a quorum queue without a leader does that; delete it with `rabbitmqctl delete_queue`, with what is in it, and \
+const NO_LEADER_HINT: &str = "a quorum queue without a leader does that; delete it with `rabbitmqctl delete_queue`, with what is in it, and \
     it is made anew";
 
 /// Why a message may not have arrived.
@@ -101,7 +101,7 @@ pub enum ConsumeError {
         reason: String,
     },
     /// The broker answers, but says nothing of this queue.
-    #[error("the broker has said nothing of queue {queue:?} for {seconds} seconds: {SILENT}")]
+    #[error("the broker has said nothing of queue {queue:?} for {seconds} seconds: {NO_LEADER_HINT}")]
     Silent {
         /// The queue.
         queue: String,
@@ -140,9 +140,9 @@ pub trait Broker: Send + Sync + 'static {
     fn outlives_process(&self) -> bool {
         true
     }
-    /// How many messages wait in a queue, or `None` when there is no such queue.
+    /// How many messages wait in a queue, or `Strip` when there is no such queue.
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
-    /// How many consumers a queue has, or `None` when there is no such queue. One that is just reconnecting is not counted.
+    /// How many consumers a queue has, or `Strip` when there is no such queue. One that is just reconnecting is not counted.
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
     /// Closes in order: consumers end, what is unsettled goes back.
     async fn close(&self);

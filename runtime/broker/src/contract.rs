@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long something that must happen may take. Only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens connections to the broker that is tried.
 #[async_trait]
@@ -36,14 +36,14 @@ pub trait Connect: Send + Sync {
 }
 
 /// What a rule is tried in.
-pub struct World {
+pub struct Harness {
     connect: Box<dyn Connect>,
     /// The first connection.
     pub broker: Arc<dyn Broker>,
     queues: Mutex<Vec<String>>,
 }
 
-impl World {
+impl Harness {
     /// A world on this broker.
     pub async fn new(connect: impl Connect + 'static) -> Self {
         let broker = connect.connect().await;
@@ -167,7 +167,7 @@ pub(crate) fn body(delivery: &Delivery) -> String {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(PATIENCE, future).await.expect("what must happen happens in time")
+    time::timeout(TEST_TIMEOUT, future).await.expect("what must happen happens in time")
 }
 
 /// Makes a test of each rule. It is given an expression for a [`Connect`], and leaves `tokio` to its caller.
@@ -247,7 +247,7 @@ macro_rules! contract_tests {
             $(
                 #[tokio::test]
                 async fn $rule() {
-                    let world = $crate::contract::World::new($connect).await;
+                    let world = $crate::contract::Harness::new($connect).await;
                     $crate::contract::$file::$rule(&world).await;
                     world.clean().await;
                 }

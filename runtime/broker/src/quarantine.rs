@@ -14,10 +14,10 @@ use tracing::warn;
 use crate::{Broker, Delivery, Message, PublishError, Routing, topology};
 
 /// How long to wait before a copy that the broker did not take is published again.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest reason that travels with a copy, in characters.
-const LONGEST_REASON: usize = 1_000;
+const MAX_REASON_CHARS: usize = 1_000;
 
 /// The copy of a message that goes to the quarantine, with the queue it was taken from and the reason.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     // What the broker said of an earlier death is obsolete.
     properties.headers.retain(|name, _| !name.starts_with("x-"));
     properties.headers.insert(names::QUARANTINED_FROM.to_owned(), queue.to_owned());
-    let reason = reason.chars().take(LONGEST_REASON).collect();
+    let reason = reason.chars().take(MAX_REASON_CHARS).collect();
     properties.headers.insert(names::QUARANTINE_REASON.to_owned(), reason);
     // A person names a message by its id. The same message gets the same one when it is delivered again.
     properties.message_id.get_or_insert_with(|| {
@@ -68,7 +68,7 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
                 warn!(queue, %error, "a message could not be moved to the quarantine yet");
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// A connection that can be lost. Cheap to clone: all clones share it.
 #[derive(Clone)]
-pub struct Reconnecting {
+pub struct LossyConnection {
     state: Arc<Mutex<State>>,
     /// Counts how often it was lost.
     lost: Arc<watch::Sender<u64>>,
@@ -39,12 +39,12 @@ struct State {
 }
 
 /// How long it takes until it is known that nothing is said of a queue, in seconds.
-const SILENCE: u64 = 20;
+const DECLARE_TIMEOUT_SECONDS: u64 = 20;
 
 /// How long a message that is not confirmed waits.
-const UNCONFIRMED: Duration = Duration::from_secs(60);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Reconnecting {
+impl LossyConnection {
     /// One more connection to the broker of this one.
     #[must_use]
     pub fn to(broker: &InProcess) -> Self {
@@ -98,7 +98,7 @@ impl Reconnecting {
     async fn is_silent(&self, queue: &str) -> bool {
         let is_silent = self.lock().silent.contains(queue);
         if is_silent {
-            tokio::time::sleep(Duration::from_secs(SILENCE)).await;
+            tokio::time::sleep(Duration::from_secs(DECLARE_TIMEOUT_SECONDS)).await;
         }
         is_silent
     }
@@ -128,7 +128,7 @@ struct Outgoing {
 }
 
 /// Hands on what comes over one connection after another, until the queue is gone or nobody asks any more.
-async fn forward(broker: Reconnecting, mut consumer: Consumer, outgoing: Outgoing) {
+async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outgoing) {
     let mut lost = broker.lost.subscribe();
     let mut known = *lost.borrow_and_update();
     loop {
@@ -164,14 +164,17 @@ async fn forward(broker: Reconnecting, mut consumer: Consumer, outgoing: Outgoin
 }
 
 #[async_trait]
-impl Broker for Reconnecting {
+impl Broker for LossyConnection {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
         self.connection().declare_exchange(exchange).await
     }
 
     async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
         if self.is_silent(&queue.name).await {
-            return Err(DeclareError::Silent { what: format!("queue {:?}", queue.name), seconds: SILENCE });
+            return Err(DeclareError::TimedOut {
+                what: format!("queue {:?}", queue.name),
+                seconds: DECLARE_TIMEOUT_SECONDS,
+            });
         }
         self.connection().declare_queue(queue).await?;
         let mut state = self.lock();
@@ -209,7 +212,7 @@ impl Broker for Reconnecting {
         let queue =
             if message.exchange.is_empty() { message.key.clone() } else { format!("waft.jobs.{}", message.key) };
         if self.lock().silent.contains(&queue) {
-            tokio::time::sleep(UNCONFIRMED).await;
+            tokio::time::sleep(CONFIRM_TIMEOUT).await;
             return Err(PublishError::Unconfirmed { key: message.key });
         }
         self.connection().publish(message).await
@@ -217,7 +220,7 @@ impl Broker for Reconnecting {
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
         if self.is_silent(queue).await {
-            return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: SILENCE });
+            return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         let consumer = self.connection().consume(queue, prefetch).await?;
         let (deliveries, incoming) = mpsc::channel(usize::from(prefetch.max(1)));
@@ -235,14 +238,14 @@ impl Broker for Reconnecting {
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         if self.is_silent(queue).await {
-            return Err(DeclareError::Silent { what: format!("queue {queue:?}"), seconds: SILENCE });
+            return Err(DeclareError::TimedOut { what: format!("queue {queue:?}"), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         self.connection().waiting(queue).await
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         if self.is_silent(queue).await {
-            return Err(DeclareError::Silent { what: format!("queue {queue:?}"), seconds: SILENCE });
+            return Err(DeclareError::TimedOut { what: format!("queue {queue:?}"), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         self.connection().consumers(queue).await
     }
@@ -276,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_unsettled_comes_again_after_the_consumer_says_that_it_consumes_again() {
-        let broker = Reconnecting::to(&InProcess::new());
+        let broker = LossyConnection::to(&InProcess::new());
         broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
         let mut consumer = broker.consume("q", 2).await.unwrap();
         let mut renewals = consumer.renewals();
@@ -297,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn of_several_consumers_another_is_the_active_one_after_a_loss() {
         let memory = InProcess::new();
-        let (one, other) = (Reconnecting::to(&memory), Reconnecting::to(&memory));
+        let (one, other) = (LossyConnection::to(&memory), LossyConnection::to(&memory));
         let kind = QueueKind::Quorum {
             delivery_limit: None,
             dead_letter_to: None,

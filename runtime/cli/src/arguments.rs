@@ -452,7 +452,7 @@ pub(crate) enum QuarantineCommand {
     /// Hand messages out again, to the queue they came from
     Release {
         #[command(flatten)]
-        which: Which,
+        which: MessageSelection,
         #[command(flatten)]
         broker: BrokerFlag,
         /// Print one JSON object a message
@@ -462,7 +462,7 @@ pub(crate) enum QuarantineCommand {
     /// Forget messages
     Drop {
         #[command(flatten)]
-        which: Which,
+        which: MessageSelection,
         #[command(flatten)]
         broker: BrokerFlag,
         /// Print one JSON object a message
@@ -474,7 +474,7 @@ pub(crate) enum QuarantineCommand {
 /// Which messages.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Which {
+pub(crate) struct MessageSelection {
     /// The id that `list` shows
     pub(crate) id: Option<String>,
     /// All of them

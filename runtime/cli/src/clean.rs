@@ -7,21 +7,21 @@ use unicode_width::UnicodeWidthChar;
 
 /// Whether text keeps the colours that waft itself gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Colours {
+pub(crate) enum ColourCodes {
     /// The stream shows them. A guest may write the same codes; each line ends without any.
-    Kept,
+    Keep,
     /// There are none.
-    None,
+    Strip,
 }
 
 /// Makes text harmless: control characters, escape sequences, and characters that reverse the reading order stand there in
 /// writing, as `\x1b`. Line ends and tabs stay.
-pub(crate) fn clean(text: &str, colours: Colours) -> String {
+pub(crate) fn clean(text: &str, colours: ColourCodes) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut is_coloured = false;
     let mut rest = text;
     while let Some(char) = rest.chars().next() {
-        if colours == Colours::Kept
+        if colours == ColourCodes::Keep
             && let Some(code) = colour_code(rest)
         {
             is_coloured = code != RESET;
@@ -48,12 +48,12 @@ pub(crate) fn clean(text: &str, colours: Colours) -> String {
 
 /// As [`clean`], for text that must not begin another line, which it could pass off as ours.
 pub(crate) fn one_line(text: &str) -> String {
-    clean(text.trim_end(), Colours::None).replace('\n', " ⏎ ")
+    clean(text.trim_end(), ColourCodes::Strip).replace('\n', " ⏎ ")
 }
 
 /// As [`clean`], for text of several lines below a heading of ours: what follows the first is indented.
 pub(crate) fn indented(text: &str, columns: usize) -> String {
-    clean(text.trim_end(), Colours::None).replace('\n', &format!("\n{:columns$}", ""))
+    clean(text.trim_end(), ColourCodes::Strip).replace('\n', &format!("\n{:columns$}", ""))
 }
 
 /// Makes JSON harmless that means the same afterwards: what a terminal might obey is escaped.
@@ -132,20 +132,20 @@ mod tests {
     #[test]
     fn what_commands_a_terminal_stands_there_in_writing() {
         let written = "\\x1b]0;title\\x07\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\x1b[8mhidden\\x9b2A\\u{202e}txt\\u{2028}\\x0dt success";
-        assert_eq!(clean(EVIL, Colours::None), format!("{written}\nt success"));
-        assert_eq!(clean(EVIL, Colours::Kept), format!("{written}\nt success"));
+        assert_eq!(clean(EVIL, ColourCodes::Strip), format!("{written}\nt success"));
+        assert_eq!(clean(EVIL, ColourCodes::Keep), format!("{written}\nt success"));
         assert_eq!(one_line(EVIL), format!("{written} ⏎ t success"));
         assert_eq!(indented("a\n\x1bb\n", 2), "a\n  \\x1bb");
-        assert_eq!(clean("ä\t漢 🎂\r\n", Colours::None), "ä\t漢 🎂\n", "text is left as it is");
+        assert_eq!(clean("ä\t漢 🎂\r\n", ColourCodes::Strip), "ä\t漢 🎂\n", "text is left as it is");
     }
 
     #[test]
     fn colours_are_kept_where_they_are_shown_and_no_line_leaks_one() {
         let painted = "\x1b[1;31mred\x1b[0m";
-        assert_eq!(clean(painted, Colours::Kept), painted);
-        assert_eq!(clean(painted, Colours::None), "\\x1b[1;31mred\\x1b[0m");
+        assert_eq!(clean(painted, ColourCodes::Keep), painted);
+        assert_eq!(clean(painted, ColourCodes::Strip), "\\x1b[1;31mred\\x1b[0m");
         assert_eq!(
-            clean("\x1b[31mred\nplain\x1b[32mgreen", Colours::Kept),
+            clean("\x1b[31mred\nplain\x1b[32mgreen", ColourCodes::Keep),
             "\x1b[31mred\x1b[0m\nplain\x1b[32mgreen\x1b[0m"
         );
     }

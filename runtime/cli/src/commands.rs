@@ -35,14 +35,14 @@ use broker::{Amqp, ConnectError, Options};
 
 use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
-    display::Guests,
-    exit::{Exit, Failed},
+    display::GuestLogs,
+    exit::{CliError, Exit},
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
 /// Runs a command to its end, or until nobody reads what it prints, if it does nothing else.
-pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Failed> {
+pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if !command.only_prints() {
         return perform(command, settings).await;
     }
@@ -53,7 +53,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Fa
     }
 }
 
-async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
+async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError> {
     match command {
         Command::New { name } => new::run(&name),
         Command::Push { files, tag, json } => push::run(&settings, &files, tag.as_deref(), json).await,
@@ -81,19 +81,19 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
         Command::Logs { run, task, follow: false, json } => logs::run(&settings, &run, task.as_deref(), json).await,
         Command::Logs { run, task, follow: true, json } => logs::follow(&settings, &run, task.as_deref(), json).await,
-        Command::Cancel { run, json } => steer::run(&settings, &run, steer::Wish::Cancel, json).await,
-        Command::Suspend { run, json } => steer::run(&settings, &run, steer::Wish::Suspend, json).await,
-        Command::Resume { run, json } => steer::run(&settings, &run, steer::Wish::Resume, json).await,
-        Command::Retry { run, json } => steer::run(&settings, &run, steer::Wish::Retry, json).await,
+        Command::Cancel { run, json } => steer::run(&settings, &run, steer::ControlCommand::Cancel, json).await,
+        Command::Suspend { run, json } => steer::run(&settings, &run, steer::ControlCommand::Suspend, json).await,
+        Command::Resume { run, json } => steer::run(&settings, &run, steer::ControlCommand::Resume, json).await,
+        Command::Retry { run, json } => steer::run(&settings, &run, steer::ControlCommand::Retry, json).await,
         Command::Skip { run, task, reason, json } => {
-            steer::run(&settings, &run, steer::Wish::Skip { task, reason }, json).await
+            steer::run(&settings, &run, steer::ControlCommand::Skip { task, reason }, json).await
         }
         Command::Edit { run, if_revision, dry_run, json, edit } => {
-            edit::run(&settings, &run, edit::Wanted { edit, if_revision, dry_run }, json).await
+            edit::run(&settings, &run, edit::EditRequest { edit, if_revision, dry_run }, json).await
         }
         Command::Notify { run, task, set, set_file, fail, key, json } => {
             let values = ValueFlags { set, set_file };
-            steer::run(&settings, &run, steer::Wish::Notify { task, values, failure: fail, key }, json).await
+            steer::run(&settings, &run, steer::ControlCommand::Notify { task, values, failure: fail, key }, json).await
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
@@ -103,8 +103,8 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, Failed> {
     }
 }
 
-fn guests(quiet: bool) -> Guests {
-    if quiet { Guests::Unheard } else { Guests::Heard }
+fn guests(quiet: bool) -> GuestLogs {
+    if quiet { GuestLogs::Hide } else { GuestLogs::Show }
 }
 
 /// The broker that flag, environment or file name, if any.
@@ -113,22 +113,22 @@ fn broker_url(settings: &Settings, flag: &BrokerFlag) -> Option<String> {
 }
 
 /// The broker that a command cannot do without.
-fn required_broker_url(settings: &Settings, flag: &BrokerFlag) -> Result<String, Failed> {
+fn required_broker_url(settings: &Settings, flag: &BrokerFlag) -> Result<String, CliError> {
     broker_url(settings, flag).ok_or_else(|| {
-        Failed::invalid(anyhow!("this command needs a broker"))
+        CliError::invalid(anyhow!("this command needs a broker"))
             .hint("give --broker amqp://user:password@host:5672, or set WAFT_BROKER")
     })
 }
 
 /// Connects to a broker, under a name that shows in its list of connections.
-async fn connect(url: String, tls_ca: Option<PathBuf>, name: &str) -> Result<Arc<Amqp>, Failed> {
+async fn connect(url: String, tls_ca: Option<PathBuf>, name: &str) -> Result<Arc<Amqp>, CliError> {
     let options = Options { name: name.into(), tls_ca, ..Options::new(url) };
     match Amqp::connect(options).await {
         Ok(broker) => Ok(Arc::new(broker)),
-        Err(error @ ConnectError::BadUrl { .. }) => Err(Failed::invalid(error).hint(
+        Err(error @ ConnectError::BadUrl { .. }) => Err(CliError::invalid(error).hint(
             "write amqp://user:password@host:5672/vhost, or amqps:// for TLS; the vhost / is written %2f or left out",
         )),
-        Err(error) => Err(Failed::unreachable(error)),
+        Err(error) => Err(CliError::unreachable(error)),
     }
 }
 
@@ -150,11 +150,11 @@ fn cores() -> u16 {
 }
 
 /// How long running calls have once a person asked to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Stops an engine, and waits until all that it has to say is said, or the person insists. What is durable stays so, and
 /// is sent when its runs go on.
-async fn end(engine: &engine::Engine, stop: &Stop) {
+async fn end(engine: &engine::Engine, stop: &StopSignal) {
     // The first arm only waits: the engine goes on stopping without it.
     tokio::select! {
         () = engine.stop() => {}
@@ -168,7 +168,7 @@ async fn local_modules(
     sandbox: sandbox::Sandbox,
     broker: Arc<dyn broker::Broker>,
     name: &str,
-) -> Result<::worker::Modules, Failed> {
+) -> Result<::worker::ContentSource, CliError> {
     let folder = settings.cache.join("modules");
     let bytes = match store::Cache::open(folder.clone(), settings.cache_size).await {
         Ok(cache) => cache,
@@ -180,31 +180,31 @@ async fn local_modules(
         }
     };
     let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
-    let client = store::bus::Client::new(broker, reply_queue).await.map_err(Failed::unreachable)?;
-    Ok(::worker::Modules::new(sandbox, bytes, client))
+    let client = store::bus::Client::new(broker, reply_queue).await.map_err(CliError::unreachable)?;
+    Ok(::worker::ContentSource::new(sandbox, bytes, client))
 }
 
 /// Opens the logbook that the settings name.
-async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, Failed> {
+async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, CliError> {
     logbook::open(&settings.logbook).await.map_err(unusable)
 }
 
 /// What a person can do about a logbook that cannot be used.
-fn unusable(error: logbook::OpenError) -> Failed {
+fn unusable(error: logbook::OpenError) -> CliError {
     match error {
         error @ logbook::OpenError::Address { .. } => {
-            Failed::invalid(error).hint("write sqlite:PATH, postgres://user:password@host/database, or memory:")
+            CliError::invalid(error).hint("write sqlite:PATH, postgres://user:password@host/database, or memory:")
         }
         error @ logbook::OpenError::Newer { .. } => {
-            Failed::unreachable(error).hint("upgrade waft, or name another logbook with --logbook")
+            CliError::unreachable(error).hint("upgrade waft, or name another logbook with --logbook")
         }
         error @ logbook::OpenError::Damaged { .. } => {
-            Failed::unreachable(error).hint("restore it from a backup, or name another one with --logbook")
+            CliError::unreachable(error).hint("restore it from a backup, or name another one with --logbook")
         }
         error @ logbook::OpenError::Unavailable { .. } => {
-            Failed::unreachable(error).hint("name a logbook that can be used with --logbook or WAFT_LOGBOOK")
+            CliError::unreachable(error).hint("name a logbook that can be used with --logbook or WAFT_LOGBOOK")
         }
-        error @ logbook::OpenError::Driven { .. } => Failed::unreachable(error)
+        error @ logbook::OpenError::Locked { .. } => CliError::unreachable(error)
             .hint("stop that one, or let both share a broker with --broker: then they divide the runs"),
     }
 }

@@ -15,7 +15,7 @@ use protocol::{LiveLine, Progress, json::RunValues};
 use crate::{
     clean,
     out::{self, Stream},
-    paint::{self, Paint},
+    paint::{self, Colour},
 };
 pub(crate) use line::change_of;
 pub(crate) use protocol::json::word;
@@ -27,17 +27,17 @@ pub(crate) struct Display {
     flow: FlowName,
     style: Style,
     table: Table,
-    whole: Whole,
-    guests: Guests,
+    whole: FullValueHint,
+    guests: GuestLogs,
 }
 
 /// Whether the log lines of guests are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Guests {
+pub(crate) enum GuestLogs {
     /// Among the changes.
-    Heard,
+    Show,
     /// Only `waft logs` shows them.
-    Unheard,
+    Hide,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ enum Style {
 
 impl Display {
     /// How often a live table is drawn again.
-    pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+    pub(crate) const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(run: RunId, flow: &Flow, as_json: bool) -> Self {
         let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::Controller(_));
@@ -67,11 +67,11 @@ impl Display {
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
         };
-        Self { run, table: Table::new(nodes), flow, style, whole: Whole::Show, guests: Guests::Heard }
+        Self { run, table: Table::new(nodes), flow, style, whole: FullValueHint::Show, guests: GuestLogs::Show }
     }
 
     /// Says where values that are shown cut are found whole, and whether guests are heard.
-    pub(crate) fn with(self, whole: Whole, guests: Guests) -> Self {
+    pub(crate) fn with(self, whole: FullValueHint, guests: GuestLogs) -> Self {
         Self { whole, guests, ..self }
     }
 
@@ -102,7 +102,7 @@ impl Display {
 
     /// Says which run it is, where no table does.
     pub(crate) fn begin(&self) {
-        if self.style == Style::Lines && self.whole == Whole::Show {
+        if self.style == Style::Lines && self.whole == FullValueHint::Show {
             out::note!("run {}", self.run);
         }
     }
@@ -110,7 +110,7 @@ impl Display {
     /// A guest has written something, and more than is kept where it is cut.
     pub(crate) fn log(&mut self, call: &CallId, lines: &[LiveLine], is_cut: bool) {
         let is_empty = lines.is_empty() && !is_cut;
-        if is_empty || self.style == Style::Json || self.guests == Guests::Unheard {
+        if is_empty || self.style == Style::Json || self.guests == GuestLogs::Hide {
             return;
         }
         self.clear();
@@ -185,14 +185,14 @@ pub(crate) fn print_values(values: &Values, advice: &str) {
 
 /// Where the whole of a value is found that is shown cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whole {
+pub(crate) enum FullValueHint {
     /// With its run, which is kept.
     Show,
     /// In the command's own JSON: the run is not kept.
     Json,
 }
 
-impl Whole {
+impl FullValueHint {
     /// What a person does to see it.
     pub(crate) fn advice(self, run: impl Shown) -> String {
         match self {
@@ -206,7 +206,7 @@ impl Whole {
 const VALUE_COLUMNS: usize = 200;
 
 /// How many columns of a value are shown at least, however little room there is.
-const FEWEST_COLUMNS: usize = 16;
+const MIN_VALUE_COLUMNS: usize = 16;
 
 /// How many columns the line of a value may take.
 fn value_columns() -> usize {
@@ -221,7 +221,7 @@ fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
         return (line, true);
     }
     let told = format!("… ({:#})", Size(json.len() as u64));
-    let left = columns.saturating_sub(clean::columns(&told)).max(name.len() + FEWEST_COLUMNS);
+    let left = columns.saturating_sub(clean::columns(&told)).max(name.len() + MIN_VALUE_COLUMNS);
     (clean::cut(&line, left) + &told, false)
 }
 
@@ -252,7 +252,7 @@ pub(crate) fn mark(state: State, colour: bool) -> String {
         State::Failure | State::RollbackFailure => "✗",
         State::RolledBack => "↩",
     };
-    Paint::of(state).text(mark, colour)
+    Colour::of(state).text(mark, colour)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     /// Wrong usage, or an invalid flow or module.
     Invalid,
     /// The run needs a person: a rollback failed.
-    NeedsPerson,
+    NeedsAttention,
     /// Something the runtime needs could not be reached.
     Unreachable,
     /// `waft doctor` found something that somebody should do something about.
@@ -32,7 +32,7 @@ impl Exit {
             Self::Success => 0,
             Self::RolledBack => 1,
             Self::Invalid => 2,
-            Self::NeedsPerson => 3,
+            Self::NeedsAttention => 3,
             Self::Unreachable => 4,
             Self::Unwell => 5,
             Self::Interrupted => 130,
@@ -45,7 +45,7 @@ impl Exit {
         match state {
             RunState::Success => Self::Success,
             RunState::RolledBack => Self::RolledBack,
-            RunState::Failure => Self::NeedsPerson,
+            RunState::Failure => Self::NeedsAttention,
             RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => Self::Interrupted,
         }
     }
@@ -53,13 +53,13 @@ impl Exit {
 
 /// An error with what becomes of the process, and what a person can do.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct CliError {
     pub(crate) exit: Exit,
     pub(crate) error: anyhow::Error,
     pub(crate) hint: Option<String>,
 }
 
-impl Failed {
+impl CliError {
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into(), hint: None }
     }

@@ -7,24 +7,24 @@ use std::{
 };
 
 use anyhow::anyhow;
-use flow::{Draft, Flow, InvalidJson, Json, Mistake, Origin, Severity, Value, ValueName, Values};
+use flow::{Diagnostic, Draft, Flow, FlowSource, InvalidJson, Json, Severity, Value, ValueName, Values};
 
 use crate::{
     arguments::ValueFlags,
-    exit::Failed,
-    modules::{self, Keep, Library, folder_of},
+    exit::CliError,
+    modules::{self, ModuleLibrary, Persist, folder_of},
 };
 
 /// A flow file and what is wrong with it.
-pub(crate) struct Checked {
+pub(crate) struct CheckedFlow {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// `None` when a mistake keeps it from running.
+    /// `Strip` when a mistake keeps it from running.
     pub(crate) flow: Option<Flow>,
-    pub(crate) mistakes: Vec<Mistake>,
+    pub(crate) mistakes: Vec<Diagnostic>,
 }
 
-impl Checked {
+impl CheckedFlow {
     /// Prints the mistakes for a person.
     pub(crate) fn print_mistakes(&self) {
         if !self.mistakes.is_empty() {
@@ -34,29 +34,34 @@ impl Checked {
     }
 
     /// The flow; its mistakes are printed either way.
-    pub(crate) fn into_flow(self) -> Result<Arc<Flow>, Failed> {
+    pub(crate) fn into_flow(self) -> Result<Arc<Flow>, CliError> {
         self.print_mistakes();
         let refused = self.mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
         match self.flow {
             Some(flow) => Ok(Arc::new(flow)),
             None => {
                 let plural = if refused == 1 { "" } else { "s" };
-                Err(Failed::invalid(anyhow!("{} has {refused} mistake{plural}", self.path.display())))
+                Err(CliError::invalid(anyhow!("{} has {refused} mistake{plural}", self.path.display())))
             }
         }
     }
 }
 
 /// Reads the text of a flow file.
-pub(crate) async fn read(path: &Path) -> Result<String, Failed> {
+pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
     tokio::fs::read_to_string(path).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the flow file {}", path.display()));
-        Failed::invalid(error).hint("name a flow file; `waft new NAME` writes one to begin with")
+        CliError::invalid(error).hint("name a flow file; `waft new NAME` writes one to begin with")
     })
 }
 
 /// Reads a flow file, finds its modules and wires it, as far as each goes: what is wrong in one hides nothing in the next.
-pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: Keep) -> Result<Checked, Failed> {
+pub(crate) async fn check(
+    library: &ModuleLibrary,
+    path: &Path,
+    given: &Values,
+    keep: Persist,
+) -> Result<CheckedFlow, CliError> {
     let text = read(path).await?;
     let mut draft = flow::file::read(&text);
     let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
@@ -64,20 +69,20 @@ pub(crate) async fn check(library: &Library, path: &Path, given: &Values, keep: 
         Ok((flow, warnings)) => {
             // What it was made of, so that a run of it can be edited.
             let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
-            let origin = Origin { text: text.as_str().into(), modules, edits: Vec::new() };
+            let origin = FlowSource { text: text.as_str().into(), modules, edits: Vec::new() };
             (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
         }
         Err(mistakes) => (None, mistakes),
     };
-    Ok(Checked { path: path.to_owned(), text, flow, mistakes })
+    Ok(CheckedFlow { path: path.to_owned(), text, flow, mistakes })
 }
 
 /// Finds the modules that a flow names. Those that cannot be had say why in the draft, for wiring to tell.
 async fn find_modules(
-    library: &Library,
+    library: &ModuleLibrary,
     draft: &mut Draft,
     folder: &Path,
-    keep: Keep,
+    keep: Persist,
 ) -> BTreeMap<String, flow::ModuleInfo> {
     // One whose text is empty is wrong in the file.
     let named = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
@@ -93,7 +98,7 @@ async fn find_modules(
 }
 
 /// Takes `--set` and `--set-file`; every mistake in them is told at once.
-pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
+pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, CliError> {
     let mut values = Values::new();
     let mut mistakes = Vec::new();
     for text in &flags.set {
@@ -121,7 +126,7 @@ pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, Failed> {
     if mistakes.is_empty() {
         return Ok(values);
     }
-    Err(Failed::invalid(anyhow!("{}", mistakes.join("\n       ")))
+    Err(CliError::invalid(anyhow!("{}", mistakes.join("\n       ")))
         .hint("write --set name=VALUE, where VALUE is JSON or else a string, or --set-file name=PATH"))
 }
 
@@ -139,6 +144,6 @@ pub(crate) fn json_or_text(text: &str) -> Result<Value, InvalidJson> {
     match Json::parse(text) {
         Ok(json) => Ok(Value::Json(json)),
         Err(InvalidJson::Syntax(_)) => Ok(Value::json(&text.into())),
-        Err(error @ InvalidJson::DoubledKey { .. }) => Err(error),
+        Err(error @ InvalidJson::DuplicateKey { .. }) => Err(error),
     }
 }

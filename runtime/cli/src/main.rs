@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
 use exit::Exit;
-use out::{Lost, Stream};
+use out::{Stream, WriteFailure};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -57,8 +57,8 @@ fn usage(error: &clap::Error) -> Exit {
 /// The exit code of a command whose data may have been lost. A command that failed otherwise has something worse to say.
 fn finish(exit: Exit) -> Exit {
     match (exit, Stream::Out.lost()) {
-        (Exit::Success, Some(Lost::ReaderGone)) => Exit::ReaderGone,
-        (Exit::Success, Some(Lost::Refused(error))) => {
+        (Exit::Success, Some(WriteFailure::ReaderGone)) => Exit::ReaderGone,
+        (Exit::Success, Some(WriteFailure::Refused(error))) => {
             out::note!("error: could not write to standard output: {error}");
             Exit::Unreachable
         }
@@ -66,12 +66,12 @@ fn finish(exit: Exit) -> Exit {
     }
 }
 
-fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
+fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
     let settings = settings::Settings::read(&arguments.shared)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| exit::Failed::unreachable(error).hint("the system gave no threads; raise its limits"))?;
+        .map_err(|error| exit::CliError::unreachable(error).hint("the system gave no threads; raise its limits"))?;
     let leaves_what_hangs = arguments.command.leaves_what_hangs();
     let done = runtime.block_on(commands::run(arguments.command, settings));
     if leaves_what_hangs {
@@ -82,7 +82,7 @@ fn run(arguments: Arguments) -> Result<Exit, exit::Failed> {
 }
 
 /// What of waft logs. Others' libraries are heard from a warning on, and lapin never: it logs whole messages.
-const OURS: [&str; 8] = ["waft", "server", "engine", "worker", "sandbox", "logbook", "store", "broker"];
+const LOG_TARGETS: [&str; 8] = ["waft", "server", "engine", "worker", "sandbox", "logbook", "store", "broker"];
 
 fn log(arguments: &Arguments) {
     let level = match arguments.shared.verbose {
@@ -92,7 +92,7 @@ fn log(arguments: &Arguments) {
         2 => "debug",
         _ => "trace",
     };
-    let ours: String = OURS.iter().map(|target| format!("{target}={level},")).collect();
+    let ours: String = LOG_TARGETS.iter().map(|target| format!("{target}={level},")).collect();
     // How a run ended is told by its summary, except where nobody sees one.
     let is_told = arguments.shared.verbose == 0 && !arguments.command.is_service();
     let ending = if is_told { "off" } else { "info" };

@@ -10,14 +10,14 @@ use anyhow::{Context, anyhow};
 use flow::{Digest, ModuleInfo};
 use sandbox::Sandbox;
 use server::LibraryError;
-pub(crate) use server::{Found, Library};
+pub(crate) use server::{InspectedModule, ModuleLibrary};
 use store::{Directory, Store};
 
-use crate::{exit::Failed, settings::Settings};
+use crate::{exit::CliError, settings::Settings};
 
 /// Whether what is found is to be there for workers, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum Persist {
     /// Put into the store.
     Store,
     /// Only looked at.
@@ -25,41 +25,41 @@ pub(crate) enum Keep {
 }
 
 /// Opens the store of this machine.
-pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
+pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     let store = Directory::open(settings.store.clone()).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not open the store {}", settings.store.display()));
-        Failed::unreachable(error).hint("choose a folder that can be written with --store or WAFT_STORE")
+        CliError::unreachable(error).hint("choose a folder that can be written with --store or WAFT_STORE")
     })?;
     Ok(Arc::new(store))
 }
 
 /// Opens the store of this machine for a command that only reads: it need not be there, nor be one that can be written.
-pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
+pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     let store = Directory::open_to_read(settings.store.clone()).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the store {}", settings.store.display()));
-        Failed::unreachable(error).hint("name another folder with --store or WAFT_STORE")
+        CliError::unreachable(error).hint("name another folder with --store or WAFT_STORE")
     })?;
     Ok(Arc::new(store))
 }
 
 /// Opens the store to read, and starts a sandbox for one call at once.
-pub(crate) async fn open_to_read(settings: &Settings) -> Result<Library, Failed> {
-    Ok(Library { store: open_store_to_read(settings).await?, sandbox: sandbox(settings, 1)? })
+pub(crate) async fn open_to_read(settings: &Settings) -> Result<ModuleLibrary, CliError> {
+    Ok(ModuleLibrary { store: open_store_to_read(settings).await?, sandbox: sandbox(settings, 1)? })
 }
 
 /// Opens the store and starts a sandbox for `slots` calls at once.
-pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<Library, Failed> {
-    Ok(Library { store: open_store(settings).await?, sandbox: sandbox(settings, slots)? })
+pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrary, CliError> {
+    Ok(ModuleLibrary { store: open_store(settings).await?, sandbox: sandbox(settings, slots)? })
 }
 
 /// A sandbox for `slots` calls at once, with this machine's cache of compiled code.
-pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, Failed> {
+pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
     let config = sandbox::Config {
         cache_dir: Some(settings.cache.join("compiled")),
         slots: slots.into(),
         ..sandbox::Config::default()
     };
-    Sandbox::new(config).map_err(Failed::unreachable)
+    Sandbox::new(config).map_err(CliError::unreachable)
 }
 
 /// What a reference to a module means.
@@ -87,7 +87,12 @@ pub(crate) fn reference(text: &str, folder: &Path) -> anyhow::Result<Reference> 
 }
 
 /// Finds a module by file, tag or digest; a relative file is below `folder`.
-pub(crate) async fn find(library: &Library, text: &str, folder: &Path, keep: Keep) -> anyhow::Result<Found> {
+pub(crate) async fn find(
+    library: &ModuleLibrary,
+    text: &str,
+    folder: &Path,
+    keep: Persist,
+) -> anyhow::Result<InspectedModule> {
     match reference(text, folder)? {
         Reference::File(path) => file(library, &path, keep).await,
         Reference::Name => by_name(library, text, keep).await.map_err(|error| match error {
@@ -102,22 +107,22 @@ pub(crate) async fn find(library: &Library, text: &str, folder: &Path, keep: Kee
     }
 }
 
-async fn by_name(library: &Library, text: &str, keep: Keep) -> Result<Found, LibraryError> {
+async fn by_name(library: &ModuleLibrary, text: &str, keep: Persist) -> Result<InspectedModule, LibraryError> {
     match keep {
-        Keep::Store => library.find_for_run(text).await,
-        Keep::Nothing => library.find(text).await,
+        Persist::Store => library.find_for_run(text).await,
+        Persist::Nothing => library.find(text).await,
     }
 }
 
 /// Reads a module file, makes it a component, and looks into it.
-pub(crate) async fn file(library: &Library, path: &Path, keep: Keep) -> anyhow::Result<Found> {
+pub(crate) async fn file(library: &ModuleLibrary, path: &Path, keep: Persist) -> anyhow::Result<InspectedModule> {
     let shown = path.display();
     let read = tokio::fs::read(path).await.with_context(|| format!("could not read {shown}"))?;
     let found = library.read(read.into()).await.map_err(|error| match error {
         LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
         error => anyhow!(error).context(format!("{shown} is not right")),
     })?;
-    if keep == Keep::Store {
+    if keep == Persist::Store {
         library.keep(&found).await.with_context(|| format!("could not store {shown}"))?;
     }
     Ok(found)
@@ -125,10 +130,10 @@ pub(crate) async fn file(library: &Library, path: &Path, keep: Keep) -> anyhow::
 
 /// Finds all modules of a flow; every one that cannot be had is told.
 pub(crate) async fn find_all(
-    library: &Library,
+    library: &ModuleLibrary,
     references: impl IntoIterator<Item = (String, String)>,
     folder: &Path,
-    keep: Keep,
+    keep: Persist,
 ) -> (BTreeMap<String, ModuleInfo>, Vec<(String, anyhow::Error)>) {
     let (mut known, mut missing) = (BTreeMap::new(), Vec::new());
     for (alias, text) in references {

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
 use crate::{
-    clean::{self, Colours},
+    clean::{self, ColourCodes},
     paint,
 };
 
@@ -31,7 +31,7 @@ pub(crate) enum Stream {
 
 /// Why a stream takes nothing any more.
 #[derive(Debug)]
-pub(crate) enum Lost {
+pub(crate) enum WriteFailure {
     /// Its reader has left, as `head -1` does.
     ReaderGone,
     /// The system refuses the bytes: the disk is full, for one.
@@ -39,10 +39,10 @@ pub(crate) enum Lost {
 }
 
 /// What became of each stream, once a write to it failed.
-static LOST: [OnceLock<Lost>; 2] = [const { OnceLock::new() }; 2];
+static WRITE_FAILURES: [OnceLock<WriteFailure>; 2] = [const { OnceLock::new() }; 2];
 
 /// Held for one write each, so that lines of several threads do not mix.
-static WRITING: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+static WRITE_LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
 
 impl Stream {
     fn descriptor(self) -> BorrowedFd<'static> {
@@ -57,18 +57,18 @@ impl Stream {
         self.descriptor().is_terminal()
     }
 
-    fn colours(self) -> Colours {
-        if paint::on(self) { Colours::Kept } else { Colours::None }
+    fn colours(self) -> ColourCodes {
+        if paint::on(self) { ColourCodes::Keep } else { ColourCodes::Strip }
     }
 
     /// Why data written to it was lost, if some was.
-    pub(crate) fn lost(self) -> Option<&'static Lost> {
-        LOST[self as usize].get()
+    pub(crate) fn lost(self) -> Option<&'static WriteFailure> {
+        WRITE_FAILURES[self as usize].get()
     }
 
     /// Writes all bytes, or notes that the stream is lost.
     fn write(self, mut bytes: &[u8]) {
-        let _whole = WRITING[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _whole = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         while self.lost().is_none() && !bytes.is_empty() {
             match rustix::io::write(self.descriptor(), bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -77,8 +77,8 @@ impl Stream {
                 Err(rustix::io::Errno::AGAIN) => {
                     let _ = poll(&mut [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)], None);
                 }
-                Err(rustix::io::Errno::PIPE) => drop(LOST[self as usize].set(Lost::ReaderGone)),
-                Err(error) => drop(LOST[self as usize].set(Lost::Refused(error.into()))),
+                Err(rustix::io::Errno::PIPE) => drop(WRITE_FAILURES[self as usize].set(WriteFailure::ReaderGone)),
+                Err(error) => drop(WRITE_FAILURES[self as usize].set(WriteFailure::Refused(error.into()))),
             }
         }
     }
@@ -119,7 +119,7 @@ pub(crate) async fn reader_gone() {
         // Errors and hang-ups are always reported, and nothing else was asked for.
         while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
         if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-            drop(LOST[Stream::Out as usize].set(Lost::ReaderGone));
+            drop(WRITE_FAILURES[Stream::Out as usize].set(WriteFailure::ReaderGone));
             // Whoever waited may be gone.
             let _ = tx.send(());
         }

@@ -17,7 +17,7 @@ pub(crate) fn moves(stream: Stream) -> bool {
 
 /// A colour or weight, as the code that ECMA-48 (SGR) gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Paint {
+pub(crate) enum Colour {
     Bold,
     Dim,
     Red,
@@ -26,7 +26,7 @@ pub(crate) enum Paint {
     Blue,
 }
 
-impl Paint {
+impl Colour {
     const fn code(self) -> &'static str {
         match self {
             Self::Bold => "1",

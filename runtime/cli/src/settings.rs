@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use flow::{LARGEST_DELIVERY_LIMIT, QueueName};
+use flow::{MAX_DELIVERY_LIMIT, QueueName};
 use serde::Deserialize;
 
-use crate::{arguments::Shared, exit::Failed};
+use crate::{arguments::Shared, exit::CliError};
 
 /// The defaults, and their reference.
 const DEFAULT: &str = include_str!("../default.toml");
@@ -23,20 +23,20 @@ const FILE: &str = "waft.toml";
 /// Settings as they are written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct RawSettings {
     broker: Option<String>,
     logbook: Option<String>,
     server: Option<String>,
     store: Option<String>,
     cache: Option<String>,
     cache_size: Option<String>,
-    worker: WrittenWorker,
-    serve: WrittenServe,
+    worker: RawWorkerSettings,
+    serve: RawServeSettings,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenWorker {
+struct RawWorkerSettings {
     slots: Option<u16>,
     queues: Option<Vec<String>>,
     grace: Option<String>,
@@ -45,7 +45,7 @@ struct WrittenWorker {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenServe {
+struct RawServeSettings {
     listen: Option<String>,
     token: Option<String>,
     largest_request: Option<String>,
@@ -98,7 +98,7 @@ pub(crate) struct Settings {
     pub(crate) largest_request: u64,
 }
 
-impl Written {
+impl RawSettings {
     /// These settings, and where they say nothing the lower ones. An empty text says nothing.
     fn over(self, lower: Self) -> Self {
         let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
@@ -109,13 +109,13 @@ impl Written {
             store: text(self.store, lower.store),
             cache: text(self.cache, lower.cache),
             cache_size: text(self.cache_size, lower.cache_size),
-            worker: WrittenWorker {
+            worker: RawWorkerSettings {
                 slots: self.worker.slots.or(lower.worker.slots),
                 queues: self.worker.queues.or(lower.worker.queues),
                 grace: text(self.worker.grace, lower.worker.grace),
                 delivery_limit: self.worker.delivery_limit.or(lower.worker.delivery_limit),
             },
-            serve: WrittenServe {
+            serve: RawServeSettings {
                 listen: text(self.serve.listen, lower.serve.listen),
                 token: text(self.serve.token, lower.serve.token),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
@@ -130,7 +130,7 @@ impl Written {
             broker: variable("WAFT_BROKER"),
             logbook: variable("WAFT_LOGBOOK"),
             server: variable("WAFT_SERVER"),
-            serve: WrittenServe { token: variable("WAFT_TOKEN"), ..WrittenServe::default() },
+            serve: RawServeSettings { token: variable("WAFT_TOKEN"), ..RawServeSettings::default() },
             store: variable("WAFT_STORE"),
             cache: variable("WAFT_CACHE"),
             ..Self::default()
@@ -138,26 +138,26 @@ impl Written {
     }
 
     /// What `waft.toml` says, if there is one.
-    fn from_file() -> Result<Self, Failed> {
+    fn from_file() -> Result<Self, CliError> {
         match std::fs::read_to_string(FILE) {
             Ok(text) => parse(&text, FILE),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Failed::invalid(anyhow!(error).context(format!("could not read {FILE}")))),
+            Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {FILE}")))),
         }
     }
 }
 
 impl Settings {
     /// Reads and checks all settings; every mistake is told at once.
-    pub(crate) fn read(flags: &Shared) -> Result<Self, Failed> {
-        let given = Written {
+    pub(crate) fn read(flags: &Shared) -> Result<Self, CliError> {
+        let given = RawSettings {
             server: flags.server.clone(),
-            serve: WrittenServe { token: flags.token.clone(), ..WrittenServe::default() },
-            ..Written::default()
+            serve: RawServeSettings { token: flags.token.clone(), ..RawServeSettings::default() },
+            ..RawSettings::default()
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let chosen = given.over(Written::from_environment()).over(Written::from_file()?);
+        let chosen = given.over(RawSettings::from_environment()).over(RawSettings::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.over(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
@@ -185,9 +185,9 @@ impl Settings {
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
         let limit = written.worker.delivery_limit.unwrap_or(flow::DELIVERY_LIMIT.get());
-        let delivery_limit = NonZeroU32::new(limit).filter(|limit| limit.get() <= LARGEST_DELIVERY_LIMIT);
+        let delivery_limit = NonZeroU32::new(limit).filter(|limit| limit.get() <= MAX_DELIVERY_LIMIT);
         let delivery_limit = delivery_limit.unwrap_or_else(|| {
-            note("worker.delivery_limit", format!("{limit} is not a number from 1 to {LARGEST_DELIVERY_LIMIT}"));
+            note("worker.delivery_limit", format!("{limit} is not a number from 1 to {MAX_DELIVERY_LIMIT}"));
             flow::DELIVERY_LIMIT
         });
         let mut queues = Vec::new();
@@ -198,7 +198,7 @@ impl Settings {
             }
         }
         if !mistakes.is_empty() {
-            return Err(Failed::invalid(anyhow!("{FILE} is not right:\n  {}", mistakes.join("\n  "))));
+            return Err(CliError::invalid(anyhow!("{FILE} is not right:\n  {}", mistakes.join("\n  "))));
         }
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
@@ -223,22 +223,22 @@ impl Settings {
     }
 }
 
-fn parse(text: &str, name: &str) -> Result<Written, Failed> {
+fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
-        Failed::invalid(error)
+        CliError::invalid(error)
             .hint("`waft.toml` knows broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit and [serve] \
              listen, token, largest_request")
     })
 }
 
-fn home(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, Failed> {
+fn home(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
     let base = match env::var_os(variable).filter(|value| Path::new(value).is_absolute()) {
         Some(base) => PathBuf::from(base),
         None => env::home_dir()
             .filter(|home| home.is_absolute())
             .ok_or_else(|| {
                 let error = anyhow!("there is no home folder to keep modules in");
-                Failed::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
+                CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
             })?
             .join(below_home),
     };

@@ -4,24 +4,24 @@ use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{Exit, Failed};
+use crate::exit::{CliError, Exit};
 
 /// What the operating system says about stopping.
 #[derive(Debug, Clone)]
-pub(crate) struct Stop {
+pub(crate) struct StopSignal {
     /// Somebody asked to stop.
     pub(crate) asked: CancellationToken,
     /// Somebody asked again: stop at once.
     pub(crate) insisted: CancellationToken,
 }
 
-impl Stop {
+impl StopSignal {
     /// Does something that nothing is lost by leaving out: it ends as soon as somebody asks to stop.
     pub(crate) async fn unless_asked<Done>(
         &self,
-        work: impl Future<Output = Result<Done, Failed>>,
-    ) -> Result<Done, Failed> {
-        let stopped = || Failed::new(Exit::Interrupted, anyhow!("stopped before it had begun"));
+        work: impl Future<Output = Result<Done, CliError>>,
+    ) -> Result<Done, CliError> {
+        let stopped = || CliError::new(Exit::Interrupted, anyhow!("stopped before it had begun"));
         self.asked.run_until_cancelled(work).await.ok_or_else(stopped)?
     }
 

@@ -5,7 +5,7 @@
 
 use futures::TryStreamExt;
 use waft_client::api::{Edits, Notification, Submission};
-use waft_client::{Client, Told, flow::Draft};
+use waft_client::{Client, EventPayload, flow::Draft};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = client.watch(&run).into_stream();
     while let Some(event) = events.try_next().await? {
         println!("{}", event.line);
-        if matches!(event.told(), Some(Told::Firing(firing)) if firing.state == "success") {
+        if matches!(event.told(), Some(EventPayload::Firing(firing)) if firing.state == "success") {
             client.cancel(&run).await?; // it would stay for ever
         }
     }

@@ -6,9 +6,9 @@
 use std::{error::Error, time::Duration};
 
 use waft_client::{
-    Client, ClientError, Told,
+    Client, ClientError, EventPayload,
     api::{Edits, ListQuery, Notification, Submission},
-    flow::{Draft, Otherwise, Overlap, RetryPolicy, Strategy, file},
+    flow::{Draft, Otherwise, OverlapPolicy, RetryPolicy, Strategy, file},
 };
 
 #[tokio::main]
@@ -54,7 +54,7 @@ async fn listen(client: &Client) -> Result<(), Box<dyn Error>> {
         .task("ice", "kitchen#mix-icing", |task| task.with("flavour", "lemon"))
         .task("tidy", "kitchen#mix-icing", |task| task.with("flavour", "none").provides_same([""; 0]))
         .listen("bake", "mix", "ice")
-        .schedule_with("0 3 * * *", "tidy", |at| at.zone("Europe/Berlin").overlap(Overlap::Queue))
+        .schedule_with("0 3 * * *", "tidy", |at| at.zone("Europe/Berlin").overlap(OverlapPolicy::Queue))
         .build();
     client.submit(&Submission::of(&icing)?.run("icing-1")).await?;
     Ok(())
@@ -77,10 +77,10 @@ async fn watch(client: &Client) -> Result<(), Box<dyn Error>> {
     let mut watch = client.watch("bake-1");
     while let Some(event) = watch.next().await? {
         match event.told() {
-            Some(Told::Node(node)) if node.name == "taste" && node.state == "running" => break,
-            Some(Told::Node(node)) => println!("{} is {}", node.name, node.state),
-            Some(Told::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
-            Some(Told::Run(state)) => println!("the run is {}", state.as_str()),
+            Some(EventPayload::Node(node)) if node.name == "taste" && node.state == "running" => break,
+            Some(EventPayload::Node(node)) => println!("{} is {}", node.name, node.state),
+            Some(EventPayload::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
+            Some(EventPayload::Run(state)) => println!("the run is {}", state.as_str()),
             None => println!("a newer server says {}", event.line),
         }
     }

@@ -120,7 +120,7 @@ pub struct Run {
     pub firings: Vec<FiringState>,
     /// What came to fire its tasks, and fired nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedTriggers>,
     /// Its schedules that have missed times to make up for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backlogs: Vec<Backlog>,
@@ -140,13 +140,13 @@ pub struct Run {
     pub failures: Object,
     /// What is odd about the flow without keeping it from running; told to who submits it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A call that is out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Out {
+pub struct OutstandingCall {
     /// The queue that its job went to.
     pub queue: String,
     /// When it was handed out.
@@ -165,7 +165,7 @@ pub struct Out {
 /// A worker that was lost while it called a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Lost {
+pub struct LostWorker {
     /// The worker, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -213,16 +213,16 @@ pub struct Node {
     pub retry_in: Option<f64>,
     /// What it waits to be notified of, while it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub awaits: Option<Awaits>,
+    pub awaits: Option<AwaitedNotification>,
     /// Its call, while one is out; of a task that is called for each element of a list, the one that is out longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub out: Option<Out>,
+    pub out: Option<OutstandingCall>,
     /// The workers that were lost while they had a long call of it, as far as the records go back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<Lost>,
+    pub lost: Vec<LostWorker>,
     /// The elements of the list that it is called for, once that is known; left out of a task that is called once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elements: Option<Elements>,
+    pub elements: Option<ElementProgress>,
     /// Who called it last, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -234,7 +234,7 @@ pub struct Node {
 /// How far a task is that is called for each element of a list.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Elements {
+pub struct ElementProgress {
     /// How many elements there are.
     pub count: u64,
     /// How many of them are in success.
@@ -244,7 +244,7 @@ pub struct Elements {
 /// What a task waits for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Awaits {
+pub struct AwaitedNotification {
     /// In a word.
     pub word: String,
     /// The values that a notification has to bring.
@@ -315,7 +315,7 @@ pub struct LogLine {
 /// The state a run is in once something asked for it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct NewState {
+pub struct RunStateResponse {
     /// The run's id.
     pub run: String,
     /// Its state.
@@ -329,7 +329,7 @@ pub struct NewState {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Skip {
+pub struct SkipRollback {
     /// The task.
     pub task: String,
     /// Why its rollback is not needed any more.
@@ -441,7 +441,7 @@ pub enum Edit {
 /// A run's flow that was changed, or could be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Edited {
+pub struct EditResult {
     /// The run's id.
     pub run: String,
     /// The revision of the changed flow.
@@ -452,7 +452,7 @@ pub struct Edited {
     pub edits: Vec<String>,
     /// What is odd about the flow without keeping it from running.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// One time that a run's flow was changed.
@@ -490,7 +490,7 @@ pub struct Notification {
 /// Schedules and notifications that came to fire a task, and fired nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Skipped {
+pub struct SkippedTriggers {
     /// The task.
     pub task: String,
     /// Why: `overlap` (an earlier firing of the schedule was under way), `missed` (nobody drove the run when the time came)
@@ -635,13 +635,13 @@ pub struct Problem {
     pub hint: Option<String>,
     /// Every mistake in the flow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Diagnostic>,
 }
 
 /// One thing that is wrong with a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Mistake {
+pub struct Diagnostic {
     /// `error` or `warning`.
     pub severity: String,
     /// What is wrong.

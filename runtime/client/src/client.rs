@@ -8,18 +8,18 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        Checks, Edited, Edits, ListQuery, Module, Modules, NewState, Notification, Problem, Run, RunLogs, Runs, Skip,
-        Submission, Workers,
+        Checks, EditResult, Edits, ListQuery, Module, Modules, Notification, Problem, Run, RunLogs, RunStateResponse,
+        Runs, SkipRollback, Submission, Workers,
     },
     tls,
     watch::Events,
 };
 
 /// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a server may say nothing. One that is watched says something every few seconds.
-const SILENCE: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Speaks with one server. Cheap to clone. Dropping a future is safe; what it asked for may then be done or not.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Client {
             let path = format!("{}/", server.path());
             server.set_path(&path);
         }
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
         let builder = builder.tls_backend_preconfigured(tls::config().map_err(refused)?);
         let http = builder.build().map_err(|error| refused(error.to_string()))?;
         Ok(Self { http, server, token })
@@ -113,7 +113,7 @@ impl Client {
     /// told to.
     ///
     /// # Errors
-    /// As [`Watch::next`].
+    /// As [`Watchdog::next`].
     pub async fn wait(&self, run: &str) -> Result<Run, ClientError> {
         let mut watch = self.watch(run);
         while watch.next().await?.is_some() {}
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; with status 409 that means nothing for the run as it is.
-    pub async fn cancel(&self, run: &str) -> Result<NewState, ClientError> {
+    pub async fn cancel(&self, run: &str) -> Result<RunStateResponse, ClientError> {
         self.wish(run, "cancel").await
     }
 
@@ -132,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`].
-    pub async fn suspend(&self, run: &str) -> Result<NewState, ClientError> {
+    pub async fn suspend(&self, run: &str) -> Result<RunStateResponse, ClientError> {
         self.wish(run, "suspend").await
     }
 
@@ -140,7 +140,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`].
-    pub async fn resume(&self, run: &str) -> Result<NewState, ClientError> {
+    pub async fn resume(&self, run: &str) -> Result<RunStateResponse, ClientError> {
         self.wish(run, "resume").await
     }
 
@@ -148,7 +148,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`].
-    pub async fn retry(&self, run: &str) -> Result<NewState, ClientError> {
+    pub async fn retry(&self, run: &str) -> Result<RunStateResponse, ClientError> {
         self.wish(run, "retry").await
     }
 
@@ -156,7 +156,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`].
-    pub async fn skip(&self, run: &str, skip: &Skip) -> Result<NewState, ClientError> {
+    pub async fn skip(&self, run: &str, skip: &SkipRollback) -> Result<RunStateResponse, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "skip"])?.json(skip)).await
     }
 
@@ -164,7 +164,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`]; with status 409 the task does not wait, or not for these values.
-    pub async fn notify(&self, run: &str, notification: &Notification) -> Result<NewState, ClientError> {
+    pub async fn notify(&self, run: &str, notification: &Notification) -> Result<RunStateResponse, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "notify"])?.json(notification)).await
     }
 
@@ -172,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::cancel`]; with status 409 the run cannot be changed so by now, with 422 the changed flow has mistakes.
-    pub async fn edit(&self, run: &str, edits: &Edits) -> Result<Edited, ClientError> {
+    pub async fn edit(&self, run: &str, edits: &Edits) -> Result<EditResult, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "edits"])?.json(edits)).await
     }
 
@@ -186,7 +186,7 @@ impl Client {
         self.json(request.header(header::CONTENT_TYPE, "application/wasm")).await
     }
 
-    /// A module by digest or tag; `None` when the server does not have it.
+    /// A module by digest or tag; `Strip` when the server does not have it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -243,7 +243,7 @@ impl Client {
         self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
-    async fn wish(&self, run: &str, wish: &str) -> Result<NewState, ClientError> {
+    async fn wish(&self, run: &str, wish: &str) -> Result<RunStateResponse, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, wish])?).await
     }
 

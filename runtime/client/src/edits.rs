@@ -2,7 +2,7 @@
 
 use flow::{
     Draft, DraftLink, LinkBuilder,
-    file::{Unwritable, write_addition},
+    file::{WriteError, write_addition},
 };
 
 use crate::{
@@ -14,9 +14,9 @@ impl Edits {
     /// Adds tasks, nested flows and links, begun with [`Draft::addition`]; modules that the flow knows need no mention.
     ///
     /// # Errors
-    /// [`Unwritable`] when they have mistakes.
+    /// [`WriteError`] when they have mistakes.
     #[expect(clippy::should_implement_trait, reason = "it is the word of `waft edit`, and may fail")]
-    pub fn add(self, addition: &Draft) -> Result<Self, Unwritable> {
+    pub fn add(self, addition: &Draft) -> Result<Self, WriteError> {
         let text = write_addition(addition)?;
         Ok(self.with(Edit::Add { text, modules: [].into() }))
     }
@@ -37,18 +37,18 @@ impl Edits {
     /// Links two nodes by a link that says more: what of `from` it waits for, or a condition.
     ///
     /// # Errors
-    /// [`Unwritable`] when the link has mistakes.
+    /// [`WriteError`] when the link has mistakes.
     pub fn link_with(
         self,
         from: impl AsRef<str>,
         to: impl AsRef<str>,
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
-    ) -> Result<Self, Unwritable> {
+    ) -> Result<Self, WriteError> {
         let Draft { body, mistakes, .. } = Draft::addition().link_with(from, to, build).build();
         let Some(DraftLink { from, to, on, when, reach, join, spans: _ }) =
             body.links.into_iter().next().filter(|_| mistakes.is_empty())
         else {
-            return Err(Unwritable { mistakes });
+            return Err(WriteError { mistakes });
         };
         Ok(self.with(Edit::Link {
             from: from.to_string(),
@@ -110,7 +110,7 @@ impl Edits {
 
 #[cfg(test)]
 mod tests {
-    use flow::On;
+    use flow::SourceOutcome;
 
     use super::*;
 
@@ -121,7 +121,7 @@ mod tests {
             .add(&addition)
             .unwrap()
             .link("pan", "more")
-            .link_with("pan", "tell", |link| link.on(On::Failure).when("failure.kind == 'timeout'"))
+            .link_with("pan", "tell", |link| link.on(SourceOutcome::Failure).when("failure.kind == 'timeout'"))
             .unwrap()
             .set("more", "celsius", 180)
             .require("more", "pan", "first_pan")

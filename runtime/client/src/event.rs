@@ -16,7 +16,7 @@ pub struct Event {
 
 /// What a line tells.
 #[derive(Debug, Clone)]
-pub enum Told {
+pub enum EventPayload {
     /// The run is in this state.
     Run(RunState),
     /// A task or a retry controller is in another state.
@@ -26,9 +26,9 @@ pub enum Told {
 }
 
 impl Event {
-    /// What the line tells; `None` for what a newer server tells, and this client does not know.
+    /// What the line tells; `Strip` for what a newer server tells, and this client does not know.
     #[must_use]
-    pub fn told(&self) -> Option<Told> {
+    pub fn told(&self) -> Option<EventPayload> {
         #[derive(Deserialize)]
         struct Kind {
             event: String,
@@ -41,10 +41,10 @@ impl Event {
         match event.as_str() {
             "run" => {
                 let Run { state } = self.read()?;
-                RunState::ALL.into_iter().find(|known| known.as_str() == state).map(Told::Run)
+                RunState::ALL.into_iter().find(|known| known.as_str() == state).map(EventPayload::Run)
             }
-            "state" => self.read().map(Told::Node),
-            "firing" => self.read().map(Told::Firing),
+            "state" => self.read().map(EventPayload::Node),
+            "firing" => self.read().map(EventPayload::Firing),
             _ => None,
         }
     }
@@ -53,8 +53,8 @@ impl Event {
     #[must_use]
     pub fn run_state(&self) -> Option<RunState> {
         match self.told() {
-            Some(Told::Run(state)) => Some(state),
-            Some(Told::Node(_) | Told::Firing(_)) | None => None,
+            Some(EventPayload::Run(state)) => Some(state),
+            Some(EventPayload::Node(_) | EventPayload::Firing(_)) | None => None,
         }
     }
 
@@ -93,7 +93,7 @@ mod tests {
             worker: None,
             digest: None,
         };
-        let Some(Told::Node(node)) = event(protocol::json::node_changed(&change)).told() else {
+        let Some(EventPayload::Node(node)) = event(protocol::json::node_changed(&change)).told() else {
             panic!("a node's line")
         };
         assert_eq!((node.name.as_str(), node.state.as_str(), node.attempt), ("mix", "success", Some(2)));
@@ -106,7 +106,7 @@ mod tests {
         assert!(event(protocol::json::trimmed(7)).told().is_none(), "it tells of no run, task or firing");
         let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
         assert!(
-            matches!(firing.told(), Some(Told::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
+            matches!(firing.told(), Some(EventPayload::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
         );
         let (run, flow) = ("r".parse().unwrap(), "f".parse().unwrap());
         let started = event(protocol::json::run_started(&run, &flow, Timestamp::default()));

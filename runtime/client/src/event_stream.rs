@@ -2,7 +2,7 @@
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Message {
+pub(crate) struct ServerSentEvent {
     /// Its id, or that of the last one that had one.
     pub(crate) id: String,
     /// Its data.
@@ -10,7 +10,7 @@ pub(crate) struct Message {
 }
 
 /// The longest line that is taken: a run's last line holds all its values.
-const LONGEST_LINE: usize = 1 << 30;
+const MAX_LINE_BYTES: usize = 1 << 30;
 
 /// Puts bytes together to events.
 #[derive(Debug, Default)]
@@ -21,11 +21,11 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Takes some bytes, and gives the events that they complete; `None` when a line is longer than any is.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<Message>> {
+    /// Takes some bytes, and gives the events that they complete; `Strip` when a line is longer than any is.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<ServerSentEvent>> {
         let mut messages = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.len() + piece.len() > LONGEST_LINE {
+            if self.line.len() + piece.len() > MAX_LINE_BYTES {
                 return None;
             }
             self.line.extend_from_slice(piece);
@@ -37,10 +37,10 @@ impl Parser {
         Some(messages)
     }
 
-    fn line(&mut self, line: &str) -> Option<Message> {
+    fn line(&mut self, line: &str) -> Option<ServerSentEvent> {
         if line.is_empty() {
             let data = self.data.take()?;
-            return Some(Message { id: self.id.clone(), data });
+            return Some(ServerSentEvent { id: self.id.clone(), data });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn events_are_put_together_however_their_bytes_come() {
         let text = ": hello\n\nid: 1\ndata: {\"a\":1}\n\ndata: one\ndata: two\r\n\r\n:\n\nid:3\ndata:x\n\n";
-        let message = |id: &str, data: &str| Message { id: id.into(), data: data.into() };
+        let message = |id: &str, data: &str| ServerSentEvent { id: id.into(), data: data.into() };
         let expected = [message("1", "{\"a\":1}"), message("1", "one\ntwo"), message("3", "x")];
         for size in [1, 2, 7, text.len()] {
             let mut parser = Parser::default();

@@ -24,7 +24,7 @@ mod workers;
 
 pub use client::Client;
 pub use error::ClientError;
-pub use event::{Event, Told};
+pub use event::{Event, EventPayload};
 pub use flow;
 pub use log_watch::{LogAttempt, LogEvent, LogWatch};
 pub use watch::Watch;

@@ -7,10 +7,10 @@ use protocol::topology;
 use tokio::time::timeout;
 
 /// How many messages are looked at in one go; the queue holds no more of them back than that.
-const MOST: u16 = 1_000;
+const MAX_MESSAGES: u16 = 1_000;
 
 /// How long to wait for one more message before the queue is taken to be read to its end.
-const PAUSE: Duration = Duration::from_millis(500);
+const END_OF_QUEUE_WAIT: Duration = Duration::from_millis(500);
 
 /// Why the quarantine could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum QuarantineError {
 
 /// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quarantined {
+pub struct QuarantinedMessage {
     /// The message's id: that of its call, where it is a job.
     pub id: String,
     /// The queue it came from.
@@ -41,7 +41,7 @@ pub struct Quarantined {
     pub size: usize,
 }
 
-impl Quarantined {
+impl QuarantinedMessage {
     /// Whether it is a job that was lost with its workers too often.
     #[must_use]
     pub fn is_poison(&self) -> bool {
@@ -54,7 +54,7 @@ impl Quarantined {
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum QuarantineAction {
     /// Hand it out again, to the queue it came from.
     Release,
     /// Forget it.
@@ -65,7 +65,7 @@ pub enum Decision {
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something.
-pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<Quarantined>, QuarantineError> {
+pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
     let deliveries = read(&*broker).await?;
     // Dropped unsettled, they go back.
     Ok(deliveries.iter().map(quarantined).collect())
@@ -76,34 +76,38 @@ pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<Quarantined>, Quarantin
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or there is no quarantine.
-pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<Quarantined>, QuarantineError> {
-    let most = usize::try_from(waiting).unwrap_or(usize::MAX).min(MOST.into());
+pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
+    let most = usize::try_from(waiting).unwrap_or(usize::MAX).min(MAX_MESSAGES.into());
     Ok(consume(broker, most).await?.iter().map(quarantined).collect())
 }
 
 /// What became of messages.
 #[derive(Debug, Default)]
-pub struct Decided {
+pub struct QuarantineResult {
     /// Those that were released or dropped.
-    pub done: Vec<Quarantined>,
+    pub done: Vec<QuarantinedMessage>,
     /// Those that stay, though they were to be released: they do not say which queue they came from, or that queue is gone.
-    pub without_origin: Vec<Quarantined>,
+    pub without_origin: Vec<QuarantinedMessage>,
 }
 
 /// Decides about the messages of an id, or about all.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something; what was not decided about stays in quarantine.
-pub async fn decide(broker: Arc<dyn Broker>, id: Option<&str>, decision: Decision) -> Result<Decided, QuarantineError> {
-    let mut decided = Decided::default();
+pub async fn decide(
+    broker: Arc<dyn Broker>,
+    id: Option<&str>,
+    decision: QuarantineAction,
+) -> Result<QuarantineResult, QuarantineError> {
+    let mut decided = QuarantineResult::default();
     for delivery in read(&*broker).await? {
         let message = quarantined(&delivery);
         if id.is_some_and(|id| id != message.id) {
             continue;
         }
         match decision {
-            Decision::Drop => {}
-            Decision::Release => {
+            QuarantineAction::Drop => {}
+            QuarantineAction::Release => {
                 let Some((exchange, key)) = message.queue.as_deref().map(way_to) else {
                     decided.without_origin.push(message);
                     continue;
@@ -130,14 +134,14 @@ pub async fn decide(broker: Arc<dyn Broker>, id: Option<&str>, decision: Decisio
 
 async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
     broker::topology::declare_shared(broker).await?;
-    consume(broker, MOST.into()).await
+    consume(broker, MAX_MESSAGES.into()).await
 }
 
 async fn consume(broker: &dyn Broker, most: usize) -> Result<Vec<Delivery>, QuarantineError> {
-    let mut consumer = broker.consume(topology::QUARANTINE, MOST).await?;
+    let mut consumer = broker.consume(topology::QUARANTINE, MAX_MESSAGES).await?;
     let mut deliveries = Vec::new();
     while deliveries.len() < most
-        && let Ok(Some(delivery)) = timeout(PAUSE, consumer.next()).await
+        && let Ok(Some(delivery)) = timeout(END_OF_QUEUE_WAIT, consumer.next()).await
     {
         deliveries.push(delivery);
     }
@@ -157,10 +161,10 @@ fn is_own(name: &str) -> bool {
     !name.starts_with("x-") && ![topology::QUARANTINED_FROM, topology::QUARANTINE_REASON].contains(&name)
 }
 
-fn quarantined(delivery: &Delivery) -> Quarantined {
+fn quarantined(delivery: &Delivery) -> QuarantinedMessage {
     let properties = &delivery.message.properties;
     let header = |name: &str| properties.headers.get(name).cloned();
-    Quarantined {
+    QuarantinedMessage {
         id: properties.message_id.clone().unwrap_or_default(),
         queue: header(topology::QUARANTINED_FROM).or_else(|| header("x-first-death-queue")),
         reason: header(topology::QUARANTINE_REASON).or_else(|| header("x-first-death-reason")),
@@ -204,7 +208,7 @@ mod tests {
         consumer.next().await.unwrap().dead_letter();
     }
 
-    fn ids(quarantined: &[Quarantined]) -> Vec<&str> {
+    fn ids(quarantined: &[QuarantinedMessage]) -> Vec<&str> {
         quarantined.iter().map(|message| message.id.as_str()).collect()
     }
 
@@ -224,7 +228,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_released_goes_back_to_where_it_came_from() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("two"), Decision::Release).await.unwrap().done), ["two"]);
+        assert_eq!(ids(&decide(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
         let again = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
         assert_eq!(again.message.properties.message_id.as_deref(), Some("two"));
@@ -255,7 +259,7 @@ mod tests {
         let listed = list(broker.clone()).await.unwrap();
         assert_eq!((ids(&listed), listed[0].queue.as_deref()), (vec![queue.as_str(), "gone"], Some(queue.as_str())));
         assert_eq!(listed[0].reason.as_deref(), Some("it is of format version 9"));
-        let decided = decide(broker.clone(), None, Decision::Release).await.unwrap();
+        let decided = decide(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!((ids(&decided.done), ids(&decided.without_origin)), (vec![queue.as_str()], vec!["gone"]));
         let again = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
         assert_eq!((again.message.properties.headers.len(), &again.message.body[..]), (0, &b"newer"[..]));
@@ -275,7 +279,7 @@ mod tests {
         };
         broker.publish(stray).await.unwrap();
         poison(&*broker, "last").await;
-        let decided = decide(broker.clone(), None, Decision::Release).await.unwrap();
+        let decided = decide(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!(ids(&decided.done), ["one", "last"]);
         assert_eq!(ids(&decided.without_origin), ["stray"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["stray"]);
@@ -284,8 +288,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_dropped_is_gone() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("nobody"), Decision::Drop).await.unwrap().done), [""; 0]);
-        assert_eq!(ids(&decide(broker.clone(), None, Decision::Drop).await.unwrap().done), ["one", "two"]);
+        assert_eq!(ids(&decide(broker.clone(), Some("nobody"), QuarantineAction::Drop).await.unwrap().done), [""; 0]);
+        assert_eq!(ids(&decide(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);
         assert_eq!(list(broker.clone()).await.unwrap(), []);
         assert_eq!(broker.waiting("waft.jobs.ovens").await.unwrap(), Some(0));
     }

@@ -2,7 +2,7 @@
 
 use flow::{
     Draft, Value,
-    file::{Unwritable, write},
+    file::{WriteError, write},
 };
 use serde_json::value::RawValue;
 
@@ -15,8 +15,8 @@ impl Submission {
     /// The flow goes as the text of a flow file; what it starts with goes beside it, so that it may be any JSON, or bytes.
     ///
     /// # Errors
-    /// [`Unwritable`] when the flow has mistakes, or says what no flow file can.
-    pub fn of(flow: &Draft) -> Result<Self, Unwritable> {
+    /// [`WriteError`] when the flow has mistakes, or says what no flow file can.
+    pub fn of(flow: &Draft) -> Result<Self, WriteError> {
         let mut draft = flow.clone();
         let mut submission = Self { run: Some(uuid::Uuid::now_v7().to_string()), ..Self::default() };
         draft.inputs.retain(|name, value| match value {

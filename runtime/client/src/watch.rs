@@ -8,15 +8,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Client, ClientError, Event,
-    event_stream::{Message, Parser},
+    event_stream::{Parser, ServerSentEvent},
 };
 
 /// How long a server may be away before a watcher gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pause before the first try to connect again; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A run that is watched: a stream of its lines, which ends with the run.
 pub struct Watch {
@@ -28,7 +28,7 @@ pub struct Watch {
     ended: bool,
     connection: Option<Connection>,
     /// While the server is away.
-    away: Option<Away>,
+    away: Option<Disconnected>,
 }
 
 /// Which events of a run.
@@ -42,7 +42,7 @@ pub(crate) enum Events {
 
 /// A server that was there, and is away.
 #[derive(Clone, Copy)]
-struct Away {
+struct Disconnected {
     since: Instant,
     pause: Duration,
     again_at: Instant,
@@ -51,7 +51,7 @@ struct Away {
 struct Connection {
     body: BoxStream<'static, reqwest::Result<Bytes>>,
     parser: Parser,
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<ServerSentEvent>,
 }
 
 impl Watch {
@@ -64,7 +64,7 @@ impl Watch {
         Self { what: Events::Logs, ..Self::new(client, run, None) }
     }
 
-    /// The next line; `None` once the run has ended. When the connection breaks, another one goes on where it broke.
+    /// The next line; `Strip` once the run has ended. When the connection breaks, another one goes on where it broke.
     /// Dropping the future loses no line, but a request that was on its way is sent again: poll it to its end.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Watch {
                 if self.ended {
                     return Ok(None);
                 }
-                self.away = Some(Away::next(self.away));
+                self.away = Some(Disconnected::next(self.away));
             }
             if let Some(away) = self.away {
                 sleep_until(away.again_at).await;
@@ -96,7 +96,7 @@ impl Watch {
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {
-        let patient = self.away.is_some_and(|away| away.since.elapsed() < PATIENCE);
+        let patient = self.away.is_some_and(|away| away.since.elapsed() < RECONNECT_TIMEOUT);
         match self.client.events(&self.run, self.what, self.after.as_deref()).await {
             Ok(_) if self.away.is_some() && !patient => Err(self.client.unexpected("its events break off".into())),
             Ok(response) => {
@@ -109,7 +109,7 @@ impl Watch {
                 if !patient || !may_pass {
                     return Err(error);
                 }
-                self.away = Some(Away::next(self.away));
+                self.away = Some(Disconnected::next(self.away));
                 Ok(())
             }
         }
@@ -122,11 +122,11 @@ impl Watch {
     }
 }
 
-impl Away {
+impl Disconnected {
     /// Away, or still so: the pauses grow.
     fn next(before: Option<Self>) -> Self {
         let now = Instant::now();
-        let pause = before.map_or(FIRST_PAUSE, |away| (away.pause * 2).min(LONGEST_PAUSE));
+        let pause = before.map_or(INITIAL_RETRY_DELAY, |away| (away.pause * 2).min(MAX_RETRY_DELAY));
         Self { since: before.map_or(now, |away| away.since), pause, again_at: now + pause }
     }
 }

@@ -18,7 +18,7 @@ pub enum WorkersError {
     Consume(#[from] ConsumeError),
     /// The question could not be published.
     #[error("could not ask the workers")]
-    Ask(#[from] PublishError),
+    Ping(#[from] PublishError),
 }
 
 /// Asks all workers who they are and takes answers for as long as `patience`. Dropping the future is safe.

@@ -26,19 +26,19 @@ struct Request {
 }
 
 /// The status, the content type and the body of an answer.
-type Answer = (u16, &'static str, String);
+type CannedResponse = (u16, &'static str, String);
 
 /// Answers so many requests, one after the other, and gives them back.
-struct Played {
+struct CannedServer {
     address: SocketAddr,
     serving: JoinHandle<Vec<Request>>,
 }
 
-impl Played {
-    fn new(answers: Vec<Answer>) -> Self {
+impl CannedServer {
+    fn new(answers: Vec<CannedResponse>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = move |(status, kind, body): Answer| {
+        let answer = move |(status, kind, body): CannedResponse| {
             let (mut stream, _) = listener.accept().unwrap();
             let request = read(&stream);
             let length = body.len();
@@ -77,7 +77,7 @@ fn read(stream: &TcpStream) -> Request {
     Request { line: lines.remove(0), headers: lines, body }
 }
 
-fn run(state: &str) -> Answer {
+fn run(state: &str) -> CannedResponse {
     let run = json!({"run": "r1", "flow": "f", "state": state, "revision": 1, "started_at": "", "changed_at": "",
         "tasks": [], "inputs": {}, "provides": {"cake": 1}, "failures": {}});
     (200, "application/json", run.to_string())
@@ -85,7 +85,7 @@ fn run(state: &str) -> Answer {
 
 #[tokio::test]
 async fn a_flow_is_submitted_as_the_text_of_a_flow_file_under_one_id() {
-    let played = Played::new(vec![run("running"), run("running")]);
+    let played = CannedServer::new(vec![run("running"), run("running")]);
     let client = played.client();
     let flow = Draft::builder("f")
         .unwrap()
@@ -116,7 +116,7 @@ async fn waiting_for_a_run_goes_on_where_the_connection_broke_and_tells_the_run(
     let line = |id: u32, state: &str| format!("id: {id}\ndata: {{\"event\":\"run\",\"state\":\"{state}\"}}\n\n");
     let events = |text: String| (200, "text/event-stream", text);
     let answers = vec![events(line(1, "running")), events(line(2, "success")), run("success")];
-    let played = Played::new(answers);
+    let played = CannedServer::new(answers);
     let ended = played.client().wait("r1").await.unwrap();
     assert_eq!((ended.state.as_str(), ended.provides.json("cake")), ("success", Some("1")));
     let requests = played.requests();
@@ -129,7 +129,7 @@ async fn waiting_for_a_run_goes_on_where_the_connection_broke_and_tells_the_run(
 async fn a_run_is_watched_as_a_stream_that_ends_with_it() {
     let text = "id: 1\ndata: {\"event\":\"run\",\"state\":\"running\"}\n\nid: 2\ndata: {\"event\":\"firing\",\"firing\":1,\
                 \"state\":\"running\"}\n\nid: 3\ndata: {\"event\":\"run\",\"state\":\"rolled-back\"}\n\n";
-    let played = Played::new(vec![(200, "text/event-stream", text.into())]);
+    let played = CannedServer::new(vec![(200, "text/event-stream", text.into())]);
     let events: Vec<_> = played.client().watch("r1").into_stream().try_collect().await.unwrap();
     let states: Vec<_> = events.iter().map(waft_client::Event::run_state).collect();
     assert_eq!(states, [Some(RunState::Running), None, Some(RunState::RolledBack)]);
@@ -142,7 +142,7 @@ async fn notifications_and_edits_go_to_the_run_and_refusals_are_told() {
     let state = json!({"run": "r1", "state": "running"});
     let answers =
         vec![(200, "application/json", state.to_string()), (409, "application/problem+json", refusal.to_string())];
-    let played = Played::new(answers);
+    let played = CannedServer::new(answers);
     let client = played.client();
     let notification = Notification::of("t").value("ip", "10.0.0.7").value_bytes("photo", "ab").key("once");
     assert_eq!(client.notify("r1", &notification).await.unwrap().state, "running");

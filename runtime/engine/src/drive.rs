@@ -31,10 +31,11 @@ use std::{
 
 use broker::{Delivery, Message};
 use flow::{
-    CallId, Change, Command, Event, Flow, LONGEST_STEP, Machine, Record, RunId, RunState, Shard, Timestamp, WorkerName,
+    CallId, Change, Command, Event, Flow, MAX_STEP_RECORDS, Machine, Record, RunId, RunState, Shard, Timestamp,
+    WorkerName,
 };
-use logbook::{Append, AppendError, Appended, Logbook, Standing, Version};
-use protocol::{AttemptLog, Reply, Wish};
+use logbook::{Append, AppendError, AppendOutcome, Logbook, RunInfo, Version};
+use protocol::{AttemptLog, Reply, RunCommand};
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -42,23 +43,23 @@ use tracing::{error, info, warn};
 
 use crate::permits::client::{DispatchHistory, PermitClient};
 use crate::{
-    AskError, Clock, Happening, SubmitError, Watch,
+    Clock, CommandError, SubmitError, Watch, WatchEvent,
     clock::ClockReader,
     inbox::Inbox,
     messages,
-    outbox::{OutboxBatch, Taken},
-    topology_cache::Declared,
+    outbox::{ConfirmedVersions, OutboxBatch},
+    topology_cache::TopologyCache,
     unserved_queues, watch,
 };
-pub use call_location::Whereabouts;
+pub use call_location::CallLocation;
 use delivery_barrier::DeliveryBarrier;
-use fetches::Errands;
+use fetches::Fetches;
 use leases::Leases;
 use listeners::Listeners;
-use load::Lost;
-use permits::Ended;
-use publish_cursor::Telling;
-use republish::Again;
+use load::StaleRun;
+use permits::EndedCalls;
+use publish_cursor::PublishCursors;
+use republish::Republisher;
 pub(crate) use shards::{Shards, Sharing};
 use withdrawals::Withdrawals;
 
@@ -83,16 +84,16 @@ const SNAPSHOT_INTERVAL: u64 = 1_000;
 const MAX_SNAPSHOT_DELAY: u64 = 100;
 
 /// The target of the one line that closes each run, so that who shows the end otherwise can leave it out.
-const RUN: &str = "waft::run";
+const RUN_LOG_TARGET: &str = "waft::run";
 
 /// What the engine's handle asks.
-pub(crate) enum Request {
+pub(crate) enum DriverRequest {
     /// Start a run.
     Submit { run: RunId, flow: Arc<Flow>, answer: oneshot::Sender<Result<Watch, SubmitError>> },
     /// Drive a run here that another process left.
-    Adopt { run: RunId, wish: Wish, answer: oneshot::Sender<Result<Watch, AskError>> },
+    Adopt { run: RunId, wish: RunCommand, answer: oneshot::Sender<Result<Watch, CommandError>> },
     /// Record a wish for a run of a shard that is driven here.
-    Wish { run: RunId, wish: Wish, answer: oneshot::Sender<Reply> },
+    Command { run: RunId, wish: RunCommand, answer: oneshot::Sender<Reply> },
     /// Give up the calls of a run that is being suspended.
     Abandon { run: RunId },
     /// Say for how long the workers of a run that is driven here have sent no heartbeat of their calls.
@@ -100,7 +101,7 @@ pub(crate) enum Request {
     /// Say that you are alive.
     Check { answer: oneshot::Sender<()> },
     /// Say where each call is that is out.
-    Whereabouts { answer: oneshot::Sender<Vec<(CallId, Whereabouts)>> },
+    CallLocations { answer: oneshot::Sender<Vec<(CallId, CallLocation)>> },
 }
 
 /// A call under a lease, and for how long no heartbeat of it has come.
@@ -115,13 +116,13 @@ pub struct SilentLease {
 }
 
 /// A run in memory, at the version its records have in the logbook.
-struct Live {
+struct ActiveRun {
     machine: Machine,
     version: Version,
     /// The version of its last snapshot.
     snapshot: Version,
     shard: Shard,
-    watcher: Option<mpsc::Sender<Happening>>,
+    watcher: Option<mpsc::Sender<WatchEvent>>,
     due: Option<Timestamp>,
     /// Calls that were out when the run was loaded, and are sent again if no answer to them waits in the queue.
     unanswered: BTreeSet<CallId>,
@@ -133,13 +134,13 @@ struct Live {
 struct RunEvent {
     run: RunId,
     event: Event,
-    answer: Option<Answer>,
+    answer: Option<ReplyTo>,
 }
 
 /// Where the answer to a wish goes.
-enum Answer {
-    Here(oneshot::Sender<Reply>),
-    There { queue: String, correlation_id: Option<String> },
+enum ReplyTo {
+    Local(oneshot::Sender<Reply>),
+    Remote { queue: String, correlation_id: Option<String> },
 }
 
 /// What one turn takes, before anything of it is durable.
@@ -151,7 +152,7 @@ struct Batch {
     submitted: Vec<Submitted>,
     messages: Vec<Message>,
     probes: Vec<Message>,
-    watch_events: Vec<(mpsc::Sender<Happening>, Happening)>,
+    watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
     /// Runs that were read from the logbook for this turn.
     loaded: BTreeSet<RunId>,
     /// Runs that were looked for and are not there: what comes for them is done with.
@@ -180,9 +181,9 @@ struct Submitted {
 struct StepResult {
     records: Vec<Record>,
     commands: Vec<Command>,
-    answers: Vec<Answer>,
+    answers: Vec<ReplyTo>,
     /// Calls that may have ended.
-    ended: Ended,
+    ended: EndedCalls,
     /// Whether some of the commands may have been carried out before.
     again: bool,
     /// Whether the run goes on in the next turn.
@@ -196,10 +197,10 @@ pub(crate) struct DriverContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) out: mpsc::Sender<OutboxBatch>,
     /// What of it the broker has taken.
-    pub(crate) taken: Taken,
+    pub(crate) taken: ConfirmedVersions,
     /// Whether what the broker has taken outlives this process.
     pub(crate) is_durable: bool,
-    pub(crate) declared: Declared,
+    pub(crate) declared: TopologyCache,
     /// Hears of every run that has new records.
     pub(crate) changed: broadcast::Sender<RunId>,
     /// The queue that answers requests for content.
@@ -212,8 +213,8 @@ pub(crate) struct DriverContext {
 pub(crate) struct Driver {
     tools: DriverContext,
     shards: Shards,
-    runs: BTreeMap<RunId, Live>,
-    lost: BTreeMap<RunId, Lost>,
+    runs: BTreeMap<RunId, ActiveRun>,
+    lost: BTreeMap<RunId, StaleRun>,
     /// Runs that cannot be read, or that a bug of ours stopped: what comes for them is kept, unsettled, for whoever drives
     /// them after this process.
     broken: BTreeMap<RunId, Vec<Delivery>>,
@@ -221,13 +222,13 @@ pub(crate) struct Driver {
     bugs: BTreeMap<RunId, String>,
     leases: Leases,
     withdrawals: Withdrawals,
-    errands: Errands,
+    errands: Fetches,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
     permits: PermitClient,
-    telling: Telling,
+    telling: PublishCursors,
     echo: DeliveryBarrier,
-    again: Again,
+    again: Republisher,
     /// Runs that another process left, and that were not taken up here: they may have permits.
     left: BTreeSet<RunId>,
     /// What follows from the last turn, for the next.
@@ -241,17 +242,17 @@ impl Driver {
     pub(crate) fn new(tools: DriverContext, shards: Shards) -> Self {
         let gate = PermitClient::new(shards.engine().to_owned());
         let clock = ClockReader::new(&*tools.clock);
-        let mut again = Again::default();
-        if shards.sharing() == Sharing::Alone {
+        let mut again = Republisher::default();
+        if shards.sharing() == Sharing::Exclusive {
             // Nobody takes it over: it is driven here from the start.
             shards.known().for_each(|shard| again.add_shard(shard.clone()));
         }
         Self {
-            errands: Errands::new(tools.store.clone()),
+            errands: Fetches::new(tools.store.clone()),
             tools,
             shards,
             permits: gate,
-            telling: Telling::default(),
+            telling: PublishCursors::default(),
             echo: DeliveryBarrier::default(),
             again,
             left: BTreeSet::new(),
@@ -273,7 +274,7 @@ impl Driver {
     pub(crate) async fn run(
         mut self,
         mut inbox: Inbox,
-        mut requests: mpsc::Receiver<Request>,
+        mut requests: mpsc::Receiver<DriverRequest>,
         stop: CancellationToken,
     ) {
         let mut beat = tokio::time::interval(TICK);
@@ -325,28 +326,30 @@ impl Driver {
         inbox.close();
     }
 
-    async fn answer(&mut self, request: Request, round: &mut Batch) {
+    async fn answer(&mut self, request: DriverRequest, round: &mut Batch) {
         match request {
-            Request::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
-            Request::Adopt { run, wish, answer } => {
+            DriverRequest::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
+            DriverRequest::Adopt { run, wish, answer } => {
                 let adopted = self.adopt(&run, wish, round).await;
                 // Whoever asked may be gone.
                 let _ = answer.send(adopted);
             }
-            Request::Wish { run, wish, answer } => self.wish(run, None, wish, Some(Answer::Here(answer)), round).await,
-            Request::Abandon { run } => {
+            DriverRequest::Command { run, wish, answer } => {
+                self.wish(run, None, wish, Some(ReplyTo::Local(answer)), round).await
+            }
+            DriverRequest::Abandon { run } => {
                 if let Some(live) = self.runs.get(&run) {
                     round.messages.extend(live.machine.calls_out().map(messages::interrupt));
                 }
                 self.happen(RunEvent { run, event: Event::Abandon, answer: None }, round);
             }
-            Request::SilentLeases { run, answer } => {
+            DriverRequest::SilentLeases { run, answer } => {
                 let _ = answer.send(self.silences(&run));
             }
-            Request::Check { answer } => {
+            DriverRequest::Check { answer } => {
                 let _ = answer.send(());
             }
-            Request::Whereabouts { answer } => {
+            DriverRequest::CallLocations { answer } => {
                 let _ = answer.send(self.whereabouts());
             }
         }
@@ -354,7 +357,7 @@ impl Driver {
 
     /// Tells where calls wait that no worker is known to have begun.
     fn note_waiting(&mut self) {
-        if self.checked_waiting_at.is_some_and(|at| at.elapsed() < unserved_queues::PERIOD) {
+        if self.checked_waiting_at.is_some_and(|at| at.elapsed() < unserved_queues::CHECK_INTERVAL) {
             return;
         }
         self.checked_waiting_at = Some(tokio::time::Instant::now());
@@ -371,7 +374,7 @@ impl Driver {
 
     fn silences(&self, run: &RunId) -> Vec<SilentLease> {
         let Some(live) = self.runs.get(run) else { return Vec::new() };
-        let silence = |held: leases::Held| {
+        let silence = |held: leases::CallHolder| {
             let since = self.leases.silence(&live.shard, &held)?;
             Some(SilentLease { call: held.0, worker: held.1, since })
         };
@@ -406,8 +409,8 @@ impl Driver {
             let _ = answer.send(Err(error.into()));
             return;
         }
-        let (watcher, happenings) = mpsc::channel(watch::WAITING);
-        let live = Live {
+        let (watcher, happenings) = mpsc::channel(watch::WATCH_CAPACITY);
+        let live = ActiveRun {
             machine: Machine::new(run.clone(), flow),
             version: Version::NONE,
             snapshot: Version::NONE,
@@ -472,16 +475,16 @@ impl Driver {
         let mut batch = OutboxBatch { messages, probes, watch_events: happenings, ..OutboxBatch::default() };
         let mut decided = Vec::new();
         let runs = events.iter().map(|happened| &happened.run).collect::<BTreeSet<_>>().len();
-        let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, LONGEST_STEP);
+        let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, MAX_STEP_RECORDS);
         for RunEvent { run, event, answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
-                    Answer::There { .. } if gone.contains(&run) => {}
+                    ReplyTo::Remote { .. } if gone.contains(&run) => {}
                     answer if self.broken.contains_key(&run) => {
                         let reason = self.bugs.get(&run).map(|reason| format!(": {reason}")).unwrap_or_default();
                         batch.answer(answer, Reply::Failed(format!("{BUG_MESSAGE}{reason}")));
                     }
-                    answer if missing.contains(&run) => batch.answer(answer, Reply::Missing),
+                    answer if missing.contains(&run) => batch.answer(answer, Reply::RunNotFound),
                     answer => batch.answer(answer, Reply::Failed("the run is driven elsewhere now".into())),
                 });
                 continue;
@@ -516,13 +519,13 @@ impl Driver {
                 let withdrawable: BTreeSet<CallId> = live.machine.withdrawable().collect();
                 let is_sent = |command: &Command| match command {
                     Command::Call(call) => !withdrawable.contains(&call.id),
-                    Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => true,
+                    Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => true,
                 };
                 stepped.commands.extend(given_up.into_iter().filter(is_sent));
                 stepped.again = true;
             }
             stepped.is_unfinished = step.is_unfinished;
-            stepped.ended = std::mem::take(&mut stepped.ended).and(Ended::by(&event, &step.records));
+            stepped.ended = std::mem::take(&mut stepped.ended).and(EndedCalls::by(&event, &step.records));
             stepped.records.extend(step.records);
             stepped.commands.extend(step.commands);
             stepped.answers.extend(answer);
@@ -590,7 +593,7 @@ impl Driver {
         for Submitted { run, answer, watch } in submitted {
             let result = match refused.remove(&run) {
                 Some(error) => Err(error),
-                None if self.broken.contains_key(&run) => Err(SubmitError::Broken { run }),
+                None if self.broken.contains_key(&run) => Err(SubmitError::Bug { run }),
                 None => Ok(watch),
             };
             // Whoever asked may be gone.
@@ -608,10 +611,10 @@ impl Driver {
     }
 
     /// What guests wrote in runs that are watched.
-    fn watched(&self, logs: &BTreeMap<RunId, Vec<AttemptLog>>) -> Vec<(RunId, mpsc::Sender<Happening>, Happening)> {
+    fn watched(&self, logs: &BTreeMap<RunId, Vec<AttemptLog>>) -> Vec<(RunId, mpsc::Sender<WatchEvent>, WatchEvent)> {
         let of_run = |(run, logs): (&RunId, &Vec<AttemptLog>)| {
             let watcher = self.runs.get(run)?.watcher.clone()?;
-            let told = |log: &AttemptLog| (run.clone(), watcher.clone(), Happening::Log(log.clone()));
+            let told = |log: &AttemptLog| (run.clone(), watcher.clone(), WatchEvent::Log(log.clone()));
             Some(logs.iter().map(told).collect::<Vec<_>>())
         };
         logs.iter().filter_map(of_run).flatten().collect()
@@ -626,7 +629,7 @@ impl Driver {
         let append = |(run, stepped): (&RunId, &StepResult)| {
             let live = self.runs.get(run)?;
             let flow = live.machine.flow().name.clone();
-            let standing = Standing { shard: live.shard.clone(), flow, state: live.machine.state() };
+            let standing = RunInfo { shard: live.shard.clone(), flow, state: live.machine.state() };
             let (records, logs) = (stepped.records.clone(), logs.remove(run).unwrap_or_default());
             let told = self.telling.told(run);
             Some(Append { run: run.clone(), follows: live.version, records, standing, logs, told })
@@ -637,14 +640,14 @@ impl Driver {
             Ok(outcomes) => {
                 for ((run, stepped), outcome) in steps.iter().zip(outcomes) {
                     match outcome {
-                        Appended::Durable => {
+                        AppendOutcome::Durable => {
                             if let Some(live) = self.runs.get_mut(run) {
                                 live.version = live.version.after(&stepped.records);
                             }
                             self.telling.noted(run, self.telling.told(run));
                             self.snapshot(run).await;
                         }
-                        Appended::Conflict(version) => {
+                        AppendOutcome::Conflict(version) => {
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
                             self.on_conflict(run, version);
                         }
@@ -706,7 +709,7 @@ impl Driver {
             match command {
                 Command::Call(call) => {
                     if let Some(task) = live.machine.task(&call.id.task) {
-                        let to = messages::Reach { shard: &live.shard, store_queue: &self.tools.store_queue };
+                        let to = messages::EngineAddress { shard: &live.shard, store_queue: &self.tools.store_queue };
                         let id = call.id.clone();
                         let job = messages::job(&to, &flow, task, *call);
                         if permits::is_paced(task, id.action) {
@@ -717,14 +720,14 @@ impl Driver {
                         }
                     }
                 }
-                Command::Bring(errand) => self.errands.send(run.clone(), *errand),
+                Command::Fetch(errand) => self.errands.send(run.clone(), *errand),
                 Command::Interrupt(call) => batch.messages.push(messages::interrupt(call)),
-                Command::Tell(change) => {
+                Command::Publish(change) => {
                     if let Change::Node(change) = &change {
                         batch.messages.push(messages::notification(run, &flow, change));
                     }
                     if let Some(watcher) = &live.watcher {
-                        batch.watch_events.push((watcher.clone(), Happening::Change(change)));
+                        batch.watch_events.push((watcher.clone(), WatchEvent::Change(change)));
                     }
                 }
             }
@@ -750,21 +753,21 @@ impl Driver {
         let flow = &live.machine.flow().name;
         if !live.is_suspended {
             match live.machine.state() {
-                RunState::Failure => error!(target: RUN, %run, %flow, state = "failure", "run ended"),
-                RunState::RolledBack => warn!(target: RUN, %run, %flow, state = "rolled-back", "run ended"),
+                RunState::Failure => error!(target: RUN_LOG_TARGET, %run, %flow, state = "failure", "run ended"),
+                RunState::RolledBack => warn!(target: RUN_LOG_TARGET, %run, %flow, state = "rolled-back", "run ended"),
                 state @ (RunState::Success
                 | RunState::Suspended
                 | RunState::Pending
                 | RunState::Running
-                | RunState::Suspending) => info!(target: RUN, %run, %flow, %state, "run ended"),
+                | RunState::Suspending) => info!(target: RUN_LOG_TARGET, %run, %flow, %state, "run ended"),
             }
         }
         if let Some(watcher) = live.watcher {
-            batch.watch_events.push((watcher, Happening::Ended(Arc::new(live.machine))));
+            batch.watch_events.push((watcher, WatchEvent::Ended(Arc::new(live.machine))));
         }
     }
 
-    fn forget(&mut self, run: &RunId) -> Option<Live> {
+    fn forget(&mut self, run: &RunId) -> Option<ActiveRun> {
         let live = self.runs.remove(run)?;
         if let Some(at) = live.due {
             self.due.remove(&(at, run.clone()));
@@ -780,13 +783,13 @@ impl Driver {
 
 impl OutboxBatch {
     /// Answers a wish, once the batch is out.
-    fn answer(&mut self, answer: Answer, reply: Reply) {
+    fn answer(&mut self, answer: ReplyTo, reply: Reply) {
         match answer {
-            Answer::Here(answer) => {
+            ReplyTo::Local(answer) => {
                 // Whoever asked may be gone.
                 let _ = answer.send(reply);
             }
-            Answer::There { queue, correlation_id } => {
+            ReplyTo::Remote { queue, correlation_id } => {
                 self.messages.push(messages::reply(queue, correlation_id, &reply));
             }
         }
@@ -814,14 +817,14 @@ fn refusal(machine: &Machine, event: &Event) -> Reply {
     match event {
         Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
         Event::Notify { task, answer, .. } if !is_inactive(state) => {
-            machine.refuses(task, answer).map_or(Reply::Meaningless(state), Reply::Refused)
+            machine.refuses(task, answer).map_or(Reply::NotApplicable(state), Reply::Refused)
         }
         Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
             "the flow is at revision {} by now, and the edit was made against {revision}",
             machine.revision()
         )),
         Event::Edit { flow, .. } => Reply::Refused(machine.refuses_flow(flow).join("; ")),
-        _ => Reply::Meaningless(state),
+        _ => Reply::NotApplicable(state),
     }
 }
 
@@ -840,7 +843,7 @@ mod tests {
         assert_eq!(catch_bug(&run, "tick", || 7), Ok(7));
         let event = Event::Notify {
             task: "ask".parse().unwrap(),
-            answer: flow::Answer::Succeeded(flow::Values::new()),
+            answer: flow::TaskResult::Succeeded(flow::Values::new()),
             key: None,
         };
         let found = catch_bug(&run, &event.about(), || panic!("the machine accepts what it decided: record x"));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
 use flow::{CallId, Flow, RunId, RunState, Shard};
 use logbook::{LoadError, Logbook};
-use protocol::{Reply, Wish, topology as names};
+use protocol::{Reply, RunCommand, topology as names};
 use store::Store;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -14,14 +14,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Clock, Watch, Whereabouts,
+    CallLocation, Clock, Watch,
     drive::{self, Driver, DriverContext, Shards, Sharing, SilentLease},
-    inbox::{Inbox, Queues},
+    inbox::{Inbox, ShardQueues},
     outbox,
     permits::service::PermitService,
-    remote_engine::{Elsewhere, RemoteEngineError},
-    supervisor::Parts,
-    topology_cache::Declared,
+    remote_engine::{RemoteEngineClient, RemoteEngineError},
+    supervisor::Supervisor,
+    topology_cache::TopologyCache,
     unserved_queues,
 };
 
@@ -33,10 +33,10 @@ const REQUEST_QUEUE: usize = 64;
 const PREFETCH: usize = 2_048;
 
 /// Changes that wait for whoever follows them; one who falls behind reads the logbook instead.
-const CHANGES: usize = 1_024;
+const CHANGE_QUEUE: usize = 1_024;
 
 /// How long a new run waits for its engine to drive some shard, and a wish for its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after a try for a shard the next one follows.
 const SHARD_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -47,12 +47,12 @@ pub struct Config {
     /// Tells engines apart: chosen anew at each start.
     pub id: String,
     /// The runs it drives.
-    pub part: Part,
+    pub part: ShardAssignment,
 }
 
 /// The runs that an engine drives.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum ShardAssignment {
     /// Those of a shard of its own alone. Its queues go some time after it: until then, who drives the shard next hears
     /// what was answered meanwhile.
     Own(Shard),
@@ -100,7 +100,7 @@ pub enum SubmitError {
     Put(#[from] store::PutError),
     /// The flow meets a bug of waft.
     #[error("waft has a bug that run {run} meets: it was not begun")]
-    Broken {
+    Bug {
         /// The run.
         run: RunId,
     },
@@ -111,7 +111,7 @@ pub enum SubmitError {
 
 /// Why a wish for a run was not fulfilled.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum CommandError {
     /// There is no such run.
     #[error("there is no run {run}")]
     Missing {
@@ -120,7 +120,7 @@ pub enum AskError {
     },
     /// It means nothing for a run in this state; nothing was recorded.
     #[error("run {run} is {state}: there is nothing to {wish}")]
-    Meaningless {
+    NotApplicable {
         /// The run.
         run: RunId,
         /// What was wished.
@@ -130,7 +130,7 @@ pub enum AskError {
     },
     /// The run is driven by this engine already.
     #[error("run {run} is under way here already")]
-    Driven {
+    AlreadyDriven {
         /// The run.
         run: RunId,
     },
@@ -163,13 +163,13 @@ pub enum AskError {
     Stopping,
 }
 
-impl AskError {
+impl CommandError {
     /// The run's new state, or why there is none.
     pub(crate) fn result(run: &RunId, wish: &'static str, reply: Reply) -> Result<RunState, Self> {
         match reply {
             Reply::Recorded(state) => Ok(state),
-            Reply::Meaningless(state) => Err(Self::Meaningless { run: run.clone(), wish, state }),
-            Reply::Missing => Err(Self::Missing { run: run.clone() }),
+            Reply::NotApplicable(state) => Err(Self::NotApplicable { run: run.clone(), wish, state }),
+            Reply::RunNotFound => Err(Self::Missing { run: run.clone() }),
             Reply::Failed(reason) => Err(Self::Failed { reason }),
             Reply::Refused(reason) => Err(Self::Refused { reason }),
         }
@@ -186,10 +186,10 @@ impl AskError {
 /// Drives runs. Cheap to clone; the engine lives until [`Engine::stop`] or [`Engine::abort`].
 #[derive(Clone)]
 pub struct Engine {
-    requests: mpsc::Sender<drive::Request>,
+    requests: mpsc::Sender<drive::DriverRequest>,
     logbook: Arc<dyn Logbook>,
-    declared: Declared,
-    elsewhere: Elsewhere,
+    declared: TopologyCache,
+    elsewhere: RemoteEngineClient,
     store: Arc<dyn Store>,
     changed: broadcast::Sender<RunId>,
     stop: CancellationToken,
@@ -213,24 +213,24 @@ impl Engine {
         // It goes into the names of queues.
         let _lawful = Shard::new(&config.id)?;
         let (sharing, shards, store_queue) = match config.part {
-            Part::Own(own) => (Sharing::Alone, vec![own.clone()], names::store(&own)),
-            Part::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
+            ShardAssignment::Own(own) => (Sharing::Exclusive, vec![own.clone()], names::store(&own)),
+            ShardAssignment::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;
         let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
-        let (out, batches) = mpsc::channel(outbox::WAITING);
-        let (taken, is_lasting) = (outbox::Taken::default(), broker.outlives_process());
+        let (out, batches) = mpsc::channel(outbox::OUTBOX_CAPACITY);
+        let (taken, is_lasting) = (outbox::ConfirmedVersions::default(), broker.outlives_process());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
-        let queues = Queues { broker: broker.clone(), sharing, prefetch };
+        let queues = ShardQueues { broker: broker.clone(), sharing, prefetch };
         let opening = shards.iter().map(|shard| queues.open_if_responsive(shard));
         let consumers = futures::future::try_join_all(opening).await?;
         let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);
-        let parts = Parts::new(tasks.clone(), stop.clone(), aborted.clone());
+        let parts = Supervisor::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
-        let elsewhere = Elsewhere::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
+        let elsewhere = RemoteEngineClient::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
         parts.spawn("store", server.run());
         let ways = outbox::OutboxContext::new(broker.clone(), store.clone());
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
@@ -247,8 +247,8 @@ impl Engine {
             parts: parts.clone(),
             stop: stop.clone(),
         };
-        let declared = Declared::new(broker, keepers);
-        let (changed, _) = broadcast::channel(CHANGES);
+        let declared = TopologyCache::new(broker, keepers);
+        let (changed, _) = broadcast::channel(CHANGE_QUEUE);
         let tools = DriverContext {
             logbook: logbook.clone(),
             store: store.clone(),
@@ -283,10 +283,10 @@ impl Engine {
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
         self.declared.declare_for(&flow).await?;
         let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + REPLY_TIMEOUT;
         loop {
             let (answer, answered) = oneshot::channel();
-            let request = drive::Request::Submit { run: run.clone(), flow: flow.clone(), answer };
+            let request = drive::DriverRequest::Submit { run: run.clone(), flow: flow.clone(), answer };
             self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
             match answered.await.map_err(|_| SubmitError::Stopping)? {
                 // It has just started, or its shards are on their way to another engine.
@@ -303,43 +303,43 @@ impl Engine {
     /// means nothing for a run that rests, the watch ends at once.
     ///
     /// # Errors
-    /// [`AskError`] when there is no such run, it has ended otherwise than to be retried, or cannot be read.
-    pub async fn adopt(&self, run: RunId, wish: Wish) -> Result<Watch, AskError> {
-        let history = self.logbook.load(&run).await.map_err(|error| AskError::of_load(&run, &error))?;
-        let machine = history.into_machine().map_err(|error| AskError::of_load(&run, &error))?;
-        let failed = |error: DeclareError| AskError::Failed { reason: error.to_string() };
+    /// [`CommandError`] when there is no such run, it has ended otherwise than to be retried, or cannot be read.
+    pub async fn adopt(&self, run: RunId, wish: RunCommand) -> Result<Watch, CommandError> {
+        let history = self.logbook.load(&run).await.map_err(|error| CommandError::of_load(&run, &error))?;
+        let machine = history.into_machine().map_err(|error| CommandError::of_load(&run, &error))?;
+        let failed = |error: DeclareError| CommandError::Failed { reason: error.to_string() };
         self.declared.declare_for(machine.flow()).await.map_err(failed)?;
         let (answer, answered) = oneshot::channel();
-        self.send(drive::Request::Adopt { run, wish, answer }).await?;
-        answered.await.map_err(|_| AskError::Stopping)?
+        self.send(drive::DriverRequest::Adopt { run, wish, answer }).await?;
+        answered.await.map_err(|_| CommandError::Stopping)?
     }
 
     /// Asks something for a run of the engine that drives it, here or elsewhere. When this returns, what it led to is
     /// durable; answers the state that the run is in then.
     ///
     /// # Errors
-    /// [`AskError`] when that means nothing for the run, or could not be recorded. With [`AskError::Unreachable`] it may
+    /// [`CommandError`] when that means nothing for the run, or could not be recorded. With [`CommandError::Unreachable`] it may
     /// be recorded later.
-    pub async fn ask(&self, run: &RunId, wish: Wish) -> Result<RunState, AskError> {
+    pub async fn ask(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
-        let summary = self.logbook.summary(run).await.map_err(|error| AskError::of_load(run, &error))?;
+        let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
         let shard = summary.standing.shard;
         let wish = match wish {
-            Wish::Edit { revision, flow } => {
+            RunCommand::Edit { revision, flow } => {
                 let kept = store::values::put_large_of_flow(&*self.store, flow).await;
-                let flow = kept.map_err(|error| AskError::Failed { reason: error.to_string() })?;
-                Wish::Edit { revision, flow }
+                let flow = kept.map_err(|error| CommandError::Failed { reason: error.to_string() })?;
+                RunCommand::Edit { revision, flow }
             }
             wish => wish,
         };
-        let asking = self.elsewhere.ask(&shard, protocol::Request { run: run.clone(), wish });
-        match timeout(PATIENCE, asking).await {
-            Ok(Ok(reply)) => AskError::result(run, word, reply),
+        let asking = self.elsewhere.ask(&shard, protocol::CommandRequest { run: run.clone(), wish });
+        match timeout(REPLY_TIMEOUT, asking).await {
+            Ok(Ok(reply)) => CommandError::result(run, word, reply),
             Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
-                Err(AskError::Abandoned { run: run.clone() })
+                Err(CommandError::Abandoned { run: run.clone() })
             }
-            Ok(Err(error)) => Err(AskError::Failed { reason: error.to_string() }),
-            Err(_) => Err(AskError::Unreachable { run: run.clone() }),
+            Ok(Err(error)) => Err(CommandError::Failed { reason: error.to_string() }),
+            Err(_) => Err(CommandError::Unreachable { run: run.clone() }),
         }
     }
 
@@ -347,37 +347,37 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::ask`].
-    pub async fn ask_here(&self, run: &RunId, wish: Wish) -> Result<RunState, AskError> {
+    pub async fn ask_here(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
         let (answer, answered) = oneshot::channel();
-        self.send(drive::Request::Wish { run: run.clone(), wish, answer }).await?;
-        AskError::result(run, word, answered.await.map_err(|_| AskError::Stopping)?)
+        self.send(drive::DriverRequest::Command { run: run.clone(), wish, answer }).await?;
+        CommandError::result(run, word, answered.await.map_err(|_| CommandError::Stopping)?)
     }
 
     /// Stops the calls of a run that is being suspended, wherever they run: the run rests at once, and would send them
     /// again when it goes on. A run that is not there is left alone.
     ///
     /// # Errors
-    /// [`AskError::Stopping`] when the engine is stopping.
-    pub async fn abandon(&self, run: RunId) -> Result<(), AskError> {
-        self.send(drive::Request::Abandon { run }).await
+    /// [`CommandError::Stopping`] when the engine is stopping.
+    pub async fn abandon(&self, run: RunId) -> Result<(), CommandError> {
+        self.send(drive::DriverRequest::Abandon { run }).await
     }
 
     /// Where each call is that is out, of all runs that this engine drives.
     ///
     /// # Errors
-    /// [`AskError::Stopping`] when the engine is stopping.
-    pub async fn whereabouts(&self) -> Result<Vec<(CallId, Whereabouts)>, AskError> {
+    /// [`CommandError::Stopping`] when the engine is stopping.
+    pub async fn whereabouts(&self) -> Result<Vec<(CallId, CallLocation)>, CommandError> {
         let (answer, answered) = oneshot::channel();
-        self.send(drive::Request::Whereabouts { answer }).await?;
-        answered.await.map_err(|_| AskError::Stopping)
+        self.send(drive::DriverRequest::CallLocations { answer }).await?;
+        answered.await.map_err(|_| CommandError::Stopping)
     }
 
     /// The calls of a run that workers have under a lease, and for how long no heartbeat of each has come. Nothing of a run
     /// that is not driven here.
     pub async fn silences(&self, run: &RunId) -> Vec<SilentLease> {
         let (answer, answered) = oneshot::channel();
-        match self.send(drive::Request::SilentLeases { run: run.clone(), answer }).await {
+        match self.send(drive::DriverRequest::SilentLeases { run: run.clone(), answer }).await {
             Ok(()) => answered.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
@@ -396,13 +396,13 @@ impl Engine {
     /// Says what does not work.
     pub async fn check(&self) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        self.send(drive::Request::Check { answer }).await.map_err(|error| error.to_string())?;
+        self.send(drive::DriverRequest::Check { answer }).await.map_err(|error| error.to_string())?;
         let driver = async { answered.await.map_err(|_| "the engine has stopped".to_owned()) };
-        let silent = |what: &str| format!("{what} has not answered for {} seconds", PATIENCE.as_secs());
-        timeout(PATIENCE, driver).await.map_err(|_| silent("the engine"))??;
-        let broker = timeout(PATIENCE, self.elsewhere.check());
+        let silent = |what: &str| format!("{what} has not answered for {} seconds", REPLY_TIMEOUT.as_secs());
+        timeout(REPLY_TIMEOUT, driver).await.map_err(|_| silent("the engine"))??;
+        let broker = timeout(REPLY_TIMEOUT, self.elsewhere.check());
         broker.await.map_err(|_| silent("the broker"))?.map_err(|error| format!("the broker: {error}"))?;
-        let logbook = timeout(PATIENCE, self.logbook.check());
+        let logbook = timeout(REPLY_TIMEOUT, self.logbook.check());
         logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
     }
 
@@ -426,7 +426,7 @@ impl Engine {
         self.tasks.wait().await;
     }
 
-    async fn send(&self, request: drive::Request) -> Result<(), AskError> {
-        self.requests.send(request).await.map_err(|_| AskError::Stopping)
+    async fn send(&self, request: drive::DriverRequest) -> Result<(), CommandError> {
+        self.requests.send(request).await.map_err(|_| CommandError::Stopping)
     }
 }

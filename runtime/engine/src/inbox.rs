@@ -12,30 +12,30 @@ use tracing::warn;
 use crate::{StartError, drive::Sharing, topology};
 
 /// Deliveries that wait for the engine, over all shards, before their consumers wait: some batches' worth.
-const WAITING: usize = 2_048;
+const INBOX_CAPACITY: usize = 2_048;
 
 /// How long a shard that was let go is left to the others before its queue is consumed again.
-const PAUSE: Duration = Duration::from_secs(2);
+const RELEASE_DELAY: Duration = Duration::from_secs(2);
 
 /// How long after its queue said nothing a shard is tried again. Each try takes as long as the broker has patience.
-const SILENCE: Duration = Duration::from_secs(10);
+const UNRESPONSIVE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// How the queues of shards are opened.
 #[derive(Clone)]
-pub(crate) struct Queues {
+pub(crate) struct ShardQueues {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sharing: Sharing,
     pub(crate) prefetch: u16,
 }
 
-impl Queues {
+impl ShardQueues {
     /// Declares the queue of a shard and consumes it.
     async fn open(&self, shard: &Shard) -> Result<Consumer, StartError> {
         topology::declare_shard(&*self.broker, shard, self.sharing).await?;
         Ok(self.broker.consume(&names::engine(shard), self.prefetch).await?)
     }
 
-    /// Opens the queue of a shard; `None` where it says nothing and others may be driven meanwhile.
+    /// Opens the queue of a shard; `Strip` where it says nothing and others may be driven meanwhile.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it, or an engine would have no other.
@@ -53,11 +53,14 @@ impl Queues {
 
 /// Whether the broker says nothing of a queue.
 fn is_silent(error: &StartError) -> bool {
-    matches!(error, StartError::Declare(DeclareError::Silent { .. }) | StartError::Consume(ConsumeError::Silent { .. }))
+    matches!(
+        error,
+        StartError::Declare(DeclareError::TimedOut { .. }) | StartError::Consume(ConsumeError::Silent { .. })
+    )
 }
 
 /// One delivery from the queue of a shard.
-pub(crate) struct Arrived {
+pub(crate) struct ShardDelivery {
     pub(crate) shard: Shard,
     /// The term in which it was delivered: what was delivered in an earlier one belongs to another engine by now.
     pub(crate) term: u64,
@@ -68,7 +71,7 @@ pub(crate) struct Arrived {
 #[expect(clippy::large_enum_variant, reason = "nearly all are deliveries, and a box for each costs more than the room")]
 pub(crate) enum Incoming {
     /// A delivery.
-    Delivery(Arrived),
+    Delivery(ShardDelivery),
     /// A new term: the queue of the shard is consumed again, after the connection was lost or the shard was let go. Another
     /// engine may have driven the shard in between.
     Term { shard: Shard, term: u64 },
@@ -90,12 +93,12 @@ struct ShardHandle {
 impl Inbox {
     /// Brings the consumers of all shards together.
     pub(crate) fn new(
-        queues: &Queues,
+        queues: &ShardQueues,
         consumers: Vec<(Shard, Option<Consumer>)>,
         tasks: &TaskTracker,
         aborted: &CancellationToken,
     ) -> Self {
-        let (tx, arrived) = mpsc::channel(WAITING);
+        let (tx, arrived) = mpsc::channel(INBOX_CAPACITY);
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
         let open = |(shard, consumer): (Shard, Option<Consumer>)| {
             // One wish to let go at a time is enough: more would mean the same.
@@ -114,7 +117,7 @@ impl Inbox {
         Self { arrived, shards, stop, gone }
     }
 
-    /// What arrived next; `None` once a queue is gone, or the broker closed. Cancel-safe.
+    /// What arrived next; `Strip` once a queue is gone, or the broker closed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Incoming> {
         self.gone.run_until_cancelled(self.arrived.recv()).await?
     }
@@ -142,7 +145,7 @@ impl Inbox {
 
 /// Brings the deliveries of one shard.
 struct ShardReceiver {
-    queues: Queues,
+    queues: ShardQueues,
     shard: Shard,
     tx: mpsc::Sender<Incoming>,
     asked: mpsc::Receiver<()>,
@@ -184,7 +187,7 @@ impl ShardReceiver {
                     let Some(delivery) = delivery else {
                         return warn!(shard = %self.shard, "the queue of the shard was deleted, or the broker closed");
                     };
-                    Incoming::Delivery(Arrived { shard: self.shard.clone(), term, delivery })
+                    Incoming::Delivery(ShardDelivery { shard: self.shard.clone(), term, delivery })
                 }
             };
             if self.tx.send(incoming).await.is_err() {
@@ -196,7 +199,7 @@ impl ShardReceiver {
     /// Opens a queue that said nothing when the engine started.
     async fn open_again(&self) -> Option<Consumer> {
         loop {
-            self.stop.run_until_cancelled(tokio::time::sleep(SILENCE)).await?;
+            self.stop.run_until_cancelled(tokio::time::sleep(UNRESPONSIVE_RETRY_DELAY)).await?;
             match self.stop.run_until_cancelled(self.queues.open_if_responsive(&self.shard)).await? {
                 Ok((_, Some(consumer))) => return Some(consumer),
                 // It was told.
@@ -215,7 +218,7 @@ impl ShardReceiver {
     /// Gets into the line of those who wait for the shard, behind them all.
     async fn reconsume(&self) -> Option<Consumer> {
         loop {
-            self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
+            self.stop.run_until_cancelled(tokio::time::sleep(RELEASE_DELAY)).await?;
             let queue = names::engine(&self.shard);
             let consuming = self.queues.broker.consume(&queue, self.queues.prefetch);
             match self.stop.run_until_cancelled(consuming).await? {

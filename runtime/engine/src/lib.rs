@@ -23,6 +23,6 @@ mod unserved_queues;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use drive::{SilentLease, Whereabouts};
-pub use engine::{AskError, Config, Engine, Part, StartError, SubmitError};
-pub use watch::{Happening, Watch};
+pub use drive::{CallLocation, SilentLease};
+pub use engine::{CommandError, Config, Engine, ShardAssignment, StartError, SubmitError};
+pub use watch::{Watch, WatchEvent};

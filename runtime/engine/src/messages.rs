@@ -3,16 +3,16 @@
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Action, Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
-use protocol::{Control, Granted, Job, Permits, Reply, Report, Request, topology};
+use protocol::{CommandRequest, Control, Job, PermitGrant, PermitMessage, Reply, Report, topology};
 
 /// Where workers reach the engine that sends a job.
-pub(crate) struct Reach<'a> {
+pub(crate) struct EngineAddress<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) store_queue: &'a str,
 }
 
 /// The message that hands a call to the workers.
-pub(crate) fn job(to: &Reach<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
+pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
     // What takes back waits for as long as it takes.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let job = Job {
@@ -83,7 +83,7 @@ pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
 
 /// The message that tells a worker whether a call may begin.
 pub(crate) fn may_begin(reply_to: String, call: CallId, wanted: bool) -> Message {
-    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayBegin { call, wanted }.encode())
+    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted }.encode())
 }
 
 /// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
@@ -93,13 +93,13 @@ pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
 }
 
 /// The message that says something of a task's permits to whoever keeps them. It is said again later if it is lost.
-pub(crate) fn permits(flow: &FlowName, task: &NodeName, permits: &Permits) -> Message {
+pub(crate) fn permits(flow: &FlowName, task: &NodeName, permits: &PermitMessage) -> Message {
     to_queue(topology::permits(flow, task), Routing::Optional, Properties::default(), permits.encode())
 }
 
 /// The message that tells who drives a shard of permits.
-pub(crate) fn granted(shard: &Shard, granted: Granted) -> Message {
-    let report = Report::Granted(granted);
+pub(crate) fn granted(shard: &Shard, granted: PermitGrant) -> Message {
+    let report = Report::PermitGrant(granted);
     to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply
 }
 
 /// The message that asks something of the engine that drives a run.
-pub(crate) fn request(shard: &Shard, request: Request, reply_to: String, correlation_id: String) -> Message {
+pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, correlation_id: String) -> Message {
     let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
     let properties = Properties {
         reply_to: Some(reply_to),
@@ -123,16 +123,16 @@ pub(crate) fn request(shard: &Shard, request: Request, reply_to: String, correla
         headers: headers.into(),
         ..Properties::default()
     };
-    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Request(request).encode());
+    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Command(request).encode());
     // A wish outlives the engine that was to hear it.
     Message { persistent: true, ..message }
 }
 
 /// The message that asks something for a run of the engine that drives it, without an answer.
-pub(crate) fn tell(shard: &Shard, request: Request) -> Message {
+pub(crate) fn tell(shard: &Shard, request: CommandRequest) -> Message {
     let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
     let properties = Properties { headers: headers.into(), ..Properties::default() };
-    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Request(request).encode());
+    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Command(request).encode());
     Message { persistent: true, ..message }
 }
 

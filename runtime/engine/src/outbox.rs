@@ -21,20 +21,20 @@ use protocol::topology as names;
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{drive::TICK, watch::Happening};
+use crate::{drive::TICK, watch::WatchEvent};
 
 /// Batches on their way at once. More would only wait in the broker's confirms.
 const IN_FLIGHT: usize = 64;
 
 /// Batches that wait for the outbox before the engine waits for it.
-pub(crate) const WAITING: usize = 16;
+pub(crate) const OUTBOX_CAPACITY: usize = 16;
 
 /// How long to wait before a message that was not taken is published again.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How often a message is published again at once that the broker did not confirm: it was for a lost connection, or else its
 /// queue says nothing.
-const UNCONFIRMED: u32 = 2;
+const MAX_IMMEDIATE_RETRIES: u32 = 2;
 
 /// What one batch of steps leads to, its records being durable.
 #[derive(Default)]
@@ -42,7 +42,7 @@ pub(crate) struct OutboxBatch {
     pub(crate) messages: Vec<Message>,
     /// Messages that mean something at once or never: what is not out within a beat is dropped.
     pub(crate) probes: Vec<Message>,
-    pub(crate) watch_events: Vec<(mpsc::Sender<Happening>, Happening)>,
+    pub(crate) watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
     pub(crate) signals: Vec<Delivery>,
     /// Runs, and up to which version the batch has all that they tell, after the batches before.
     pub(crate) told: Vec<(RunId, Version)>,
@@ -51,9 +51,9 @@ pub(crate) struct OutboxBatch {
 /// What runs have told that the broker has taken: the outbox adds to it, and the driver takes it out, once a turn. Cheap to
 /// clone. It holds no more than what the driver sent since then, and nobody waits for it.
 #[derive(Clone, Default)]
-pub(crate) struct Taken(Arc<Mutex<Vec<(RunId, Version)>>>);
+pub(crate) struct ConfirmedVersions(Arc<Mutex<Vec<(RunId, Version)>>>);
 
-impl Taken {
+impl ConfirmedVersions {
     /// What was added since this was asked last.
     pub(crate) fn take(&self) -> Vec<(RunId, Version)> {
         std::mem::take(&mut *self.lock())
@@ -73,7 +73,7 @@ impl Taken {
 struct PendingPublication {
     left: AtomicUsize,
     told: Vec<(RunId, Version)>,
-    taken: Taken,
+    taken: ConfirmedVersions,
 }
 
 impl PendingPublication {
@@ -87,9 +87,9 @@ impl PendingPublication {
 /// Where messages go that the broker does not confirm, though it answers: what goes there waits until one is confirmed, and
 /// takes the place of nothing else. Cheap to clone.
 #[derive(Clone, Default)]
-struct Silent(Arc<Mutex<BTreeSet<(String, String)>>>);
+struct UnconfirmedTargets(Arc<Mutex<BTreeSet<(String, String)>>>);
 
-impl Silent {
+impl UnconfirmedTargets {
     fn has(&self, message: &Message) -> bool {
         self.lock().contains(&place(message))
     }
@@ -119,7 +119,7 @@ struct OutgoingMessage {
 }
 
 /// The messages of a batch. What its runs tell is told once all its notifications are out: no job has to be.
-fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -> Vec<OutgoingMessage> {
+fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &ConfirmedVersions) -> Vec<OutgoingMessage> {
     let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
     let left = messages.iter().filter(|message| is_notification(message)).count();
     if left == 0 {
@@ -139,18 +139,18 @@ fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Taken) -
 pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
-    silent: Silent,
+    silent: UnconfirmedTargets,
 }
 
 impl OutboxContext {
     /// Over a broker and a store.
     pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
-        Self { broker, store, silent: Silent::default() }
+        Self { broker, store, silent: UnconfirmedTargets::default() }
     }
 }
 
 /// Runs until the engine drops its end, then until everything is out that the broker takes.
-pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxBatch>, taken: Taken) {
+pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxBatch>, taken: ConfirmedVersions) {
     let broker = ways.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
     // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
@@ -223,10 +223,10 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
             }
             // Whoever drives the run next tells it again.
             Err(PublishError::Closed) => return Ok(()),
-            Err(error @ PublishError::Unconfirmed { .. }) if unconfirmed < UNCONFIRMED => {
+            Err(error @ PublishError::Unconfirmed { .. }) if unconfirmed < MAX_IMMEDIATE_RETRIES => {
                 unconfirmed += 1;
                 tracing::debug!(%error, "a message is published again");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             Err(error @ PublishError::Unconfirmed { .. }) => {
                 tracing::warn!(%error, "what goes there waits, and is published again now and then");
@@ -255,7 +255,7 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
 /// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
 fn try_again(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
     Box::pin(async move {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
         let mut first = BTreeSet::new();
         let is_tried =
             |leaving: &OutgoingMessage| !ways.silent.has(&leaving.message) || first.insert(place(&leaving.message));
@@ -285,7 +285,7 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
 
 #[cfg(test)]
 mod tests {
-    use broker::{InProcess, Properties, Routing, reconnecting::Reconnecting};
+    use broker::{InProcess, Properties, Routing, reconnecting::LossyConnection};
     use protocol::{Job, Report};
     use tokio::time::Instant;
 
@@ -311,30 +311,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rejected_message_is_not_confirmed_until_the_broker_takes_it() {
-        let (out, batches) = mpsc::channel(WAITING);
-        let (taken, start) = (Taken::default(), Instant::now());
+        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
+        let (taken, start) = (ConfirmedVersions::default(), Instant::now());
         assert!(out.send(batch()).await.is_ok());
         // There is no exchange yet.
         let running = run(ways(InProcess::new()), batches, taken.clone());
         let told = async {
             loop {
                 match &taken.take()[..] {
-                    [] => tokio::time::sleep(PAUSE).await,
+                    [] => tokio::time::sleep(RETRY_DELAY).await,
                     told => break told.to_vec(),
                 }
             }
         };
         tokio::select! {
             () = running => panic!("it goes on for as long as there may be more"),
-            told = tokio::time::timeout(10 * PAUSE, told) => assert_eq!(told.expect("it is taken"), batch().told),
+            told = tokio::time::timeout(10 * RETRY_DELAY, told) => assert_eq!(told.expect("it is taken"), batch().told),
         }
-        assert!(start.elapsed() >= PAUSE);
+        assert!(start.elapsed() >= RETRY_DELAY);
     }
 
     fn job(values: usize) -> Job {
         let value = |number| {
             let name = format!("v{number}").parse().expect("a lawful name");
-            (name, flow::Value::Bytes(vec![0; flow::LARGEST_INLINE].into()))
+            (name, flow::Value::Bytes(vec![0; flow::MAX_INLINE_BYTES].into()))
         };
         Job {
             call: flow::CallId {
@@ -374,10 +374,10 @@ mod tests {
             properties: Properties::default(),
             body: job.encode().into(),
         };
-        let (out, batches) = mpsc::channel(WAITING);
+        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         assert!(out.send(OutboxBatch { messages: vec![message], ..OutboxBatch::default() }).await.is_ok());
         drop(out);
-        run(OutboxContext::new(Arc::new(broker.clone()), store), batches, Taken::default()).await;
+        run(OutboxContext::new(Arc::new(broker.clone()), store), batches, ConfirmedVersions::default()).await;
         let mut came = Vec::new();
         for queue in ["waft.jobs.default", "signals"] {
             let mut consumer = broker.consume(queue, 1).await.expect("it is there");
@@ -403,7 +403,7 @@ mod tests {
         let (came, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
         assert!(came.is_none());
         let report = Report::decode(&signal.expect("the call is answered").message.body).expect("a report");
-        let Report::Signal(flow::Signal { call, answer: flow::Answer::Failed(failure), .. }, _) = report else {
+        let Report::Signal(flow::Signal { call, answer: flow::TaskResult::Failed(failure), .. }, _) = report else {
             panic!("{report:?}")
         };
         assert_eq!((call, failure.kind), (job.call.clone(), flow::FailureKind::Permanent));
@@ -414,18 +414,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unconfirmed_queue_blocks_no_other() {
         let memory = InProcess::new();
-        let broker = Reconnecting::to(&memory);
+        let broker = LossyConnection::to(&memory);
         broker::topology::declare_shared(&broker).await.unwrap();
         for queue in ["dead", "alive"] {
             broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
         }
         broker.be_silent("waft.jobs.dead", true);
-        let (out, batches) = mpsc::channel(WAITING);
+        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         let running = tokio_util::task::TaskTracker::new();
         running.spawn(run(
             OutboxContext::new(Arc::new(broker.clone()), Arc::new(store::Memory::new())),
             batches,
-            Taken::default(),
+            ConfirmedVersions::default(),
         ));
         let job =
             |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
@@ -437,7 +437,7 @@ mod tests {
                 assert!(out.send(OutboxBatch { messages, ..OutboxBatch::default() }).await.is_ok());
             }
             while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         };
         let longest = 10 * Duration::from_secs(60);
@@ -445,7 +445,7 @@ mod tests {
         broker.be_silent("waft.jobs.dead", false);
         let taken = async {
             while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         };
         timeout(longest, taken).await.expect("all is published once that queue confirms again");
@@ -453,8 +453,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_to_a_closed_broker_is_not_confirmed() {
-        let (out, batches) = mpsc::channel(WAITING);
-        let (taken, broker) = (Taken::default(), InProcess::new());
+        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
+        let (taken, broker) = (ConfirmedVersions::default(), InProcess::new());
         broker.close().await;
         assert!(out.send(batch()).await.is_ok());
         drop(out);

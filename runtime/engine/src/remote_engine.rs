@@ -11,11 +11,11 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Shard;
-use protocol::{Reply, Request, topology};
+use protocol::{CommandRequest, Reply, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{StartError, messages, supervisor::Parts};
+use crate::{StartError, messages, supervisor::Supervisor};
 
 /// Answers on their way at once: people ask, not programs in a loop.
 const PREFETCH: u16 = 64;
@@ -35,19 +35,19 @@ pub(crate) enum RemoteEngineError {
 
 /// Asks engines and takes their answers. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Elsewhere {
+pub(crate) struct RemoteEngineClient {
     broker: Arc<dyn Broker>,
     queue: String,
     waiting: Waiting,
     asked: Arc<AtomicU64>,
 }
 
-impl Elsewhere {
+impl RemoteEngineClient {
     /// Declares the queue of answers and begins to hear it.
     pub(crate) async fn start(
         broker: Arc<dyn Broker>,
         engine: &str,
-        parts: &Parts,
+        parts: &Supervisor,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let queue = topology::replies(engine);
@@ -59,7 +59,7 @@ impl Elsewhere {
     }
 
     /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
-    pub(crate) async fn ask(&self, shard: &Shard, request: Request) -> Result<Reply, RemoteEngineError> {
+    pub(crate) async fn ask(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
         let message = |id: String| messages::request(shard, request, self.queue.clone(), id);
         Ok(Reply::decode(&self.request_message(message).await?)?)
     }

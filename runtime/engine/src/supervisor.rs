@@ -8,7 +8,7 @@ use tracing::error;
 
 /// Spawns the parts of one engine. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Parts {
+pub(crate) struct Supervisor {
     tasks: TaskTracker,
     stop: CancellationToken,
     aborted: CancellationToken,
@@ -16,12 +16,12 @@ pub(crate) struct Parts {
 }
 
 /// Tells of the end of a part, whichever way it ends.
-struct Guard {
+struct ExitGuard {
     part: &'static str,
-    parts: Parts,
+    parts: Supervisor,
 }
 
-impl Parts {
+impl Supervisor {
     /// Parts that may end once `stop` is cancelled, and end at once when `aborted` is.
     pub(crate) fn new(tasks: TaskTracker, stop: CancellationToken, aborted: CancellationToken) -> Self {
         Self { tasks, stop, aborted, lost: CancellationToken::new() }
@@ -29,7 +29,7 @@ impl Parts {
 
     /// Spawns a part of the engine.
     pub(crate) fn spawn(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let guard = Guard { part, parts: self.clone() };
+        let guard = ExitGuard { part, parts: self.clone() };
         self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
             let _guard = guard;
             work.await;
@@ -42,7 +42,7 @@ impl Parts {
     }
 }
 
-impl Drop for Guard {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
         if !self.parts.stop.is_cancelled() && !self.parts.aborted.is_cancelled() {
             error!(part = self.part, "a part of the engine has ended: the engine cannot go on");
@@ -55,11 +55,11 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
-    fn parts() -> Parts {
-        Parts::new(TaskTracker::new(), CancellationToken::new(), CancellationToken::new())
+    fn parts() -> Supervisor {
+        Supervisor::new(TaskTracker::new(), CancellationToken::new(), CancellationToken::new())
     }
 
-    async fn all_ended(parts: &Parts) {
+    async fn all_ended(parts: &Supervisor) {
         parts.tasks.close();
         parts.tasks.wait().await;
     }

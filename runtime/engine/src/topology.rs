@@ -16,7 +16,7 @@ const MAX_DECLARED_TASKS: usize = 256;
 const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 
 /// How long the queue of a shard that ends with its process outlives it.
-const ABANDONED: Duration = Duration::from_secs(600);
+const SHARD_QUEUE_EXPIRY: Duration = Duration::from_secs(600);
 
 /// Declares the queue of a shard. That of a shard which ends with its process is gone some time after it.
 pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: Sharing) -> Result<(), DeclareError> {
@@ -25,7 +25,7 @@ pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: S
         dead_letter_to: Some(topology::QUARANTINE.into()),
         single_active_consumer: true,
         expires: match sharing {
-            Sharing::Alone => Some(ABANDONED),
+            Sharing::Exclusive => Some(SHARD_QUEUE_EXPIRY),
             Sharing::Shared => None,
         },
     };
@@ -41,7 +41,7 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
         let end = if flow.for_each(index).is_some() { flow.gather_of(index) } else { index };
         flow.node(end).after.iter().any(|after| match flow.node(*after).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) | Role::Begin => true,
-            Role::Element(_) | Role::Gather(_) | Role::End => false,
+            Role::Element(_) | Role::FanIn(_) | Role::End => false,
         })
     };
     flow.tasks().filter(|(index, _, _)| is_listened_to(*index)).map(|(_, name, _)| name.clone()).collect()

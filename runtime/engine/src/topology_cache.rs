@@ -18,7 +18,7 @@ use crate::{permits::service::PermitService, topology};
 
 /// Knows what was declared for flows. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Declared {
+pub(crate) struct TopologyCache {
     broker: Arc<dyn Broker>,
     permits: PermitService,
     known: Arc<Mutex<BTreeSet<String>>>,
@@ -33,7 +33,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// patience.
 const SILENCE: Duration = Duration::from_secs(60);
 
-impl Declared {
+impl TopologyCache {
     pub(crate) fn new(broker: Arc<dyn Broker>, keepers: PermitService) -> Self {
         Self { broker, permits: keepers, known: Arc::default(), silent: Arc::default() }
     }
@@ -51,7 +51,7 @@ impl Declared {
             }
             match self.declare_jobs(queue).await {
                 Ok(()) => drop(known.insert(names::jobs(queue))),
-                Err(error @ DeclareError::Silent { .. }) => silent = Some(error),
+                Err(error @ DeclareError::TimedOut { .. }) => silent = Some(error),
                 Err(error) => return Err(error),
             }
         }
@@ -75,7 +75,7 @@ impl Declared {
     /// As [`Declared::declare_for`], for one who must not wait for long: what was not declared by then is declared with the
     /// first job that finds it missing.
     pub(crate) async fn declare_within(&self, flow: &Flow) -> Result<(), DeclareError> {
-        let late = |_| DeclareError::Silent {
+        let late = |_| DeclareError::TimedOut {
             what: format!("the queues of flow {}", flow.name),
             seconds: SHORT_TIMEOUT.as_secs(),
         };
@@ -85,12 +85,12 @@ impl Declared {
     async fn declare_jobs(&self, queue: &QueueName) -> Result<(), DeclareError> {
         let name = names::jobs(queue);
         if let Some(since) = self.silent.lock().await.get(&name).filter(|since| since.elapsed() < SILENCE) {
-            return Err(DeclareError::Silent { what: format!("queue {name:?}"), seconds: since.elapsed().as_secs() });
+            return Err(DeclareError::TimedOut { what: format!("queue {name:?}"), seconds: since.elapsed().as_secs() });
         }
         // Before the answer, which whoever asks may not wait for.
         self.silent.lock().await.insert(name.clone(), Instant::now());
         let declared = broker::topology::declare_jobs(&*self.broker, queue).await;
-        if !matches!(declared, Err(DeclareError::Silent { .. })) {
+        if !matches!(declared, Err(DeclareError::TimedOut { .. })) {
             self.silent.lock().await.remove(&name);
         }
         declared

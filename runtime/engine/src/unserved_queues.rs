@@ -12,7 +12,7 @@ use protocol::topology;
 use tracing::{debug, info, warn};
 
 /// How often it is looked. A worker that is just starting again is not missed.
-pub(crate) const PERIOD: Duration = Duration::from_secs(5);
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many calls wait in each queue, as far as is known: the driver writes it, each [`PERIOD`]. Cheap to clone.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: Waiting) {
     loop {
         // Calls that wait at one look only are just being taken.
         let before = waiting.get();
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let now = waiting.get();
         for (queue, calls) in &now {
             if !before.contains_key(queue) {

@@ -7,11 +7,11 @@ use protocol::{AttemptLog, Progress};
 use tokio::sync::mpsc;
 
 /// How many happenings wait for a watcher before the engine waits for it: a large fan-out at once.
-pub(crate) const WAITING: usize = 4_096;
+pub(crate) const WATCH_CAPACITY: usize = 4_096;
 
 /// Something that happened in a watched run, in the order it was recorded.
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub enum WatchEvent {
     /// A node or the run is in a new state.
     Change(Change),
     /// An attempt was answered, and its guest wrote something. It comes before what the answer changes.
@@ -25,12 +25,12 @@ pub enum Happening {
 /// What a watcher holds. Dropped, the run goes on unwatched.
 #[derive(Debug)]
 pub struct Watch {
-    pub(crate) happenings: mpsc::Receiver<Happening>,
+    pub(crate) happenings: mpsc::Receiver<WatchEvent>,
 }
 
 impl Watch {
-    /// What happened next; `None` after the run ended, or when its engine stopped. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Happening> {
+    /// What happened next; `Strip` after the run ended, or when its engine stopped. Cancel-safe.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
         self.happenings.recv().await
     }
 }

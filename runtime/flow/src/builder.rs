@@ -11,14 +11,15 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 
 pub use self::triggers::ScheduleBuilder;
 use crate::{
-    Condition, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, Elements,
-    FlowName, InvalidName, Join, Json, LARGEST_DELIVERY_LIMIT, LimitOverrides, LinkSpans, Mistake, ModuleReference, On,
-    Otherwise, Pace, Pattern, QueueName, Rate, Reach, Renames, RetryPolicy, Starts, Strategy, Value, ValueName, Values,
+    Condition, Diagnostic, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask,
+    DraftTaskKind, FlowName, InvalidName, Join, Json, LimitOverrides, LinkSpans, MAX_DELIVERY_LIMIT, ModuleReference,
+    Otherwise, Pace, Pattern, QueueName, Rate, Renames, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy,
+    Value, ValueName, Values,
 };
 
 /// The whole flow, which has modules and inputs.
 #[derive(Debug)]
-pub enum Whole {}
+pub enum RootFlow {}
 
 /// A flow in another one.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub enum NestedFlow {}
 
 /// Builds a flow, node by node. See [`Draft::builder`].
 #[derive(Debug)]
-pub struct Builder<Level = Whole> {
+pub struct Builder<Level = RootFlow> {
     draft: Draft,
     level: PhantomData<Level>,
 }
@@ -46,20 +47,20 @@ pub struct TaskBuilder {
     expires: Option<Duration>,
     delivery_limit: Option<NonZeroU32>,
     rollback: Option<bool>,
-    starts: Option<Starts>,
+    starts: Option<StartTime>,
     deadline: Option<Duration>,
     for_each: Option<DraftForEach>,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<Diagnostic>,
 }
 
 /// Builds one link of a flow.
 #[derive(Debug, Default)]
 pub struct LinkBuilder {
-    on: On,
+    on: SourceOutcome,
     when: Option<Condition>,
-    reach: Option<Reach>,
+    reach: Option<SkipReach>,
     join: Join,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<Diagnostic>,
 }
 
 impl Draft {
@@ -90,7 +91,7 @@ impl Draft {
     }
 }
 
-impl Builder<Whole> {
+impl Builder<RootFlow> {
     /// Names a module: a path, a tag, or `sha256:…`.
     #[must_use]
     pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
@@ -133,7 +134,7 @@ impl<Level> Builder<Level> {
         build: impl FnOnce(TaskBuilder) -> TaskBuilder,
     ) -> Self {
         let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
-        self.add_task(name.as_ref(), Does::Call(uses.into()), built);
+        self.add_task(name.as_ref(), DraftTaskKind::Call(uses.into()), built);
         self
     }
 
@@ -146,11 +147,11 @@ impl<Level> Builder<Level> {
         build: impl FnOnce(TaskBuilder) -> TaskBuilder,
     ) -> Self {
         let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
-        self.add_task(name.as_ref(), Does::Wait(awaits.into()), built);
+        self.add_task(name.as_ref(), DraftTaskKind::Wait(awaits.into()), built);
         self
     }
 
-    fn add_task(&mut self, name: &str, does: Does, built: TaskBuilder) {
+    fn add_task(&mut self, name: &str, does: DraftTaskKind, built: TaskBuilder) {
         self.draft.mistakes.extend(built.mistakes);
         let Some(name) = parsed(name, "a task", &mut self.draft.mistakes) else { return };
         let task = DraftTask {
@@ -218,7 +219,7 @@ impl<Level> Builder<Level> {
 
     /// When the flow begins once it could: of the whole flow, when the run does.
     #[must_use]
-    pub fn starts(mut self, starts: Starts) -> Self {
+    pub fn starts(mut self, starts: StartTime) -> Self {
         self.draft.body.starts = Some(starts);
         self
     }
@@ -242,7 +243,7 @@ impl<Level> Builder<Level> {
 impl LinkBuilder {
     /// What of the source it waits for.
     #[must_use]
-    pub fn on(self, on: On) -> Self {
+    pub fn on(self, on: SourceOutcome) -> Self {
         Self { on, ..self }
     }
 
@@ -251,14 +252,14 @@ impl LinkBuilder {
     pub fn when(mut self, condition: impl AsRef<str>) -> Self {
         match Condition::new(condition.as_ref()) {
             Ok(condition) => self.when = Some(condition),
-            Err(error) => self.mistakes.push(Mistake::refused(None, "the condition of a link", &error)),
+            Err(error) => self.mistakes.push(Diagnostic::refused(None, "the condition of a link", &error)),
         }
         self
     }
 
     /// How far a no reaches.
     #[must_use]
-    pub fn reach(self, reach: Reach) -> Self {
+    pub fn reach(self, reach: SkipReach) -> Self {
         Self { reach: Some(reach), ..self }
     }
 
@@ -297,7 +298,7 @@ impl TaskBuilder {
         let list = parsed(list.as_ref(), &self.whose, &mut self.mistakes);
         let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
         if let Some(list) = list {
-            self.for_each = Some(DraftForEach { list: Elements::Of(list), element, max_parallel: None });
+            self.for_each = Some(DraftForEach { list: DraftList::Value(list), element, max_parallel: None });
         }
         self
     }
@@ -306,7 +307,7 @@ impl TaskBuilder {
     #[must_use]
     pub fn for_each_of(mut self, list: impl IntoIterator<Item = Json>, element: impl AsRef<str>) -> Self {
         let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
-        let list = Elements::Listed(list.into_iter().collect());
+        let list = DraftList::Literal(list.into_iter().collect());
         self.for_each = Some(DraftForEach { list, element, max_parallel: None });
         self
     }
@@ -320,7 +321,7 @@ impl TaskBuilder {
 
     /// When it starts once it could.
     #[must_use]
-    pub fn starts(self, starts: Starts) -> Self {
+    pub fn starts(self, starts: StartTime) -> Self {
         Self { starts: Some(starts), ..self }
     }
 
@@ -388,7 +389,7 @@ impl TaskBuilder {
         match crate::parse_duration(text.as_ref()) {
             Ok(timeout) => self.limits.timeout = Some(timeout),
             Err(error) => {
-                self.mistakes.push(Mistake::refused(None, &format!("\"timeout\" of {}", self.whose), &error));
+                self.mistakes.push(Diagnostic::refused(None, &format!("\"timeout\" of {}", self.whose), &error));
             }
         }
         self
@@ -415,10 +416,10 @@ impl TaskBuilder {
     }
 
     /// How many workers may be lost with one of its calls before the call fails as poison: at least 1, and at most
-    /// [`LARGEST_DELIVERY_LIMIT`].
+    /// [`MAX_DELIVERY_LIMIT`].
     #[must_use]
     pub fn delivery_limit(self, limit: u32) -> Self {
-        Self { delivery_limit: NonZeroU32::new(limit.clamp(1, LARGEST_DELIVERY_LIMIT)), ..self }
+        Self { delivery_limit: NonZeroU32::new(limit.clamp(1, MAX_DELIVERY_LIMIT)), ..self }
     }
 
     /// So many of its applies run at once, over all workers, engines and runs of the flow.
@@ -428,7 +429,7 @@ impl TaskBuilder {
             Some(count) => self.pace.max_running = Some(count),
             None => {
                 let message = format!("\"max_running\" of {} is 0", self.whose);
-                self.mistakes.push(Mistake::error(None, message).hint("let at least 1 run"));
+                self.mistakes.push(Diagnostic::error(None, message).hint("let at least 1 run"));
             }
         }
         self
@@ -439,7 +440,7 @@ impl TaskBuilder {
     pub fn rate(mut self, text: impl AsRef<str>) -> Self {
         match Rate::parse(text.as_ref()) {
             Ok(rate) => self.pace.rate = Some(rate),
-            Err(error) => self.mistakes.push(Mistake::refused(None, &format!("\"rate\" of {}", self.whose), &error)),
+            Err(error) => self.mistakes.push(Diagnostic::refused(None, &format!("\"rate\" of {}", self.whose), &error)),
         }
         self
     }
@@ -460,11 +461,11 @@ impl TaskBuilder {
 }
 
 /// A name, or a mistake of what should have it.
-fn parsed<Name>(text: &str, whose: &str, mistakes: &mut Vec<Mistake>) -> Option<Name>
+fn parsed<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
 where
     Name: FromStr<Err = InvalidName>,
 {
     let parsed = text.parse();
-    mistakes.extend(parsed.as_ref().err().map(|error| Mistake::refused(None, whose, error)));
+    mistakes.extend(parsed.as_ref().err().map(|error| Diagnostic::refused(None, whose, error)));
     parsed.ok()
 }

@@ -51,18 +51,18 @@ pub enum Event {
         /// The task.
         task: NodeName,
         /// What it comes to.
-        answer: Answer,
+        answer: TaskResult,
         /// What tells it from other notifications; the same one twice fires once.
         key: Option<String>,
     },
     /// A task of another flow has done something that the run may listen to.
-    Heard(Heard),
+    TaskNotification(TaskNotification),
     /// What was sent for has come, or cannot be had.
-    Brought {
+    Fetched {
         /// What for: the errand's id.
         id: CallId,
         /// What it came to.
-        brought: Brought,
+        brought: FetchResult,
     },
     /// No worker has begun a call that nobody wants any more: it was never handed out, or it waits in a queue.
     Withdrawn {
@@ -104,8 +104,8 @@ impl Event {
             Self::Retry => "retry".into(),
             Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
             Self::Notify { task, answer: _, key: _ } => format!("notification of {task:?}"),
-            Self::Heard(heard) => format!("notification of task {:?} of flow {:?}", heard.task, heard.flow),
-            Self::Brought { id, brought: _ } => of("fetched value", id),
+            Self::TaskNotification(heard) => format!("notification of task {:?} of flow {:?}", heard.task, heard.flow),
+            Self::Fetched { id, brought: _ } => of("fetched value", id),
             Self::Withdrawn { call } => of("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
@@ -116,20 +116,20 @@ impl Event {
 
 /// What a task of another flow did, as its notification tells it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heard {
+pub struct TaskNotification {
     /// The flow.
     pub flow: FlowName,
     /// Its task.
     pub task: NodeName,
     /// What it came to.
-    pub end: HeardEnd,
+    pub end: NotificationOutcome,
     /// The same each time that this notification comes.
     pub key: String,
 }
 
 /// What a task of another flow came to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HeardEnd {
+pub enum NotificationOutcome {
     /// It succeeded, and provided these values, by its flow's names.
     Success(Values),
     /// It failed for good; why, as those see it who listen to failures.
@@ -142,7 +142,7 @@ pub struct Signal {
     /// Which call.
     pub call: CallId,
     /// What came of it.
-    pub answer: Answer,
+    pub answer: TaskResult,
     /// Which time of calling it this was.
     pub execution: Execution,
     /// Whether the job had been handed out before, to a worker that was lost with its answer: what that one did is not
@@ -154,7 +154,7 @@ pub struct Signal {
 
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum TaskResult {
     /// It succeeded and left these values, by the names its module gives them.
     Succeeded(Values),
     /// It failed.
@@ -169,23 +169,23 @@ pub enum Command {
     /// Stop this call wherever it runs.
     Interrupt(CallId),
     /// Bring what stands in the store, for a task that is called for each element of a list.
-    Bring(Box<Errand>),
+    Fetch(Box<ValueFetch>),
     /// Tell everyone.
-    Tell(Change),
+    Publish(Change),
 }
 
 /// Something that stands in the store, or has to, and that a run goes on with.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Errand {
+pub struct ValueFetch {
     /// What it is for: the task, and its attempt.
     pub id: CallId,
     /// What is to be brought.
-    pub what: Errands,
+    pub what: FetchTarget,
 }
 
 /// What is to be brought.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Errands {
+pub enum FetchTarget {
     /// The elements of a list.
     List(Value),
     /// Lists of what the elements left, in the store where they are large.
@@ -194,7 +194,7 @@ pub enum Errands {
 
 /// What was brought, or why it cannot be had.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Brought {
+pub enum FetchResult {
     /// The elements.
     List(Result<Arc<[Json]>, Failure>),
     /// The lists, by the flow's names.

@@ -16,11 +16,11 @@ use std::{
 use cel::{Context, common::ast::IdedExpr, parser::Parser};
 
 use self::types::{Checker, ENVIRONMENT};
-pub(crate) use self::types::{Finding, Known};
+pub(crate) use self::types::{Finding, StaticType};
 use crate::{Size, Value, ValueName, value_types::ValueType};
 
 /// The longest text of a condition, in bytes.
-const LONGEST: usize = 1_000;
+const MAX_LEN: usize = 1_000;
 
 /// How deep a condition may nest: parsing and evaluating recurse as deep.
 const MAX_DEPTH: u16 = 24;
@@ -40,7 +40,7 @@ pub struct Condition(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCondition {
     /// It is too long.
-    #[error("it has {length} bytes: {LONGEST} are the most; let a task decide and provide what it decided")]
+    #[error("it has {length} bytes: {MAX_LEN} are the most; let a task decide and provide what it decided")]
     TooLong {
         /// How long it is.
         length: usize,
@@ -110,7 +110,7 @@ impl Condition {
     }
 
     /// What is wrong with it, for all that is known of the values that it reads.
-    pub(crate) fn check<'s>(&self, reads: impl IntoIterator<Item = (String, Known<'s>)>) -> Vec<Finding> {
+    pub(crate) fn check<'s>(&self, reads: impl IntoIterator<Item = (String, StaticType<'s>)>) -> Vec<Finding> {
         let Ok(expression) = parse(&self.0) else { return Vec::new() };
         let mut checker = Checker::new(reads);
         checker.check(&expression);
@@ -173,7 +173,7 @@ impl fmt::Display for Condition {
 
 /// An expression that neither parsing nor evaluating takes long for.
 fn bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_LEN {
         return Err(InvalidCondition::TooLong { length: text.len() });
     }
     let expression = parse(text)?;

@@ -6,17 +6,17 @@
 use std::{collections::BTreeMap, num::NonZeroU32, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Cron, Digest, FlowName, Json, LimitOverrides, Missed, NodeName, Overlap, Pace, QueueName, RetryPolicy,
-    Starts, TaskInfo, ValueName, Values,
+    Condition, Cron, Digest, FlowName, Json, LimitOverrides, MissedPolicy, NodeName, OverlapPolicy, Pace, QueueName,
+    RetryPolicy, StartTime, TaskInfo, ValueName, Values,
 };
 
-/// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
+/// Where in the flow file something was written, in bytes; `Strip` in flows built in Rust.
 pub type Span = Option<Range<usize>>;
 
 /// A flow as it was written.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// The flow's name; `None` only when the file lacks it, which is a mistake that parsing reports.
+    /// The flow's name; `Strip` only when the file lacks it, which is a mistake that parsing reports.
     pub name: Option<FlowName>,
     /// The modules it speaks of, by alias: a path, a tag or a digest, not looked up yet.
     pub modules: BTreeMap<String, ModuleReference>,
@@ -25,7 +25,7 @@ pub struct Draft {
     /// Where the inputs stand.
     pub input_spans: BTreeMap<ValueName, Range<usize>>,
     /// Its nodes and links.
-    pub body: Body,
+    pub body: FlowBody,
     /// How long a run may take.
     pub expires: Option<Duration>,
     /// How it lives, where it is passed through more than once.
@@ -35,7 +35,7 @@ pub struct Draft {
     /// Times at which it fires by itself.
     pub schedules: Vec<DraftSchedule>,
     /// What went wrong while it was read, or built in Rust: [`crate::wire`] tells it with all the rest.
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Diagnostic>,
     /// How much of it could be read.
     pub extent: ParseExtent,
 }
@@ -80,7 +80,7 @@ pub struct DraftListener {
     /// Its task.
     pub task: NodeName,
     /// What of it is waited for.
-    pub on: On,
+    pub on: SourceOutcome,
     /// What its notifications fire, or answer.
     pub to: NodeName,
     /// Where it stands.
@@ -95,9 +95,9 @@ pub struct DraftSchedule {
     /// What fires.
     pub to: NodeName,
     /// What becomes of a time at which an earlier firing of it is still under way.
-    pub overlap: Overlap,
+    pub overlap: OverlapPolicy,
     /// What becomes of times that went by unheard.
-    pub missed: Missed,
+    pub missed: MissedPolicy,
     /// Where it stands.
     pub span: Span,
 }
@@ -125,7 +125,7 @@ pub struct ModuleReference {
 
 /// What the whole flow and each nested flow have alike.
 #[derive(Debug, Clone, Default)]
-pub struct Body {
+pub struct FlowBody {
     /// What gives the nodes their order.
     pub pattern: Pattern,
     /// Tasks and nested flows in reading order.
@@ -134,8 +134,8 @@ pub struct Body {
     pub links: Vec<DraftLink>,
     /// The retry controller, if it has one.
     pub controller: Option<DraftController>,
-    /// When it starts once it could; `None` at once.
-    pub starts: Option<Starts>,
+    /// When it starts once it could; `Strip` at once.
+    pub starts: Option<StartTime>,
 }
 
 /// What gives the nodes of a flow their order.
@@ -176,7 +176,7 @@ pub struct DraftFlow {
     /// Its name.
     pub name: NodeName,
     /// Its nodes and links.
-    pub body: Body,
+    pub body: FlowBody,
     /// Where it stands.
     pub span: Span,
 }
@@ -187,10 +187,10 @@ pub struct DraftTask {
     /// Its name.
     pub name: NodeName,
     /// What it does.
-    pub does: Does,
-    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    pub does: DraftTaskKind,
+    /// What the task calls a value = what the flow calls it; `Strip` where nothing was said.
     pub requires: Option<Renames>,
-    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    /// What the task calls a value = what the flow calls it; `Strip` where nothing was said.
     pub provides: Option<Renames>,
     /// Constants by parameter.
     pub with: Values,
@@ -204,17 +204,17 @@ pub struct DraftTask {
     pub priority: i32,
     /// How many of its calls run at once, and how often they start.
     pub pace: Pace,
-    /// How long a call may wait for a worker; `None` for ever.
+    /// How long a call may wait for a worker; `Strip` for ever.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call before it fails as poison; `None` for the default.
+    /// How many workers may be lost with one call before it fails as poison; `Strip` for the default.
     pub delivery_limit: Option<NonZeroU32>,
-    /// Whether it is rolled back by a guest; `None` leaves it to the module.
+    /// Whether it is rolled back by a guest; `Strip` leaves it to the module.
     pub rollback: Option<bool>,
-    /// When it starts once it could; `None` at once.
-    pub starts: Option<Starts>,
-    /// How long one that waits does so; `None` for ever.
+    /// When it starts once it could; `Strip` at once.
+    pub starts: Option<StartTime>,
+    /// How long one that waits does so; `Strip` for ever.
     pub deadline: Option<Duration>,
-    /// The list it is called for, each element by itself; `None` where it is called once.
+    /// The list it is called for, each element by itself; `Strip` where it is called once.
     pub for_each: Option<DraftForEach>,
     /// Whether an edit has removed it after it had run.
     pub retired: bool,
@@ -227,8 +227,8 @@ pub struct DraftTask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DraftForEach {
     /// The list.
-    pub list: Elements,
-    /// What the flow calls the element that a call is for; `None` where nothing was said.
+    pub list: DraftList,
+    /// What the flow calls the element that a call is for; `Strip` where nothing was said.
     pub element: Option<ValueName>,
     /// So many calls at once.
     pub max_parallel: Option<u32>,
@@ -244,16 +244,16 @@ impl DraftForEach {
 
 /// A list, or where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Elements {
+pub enum DraftList {
     /// These.
-    Listed(Vec<Json>),
+    Literal(Vec<Json>),
     /// Those of the list that this value holds when the task starts.
-    Of(ValueName),
+    Value(ValueName),
 }
 
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Does {
+pub enum DraftTaskKind {
     /// Calls `module#task` or `module`: an alias of [`Draft::modules`], and a task of the module.
     Call(String),
     /// Waits to be notified of this.
@@ -271,11 +271,11 @@ pub struct DraftLink {
     /// What comes after.
     pub to: NodeName,
     /// What of the source it waits for.
-    pub on: On,
+    pub on: SourceOutcome,
     /// Asked once the target could start: a no leaves it out.
     pub when: Option<Condition>,
-    /// How far a no reaches; `None` where nothing was said.
-    pub reach: Option<Reach>,
+    /// How far a no reaches; `Strip` where nothing was said.
+    pub reach: Option<SkipReach>,
     /// How it joins the others into its target.
     pub join: Join,
     /// Where the parts of it stand.
@@ -301,7 +301,7 @@ pub struct LinkSpans {
 
 /// What of its source a link waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum On {
+pub enum SourceOutcome {
     /// That it succeeds.
     #[default]
     Success,
@@ -313,7 +313,7 @@ pub enum On {
 
 /// How far it reaches that a link's condition says no: who is left out besides its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Reach {
+pub enum SkipReach {
     /// Nobody.
     Task,
     /// The tasks right after it.
@@ -381,7 +381,7 @@ pub enum ModuleContent {
 
 /// One thing that is wrong with a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// Whether the flow can run all the same.
     pub severity: Severity,
     /// What is wrong, naming the culprit: a lowercase fragment without a full stop.
@@ -401,7 +401,7 @@ pub enum Severity {
     Warning,
 }
 
-impl Mistake {
+impl Diagnostic {
     pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), hint: None, span }
     }
@@ -425,7 +425,7 @@ impl Mistake {
 impl DraftTask {
     /// Whether it is called for each element of the list that a value holds.
     pub(crate) fn iterates_over(&self, value: &ValueName) -> bool {
-        self.for_each.as_ref().is_some_and(|each| matches!(&each.list, Elements::Of(list) if list == value))
+        self.for_each.as_ref().is_some_and(|each| matches!(&each.list, DraftList::Value(list) if list == value))
     }
 
     /// Where a part of it stands; the whole where the part was not written.

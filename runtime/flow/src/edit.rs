@@ -10,13 +10,14 @@ use std::{
 };
 
 use crate::{
-    Body, Condition, Digest, Does, Draft, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, Join,
-    LinkSpans, Mistake, ModuleReference, NodeName, On, Pattern, Reach, Value, ValueName, file, suggest,
+    Condition, Diagnostic, Digest, Draft, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTaskKind,
+    FlowBody, Join, LinkSpans, ModuleReference, NodeName, Pattern, SkipReach, SourceOutcome, Value, ValueName, file,
+    suggest,
 };
 
 /// What a flow was made of: enough to make it again, and to change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct FlowSource {
     /// The flow file.
     pub text: Arc<str>,
     /// The modules that it names, as they were found when it was submitted, and those of its edits.
@@ -47,11 +48,11 @@ pub enum Edit {
         /// Who listens.
         to: NodeName,
         /// What of the source it waits for.
-        on: On,
+        on: SourceOutcome,
         /// A condition.
         when: Option<Condition>,
         /// How far a no reaches.
-        reach: Option<Reach>,
+        reach: Option<SkipReach>,
         /// How it joins the others into its target.
         join: Join,
     },
@@ -97,9 +98,9 @@ impl fmt::Display for Edit {
             Self::Link { from, to, on, when, join, .. } => {
                 write!(out, "link {from} {to}")?;
                 match on {
-                    On::Success => {}
-                    On::Failure => out.write_str(" --on failure")?,
-                    On::Any => out.write_str(" --on any")?,
+                    SourceOutcome::Success => {}
+                    SourceOutcome::Failure => out.write_str(" --on failure")?,
+                    SourceOutcome::Any => out.write_str(" --on any")?,
                 }
                 when.iter().try_for_each(|when| write!(out, " --when {:?}", when.as_str()))?;
                 if *join == Join::Any { out.write_str(" --join any") } else { Ok(()) }
@@ -120,7 +121,7 @@ fn added_names(text: &str) -> Vec<String> {
     nodes.chain(draft.body.links.iter().map(|link| format!("{} -> {}", link.from, link.to))).collect()
 }
 
-impl Origin {
+impl FlowSource {
     /// The flow as its author would write it by now.
     ///
     /// # Errors
@@ -137,7 +138,7 @@ impl Origin {
     }
 }
 
-fn told(mistakes: &[Mistake]) -> String {
+fn told(mistakes: &[Diagnostic]) -> String {
     mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
@@ -149,7 +150,7 @@ impl Edit {
     ///
     /// # Errors
     /// Every mistake in it, as of a flow file.
-    pub fn parse_addition(text: &str) -> Result<Draft, Vec<Mistake>> {
+    pub fn parse_addition(text: &str) -> Result<Draft, Vec<Diagnostic>> {
         let mut added = Self::read_addition(text);
         if added.mistakes.is_empty() { Ok(added) } else { Err(std::mem::take(&mut added.mistakes)) }
     }
@@ -159,10 +160,10 @@ impl Edit {
     pub fn read_addition(text: &str) -> Draft {
         let moved =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
-        let moved = |mistake: Mistake| Mistake { span: mistake.span.map(moved), ..mistake };
+        let moved = |mistake: Diagnostic| Diagnostic { span: mistake.span.map(moved), ..mistake };
         let mut added = file::read(&format!("{NAME}{text}"));
         added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
-        let Body { pattern, controller, starts, .. } = &added.body;
+        let FlowBody { pattern, controller, starts, .. } = &added.body;
         let says_how_it_lives = !added.living.spans.is_empty();
         if *pattern != Pattern::default()
             || controller.is_some()
@@ -173,7 +174,7 @@ impl Edit {
             let message =
                 "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
             let hint = "leave it out, or put what is added into a nested flow of its own";
-            added.mistakes.push(Mistake::error(None, message).hint(hint));
+            added.mistakes.push(Diagnostic::error(None, message).hint(hint));
         }
         added
     }
@@ -238,8 +239,8 @@ impl Edit {
                     draft.modules.insert(module.into(), reference);
                 }
                 match &mut find(&mut draft.body, task)?.does {
-                    Does::Call(known) => known.clone_from(uses),
-                    Does::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
+                    DraftTaskKind::Call(known) => known.clone_from(uses),
+                    DraftTaskKind::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
                 }
                 Ok(())
             }
@@ -288,7 +289,7 @@ fn unknown_node(name: &NodeName) -> String {
     format!("the flow has no node {name:?}")
 }
 
-fn find<'b>(body: &'b mut Body, task: &NodeName) -> Result<&'b mut DraftTask, String> {
+fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask, String> {
     let mut names = Vec::new();
     collect_names(body, &mut names);
     let found = holding(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
@@ -302,7 +303,7 @@ fn find<'b>(body: &'b mut Body, task: &NodeName) -> Result<&'b mut DraftTask, St
     }
 }
 
-fn collect_names(body: &Body, names: &mut Vec<NodeName>) {
+fn collect_names(body: &FlowBody, names: &mut Vec<NodeName>) {
     for node in &body.nodes {
         names.push(node.name().clone());
         if let DraftNode::Flow(flow) = node {
@@ -312,7 +313,7 @@ fn collect_names(body: &Body, names: &mut Vec<NodeName>) {
 }
 
 /// The flow that a node stands in. Flows nest no deeper than can be laid out.
-fn holding<'b>(body: &'b mut Body, name: &NodeName) -> Option<&'b mut Body> {
+fn holding<'b>(body: &'b mut FlowBody, name: &NodeName) -> Option<&'b mut FlowBody> {
     if body.nodes.iter().any(|node| node.name() == name) {
         return Some(body);
     }
@@ -322,7 +323,7 @@ fn holding<'b>(body: &'b mut Body, name: &NodeName) -> Option<&'b mut Body> {
     })
 }
 
-fn remove(body: &mut Body, task: &NodeName) {
+fn remove(body: &mut FlowBody, task: &NodeName) {
     if let Some(body) = holding(body, task) {
         body.nodes.retain(|node| node.name() != task);
         body.links.retain(|link| link.from != *task && link.to != *task);

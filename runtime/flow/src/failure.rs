@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use crate::{Json, NodeName, Value, Values};
 
 /// The longest message that is kept whole, in bytes.
-pub const LONGEST_MESSAGE: usize = 16 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,7 +104,7 @@ impl FromStr for FailureKind {
 pub struct Failure {
     /// What kind of failure.
     pub kind: FailureKind,
-    /// One sentence for a person, at most [`LONGEST_MESSAGE`] bytes and a mark.
+    /// One sentence for a person, at most [`MAX_MESSAGE_BYTES`] bytes and a mark.
     pub message: String,
     /// What a program may want to know besides.
     pub details: Option<Json>,
@@ -131,7 +131,7 @@ impl Failure {
     /// A failure with a message that is cut, with a mark, where it is too long.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: cut(message.into(), LONGEST_MESSAGE), details: None }
+        Self { kind, message: cut(message.into(), MAX_MESSAGE_BYTES), details: None }
     }
 }
 
@@ -155,19 +155,24 @@ pub struct FailureSummary {
 
 impl FailureSummary {
     /// The most failures in one.
-    pub const MOST: usize = 16;
+    pub const MAX_FAILURES: usize = 16;
 
     /// The longest message in one, in bytes, before it is cut; longer details are left out.
-    pub const LONGEST: usize = 2 * 1024;
+    pub const MAX_SUMMARY_MESSAGE_BYTES: usize = 2 * 1024;
 
     /// Sums failures up.
     #[must_use]
     pub fn of(failures: &Failures) -> Self {
         let short = |failure: &Failure| {
-            let details = failure.details.clone().filter(|details| details.as_str().len() <= Self::LONGEST);
-            Failure { kind: failure.kind, message: cut(failure.message.clone(), Self::LONGEST), details }
+            let details =
+                failure.details.clone().filter(|details| details.as_str().len() <= Self::MAX_SUMMARY_MESSAGE_BYTES);
+            Failure {
+                kind: failure.kind,
+                message: cut(failure.message.clone(), Self::MAX_SUMMARY_MESSAGE_BYTES),
+                details,
+            }
         };
-        let first = failures.iter().take(Self::MOST).map(|(task, failure)| (task.clone(), short(failure)));
+        let first = failures.iter().take(Self::MAX_FAILURES).map(|(task, failure)| (task.clone(), short(failure)));
         Self { first: first.collect(), total: failures.len() as u64 }
     }
 }
@@ -210,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_message_over_16_kib_is_truncated() {
-        let whole = "ä".repeat(LONGEST_MESSAGE / 2);
+        let whole = "ä".repeat(MAX_MESSAGE_BYTES / 2);
         assert_eq!(Failure::new(FailureKind::Trap, whole.clone()).message, whole);
         let cut = Failure::new(FailureKind::Trap, format!("x{whole}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
@@ -218,14 +223,14 @@ mod tests {
 
     #[test]
     fn a_failure_summary_holds_sixteen_failures_and_the_total() {
-        let details = Json::parse(format!("\"{}\"", "d".repeat(FailureSummary::LONGEST))).unwrap();
+        let details = Json::parse(format!("\"{}\"", "d".repeat(FailureSummary::MAX_SUMMARY_MESSAGE_BYTES))).unwrap();
         let failure = Failure { details: Some(details), ..Failure::new(FailureKind::Permanent, "m".repeat(16_000)) };
         let each: NodeName = "each".parse().unwrap();
         let failures: Failures = (0..1_000).map(|number| (each.element(number), failure.clone())).collect();
         let summary = FailureSummary::of(&failures);
         assert_eq!((summary.first.len(), summary.total), (16, 1_000));
         let longest = summary.first.values().map(|failure| failure.message.len()).max().unwrap();
-        assert!(longest < FailureSummary::LONGEST + 50, "{longest}");
+        assert!(longest < FailureSummary::MAX_SUMMARY_MESSAGE_BYTES + 50, "{longest}");
         assert!(summary.first.values().all(|failure| failure.details.is_none()));
         let short = Failure::new(FailureKind::Timeout, "too slow");
         let few = Failures::from([(each, short.clone())]);

@@ -23,17 +23,17 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub use self::edits::{WrittenEdit, edits};
-use self::reader::{Mistakes, Reader, wrong_type};
+pub use self::edits::{ParsedEdit, edits};
+use self::reader::{Diagnostics, Reader, wrong_type};
 pub(crate) use self::task::CALL_KEYS;
-pub use self::writer::{Unwritable, write, write_addition};
-use crate::{Draft, FlowName, Mistake, ModuleReference, ParseExtent};
+pub use self::writer::{WriteError, write, write_addition};
+use crate::{Diagnostic, Draft, FlowName, ModuleReference, ParseExtent};
 
 /// Reads a flow file that is to be right.
 ///
 /// # Errors
 /// Every mistake in it, in the order of the file.
-pub fn parse(text: &str) -> Result<Draft, Vec<Mistake>> {
+pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
     let mut draft = read(text);
     if draft.mistakes.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.mistakes)) }
 }
@@ -42,7 +42,7 @@ pub fn parse(text: &str) -> Result<Draft, Vec<Mistake>> {
 #[must_use]
 pub fn read(text: &str) -> Draft {
     let (table, breaks) = DeTable::parse_recoverable(text);
-    let mut found = Mistakes::default();
+    let mut found = Diagnostics::default();
     let draft = whole(&table, &mut found);
     let (mut mistakes, extent) = if breaks.is_empty() {
         found.wrong.append(&mut found.missing);
@@ -55,7 +55,7 @@ pub fn read(text: &str) -> Draft {
     Draft { mistakes, extent, ..draft }
 }
 
-fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
+fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Diagnostics) -> Draft {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the flow");
     if table.take("name").is_none() {
         mistakes.push_missing(table.lacks("name", "name = \"my-flow\" at the top of the file"));
@@ -83,7 +83,7 @@ fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Mistakes) -> Draft {
     Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes, extent }
 }
 
-fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<String, ModuleReference> {
+fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {
     let mut modules = BTreeMap::new();
     let DeValue::Table(entries) = toml.get_ref() else {
         mistakes.is_partial = true;
@@ -93,7 +93,7 @@ fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<Str
     for (alias, reference) in entries {
         let name = alias.get_ref();
         if name.is_empty() || name.contains('#') {
-            let mistake = Mistake::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
+            let mistake = Diagnostic::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
             mistakes.push(mistake.hint("`#` parts the module from its task in use = \"module#task\""));
         }
         // What names it finds it, whatever it is.
@@ -101,7 +101,7 @@ fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) -> BTreeMap<Str
         modules.insert(name.clone().into_owned(), known);
         match reference.get_ref().as_str() {
             Some("") => {
-                let mistake = Mistake::error(Some(reference.span()), format!("module {name:?} is an empty text"));
+                let mistake = Diagnostic::error(Some(reference.span()), format!("module {name:?} is an empty text"));
                 mistakes.push(mistake.hint("write a path, a tag, or sha256:…"));
             }
             Some(text) => {

@@ -1,7 +1,7 @@
 //! A flow that was checked whole: every requirement has its source, every order is explicit, no circle.
 //!
-//! It is a graph of nodes in one arena. A nested flow stands between its `Begin` (or its retry controller, which
-//! takes the place of `Begin`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
+//! It is a graph of nodes in one arena. A nested flow stands between its `Start` (or its retry controller, which
+//! takes the place of `Start`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
 mod notification_inputs;
 mod describe_triggers;
@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-pub use notification_inputs::Accept;
+pub use notification_inputs::NotificationInput;
 
 use crate::{
-    Condition, Cron, Digest, Export, FlowName, Heard, HeardEnd, Limits, NodeName, On, Origin, Otherwise, Pace,
-    QueueName, Reach, RetryPolicy, Strategy, Timestamp, Value, ValueName, Values,
+    Condition, Cron, Digest, Export, FlowName, FlowSource, Limits, NodeName, NotificationOutcome, Otherwise, Pace,
+    QueueName, RetryPolicy, SkipReach, SourceOutcome, Strategy, TaskNotification, Timestamp, Value, ValueName, Values,
 };
 
 pub use unknown_task::UnknownTask;
@@ -50,18 +50,18 @@ pub struct Flow {
     /// How long a run may take: what is not done by then is stopped, and the run rolled back.
     pub expires: Option<Duration>,
     /// What it was made of, where it can be edited.
-    pub origin: Option<Arc<Origin>>,
+    pub origin: Option<Arc<FlowSource>>,
     /// How it lives, where it is passed through more than once.
-    pub living: Option<Living>,
+    pub living: Option<Triggers>,
     /// Tasks of other flows whose notifications it hears.
-    pub listens: Vec<Listen>,
+    pub listens: Vec<Listener>,
     /// The types of the values that notifications bring, as far as modules describe what their tasks take.
-    pub accepts: Vec<Accept>,
+    pub accepts: Vec<NotificationInput>,
 }
 
 /// How a flow lives that is passed through more than once: each pass is one firing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Living {
+pub struct Triggers {
     /// Whether a run of it stays until it is told to end; else it ends once nothing fires any more.
     pub persistent: bool,
     /// So many firings, and no more.
@@ -71,25 +71,25 @@ pub struct Living {
     /// What begins no earlier than somebody notifies it: it and all that comes after it are not of the first pass.
     pub entries: BTreeSet<NodeIndex>,
     /// Links that fire their target anew.
-    pub turns: Vec<TurnLink>,
+    pub turns: Vec<BackEdge>,
     /// Times at which it fires by itself.
     pub schedules: Vec<Schedule>,
 }
 
 /// A link that does not order one pass, but begins another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnLink {
+pub struct BackEdge {
     /// Its source, its condition and where the condition's values come from.
     pub link: Link,
     /// What it fires.
     pub to: NodeIndex,
     /// When it fires.
-    pub moment: Moment,
+    pub moment: BackEdgeTiming,
 }
 
 /// When a link fires its target anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum BackEdgeTiming {
     /// Once the pass has ended in success: the link closes a circle.
     End,
     /// As soon as its source has succeeded: its target takes whatever comes.
@@ -104,14 +104,14 @@ pub struct Schedule {
     /// What fires.
     pub to: NodeIndex,
     /// What becomes of a time at which an earlier firing of it is still under way.
-    pub overlap: Overlap,
+    pub overlap: OverlapPolicy,
     /// What becomes of times that went by unheard.
-    pub missed: Missed,
+    pub missed: MissedPolicy,
 }
 
 /// What becomes of a scheduled time at which an earlier firing is still under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overlap {
+pub enum OverlapPolicy {
     /// It is left out.
     #[default]
     Skip,
@@ -123,7 +123,7 @@ pub enum Overlap {
 
 /// What becomes of scheduled times that went by while nobody drove the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Missed {
+pub enum MissedPolicy {
     /// They fire once, all together.
     #[default]
     Once,
@@ -135,13 +135,13 @@ pub enum Missed {
 
 /// A task of another flow whose notifications are heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
+pub struct Listener {
     /// The other flow.
     pub flow: FlowName,
     /// Its task.
     pub task: NodeName,
     /// What of it is waited for.
-    pub on: On,
+    pub on: SourceOutcome,
     /// What its notifications fire, or answer.
     pub to: NodeIndex,
 }
@@ -149,9 +149,9 @@ pub struct Listen {
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The flow it stands in; `None` for the whole.
+    /// The flow it stands in; `Strip` for the whole.
     pub parent: Option<ScopeIndex>,
-    /// Its `Begin` or controller: every node of it comes after this one.
+    /// Its `Start` or controller: every node of it comes after this one.
     pub begin: NodeIndex,
     /// Its `End`: comes after every node of it.
     pub end: NodeIndex,
@@ -160,14 +160,14 @@ pub struct Scope {
 /// One node of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The name it is told by. `Begin` and `End` carry their flow's name and are never told.
+    /// The name it is told by. `Start` and `End` carry their flow's name and are never told.
     pub name: NodeName,
-    /// The flow it stands in. `Begin`, controller and `End` stand in the flow they belong to.
+    /// The flow it stands in. `Start`, controller and `End` stand in the flow they belong to.
     pub scope: ScopeIndex,
     /// What it does.
     pub role: Role,
-    /// When it starts once it could; `None` at once.
-    pub starts: Option<Starts>,
+    /// When it starts once it could; `Strip` at once.
+    pub starts: Option<StartTime>,
     /// The links into it that say more than its order.
     pub links: Vec<Link>,
     /// Whether an edit has removed it after it had run: it is rolled back with the rest, and nobody waits for it.
@@ -183,7 +183,7 @@ pub struct Node {
 
 /// When a node starts that could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Starts {
+pub enum StartTime {
     /// So long after it could.
     After(Duration),
     /// Not before that.
@@ -196,13 +196,13 @@ pub struct Link {
     /// The source: a task, or the end of a nested flow.
     pub from: NodeIndex,
     /// What of the source it waits for.
-    pub on: On,
+    pub on: SourceOutcome,
     /// Asked once the target could start: a no leaves it out.
     pub when: Option<Condition>,
     /// Where the values come from that the condition reads.
     pub reads: Vec<(ValueName, Source)>,
     /// How far a no reaches.
-    pub reach: Reach,
+    pub reach: SkipReach,
 }
 
 /// What a node does.
@@ -217,7 +217,7 @@ pub enum Role {
     /// One element of such a list. Only a run has them: they come into being once the list is known.
     Element(Element),
     /// Collects what the elements left. It carries the name of its task, which it ends, and others wait for it.
-    Gather(NodeIndex),
+    FanIn(NodeIndex),
     /// Opens a flow and decides about its failures.
     Controller(Controller),
     /// Opens a flow without a controller.
@@ -253,7 +253,7 @@ pub struct Wait {
     pub awaits: String,
     /// What a notification has to bring: how that calls it, and how the flow does.
     pub provides: BTreeMap<ValueName, ValueName>,
-    /// How long it waits before it fails; `None` for ever.
+    /// How long it waits before it fails; `Strip` for ever.
     pub deadline: Option<Duration>,
 }
 
@@ -262,7 +262,7 @@ pub struct Wait {
 pub struct Task {
     /// The module.
     pub module: Digest,
-    /// The task in the module; `None` for a WASI command.
+    /// The task in the module; `Strip` for a WASI command.
     pub export: Option<Export>,
     /// Where each of its parameters comes from, `rollback`'s own included.
     pub inputs: Vec<Input>,
@@ -280,9 +280,9 @@ pub struct Task {
     pub priority: i32,
     /// How many of its applies run at once, and how often they start: over all runs of flows of this name.
     pub pace: Pace,
-    /// How long an apply may wait for a worker, from when it is handed out; `None` for ever.
+    /// How long an apply may wait for a worker, from when it is handed out; `Strip` for ever.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call of it before the call fails as poison; `None`: [`DELIVERY_LIMIT`], or what
+    /// How many workers may be lost with one call of it before the call fails as poison; `Strip`: [`DELIVERY_LIMIT`], or what
     /// the worker's configuration says.
     pub delivery_limit: Option<NonZeroU32>,
 }
@@ -291,7 +291,7 @@ pub struct Task {
 pub const DELIVERY_LIMIT: NonZeroU32 = NonZeroU32::new(5).expect("it is not 0");
 
 /// The largest delivery limit of a task: the queues of jobs have one of their own, which stands above.
-pub const LARGEST_DELIVERY_LIMIT: u32 = 50;
+pub const MAX_DELIVERY_LIMIT: u32 = 50;
 
 /// One parameter of a task and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -303,7 +303,7 @@ pub struct Input {
     /// Whether the task can do without.
     pub optional: bool,
     /// Which calls get it.
-    pub audience: Audience,
+    pub audience: InputUse,
 }
 
 /// Whether something can be done without a value.
@@ -317,9 +317,9 @@ pub enum Requiredness {
 
 /// Which calls get an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub enum InputUse {
     /// `apply`, and `rollback` too.
-    Both,
+    ApplyAndRollback,
     /// `rollback` alone.
     Rollback,
 }
@@ -343,7 +343,7 @@ pub enum Source {
     /// Why the first of these failed that did.
     Failure(Vec<NodeIndex>),
     /// What came round: what the notification brought, or the first of these provided the last time.
-    Carried {
+    LoopCarried {
         /// Who provides it, in the order in which they are asked.
         nodes: Vec<NodeIndex>,
         /// What the flow calls it.
@@ -368,25 +368,25 @@ pub struct Controller {
     pub provides: Option<ValueName>,
 }
 
-impl Listen {
+impl Listener {
     /// Whether it is for what a task of another flow did.
     #[must_use]
-    pub fn is_for(&self, heard: &Heard) -> bool {
+    pub fn is_for(&self, heard: &TaskNotification) -> bool {
         let is_meant = match heard.end {
-            HeardEnd::Success(_) => self.on != On::Failure,
-            HeardEnd::Failure(_) => self.on != On::Success,
+            NotificationOutcome::Success(_) => self.on != SourceOutcome::Failure,
+            NotificationOutcome::Failure(_) => self.on != SourceOutcome::Success,
         };
         is_meant && (&self.flow, &self.task) == (&heard.flow, &heard.task)
     }
 }
 
-impl Heard {
+impl TaskNotification {
     /// The values that come with it: what the task provided, or its failure.
     #[must_use]
     pub fn values(&self) -> Values {
         match &self.end {
-            HeardEnd::Success(values) => values.clone(),
-            HeardEnd::Failure(failure) => {
+            NotificationOutcome::Success(values) => values.clone(),
+            NotificationOutcome::Failure(failure) => {
                 let name = ValueName::new("failure").expect("it is a lawful name");
                 Values::from([(name, failure.clone())])
             }
@@ -404,10 +404,10 @@ impl Flow {
     /// Whether one node listens to the failure of another.
     #[must_use]
     pub fn listens(&self, to: NodeIndex, from: NodeIndex) -> bool {
-        self.node(to).links.iter().any(|link| link.from == from && link.on != On::Success)
+        self.node(to).links.iter().any(|link| link.from == from && link.on != SourceOutcome::Success)
     }
 
-    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `None`
+    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `Strip`
     /// where every pass has all.
     #[must_use]
     pub fn members(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
@@ -443,16 +443,16 @@ impl Flow {
             let (task, list) = match &self.node(index).role {
                 Role::Task(task) => (&**task, None),
                 Role::ForEach(each) => (&each.task, Some((&each.list, false))),
-                Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {
                     continue;
                 }
             };
-            let is_optional = |input: &Input| input.optional || input.audience == Audience::Rollback;
+            let is_optional = |input: &Input| input.optional || input.audience == InputUse::Rollback;
             let sources = task.inputs.iter().map(|input| (&input.source, is_optional(input)));
             for (source, is_optional) in sources.chain(list) {
                 let (name, is_there) = match source {
                     Source::RunInput(name) => (name, self.inputs.contains_key(name)),
-                    Source::Carried { value, .. } => (value, true),
+                    Source::LoopCarried { value, .. } => (value, true),
                     Source::Constant(_)
                     | Source::Node { .. }
                     | Source::Element
@@ -484,7 +484,7 @@ impl Flow {
         self.indices().filter_map(|index| match &self.node(index).role {
             Role::Task(task) => Some((index, &self.node(index).name, &**task)),
             Role::ForEach(each) => Some((index, &self.node(index).name, &each.task)),
-            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         })
     }
 
@@ -494,7 +494,7 @@ impl Flow {
         match &self.node(index).role {
             Role::Task(task) => Some(task),
             Role::Element(element) => self.for_each(element.of).map(|each| &each.task),
-            Role::Wait(_) | Role::ForEach(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Wait(_) | Role::ForEach(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         }
     }
 
@@ -506,7 +506,7 @@ impl Flow {
             Role::Task(_)
             | Role::Wait(_)
             | Role::Element(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Controller(_)
             | Role::Begin
             | Role::End => None,
@@ -529,7 +529,7 @@ impl Flow {
             | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
-            | Source::Carried { .. }
+            | Source::LoopCarried { .. }
             | Source::Absent => None,
         })
     }
@@ -540,7 +540,7 @@ impl Flow {
             let (inputs, list) = match &mut node.role {
                 Role::Task(task) => (&mut task.inputs[..], None),
                 Role::ForEach(each) => (&mut each.task.inputs[..], Some(&mut each.list)),
-                Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {
                     (&mut [][..], None)
                 }
             };
@@ -552,7 +552,7 @@ impl Flow {
             | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
-            | Source::Carried { .. }
+            | Source::LoopCarried { .. }
             | Source::Absent => None,
         })
     }

@@ -1,6 +1,6 @@
 //! The words that flow files, the API and programs have for the variants of our enums: each stands here once.
 
-use crate::{Backoff, Join, Missed, On, Otherwise, Overlap, Pattern, Reach};
+use crate::{Backoff, Join, MissedPolicy, Otherwise, OverlapPolicy, Pattern, SkipReach, SourceOutcome};
 
 /// Gives an enum its words, the default first.
 macro_rules! words {
@@ -21,10 +21,10 @@ macro_rules! words {
 }
 
 words!(Pattern: "graph" Graph, "linear" Linear, "unordered" Unordered);
-words!(On: "success" Success, "failure" Failure, "any" Any);
+words!(SourceOutcome: "success" Success, "failure" Failure, "any" Any);
 words!(Join: "all" All, "any" Any);
-words!(Reach: "all" All, "flow" Flow, "neighbors" Neighbors, "task" Task);
+words!(SkipReach: "all" All, "flow" Flow, "neighbors" Neighbors, "task" Task);
 words!(Otherwise: "rollback" Rollback, "rollback-all" RollbackAll);
 words!(Backoff: "exponential" Exponential, "fixed" Fixed);
-words!(Overlap: "skip" Skip, "queue" Queue, "allow" Allow);
-words!(Missed: "once" Once, "skip" Skip, "all" All);
+words!(OverlapPolicy: "skip" Skip, "queue" Queue, "allow" Allow);
+words!(MissedPolicy: "once" Once, "skip" Skip, "all" All);

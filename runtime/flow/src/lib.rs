@@ -24,8 +24,8 @@ mod cron;
 pub use condition::{Condition, EvaluationError, InvalidCondition};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
-pub use failure::{Failure, FailureKind, FailureSummary, Failures, LONGEST_MESSAGE, Outcome};
-pub use limits::{LARGEST_STACK, LimitOverrides, Limits};
+pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
+pub use limits::{LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
@@ -33,8 +33,8 @@ pub use schema::{Schema, SchemaMismatch};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{ClockShift, InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
-    Form, InvalidJson, InvalidValues, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, References, Stored, Value, Values,
-    ValuesObject,
+    InvalidJson, InvalidValues, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, StoredReferences, Value,
+    ValueKind, Values, ValuesObject,
 };
 
 mod draft;
@@ -52,17 +52,17 @@ mod seeded_rng;
 #[cfg(test)]
 mod test_tables;
 
-pub use builder::{Builder, LinkBuilder, NestedFlow, ScheduleBuilder, TaskBuilder, Whole};
+pub use builder::{Builder, LinkBuilder, NestedFlow, RootFlow, ScheduleBuilder, TaskBuilder};
 pub use draft::{
-    Body, Does, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule,
-    DraftTask, DraftTriggers, Elements, Join, LinkSpans, Mistake, ModuleContent, ModuleInfo, ModuleReference, On,
-    Otherwise, ParseExtent, Pattern, Reach, Renames, Severity, Span, Strategy,
+    Diagnostic, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode,
+    DraftSchedule, DraftTask, DraftTaskKind, DraftTriggers, FlowBody, Join, LinkSpans, ModuleContent, ModuleInfo,
+    ModuleReference, Otherwise, ParseExtent, Pattern, Renames, Severity, SkipReach, SourceOutcome, Span, Strategy,
 };
-pub use edit::{Edit, Origin};
+pub use edit::{Edit, FlowSource};
 pub use flow::{
-    Accept, Audience, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, LARGEST_DELIVERY_LIMIT, Link, Listen,
-    Living, Missed, Moment, Node, NodeIndex, Overlap, Requiredness, Role, Schedule, Scope, ScopeIndex, Source, Starts,
-    Task, TurnLink, UnknownTask, Wait,
+    BackEdge, BackEdgeTiming, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, InputUse, Link, Listener,
+    MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, NotificationInput, OverlapPolicy, Requiredness, Role, Schedule,
+    Scope, ScopeIndex, Source, StartTime, Task, Triggers, UnknownTask, Wait,
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;
@@ -74,11 +74,12 @@ mod record;
 
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use command::{
-    Answer, Brought, Call, Change, Command, Errand, Errands, Event, Heard, HeardEnd, NodeChange, NodeKind,
-    RollbackCall, Signal, State,
+    Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, NodeKind, NotificationOutcome, RollbackCall,
+    Signal, State, TaskNotification, TaskResult, ValueFetch,
 };
 pub use machine::{
-    Backlog, Due, Expansion, IllegalRecord, IllegalSnapshot, Intention, LONGEST_STEP, Life, Machine, NodeRun,
-    NodeState, Notifications, Owed, PassSnapshot, Skips, Snapshot, Step, Waiting, elements, gathered, panic_message,
+    Backlog, Expansion, FiringSnapshot, IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine,
+    NextFiring, NodeRun, NodeState, NotificationKeys, PendingTrigger, QueuedFiring, SkipCount, Snapshot, Step,
+    TriggerState, elements, gathered, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

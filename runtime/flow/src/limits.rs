@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The largest [`Limits::stack`] that there is: what a sandbox keeps an engine for.
-pub const LARGEST_STACK: u64 = 8 << 20;
+pub const MAX_STACK_BYTES: u64 = 8 << 20;
 
 /// The limits of one call, all of them granted, none open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Limits {
     pub timeout: Duration,
     /// Bytes over all linear memories of the call together.
     pub memory: u64,
-    /// Bytes of WebAssembly stack, at most [`LARGEST_STACK`]. A sandbox may round it up to the next class it keeps an
+    /// Bytes of WebAssembly stack, at most [`MAX_STACK_BYTES`]. A sandbox may round it up to the next class it keeps an
     /// engine for.
     pub stack: u64,
     /// Bytes over all values the call leaves, names included.

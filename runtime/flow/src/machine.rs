@@ -22,15 +22,15 @@ use std::{
 };
 
 use crate::{
-    Answer, CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record,
-    Revision, Role, RunId, RunState, State, Timestamp, Values, WorkerName,
+    CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision,
+    Role, RunId, RunState, State, TaskResult, Timestamp, Values, WorkerName,
 };
 pub use firing::for_each::{Expansion, elements, gathered};
 pub use firing::node::{Intention, NodeRun, NodeState};
-use firing::{Beginning, Pass};
-pub use notifications::Notifications;
-pub use snapshot::{IllegalSnapshot, PassSnapshot, Snapshot};
-pub use triggers::{Backlog, Due, Life, Owed, Skips, Waiting};
+use firing::{FiringMachine, FiringStart};
+pub use notifications::NotificationKeys;
+pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
+pub use triggers::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
 
 /// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +62,7 @@ pub struct Step {
 
 /// The most records that one event leads to in one step, but for a last decision that goes beyond it. At some microseconds a
 /// record, other runs wait for a few milliseconds.
-pub const LONGEST_STEP: usize = 512;
+pub const MAX_STEP_RECORDS: usize = 512;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,11 +74,11 @@ pub struct Machine {
     revision: Revision,
     /// The passes that are under way, and those of which there may be more to hear. Of a run that fires once the only
     /// one, from its start.
-    passes: BTreeMap<Firing, Pass>,
+    passes: BTreeMap<Firing, FiringMachine>,
     /// What is true of a run that fires more than once, besides.
-    life: Option<Life>,
+    life: Option<TriggerState>,
     /// The notifications that it has received.
-    notifications: Notifications,
+    notifications: NotificationKeys,
     /// When its last record was decided: a clock that shows an earlier time was set back.
     latest: Timestamp,
 }
@@ -88,9 +88,9 @@ impl Machine {
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
-        let life = flow.living.as_ref().map(|living| Life::new(living.schedules.len()));
+        let life = flow.living.as_ref().map(|living| TriggerState::new(living.schedules.len()));
         let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
-        Self { run, flow, tasks, revision, passes, life, notifications: Notifications::default(), latest }
+        Self { run, flow, tasks, revision, passes, life, notifications: NotificationKeys::default(), latest }
     }
 
     /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
@@ -134,7 +134,7 @@ impl Machine {
             (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
                 self.decide_edit(*revision, flow).map(about_the_run).unwrap_or_default()
             }
-            (None, Some(pass), Event::Heard(heard)) => {
+            (None, Some(pass), Event::TaskNotification(heard)) => {
                 let facts = pass.decide_heard(heard).into_iter();
                 facts.map(|fact| Record { at: now, firing: None, fact }).collect()
             }
@@ -207,22 +207,22 @@ impl Machine {
         if self.life.is_some() {
             return self.start_triggers(at);
         }
-        let mut pass = self.pass(Beginning::only());
+        let mut pass = self.pass(FiringStart::only());
         pass.begin(at);
         self.passes.insert(Firing::FIRST, pass);
-        vec![Command::Tell(Change::Run { state: RunState::Running, at })]
+        vec![Command::Publish(Change::Run { state: RunState::Running, at })]
     }
 
-    fn pass(&self, beginning: Beginning) -> Pass {
-        Pass::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
+    fn pass(&self, beginning: FiringStart) -> FiringMachine {
+        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
     }
 
     /// The pass of a run that fires once.
-    fn only(&self) -> Option<&Pass> {
+    fn only(&self) -> Option<&FiringMachine> {
         if self.life.is_some() { None } else { self.passes.get(&Firing::FIRST) }
     }
 
-    /// Decides about an event and goes on until nothing more follows from it at this time, or for [`LONGEST_STEP`] records.
+    /// Decides about an event and goes on until nothing more follows from it at this time, or for [`MAX_STEP_RECORDS`] records.
     ///
     /// The machine is ahead of the logbook until the records are appended: if that fails, drop the machine and
     /// replay.
@@ -230,7 +230,7 @@ impl Machine {
     /// # Panics
     /// When the machine refuses its own decision: a bug.
     pub fn step(&mut self, now: Timestamp, event: &Event) -> Step {
-        self.step_within(now, event, LONGEST_STEP)
+        self.step_within(now, event, MAX_STEP_RECORDS)
     }
 
     /// Like [`Machine::step`], for so many records: no decision follows once there are as many.
@@ -256,7 +256,7 @@ impl Machine {
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= most && !self.passes.values().any(Pass::has_missing_input) {
+            if step.records.len() >= most && !self.passes.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
@@ -274,7 +274,8 @@ impl Machine {
         } else {
             ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
         };
-        let is_timed = self.life.as_ref().is_some_and(Life::has_timer) || self.passes.values().any(Pass::is_timed);
+        let is_timed = self.life.as_ref().is_some_and(TriggerState::has_timer)
+            || self.passes.values().any(FiringMachine::is_timed);
         let has_begun = self.state() != RunState::Pending;
         let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
@@ -286,8 +287,8 @@ impl Machine {
         if self.life.as_ref().is_some_and(|life| life.state != RunState::Running) {
             return None;
         }
-        let of_passes = self.passes.values().filter_map(Pass::next_due);
-        of_passes.chain(self.life.iter().filter_map(Life::next_due)).min()
+        let of_passes = self.passes.values().filter_map(FiringMachine::next_due);
+        of_passes.chain(self.life.iter().filter_map(TriggerState::next_due)).min()
     }
 
     /// The run's id.
@@ -345,9 +346,9 @@ impl Machine {
         self.passes.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
     }
 
-    /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
+    /// Why a notification of a task would be refused now, for people; `Strip` when it is waited for.
     #[must_use]
-    pub fn refuses(&self, task: &NodeName, answer: &Answer) -> Option<String> {
+    pub fn refuses(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
         if let Role::Wait(wait) = &self.flow.node(index).role {
             let waiting = self.passes.values().find(|pass| pass.expected.contains(&index));
@@ -366,14 +367,14 @@ impl Machine {
         self.flow.called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
     }
 
-    /// The name of a node and what it calls, elements of lists included; `None` of what calls nobody.
+    /// The name of a node and what it calls, elements of lists included; `Strip` of what calls nobody.
     #[must_use]
     pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
         let pass = self.passes.get(&firing.unwrap_or(Firing::FIRST))?;
         Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.called(index)?))
     }
 
-    /// How many elements a task is called for, and how many of them are in success; `None` before its list is known, and of
+    /// How many elements a task is called for, and how many of them are in success; `Strip` before its list is known, and of
     /// one that is called once.
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
@@ -389,21 +390,21 @@ impl Machine {
     /// How many nodes it has, and elements of lists, whether they have nodes by now or not: what a snapshot of it costs.
     #[must_use]
     pub fn size(&self) -> usize {
-        let of_elements = |pass: &Pass| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
+        let of_elements = |pass: &FiringMachine| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
         self.flow.nodes.len() + self.passes.values().map(of_elements).sum::<usize>()
     }
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
     pub fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.passes.values().flat_map(Pass::expected)
+        self.passes.values().flat_map(FiringMachine::expected)
     }
 
     /// The calls that are with the workers.
     pub fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.passes.values().flat_map(Pass::calls_out)
+        self.passes.values().flat_map(FiringMachine::calls_out)
     }
 
-    /// Since when a call is with the workers; `None` of one that is not.
+    /// Since when a call is with the workers; `Strip` of one that is not.
     #[must_use]
     pub fn out_since(&self, call: &CallId) -> Option<Timestamp> {
         self.passes.get(&call.firing)?.out_since(call)
@@ -413,13 +414,13 @@ impl Machine {
     /// them: their worker is heard from, or the lease is missed.
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
-        self.passes.values().flat_map(Pass::pending).collect()
+        self.passes.values().flat_map(FiringMachine::pending).collect()
     }
 
     /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody
     /// waits for any more.
     pub fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.passes.values().flat_map(Pass::leased)
+        self.passes.values().flat_map(FiringMachine::leased)
     }
 
     /// Whether a worker has a call under a lease, as far as is recorded.
@@ -431,7 +432,7 @@ impl Machine {
     /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them: they are
     /// to be withdrawn, unless one says so.
     pub fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.passes.values().flat_map(Pass::withdrawable)
+        self.passes.values().flat_map(FiringMachine::withdrawable)
     }
 
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
@@ -469,7 +470,7 @@ impl Machine {
         if let Some(life) = &self.life {
             life.latest.values().for_each(&mut add);
         }
-        self.passes.values().flat_map(Pass::values).for_each(|(_, provided)| add(provided));
+        self.passes.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
         values
     }
 

@@ -3,11 +3,11 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// The longest name, in bytes. AMQP short strings hold 255; an exchange name joins two of ours.
-const LONGEST: usize = 100;
+const MAX_LEN: usize = 100;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a name: use 1 to {LONGEST} of the characters A-Z a-z 0-9 _ -")]
+#[error("{text:?} is not a name: use 1 to {MAX_LEN} of the characters A-Z a-z 0-9 _ -")]
 pub struct InvalidName {
     /// The refused text, cut to what fits a line.
     pub text: String,
@@ -19,7 +19,7 @@ impl InvalidName {
     pub(crate) fn closest_valid(&self) -> String {
         let lawful = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
         let nearest: String =
-            self.text.chars().map(|char| if lawful(char) { char } else { '_' }).take(LONGEST).collect();
+            self.text.chars().map(|char| if lawful(char) { char } else { '_' }).take(MAX_LEN).collect();
         if nearest.is_empty() { "_".into() } else { nearest }
     }
 }
@@ -28,7 +28,7 @@ impl InvalidName {
 fn check_node(text: &str) -> Result<(), InvalidName> {
     let (of, number) = element(text).map_or((text, None), |(of, number)| (of, Some(number)));
     let is_canonical = number.is_none_or(|number| text.len() == of.len() + format!("[{number}]").len());
-    if is_canonical { check(of) } else { Err(InvalidName { text: text.chars().take(LONGEST).collect() }) }
+    if is_canonical { check(of) } else { Err(InvalidName { text: text.chars().take(MAX_LEN).collect() }) }
 }
 
 fn element(text: &str) -> Option<(&str, u32)> {
@@ -38,8 +38,8 @@ fn element(text: &str) -> Option<(&str, u32)> {
 
 fn check(text: &str) -> Result<(), InvalidName> {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(lawful) {
-        return Err(InvalidName { text: text.chars().take(LONGEST).collect() });
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(lawful) {
+        return Err(InvalidName { text: text.chars().take(MAX_LEN).collect() });
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ impl NodeName {
         self.as_element().map_or_else(|| self.clone(), |(of, _)| of)
     }
 
-    /// Which element of which task it names; `None` of a node of the flow.
+    /// Which element of which task it names; `Strip` of a node of the flow.
     #[must_use]
     pub fn as_element(&self) -> Option<(Self, u32)> {
         element(&self.0).map(|(of, number)| (Self(of.into()), number))

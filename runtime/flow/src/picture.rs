@@ -14,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::{dot::dot, mermaid::mermaid, svg::svg};
-use crate::{Controller, Flow, NodeIndex, On, Otherwise, Role, ScopeIndex, Source, Strategy, ValueName};
+use crate::{Controller, Flow, NodeIndex, Otherwise, Role, ScopeIndex, Source, SourceOutcome, Strategy, ValueName};
 
 /// What is drawn: a task, or a nested flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,19 +26,19 @@ enum Shape {
 /// The shapes of one flow and the arrows between them, with the values that go along.
 struct Drawing<'f> {
     shapes: Vec<Shape>,
-    arrows: BTreeMap<(Shape, Shape), Words<'f>>,
+    arrows: BTreeMap<(Shape, Shape), ArrowLabel<'f>>,
 }
 
 /// What is written on an arrow.
 #[derive(Default)]
-struct Words<'f> {
+struct ArrowLabel<'f> {
     /// The values that go along.
     values: BTreeSet<&'f ValueName>,
     /// What links say besides the order.
     says: Vec<String>,
 }
 
-impl Words<'_> {
+impl ArrowLabel<'_> {
     /// The words on it; empty for most.
     fn label(&self) -> String {
         let values = self.values.iter().map(|value| value.to_string());
@@ -79,7 +79,7 @@ impl<'f> Drawings<'f> {
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(Shape::Task(index)),
             Role::Begin | Role::Controller(_) => Some(Shape::Flow(node.scope)),
-            Role::Element(_) | Role::Gather(_) | Role::End => None,
+            Role::Element(_) | Role::FanIn(_) | Role::End => None,
         }
     }
 
@@ -88,7 +88,7 @@ impl<'f> Drawings<'f> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
-            Role::Gather(each) => Some(Shape::Task(each)),
+            Role::FanIn(each) => Some(Shape::Task(each)),
             Role::End => Some(Shape::Flow(node.scope)),
             Role::Begin | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => None,
         }
@@ -131,7 +131,7 @@ impl<'f> Drawings<'f> {
             Role::Task(task) => task.inputs.iter().map(|input| &input.source).collect(),
             Role::ForEach(each) => each.task.inputs.iter().map(|input| &input.source).chain([&each.list]).collect(),
             Role::Controller(controller) => controller.list.iter().collect(),
-            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => Vec::new(),
+            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => Vec::new(),
         };
         for source in sources {
             match source {
@@ -140,7 +140,7 @@ impl<'f> Drawings<'f> {
                 | Source::Element
                 | Source::RunInput(_)
                 | Source::Failure(_)
-                | Source::Carried { .. }
+                | Source::LoopCarried { .. }
                 | Source::Absent => {}
             }
         }
@@ -166,9 +166,9 @@ impl<'f> Drawings<'f> {
         for link in &self.flow.node(index).links {
             let Some(from) = self.shape_ending_at(link.from) else { continue };
             let on = match link.on {
-                On::Success => None,
-                On::Failure => Some("on failure".to_owned()),
-                On::Any => Some("on any end".to_owned()),
+                SourceOutcome::Success => None,
+                SourceOutcome::Failure => Some("on failure".to_owned()),
+                SourceOutcome::Any => Some("on any end".to_owned()),
             };
             let when = link.when.as_ref().map(|condition| format!("when {condition}"));
             let words = self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
@@ -182,7 +182,7 @@ impl<'f> Drawings<'f> {
         let mut holders = Vec::new();
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => holders.push(Shape::Task(index)),
-            Role::Gather(each) => holders.push(Shape::Task(each)),
+            Role::FanIn(each) => holders.push(Shape::Task(each)),
             Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         let mut scope = Some(node.scope);
@@ -204,7 +204,7 @@ fn title(flow: &Flow, scope: ScopeIndex) -> String {
         | Role::Wait(_)
         | Role::ForEach(_)
         | Role::Element(_)
-        | Role::Gather(_)
+        | Role::FanIn(_)
         | Role::Begin
         | Role::End => begin.name.to_string(),
     }

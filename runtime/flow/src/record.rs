@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Reach, Revision,
-    ScopeIndex, Timestamp, Value, Values, WorkerName,
+    Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
+    ScopeIndex, SkipReach, Timestamp, Value, Values, WorkerName,
 };
 
 /// One line of a run's history.
@@ -12,7 +12,7 @@ use crate::{
 pub struct Record {
     /// When it was decided.
     pub at: Timestamp,
-    /// Which firing it is about; `None` for what is about the run, which in a run that fires once is the same.
+    /// Which firing it is about; `Strip` for what is about the run, which in a run that fires once is the same.
     pub firing: Option<Firing>,
     /// What was decided.
     pub fact: Fact,
@@ -52,9 +52,9 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// Why.
         failure: Failure,
-        /// When it is tried again; `None` when it failed for good.
+        /// When it is tried again; `Strip` when it failed for good.
         retry_at: Option<Timestamp>,
-        /// Which time of calling it this was; `None` where no worker has answered.
+        /// Which time of calling it this was; `Strip` where no worker has answered.
         execution: Option<Execution>,
         /// Whether the attempt had begun before, on a worker that was lost with its answer.
         redelivered: bool,
@@ -82,14 +82,14 @@ pub enum Fact {
     },
     /// A lost attempt was answered after all, or an execution of one that is answered has come to its end. That changes nothing,
     /// unless what it applied, or began to, was rolled back meanwhile: then it is rolled back again.
-    Late {
+    LateOutcome {
         /// Which call.
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
-        /// Which time of calling it this was; `None` where its lease was missed and it has not answered.
+        /// Which time of calling it this was; `Strip` where its lease was missed and it has not answered.
         execution: Option<Execution>,
-        /// What an apply came to, by the flow's names; `None` of a rollback.
+        /// What an apply came to, by the flow's names; `Strip` of a rollback.
         outcome: Option<Outcome>,
         /// Who answered.
         worker: Option<WorkerName>,
@@ -107,7 +107,7 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// Why.
         failure: Failure,
-        /// When it is tried again; `None` when it failed for good.
+        /// When it is tried again; `Strip` when it failed for good.
         retry_at: Option<Timestamp>,
         /// Who called it.
         worker: Option<WorkerName>,
@@ -120,12 +120,12 @@ pub enum Fact {
         list: Arc<[Json]>,
     },
     /// A node without a guest to call, a retry controller included, passed through its rollback.
-    PassedRollback {
+    RollbackNotNeeded {
         /// The node.
         node: NodeIndex,
     },
     /// What a failure leads to.
-    Resolved {
+    FailureResolved {
         /// The node that failed for good.
         node: NodeIndex,
         /// What the controllers answered.
@@ -143,7 +143,7 @@ pub enum Fact {
         list: Option<Vec<Json>>,
     },
     /// A node could not start: a condition could not be decided, or a retry controller has nothing to execute with.
-    NotStarted {
+    StartFailed {
         /// The node.
         node: NodeIndex,
         /// The attempt, or the controller's try.
@@ -156,7 +156,7 @@ pub enum Fact {
         /// The node.
         node: NodeIndex,
         /// How far the no reaches.
-        reach: Reach,
+        reach: SkipReach,
     },
     /// A node could start, and starts at a time.
     Delayed {
@@ -173,7 +173,7 @@ pub enum Fact {
         revision: Revision,
     },
     /// The run is triggered once more.
-    Fired {
+    Triggered {
         /// Which time this is.
         firing: Firing,
         /// What it begins with.
@@ -184,7 +184,7 @@ pub enum Fact {
         values: Values,
     },
     /// A link that could have fired its target did not: its condition said no, or there were enough firings.
-    Unfired {
+    BackEdgeSkipped {
         /// Which of the flow's links.
         turn: u32,
         /// Why, for people.
@@ -194,11 +194,11 @@ pub enum Fact {
     Scheduled {
         /// Which of the flow's schedules.
         schedule: u32,
-        /// When; `None` never again.
+        /// When; `Strip` never again.
         next: Option<Timestamp>,
     },
     /// Something came that triggers the run, and fires nothing.
-    Skipped {
+    TriggerSkipped {
         /// What it would have begun with.
         entry: NodeIndex,
         /// What came.
@@ -209,7 +209,7 @@ pub enum Fact {
         count: u64,
     },
     /// Times of a schedule passed that are still to fire.
-    Backlogged {
+    BacklogAdded {
         /// Which of the flow's schedules.
         schedule: u32,
         /// The first of them.
@@ -218,10 +218,10 @@ pub enum Fact {
         until: Timestamp,
     },
     /// The first time in the backlog of a schedule has fired.
-    CaughtUp {
+    BacklogFired {
         /// Which of the flow's schedules.
         schedule: u32,
-        /// The next one of the same span; `None` when that was its last.
+        /// The next one of the same span; `Strip` when that was its last.
         next: Option<Timestamp>,
     },
     /// The clock by which the run's times are written was set.
@@ -239,7 +239,7 @@ pub enum Fact {
     /// The run was not done in the time it has: it is stopped and rolled back.
     Expired,
     /// The conditions of the links to a nested flow let it begin.
-    Begun {
+    ScopeStarted {
         /// What begins it.
         node: NodeIndex,
     },
@@ -269,7 +269,7 @@ pub enum Fact {
     /// The run goes on.
     Resumed,
     /// The run reached this state: its end, or a rest.
-    RunEntered {
+    RunStateChanged {
         /// Success, failure, rolled-back or suspended.
         state: RunState,
     },
@@ -281,9 +281,9 @@ pub enum Trigger {
     /// The run began anew.
     Start,
     /// A link of the flow: which of its turns.
-    Turn(u32),
+    BackEdge(u32),
     /// Somebody has notified it; the key is the same each time the same notification comes.
-    Notified {
+    Notification {
         /// What tells it from other notifications.
         key: Option<String>,
     },
@@ -295,7 +295,7 @@ pub enum Trigger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SkipReason {
     /// As many firings as may wait for their turn did.
-    Full,
+    QueueFull,
     /// An earlier firing of the schedule was under way, and its `overlap` is `skip`.
     Overlap,
     /// Nobody drove the run when the time came, and the schedule's `missed` does not want it.
@@ -304,13 +304,13 @@ pub enum SkipReason {
 
 impl SkipReason {
     /// Each of them.
-    pub const ALL: [Self; 3] = [Self::Full, Self::Overlap, Self::Missed];
+    pub const ALL: [Self; 3] = [Self::QueueFull, Self::Overlap, Self::Missed];
 
     /// The reason's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Full => "full",
+            Self::QueueFull => "full",
             Self::Overlap => "overlap",
             Self::Missed => "missed",
         }
@@ -407,32 +407,32 @@ impl Record {
         }
         match &self.fact {
             Fact::RunStarted { flow, .. } | Fact::Edited { flow, .. } => flow.digests(),
-            Fact::Succeeded { provided, .. } | Fact::Late { outcome: Some(Outcome::Provided(provided)), .. } => {
+            Fact::Succeeded { provided, .. } | Fact::LateOutcome { outcome: Some(Outcome::Provided(provided)), .. } => {
                 stored(provided).collect()
             }
-            Fact::Fired { values, .. } => stored(values).collect(),
+            Fact::Triggered { values, .. } => stored(values).collect(),
             Fact::ControllerRan { value, .. } => value.iter().filter_map(Value::digest).collect(),
             Fact::Started { .. }
             | Fact::Failed { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
-            | Fact::Late { .. }
+            | Fact::LateOutcome { .. }
             | Fact::RolledBack { .. }
             | Fact::RollbackFailed { .. }
             | Fact::Expanded { .. }
-            | Fact::PassedRollback { .. }
+            | Fact::RollbackNotNeeded { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
-            | Fact::Resolved { .. }
-            | Fact::NotStarted { .. }
+            | Fact::FailureResolved { .. }
+            | Fact::StartFailed { .. }
             | Fact::Ignored { .. }
-            | Fact::Begun { .. }
+            | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
-            | Fact::Unfired { .. }
+            | Fact::BackEdgeSkipped { .. }
             | Fact::Scheduled { .. }
-            | Fact::Skipped { .. }
-            | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
             | Fact::ClockSet { .. }
             | Fact::NotificationReceived { .. }
             | Fact::Expired
@@ -441,13 +441,13 @@ impl Record {
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
-            | Fact::RunEntered { .. } => Vec::new(),
+            | Fact::RunStateChanged { .. } => Vec::new(),
         }
     }
 }
 
 impl Fact {
-    /// The node that the record is about; `None` of what concerns the whole run.
+    /// The node that the record is about; `Strip` of what concerns the whole run.
     #[must_use]
     pub const fn node(&self) -> Option<NodeIndex> {
         match self {
@@ -456,27 +456,27 @@ impl Fact {
             | Self::Failed { attempt, .. }
             | Self::Leased { attempt, .. }
             | Self::Lost { attempt, .. }
-            | Self::Late { attempt, .. }
+            | Self::LateOutcome { attempt, .. }
             | Self::RolledBack { attempt, .. }
             | Self::RollbackFailed { attempt, .. } => Some(attempt.node),
             Self::Expanded { node, .. }
-            | Self::PassedRollback { node, .. }
-            | Self::Resolved { node, .. }
+            | Self::RollbackNotNeeded { node, .. }
+            | Self::FailureResolved { node, .. }
             | Self::ControllerRan { node, .. }
-            | Self::NotStarted { node, .. }
+            | Self::StartFailed { node, .. }
             | Self::Ignored { node, .. }
             | Self::Delayed { node, .. }
-            | Self::Begun { node, .. }
+            | Self::ScopeStarted { node, .. }
             | Self::Retrying { node, .. }
             | Self::RollbackRetried { node, .. }
             | Self::RollbackSkipped { node, .. } => Some(*node),
-            Self::Fired { entry, .. } | Self::Skipped { entry, .. } => Some(*entry),
+            Self::Triggered { entry, .. } | Self::TriggerSkipped { entry, .. } => Some(*entry),
             Self::RunStarted { .. }
             | Self::Edited { .. }
-            | Self::Unfired { .. }
+            | Self::BackEdgeSkipped { .. }
             | Self::Scheduled { .. }
-            | Self::Backlogged { .. }
-            | Self::CaughtUp { .. }
+            | Self::BacklogAdded { .. }
+            | Self::BacklogFired { .. }
             | Self::ClockSet { .. }
             | Self::NotificationReceived { .. }
             | Self::Expired
@@ -484,7 +484,7 @@ impl Fact {
             | Self::CancelRequested
             | Self::SuspendRequested
             | Self::Resumed
-            | Self::RunEntered { .. } => None,
+            | Self::RunStateChanged { .. } => None,
         }
     }
 
@@ -498,23 +498,23 @@ impl Fact {
             Self::Failed { .. } => "failed",
             Self::Leased { .. } => "leased",
             Self::Lost { .. } => "lost",
-            Self::Late { .. } => "late",
+            Self::LateOutcome { .. } => "late",
             Self::RolledBack { .. } => "rolled-back",
             Self::RollbackFailed { .. } => "rollback-failed",
             Self::Expanded { .. } => "expanded",
-            Self::PassedRollback { .. } => "passed-rollback",
-            Self::Resolved { .. } => "resolved",
+            Self::RollbackNotNeeded { .. } => "passed-rollback",
+            Self::FailureResolved { .. } => "resolved",
             Self::ControllerRan { .. } => "controller-ran",
-            Self::NotStarted { .. } => "not-started",
+            Self::StartFailed { .. } => "not-started",
             Self::Ignored { .. } => "ignored",
-            Self::Begun { .. } => "begun",
+            Self::ScopeStarted { .. } => "begun",
             Self::Delayed { .. } => "delayed",
-            Self::Fired { .. } => "fired",
-            Self::Unfired { .. } => "unfired",
+            Self::Triggered { .. } => "fired",
+            Self::BackEdgeSkipped { .. } => "unfired",
             Self::Scheduled { .. } => "scheduled",
-            Self::Skipped { .. } => "skipped",
-            Self::Backlogged { .. } => "backlogged",
-            Self::CaughtUp { .. } => "caught-up",
+            Self::TriggerSkipped { .. } => "skipped",
+            Self::BacklogAdded { .. } => "backlogged",
+            Self::BacklogFired { .. } => "caught-up",
             Self::ClockSet { .. } => "clock-set",
             Self::NotificationReceived { .. } => "notification-received",
             Self::Expired => "expired",
@@ -526,7 +526,7 @@ impl Fact {
             Self::CancelRequested => "cancel-requested",
             Self::SuspendRequested => "suspend-requested",
             Self::Resumed => "resumed",
-            Self::RunEntered { .. } => "run-entered",
+            Self::RunStateChanged { .. } => "run-entered",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, ops::Range};
 
-use crate::{Mistake, Severity};
+use crate::{Diagnostic, Severity};
 
 /// The widest piece of a line that is shown, in characters.
 const MAX_EXCERPT_CHARS: usize = 120;
@@ -41,13 +41,13 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 
 /// Shows mistakes with the lines they are about. `file` is the name that is shown, `text` what it holds.
 #[must_use]
-pub fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
+pub fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
     let shown = mistakes.iter().map(|mistake| one(mistake, file, &lines));
     shown.collect::<Vec<_>>().join("\n")
 }
 
-fn one(mistake: &Mistake, file: &str, lines: &Lines<'_>) -> String {
+fn one(mistake: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
     let severity = match mistake.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_diagnostic_underlines_its_span() {
         let text = "a = 1\n\tbad\t= \"x\u{7}\"\n";
-        let mistake = Mistake::error(Some(7..10), "it is bad").hint("make it good");
-        let warning = Mistake::warning(None, "it is odd");
+        let mistake = Diagnostic::error(Some(7..10), "it is bad").hint("make it good");
+        let warning = Diagnostic::warning(None, "it is odd");
         let expected = "error: it is bad\n --> f.toml:2:2\n  |\n2 | \tbad\t= \"x\u{FFFD}\"\n  | \t^^^\nhint: make it good\n\nwarning: it is odd\n --> f.toml\n";
         assert_eq!(render(&[mistake, warning], "f.toml", text), expected);
     }
@@ -118,14 +118,14 @@ mod tests {
     #[test]
     fn a_very_long_line_is_cut_around_the_span() {
         let text = format!("{}bad{}", "x".repeat(10_000), "y".repeat(10_000));
-        let shown = render(&[Mistake::error(Some(10_000..10_003), "bad")], "f", &text);
+        let shown = render(&[Diagnostic::error(Some(10_000..10_003), "bad")], "f", &text);
         assert!(shown.len() < 400 && shown.contains("xbady") && shown.contains(" ^^^\n"), "{shown}");
     }
 
     #[test]
     fn a_span_beyond_the_text_or_over_lines_is_shown_all_the_same() {
         for (text, span) in [("", 0..5), ("a", 9..12), ("a\nb", 0..3), ("a\n", 2..2), ("ä", 1..1)] {
-            let shown = render(&[Mistake::error(Some(span), "bad")], "f", text);
+            let shown = render(&[Diagnostic::error(Some(span), "bad")], "f", text);
             assert!(shown.contains('^'), "{shown}");
         }
     }

@@ -39,7 +39,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after the `failed`-th attempt of a row (from 1), or `None` when no attempt is left.
+    /// The pause after the `failed`-th attempt of a row (from 1), or `Strip` when no attempt is left.
     ///
     /// `seed` decides the jitter, so that live and replay agree.
     #[must_use]

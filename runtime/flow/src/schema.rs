@@ -29,7 +29,7 @@ pub struct Schema(Tree);
 
 /// A part of a schema, and the whole that its references are looked up in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'s> {
+pub(crate) struct VisibleProviders<'s> {
     root: &'s Tree,
     here: &'s Tree,
 }
@@ -38,7 +38,7 @@ pub(crate) struct View<'s> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field<'s> {
     /// It is this.
-    Known(View<'s>),
+    Known(VisibleProviders<'s>),
     /// The object has other fields, and no more.
     Absent,
     /// Nothing.
@@ -52,7 +52,7 @@ impl Schema {
         Self(text.to_tree().unwrap_or(Tree::Bool(true)))
     }
 
-    /// The first reason why a value is surely not of this schema; `None` where it may be.
+    /// The first reason why a value is surely not of this schema; `Strip` where it may be.
     ///
     /// Bytes stand for their text where they are UTF-8, as guests read them. What the store keeps is not looked at.
     #[must_use]
@@ -81,8 +81,8 @@ impl Schema {
         Json::from(&self.0)
     }
 
-    pub(crate) fn view(&self) -> View<'_> {
-        View { root: &self.0, here: &self.0 }
+    pub(crate) fn view(&self) -> VisibleProviders<'_> {
+        VisibleProviders { root: &self.0, here: &self.0 }
     }
 
     /// The schema of a list whose elements are of this one.
@@ -136,7 +136,7 @@ fn shape(value: &Tree, depth: usize) -> Tree {
     }
 }
 
-impl<'s> View<'s> {
+impl<'s> VisibleProviders<'s> {
     fn at(self, here: &'s Tree) -> Self {
         Self { here, ..self }
     }

@@ -1,9 +1,9 @@
 //! Chance in tests: numbers that follow from a seed.
 
 /// Draws numbers.
-pub(crate) struct Draw(pub(crate) u64);
+pub(crate) struct SeededRng(pub(crate) u64);
 
-impl Draw {
+impl SeededRng {
     pub(crate) fn below(&mut self, end: usize) -> usize {
         // Knuth's 64-bit linear congruential generator; its high bits are good enough to choose by.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -7,7 +7,7 @@ const MAX_CANDIDATES: usize = 1_000;
 pub(crate) const MAX_SUGGESTIONS: usize = 200;
 
 /// No key or name of ours is longer.
-const LONGEST: usize = 100;
+const MAX_LEN: usize = 100;
 
 /// A hint with the known name closest to a wrong one, if any is close enough.
 pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
@@ -21,7 +21,7 @@ pub(crate) fn hint(meant: &str) -> String {
 
 /// The known name closest to a wrong one, if any is close enough.
 pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if wrong.len() > LONGEST {
+    if wrong.len() > MAX_LEN {
         return None;
     }
     let wrong: Vec<char> = wrong.chars().collect();

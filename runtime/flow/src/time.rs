@@ -58,7 +58,7 @@ impl ClockShift {
         self.0
     }
 
-    /// What a clock was set by that shows `now` where it would have shown `expected`; `None` within
+    /// What a clock was set by that shows `now` where it would have shown `expected`; `Strip` within
     /// [`ClockShift::TOLERANCE`].
     #[must_use]
     pub fn between(expected: Timestamp, now: Timestamp) -> Option<Self> {
@@ -67,7 +67,7 @@ impl ClockShift {
         (u128::from(by.unsigned_abs()) > Self::TOLERANCE.as_micros()).then_some(Self(by))
     }
 
-    /// How far the clock was set back; `None` where it was set forward.
+    /// How far the clock was set back; `Strip` where it was set forward.
     #[must_use]
     pub fn back(self) -> Option<Duration> {
         (self.0 < 0).then(|| Duration::from_micros(self.0.unsigned_abs()))

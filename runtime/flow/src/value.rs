@@ -5,16 +5,16 @@ mod object;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub use object::{InvalidValues, References, ValuesObject};
+pub use object::{InvalidValues, StoredReferences, ValuesObject};
 
 use crate::{Digest, ValueName};
 
 /// The most bytes of a value that travel in messages and stand in records; a larger one goes to the store by digest.
-pub const LARGEST_INLINE: usize = 64 << 10;
+pub const MAX_INLINE_BYTES: usize = 64 << 10;
 
 /// The most bytes of values that travel together in one message; of more, the largest go to the store. With a log and a
 /// failure beside them a message stays below 1 MiB.
-pub const LARGEST_INLINE_TOGETHER: usize = 768 << 10;
+pub const MAX_INLINE_TOTAL_BYTES: usize = 768 << 10;
 
 /// One value: JSON text, kept as it was written so that every digit survives, or bytes; or where to find it.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Value {
     Json(Json),
     /// Bytes that mean something to the guests alone.
     Bytes(Arc<[u8]>),
-    /// A value over [`LARGEST_INLINE`], which the store keeps.
+    /// A value over [`MAX_INLINE_BYTES`], which the store keeps.
     Stored(Stored),
 }
 
@@ -35,12 +35,12 @@ pub struct Stored {
     /// How many bytes it has.
     pub size: u64,
     /// What the bytes are.
-    pub form: Form,
+    pub form: ValueKind,
 }
 
 /// What the bytes of a value are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ValueKind {
     /// A JSON text.
     Json,
     /// Anything.
@@ -62,7 +62,7 @@ pub enum InvalidJson {
     Syntax(#[from] serde_json::Error),
     /// It is JSON that means another value to each reader.
     #[error("JSON with the key {key:?} twice in one object: leave one of the two out")]
-    DoubledKey {
+    DuplicateKey {
         /// The key.
         key: String,
     },
@@ -85,7 +85,7 @@ impl Json {
     pub fn check(text: &str) -> Result<(), InvalidJson> {
         serde_json::from_str::<serde::de::IgnoredAny>(text)?;
         match keys::doubled(text) {
-            Some(key) => Err(InvalidJson::DoubledKey { key }),
+            Some(key) => Err(InvalidJson::DuplicateKey { key }),
             None => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ impl Value {
         match self {
             Self::Json(_) => false,
             Self::Bytes(_) => true,
-            Self::Stored(stored) => stored.form == Form::Bytes,
+            Self::Stored(stored) => stored.form == ValueKind::Bytes,
         }
     }
 

@@ -25,16 +25,16 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
-    assembly::Ends,
+    assembly::EndDependencies,
     layout::{Layout, Slot},
-    links::{Listeners, Said},
+    links::{FailureListeners, LinkProperties},
     schemas::Schemas,
-    scope_resolver::{Answer, ScopeOutputs, ScopeResolver},
-    task::{Requirement, Resolved},
-    triggers::Rounds,
+    scope_resolver::{ResolvedInput, ScopeOutputs, ScopeResolver},
+    task::{Requirement, ResolvedTask},
+    triggers::Cycles,
 };
 use crate::{
-    Draft, DraftController, Flow, FlowName, Join, Mistake, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex, Severity,
+    Diagnostic, Draft, DraftController, Flow, FlowName, Join, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex, Severity,
     Source, Strategy, ValueName, Values,
 };
 
@@ -49,11 +49,11 @@ pub fn wire(
     draft: &Draft,
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
-) -> Result<(Flow, Vec<Mistake>), Vec<Mistake>> {
+) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut mistakes = draft.mistakes.clone();
     let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
         if mistakes.is_empty() {
-            mistakes.push(Mistake::error(None, "the flow has no name"));
+            mistakes.push(Diagnostic::error(None, "the flow has no name"));
         }
         return Err(mistakes);
     };
@@ -77,7 +77,7 @@ fn try_wire(
     name: &FlowName,
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
-    (sure, mistakes): (&mut Vec<Mistake>, &mut Vec<Mistake>),
+    (sure, mistakes): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, sure);
     let tasks = resolve_tasks(&layout, draft, modules, sure);
@@ -87,11 +87,11 @@ fn try_wire(
     inputs.extend(given.clone());
     let mut graphs = BTreeMap::new();
     let mut exports: BTreeMap<ScopeIndex, ScopeOutputs> = BTreeMap::new();
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut answers: Vec<ResolvedInput> = Vec::new();
     let is_living = draft.living.persistent || draft.living.cyclic;
     let listeners = links::listeners(&layout);
-    let mut said = Said::default();
-    let (mut rounds, mut turns) = (Rounds::default(), Vec::new());
+    let mut said = LinkProperties::default();
+    let (mut rounds, mut turns) = (Cycles::default(), Vec::new());
     let mut wants = requirements_by_scope(&layout, &tasks, &listeners, &mut answers);
     for scope in layout.scopes().rev() {
         check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), sure);
@@ -116,7 +116,7 @@ fn try_wire(
         let found = scope_resolver::find(&home, explicit, wanted, mistakes);
         cycles::tell(&layout, scope, &found.graph, mistakes);
         let schemas = Schemas { layout: &layout, tasks: &tasks, inputs: (!is_living).then_some(&inputs) };
-        let known = links::Known { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
+        let known = links::LinkContext { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
         known.read(scope, is_turn, &found.graph, &mut said, mistakes);
         if scope == ScopeIndex::ROOT {
             turns = known.turns(&rounds, &mut said.inputs, mistakes);
@@ -146,7 +146,7 @@ fn try_wire(
         // What nobody seems to provide such a task may.
         awaiting.clear();
     }
-    let ends = if is_living { Ends::All } else { Ends::Last };
+    let ends = if is_living { EndDependencies::All } else { EndDependencies::Last };
     let accepts = fits.accepts(&answers);
     let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
     let flow = triggers::live(&layout, draft, turns, &awaiting, flow, mistakes);
@@ -155,18 +155,18 @@ fn try_wire(
 }
 
 /// Only the links of the whole flow can begin another pass.
-fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Mistake>) {
+fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
     for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
         let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
         let hint = "only tasks of the whole flow are fired anew: leave join out, or move them there";
-        mistakes.push(Mistake::error(link.spans.join.clone(), message).hint(hint));
+        mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
     }
 }
 
 /// The values that come round: a first turn may begin with an input of that name.
-fn loop_carried_names(answers: &[Answer]) -> BTreeSet<ValueName> {
+fn loop_carried_names(answers: &[ResolvedInput]) -> BTreeSet<ValueName> {
     let carried = answers.iter().filter_map(|answer| match &answer.source {
-        Source::Carried { value, .. } => Some(value.clone()),
+        Source::LoopCarried { value, .. } => Some(value.clone()),
         Source::Constant(_)
         | Source::Node { .. }
         | Source::Element
@@ -184,8 +184,8 @@ fn resolve_tasks(
     layout: &Layout<'_>,
     draft: &Draft,
     modules: &BTreeMap<String, ModuleInfo>,
-    mistakes: &mut Vec<Mistake>,
-) -> BTreeMap<NodeIndex, Resolved> {
+    mistakes: &mut Vec<Diagnostic>,
+) -> BTreeMap<NodeIndex, ResolvedTask> {
     let modules = task::Modules { known: modules, named: &draft.modules };
     root_resolver::report_missing_modules(layout, &modules, mistakes);
     let tasks = layout.tasks();
@@ -193,13 +193,13 @@ fn resolve_tasks(
 }
 
 /// Who provides what, wherever it stands, in the order of the arena.
-fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, Resolved>) -> BTreeMap<ValueName, Vec<NodeIndex>> {
+fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, ResolvedTask>) -> BTreeMap<ValueName, Vec<NodeIndex>> {
     let mut providers: BTreeMap<ValueName, Vec<NodeIndex>> = BTreeMap::new();
     for (index, slot) in layout.slots() {
         let provided: BTreeSet<&ValueName> = match slot {
             Slot::Task { .. } => tasks[&index].provides.values().collect(),
             Slot::Begin(scope) => layout.controller_value(*scope).into_iter().collect(),
-            Slot::Gather { .. } | Slot::End(_) => continue,
+            Slot::FanIn { .. } | Slot::End(_) => continue,
         };
         for value in provided {
             providers.entry(value.clone()).or_default().push(index);
@@ -213,9 +213,9 @@ type RequirementsByScope = BTreeMap<ScopeIndex, Vec<(usize, Requirement)>>;
 /// What tasks want of others. A task that listens to failures is told of them by their links.
 fn requirements_by_scope(
     layout: &Layout<'_>,
-    tasks: &BTreeMap<NodeIndex, Resolved>,
-    listeners: &Listeners,
-    answers: &mut Vec<Answer>,
+    tasks: &BTreeMap<NodeIndex, ResolvedTask>,
+    listeners: &FailureListeners,
+    answers: &mut Vec<ResolvedInput>,
 ) -> RequirementsByScope {
     let mut wants = RequirementsByScope::new();
     for (index, slot) in layout.slots() {
@@ -225,7 +225,7 @@ fn requirements_by_scope(
             match listeners.get(&index) {
                 Some(sources) if links::is_failure(&want.value) => {
                     let source = Source::Failure(sources.clone());
-                    answers.push(Answer { node: index, input: want.input, source });
+                    answers.push(ResolvedInput { node: index, input: want.input, source });
                 }
                 Some(_) | None => of_flow.push((place.member, want.clone())),
             }
@@ -252,17 +252,17 @@ fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requ
     }
 }
 
-fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: &mut Vec<Mistake>) {
+fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: &mut Vec<Diagnostic>) {
     let Some(controller) = controller else { return };
     match &controller.strategy {
         Strategy::ForEach(values) if values.is_empty() => {
             let message = format!("\"for_each\" of the retry of flow {flow:?} is empty");
             let hint = "give it a value for each try, or leave the retry controller out";
-            mistakes.push(Mistake::error(controller.span.clone(), message).hint(hint));
+            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
         }
         Strategy::Always if controller.provides.is_some() => {
             let message = format!("the retry of flow {flow:?} provides a value, but \"always\" has none to provide");
-            mistakes.push(Mistake::error(controller.span.clone(), message).hint("leave provides out"));
+            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
         }
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => {}
     }
@@ -275,13 +275,13 @@ fn check_shadowing(
     layout: &Layout<'_>,
     providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
     carried: &BTreeSet<ValueName>,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) {
     for name in inputs.keys().filter(|name| !carried.contains(*name)) {
         let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
         let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
-        mistakes.push(Mistake::error(span, message).hint("give one of them another name"));
+        mistakes.push(Diagnostic::error(span, message).hint("give one of them another name"));
     }
 }
 

@@ -11,7 +11,7 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog};
 
-use crate::{Append, Appended, Filter, LoadError, Logbook, ReadError, Standing, Summary, Version};
+use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInfo, Summary, Version};
 
 /// Runs the whole suite, each rule over a logbook of its own.
 ///
@@ -53,20 +53,20 @@ fn record(at: u64) -> Record {
     Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
 }
 
-fn standing(shard_name: &str, flow: &str, state: RunState) -> Standing {
-    Standing { shard: shard(shard_name), flow: flow.parse().expect("a lawful name"), state }
+fn standing(shard_name: &str, flow: &str, state: RunState) -> RunInfo {
+    RunInfo { shard: shard(shard_name), flow: flow.parse().expect("a lawful name"), state }
 }
 
 fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
     append_as(name, follows, at, standing("s", "f", RunState::Running))
 }
 
-fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: Standing) -> Append {
+fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
     Append { run: run(name), follows: Version::new(follows), records, standing, logs: Vec::new(), told: Version::NONE }
 }
 
-async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<Appended> {
+async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<AppendOutcome> {
     logbook.append(appends).await.expect("the logbook can be written")
 }
 
@@ -96,8 +96,8 @@ async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
 }
 
 async fn records_come_back_in_order(logbook: impl Logbook) {
-    assert_eq!(write(&logbook, vec![append("a", 0, [1, 2]), append("b", 0, [7])]).await, [Appended::Durable; 2]);
-    assert_eq!(write(&logbook, vec![append("a", 2, [3])]).await, [Appended::Durable]);
+    assert_eq!(write(&logbook, vec![append("a", 0, [1, 2]), append("b", 0, [7])]).await, [AppendOutcome::Durable; 2]);
+    assert_eq!(write(&logbook, vec![append("a", 2, [3])]).await, [AppendOutcome::Durable]);
     let history = logbook.load(&run("a")).await.expect("the run is there");
     assert_eq!(history.version(), Version::new(3));
     assert_eq!(history.records, [record(1), record(2), record(3)]);
@@ -116,31 +116,31 @@ async fn records_are_read_from_any_version(logbook: impl Logbook) {
 }
 
 async fn of_two_that_follow_one_version_one_loses(logbook: impl Logbook) {
-    assert_eq!(write(&logbook, vec![append("a", 0, [1])]).await, [Appended::Durable]);
-    assert_eq!(write(&logbook, vec![append("a", 0, [2])]).await, [Appended::Conflict(Version::new(1))]);
-    assert_eq!(write(&logbook, vec![append("a", 5, [2])]).await, [Appended::Conflict(Version::new(1))]);
-    assert_eq!(write(&logbook, vec![append("b", 1, [2])]).await, [Appended::Conflict(Version::NONE)]);
+    assert_eq!(write(&logbook, vec![append("a", 0, [1])]).await, [AppendOutcome::Durable]);
+    assert_eq!(write(&logbook, vec![append("a", 0, [2])]).await, [AppendOutcome::Conflict(Version::new(1))]);
+    assert_eq!(write(&logbook, vec![append("a", 5, [2])]).await, [AppendOutcome::Conflict(Version::new(1))]);
+    assert_eq!(write(&logbook, vec![append("b", 1, [2])]).await, [AppendOutcome::Conflict(Version::NONE)]);
     assert_eq!(records(&logbook, "a").await, [record(1)]);
     let both = futures::future::join_all((0..8).map(|at| write_one(&logbook, append("c", 0, [at])))).await;
-    assert_eq!(both.iter().filter(|appended| **appended == Appended::Durable).count(), 1, "{both:?}");
+    assert_eq!(both.iter().filter(|appended| **appended == AppendOutcome::Durable).count(), 1, "{both:?}");
 }
 
-async fn write_one(logbook: &impl Logbook, append: Append) -> Appended {
+async fn write_one(logbook: &impl Logbook, append: Append) -> AppendOutcome {
     write(logbook, vec![append]).await[0]
 }
 
 async fn a_conflict_in_a_batch_keeps_nobody_else_from_being_written(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [1])]).await;
     let batch = vec![append("a", 0, [9]), append("b", 0, [2])];
-    assert_eq!(write(&logbook, batch).await, [Appended::Conflict(Version::new(1)), Appended::Durable]);
+    assert_eq!(write(&logbook, batch).await, [AppendOutcome::Conflict(Version::new(1)), AppendOutcome::Durable]);
     assert_eq!(records(&logbook, "b").await, [record(2)]);
     assert_eq!(records(&logbook, "a").await, [record(1)]);
 }
 
 async fn two_appends_to_one_run_in_a_batch_follow_one_another(logbook: impl Logbook) {
     let batch = vec![append("a", 0, [1]), append("a", 1, [2, 3]), append("a", 1, [9])];
-    let conflict = Appended::Conflict(Version::new(3));
-    assert_eq!(write(&logbook, batch).await, [Appended::Durable, Appended::Durable, conflict]);
+    let conflict = AppendOutcome::Conflict(Version::new(3));
+    assert_eq!(write(&logbook, batch).await, [AppendOutcome::Durable, AppendOutcome::Durable, conflict]);
     assert_eq!(records(&logbook, "a").await, [record(1), record(2), record(3)]);
 }
 
@@ -321,7 +321,7 @@ async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {
     let error = logbook.load(&run("success")).await.expect_err("it is forgotten");
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
     // Its id is free again.
-    assert_eq!(write(&logbook, vec![append("success", 0, [20])]).await, [Appended::Durable]);
+    assert_eq!(write(&logbook, vec![append("success", 0, [20])]).await, [AppendOutcome::Durable]);
     assert_eq!(records(&logbook, "success").await, [record(20)]);
 }
 

@@ -9,12 +9,13 @@ use protocol::AttemptLog;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint,
+    Version,
 };
 
 /// Watches over the appends to a logbook, and over what is read from it.
 #[async_trait]
-pub trait Guard: Send + Sync + 'static {
+pub trait AppendInterceptor: Send + Sync + 'static {
     /// Before anything is written. An error is what the append comes to, and nothing is written.
     ///
     /// # Errors
@@ -27,7 +28,7 @@ pub trait Guard: Send + Sync + 'static {
     /// What the guard makes up.
     async fn after(&self) -> Result<(), AppendError>;
 
-    /// How long after its answer an append is written that is said to have failed; `None` where it is written before its
+    /// How long after its answer an append is written that is said to have failed; `Strip` where it is written before its
     /// answer, or not at all. A database that loses a connection may still commit what came over it.
     fn writes_late(&self) -> Option<Duration> {
         None
@@ -46,22 +47,22 @@ pub trait Guard: Send + Sync + 'static {
 }
 
 /// A logbook with a guard.
-pub struct Guarded {
+pub struct InterceptedLogbook {
     inner: Arc<dyn Logbook>,
-    guard: Arc<dyn Guard>,
+    guard: Arc<dyn AppendInterceptor>,
 }
 
-impl Guarded {
+impl InterceptedLogbook {
     /// Puts a guard before a logbook.
     #[must_use]
-    pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn Guard>) -> Self {
+    pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn AppendInterceptor>) -> Self {
         Self { inner, guard }
     }
 }
 
 #[async_trait]
-impl Logbook for Guarded {
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+impl Logbook for InterceptedLogbook {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         self.guard.before(&appends).await?;
         if let Some(delay) = self.guard.writes_late() {
             let inner = self.inner.clone();
@@ -120,7 +121,7 @@ impl Logbook for Guarded {
         self.inner.trim(run, before).await
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         self.inner.beginning(run).await
     }
 

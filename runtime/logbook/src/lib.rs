@@ -26,12 +26,12 @@ pub use address::{may_be_there, open};
 pub use inspect::{ClockReading, Found, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
-    Append, AppendError, Appended, Filter, History, LoadError, Logbook, OpenError, ReadError, Standing, Summary,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunInfo, Summary,
     Version, is_open, may_be_forgotten,
 };
 pub use memory::Memory;
 pub use postgres::Postgres;
-pub use replay::{Page, Replay, Taken};
+pub use replay::{AppliedRecord, Page, Replay};
 pub use run_lock::RunLock;
 pub use sqlite::Sqlite;
-pub use trim::{Beginning, Revised};
+pub use trim::{RevisionEntry, TrimPoint};

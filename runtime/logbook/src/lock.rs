@@ -26,12 +26,12 @@ pub enum LockMode {
 
 /// The right of an engine to drive the runs of a logbook, until it is dropped.
 #[derive(Debug)]
-pub struct EngineLock(Held);
+pub struct EngineLock(LockHandle);
 
 #[derive(Debug)]
-enum Held {
+enum LockHandle {
     /// The logbook is this process's own.
-    Nothing,
+    InProcess,
     File(#[expect(dead_code, reason = "it holds the lock for as long as it is open")] File),
     Session(Box<SessionLock>),
 }
@@ -43,9 +43,9 @@ impl EngineLock {
     /// [`OpenError::Driven`] when another process has the lock and does not share it.
     pub async fn take(url: &str, mode: LockMode) -> Result<Self, OpenError> {
         Ok(Self(match parse(url)? {
-            Address::Memory => Held::Nothing,
-            Address::Sqlite(path) => Held::File(lock_file(path, mode)?),
-            Address::Postgres(url) => Held::Session(Box::new(Box::pin(SessionLock::take(url, mode)).await?)),
+            Address::Memory => LockHandle::InProcess,
+            Address::Sqlite(path) => LockHandle::File(lock_file(path, mode)?),
+            Address::Postgres(url) => LockHandle::Session(Box::new(Box::pin(SessionLock::take(url, mode)).await?)),
         }))
     }
 
@@ -53,8 +53,8 @@ impl EngineLock {
     /// taken again by itself while this is awaited. Dropping the future is safe.
     pub async fn lost(&mut self) -> OpenError {
         match &mut self.0 {
-            Held::Nothing | Held::File(_) => future::pending().await,
-            Held::Session(session) => session.lost().await,
+            LockHandle::InProcess | LockHandle::File(_) => future::pending().await,
+            LockHandle::Session(session) => session.lost().await,
         }
     }
 }
@@ -79,7 +79,7 @@ fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
     };
     match locked {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Driven { place: path.display().to_string() }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { place: path.display().to_string() }),
         Err(TryLockError::Error(error)) => Err(unavailable(error)),
     }
 }
@@ -93,7 +93,7 @@ pub(crate) async fn check_rules(url: &str) {
     use LockMode::{Exclusive, Shared};
 
     let is_driven = async |mode| match EngineLock::take(url, mode).await {
-        Err(OpenError::Driven { .. }) => true,
+        Err(OpenError::Locked { .. }) => true,
         Ok(_) => false,
         Err(error) => panic!("{error}"),
     };
@@ -127,7 +127,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         let _one = EngineLock::take(&format!("sqlite:{}", file.display()), LockMode::Exclusive).await.unwrap();
         let other = EngineLock::take(&format!("sqlite:{}", link.display()), LockMode::Exclusive).await;
-        assert!(matches!(other, Err(OpenError::Driven { .. })), "{other:?}");
+        assert!(matches!(other, Err(OpenError::Locked { .. })), "{other:?}");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use flow::{Change, Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
-use crate::{Beginning, RunLock, replay};
+use crate::{RunLock, TrimPoint, replay};
 
 /// How many records a run has: what an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -45,7 +45,7 @@ pub struct Append {
     /// The records; at least one.
     pub records: Vec<Record>,
     /// Where the run stands after them.
-    pub standing: Standing,
+    pub standing: RunInfo,
     /// What guests wrote during attempts that the records answer.
     pub logs: Vec<AttemptLog>,
     /// Up to which version all that the run's records changed is known to have been told. One that is below what is known
@@ -55,7 +55,7 @@ pub struct Append {
 
 /// Where a run stands: what is known of it without its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct RunInfo {
     /// The shard that drives it.
     pub shard: Shard,
     /// The flow it runs.
@@ -66,7 +66,7 @@ pub struct Standing {
 
 /// What became of one run's part of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     /// The records are durable.
     Durable,
     /// Somebody else has added to the run, which is now at this version; nothing of it was written.
@@ -79,7 +79,7 @@ pub struct Summary {
     /// The run.
     pub run: RunId,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: RunInfo,
     /// How many records it has.
     pub version: Version,
     /// When its first record was decided.
@@ -117,7 +117,7 @@ pub struct History {
     /// The run.
     pub run: RunId,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: RunInfo,
     /// The machine at some version.
     pub snapshot: Option<(Version, Snapshot)>,
     /// The records after that.
@@ -250,7 +250,7 @@ pub enum OpenError {
     },
     /// Another engine drives its runs, and does not share them with this one.
     #[error("another waft drives the runs of this logbook: it holds {place}")]
-    Driven {
+    Locked {
         /// The lock that it holds.
         place: String,
     },
@@ -282,7 +282,7 @@ pub trait Logbook: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`] when nothing was written, or when it is not known whether it was: drop the runs' machines
     /// and load them again. Dropping the future is the same.
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError>;
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError>;
 
     /// What a run is loaded from.
     ///
@@ -342,11 +342,11 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`AppendError`] when it was not done, as far as is known.
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError>;
 
-    /// What a run begins with whose oldest records were let go; `None` where all are there.
+    /// What a run begins with whose oldest records were let go; `Strip` where all are there.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError>;
+    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
     /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered; only what came
     /// with records after a version. With [`Version::NONE`] that is all of it.
@@ -355,14 +355,14 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
 
-    /// Takes the exclusive lock of a run, which need not be there yet; `None` when another process holds it, or this one
+    /// Takes the exclusive lock of a run, which need not be there yet; `Strip` when another process holds it, or this one
     /// already. Engines that share their runs over a broker take none.
     ///
     /// # Errors
     /// [`AppendError`] when the lock could not be asked for.
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
 
-    /// The process that holds the exclusive lock of a run, named for people; `None` when nobody does. It may end in the
+    /// The process that holds the exclusive lock of a run, named for people; `Strip` when nobody does. It may end in the
     /// same moment.
     ///
     /// # Errors

@@ -10,33 +10,33 @@ use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
 use protocol::AttemptLog;
 
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, ReadError, RunLock, Standing,
-    Summary, Version, is_open, may_be_forgotten, row, run_lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
+    TrimPoint, Version, is_open, may_be_forgotten, row, run_lock,
     trim::{referred, revised},
 };
 
 /// A logbook that lasts as long as its process.
 #[derive(Debug, Default)]
 pub struct Memory {
-    runs: Mutex<BTreeMap<RunId, Kept>>,
+    runs: Mutex<BTreeMap<RunId, StoredRun>>,
     locked: Arc<Mutex<BTreeSet<RunId>>>,
 }
 
 /// The lock of a run.
-struct Locked {
+struct RunLockGuard {
     run: RunId,
     locked: Arc<Mutex<BTreeSet<RunId>>>,
 }
 
-impl Drop for Locked {
+impl Drop for RunLockGuard {
     fn drop(&mut self) {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
 }
 
 #[derive(Debug)]
-struct Kept {
-    standing: Standing,
+struct StoredRun {
+    standing: RunInfo,
     /// Those that were not let go.
     records: Vec<Record>,
     snapshot: Option<(Version, Snapshot)>,
@@ -44,7 +44,7 @@ struct Kept {
     logs: Vec<(Version, AttemptLog)>,
     told: Version,
     started_at: Timestamp,
-    beginning: Option<Beginning>,
+    beginning: Option<TrimPoint>,
 }
 
 impl Memory {
@@ -54,17 +54,17 @@ impl Memory {
         Self::default()
     }
 
-    fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Kept>> {
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, StoredRun>> {
         // A panic elsewhere cannot leave the map half written: each insertion is whole.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&Kept) -> T) -> Result<T, LoadError> {
+    fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&StoredRun) -> T) -> Result<T, LoadError> {
         self.runs().get(run).map(read).ok_or_else(|| LoadError::Missing { run: run.clone() })
     }
 }
 
-impl Kept {
+impl StoredRun {
     fn summary(&self, run: &RunId) -> Summary {
         Summary {
             run: run.clone(),
@@ -101,18 +101,18 @@ impl Kept {
         let mut revisions = self.beginning.take().map(|beginning| beginning.revisions).unwrap_or_default();
         revisions.extend(revised(&old[..gone]));
         self.logs.retain(|(first, _)| *first >= before);
-        self.beginning = Some(Beginning { version: before, snapshot, revisions });
+        self.beginning = Some(TrimPoint { version: before, snapshot, revisions });
     }
 }
 
 #[async_trait]
 impl Logbook for Memory {
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
         let append = |Append { run, follows, records, standing, logs, told }: Append| {
-            let known = runs.get(&run).map_or(Version::NONE, Kept::version);
+            let known = runs.get(&run).map_or(Version::NONE, StoredRun::version);
             if follows != known {
-                return Appended::Conflict(known);
+                return AppendOutcome::Conflict(known);
             }
             let logs = logs.into_iter().map(|log| (follows, log));
             match runs.get_mut(&run) {
@@ -125,10 +125,10 @@ impl Logbook for Memory {
                 None => {
                     let started_at = records.first().map_or(Timestamp::default(), |record| record.at);
                     let (snapshot, beginning, logs) = (None, None, logs.collect());
-                    runs.insert(run, Kept { standing, records, snapshot, logs, told, started_at, beginning });
+                    runs.insert(run, StoredRun { standing, records, snapshot, logs, told, started_at, beginning });
                 }
             }
-            Appended::Durable
+            AppendOutcome::Durable
         };
         Ok(appends.into_iter().map(append).collect())
     }
@@ -177,8 +177,8 @@ impl Logbook for Memory {
 
     async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let runs = self.runs();
-        let is_untold = |kept: &Kept| {
-            let Standing { shard: of, state, .. } = &kept.standing;
+        let is_untold = |kept: &StoredRun| {
+            let RunInfo { shard: of, state, .. } = &kept.standing;
             of == shard && !is_open(*state) && kept.told < kept.version()
         };
         Ok(runs.iter().filter(|(_, kept)| is_untold(kept)).map(|(run, _)| run.clone()).take(limit).collect())
@@ -188,7 +188,7 @@ impl Logbook for Memory {
         let mut all: Vec<Summary> = self.runs().iter().map(|(run, kept)| kept.summary(run)).collect();
         all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
         let passes = |summary: &Summary| {
-            let Standing { flow, state, .. } = &summary.standing;
+            let RunInfo { flow, state, .. } = &summary.standing;
             filter.flow.as_ref().is_none_or(|wanted| wanted == flow)
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)
@@ -214,7 +214,7 @@ impl Logbook for Memory {
         Ok(())
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         self.read_run(run, |kept| kept.beginning.clone())
     }
 
@@ -225,7 +225,7 @@ impl Logbook for Memory {
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         let is_free = self.locked.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
-        Ok(is_free.then(|| RunLock::new(Locked { run: run.clone(), locked: self.locked.clone() })))
+        Ok(is_free.then(|| RunLock::new(RunLockGuard { run: run.clone(), locked: self.locked.clone() })))
     }
 
     async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
@@ -241,7 +241,7 @@ impl Logbook for Memory {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let of_run = |kept: &Kept| match &kept.beginning {
+        let of_run = |kept: &StoredRun| match &kept.beginning {
             Some(beginning) => referred(&beginning.snapshot, &kept.records),
             None => kept.records.iter().flat_map(Record::digests).collect(),
         };

@@ -29,27 +29,27 @@ use self::connection::Connections;
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
-    Summary, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
+    TrimPoint, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
 };
 
 /// How long the server may take for what concerns some runs: one that takes longer is stuck, on a disk or a lock.
-const PATIENCE: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many runs are forgotten in one transaction: appends to them would wait for it.
-const SLICE: usize = 500;
+const DELETE_BATCH: usize = 500;
 
 // The run's row is held, so that nobody forgets it in between.
-const KEEP_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, version, body)
+const SAVE_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, version, body)
     SELECT key, $2, $3 FROM waft.runs WHERE id = $1 AND version >= $2 FOR KEY SHARE
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
     WHERE excluded.version > snapshots.version";
 // Those that somebody appends to at this moment are not waited for: they are forgotten another time.
-const FORGETTABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
+const SELECT_DELETABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
-const FORGET: [&str; 7] = [
+const DELETE_ENDED: [&str; 7] = [
     "DELETE FROM waft.records WHERE run = ANY ($1)",
     "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
     "DELETE FROM waft.logs WHERE run = ANY ($1)",
@@ -59,7 +59,8 @@ const FORGET: [&str; 7] = [
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
 // Locked in the order of ids, as an append locks them.
-const TOLD: &str = "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
+const MARK_PUBLISHED: &str =
+    "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
     UPDATE waft.runs AS runs SET told = new.told, owing = runs.owing AND runs.version > new.told
     FROM known JOIN unnest($1::text[], $2::bigint[]) AS new (id, told) ON new.id = known.id
     WHERE runs.key = known.key AND runs.told < new.told AND runs.version >= new.told";
@@ -103,9 +104,9 @@ impl Postgres {
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
         let mut client = self.connections.get().await?;
-        match timeout(PATIENCE, work(&mut client)).await {
+        match timeout(QUERY_TIMEOUT, work(&mut client)).await {
             Ok(result) => result.map_err(|error| self.connections.failed(client, &error)),
-            Err(_) => Err(self.connections.silent(client, PATIENCE)),
+            Err(_) => Err(self.connections.silent(client, QUERY_TIMEOUT)),
         }
     }
 
@@ -137,7 +138,7 @@ fn unread(reason: String) -> LoadError {
 
 #[async_trait]
 impl Logbook for Postgres {
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let rows: Vec<AppendRow> = appends.into_iter().map(AppendRow::from).collect();
         self.ask(async |client| append::append(client, &rows).await).await.map_err(unwritten)
     }
@@ -152,7 +153,7 @@ impl Logbook for Postgres {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
         let found = self.ask(async |client| read::read(client, run.as_str(), first, end).await);
-        let read::Found { run: found, beginning, pieces } = of_run(run, found).await?;
+        let read::RecordRows { run: found, beginning, pieces } = of_run(run, found).await?;
         if first < beginning {
             return Err(row::trimmed(run, row::count(run, beginning)?));
         }
@@ -173,7 +174,7 @@ impl Logbook for Postgres {
         let runs: Vec<&str> = told.iter().map(|(run, _)| run.as_str()).collect();
         let versions: Vec<i64> = told.iter().map(|(_, version)| column(version.get())).collect();
         let noted = self.ask(async |client| {
-            let statement = client.prepare_cached(TOLD).await?;
+            let statement = client.prepare_cached(MARK_PUBLISHED).await?;
             client.execute(&statement, &[&runs, &versions]).await
         });
         noted.await.map(drop).map_err(unwritten)
@@ -193,7 +194,7 @@ impl Logbook for Postgres {
     async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         let (version, body) = (column(version.get()), encode_snapshot(&snapshot));
         let kept = self.ask(async |client| {
-            let statement = client.prepare_cached(KEEP_SNAPSHOT).await?;
+            let statement = client.prepare_cached(SAVE_SNAPSHOT).await?;
             client.execute(&statement, &[&run.as_str(), &version, &body]).await
         });
         kept.await.map(drop).map_err(unwritten)
@@ -207,7 +208,7 @@ impl Logbook for Postgres {
             .map_err(|error| unwritten(format!("the records of run {run} cannot be read: {error}")))
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let found = of_run(run, self.ask(async |client| trim::beginning(client, run.as_str()).await)).await?;
         found
             .map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(self.connections.place())))
@@ -224,17 +225,17 @@ impl Logbook for Postgres {
         let unavailable = |reason| AppendError::Unavailable { reason };
         // A session of its own: the lock ends with it, and so with the process.
         let client = self.connections.get().await.map_err(unavailable)?;
-        let asked = timeout(PATIENCE, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
+        let asked = timeout(QUERY_TIMEOUT, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
         match asked.map(|asked| asked.and_then(|row| row.try_get::<_, bool>(0))) {
             Ok(Ok(true)) => {
                 // For whoever finds it locked; the lock holds without it.
                 let name = format!("waft, {}", run_lock::this_process());
-                let _ = timeout(PATIENCE, client.query_one(NAME_SESSION, &[&name])).await;
+                let _ = timeout(QUERY_TIMEOUT, client.query_one(NAME_SESSION, &[&name])).await;
                 Ok(Some(RunLock::new(Client::take(client))))
             }
             Ok(Ok(false)) => Ok(None),
             Ok(Err(error)) => Err(unavailable(self.connections.failed(client, &error))),
-            Err(_) => Err(unavailable(self.connections.silent(client, PATIENCE))),
+            Err(_) => Err(unavailable(self.connections.silent(client, QUERY_TIMEOUT))),
         }
     }
 
@@ -251,7 +252,7 @@ impl Logbook for Postgres {
         loop {
             let gone = self.ask_for_all(async |client| forget_slice(client, before).await).await.map_err(unwritten)?;
             forgotten += gone as u64;
-            if gone < SLICE {
+            if gone < DELETE_BATCH {
                 return Ok(forgotten);
             }
         }
@@ -280,8 +281,8 @@ impl Logbook for Postgres {
 
 async fn forget_slice(client: &mut Client, before: i64) -> Result<usize, Error> {
     let transaction = client.transaction().await?;
-    let statement = transaction.prepare_cached(FORGETTABLE).await?;
-    let rows = transaction.query(&statement, &[&before, &(SLICE as i64)]).await?;
+    let statement = transaction.prepare_cached(SELECT_DELETABLE).await?;
+    let rows = transaction.query(&statement, &[&before, &(DELETE_BATCH as i64)]).await?;
     let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, Error>>()?;
     if !keys.is_empty() {
         let delete = async |sql| {
@@ -289,7 +290,7 @@ async fn forget_slice(client: &mut Client, before: i64) -> Result<usize, Error> 
             transaction.execute(&statement, &[&keys]).await
         };
         // Not in the statement that locks them: it would not see what was appended while it waited for the locks.
-        future::try_join_all(FORGET.map(delete)).await?;
+        future::try_join_all(DELETE_ENDED.map(delete)).await?;
     }
     transaction.commit().await?;
     Ok(keys.len())

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use flow::{Change, Command, Fact, Machine, Record, RunId};
 
-use crate::{Beginning, LoadError, Logbook, ReadError, Revised, Version};
+use crate::{LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
 /// How many records are read at once: some hundred kilobytes where values are large.
-const PAGE: usize = 1_000;
+const PAGE_RECORDS: usize = 1_000;
 
 /// Follows the records of a run.
 pub struct Replay {
     run: RunId,
     logbook: Arc<dyn Logbook>,
-    /// `None` before the first record.
+    /// `Strip` before the first record.
     machine: Option<Machine>,
     version: Version,
-    revisions: Vec<Revised>,
+    revisions: Vec<RevisionEntry>,
 }
 
 /// What one read came to.
@@ -29,7 +29,7 @@ pub struct Page {
 }
 
 /// One record that the machine has taken.
-pub struct Taken {
+pub struct AppliedRecord {
     /// The version of the run with it.
     pub version: Version,
     /// What it made so.
@@ -43,7 +43,7 @@ impl Replay {
         Self { run, logbook, machine: None, version: Version::NONE, revisions: Vec::new() }
     }
 
-    /// The run as far as it was read; `None` before its first record.
+    /// The run as far as it was read; `Strip` before its first record.
     #[must_use]
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
@@ -57,7 +57,7 @@ impl Replay {
 
     /// How the flow was changed in records that were let go.
     #[must_use]
-    pub fn revisions(&self) -> &[Revised] {
+    pub fn revisions(&self) -> &[RevisionEntry] {
         &self.revisions
     }
 
@@ -73,7 +73,7 @@ impl Replay {
             self.begin().await?;
         }
         loop {
-            match self.logbook.read(&self.run, self.version, PAGE).await {
+            match self.logbook.read(&self.run, self.version, PAGE_RECORDS).await {
                 Ok(records) => return Ok(Page { records, begins }),
                 // Each turn of this loop needs another trim since the snapshot was read.
                 Err(ReadError::Trimmed { .. }) => {
@@ -88,7 +88,7 @@ impl Replay {
     /// Begins with the snapshot that stands for the trimmed records, if there is one.
     async fn begin(&mut self) -> Result<(), LoadError> {
         let beginning = self.logbook.beginning(&self.run).await?;
-        let Some(Beginning { version, snapshot, revisions }) = beginning else { return Ok(()) };
+        let Some(TrimPoint { version, snapshot, revisions }) = beginning else { return Ok(()) };
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
         let restored = Machine::restore(self.run.clone(), snapshot);
         self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
@@ -100,11 +100,11 @@ impl Replay {
     ///
     /// # Errors
     /// [`LoadError::Damaged`] when it cannot follow what was taken.
-    pub fn take(&mut self, record: &Record) -> Result<Taken, LoadError> {
+    pub fn take(&mut self, record: &Record) -> Result<AppliedRecord, LoadError> {
         let version = self.version.after(std::slice::from_ref(record));
         let changes = take(&self.run, &mut self.machine, version, record)?;
         self.version = version;
-        Ok(Taken { version: self.version, changes })
+        Ok(AppliedRecord { version: self.version, changes })
     }
 }
 
@@ -125,8 +125,8 @@ pub(crate) fn take(
     let evolved = machine.evolve(record);
     let commands = evolved.map_err(|error| damaged(format!("at version {}, {error}", version.get())))?;
     let told = |command| match command {
-        Command::Tell(change) => Some(change),
-        Command::Call(_) | Command::Bring(_) | Command::Interrupt(_) => None,
+        Command::Publish(change) => Some(change),
+        Command::Call(_) | Command::Fetch(_) | Command::Interrupt(_) => None,
     };
     Ok(commands.into_iter().filter_map(told).collect())
 }

@@ -10,14 +10,14 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog, DecodeError, decode_records, decode_snapshot, encode_records};
 
-use crate::{Append, Beginning, History, LoadError, ReadError, Revised, Standing, Summary, Version, is_open};
+use crate::{Append, History, LoadError, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version, is_open};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
     pub(crate) run: RunId,
     pub(crate) follows: i64,
     pub(crate) version: i64,
-    pub(crate) standing: Standing,
+    pub(crate) standing: RunInfo,
     /// When the first of these records was decided: the run's start, if they are its first.
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
@@ -80,7 +80,7 @@ impl RunRow {
         let run = run_id(&self.id)?;
         let damaged = |reason: String| damaged(&run, reason);
         let state = RunState::ALL.into_iter().find(|state| state.as_str() == self.state);
-        let standing = Standing {
+        let standing = RunInfo {
             shard: Shard::new(&self.shard).map_err(|error| damaged(error.to_string()))?,
             flow: FlowName::new(&self.flow).map_err(|error| damaged(error.to_string()))?,
             state: state.ok_or_else(|| damaged(format!("{:?} is no state of a run", self.state)))?,
@@ -93,14 +93,14 @@ impl RunRow {
 }
 
 /// That a run's flow was changed, as its row.
-pub(crate) struct RevisedRow {
+pub(crate) struct RevisionRow {
     pub(crate) revision: i64,
     pub(crate) at: i64,
     pub(crate) edits: i64,
 }
 
-impl From<Revised> for RevisedRow {
-    fn from(Revised { revision, at, edits }: Revised) -> Self {
+impl From<RevisionEntry> for RevisionRow {
+    fn from(RevisionEntry { revision, at, edits }: RevisionEntry) -> Self {
         Self { revision: column(revision.get()), at: column(at.as_micros()), edits: column(edits as u64) }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn history(
     run: &RunId,
     row: RunRow,
     snapshot: Option<(i64, Vec<u8>)>,
-    pieces: Vec<Piece>,
+    pieces: Vec<RecordChunk>,
 ) -> Result<History, LoadError> {
     let told = row.told()?;
     let summary = row.into_summary()?;
@@ -130,23 +130,23 @@ pub(crate) fn history(
 }
 
 /// What a run begins with, as its rows: the version, the snapshot, and how its flow was changed before.
-pub(crate) type BeginningRow = (i64, Vec<u8>, Vec<RevisedRow>);
+pub(crate) type TrimPointRow = (i64, Vec<u8>, Vec<RevisionRow>);
 
 /// What a run begins with, out of its rows.
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when they hold what none of ours would.
-pub(crate) fn beginning(run: &RunId, (version, body, revisions): BeginningRow) -> Result<Beginning, LoadError> {
+pub(crate) fn beginning(run: &RunId, (version, body, revisions): TrimPointRow) -> Result<TrimPoint, LoadError> {
     let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
-    let revised = |RevisedRow { revision, at, edits }| {
-        Ok(Revised {
+    let revised = |RevisionRow { revision, at, edits }| {
+        Ok(RevisionEntry {
             revision: Revision::new(count(run, revision)?),
             at: Timestamp::from_micros(count(run, at)?),
             edits: usize::try_from(count(run, edits)?).unwrap_or(usize::MAX),
         })
     };
     let revisions = revisions.into_iter().map(revised).collect::<Result<_, LoadError>>()?;
-    Ok(Beginning { version: Version::new(count(run, version)?), snapshot, revisions })
+    Ok(TrimPoint { version: Version::new(count(run, version)?), snapshot, revisions })
 }
 
 /// What is said when records are asked for that are trimmed.
@@ -206,7 +206,7 @@ impl LogRow {
 
 /// The records of one append, as their row.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct RecordChunk {
     /// The version before the first of them.
     pub(crate) first: i64,
     pub(crate) body: Vec<u8>,
@@ -218,13 +218,13 @@ pub(crate) struct Piece {
 /// [`LoadError::Damaged`] when one does not decode, or when there is a gap.
 pub(crate) fn join(
     run: &RunId,
-    pieces: impl IntoIterator<Item = Piece>,
+    pieces: impl IntoIterator<Item = RecordChunk>,
     after: u64,
     until: u64,
 ) -> Result<Vec<Record>, LoadError> {
     let mut records = Vec::new();
     let mut next = after;
-    for Piece { first, body } in pieces {
+    for RecordChunk { first, body } in pieces {
         if next >= until {
             break;
         }
@@ -298,7 +298,7 @@ pub(crate) fn undecodable(run: &RunId, error: &DecodeError) -> LoadError {
         DecodeError::Version { .. } => {
             damaged(run, format!("{error}, or read it with the waft that wrote the logbook"))
         }
-        DecodeError::Foreign { .. } | DecodeError::Damaged { .. } => damaged(run, error.to_string()),
+        DecodeError::NotThisKind { .. } | DecodeError::Damaged { .. } => damaged(run, error.to_string()),
     }
 }
 
@@ -312,11 +312,11 @@ mod tests {
         Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
     }
 
-    fn piece(first: i64, at: impl IntoIterator<Item = u64>) -> Piece {
-        Piece { first, body: encode_records(&at.into_iter().map(record).collect::<Vec<_>>()) }
+    fn piece(first: i64, at: impl IntoIterator<Item = u64>) -> RecordChunk {
+        RecordChunk { first, body: encode_records(&at.into_iter().map(record).collect::<Vec<_>>()) }
     }
 
-    fn joined(pieces: impl IntoIterator<Item = Piece>, after: u64, until: u64) -> Result<Vec<u64>, String> {
+    fn joined(pieces: impl IntoIterator<Item = RecordChunk>, after: u64, until: u64) -> Result<Vec<u64>, String> {
         let records = join(&RunId::new("r").unwrap(), pieces, after, until).map_err(|error| error.to_string())?;
         Ok(records.into_iter().map(|record| record.at.as_micros()).collect())
     }

@@ -26,17 +26,17 @@ pub(crate) use self::inspect::inspect;
 use self::{
     connection::{open_reader, open_writer},
     failure::Failure,
-    thread::Thread,
+    thread::ConnectionThread,
 };
 use crate::{
-    Append, AppendError, Appended, Beginning, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock,
-    Summary, Version, lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
+    TrimPoint, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
 };
 
 /// How many runs are forgotten in one transaction: appends get their turn in between.
-const SLICE: usize = 500;
+const DELETE_BATCH: usize = 500;
 
 const KEEP_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
     SELECT key, ?2, ?3 FROM runs WHERE id = ?1 AND version >= ?2
@@ -51,8 +51,8 @@ const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
 /// A logbook in one file.
 pub struct Sqlite {
     place: String,
-    writer: Thread,
-    reader: Thread,
+    writer: ConnectionThread,
+    reader: ConnectionThread,
     /// The folder of the locks of runs, beside the file.
     locks: PathBuf,
 }
@@ -67,14 +67,14 @@ impl Sqlite {
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
         let file = path.clone();
-        let writer = Thread::start(&place, move || open_writer(&file)).await?;
+        let writer = ConnectionThread::start(&place, move || open_writer(&file)).await?;
         // The file is there now, so that links to it are followed.
         let locks = lock::beside(&path, ".locks");
-        let reader = Thread::start(&place, move || open_reader(&path)).await?;
+        let reader = ConnectionThread::start(&place, move || open_reader(&path)).await?;
         Ok(Self { place, writer, reader, locks })
     }
 
-    /// Whether a process holds the lock of a run; `None` where that cannot be told.
+    /// Whether a process holds the lock of a run; `Strip` where that cannot be told.
     pub(crate) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         let (locks, run) = (self.locks.clone(), run.clone());
         tokio::task::spawn_blocking(move || run_lock::is_locked(&locks, &run)).await.ok()?.ok()
@@ -106,7 +106,7 @@ impl Sqlite {
 
 #[async_trait]
 impl Logbook for Sqlite {
-    async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         // Encoded here, so that the one thread has only to write.
         let rows = appends.into_iter().map(AppendRow::from).collect();
         self.writer.append(rows).await.map_err(|failure| self.unwritten(failure))
@@ -121,7 +121,7 @@ impl Logbook for Sqlite {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
         let found = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
-        let read::Found { run: found, beginning, pieces } = found;
+        let read::RecordRows { run: found, beginning, pieces } = found;
         if first < beginning {
             return Err(row::trimmed(run, row::count(run, beginning)?));
         }
@@ -172,7 +172,7 @@ impl Logbook for Sqlite {
         trimmed.map_err(|failure| self.unwritten(failure))
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<Beginning>, LoadError> {
+    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let found = self.of_run(run, trim::beginning).await?;
         found.map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(&self.place))).transpose()
     }
@@ -197,12 +197,12 @@ impl Logbook for Sqlite {
         let before = column(ended_before.as_micros());
         let mut forgotten = 0;
         loop {
-            let slice = self
-                .writer
-                .ask(move |connection| connection.prepare_cached(FORGET)?.execute(params![before, SLICE as i64]));
+            let slice = self.writer.ask(move |connection| {
+                connection.prepare_cached(FORGET)?.execute(params![before, DELETE_BATCH as i64])
+            });
             let gone = slice.await.map_err(|failure| self.unwritten(failure))?;
             forgotten += gone as u64;
-            if gone < SLICE {
+            if gone < DELETE_BATCH {
                 return Ok(forgotten);
             }
         }

@@ -8,18 +8,18 @@ use crate::Version;
 
 /// What stands for the records of a run that were let go.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Beginning {
+pub struct TrimPoint {
     /// How many they are: what is kept comes after this version.
     pub version: Version,
     /// The run after them.
     pub snapshot: Snapshot,
     /// How its flow was changed in them, in order.
-    pub revisions: Vec<Revised>,
+    pub revisions: Vec<RevisionEntry>,
 }
 
 /// That a run's flow was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revised {
+pub struct RevisionEntry {
     /// What the flow looked like from then on.
     pub revision: Revision,
     /// When.
@@ -29,11 +29,11 @@ pub struct Revised {
 }
 
 /// How records that are let go changed the flow.
-pub(crate) fn revised<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Revised> {
+pub(crate) fn revised<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
     let revised = |record: &Record| {
         let Fact::Edited { flow, revision } = &record.fact else { return None };
         let edits = flow.origin.as_ref().map_or(0, |origin| origin.edits.len());
-        Some(Revised { revision: *revision, at: record.at, edits })
+        Some(RevisionEntry { revision: *revision, at: record.at, edits })
     };
     records.into_iter().filter_map(revised).collect()
 }

@@ -10,7 +10,7 @@
 //!   Nothing else is needed: bodies of earlier versions read as they did.
 //! - **A field** changes the bytes around it. The earlier struct stays, named with the last version that has it
 //!   (`WireItemV2`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
-//!   matches [`Body::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
+//!   matches [`FlowBody::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
 //!   type parameter, so that it is not written down twice.
 //!
 //! `codec/growth.rs` is the worked example.
@@ -23,15 +23,15 @@ mod page;
 pub(crate) use bincode::{BorrowDecode, Encode};
 
 /// The maximum that the decoder allocates for one message, in bytes.
-const LARGEST: usize = 256 << 20;
+const MAX_DECODED_BYTES: usize = 256 << 20;
 
 fn configuration() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<LARGEST>()
+    bincode::config::standard().with_limit::<MAX_DECODED_BYTES>()
 }
 
 /// A kind of message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind {
+pub(crate) struct MessageKind {
     /// The two bytes that each message of the kind begins with.
     magic: [u8; 2],
     /// The name in errors.
@@ -40,7 +40,7 @@ pub(crate) struct Kind {
     version: u8,
 }
 
-impl Kind {
+impl MessageKind {
     #[cfg(test)]
     const ALL: [Self; 13] = [
         Self::RECORDS,
@@ -78,7 +78,7 @@ impl Kind {
 pub enum DecodeError {
     /// The bytes begin differently.
     #[error("not a {what}: {length} bytes that begin {beginning:02x?}")]
-    Foreign {
+    NotThisKind {
         /// What was expected.
         what: &'static str,
         /// How many bytes there were.
@@ -113,14 +113,14 @@ impl DecodeError {
     #[must_use]
     pub fn is_loss(&self, is_persistent: bool) -> bool {
         match self {
-            Self::Foreign { .. } => true,
+            Self::NotThisKind { .. } => true,
             Self::Version { .. } | Self::Damaged { .. } => is_persistent,
         }
     }
 }
 
 /// A message in the newest version of its kind.
-pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
+pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend(kind.magic);
     bytes.push(kind.version);
@@ -130,14 +130,17 @@ pub(crate) fn encode(kind: Kind, message: &impl Encode) -> Vec<u8> {
 }
 
 /// The message in bytes of a kind that reads all its versions as one type.
-pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [u8]) -> Result<Message, DecodeError> {
+pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(
+    kind: MessageKind,
+    bytes: &'a [u8],
+) -> Result<Message, DecodeError> {
     Body::open(kind, bytes)?.read()
 }
 
 /// The body of a message whose version is known here.
 #[derive(Clone, Copy)]
 pub(crate) struct Body<'a> {
-    kind: Kind,
+    kind: MessageKind,
     version: u8,
     bytes: &'a [u8],
 }
@@ -147,10 +150,10 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// [`DecodeError`] for another kind, and for a version that is not known here.
-    pub(crate) fn open(kind: Kind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn open(kind: MessageKind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let Some(rest) = bytes.strip_prefix(&kind.magic) else {
             let beginning = bytes.iter().take(8).copied().collect();
-            return Err(DecodeError::Foreign { what: kind.name, length: bytes.len(), beginning });
+            return Err(DecodeError::NotThisKind { what: kind.name, length: bytes.len(), beginning });
         };
         let Some((&version, bytes)) = rest.split_first() else {
             return Err(damaged(kind, "it ends before its version"));
@@ -181,6 +184,6 @@ impl<'a> Body<'a> {
     }
 }
 
-pub(crate) fn damaged(kind: Kind, reason: impl ToString) -> DecodeError {
+pub(crate) fn damaged(kind: MessageKind, reason: impl ToString) -> DecodeError {
     DecodeError::Damaged { what: kind.name, reason: reason.to_string() }
 }

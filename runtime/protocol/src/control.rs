@@ -4,7 +4,7 @@ use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{Invalid, WireCall, invalid},
 };
 
@@ -15,11 +15,11 @@ pub enum Control {
     Ping(Ping),
     /// Stop this attempt, if you have it.
     Interrupt(CallId),
-    /// Nobody wants these calls any more: whoever has begun one says so with [`Report::Begun`](crate::Report::Begun), and
+    /// Nobody wants these calls any more: whoever has begun one says so with [`CallReport::Begun`](crate::Report::Begun), and
     /// whoever gets the job of one does not begin it before an engine says that it may.
     Withdraw(Vec<CallId>),
-    /// An engine's answer to one worker that asked with [`Report::MayBegin`](crate::Report::MayBegin).
-    MayBegin {
+    /// An engine's answer to one worker that asked with [`CallReport::MayStart`](crate::Report::MayBegin).
+    MayStart {
         /// Which call.
         call: CallId,
         /// Whether the call is to be made; if not, the run has withdrawn it, or has an answer to it.
@@ -90,10 +90,10 @@ impl Control {
             Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
             Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
-            Self::MayBegin { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
+            Self::MayStart { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
             Self::TellLogs { run } => WireControl::TellLogs { run: run.as_str() },
         };
-        codec::encode(Kind::CONTROL, &wire)
+        codec::encode(MessageKind::CONTROL, &wire)
     }
 
     /// The message in some bytes.
@@ -101,8 +101,8 @@ impl Control {
     /// # Errors
     /// [`DecodeError`] for whatever is not a control message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireControl<'_> = codec::decode(Kind::CONTROL, bytes)?;
-        wire.into_control().map_err(|reason| codec::damaged(Kind::CONTROL, reason))
+        let wire: WireControl<'_> = codec::decode(MessageKind::CONTROL, bytes)?;
+        wire.into_control().map_err(|reason| codec::damaged(MessageKind::CONTROL, reason))
     }
 }
 
@@ -120,7 +120,7 @@ impl WorkerStatus {
             queues: self.queues.iter().map(QueueName::as_str).collect(),
             version: &self.version,
         };
-        codec::encode(Kind::WORKER_STATUS, &wire)
+        codec::encode(MessageKind::WORKER_STATUS, &wire)
     }
 
     /// The answer in some bytes.
@@ -128,8 +128,8 @@ impl WorkerStatus {
     /// # Errors
     /// [`DecodeError`] for whatever is not a worker's status of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireStatus<'_> = codec::decode(Kind::WORKER_STATUS, bytes)?;
-        wire.into_status().map_err(|reason| codec::damaged(Kind::WORKER_STATUS, reason))
+        let wire: WireStatus<'_> = codec::decode(MessageKind::WORKER_STATUS, bytes)?;
+        wire.into_status().map_err(|reason| codec::damaged(MessageKind::WORKER_STATUS, reason))
     }
 }
 
@@ -141,7 +141,7 @@ impl WireControl<'_> {
             Self::Withdraw { calls } => {
                 Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
             }
-            Self::MayBegin { call, wanted } => Control::MayBegin { call: call.into_call()?, wanted },
+            Self::MayBegin { call, wanted } => Control::MayStart { call: call.into_call()?, wanted },
             Self::TellLogs { run } => Control::TellLogs { run: RunId::new(run).map_err(invalid)? },
         })
     }

@@ -6,7 +6,7 @@ use flow::Digest;
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
 };
 
 /// The bytes of a chunk; the last one of a content may be shorter. It is part of the format: a chunk's place follows
@@ -14,14 +14,14 @@ use crate::{
 pub const CHUNK: usize = 256 << 10;
 
 /// The most chunks that one request is answered with.
-pub const LARGEST_RANGE: u32 = 16;
+pub const MAX_RANGE_CHUNKS: u32 = 16;
 
 /// Asks for some chunks of a content. The message's reply queue and correlation id say where the answers go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     /// The content.
     pub digest: Digest,
-    /// Which of its chunks. What lies behind its end, or goes beyond [`LARGEST_RANGE`], is not answered.
+    /// Which of its chunks. What lies behind its end, or goes beyond [`MAX_RANGE_CHUNKS`], is not answered.
     pub chunks: Range<u32>,
 }
 
@@ -40,12 +40,12 @@ pub struct FetchReply<'a> {
     /// The content that was asked for.
     pub digest: Digest,
     /// The answer.
-    pub answer: FetchAnswer<'a>,
+    pub answer: FetchResponse<'a>,
 }
 
 /// What became of a request for content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetchAnswer<'a> {
+pub enum FetchResponse<'a> {
     /// One chunk. Empty content has one, which is empty.
     Chunk {
         /// How many bytes the whole content has.
@@ -56,7 +56,7 @@ pub enum FetchAnswer<'a> {
         bytes: &'a [u8],
     },
     /// The store has the content now, as durably as it has anything.
-    Kept,
+    Stored,
     /// The store does not have the content.
     Missing,
     /// The store has other bytes in its place.
@@ -102,7 +102,7 @@ impl<'a> PutRequest<'a> {
     /// The request as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(Kind::PUT_REQUEST, &WirePut { bytes: self.bytes })
+        codec::encode(MessageKind::PUT_REQUEST, &WirePut { bytes: self.bytes })
     }
 
     /// The request in some bytes, which it borrows.
@@ -110,7 +110,7 @@ impl<'a> PutRequest<'a> {
     /// # Errors
     /// [`DecodeError`] for whatever is not a request of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let WirePut { bytes } = codec::decode(Kind::PUT_REQUEST, bytes)?;
+        let WirePut { bytes } = codec::decode(MessageKind::PUT_REQUEST, bytes)?;
         Ok(Self { bytes })
     }
 }
@@ -120,7 +120,7 @@ impl FetchRequest {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Range { start: first, end } = self.chunks;
-        codec::encode(Kind::FETCH_REQUEST, &WireRequest { digest: *self.digest.as_bytes(), first, end })
+        codec::encode(MessageKind::FETCH_REQUEST, &WireRequest { digest: *self.digest.as_bytes(), first, end })
     }
 
     /// The request in some bytes.
@@ -128,7 +128,7 @@ impl FetchRequest {
     /// # Errors
     /// [`DecodeError`] for whatever is not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let WireRequest { digest, first, end } = codec::decode(Kind::FETCH_REQUEST, bytes)?;
+        let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, bytes)?;
         Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
     }
 }
@@ -138,13 +138,13 @@ impl<'a> FetchReply<'a> {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let answer = match self.answer {
-            FetchAnswer::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
-            FetchAnswer::Kept => WireAnswer::Kept,
-            FetchAnswer::Missing => WireAnswer::Missing,
-            FetchAnswer::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
-            FetchAnswer::Unreadable { reason } => WireAnswer::Unreadable { reason },
+            FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
+            FetchResponse::Stored => WireAnswer::Kept,
+            FetchResponse::Missing => WireAnswer::Missing,
+            FetchResponse::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
+            FetchResponse::Unreadable { reason } => WireAnswer::Unreadable { reason },
         };
-        codec::encode(Kind::FETCH_REPLY, &WireReply { digest: *self.digest.as_bytes(), answer })
+        codec::encode(MessageKind::FETCH_REPLY, &WireReply { digest: *self.digest.as_bytes(), answer })
     }
 
     /// The reply in some bytes, which it borrows.
@@ -152,13 +152,13 @@ impl<'a> FetchReply<'a> {
     /// # Errors
     /// [`DecodeError`] for whatever is not a reply of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let WireReply { digest, answer } = codec::decode(Kind::FETCH_REPLY, bytes)?;
+        let WireReply { digest, answer } = codec::decode(MessageKind::FETCH_REPLY, bytes)?;
         let answer = match answer {
-            WireAnswer::Chunk { size, index, bytes } => FetchAnswer::Chunk { size, index, bytes },
-            WireAnswer::Kept => FetchAnswer::Kept,
-            WireAnswer::Missing => FetchAnswer::Missing,
-            WireAnswer::Corrupt { actual } => FetchAnswer::Corrupt { actual: Digest::from_bytes(actual) },
-            WireAnswer::Unreadable { reason } => FetchAnswer::Unreadable { reason },
+            WireAnswer::Chunk { size, index, bytes } => FetchResponse::Chunk { size, index, bytes },
+            WireAnswer::Kept => FetchResponse::Stored,
+            WireAnswer::Missing => FetchResponse::Missing,
+            WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },
+            WireAnswer::Unreadable { reason } => FetchResponse::Unreadable { reason },
         };
         Ok(Self { digest: Digest::from_bytes(digest), answer })
     }

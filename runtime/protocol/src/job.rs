@@ -6,7 +6,7 @@ use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Ti
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{
         Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
         invalid, time_from_wire, time_to_wire, values_from_wire, values_to_wire,
@@ -22,11 +22,11 @@ pub struct Job {
     pub flow: FlowName,
     /// The module to call.
     pub module: Digest,
-    /// The task in the module; `None` for a WASI command.
+    /// The task in the module; `Strip` for a WASI command.
     pub export: Option<Export>,
     /// What it takes, by the module's names.
     pub inputs: Values,
-    /// What a rollback is told: what apply left, and which tasks failed. `None` for an apply.
+    /// What a rollback is told: what apply left, and which tasks failed. `Strip` for an apply.
     pub rollback: Option<(Outcome, FailureSummary)>,
     /// What it must leave, by the module's names.
     pub promised: Vec<ValueName>,
@@ -40,7 +40,7 @@ pub struct Job {
     pub signal_to: String,
     /// The queue that answers requests for modules.
     pub fetch_from: String,
-    /// How often it may come back before it is taken for poison; `None` leaves that to the worker.
+    /// How often it may come back before it is taken for poison; `Strip` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
 }
 
@@ -92,7 +92,7 @@ impl Job {
             fetch_from: &self.fetch_from,
             delivery_limit: self.delivery_limit.map(NonZeroU32::get),
         };
-        codec::encode(Kind::JOB, &wire)
+        codec::encode(MessageKind::JOB, &wire)
     }
 
     /// The job in some bytes.
@@ -100,8 +100,8 @@ impl Job {
     /// # Errors
     /// [`DecodeError`] for whatever is not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireJob<'_> = codec::decode(Kind::JOB, bytes)?;
-        wire.into_job().map_err(|reason| codec::damaged(Kind::JOB, reason))
+        let wire: WireJob<'_> = codec::decode(MessageKind::JOB, bytes)?;
+        wire.into_job().map_err(|reason| codec::damaged(MessageKind::JOB, reason))
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use flow::{
-    Failure, FailureKind, Firing, FlowName, Heard, HeardEnd, Json, Machine, NodeChange, NodeKind, NodeName, References,
-    RunId, RunState, State, Timestamp, Values, ValuesObject,
+    Failure, FailureKind, Firing, FlowName, Json, Machine, NodeChange, NodeKind, NodeName, NotificationOutcome, RunId,
+    RunState, State, StoredReferences, TaskNotification, Timestamp, Values, ValuesObject,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -137,7 +137,7 @@ pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String
 
 /// What of a notification an engine hears for runs that listen to its task.
 #[derive(Deserialize)]
-struct Notified<'a> {
+struct NotificationLine<'a> {
     #[serde(borrow)]
     run: Cow<'a, str>,
     #[serde(borrow)]
@@ -151,13 +151,13 @@ struct Notified<'a> {
     #[serde(default)]
     provides: ValuesObject,
     #[serde(default, borrow)]
-    failure: Option<NotifiedFailure<'a>>,
+    failure: Option<NotificationFailure<'a>>,
     #[serde(default)]
     retry_in: Option<f64>,
 }
 
 #[derive(Deserialize)]
-struct NotifiedFailure<'a> {
+struct NotificationFailure<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -166,19 +166,19 @@ struct NotifiedFailure<'a> {
     details: Option<&'a RawValue>,
 }
 
-/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `None` for one
+/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `Strip` for one
 /// that tells of anything else.
 ///
 /// # Errors
 /// [`DecodeError`] for whatever is no notification.
-pub fn heard(body: &[u8]) -> Result<Option<Heard>, DecodeError> {
+pub fn heard(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
     let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
-    let told: Notified<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
+    let told: NotificationLine<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
     let end = match (&*told.state, &told.failure) {
         ("success", _) => {
             // An engine wrote it, so it may refer to the store.
-            let provided = told.provides.read(References::Accept).map_err(|error| damaged(error.to_string()))?;
-            HeardEnd::Success(provided)
+            let provided = told.provides.read(StoredReferences::Accept).map_err(|error| damaged(error.to_string()))?;
+            NotificationOutcome::Success(provided)
         }
         ("failure", Some(failure)) if told.retry_in.is_none() => {
             let name = NodeName::new(&told.name).map_err(|error| damaged(error.to_string()))?;
@@ -187,12 +187,12 @@ pub fn heard(body: &[u8]) -> Result<Option<Heard>, DecodeError> {
             let details = failure.details.map(|details| Json::parse(details.get())).transpose();
             let details = details.map_err(|error| damaged(error.to_string()))?;
             let failure = Failure { details, ..Failure::new(kind, failure.message.clone()) };
-            HeardEnd::Failure(failure.as_value(&name))
+            NotificationOutcome::Failure(failure.as_value(&name))
         }
         _ => return Ok(None),
     };
-    let Notified { run, flow, name, state, firing, attempt, .. } = &told;
-    Ok(Some(Heard {
+    let NotificationLine { run, flow, name, state, firing, attempt, .. } = &told;
+    Ok(Some(TaskNotification {
         key: format!("{run}/{name}/{firing}/{attempt}/{state}"),
         flow: FlowName::new(flow).map_err(|error| damaged(error.to_string()))?,
         task: NodeName::new(name).map_err(|error| damaged(error.to_string()))?,

@@ -30,12 +30,12 @@ pub mod topology;
 
 pub use codec::DecodeError;
 pub use control::{Control, Ping, WorkerStatus};
-pub use fetch::{FetchAnswer, FetchReply, FetchRequest, PutRequest};
+pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
-pub use log::{AttemptLog, CallLog, Joined, LARGEST_LOG, LiveLine, LiveLog, LogJoin, LogLine, LogSource, log_size};
-pub use permits::{Beat, Claims, Granted, Kept, Permit, Permits, Wanted};
+pub use log::{AttemptLog, CallLog, Joined, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, log_size};
+pub use permits::{Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall};
 pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};
-pub use request::{Reply, Request, Wish};
+pub use request::{CommandRequest, Reply, RunCommand};
 pub use snapshot::{decode_snapshot, encode_snapshot};

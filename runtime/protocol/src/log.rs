@@ -7,24 +7,24 @@ use flow::{CallId, Timestamp, WorkerName};
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
 };
 
 pub use join::{Joined, LogJoin};
 pub use live::{LiveLine, LiveLog, LogSource, log_size};
 
 /// The most bytes of text that are kept of one attempt.
-pub const LARGEST_LOG: usize = 64 << 10;
+pub const MAX_LOG_BYTES: usize = 64 << 10;
 
 /// What a line costs besides its text, in bytes: empty ones are bounded as well.
-const A_LINE: usize = 16;
+const LINE_OVERHEAD: usize = 16;
 
 /// What a guest wrote during one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallLog {
     /// The lines: those it logged in order, then its standard output and standard error.
     pub lines: Vec<LogLine>,
-    /// Whether there was more than [`LARGEST_LOG`].
+    /// Whether there was more than [`MAX_LOG_BYTES`].
     pub cut: bool,
 }
 
@@ -63,18 +63,18 @@ impl CallLog {
         self.lines.is_empty() && !self.cut
     }
 
-    /// Adds a line, until there are [`LARGEST_LOG`] bytes.
+    /// Adds a line, until there are [`MAX_LOG_BYTES`] bytes.
     pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
         if self.cut {
             return;
         }
         let mut text = text.into();
-        let left = LARGEST_LOG.saturating_sub(self.lines.iter().map(|line| line.text.len() + A_LINE).sum());
-        if text.len() + A_LINE > left {
+        let left = MAX_LOG_BYTES.saturating_sub(self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum());
+        if text.len() + LINE_OVERHEAD > left {
             self.cut = true;
-            text.truncate(text.floor_char_boundary(left.saturating_sub(A_LINE)));
+            text.truncate(text.floor_char_boundary(left.saturating_sub(LINE_OVERHEAD)));
         }
-        if left >= A_LINE {
+        if left >= LINE_OVERHEAD {
             self.lines.push(LogLine { level: level.into(), text });
         }
     }
@@ -82,7 +82,7 @@ impl CallLog {
     /// The log as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(Kind::LOG, &WireLog::from(self))
+        codec::encode(MessageKind::LOG, &WireLog::from(self))
     }
 
     /// The log in some bytes.
@@ -90,7 +90,7 @@ impl CallLog {
     /// # Errors
     /// [`DecodeError`] for whatever is not a log of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Ok(codec::decode::<WireLog<'_>>(Kind::LOG, bytes)?.into())
+        Ok(codec::decode::<WireLog<'_>>(MessageKind::LOG, bytes)?.into())
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_log_is_kept_up_to_its_limit_and_says_that_it_was_cut() {
         let mut log = CallLog::default();
-        log.push("info", "ä".repeat((LARGEST_LOG - 2 * A_LINE) / 2 - 1));
+        log.push("info", "ä".repeat((MAX_LOG_BYTES - 2 * LINE_OVERHEAD) / 2 - 1));
         assert!(!log.cut);
         log.push("warn", "äää");
         log.push("warn", "more");
@@ -130,6 +130,6 @@ mod tests {
         let mut log = CallLog::default();
         (0..100_000).for_each(|_| log.push("stdout", ""));
         assert!(log.cut);
-        assert!(log.encode().len() <= LARGEST_LOG, "{}", log.encode().len());
+        assert!(log.encode().len() <= MAX_LOG_BYTES, "{}", log.encode().len());
     }
 }

@@ -7,25 +7,25 @@ use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     flow_wire::WirePace,
     wire::{Invalid, WireCall, invalid},
 };
 
 /// What reaches the queue of a task's permits.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Permits {
+pub enum PermitMessage {
     /// What the runs of a shard have and want.
-    Claims(Claims),
+    Request(PermitRequest),
     /// Which permits are out.
-    Kept(Kept),
+    Snapshot(PermitSnapshot),
     /// Who consumes the queue asks whether it still does.
-    Beat(Beat),
+    Tick(PermitTick),
 }
 
 /// What the runs of a shard have and want of a task's permits.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claims {
+pub struct PermitRequest {
     /// The shard.
     pub shard: Shard,
     /// The engine that drives it.
@@ -43,12 +43,12 @@ pub struct Claims {
     /// The calls that have a permit.
     pub held: Vec<CallId>,
     /// Those that want one.
-    pub wanted: Vec<Wanted>,
+    pub wanted: Vec<RequestedCall>,
 }
 
 /// A call that wants a permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequestedCall {
     /// The call.
     pub call: CallId,
     /// Higher first.
@@ -57,7 +57,7 @@ pub struct Wanted {
 
 /// Which permits are out, as their keeper writes it before it gives any.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
+pub struct PermitSnapshot {
     /// The engine.
     pub keeper: String,
     /// One more than the last it knew of.
@@ -83,7 +83,7 @@ pub struct Permit {
 
 /// Who consumes the queue asks whether it still does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub struct PermitTick {
     /// The engine.
     pub keeper: String,
     /// Which of its beats it is.
@@ -92,7 +92,7 @@ pub struct Beat {
 
 /// Permits that a shard's runs have by now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Granted {
+pub struct PermitGrant {
     /// The task's flow.
     pub flow: FlowName,
     /// The task.
@@ -142,21 +142,21 @@ pub(crate) struct WireGranted<'a> {
     calls: Vec<WireCall<'a>>,
 }
 
-impl Permits {
+impl PermitMessage {
     /// The message as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
-            Self::Claims(claims) => WirePermits::Claims(claims.into()),
-            Self::Kept(Kept { keeper, number, free_at, permits }) => WirePermits::Kept {
+            Self::Request(claims) => WirePermits::Claims(claims.into()),
+            Self::Snapshot(PermitSnapshot { keeper, number, free_at, permits }) => WirePermits::Kept {
                 keeper,
                 number: *number,
                 free_at_micros: free_at.as_micros(),
                 permits: permits.iter().map(WirePermit::from).collect(),
             },
-            Self::Beat(Beat { keeper, number }) => WirePermits::Beat { keeper, number: *number },
+            Self::Tick(PermitTick { keeper, number }) => WirePermits::Beat { keeper, number: *number },
         };
-        codec::encode(Kind::PERMITS, &wire)
+        codec::encode(MessageKind::PERMITS, &wire)
     }
 
     /// The message in some bytes.
@@ -164,29 +164,29 @@ impl Permits {
     /// # Errors
     /// [`DecodeError`] for whatever is no such message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WirePermits<'_> = codec::decode(Kind::PERMITS, bytes)?;
-        wire.into_permits().map_err(|reason| codec::damaged(Kind::PERMITS, reason))
+        let wire: WirePermits<'_> = codec::decode(MessageKind::PERMITS, bytes)?;
+        wire.into_permits().map_err(|reason| codec::damaged(MessageKind::PERMITS, reason))
     }
 }
 
 impl WirePermits<'_> {
-    fn into_permits(self) -> Result<Permits, Invalid> {
+    fn into_permits(self) -> Result<PermitMessage, Invalid> {
         Ok(match self {
-            Self::Claims(claims) => Permits::Claims(claims.into_claims()?),
-            Self::Kept { keeper, number, free_at_micros, permits } => Permits::Kept(Kept {
+            Self::Claims(claims) => PermitMessage::Request(claims.into_claims()?),
+            Self::Kept { keeper, number, free_at_micros, permits } => PermitMessage::Snapshot(PermitSnapshot {
                 keeper: keeper.into(),
                 number,
                 free_at: Timestamp::from_micros(free_at_micros),
                 permits: permits.into_iter().map(WirePermit::into_permit).collect::<Result<_, _>>()?,
             }),
-            Self::Beat { keeper, number } => Permits::Beat(Beat { keeper: keeper.into(), number }),
+            Self::Beat { keeper, number } => PermitMessage::Tick(PermitTick { keeper: keeper.into(), number }),
         })
     }
 }
 
-impl<'a> From<&'a Claims> for WireClaims<'a> {
-    fn from(claims: &'a Claims) -> Self {
-        let Claims { shard, engine, since, number, pace, unread, asks, held, wanted } = claims;
+impl<'a> From<&'a PermitRequest> for WireClaims<'a> {
+    fn from(claims: &'a PermitRequest) -> Self {
+        let PermitRequest { shard, engine, since, number, pace, unread, asks, held, wanted } = claims;
         Self {
             shard: shard.as_str(),
             engine,
@@ -202,10 +202,11 @@ impl<'a> From<&'a Claims> for WireClaims<'a> {
 }
 
 impl WireClaims<'_> {
-    fn into_claims(self) -> Result<Claims, Invalid> {
-        let wanted =
-            |(call, priority): (WireCall<'_>, i32)| Ok::<_, Invalid>(Wanted { call: call.into_call()?, priority });
-        Ok(Claims {
+    fn into_claims(self) -> Result<PermitRequest, Invalid> {
+        let wanted = |(call, priority): (WireCall<'_>, i32)| {
+            Ok::<_, Invalid>(RequestedCall { call: call.into_call()?, priority })
+        };
+        Ok(PermitRequest {
             shard: Shard::new(self.shard).map_err(invalid)?,
             engine: self.engine.into(),
             since: Timestamp::from_micros(self.since_micros),
@@ -234,17 +235,17 @@ impl WirePermit<'_> {
     }
 }
 
-impl<'a> From<&'a Granted> for WireGranted<'a> {
-    fn from(granted: &'a Granted) -> Self {
-        let Granted { flow, task, engine, number, calls } = granted;
+impl<'a> From<&'a PermitGrant> for WireGranted<'a> {
+    fn from(granted: &'a PermitGrant) -> Self {
+        let PermitGrant { flow, task, engine, number, calls } = granted;
         let calls = calls.iter().map(WireCall::from).collect();
         Self { flow: flow.as_str(), task: task.as_str(), engine, number: *number, calls }
     }
 }
 
 impl WireGranted<'_> {
-    pub(crate) fn into_granted(self) -> Result<Granted, Invalid> {
-        Ok(Granted {
+    pub(crate) fn into_granted(self) -> Result<PermitGrant, Invalid> {
+        Ok(PermitGrant {
             flow: FlowName::new(self.flow).map_err(invalid)?,
             task: NodeName::new(self.task).map_err(invalid)?,
             engine: self.engine.into(),

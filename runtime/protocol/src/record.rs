@@ -14,7 +14,7 @@ use self::{
 };
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     flow_wire::{WireFlow, WireReach},
     wire::{
         Invalid, WireAction, WireFailure, invalid, list_from_wire, list_to_wire, time_from_wire, time_to_wire,
@@ -38,7 +38,7 @@ enum WireFact<'a> {
     Failed(WireFailed<'a>),
     Leased { attempt: WireAttempt, action: WireAction, worker: &'a str },
     Lost { attempt: WireAttempt, action: WireAction, worker: Option<&'a str> },
-    Late(WireLate<'a>),
+    LateOutcome(WireLate<'a>),
     RolledBack { attempt: WireAttempt, worker: Option<&'a str> },
     RollbackFailed(WireRollbackFailed<'a>),
     PassedRollback { node: u32 },
@@ -52,9 +52,9 @@ enum WireFact<'a> {
     Begun { node: u32 },
     Delayed { node: u32, until_micros: u64 },
     Expanded { node: u32, list: Vec<&'a str> },
-    Fired(WireTriggered<'a>),
-    Unfired { turn: u32, reason: &'a str },
-    Skipped(WireSkip<'a>),
+    Triggered(WireTriggered<'a>),
+    BackEdgeSkipped { turn: u32, reason: &'a str },
+    TriggerSkipped(WireSkip<'a>),
     Scheduled { schedule: u32, next_micros: Option<u64> },
     Backlogged(WireBacklog),
     CaughtUp { schedule: u32, next_micros: Option<u64> },
@@ -73,7 +73,7 @@ enum WireFact<'a> {
 #[must_use]
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
     let wire: Vec<WireRecord<'_>> = records.iter().map(WireRecord::from).collect();
-    codec::encode(Kind::RECORDS, &wire)
+    codec::encode(MessageKind::RECORDS, &wire)
 }
 
 /// The records in some bytes.
@@ -81,9 +81,9 @@ pub fn encode_records(records: &[Record]) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for bytes that are not records of a known version.
 pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
-    let wire: Vec<WireRecord<'_>> = codec::decode(Kind::RECORDS, bytes)?;
+    let wire: Vec<WireRecord<'_>> = codec::decode(MessageKind::RECORDS, bytes)?;
     let records = wire.into_iter().map(WireRecord::into_record).collect::<Result<_, Invalid>>();
-    records.map_err(|reason| codec::damaged(Kind::RECORDS, reason))
+    records.map_err(|reason| codec::damaged(MessageKind::RECORDS, reason))
 }
 
 impl<'a> From<&'a Record> for WireRecord<'a> {
@@ -119,8 +119,8 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
                 let worker = worker_to_wire(worker.as_ref());
                 Self::Lost { attempt: attempt.into(), action: (*action).into(), worker }
             }
-            Fact::Late { attempt, action, execution, outcome, worker } => {
-                Self::Late(WireLate::new(attempt, *action, *execution, outcome.as_ref(), worker.as_ref()))
+            Fact::LateOutcome { attempt, action, execution, outcome, worker } => {
+                Self::LateOutcome(WireLate::new(attempt, *action, *execution, outcome.as_ref(), worker.as_ref()))
             }
             Fact::RolledBack { attempt, worker } => {
                 Self::RolledBack { attempt: attempt.into(), worker: worker_to_wire(worker.as_ref()) }
@@ -128,31 +128,37 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
             Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
                 Self::RollbackFailed(WireRollbackFailed::new(attempt, failure, *retry_at, worker.as_ref()))
             }
-            Fact::PassedRollback { node } => Self::PassedRollback { node: node.0 },
+            Fact::RollbackNotNeeded { node } => Self::PassedRollback { node: node.0 },
             Fact::RollbackRetried { node } => Self::RollbackRetried { node: node.0 },
             Fact::RollbackSkipped { node, reason } => Self::RollbackSkipped { node: node.0, reason },
-            Fact::Resolved { node, resolution } => {
+            Fact::FailureResolved { node, resolution } => {
                 Self::Resolved { node: node.0, retry: resolution_to_wire(*resolution) }
             }
             Fact::ControllerRan { node, attempt, value, list } => {
                 Self::ControllerRan(WireControllerRan::new(*node, *attempt, value.as_ref(), list.as_deref()))
             }
-            Fact::NotStarted { node, attempt, failure } => {
+            Fact::StartFailed { node, attempt, failure } => {
                 Self::NotStarted { node: node.0, attempt: attempt.get(), failure: failure.into() }
             }
             Fact::Retrying { node } => Self::Retrying { node: node.0 },
             Fact::Ignored { node, reach } => Self::Ignored { node: node.0, reach: (*reach).into() },
-            Fact::Begun { node } => Self::Begun { node: node.0 },
+            Fact::ScopeStarted { node } => Self::Begun { node: node.0 },
             Fact::Delayed { node, until } => Self::Delayed { node: node.0, until_micros: until.as_micros() },
             Fact::Expanded { node, list } => Self::Expanded { node: node.0, list: list_to_wire(list) },
-            Fact::Fired { firing, entry, by, values } => Self::Fired(WireTriggered::new(*firing, *entry, by, values)),
-            Fact::Unfired { turn, reason } => Self::Unfired { turn: *turn, reason },
-            Fact::Skipped { entry, by, reason, count } => Self::Skipped(WireSkip::new(*entry, by, *reason, *count)),
+            Fact::Triggered { firing, entry, by, values } => {
+                Self::Triggered(WireTriggered::new(*firing, *entry, by, values))
+            }
+            Fact::BackEdgeSkipped { turn, reason } => Self::BackEdgeSkipped { turn: *turn, reason },
+            Fact::TriggerSkipped { entry, by, reason, count } => {
+                Self::TriggerSkipped(WireSkip::new(*entry, by, *reason, *count))
+            }
             Fact::Scheduled { schedule, next } => {
                 Self::Scheduled { schedule: *schedule, next_micros: time_to_wire(*next) }
             }
-            Fact::Backlogged { schedule, from, until } => Self::Backlogged(WireBacklog::new(*schedule, *from, *until)),
-            Fact::CaughtUp { schedule, next } => {
+            Fact::BacklogAdded { schedule, from, until } => {
+                Self::Backlogged(WireBacklog::new(*schedule, *from, *until))
+            }
+            Fact::BacklogFired { schedule, next } => {
                 Self::CaughtUp { schedule: *schedule, next_micros: time_to_wire(*next) }
             }
             Fact::NotificationReceived { node, key } => Self::NotificationReceived { node: node.0, key },
@@ -165,7 +171,7 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
             Fact::SuspendRequested => Self::SuspendRequested,
             Fact::Resumed => Self::Resumed,
             Fact::ClockSet { by } => Self::ClockSet { by_micros: by.as_micros() },
-            Fact::RunEntered { state } => Self::RunEntered { state: state.as_str() },
+            Fact::RunStateChanged { state } => Self::RunEntered { state: state.as_str() },
         }
     }
 }
@@ -186,39 +192,41 @@ impl WireFact<'_> {
             Self::Lost { attempt, action, worker } => {
                 Fact::Lost { attempt: attempt.into(), action: action.into(), worker: worker_from_wire(worker)? }
             }
-            Self::Late(late) => late.into_fact()?,
+            Self::LateOutcome(late) => late.into_fact()?,
             Self::RolledBack { attempt, worker } => {
                 Fact::RolledBack { attempt: attempt.into(), worker: worker_from_wire(worker)? }
             }
             Self::RollbackFailed(failed) => failed.into_fact()?,
-            Self::PassedRollback { node } => Fact::PassedRollback { node: NodeIndex(node) },
+            Self::PassedRollback { node } => Fact::RollbackNotNeeded { node: NodeIndex(node) },
             Self::RollbackRetried { node } => Fact::RollbackRetried { node: NodeIndex(node) },
             Self::RollbackSkipped { node, reason } => {
                 Fact::RollbackSkipped { node: NodeIndex(node), reason: reason.into() }
             }
             Self::Resolved { node, retry } => {
-                Fact::Resolved { node: NodeIndex(node), resolution: resolution_from_wire(retry) }
+                Fact::FailureResolved { node: NodeIndex(node), resolution: resolution_from_wire(retry) }
             }
             Self::ControllerRan(ran) => ran.into_fact()?,
             Self::NotStarted { node, attempt, failure } => {
                 let (node, attempt) = (NodeIndex(node), Attempt::new(attempt));
-                Fact::NotStarted { node, attempt, failure: failure.into_failure()? }
+                Fact::StartFailed { node, attempt, failure: failure.into_failure()? }
             }
             Self::Retrying { node } => Fact::Retrying { node: NodeIndex(node) },
             Self::Ignored { node, reach } => Fact::Ignored { node: NodeIndex(node), reach: reach.into() },
-            Self::Begun { node } => Fact::Begun { node: NodeIndex(node) },
+            Self::Begun { node } => Fact::ScopeStarted { node: NodeIndex(node) },
             Self::Delayed { node, until_micros } => {
                 Fact::Delayed { node: NodeIndex(node), until: Timestamp::from_micros(until_micros) }
             }
             Self::Expanded { node, list } => Fact::Expanded { node: NodeIndex(node), list: list_from_wire(list)? },
-            Self::Fired(triggered) => triggered.into_fact()?,
-            Self::Unfired { turn, reason } => Fact::Unfired { turn, reason: reason.into() },
-            Self::Skipped(skip) => skip.into(),
+            Self::Triggered(triggered) => triggered.into_fact()?,
+            Self::BackEdgeSkipped { turn, reason } => Fact::BackEdgeSkipped { turn, reason: reason.into() },
+            Self::TriggerSkipped(skip) => skip.into(),
             Self::Scheduled { schedule, next_micros } => {
                 Fact::Scheduled { schedule, next: time_from_wire(next_micros) }
             }
             Self::Backlogged(backlog) => backlog.into(),
-            Self::CaughtUp { schedule, next_micros } => Fact::CaughtUp { schedule, next: time_from_wire(next_micros) },
+            Self::CaughtUp { schedule, next_micros } => {
+                Fact::BacklogFired { schedule, next: time_from_wire(next_micros) }
+            }
             Self::NotificationReceived { node, key } => {
                 Fact::NotificationReceived { node: NodeIndex(node), key: key.into() }
             }
@@ -231,7 +239,7 @@ impl WireFact<'_> {
             Self::SuspendRequested => Fact::SuspendRequested,
             Self::Resumed => Fact::Resumed,
             Self::ClockSet { by_micros } => Fact::ClockSet { by: ClockShift::from_micros(by_micros) },
-            Self::RunEntered { state } => Fact::RunEntered { state: run_state(state)? },
+            Self::RunEntered { state } => Fact::RunStateChanged { state: run_state(state)? },
         })
     }
 }

@@ -1,10 +1,10 @@
 //! What reaches the queue of a shard: what workers tell of calls, what is asked for runs, and engines' probes.
 
-use flow::{Answer, CallId, Execution, Signal, WorkerName};
+use flow::{CallId, Execution, Signal, TaskResult, WorkerName};
 
 use crate::{
-    CallLog, DecodeError, Granted, Request,
-    codec::{self, BorrowDecode, Encode, Kind},
+    CallLog, CommandRequest, DecodeError, PermitGrant,
+    codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permits::WireGranted,
     request::WireRequest,
@@ -34,7 +34,7 @@ pub enum Report {
         worker: WorkerName,
     },
     /// Something asked for a run. The message's reply queue and correlation id say where the answer goes.
-    Request(Request),
+    Command(CommandRequest),
     /// An engine asks who hears this queue: whoever takes it drives the shard from then on.
     Probe {
         /// Which engine asks.
@@ -43,16 +43,16 @@ pub enum Report {
         number: u64,
     },
     /// Who keeps the permits of a task has given some, or has them given already.
-    Granted(Granted),
+    PermitGrant(PermitGrant),
     /// A worker asks before it begins a call that may have been withdrawn. The message's reply queue takes the
-    /// [`Control::MayBegin`](crate::Control::MayBegin) that answers it.
+    /// [`Control::MayStart`](crate::Control::MayBegin) that answers it.
     MayBegin {
         /// Which call.
         call: CallId,
     },
     /// The answer to [`Control::Withdraw`](crate::Control::Withdraw) of a worker that has begun the call: it has the call
     /// under a lease from here on.
-    Begun {
+    Started {
         /// Which call.
         call: CallId,
         /// Who calls it.
@@ -110,8 +110,8 @@ impl Report {
                     log: (!log.is_empty()).then(|| log.into()),
                 };
                 match answer {
-                    Answer::Succeeded(values) => WireReport::Succeeded { signal, values: values_to_wire(values) },
-                    Answer::Failed(failure) => WireReport::Failed { signal, failure: failure.into() },
+                    TaskResult::Succeeded(values) => WireReport::Succeeded { signal, values: values_to_wire(values) },
+                    TaskResult::Failed(failure) => WireReport::Failed { signal, failure: failure.into() },
                 }
             }
             Self::Progress(Progress { call, worker, fraction, message }) => WireReport::Progress {
@@ -122,13 +122,13 @@ impl Report {
             },
             Self::Heartbeat { call, worker } => WireReport::Heartbeat { call: call.into(), worker: worker.as_str() },
             Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
-            Self::Request(request) => WireReport::Request(request.into()),
+            Self::Command(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
-            Self::Granted(granted) => WireReport::Granted(granted.into()),
+            Self::PermitGrant(granted) => WireReport::Granted(granted.into()),
             Self::MayBegin { call } => WireReport::MayBegin { call: call.into() },
-            Self::Begun { call, worker } => WireReport::Begun { call: call.into(), worker: worker.as_str() },
+            Self::Started { call, worker } => WireReport::Begun { call: call.into(), worker: worker.as_str() },
         };
-        codec::encode(Kind::REPORT, &wire)
+        codec::encode(MessageKind::REPORT, &wire)
     }
 
     /// The report in some bytes.
@@ -136,8 +136,8 @@ impl Report {
     /// # Errors
     /// [`DecodeError`] for whatever is not a report of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireReport<'_> = codec::decode(Kind::REPORT, bytes)?;
-        wire.into_report().map_err(|reason| codec::damaged(Kind::REPORT, reason))
+        let wire: WireReport<'_> = codec::decode(MessageKind::REPORT, bytes)?;
+        wire.into_report().map_err(|reason| codec::damaged(MessageKind::REPORT, reason))
     }
 }
 
@@ -145,8 +145,10 @@ impl WireReport<'_> {
     fn into_report(self) -> Result<Report, Invalid> {
         let named = |worker: &str| WorkerName::new(worker).map_err(invalid);
         Ok(match self {
-            Self::Succeeded { signal, values } => signal.into_signal(Answer::Succeeded(values_from_wire(values)?))?,
-            Self::Failed { signal, failure } => signal.into_signal(Answer::Failed(failure.into_failure()?))?,
+            Self::Succeeded { signal, values } => {
+                signal.into_signal(TaskResult::Succeeded(values_from_wire(values)?))?
+            }
+            Self::Failed { signal, failure } => signal.into_signal(TaskResult::Failed(failure.into_failure()?))?,
             Self::Progress { call, worker, fraction, message } => Report::Progress(Progress {
                 call: call.into_call()?,
                 worker: named(worker)?,
@@ -155,17 +157,17 @@ impl WireReport<'_> {
             }),
             Self::Heartbeat { call, worker } => Report::Heartbeat { call: call.into_call()?, worker: named(worker)? },
             Self::Released { call, worker } => Report::Released { call: call.into_call()?, worker: named(worker)? },
-            Self::Request(request) => Report::Request(request.into_request()?),
+            Self::Request(request) => Report::Command(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
-            Self::Granted(granted) => Report::Granted(granted.into_granted()?),
+            Self::Granted(granted) => Report::PermitGrant(granted.into_granted()?),
             Self::MayBegin { call } => Report::MayBegin { call: call.into_call()? },
-            Self::Begun { call, worker } => Report::Begun { call: call.into_call()?, worker: named(worker)? },
+            Self::Begun { call, worker } => Report::Started { call: call.into_call()?, worker: named(worker)? },
         })
     }
 }
 
 impl WireSignal<'_> {
-    fn into_signal(self, answer: Answer) -> Result<Report, Invalid> {
+    fn into_signal(self, answer: TaskResult) -> Result<Report, Invalid> {
         let worker = self.worker.map(WorkerName::new).transpose().map_err(invalid)?;
         let signal = Signal {
             call: self.call.into_call()?,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use flow::{Answer, Flow, FlowName, Heard, HeardEnd, NodeName, Revision, RunId, RunState};
+use flow::{Flow, FlowName, NodeName, NotificationOutcome, Revision, RunId, RunState, TaskNotification, TaskResult};
 
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     flow_wire::WireFlow,
     record::run_state,
     wire::{Invalid, WireFailure, WireValue, WireValues, invalid, value_from_wire, values_from_wire, values_to_wire},
@@ -14,16 +14,16 @@ use crate::{
 
 /// Something asked of the engine that drives a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct CommandRequest {
     /// The run.
     pub run: RunId,
     /// What is asked.
-    pub wish: Wish,
+    pub wish: RunCommand,
 }
 
 /// What is asked for a run.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Wish {
+pub enum RunCommand {
     /// Stop it and roll it back.
     Cancel,
     /// Start nothing new; what runs may finish.
@@ -47,13 +47,13 @@ pub enum Wish {
         flow: Arc<Flow>,
     },
     /// Hear what a task of another flow did.
-    Hear(Heard),
+    TaskNotification(TaskNotification),
     /// Notify a task that waits, or fires.
     Notify {
         /// The task.
         task: NodeName,
         /// What it comes to.
-        answer: Answer,
+        answer: TaskResult,
         /// What tells it from other notifications; the same one twice fires once.
         key: Option<String>,
     },
@@ -65,16 +65,16 @@ pub enum Reply {
     /// It is recorded; the run is in this state now.
     Recorded(RunState),
     /// It means nothing for a run in this state; nothing was recorded.
-    Meaningless(RunState),
+    NotApplicable(RunState),
     /// There is no such run.
-    Missing,
+    RunNotFound,
     /// It could not be recorded.
     Failed(String),
     /// It is not what the run can take now, and why; nothing was recorded.
     Refused(String),
 }
 
-impl Wish {
+impl RunCommand {
     /// The wish's word.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -85,7 +85,7 @@ impl Wish {
             Self::Retry => "retry",
             Self::Skip { .. } => "skip",
             Self::Notify { .. } => "notify",
-            Self::Hear(_) => "hear",
+            Self::TaskNotification(_) => "hear",
             Self::Edit { .. } => "edit",
         }
     }
@@ -125,31 +125,31 @@ enum WireReply<'a> {
     Refused(&'a str),
 }
 
-impl<'a> From<&'a Request> for WireRequest<'a> {
-    fn from(request: &'a Request) -> Self {
+impl<'a> From<&'a CommandRequest> for WireRequest<'a> {
+    fn from(request: &'a CommandRequest) -> Self {
         let wish = match &request.wish {
-            Wish::Cancel => WireWish::Cancel,
-            Wish::Suspend => WireWish::Suspend,
-            Wish::Resume => WireWish::Resume,
-            Wish::Retry => WireWish::Retry,
-            Wish::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
-            Wish::Edit { revision, flow } => {
+            RunCommand::Cancel => WireWish::Cancel,
+            RunCommand::Suspend => WireWish::Suspend,
+            RunCommand::Resume => WireWish::Resume,
+            RunCommand::Retry => WireWish::Retry,
+            RunCommand::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
+            RunCommand::Edit { revision, flow } => {
                 WireWish::Edit { revision: revision.get(), flow: Box::new((&**flow).into()) }
             }
-            Wish::Hear(Heard { flow, task, end, key }) => WireWish::Hear {
+            RunCommand::TaskNotification(TaskNotification { flow, task, end, key }) => WireWish::Hear {
                 flow: flow.as_str(),
                 task: task.as_str(),
                 key,
                 end: match end {
-                    HeardEnd::Success(values) => WireHeardEnd::Success(values_to_wire(values)),
-                    HeardEnd::Failure(failure) => WireHeardEnd::Failure(failure.into()),
+                    NotificationOutcome::Success(values) => WireHeardEnd::Success(values_to_wire(values)),
+                    NotificationOutcome::Failure(failure) => WireHeardEnd::Failure(failure.into()),
                 },
             },
-            Wish::Notify { task, answer: Answer::Succeeded(values), key } => {
+            RunCommand::Notify { task, answer: TaskResult::Succeeded(values), key } => {
                 WireWish::Notify { task: task.as_str(), values: values_to_wire(values), key: key.as_deref() }
             }
             // It needs no key, since a task fails only once.
-            Wish::Notify { task, answer: Answer::Failed(failure), .. } => {
+            RunCommand::Notify { task, answer: TaskResult::Failed(failure), .. } => {
                 WireWish::NotifyFailed { task: task.as_str(), failure: failure.into() }
             }
         };
@@ -158,39 +158,39 @@ impl<'a> From<&'a Request> for WireRequest<'a> {
 }
 
 impl WireRequest<'_> {
-    pub(crate) fn into_request(self) -> Result<Request, Invalid> {
+    pub(crate) fn into_request(self) -> Result<CommandRequest, Invalid> {
         let wish = match self.wish {
-            WireWish::Cancel => Wish::Cancel,
-            WireWish::Suspend => Wish::Suspend,
-            WireWish::Resume => Wish::Resume,
-            WireWish::Retry => Wish::Retry,
+            WireWish::Cancel => RunCommand::Cancel,
+            WireWish::Suspend => RunCommand::Suspend,
+            WireWish::Resume => RunCommand::Resume,
+            WireWish::Retry => RunCommand::Retry,
             WireWish::Skip { task, reason } => {
-                Wish::Skip { task: NodeName::new(task).map_err(invalid)?, reason: reason.into() }
+                RunCommand::Skip { task: NodeName::new(task).map_err(invalid)?, reason: reason.into() }
             }
             WireWish::Edit { revision, flow } => {
-                Wish::Edit { revision: Revision::new(revision), flow: flow.into_flow()? }
+                RunCommand::Edit { revision: Revision::new(revision), flow: flow.into_flow()? }
             }
-            WireWish::Hear { flow, task, key, end } => Wish::Hear(Heard {
+            WireWish::Hear { flow, task, key, end } => RunCommand::TaskNotification(TaskNotification {
                 flow: FlowName::new(flow).map_err(invalid)?,
                 task: NodeName::new(task).map_err(invalid)?,
                 key: key.into(),
                 end: match end {
-                    WireHeardEnd::Success(values) => HeardEnd::Success(values_from_wire(values)?),
-                    WireHeardEnd::Failure(failure) => HeardEnd::Failure(value_from_wire(failure)?),
+                    WireHeardEnd::Success(values) => NotificationOutcome::Success(values_from_wire(values)?),
+                    WireHeardEnd::Failure(failure) => NotificationOutcome::Failure(value_from_wire(failure)?),
                 },
             }),
-            WireWish::Notify { task, values, key } => Wish::Notify {
+            WireWish::Notify { task, values, key } => RunCommand::Notify {
                 task: NodeName::new(task).map_err(invalid)?,
-                answer: Answer::Succeeded(values_from_wire(values)?),
+                answer: TaskResult::Succeeded(values_from_wire(values)?),
                 key: key.map(Into::into),
             },
-            WireWish::NotifyFailed { task, failure } => Wish::Notify {
+            WireWish::NotifyFailed { task, failure } => RunCommand::Notify {
                 task: NodeName::new(task).map_err(invalid)?,
-                answer: Answer::Failed(failure.into_failure()?),
+                answer: TaskResult::Failed(failure.into_failure()?),
                 key: None,
             },
         };
-        Ok(Request { run: RunId::new(self.run).map_err(invalid)?, wish })
+        Ok(CommandRequest { run: RunId::new(self.run).map_err(invalid)?, wish })
     }
 }
 
@@ -200,12 +200,12 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
             Self::Recorded(state) => WireReply::Recorded(state.as_str()),
-            Self::Meaningless(state) => WireReply::Meaningless(state.as_str()),
-            Self::Missing => WireReply::Missing,
+            Self::NotApplicable(state) => WireReply::Meaningless(state.as_str()),
+            Self::RunNotFound => WireReply::Missing,
             Self::Failed(reason) => WireReply::Failed(reason),
             Self::Refused(reason) => WireReply::Refused(reason),
         };
-        codec::encode(Kind::REPLY, &wire)
+        codec::encode(MessageKind::REPLY, &wire)
     }
 
     /// The reply in some bytes.
@@ -213,11 +213,11 @@ impl Reply {
     /// # Errors
     /// [`DecodeError`] for whatever is not a reply of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = |word| run_state(word).map_err(|reason| codec::damaged(Kind::REPLY, reason));
-        Ok(match codec::decode(Kind::REPLY, bytes)? {
+        let state = |word| run_state(word).map_err(|reason| codec::damaged(MessageKind::REPLY, reason));
+        Ok(match codec::decode(MessageKind::REPLY, bytes)? {
             WireReply::Recorded(word) => Self::Recorded(state(word)?),
-            WireReply::Meaningless(word) => Self::Meaningless(state(word)?),
-            WireReply::Missing => Self::Missing,
+            WireReply::Meaningless(word) => Self::NotApplicable(state(word)?),
+            WireReply::Missing => Self::RunNotFound,
             WireReply::Failed(reason) => Self::Failed(reason.into()),
             WireReply::Refused(reason) => Self::Refused(reason.into()),
         })

@@ -6,12 +6,12 @@ mod triggers;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{NodeIndex, Notifications, Revision, Snapshot, Timestamp, Values};
+use flow::{NodeIndex, NotificationKeys, Revision, Snapshot, Timestamp, Values};
 
 use self::{firing::WireFiring, triggers::WireTriggerState};
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     flow_wire::WireFlow,
     wire::{Invalid, WireValues, values_from_wire, values_to_wire},
 };
@@ -42,7 +42,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         notifications: notifications.hashes().collect(),
         latest_micros: latest.as_micros(),
     };
-    codec::encode(Kind::SNAPSHOT, &wire)
+    codec::encode(MessageKind::SNAPSHOT, &wire)
 }
 
 /// The snapshot in some bytes.
@@ -50,8 +50,8 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] for bytes that are not a snapshot of a known version.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
-    let wire: WireSnapshot<'_> = codec::decode(Kind::SNAPSHOT, bytes)?;
-    wire.into_snapshot().map_err(|reason| codec::damaged(Kind::SNAPSHOT, reason))
+    let wire: WireSnapshot<'_> = codec::decode(MessageKind::SNAPSHOT, bytes)?;
+    wire.into_snapshot().map_err(|reason| codec::damaged(MessageKind::SNAPSHOT, reason))
 }
 
 impl WireSnapshot<'_> {
@@ -61,7 +61,7 @@ impl WireSnapshot<'_> {
             revision: Revision::new(self.revision),
             passes: self.firings.into_iter().map(WireFiring::into_pass).collect::<Result<_, _>>()?,
             life: self.triggers.map(WireTriggerState::into_life).transpose()?,
-            notifications: Notifications::from_hashes(self.notifications),
+            notifications: NotificationKeys::from_hashes(self.notifications),
             latest: Timestamp::from_micros(self.latest_micros),
         })
     }

@@ -33,7 +33,7 @@ pub const SHARDS: u32 = 8;
 
 /// How often a job may come back before the broker itself puts it into quarantine. A worker does that sooner, and tells the
 /// run: this is for a job whose workers die before they read it.
-pub const QUEUE_DELIVERY_LIMIT: u32 = 2 * flow::LARGEST_DELIVERY_LIMIT;
+pub const QUEUE_DELIVERY_LIMIT: u32 = 2 * flow::MAX_DELIVERY_LIMIT;
 
 /// What the names of the queues of jobs begin with.
 pub const JOBS_PREFIX: &str = "waft.jobs.";

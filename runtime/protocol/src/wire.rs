@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flow::{
-    Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Form, Json, Limits, NodeName, Outcome,
-    RunId, Stored, Timestamp, Value, ValueName, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Json, Limits, NodeName, Outcome, RunId,
+    Stored, Timestamp, Value, ValueKind, ValueName, Values, WorkerName,
 };
 
 use crate::codec::{BorrowDecode, Encode};
@@ -89,7 +89,7 @@ impl<'a> From<&'a Value> for WireValue<'a> {
             Value::Json(json) => Self::Json(json.as_str()),
             Value::Bytes(bytes) => Self::Bytes(bytes),
             Value::Stored(Stored { digest, size, form }) => {
-                Self::Stored { digest: *digest.as_bytes(), size: *size, is_json: *form == Form::Json }
+                Self::Stored { digest: *digest.as_bytes(), size: *size, is_json: *form == ValueKind::Json }
             }
         }
     }
@@ -116,7 +116,7 @@ pub(crate) fn value_from_wire(wire: WireValue<'_>) -> Result<Value, Invalid> {
         WireValue::Stored { digest, size, is_json } => Value::Stored(Stored {
             digest: Digest::from_bytes(digest),
             size,
-            form: if is_json { Form::Json } else { Form::Bytes },
+            form: if is_json { ValueKind::Json } else { ValueKind::Bytes },
         }),
     })
 }

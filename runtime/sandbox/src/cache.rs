@@ -30,7 +30,7 @@ pub(crate) struct Compatibility([u8; 32]);
 
 /// A folder of compiled code.
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct DiskCache {
     folder: PathBuf,
     largest: u64,
     compatibility: Compatibility,
@@ -83,7 +83,7 @@ impl Compatibility {
     }
 }
 
-impl Cache {
+impl DiskCache {
     /// Opens the folder, making it if it is not there, and closes it to others.
     pub(crate) fn open(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;

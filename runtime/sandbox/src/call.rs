@@ -53,9 +53,9 @@ pub enum Action {
 
 /// What a call came to.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct CallReport {
     /// The answer.
-    pub answer: Answer,
+    pub answer: Completion,
     /// The lines the guest logged, up to the limit.
     pub log: Vec<LogLine>,
     /// What it wrote to standard output. A command's apply answers there: then this is empty.
@@ -68,9 +68,9 @@ pub struct Report {
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Completion {
     /// It did what it was asked for and left these values; a rollback leaves none.
-    Left(Values),
+    Succeeded(Values),
     /// It did not: the guest says so, or a limit.
     Failed(Failure),
     /// It was stopped from outside before it ended.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::{Failure, FailureKind, Outcome, References, Value, ValueName, Values, ValuesObject};
+use flow::{Failure, FailureKind, Outcome, StoredReferences, Value, ValueName, Values, ValuesObject};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wasmtime::Store;
@@ -16,35 +16,35 @@ use wasmtime_wasi::p2::bindings::Command;
 use crate::{
     call::{Action, Call},
     guest::{invalid, promised},
-    world::{Exited, Process, Stdout, World},
+    world::{Exited, HostState, Process, Stdout},
 };
 
 /// EX_DATAERR of sysexits.h: trying again cannot help.
 const DATA_ERROR: u8 = 65;
 
 /// How much of a text that is not JSON is shown.
-const SHOWN: usize = 60;
+const MAX_QUOTED_CHARS: usize = 60;
 
 /// What a rollback reads.
 #[derive(Serialize)]
 struct RollbackInput<'a> {
     inputs: ValuesObject,
-    outcome: WrittenOutcome<'a>,
-    failures: BTreeMap<&'a str, WrittenFailure<'a>>,
+    outcome: OutcomeJson<'a>,
+    failures: BTreeMap<&'a str, FailureJson<'a>>,
     /// How many there are: `failures` has the first 16 by name.
     failures_total: u64,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum WrittenOutcome<'a> {
+enum OutcomeJson<'a> {
     Provided(ValuesObject),
-    Failed(WrittenFailure<'a>),
+    Failed(FailureJson<'a>),
     Unknown,
 }
 
 #[derive(Serialize)]
-struct WrittenFailure<'a> {
+struct FailureJson<'a> {
     kind: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,12 +55,12 @@ struct WrittenFailure<'a> {
 pub(crate) fn process(call: &Call) -> Process {
     let name = call.task.to_string();
     let (arguments, stdin, stdout) = match &call.action {
-        Action::Apply => (vec![name], written(&object(&call.inputs)), Stdout::Answer),
+        Action::Apply => (vec![name], written(&object(&call.inputs)), Stdout::Output),
         Action::Rollback { outcome, failures } => {
             let outcome = match outcome {
-                Outcome::Provided(values) => WrittenOutcome::Provided(object(values)),
-                Outcome::Failed(failure) => WrittenOutcome::Failed(failure.into()),
-                Outcome::Unknown => WrittenOutcome::Unknown,
+                Outcome::Provided(values) => OutcomeJson::Provided(object(values)),
+                Outcome::Failed(failure) => OutcomeJson::Failed(failure.into()),
+                Outcome::Unknown => OutcomeJson::Unknown,
             };
             let failures_total = failures.total;
             let failures = failures.first.iter().map(|(task, failure)| (task.as_str(), failure.into())).collect();
@@ -83,7 +83,7 @@ pub(crate) fn process(call: &Call) -> Process {
 /// Runs the program and judges what it left.
 pub(crate) async fn call(
     program: &Command,
-    store: &mut Store<World>,
+    store: &mut Store<HostState>,
     call: &Call,
 ) -> wasmtime::Result<Result<Values, Failure>> {
     let status = match program.wasi_cli_run().call_run(&mut *store).await {
@@ -123,12 +123,13 @@ fn answered(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
     let is_name = |name: &str| ValueName::new(name).is_ok();
     // What nobody was promised is dropped, unread. A name that is none is told.
     left.retain(|name| !is_name(name) || names.iter().any(|promised| promised.as_str() == name));
-    let values = left.read(References::Refuse).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
+    let values =
+        left.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
     promised(values, names)
 }
 
 fn not_an_object(text: &str, error: &serde_json::Error) -> Failure {
-    let shown: String = text.trim_start().chars().take(SHOWN).collect();
+    let shown: String = text.trim_start().chars().take(MAX_QUOTED_CHARS).collect();
     invalid(format!("its standard output is not one JSON object ({error}); it begins {shown:?}"))
 }
 
@@ -141,7 +142,7 @@ fn object(values: &Values) -> ValuesObject {
     values.into()
 }
 
-impl<'a> From<&'a Failure> for WrittenFailure<'a> {
+impl<'a> From<&'a Failure> for FailureJson<'a> {
     fn from(failure: &'a Failure) -> Self {
         let details = failure.details.as_ref().map(|details| raw(details.as_str().to_owned()));
         Self { kind: failure.kind.as_str(), message: &failure.message, details }

@@ -7,10 +7,10 @@ use wasmtime::component::Component;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::{
-    engines::{Allocation, Engines, Kind, Room},
+    engines::{Allocation, EngineKind, Engines, LinkedEngine},
     guest::TaskPre,
     module::{self, ModuleError},
-    world::World,
+    world::HostState,
 };
 
 /// A module that was compiled on this machine. Clones are cheap and share the code.
@@ -24,15 +24,15 @@ struct Inner {
     allocation: Allocation,
     engines: Arc<Engines>,
     /// What each engine needs to call it: the first when it is compiled, others when a call needs them.
-    ready: [OnceLock<Ready>; Kind::COUNT],
+    ready: [OnceLock<LinkedModule>; EngineKind::COUNT],
 }
 
 /// A component whose imports are linked.
-pub(crate) enum Ready {
+pub(crate) enum LinkedModule {
     /// It exports the contract.
-    Tasks { pre: TaskPre<World>, component: Component },
+    Tasks { pre: TaskPre<HostState>, component: Component },
     /// It exports `wasi:cli/run`.
-    Command { pre: CommandPre<World>, component: Component },
+    Command { pre: CommandPre<HostState>, component: Component },
 }
 
 /// Why a module could not be compiled.
@@ -56,7 +56,7 @@ pub enum CompileError {
     },
     /// What it imports or exports has another type than the contract says.
     #[error("module {} does not keep the contract: {reason}", digest.short())]
-    Contract {
+    ContractMismatch {
         /// The module.
         digest: Digest,
         /// What differs.
@@ -91,7 +91,7 @@ impl Compiled {
     pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
         let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        let room = engines.room(Kind::first(Allocation::Pooled)).map_err(refused)?;
+        let room = engines.room(EngineKind::first(Allocation::Pooled)).map_err(refused)?;
         room.engine.precompile_component(bytes).map_err(refused)
     }
 
@@ -99,12 +99,12 @@ impl Compiled {
     pub(crate) fn load(engines: &Arc<Engines>, digest: Digest, code: &[u8]) -> Result<Self, CompileError> {
         let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
         // What has more memories or tables than a place in the pool is refused there and allocated on demand.
-        let (kind, room, component) = match load_into(engines, Kind::first(Allocation::Pooled), code) {
+        let (kind, room, component) = match load_into(engines, EngineKind::first(Allocation::Pooled), code) {
             Ok(loaded) => loaded,
-            Err(_) => load_into(engines, Kind::first(Allocation::OnDemand), code).map_err(refused)?,
+            Err(_) => load_into(engines, EngineKind::first(Allocation::OnDemand), code).map_err(refused)?,
         };
-        let first =
-            link(room, component).map_err(|error| CompileError::Contract { digest, reason: format!("{error:#}") })?;
+        let first = link(room, component)
+            .map_err(|error| CompileError::ContractMismatch { digest, reason: format!("{error:#}") })?;
         let ready = std::array::from_fn(|_| OnceLock::new());
         let _ = ready[kind.index()].set(first);
         let inner = Inner { digest, size: code.len(), allocation: kind.allocation(), engines: engines.clone(), ready };
@@ -112,12 +112,12 @@ impl Compiled {
     }
 
     /// The module for one of the engines, if it is there.
-    pub(crate) fn ready(&self, kind: Kind) -> Option<&Ready> {
+    pub(crate) fn ready(&self, kind: EngineKind) -> Option<&LinkedModule> {
         self.0.ready[kind.index()].get()
     }
 
     /// Makes the module ready for one of the engines. Takes its time: not for async.
-    pub(crate) fn prepare(&self, kind: Kind) -> wasmtime::Result<()> {
+    pub(crate) fn prepare(&self, kind: EngineKind) -> wasmtime::Result<()> {
         let inner = &*self.0;
         let first = inner.ready.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
         let code = first.component().serialize()?;
@@ -134,7 +134,7 @@ impl std::fmt::Debug for Compiled {
     }
 }
 
-impl Ready {
+impl LinkedModule {
     pub(crate) fn component(&self) -> &Component {
         match self {
             Self::Tasks { component, .. } | Self::Command { component, .. } => component,
@@ -142,7 +142,11 @@ impl Ready {
     }
 }
 
-fn load_into<'a>(engines: &'a Engines, kind: Kind, code: &[u8]) -> wasmtime::Result<(Kind, &'a Room, Component)> {
+fn load_into<'a>(
+    engines: &'a Engines,
+    kind: EngineKind,
+    code: &[u8],
+) -> wasmtime::Result<(EngineKind, &'a LinkedEngine, Component)> {
     let room = engines.room(kind)?;
     #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate makes it")]
     // SAFETY: the bytes are what `Engine::precompile_component` gave to this process just now, what
@@ -152,10 +156,10 @@ fn load_into<'a>(engines: &'a Engines, kind: Kind, code: &[u8]) -> wasmtime::Res
     Ok((kind, room, component))
 }
 
-fn link(room: &Room, component: Component) -> wasmtime::Result<Ready> {
+fn link(room: &LinkedEngine, component: Component) -> wasmtime::Result<LinkedModule> {
     let pre = room.linker.instantiate_pre(&component)?;
     if component.get_export_index(None, module::GUEST).is_some() {
-        return Ok(Ready::Tasks { pre: TaskPre::new(pre)?, component });
+        return Ok(LinkedModule::Tasks { pre: TaskPre::new(pre)?, component });
     }
-    Ok(Ready::Command { pre: CommandPre::new(pre)?, component })
+    Ok(LinkedModule::Command { pre: CommandPre::new(pre)?, component })
 }

@@ -9,18 +9,18 @@ use flow::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::Answer,
-    compiled::{Compiled, Ready},
-    engines::Kind,
+    call::Completion,
+    compiled::{Compiled, LinkedModule},
+    engines::EngineKind,
     guest::wit,
-    run::{self, Watch},
+    run::{self, Watchdog},
     sandbox::Shared,
     verdict,
-    world::{Origin, Process, Seed, World},
+    world::{CallOrigin, HostState, Process, Seed},
 };
 
 /// Tasks in a module, parameters and provided values of one task, each: far beyond what a person writes.
-const MOST: usize = 1_000;
+const MAX_ITEMS: usize = 1_000;
 
 /// What describing may use: it computes nothing.
 fn limits() -> Limits {
@@ -40,7 +40,7 @@ pub enum DescribeError {
     },
     /// Its answer cannot be.
     #[error("module {} describes itself wrongly: {lie}", digest.short())]
-    Lies {
+    Invalid {
         /// The module.
         digest: Digest,
         /// What is wrong.
@@ -61,29 +61,29 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
         Ok(None) => Ok(ModuleContent::Command),
         Ok(Some(tasks)) => match content(tasks) {
             Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
-            Err(lie) => Err(DescribeError::Lies { digest, lie }),
+            Err(lie) => Err(DescribeError::Invalid { digest, lie }),
         },
-        Err(Answer::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
-        Err(Answer::Interrupted | Answer::Left(_)) => Err(DescribeError::Interrupted { digest }),
+        Err(Completion::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
+        Err(Completion::Interrupted | Completion::Succeeded(_)) => Err(DescribeError::Interrupted { digest }),
     }
 }
 
-/// The guest's words; `None` for a command, which has none.
-async fn ask(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Answer> {
+/// The guest's words; `Strip` for a command, which has none.
+async fn ask(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
     let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
-    let waiting = Watch::start(Duration::MAX, interrupts.clone());
+    let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
     let place = waiting.over(async { Ok(shared.describing().acquire().await?) }).await;
-    let watch = Watch::start(limits.timeout, interrupts);
-    let kind = Kind::of(&limits, compiled.allocation());
+    let watch = Watchdog::start(limits.timeout, interrupts);
+    let kind = EngineKind::of(&limits, compiled.allocation());
     let _place = place.map_err(|error| verdict::without_guest(&error, &watch))?;
     let ready = watch.over(run::ready(compiled, kind)).await;
     let pre = match ready.map_err(|error| verdict::without_guest(&error, &watch))? {
-        Ready::Command { .. } => return Ok(None),
-        Ready::Tasks { pre, .. } => pre,
+        LinkedModule::Command { .. } => return Ok(None),
+        LinkedModule::Tasks { pre, .. } => pre,
     };
-    let origin = Origin { time: Timestamp::default(), seed: Seed::Describe };
-    let world = World::new(limits, watch.clone(), origin, Process::default(), None);
+    let origin = CallOrigin { time: Timestamp::default(), seed: Seed::Describe };
+    let world = HostState::new(limits, watch.clone(), origin, Process::default(), None);
     let _running = shared.ticker().begin();
     let mut store = run::store(pre.engine(), world);
     let asking = async {
@@ -209,7 +209,7 @@ fn overrides(limits: &wit::Limits) -> Result<LimitOverrides, String> {
 }
 
 fn at_most(count: usize, what: &str) -> Result<(), String> {
-    if count > MOST { Err(format!("has {count} {what}, the limit is {MOST}")) } else { Ok(()) }
+    if count > MAX_ITEMS { Err(format!("has {count} {what}, the limit is {MAX_ITEMS}")) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::{
     ticker::Ticker,
-    world::{self, World},
+    world::{self, HostState},
 };
 
 /// Bytes of WebAssembly stack in each class. The first is the default limit's, the last the largest that a flow may have.
-const STACKS: [usize; 3] = [512 << 10, 2 << 20, flow::LARGEST_STACK as usize];
+const STACKS: [usize; 3] = [512 << 10, 2 << 20, flow::MAX_STACK_BYTES as usize];
 
 /// What host functions may need of a stack beyond the guest's own part, in a debug build, too.
 const HOST_STACK: usize = 1 << 20;
@@ -46,25 +46,25 @@ pub(crate) enum Allocation {
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct EngineKind {
     stack: usize,
     allocation: Allocation,
 }
 
 /// An engine, and what its guests may import.
-pub(crate) struct Room {
+pub(crate) struct LinkedEngine {
     pub(crate) engine: Engine,
-    pub(crate) linker: Linker<World>,
+    pub(crate) linker: Linker<HostState>,
 }
 
 /// All engines of a sandbox.
 pub(crate) struct Engines {
-    rooms: [OnceLock<Room>; Kind::COUNT],
+    rooms: [OnceLock<LinkedEngine>; EngineKind::COUNT],
     places: u32,
     ticker: Ticker,
 }
 
-impl Kind {
+impl EngineKind {
     /// How many there are.
     pub(crate) const COUNT: usize = 2 * STACKS.len();
 
@@ -104,7 +104,7 @@ impl Engines {
     /// Makes the engine that is always needed.
     pub(crate) fn new(places: u32, ticker: Ticker) -> wasmtime::Result<Self> {
         let engines = Self { rooms: std::array::from_fn(|_| OnceLock::new()), places, ticker };
-        engines.room(Kind::first(Allocation::Pooled))?;
+        engines.room(EngineKind::first(Allocation::Pooled))?;
         Ok(engines)
     }
 
@@ -113,7 +113,7 @@ impl Engines {
     }
 
     /// The engine of this kind, made now if it is not there.
-    pub(crate) fn room(&self, kind: Kind) -> wasmtime::Result<&Room> {
+    pub(crate) fn room(&self, kind: EngineKind) -> wasmtime::Result<&LinkedEngine> {
         let place = &self.rooms[kind.index()];
         if let Some(room) = place.get() {
             return Ok(room);
@@ -122,13 +122,13 @@ impl Engines {
         let mut linker = Linker::new(&engine);
         world::link(&mut linker)?;
         // Should two make it at once, one is dropped; only the one that stays is ticked.
-        if place.set(Room { engine: engine.clone(), linker }).is_ok() {
+        if place.set(LinkedEngine { engine: engine.clone(), linker }).is_ok() {
             self.ticker.add(engine);
         }
         Ok(place.get().expect("it was set just now, here or elsewhere"))
     }
 
-    fn engine(&self, kind: Kind) -> wasmtime::Result<Engine> {
+    fn engine(&self, kind: EngineKind) -> wasmtime::Result<Engine> {
         let mut config = config(kind.stack());
         match kind.allocation {
             Allocation::Pooled => {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_stack_is_rounded_up_to_its_class_and_cut_to_the_largest() {
-        let stack = |bytes| Kind::of(&Limits { stack: bytes, ..Limits::default() }, Allocation::Pooled).stack();
+        let stack = |bytes| EngineKind::of(&Limits { stack: bytes, ..Limits::default() }, Allocation::Pooled).stack();
         assert_eq!(
             [stack(1), stack(512 << 10), stack((512 << 10) + 1), stack(1 << 40)],
             [512 << 10, 512 << 10, 2 << 20, 8 << 20]
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_call_that_may_grow_beyond_a_place_in_the_pool_runs_outside_of_it() {
-        let kind = |limits| Kind::of(&limits, Allocation::Pooled).allocation;
+        let kind = |limits| EngineKind::of(&limits, Allocation::Pooled).allocation;
         assert_eq!(kind(Limits::default()), Allocation::Pooled);
         assert_eq!(kind(Limits { memory: 1 << 33, ..Limits::default() }), Allocation::OnDemand);
         assert_eq!(kind(Limits { table_elements: 1 << 20, ..Limits::default() }), Allocation::OnDemand);

@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use crate::{
     call::{Action, Call, Level},
-    world::World,
+    world::HostState,
 };
 
 mod bindings {
@@ -26,13 +26,13 @@ pub(crate) use bindings::{Task, TaskPre, waft::task::types as wit};
 use bindings::waft::task::host;
 
 /// The longest JSON that a failure may carry: it is recorded with every failed attempt.
-const LONGEST_DETAILS: usize = 64 << 10;
+const MAX_DETAILS_BYTES: usize = 64 << 10;
 
-pub(crate) fn link(linker: &mut Linker<World>) -> wasmtime::Result<()> {
-    host::add_to_linker::<_, HasSelf<World>>(linker, |world| world)
+pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    host::add_to_linker::<_, HasSelf<HostState>>(linker, |world| world)
 }
 
-impl host::Host for World {
+impl host::Host for HostState {
     fn log(&mut self, level: host::Level, message: String) -> wasmtime::Result<()> {
         let level = match level {
             host::Level::Trace => Level::Trace,
@@ -50,7 +50,7 @@ impl host::Host for World {
 
     fn progress(&mut self, fraction: f64, mut message: String) -> wasmtime::Result<()> {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-        message.truncate(message.floor_char_boundary(LONGEST_PROGRESS));
+        message.truncate(message.floor_char_boundary(MAX_PROGRESS_BYTES));
         if let Some(observer) = &self.observer {
             observer.progress(fraction, &message);
         }
@@ -59,12 +59,12 @@ impl host::Host for World {
 }
 
 /// The longest word on progress, in bytes: it is shown in one line.
-const LONGEST_PROGRESS: usize = 1 << 10;
+const MAX_PROGRESS_BYTES: usize = 1 << 10;
 
 /// Calls the guest for what the job asks, and judges what it says.
 pub(crate) async fn call(
     task: &Task,
-    store: &mut wasmtime::Store<World>,
+    store: &mut wasmtime::Store<HostState>,
     call: &Call,
 ) -> wasmtime::Result<Result<Values, Failure>> {
     let guest = task.waft_task_guest();
@@ -137,8 +137,8 @@ fn failure(said: wit::Failure) -> Failure {
     };
     let (details, remark) = match said.details {
         None => (None, None),
-        Some(details) if details.len() > LONGEST_DETAILS => {
-            (None, Some(format!("{} bytes, the limit is {}", details.len(), Size(LONGEST_DETAILS as u64))))
+        Some(details) if details.len() > MAX_DETAILS_BYTES => {
+            (None, Some(format!("{} bytes, the limit is {}", details.len(), Size(MAX_DETAILS_BYTES as u64))))
         }
         Some(details) => match Json::parse(details) {
             Ok(details) => (Some(details), None),

@@ -15,7 +15,7 @@ pub use module::{Module, ModuleError, imports};
 mod call;
 mod sandbox;
 
-pub use call::{Action, Answer, Call, Level, LogLine, Observer, Report, Standard, Stats};
+pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
 pub use sandbox::{Config, Sandbox, SandboxError};
 
 mod cache;

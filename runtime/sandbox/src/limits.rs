@@ -10,12 +10,12 @@ pub(crate) struct Meter {
     limits: Limits,
     memory: u64,
     table_elements: u64,
-    refused: Option<Refusal>,
+    refused: Option<DeniedGrowth>,
 }
 
 /// The last thing that a guest asked for and was not granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+enum DeniedGrowth {
     Memory { asked: u64 },
     TableElements { asked: u64 },
 }
@@ -37,11 +37,11 @@ impl Meter {
     /// What was refused, with limit and use, if anything was.
     pub(crate) fn refusal(&self) -> Option<String> {
         Some(match self.refused? {
-            Refusal::Memory { asked } => {
+            DeniedGrowth::Memory { asked } => {
                 let (asked, limit) = (Size(asked), Size(self.limits.memory));
                 format!("it asked for {asked} of memory in all, the limit is {limit}")
             }
-            Refusal::TableElements { asked } => {
+            DeniedGrowth::TableElements { asked } => {
                 let limit = self.limits.table_elements;
                 format!("it asked for {asked} table elements in all, the limit is {limit}")
             }
@@ -65,7 +65,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.memory, current, desired, self.limits.memory) {
             Err(asked) => {
-                self.refused = Some(Refusal::Memory { asked });
+                self.refused = Some(DeniedGrowth::Memory { asked });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
@@ -79,7 +79,7 @@ impl ResourceLimiter for Meter {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.table_elements, current, desired, self.limits.table_elements) {
             Err(asked) => {
-                self.refused = Some(Refusal::TableElements { asked });
+                self.refused = Some(DeniedGrowth::TableElements { asked });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),

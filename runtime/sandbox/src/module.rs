@@ -9,7 +9,7 @@ use bytes::Bytes;
 use wasmparser::{Validator, WasmFeatures};
 
 use crate::world::GRANTED;
-use outline::{Encoding, Outline};
+use outline::{Encoding, ModuleOutline};
 
 /// The interface that a component of the contract exports.
 pub(crate) const GUEST: &str = "waft:task/guest@1.0.0";
@@ -87,7 +87,7 @@ impl Module {
     /// # Errors
     /// [`ModuleError`] says what the bytes lack.
     pub fn componentize(bytes: &[u8]) -> Result<Self, ModuleError> {
-        let outline = Outline::read(bytes)?;
+        let outline = ModuleOutline::read(bytes)?;
         let component = match outline.encoding {
             Encoding::Component => Bytes::copy_from_slice(bytes),
             Encoding::Core => core::componentize(bytes, &outline)?.into(),
@@ -109,12 +109,12 @@ impl Module {
 /// # Errors
 /// [`ModuleError`] when the bytes are no component.
 pub fn imports(bytes: &[u8]) -> Result<Vec<String>, ModuleError> {
-    Ok(Outline::read(bytes)?.imports)
+    Ok(ModuleOutline::read(bytes)?.imports)
 }
 
 /// Checks that a component has something to call and imports what is granted only.
 pub(crate) fn check_component(bytes: &[u8]) -> Result<(), ModuleError> {
-    let outline = Outline::read(bytes)?;
+    let outline = ModuleOutline::read(bytes)?;
     match outline.encoding {
         Encoding::Component => {}
         Encoding::Core => return Err(ModuleError::NoTask { exports: outline.exports }),

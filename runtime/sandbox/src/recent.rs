@@ -10,24 +10,24 @@ use flow::Digest;
 use crate::compiled::Compiled;
 
 /// How many bytes of code are kept. Beyond it the module unused for longest goes; the one used last always stays.
-const LARGEST: usize = 512 << 20;
+const MAX_CODE_BYTES: usize = 512 << 20;
 
 /// How many modules are kept: each holds maps of its own at the operating system, which are counted, too.
-const MOST: usize = 256;
+const MAX_MODULES: usize = 256;
 
 /// Compiled modules by digest.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Known>);
+pub(crate) struct MemoryCache(Mutex<CacheState>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CacheState {
     /// Counts uses: the larger, the later.
     now: u64,
     size: usize,
     modules: HashMap<Digest, (u64, Compiled)>,
 }
 
-impl Recent {
+impl MemoryCache {
     pub(crate) fn get(&self, digest: &Digest) -> Option<Compiled> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.now += 1;
@@ -45,7 +45,7 @@ impl Recent {
         if let Some((_, replaced)) = known.modules.insert(compiled.digest(), (now, compiled)) {
             known.size -= replaced.size();
         }
-        while (known.size > LARGEST || known.modules.len() > MOST) && known.modules.len() > 1 {
+        while (known.size > MAX_CODE_BYTES || known.modules.len() > MAX_MODULES) && known.modules.len() > 1 {
             let oldest = known.modules.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest);
             let (_, gone) = oldest.and_then(|digest| known.modules.remove(&digest)).expect("more than one is there");
             known.size -= gone.size();

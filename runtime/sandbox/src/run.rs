@@ -10,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
 use crate::{
-    call::{Answer, Call, Observer, Report, Stats},
+    call::{Call, CallReport, Completion, Observer, Stats},
     command,
-    compiled::{Compiled, Ready},
-    engines::Kind,
+    compiled::{Compiled, LinkedModule},
+    engines::EngineKind,
     guest,
     sandbox::Shared,
     verdict,
-    world::{Kept, MOST_HANDLES, Origin, Process, Seed, World},
+    world::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
 };
 
 /// What the host may allocate for a guest at once beyond twice the limit of outputs: the lists that hold many
 /// small values take more room than the values.
-const HOST_SLACK: usize = 1 << 20;
+const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
 /// What may end a guest from outside.
 #[derive(Debug, Clone)]
-pub(crate) struct Watch {
+pub(crate) struct Watchdog {
     started: Instant,
     timeout: Duration,
     /// One call's, and that of all calls.
@@ -35,14 +35,14 @@ pub(crate) struct Watch {
 
 /// Why a guest was ended. It is carried through the guest as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Stop {
+pub(crate) enum StopReason {
     #[error("it outlived its timeout")]
     Timeout,
     #[error("it was interrupted")]
     Interrupt,
 }
 
-impl Watch {
+impl Watchdog {
     /// Time starts to count now.
     pub(crate) fn start(timeout: Duration, interrupts: [CancellationToken; 2]) -> Self {
         Self { started: Instant::now(), timeout, interrupts }
@@ -57,14 +57,14 @@ impl Watch {
     }
 
     /// Asked at every tick while the guest computes: the runtime's timers may be late then.
-    fn check(&self) -> Result<(), Stop> {
+    fn check(&self) -> Result<(), StopReason> {
         if self.interrupts.iter().any(CancellationToken::is_cancelled) {
-            return Err(Stop::Interrupt);
+            return Err(StopReason::Interrupt);
         }
-        if self.elapsed() >= self.timeout { Err(Stop::Timeout) } else { Ok(()) }
+        if self.elapsed() >= self.timeout { Err(StopReason::Timeout) } else { Ok(()) }
     }
 
-    /// Runs some work until it ends or must. This ends what waits; what computes is ended by [`Watch::check`].
+    /// Runs some work until it ends or must. This ends what waits; what computes is ended by [`Watchdog::check`].
     pub(crate) async fn over<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let [one, all] = &self.interrupts;
         tokio::select! {
@@ -72,27 +72,27 @@ impl Watch {
             // it has: that is what stopping one means.
             biased;
             ended = work => ended,
-            () = one.cancelled() => Err(Stop::Interrupt.into()),
-            () = all.cancelled() => Err(Stop::Interrupt.into()),
-            () = tokio::time::sleep(self.timeout.saturating_sub(self.elapsed())) => Err(Stop::Timeout.into()),
+            () = one.cancelled() => Err(StopReason::Interrupt.into()),
+            () = all.cancelled() => Err(StopReason::Interrupt.into()),
+            () = tokio::time::sleep(self.timeout.saturating_sub(self.elapsed())) => Err(StopReason::Timeout.into()),
         }
     }
 }
 
 /// A store for one guest, with every limit armed.
-pub(crate) fn store(engine: &Engine, world: World) -> Store<World> {
+pub(crate) fn store(engine: &Engine, world: HostState) -> Store<HostState> {
     let output = usize::try_from(world.meter.limits().output).unwrap_or(usize::MAX);
     let mut store = Store::new(engine, world);
     store.limiter(|world| &mut world.meter);
-    store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_SLACK));
-    store.set_max_component_handles(MOST_HANDLES);
+    store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_ALLOCATION_SLACK));
+    store.set_max_component_handles(MAX_HANDLES);
     store.epoch_deadline_callback(tick);
     store.set_epoch_deadline(1);
     store
 }
 
 /// Looks at a guest that computes, and lets others run.
-fn tick(context: StoreContextMut<'_, World>) -> wasmtime::Result<UpdateDeadline> {
+fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     context.data().watch.check()?;
     // Tokio's own yield looks at timers and sockets before it comes back, so that guests which compute do not
     // starve the runtime of either.
@@ -100,43 +100,47 @@ fn tick(context: StoreContextMut<'_, World>) -> wasmtime::Result<UpdateDeadline>
 }
 
 /// Calls a module.
-pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> Report {
+pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> CallReport {
     let interrupts = [call.interrupt.clone(), shared.interrupts()];
     // Its time starts when it has a slot.
-    let waiting = Watch::start(Duration::MAX, interrupts.clone());
+    let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
     let slot = waiting.over(async { Ok(shared.slots().acquire().await?) }).await;
-    let watch = Watch::start(call.limits.timeout, interrupts);
-    let kind = Kind::of(&call.limits, compiled.allocation());
+    let watch = Watchdog::start(call.limits.timeout, interrupts);
+    let kind = EngineKind::of(&call.limits, compiled.allocation());
     let _slot = match slot {
         Ok(slot) => slot,
-        Err(error) => return Report::without_guest(verdict::without_guest(&error, &watch)),
+        Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
     };
     let ready = match watch.over(ready(compiled, kind)).await {
         Ok(ready) => ready,
-        Err(error) => return Report::without_guest(verdict::without_guest(&error, &watch)),
+        Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
     };
     let process = match ready {
-        Ready::Tasks { .. } => Process::default(),
-        Ready::Command { .. } => command::process(call),
+        LinkedModule::Tasks { .. } => Process::default(),
+        LinkedModule::Command { .. } => command::process(call),
     };
     let Call { run, task, firing, attempt, .. } = call;
     let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
-    let origin = Origin { time: call.job_time, seed };
-    let world = World::new(call.limits, watch.clone(), origin, process, Some(observer));
+    let origin = CallOrigin { time: call.job_time, seed };
+    let world = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
     let _running = shared.ticker().begin();
     let mut store = store(ready.component().engine(), world);
     let ended = watch.over(act(ready, &mut store, call)).await;
     let answer = verdict::of(ended, store.data(), kind.stack());
-    Report::of(answer, store.into_data())
+    CallReport::of(answer, store.into_data())
 }
 
-async fn act(ready: &Ready, store: &mut Store<World>, call: &Call) -> wasmtime::Result<Result<Values, Failure>> {
+async fn act(
+    ready: &LinkedModule,
+    store: &mut Store<HostState>,
+    call: &Call,
+) -> wasmtime::Result<Result<Values, Failure>> {
     match ready {
-        Ready::Tasks { pre, .. } => {
+        LinkedModule::Tasks { pre, .. } => {
             let task = pre.instantiate_async(&mut *store).await?;
             guest::call(&task, store, call).await
         }
-        Ready::Command { pre, .. } => {
+        LinkedModule::Command { pre, .. } => {
             let program = pre.instantiate_async(&mut *store).await?;
             command::call(&program, store, call).await
         }
@@ -144,7 +148,7 @@ async fn act(ready: &Ready, store: &mut Store<World>, call: &Call) -> wasmtime::
 }
 
 /// The module for an engine; made ready for it first where that is needed.
-pub(crate) async fn ready(compiled: &Compiled, kind: Kind) -> wasmtime::Result<&Ready> {
+pub(crate) async fn ready(compiled: &Compiled, kind: EngineKind) -> wasmtime::Result<&LinkedModule> {
     if let Some(ready) = compiled.ready(kind) {
         return Ok(ready);
     }
@@ -153,15 +157,15 @@ pub(crate) async fn ready(compiled: &Compiled, kind: Kind) -> wasmtime::Result<&
     Ok(compiled.ready(kind).expect("it was prepared just now"))
 }
 
-impl Report {
-    fn of(answer: Answer, world: World) -> Self {
+impl CallReport {
+    fn of(answer: Completion, world: HostState) -> Self {
         let stats = Stats { duration: world.watch.elapsed(), memory: world.meter.memory() };
-        let Kept { log, stdout, stderr } = world.streams.take();
+        let CapturedOutput { log, stdout, stderr } = world.streams.take();
         Self { answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
     }
 
     /// The guest was not called at all.
-    fn without_guest(answer: Answer) -> Self {
+    fn without_guest(answer: Completion) -> Self {
         Self {
             answer,
             log: Vec::new(),

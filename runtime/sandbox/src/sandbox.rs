@@ -16,23 +16,23 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::{Cache, Compatibility},
-    call::{Call, Observer, Report},
+    cache::{Compatibility, DiskCache},
+    call::{Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
     describe::{self, DescribeError},
-    engines::{Allocation, Engines, Kind},
-    recent::Recent,
+    engines::{Allocation, EngineKind, Engines},
+    recent::MemoryCache,
     run,
     ticker::Ticker,
 };
 
 /// How many modules are asked what they hold at once, besides the calls.
-const DESCRIBING: u32 = 2;
+const MAX_CONCURRENT_DESCRIBES: u32 = 2;
 
 /// What a sandbox needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where compiled code is kept between processes; `None` keeps none. The folder is made, and closed to others.
+    /// Where compiled code is kept between processes; `Strip` keeps none. The folder is made, and closed to others.
     pub cache_dir: Option<PathBuf>,
     /// How many bytes that folder may hold.
     pub cache_size: u64,
@@ -67,8 +67,8 @@ pub struct Sandbox(Arc<Shared>);
 /// What is shared.
 pub(crate) struct Shared {
     engines: Arc<Engines>,
-    recent: Recent,
-    cache: Option<Cache>,
+    recent: MemoryCache,
+    cache: Option<DiskCache>,
     /// What is being compiled now: who asks for the same waits for the same.
     compiling: Mutex<HashMap<Digest, Compiling>>,
     slots: Semaphore,
@@ -88,17 +88,17 @@ impl Sandbox {
         let engine_error = |error: wasmtime::Error| SandboxError::Engine { reason: format!("{error:#}") };
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
-        let engines = Engines::new(slots.saturating_add(DESCRIBING), ticker).map_err(engine_error)?;
-        let room = engines.room(Kind::first(Allocation::Pooled)).map_err(engine_error)?;
+        let engines = Engines::new(slots.saturating_add(MAX_CONCURRENT_DESCRIBES), ticker).map_err(engine_error)?;
+        let room = engines.room(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
         let compatibility = Compatibility::of(&room.engine);
         let cache = config.cache_dir.and_then(|folder| open_cache(folder, config.cache_size, compatibility));
         Ok(Self(Arc::new(Shared {
             engines: Arc::new(engines),
-            recent: Recent::default(),
+            recent: MemoryCache::default(),
             cache,
             compiling: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
-            describing: Semaphore::new(permits(DESCRIBING)),
+            describing: Semaphore::new(permits(MAX_CONCURRENT_DESCRIBES)),
             interrupt: Mutex::default(),
         })))
     }
@@ -136,7 +136,7 @@ impl Sandbox {
     }
 
     /// Calls a guest in a fresh instance, within its limits. Dropping the future stops the guest.
-    pub async fn call(&self, compiled: &Compiled, call: Call, observer: Arc<dyn Observer>) -> Report {
+    pub async fn call(&self, compiled: &Compiled, call: Call, observer: Arc<dyn Observer>) -> CallReport {
         Box::pin(run::call(&self.0, compiled, &call, observer)).await
     }
 
@@ -222,9 +222,9 @@ fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compili
     ended.boxed().shared()
 }
 
-fn open_cache(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Option<Cache> {
+fn open_cache(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Option<DiskCache> {
     let shown = folder.display().to_string();
-    match Cache::open(folder, largest, compatibility) {
+    match DiskCache::open(folder, largest, compatibility) {
         Ok(cache) => Some(cache),
         Err(error) => {
             let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));

@@ -20,7 +20,7 @@ use wasmtime::Engine;
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// How many periods without a call the thread goes on before it rests: calls in a row need not wake it each time.
-const PATIENCE: u32 = 200;
+const IDLE_TICKS: u32 = 200;
 
 /// Moves the epochs of its engines on while calls run.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Shared {
 
 /// A call runs as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Running<'a>(&'a Shared);
+pub(crate) struct ActiveCall<'a>(&'a Shared);
 
 impl Ticker {
     pub(crate) fn start() -> io::Result<Self> {
@@ -64,16 +64,16 @@ impl Ticker {
     }
 
     /// A call begins.
-    pub(crate) fn begin(&self) -> Running<'_> {
+    pub(crate) fn begin(&self) -> ActiveCall<'_> {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.resting.swap(false, Ordering::SeqCst) {
             self.thread.thread().unpark();
         }
-        Running(&self.shared)
+        ActiveCall(&self.shared)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for ActiveCall<'_> {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
@@ -91,7 +91,7 @@ impl Shared {
         let mut idle = 0;
         while !self.ended.load(Ordering::SeqCst) {
             idle = if self.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-            if idle > PATIENCE {
+            if idle > IDLE_TICKS {
                 self.rest();
                 idle = 0;
             }

@@ -4,39 +4,39 @@ use flow::{Failure, FailureKind, Size, Values};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::{
-    call::Answer,
-    run::{Stop, Watch},
-    world::{Exited, World},
+    call::Completion,
+    run::{StopReason, Watchdog},
+    world::{Exited, HostState},
 };
 
 /// How many functions of a trap's stack are told: the first few say where it was.
-const MOST_FRAMES: usize = 5;
+const MAX_FRAMES: usize = 5;
 
 /// How many lines of standard error are told with a trap.
-const MOST_LINES: usize = 3;
+const MAX_STDERR_LINES: usize = 3;
 
 /// Judges a guest that ran. A limit that was hit names the kind, whatever the guest then did about it.
-pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &World, stack: usize) -> Answer {
+pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &HostState, stack: usize) -> Completion {
     match ended {
-        Ok(Ok(values)) => Answer::Left(values),
-        Ok(Err(failure)) => Answer::Failed(match world.meter.refusal() {
+        Ok(Ok(values)) => Completion::Succeeded(values),
+        Ok(Err(failure)) => Completion::Failed(match world.meter.refusal() {
             Some(refusal) if failure.kind != FailureKind::OutputLimit => {
                 let message = format!("{refusal}; then it gave up: {}", failure.message);
                 Failure { details: failure.details, ..Failure::new(FailureKind::Memory, message) }
             }
             Some(_) | None => not_granted(failure, world),
         }),
-        Err(error) => match error.downcast_ref::<Stop>() {
-            Some(Stop::Interrupt) => Answer::Interrupted,
-            Some(Stop::Timeout) => Answer::Failed(timeout(&world.watch)),
-            None => Answer::Failed(not_granted(broken_off(&error, world, stack), world)),
+        Err(error) => match error.downcast_ref::<StopReason>() {
+            Some(StopReason::Interrupt) => Completion::Interrupted,
+            Some(StopReason::Timeout) => Completion::Failed(timeout(&world.watch)),
+            None => Completion::Failed(not_granted(broken_off(&error, world, stack), world)),
         },
     }
 }
 
 /// How Rust's standard library says that a guest lacks something, and what that is. It calls no import then, so its words
 /// decide; tests hold it to them.
-const WORDS: [(&str, &str); 3] = [
+const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
     ("operation not supported on this platform", "guests have no network, threads or processes"),
     ("failed to find a pre-opened file descriptor", "guests have no files"),
     // The error's number is WASI's own. Newer versions of the library ask the C library, which knows of no folder.
@@ -45,10 +45,15 @@ const WORDS: [(&str, &str); 3] = [
 
 /// A guest that fails after it tried what no guest is granted fails each other time as well: no attempt helps, and what it
 /// lacks is told.
-fn not_granted(failure: Failure, world: &World) -> Failure {
+fn not_granted(failure: Failure, world: &HostState) -> Failure {
     let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
     let tried = world.tried().map(|tried| format!("{}, and guests have no network", tried.told()));
-    let said = || WORDS.iter().find(|(words, _)| failure.message.contains(words)).map(|(_, lack)| (*lack).to_owned());
+    let said = || {
+        MISSING_CAPABILITY_MESSAGES
+            .iter()
+            .find(|(words, _)| failure.message.contains(words))
+            .map(|(_, lack)| (*lack).to_owned())
+    };
     match tried.or_else(said).filter(|_| by_guest) {
         Some(reason) => {
             let message = format!("{reason}; then it failed: {}", failure.message);
@@ -59,21 +64,21 @@ fn not_granted(failure: Failure, world: &World) -> Failure {
 }
 
 /// Judges a call that ended before the guest was there.
-pub(crate) fn without_guest(error: &wasmtime::Error, watch: &Watch) -> Answer {
-    match error.downcast_ref::<Stop>() {
-        Some(Stop::Interrupt) => Answer::Interrupted,
-        Some(Stop::Timeout) => Answer::Failed(timeout(watch)),
-        None => Answer::Failed(Failure::new(FailureKind::Module, format!("it could not be made ready: {error:#}"))),
+pub(crate) fn without_guest(error: &wasmtime::Error, watch: &Watchdog) -> Completion {
+    match error.downcast_ref::<StopReason>() {
+        Some(StopReason::Interrupt) => Completion::Interrupted,
+        Some(StopReason::Timeout) => Completion::Failed(timeout(watch)),
+        None => Completion::Failed(Failure::new(FailureKind::Module, format!("it could not be made ready: {error:#}"))),
     }
 }
 
-fn timeout(watch: &Watch) -> Failure {
+fn timeout(watch: &Watchdog) -> Failure {
     let (used, limit) = (watch.elapsed(), watch.timeout());
     Failure::new(FailureKind::Timeout, format!("it had run for {used:.1?} when it was stopped, the limit is {limit:?}"))
 }
 
 /// Judges a guest that ended without an answer.
-fn broken_off(error: &wasmtime::Error, world: &World, stack: usize) -> Failure {
+fn broken_off(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failure {
     let limits = world.meter.limits();
     let root = error.root_cause().to_string();
     if let Some(overflow) = world.streams.overflow() {
@@ -102,7 +107,7 @@ fn broken_off(error: &wasmtime::Error, world: &World, stack: usize) -> Failure {
 }
 
 /// Why a guest broke off, where, and what it said of it.
-fn trap(error: &wasmtime::Error, world: &World, stack: usize) -> String {
+fn trap(error: &wasmtime::Error, world: &HostState, stack: usize) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => format!("its call stack is exhausted, the limit is {}", Size(stack as u64)),
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
@@ -123,7 +128,7 @@ fn place(error: &wasmtime::Error) -> String {
         .iter()
         .filter_map(|frame| frame.func_name())
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .take(MOST_FRAMES)
+        .take(MAX_FRAMES)
         .collect();
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(", called by ")) }
 }
@@ -136,10 +141,10 @@ fn panic_message(stderr: &str) -> Option<String> {
     Some(lines.join(" ").trim().to_owned())
 }
 
-fn last_words(world: &World) -> String {
+fn last_words(world: &HostState) -> String {
     let stderr = world.streams.last_words();
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
-    let lines = &lines[lines.len().saturating_sub(MOST_LINES)..];
+    let lines = &lines[lines.len().saturating_sub(MAX_STDERR_LINES)..];
     if lines.is_empty() { String::new() } else { format!("; its last words: {}", lines.join(" | ")) }
 }
 

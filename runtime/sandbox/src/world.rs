@@ -20,21 +20,21 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::{call::Observer, limits::Meter, run::Watch};
+use crate::{call::Observer, limits::Meter, run::Watchdog};
 
 pub(crate) use process::{Exited, Process};
-pub(crate) use stdio::{Kept, Stdout, Streams};
+pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 
 use clock::Clock;
 use random::Randomness;
 
 /// Handles a guest may hold at once. Each costs the host some hundred bytes; a guest of the SDK holds a dozen.
-pub(crate) const MOST_HANDLES: usize = 10_000;
+pub(crate) const MAX_HANDLES: usize = 10_000;
 
 /// What a store holds beside the guest.
-pub(crate) struct World {
+pub(crate) struct HostState {
     pub(crate) meter: Meter,
-    pub(crate) watch: Watch,
+    pub(crate) watch: Watchdog,
     pub(crate) streams: Streams,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     process: Process,
@@ -45,12 +45,12 @@ pub(crate) struct World {
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
     /// What the guest tried first that no guest is granted.
-    tried: Option<Ungranted>,
+    tried: Option<DeniedCapability>,
 }
 
 /// Something that WASI offers and that no guest is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ungranted {
+pub(crate) enum DeniedCapability {
     /// A TCP socket.
     Tcp,
     /// A UDP socket.
@@ -59,7 +59,7 @@ pub(crate) enum Ungranted {
     Names,
 }
 
-impl Ungranted {
+impl DeniedCapability {
     /// What the guest tried, for people.
     pub(crate) fn told(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Ungranted {
 
 /// What makes the world of one call another than that of the next.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct CallOrigin<'a> {
     /// The wall clock stands here.
     pub(crate) time: Timestamp,
     /// Randomness is a function of this.
@@ -88,16 +88,16 @@ pub(crate) enum Seed<'a> {
     Describe,
 }
 
-impl World {
+impl HostState {
     pub(crate) fn new(
         limits: Limits,
-        watch: Watch,
-        origin: Origin<'_>,
+        watch: Watchdog,
+        origin: CallOrigin<'_>,
         process: Process,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MOST_HANDLES);
+        table.set_max_capacity(MAX_HANDLES);
         Self {
             meter: Meter::new(limits),
             watch,
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// What the guest tried first that no guest is granted.
-    pub(crate) fn tried(&self) -> Option<Ungranted> {
+    pub(crate) fn tried(&self) -> Option<DeniedCapability> {
         self.tried
     }
 }
@@ -154,15 +154,15 @@ pub(crate) const GRANTED: [&str; 29] = [
 ];
 
 /// Offers a guest everything that it may import.
-pub(crate) fn link(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
     link_streams(linker)?;
     link_empty(linker)
 }
 
 /// What is a function of the job.
-fn link_own(linker: &mut Linker<World>) -> wasmtime::Result<()> {
-    type Own = HasSelf<World>;
+fn link_own(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    type Own = HasSelf<HostState>;
     crate::guest::link(linker)?;
     clocks::wall_clock::add_to_linker::<_, Own>(linker, |world| world)?;
     clocks::monotonic_clock::add_to_linker::<_, Own>(linker, |world| world)?;
@@ -178,7 +178,7 @@ fn link_own(linker: &mut Linker<World>) -> wasmtime::Result<()> {
 }
 
 /// What works on the streams that we made.
-fn link_streams(linker: &mut Linker<World>) -> wasmtime::Result<()> {
+fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     struct Table;
     impl HasData for Table {
         type Data<'a> = &'a mut ResourceTable;
@@ -188,26 +188,26 @@ fn link_streams(linker: &mut Linker<World>) -> wasmtime::Result<()> {
 }
 
 /// What WASI has and no guest is granted: a context that nobody filled refuses everything.
-fn link_empty(linker: &mut Linker<World>) -> wasmtime::Result<()> {
-    fn terminals(world: &mut World) -> WasiCliCtxView<'_> {
+fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    fn terminals(world: &mut HostState) -> WasiCliCtxView<'_> {
         WasiCliCtxView { ctx: &mut world.terminals, table: &mut world.table }
     }
-    fn files(world: &mut World) -> WasiFilesystemCtxView<'_> {
+    fn files(world: &mut HostState) -> WasiFilesystemCtxView<'_> {
         WasiFilesystemCtxView { ctx: &mut world.files, table: &mut world.table }
     }
-    fn network(world: &mut World) -> WasiSocketsCtxView<'_> {
+    fn network(world: &mut HostState) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut world.sockets, table: &mut world.table }
     }
-    fn names(world: &mut World) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(Ungranted::Names);
+    fn names(world: &mut HostState) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(DeniedCapability::Names);
         network(world)
     }
-    fn tcp(world: &mut World) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(Ungranted::Tcp);
+    fn tcp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(DeniedCapability::Tcp);
         network(world)
     }
-    fn udp(world: &mut World) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(Ungranted::Udp);
+    fn udp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
+        world.tried.get_or_insert(DeniedCapability::Udp);
         network(world)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;

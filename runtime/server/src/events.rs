@@ -16,13 +16,13 @@ use tracing::warn;
 
 use crate::{
     extract::Run,
-    lines::{Line, Lines, Position},
+    lines::{EventPosition, Line, Lines},
     problem::Problem,
     state::Shared,
 };
 
 /// The pause after which a watcher is told that the server lives.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Watches a run.
 ///
@@ -43,8 +43,8 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let position = match headers.get("last-event-id") {
-        None => Position::default(),
-        Some(id) => id.to_str().ok().and_then(Position::parse).ok_or_else(|| {
+        None => EventPosition::default(),
+        Some(id) => id.to_str().ok().and_then(EventPosition::parse).ok_or_else(|| {
             Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
         })?,
     };
@@ -61,5 +61,5 @@ pub(crate) async fn events(
         }
     });
     let events = events.take_until(state.stop.clone().cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
 }

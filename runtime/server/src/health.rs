@@ -9,7 +9,7 @@ use protocol::json::rfc3339;
 use tokio::sync::Mutex;
 
 use crate::{
-    Parts,
+    Dependencies,
     checks::{self, Live},
     guard,
     problem::Problem,
@@ -49,7 +49,7 @@ pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
 }
 
 /// How long what was found out is told again: whoever asks more often costs nothing.
-const FRESH: Duration = Duration::from_secs(1);
+const CACHE_FOR: Duration = Duration::from_secs(1);
 
 /// What was found out when the server was tried last.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Readiness {
     async fn check(&self, engine: &Engine) -> Result<(), String> {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_FOR
         {
             return found.clone();
         }
@@ -80,14 +80,14 @@ pub(crate) struct Examination {
 
 impl Examination {
     /// Makes all checks, unless that was done a moment ago. Those who ask meanwhile wait for the same answer.
-    async fn make(&self, parts: &Parts) -> Vec<api::Check> {
+    async fn make(&self, parts: &Dependencies) -> Vec<api::Check> {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_FOR
         {
             return found.clone();
         }
-        let Parts { engine, broker, logbook, places, .. } = parts;
+        let Dependencies { engine, broker, logbook, places, .. } = parts;
         let live = Live { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
         // On the heap: it waits for many things at once.
         let found = Box::pin(checks::check(places, Some(&live))).await;

@@ -29,7 +29,7 @@ mod library;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Live, Places, check, is_well};
 pub use config::{Config, Token};
-pub use library::{Found, Library, LibraryError};
+pub use library::{InspectedModule, LibraryError, ModuleLibrary};
 pub use lines::{Line, Lines};
 pub use openapi::description;
 pub use problem::Problem;
@@ -42,4 +42,4 @@ pub use runs::{
     show::read as run,
 };
 pub use server::{BindError, Server};
-pub use state::{Parts, Takers};
+pub use state::{Dependencies, QueueCoverage};

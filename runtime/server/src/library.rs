@@ -9,7 +9,7 @@ use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
 
 /// A store, and a sandbox to look into its modules with.
 #[derive(Clone)]
-pub struct Library {
+pub struct ModuleLibrary {
     /// Where modules and large values are.
     pub store: Arc<dyn Store>,
     /// What looks into modules.
@@ -17,7 +17,7 @@ pub struct Library {
 }
 
 /// A module that was found and looked into.
-pub struct Found {
+pub struct InspectedModule {
     /// Its identity.
     pub digest: Digest,
     /// The component.
@@ -26,7 +26,7 @@ pub struct Found {
     pub content: ModuleContent,
 }
 
-impl Found {
+impl InspectedModule {
     /// The names of its tasks; none for a WASI command.
     #[must_use]
     pub fn task_names(&self) -> Vec<String> {
@@ -77,12 +77,12 @@ pub enum LibraryError {
     Stopping,
 }
 
-impl Library {
+impl ModuleLibrary {
     /// Finds a module in the store by tag or digest.
     ///
     /// # Errors
     /// [`LibraryError`] when there is none, or it is not right.
-    pub async fn find(&self, text: &str) -> Result<Found, LibraryError> {
+    pub async fn find(&self, text: &str) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve(text).await?;
         let bytes = self.store.fetch(&digest).await?;
         self.look_into(digest, bytes).await
@@ -93,7 +93,7 @@ impl Library {
     ///
     /// # Errors
     /// [`LibraryError`] when there is none, or it is not right.
-    pub async fn find_for_run(&self, text: &str) -> Result<Found, LibraryError> {
+    pub async fn find_for_run(&self, text: &str) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve(text).await?;
         if !self.store.touch(&digest).await? {
             return Err(FetchError::Missing { digest }.into());
@@ -118,7 +118,7 @@ impl Library {
     ///
     /// # Errors
     /// [`LibraryError`] when it is no module, or not right.
-    pub async fn read(&self, bytes: Bytes) -> Result<Found, LibraryError> {
+    pub async fn read(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
         // Both take a while.
         let making = tokio::task::spawn_blocking(move || {
             let bytes = Module::componentize(&bytes)?.into_bytes();
@@ -132,15 +132,15 @@ impl Library {
     ///
     /// # Errors
     /// [`LibraryError`] when it could not be kept.
-    pub async fn keep(&self, found: &Found) -> Result<(), LibraryError> {
+    pub async fn keep(&self, found: &InspectedModule) -> Result<(), LibraryError> {
         self.store.put(found.bytes.clone()).await?;
         Ok(())
     }
 
-    async fn look_into(&self, digest: Digest, bytes: Bytes) -> Result<Found, LibraryError> {
+    async fn look_into(&self, digest: Digest, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
         let compiled = self.compiled(digest, &bytes).await?;
         let content = self.sandbox.describe(&compiled).await?;
-        Ok(Found { digest, bytes, content })
+        Ok(InspectedModule { digest, bytes, content })
     }
 
     async fn compiled(&self, digest: Digest, bytes: &Bytes) -> Result<Compiled, LibraryError> {

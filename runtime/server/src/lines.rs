@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use flow::{Change, Machine, NodeChange, RunId, RunState, Timestamp};
-use logbook::{LoadError, Logbook, Page, Replay, Taken, Version};
+use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use store::Store;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -11,16 +11,16 @@ use tokio::{
 };
 
 /// How long after the records were read they are read again, though nothing was heard: another engine may drive the run.
-const PERIOD: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Up to where a watcher has heard: all of a version's record, or some events of the record after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Position {
+pub(crate) struct EventPosition {
     version: u64,
     told: usize,
 }
 
-impl Position {
+impl EventPosition {
     pub(crate) fn parse(id: &str) -> Option<Self> {
         let (version, told) = id.split_once('-').unwrap_or((id, "0"));
         Some(Self { version: version.parse().ok()?, told: told.parse().ok()? })
@@ -58,7 +58,7 @@ pub struct Lines {
     started_at: Timestamp,
     store: Arc<dyn Store>,
     replay: Replay,
-    position: Position,
+    position: EventPosition,
     /// The runs that an engine of this process has added records to.
     changes: Option<broadcast::Receiver<RunId>>,
     waiting: VecDeque<Line>,
@@ -72,12 +72,12 @@ impl Lines {
     pub async fn open(run: RunId, logbook: Arc<dyn Logbook>, store: Arc<dyn Store>) -> Result<Self, LoadError> {
         let started_at = logbook.summary(&run).await?.started_at;
         let replay = Replay::new(run.clone(), logbook);
-        let (position, waiting) = (Position::default(), VecDeque::new());
+        let (position, waiting) = (EventPosition::default(), VecDeque::new());
         Ok(Self { run, started_at, store, replay, position, changes: None, waiting })
     }
 
     /// Leaves out the lines up to a position.
-    pub(crate) fn after(self, position: Position) -> Self {
+    pub(crate) fn after(self, position: EventPosition) -> Self {
         Self { position, ..self }
     }
 
@@ -92,7 +92,7 @@ impl Lines {
         &self.run
     }
 
-    /// The next line, once there is one; `None` after the last line of a run that has ended.
+    /// The next line, once there is one; `Strip` after the last line of a run that has ended.
     ///
     /// # Errors
     /// [`LoadError`] when the records cannot be read.
@@ -102,29 +102,29 @@ impl Lines {
                 return Ok(Some(line));
             }
             match self.read().await? {
-                Read::Some => {}
-                Read::Nothing if self.replay.machine().is_some_and(|machine| machine.state().is_final()) => {
+                PageRead::Some => {}
+                PageRead::Nothing if self.replay.machine().is_some_and(|machine| machine.state().is_final()) => {
                     return Ok(None);
                 }
-                Read::Nothing => until_changed(&mut self.changes, &self.run).await,
+                PageRead::Nothing => until_changed(&mut self.changes, &self.run).await,
             }
         }
     }
 
     /// Reads a page of records, and what they tell.
-    async fn read(&mut self) -> Result<Read, LoadError> {
+    async fn read(&mut self) -> Result<PageRead, LoadError> {
         let Page { records, begins } = self.replay.read().await?;
         if begins {
             self.tell_beginning();
         }
         if records.is_empty() {
-            return Ok(if self.waiting.is_empty() { Read::Nothing } else { Read::Some });
+            return Ok(if self.waiting.is_empty() { PageRead::Nothing } else { PageRead::Some });
         }
         for record in &records {
             let taken = self.replay.take(record)?;
             self.tell(taken).await;
         }
-        Ok(Read::Some)
+        Ok(PageRead::Some)
     }
 
     /// Tells whoever has not heard of the records that are not kept any more how many they are; and who has heard of nothing
@@ -132,26 +132,26 @@ impl Lines {
     fn tell_beginning(&mut self) {
         let Some(machine) = self.replay.machine() else { return };
         let version = self.replay.version();
-        if self.position >= (Position { version: version.get(), told: 0 }) {
+        if self.position >= (EventPosition { version: version.get(), told: 0 }) {
             return;
         }
         let mut lines = vec![protocol::json::trimmed(version.get())];
-        if self.position == Position::default() {
+        if self.position == EventPosition::default() {
             lines.push(protocol::json::run_started(&self.run, &machine.flow().name, self.started_at));
         }
         let count = lines.len();
         for (index, line) in lines.into_iter().enumerate() {
-            self.position = Position::after(version, index, count);
+            self.position = EventPosition::after(version, index, count);
             self.waiting.push_back(Line { id: self.position.id(), text: line });
         }
     }
 
-    async fn tell(&mut self, taken: Taken) {
-        let Taken { version, changes } = taken;
+    async fn tell(&mut self, taken: AppliedRecord) {
+        let AppliedRecord { version, changes } = taken;
         let machine = self.replay.machine().expect("it has taken a record");
         let told: Vec<&Change> = changes.iter().filter(|change| is_told(change)).collect();
         for (index, change) in told.iter().enumerate() {
-            let position = Position::after(version, index, told.len());
+            let position = EventPosition::after(version, index, told.len());
             if position <= self.position {
                 continue;
             }
@@ -176,11 +176,11 @@ pub(crate) async fn until_changed(changes: &mut Option<broadcast::Receiver<RunId
         }
     };
     // Another engine may drive the run: after some time it is read again in any case.
-    let _ = timeout(PERIOD, ours).await;
+    let _ = timeout(POLL_INTERVAL, ours).await;
 }
 
 /// Whether there was something to read.
-enum Read {
+enum PageRead {
     Some,
     Nothing,
 }
@@ -225,13 +225,13 @@ mod tests {
     #[test]
     fn a_position_goes_through_its_id() {
         let version = Version::new(7);
-        let positions: Vec<Position> = (0..3).map(|index| Position::after(version, index, 3)).collect();
+        let positions: Vec<EventPosition> = (0..3).map(|index| EventPosition::after(version, index, 3)).collect();
         let ids: Vec<String> = positions.iter().map(|position| position.id()).collect();
         assert_eq!(ids, ["6-1", "6-2", "7"]);
         assert!(positions.is_sorted());
-        assert!(ids.iter().zip(&positions).all(|(id, position)| Position::parse(id) == Some(*position)));
+        assert!(ids.iter().zip(&positions).all(|(id, position)| EventPosition::parse(id) == Some(*position)));
         for bad in ["", "x", "1-", "-1", "1-x"] {
-            assert_eq!(Position::parse(bad), None);
+            assert_eq!(EventPosition::parse(bad), None);
         }
     }
 }

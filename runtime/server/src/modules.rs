@@ -14,7 +14,7 @@ use store::{FetchError, Tag, TagError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    Found, LibraryError,
+    InspectedModule, LibraryError,
     extract::{Body, Query},
     problem::{Problem, chain},
     state::Shared,
@@ -92,7 +92,7 @@ pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Resu
     Ok(Json(module(&found)))
 }
 
-fn module(found: &Found) -> api::Module {
+fn module(found: &InspectedModule) -> api::Module {
     api::Module { digest: found.digest.to_string(), size: found.bytes.len() as u64, tasks: found.task_names() }
 }
 

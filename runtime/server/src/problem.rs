@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use client::api;
-use engine::{AskError, SubmitError};
+use engine::{CommandError, SubmitError};
 use logbook::LoadError;
 use tracing::warn;
 
@@ -67,7 +67,7 @@ impl Problem {
         self
     }
 
-    pub(crate) fn mistakes(mut self, mistakes: Vec<api::Mistake>) -> Self {
+    pub(crate) fn mistakes(mut self, mistakes: Vec<api::Diagnostic>) -> Self {
         self.said.mistakes = mistakes;
         self
     }
@@ -95,26 +95,28 @@ impl From<LoadError> for Problem {
     }
 }
 
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
         let detail = error.to_string();
         match &error {
-            AskError::Missing { .. } => Self::missing_run(detail),
-            AskError::Meaningless { .. } | AskError::Driven { .. } => {
+            CommandError::Missing { .. } => Self::missing_run(detail),
+            CommandError::NotApplicable { .. } | CommandError::AlreadyDriven { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run is not in a state for that", detail)
                     .hint("`waft show RUN` or GET /v1/runs/RUN shows the state of the run and its tasks")
             }
-            AskError::Unreachable { .. } => Self::unavailable(detail).hint(
+            CommandError::Unreachable { .. } => Self::unavailable(detail).hint(
                 "the wish may be fulfilled later all the same: look at the run again; a run of `waft run` that was \
                      interrupted goes on with `waft run --resume RUN`",
             ),
-            AskError::Abandoned { run } => Self::new(StatusCode::CONFLICT, "conflict", "nobody drives the run", detail)
-                .hint(format!("`waft run --resume {run}` goes on with it")),
-            AskError::Refused { .. } => {
+            CommandError::Abandoned { run } => {
+                Self::new(StatusCode::CONFLICT, "conflict", "nobody drives the run", detail)
+                    .hint(format!("`waft run --resume {run}` goes on with it"))
+            }
+            CommandError::Refused { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run cannot take that now", detail)
                     .hint("`waft show RUN` or GET /v1/runs/RUN shows what it waits for")
             }
-            AskError::Failed { .. } | AskError::Stopping => Self::broken(&error),
+            CommandError::Failed { .. } | CommandError::Stopping => Self::broken(&error),
         }
     }
 }
@@ -128,7 +130,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Put(_)
             | SubmitError::Declare(_)
             | SubmitError::NoShard
-            | SubmitError::Broken { .. }
+            | SubmitError::Bug { .. }
             | SubmitError::Stopping
             | SubmitError::Append(_) => {
                 Self::broken(&error).hint("submit it again with the same run id: it starts once")

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    Config, Parts, Token,
+    Config, Dependencies, Token,
     health::{Examination, Readiness},
     routes,
     state::State,
 };
 
 /// How long requests on their way have once the server is told to stop.
-const GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ impl Server {
     ///
     /// # Errors
     /// When the system lets it listen no longer.
-    pub async fn run(self, parts: Parts, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, parts: Dependencies, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, token, largest_request, local_addr: _ } = self;
         let state = State {
             parts,
@@ -89,7 +89,7 @@ impl Server {
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let late = async {
             stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
             served = serving.into_future() => served,

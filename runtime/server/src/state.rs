@@ -9,37 +9,37 @@ use logbook::Logbook;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Library, Places, Token,
+    ModuleLibrary, Places, Token,
     health::{Examination, Readiness},
 };
 
 /// What a server stands on.
-pub struct Parts {
+pub struct Dependencies {
     /// Drives the runs.
     pub engine: Engine,
     /// Where their records are: the engine's.
     pub logbook: Arc<dyn Logbook>,
     /// Where modules and large values are: the engine's store, and a sandbox to look into modules with.
-    pub modules: Library,
+    pub modules: ModuleLibrary,
     /// Where workers are asked who they are: the engine's.
     pub broker: Arc<dyn Broker>,
     /// Who takes jobs.
-    pub takers: Takers,
+    pub takers: QueueCoverage,
     /// Where all of it is, to be checked.
     pub places: Places,
 }
 
 /// Who takes jobs.
 #[derive(Debug, Clone)]
-pub enum Takers {
+pub enum QueueCoverage {
     /// Workers at a broker, which may come and go: a flow may name any queue.
-    Anyone,
+    AnyWorker,
     /// A worker in this process alone: a flow that names another queue would wait for ever, and is refused.
-    Here(BTreeSet<QueueName>),
+    Embedded(BTreeSet<QueueName>),
 }
 
 pub(crate) struct State {
-    pub(crate) parts: Parts,
+    pub(crate) parts: Dependencies,
     pub(crate) token: Option<Token>,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

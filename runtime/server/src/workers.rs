@@ -8,14 +8,14 @@ use client::api::{self, Worker, Workers};
 use crate::{problem::Problem, state::Shared};
 
 /// How long workers have to answer. They answer at once unless they are starved.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The workers that answer within a second.
 #[utoipa::path(get, operation_id = "list_workers", path = "/v1/workers", tag = "workers", responses(
     (status = 200, description = "The workers, in order of name", body = Workers),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Workers>, Problem> {
-    let answered = client::workers(state.parts.broker.clone(), PATIENCE).await;
+    let answered = client::workers(state.parts.broker.clone(), REPLY_TIMEOUT).await;
     let answered = answered.map_err(|error| Problem::broken(&error))?;
     let mut workers: Vec<Worker> = answered.iter().map(Worker::from).collect();
     workers.sort_by(|one, other| one.name.cmp(&other.name));

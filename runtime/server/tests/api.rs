@@ -12,24 +12,24 @@ use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
-    api::{Edit, Edits, ListQuery, Notification, Outcome, Problem, Skip, Submission},
+    api::{Edit, Edits, ListQuery, Notification, Outcome, Problem, SkipRollback, Submission},
 };
-use engine::{Engine, Part, SystemClock};
+use engine::{Engine, ShardAssignment, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
 use logbook::{
     Append, AppendError, Logbook, Memory,
-    guarded::{Guard, Guarded},
+    guarded::{AppendInterceptor, InterceptedLogbook},
 };
 use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use server::{BindError, Config, Library, Parts, Places, Server, Takers, Token};
+use server::{BindError, Config, Dependencies, ModuleLibrary, Places, QueueCoverage, Server, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The largest request that the servers here take.
 const LARGEST: u64 = 10_000;
 
 /// A server, and the engine beneath it.
-struct World {
+struct Harness {
     address: SocketAddr,
     engine: Engine,
     broker: Arc<dyn Broker>,
@@ -45,18 +45,18 @@ fn config(token: Option<&str>) -> Config {
     }
 }
 
-async fn parts() -> Parts {
+async fn parts() -> Dependencies {
     parts_over(Arc::new(Memory::new())).await
 }
 
-async fn parts_over(logbook: Arc<dyn Logbook>) -> Parts {
+async fn parts_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
     let store = Arc::new(store::Memory::new());
-    let config = engine::Config { id: "here".into(), part: Part::Shared };
+    let config = engine::Config { id: "here".into(), part: ShardAssignment::Shared };
     let clock = Arc::new(SystemClock);
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
-    let library = Library { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
-    let takers = Takers::Here(["default".parse().unwrap()].into());
+    let library = ModuleLibrary { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
+    let takers = QueueCoverage::Embedded(["default".parse().unwrap()].into());
     let places = Places {
         broker: None,
         logbook: "memory:".into(),
@@ -64,10 +64,10 @@ async fn parts_over(logbook: Arc<dyn Logbook>) -> Parts {
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
     };
-    Parts { engine, logbook, modules: library, broker, takers, places }
+    Dependencies { engine, logbook, modules: library, broker, takers, places }
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         Self::with(config(None)).await
     }
@@ -76,7 +76,7 @@ impl World {
         Self::over(config, parts().await).await
     }
 
-    async fn over(config: Config, parts: Parts) -> Self {
+    async fn over(config: Config, parts: Dependencies) -> Self {
         let (engine, broker) = (parts.engine.clone(), parts.broker.clone());
         let server = Server::bind(config).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
@@ -172,7 +172,7 @@ fn refusal<Answer: std::fmt::Debug>(answer: Result<Answer, ClientError>) -> Prob
 
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_like_any_other() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     for (method, path, status) in [
         (Method::GET, "/", 404),
         (Method::GET, "/v1/nothing", 404),
@@ -196,7 +196,7 @@ async fn what_is_not_there_is_a_problem_like_any_other() {
 
 #[tokio::test]
 async fn a_filter_that_cannot_be_read_says_what_is_wrong() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     for (query, told) in [
         ("limit=0", "limit: 0"),
         ("limit=1001", "limit: 1001"),
@@ -215,7 +215,7 @@ async fn a_filter_that_cannot_be_read_says_what_is_wrong() {
 
 #[tokio::test]
 async fn a_body_that_cannot_be_read_says_what_is_wrong() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let post = |body: &str| {
         let request = world.request(Method::POST, "/v1/runs").header("content-type", "application/json");
         problem(request.body(body.to_owned()))
@@ -245,7 +245,7 @@ async fn a_body_that_cannot_be_read_says_what_is_wrong() {
 
 #[tokio::test]
 async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
     let problem = refusal(world.client().submit(&submission(text)).await);
     assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 mistakes"));
@@ -270,7 +270,7 @@ async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
 
 #[tokio::test]
 async fn a_runs_id_stands_for_what_was_submitted_with_it() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let client = world.client();
     let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
     let first = client.submit(&of(WAITS).input("x", 1)).await.unwrap();
@@ -304,7 +304,7 @@ async fn a_runs_id_stands_for_what_was_submitted_with_it() {
 
 #[tokio::test]
 async fn inputs_that_an_edit_has_added_are_none_of_the_submission() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let client = world.client();
     let of = |input: u32| Submission { run: Some("r1".into()), ..submission(WAITS) }.input("x", input);
     client.submit(&of(1)).await.unwrap();
@@ -320,7 +320,7 @@ async fn inputs_that_an_edit_has_added_are_none_of_the_submission() {
 
 #[tokio::test]
 async fn a_notification_with_a_key_may_be_sent_again_until_it_is_answered() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let client = world.client();
     client.submit(&Submission { run: Some("r1".into()), ..submission(WAITS) }.input("x", 1)).await.unwrap();
     let notification = Notification::of("w").value("v", 1).key("k");
@@ -333,7 +333,7 @@ async fn a_notification_with_a_key_may_be_sent_again_until_it_is_answered() {
 
 #[tokio::test]
 async fn a_run_without_the_text_of_its_flow_is_compared_by_what_its_flow_means() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.engine.submit("r1".parse().unwrap(), flow_of(WAITS)).await.unwrap();
     let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
     assert_eq!(world.client().submit(&of(WAITS)).await.unwrap().state, "running");
@@ -343,7 +343,7 @@ async fn a_run_without_the_text_of_its_flow_is_compared_by_what_its_flow_means()
 
 #[tokio::test]
 async fn a_list_goes_on_where_the_page_before_ended() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     for number in 0..5 {
         world.run(&format!("r{number}"), if number % 2 == 0 { "even" } else { "odd" }).await;
     }
@@ -374,7 +374,7 @@ async fn a_list_goes_on_where_the_page_before_ended() {
 
 #[tokio::test]
 async fn a_run_is_steered_and_watched_to_its_end() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r1", "f").await;
     let client = world.client();
     let mut watch = client.watch("r1");
@@ -390,7 +390,7 @@ async fn a_run_is_steered_and_watched_to_its_end() {
     assert_eq!((shown.tasks.len(), shown.tasks[0].state.as_str(), shown.tasks[0].attempt), (1, "running", Some(1)));
     assert_eq!(refusal(client.resume("r1").await).status, 409);
     assert_eq!(client.suspend("r1").await.unwrap().state, "suspending");
-    let skip = |reason: &str| Skip { task: "t".into(), reason: reason.into() };
+    let skip = |reason: &str| SkipRollback { task: "t".into(), reason: reason.into() };
     let problem = refusal(client.skip("r1", &skip(" ")).await);
     assert!(problem.status == 400 && problem.detail.contains("reason"), "{problem:?}");
     assert_eq!(refusal(client.skip("r1", &skip("done")).await).status, 409);
@@ -407,7 +407,7 @@ async fn a_run_is_steered_and_watched_to_its_end() {
 
 #[tokio::test]
 async fn a_run_tells_whether_a_worker_takes_its_queue_who_has_its_call_and_who_was_lost_with_it() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r", "f").await;
     let task = || async { world.client().run("r").await.unwrap().tasks.remove(0) };
     let out = task().await.out.unwrap();
@@ -435,7 +435,7 @@ async fn a_run_tells_whether_a_worker_takes_its_queue_who_has_its_call_and_who_w
 
 #[tokio::test]
 async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r", "f").await;
     assert!(!world.client().run("r").await.unwrap().cancelling);
     let asked = world.client().cancel("r").await.unwrap();
@@ -450,7 +450,7 @@ async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
 
 #[tokio::test]
 async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     // Its controller has no list to go through, and no guest is called.
     let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = []\n\
                 [[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n";
@@ -481,7 +481,7 @@ async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
 struct TrimsBeforeReads(Arc<Memory>);
 
 #[async_trait]
-impl Guard for TrimsBeforeReads {
+impl AppendInterceptor for TrimsBeforeReads {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
         Ok(())
     }
@@ -503,8 +503,8 @@ impl Guard for TrimsBeforeReads {
 #[tokio::test]
 async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     let memory = Arc::new(Memory::new());
-    let logbook = Arc::new(Guarded::new(memory.clone(), Arc::new(TrimsBeforeReads(memory.clone()))));
-    let world = World::over(config(None), parts_over(logbook).await).await;
+    let logbook = Arc::new(InterceptedLogbook::new(memory.clone(), Arc::new(TrimsBeforeReads(memory.clone()))));
+    let world = Harness::over(config(None), parts_over(logbook).await).await;
     world.run("r", "f").await;
     let shown = world.client().run("r").await.unwrap();
     assert_eq!((shown.state.as_str(), shown.tasks.len()), ("running", 1));
@@ -531,7 +531,7 @@ fn deceptive() -> Vec<String> {
 
 #[tokio::test]
 async fn nothing_that_a_client_gives_comes_back_as_another_kind() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let post = async |path: &str, body: String| {
         let request = world.request(Method::POST, path).header("content-type", "application/json");
         let response = request.body(body).send().await.unwrap();
@@ -558,7 +558,7 @@ async fn nothing_that_a_client_gives_comes_back_as_another_kind() {
 
 #[tokio::test]
 async fn a_client_cannot_give_a_reference_into_the_store() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let started = Submission { run: Some("r".into()), ..submission(WAITS) };
     world.client().submit(&started).await.unwrap();
     let flow = serde_json::Value::from(WAITS);
@@ -575,7 +575,7 @@ async fn a_client_cannot_give_a_reference_into_the_store() {
 
 #[tokio::test]
 async fn streams_end_when_the_server_stops() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r1", "f").await;
     let response = world.request(Method::GET, "/v1/runs/r1/events").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -586,7 +586,7 @@ async fn streams_end_when_the_server_stops() {
 
 #[tokio::test]
 async fn an_event_id_that_is_none_is_refused() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r1", "f").await;
     let request = world.request(Method::GET, "/v1/runs/r1/events").header("last-event-id", "x");
     assert_eq!(problem(request).await.status, 400);
@@ -594,7 +594,7 @@ async fn an_event_id_that_is_none_is_refused() {
 
 #[tokio::test]
 async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
-    let world = World::with(config(Some("secret"))).await;
+    let world = Harness::with(config(Some("secret"))).await;
     for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/v1/nothing", "/"] {
         for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
             let mut request = world.request(Method::GET, path);
@@ -619,7 +619,7 @@ async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
 
 #[tokio::test]
 async fn a_server_looks_at_what_it_stands_on() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.run("r1", "f").await;
     let found = world.client().checks().await.unwrap();
     assert_eq!(found.version, env!("CARGO_PKG_VERSION"));
@@ -637,7 +637,7 @@ async fn a_server_looks_at_what_it_stands_on() {
 
 #[tokio::test]
 async fn a_page_of_another_origin_is_refused() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let foreign = world.request(Method::POST, "/v1/runs/r1/cancel").header("origin", "https://evil.example");
     assert_eq!(problem(foreign).await.status, 403);
     let rebound = world.request(Method::GET, "/v1/runs").header("host", "evil.example");
@@ -655,7 +655,7 @@ async fn a_server_for_everybody_needs_a_token() {
 
 #[tokio::test]
 async fn a_server_whose_engine_has_stopped_is_not_ready() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.engine.stop().await;
     assert_eq!(world.problem(Method::GET, "/ready").await.status, 503);
     assert_eq!(world.request(Method::GET, "/health").send().await.unwrap().status(), StatusCode::OK);

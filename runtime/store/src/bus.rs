@@ -41,7 +41,7 @@ pub enum StartError {
 pub enum SendError {
     /// The store said no.
     #[error("the store that answers on {queue:?} could not keep the value: {reason}")]
-    NotKept {
+    NotStored {
         /// The queue.
         queue: String,
         /// The other end's words.
@@ -61,7 +61,7 @@ pub enum SendError {
     },
     /// The other end said nothing for long.
     #[error("nobody has answered on {queue:?}")]
-    Silent {
+    TimedOut {
         /// The queue.
         queue: String,
     },

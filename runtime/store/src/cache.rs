@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flow::Digest;
 use tracing::{debug, warn};
 
-use self::flights::Flights;
+use self::flights::SingleFlight;
 use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest_of, folder::Folder};
 
 /// Keeps what was fetched on disk, up to a size, and forgets first what was used longest ago.
@@ -17,10 +17,10 @@ use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest
 /// fetched instead, and handed out without being kept.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// `None` where nothing is kept.
+    /// `Strip` where nothing is kept.
     folder: Option<Arc<Folder>>,
     size: u64,
-    flights: Flights,
+    flights: SingleFlight,
 }
 
 impl Cache {
@@ -31,13 +31,13 @@ impl Cache {
     /// [`OpenError`] when the folder cannot be made, or is of a format unknown here.
     pub async fn open(folder: PathBuf, size: u64) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open(folder)).await?;
-        Ok(Self { folder: Some(Arc::new(folder)), size, flights: Flights::default() })
+        Ok(Self { folder: Some(Arc::new(folder)), size, flights: SingleFlight::default() })
     }
 
     /// A cache that keeps nothing: for a machine whose disk cannot be written.
     #[must_use]
     pub fn none() -> Self {
-        Self { folder: None, size: 0, flights: Flights::default() }
+        Self { folder: None, size: 0, flights: SingleFlight::default() }
     }
 
     /// The bytes of a digest: from disk, or else from `fetch`, which is not polled otherwise. Of those who want the

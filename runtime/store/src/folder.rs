@@ -31,7 +31,7 @@ const FORMAT: &str = "waft-store 1\n";
 
 /// How long ago something under `incoming` was last written to when nobody writes it any more: no writer pauses for
 /// as long as this.
-const ABANDONED: Duration = Duration::from_secs(60 * 60);
+const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Why a folder cannot be used as a store.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ impl Folder {
         for file in incoming.flatten() {
             let written = file.metadata().and_then(|metadata| metadata.modified());
             let age = written.ok().and_then(|written| now.duration_since(written).ok());
-            if age.is_some_and(|age| age >= ABANDONED) && fs::remove_file(file.path()).is_ok() {
+            if age.is_some_and(|age| age >= STALE_AFTER) && fs::remove_file(file.path()).is_ok() {
                 debug!(file = %file.path().display(), "removed what a process that died had left half written");
             }
         }
@@ -260,7 +260,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, ListError> {
     listed.map_err(|source| ListError::Read { path: folder.into(), source })
 }
 
-/// What a file holds by its name; `None` for a foreign one, and for one that was removed in this moment.
+/// What a file holds by its name; `Strip` for a foreign one, and for one that was removed in this moment.
 fn entry(file: &fs::DirEntry) -> Option<Entry> {
     let digest = format!("sha256:{}", file.file_name().to_str()?).parse().ok()?;
     let metadata = file.metadata().ok()?;

@@ -174,7 +174,7 @@ pub enum FetchError {
     #[error(
         "the engine that sent the job is gone: module {digest} cannot be asked for, as there is no queue {queue:?}"
     )]
-    EngineGone {
+    QueueMissing {
         /// What was asked for.
         digest: Digest,
         /// The queue that was asked.
@@ -182,7 +182,7 @@ pub enum FetchError {
     },
     /// The other end of the bus said nothing for long.
     #[error("nobody has answered on {queue:?} for {} seconds: module {digest} could not be fetched", silence.as_secs())]
-    Silent {
+    TimedOut {
         /// What was asked for.
         digest: Digest,
         /// The queue that was asked.
@@ -200,7 +200,7 @@ pub enum FetchError {
 
 /// What becomes of a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
+pub enum RetryAdvice {
     /// It may be asked again: the answer may be another then.
     Later,
     /// It is answered for good, until a person does something.
@@ -210,13 +210,13 @@ pub enum Disposition {
 impl FetchError {
     /// Whether to ask again. No wildcard arm: a new variant must choose.
     #[must_use]
-    pub fn disposition(&self) -> Disposition {
+    pub fn disposition(&self) -> RetryAdvice {
         match self {
-            Self::Missing { .. } | Self::Corrupt { .. } | Self::TooLarge { .. } | Self::EngineGone { .. } => {
-                Disposition::Never
+            Self::Missing { .. } | Self::Corrupt { .. } | Self::TooLarge { .. } | Self::QueueMissing { .. } => {
+                RetryAdvice::Never
             }
-            Self::Read { .. } | Self::Unreadable { .. } | Self::Silent { .. } | Self::Closed { .. } => {
-                Disposition::Later
+            Self::Read { .. } | Self::Unreadable { .. } | Self::TimedOut { .. } | Self::Closed { .. } => {
+                RetryAdvice::Later
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use flow::Digest;
 
 /// The longest tag, in bytes: as long as the longest name.
-const LONGEST: usize = 100;
+const MAX_LEN: usize = 100;
 
 /// A movable name for a digest, such as `kitchen` or `kitchen:1.2`.
 ///
@@ -34,7 +34,7 @@ impl Tag {
 
 fn check(text: &str) -> Result<(), &'static str> {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(lawful) {
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(lawful) {
         return Err("use 1 to 100 of the characters A-Z a-z 0-9 _ - . :");
     }
     if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
@@ -53,7 +53,7 @@ impl FromStr for Tag {
     type Err = InvalidTag;
 
     fn from_str(text: &str) -> Result<Self, InvalidTag> {
-        check(text).map_err(|reason| InvalidTag { text: text.chars().take(LONGEST).collect(), reason })?;
+        check(text).map_err(|reason| InvalidTag { text: text.chars().take(MAX_LEN).collect(), reason })?;
         Ok(Self(text.into()))
     }
 }

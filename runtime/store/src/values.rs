@@ -3,7 +3,9 @@
 use std::{str, sync::Arc};
 
 use bytes::Bytes;
-use flow::{Flow, Form, InvalidJson, Json, LARGEST_INLINE, LARGEST_INLINE_TOGETHER, Machine, Stored, Value, Values};
+use flow::{
+    Flow, InvalidJson, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Machine, Stored, Value, ValueKind, Values,
+};
 use protocol::json::RunValues;
 use tracing::warn;
 
@@ -23,8 +25,8 @@ pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), Put
     Ok(())
 }
 
-/// Which of some values are too large for one message: those over [`LARGEST_INLINE`], and then the largest until the others
-/// have [`LARGEST_INLINE_TOGETHER`] at most.
+/// Which of some values are too large for one message: those over [`MAX_INLINE_BYTES`], and then the largest until the others
+/// have [`MAX_INLINE_TOTAL_BYTES`] at most.
 pub fn large<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Name> {
     let inline = values.filter(|(_, value)| value.digest().is_none());
     let mut by_size: Vec<(usize, &Name)> = inline.map(|(name, value)| (value.size(), name)).collect();
@@ -32,7 +34,7 @@ pub fn large<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a V
     let mut together: usize = by_size.iter().map(|(size, _)| size).sum();
     let mut large = Vec::new();
     for (size, name) in by_size {
-        if size <= LARGEST_INLINE && together <= LARGEST_INLINE_TOGETHER {
+        if size <= MAX_INLINE_BYTES && together <= MAX_INLINE_TOTAL_BYTES {
             break;
         }
         together -= size;
@@ -58,7 +60,7 @@ pub async fn put(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
 /// # Errors
 /// [`PutError`] when it could not be kept; the value is as it was.
 pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
-    if value.digest().is_none() && value.size() > LARGEST_INLINE { put(store, value).await } else { Ok(()) }
+    if value.digest().is_none() && value.size() > MAX_INLINE_BYTES { put(store, value).await } else { Ok(()) }
 }
 
 /// The flow with the large ones among its inputs and constants in a store.
@@ -66,7 +68,7 @@ pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), Pu
 /// # Errors
 /// [`PutError`] when one could not be kept.
 pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc<Flow>, PutError> {
-    let is_large = |value: &Value| value.digest().is_none() && value.size() > LARGEST_INLINE;
+    let is_large = |value: &Value| value.digest().is_none() && value.size() > MAX_INLINE_BYTES;
     if large(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
         return Ok(flow);
     }
@@ -103,12 +105,12 @@ pub async fn whole_of_run(store: &dyn Store, machine: &Machine) -> RunValues {
     RunValues { inputs, provided: whole(store, machine.provided()).await }
 }
 
-/// The bytes of a value; `None` for one that is put away already.
+/// The bytes of a value; `Strip` for one that is put away already.
 #[must_use]
-pub fn bytes_of(value: &Value) -> Option<(Bytes, Form)> {
+pub fn bytes_of(value: &Value) -> Option<(Bytes, ValueKind)> {
     let (bytes, form) = match value {
-        Value::Json(json) => (json.as_str().as_bytes(), Form::Json),
-        Value::Bytes(bytes) => (&bytes[..], Form::Bytes),
+        Value::Json(json) => (json.as_str().as_bytes(), ValueKind::Json),
+        Value::Bytes(bytes) => (&bytes[..], ValueKind::Bytes),
         Value::Stored(_) => return None,
     };
     Some((Bytes::copy_from_slice(bytes), form))
@@ -117,23 +119,23 @@ pub fn bytes_of(value: &Value) -> Option<(Bytes, Form)> {
 /// The value that some bytes from a store are.
 ///
 /// # Errors
-/// [`NoValue`] when they are to be JSON and are none.
-pub fn from_bytes(bytes: &[u8], form: Form) -> Result<Value, NoValue> {
+/// [`InvalidContent`] when they are to be JSON and are none.
+pub fn from_bytes(bytes: &[u8], form: ValueKind) -> Result<Value, InvalidContent> {
     Ok(match form {
-        Form::Bytes => Value::Bytes(bytes.into()),
-        Form::Json => Value::Json(Json::parse(str::from_utf8(bytes)?)?),
+        ValueKind::Bytes => Value::Bytes(bytes.into()),
+        ValueKind::Json => Value::Json(Json::parse(str::from_utf8(bytes)?)?),
     })
 }
 
 /// Why bytes from a store are not the value they should be.
 #[derive(Debug, thiserror::Error)]
-pub enum NoValue {
+pub enum InvalidContent {
     /// They are no text.
     #[error("its bytes are no text")]
-    NoText(#[from] str::Utf8Error),
+    InvalidUtf8(#[from] str::Utf8Error),
     /// They are no JSON.
     #[error("its bytes are no JSON")]
-    NoJson(#[from] InvalidJson),
+    InvalidJson(#[from] InvalidJson),
 }
 
 #[cfg(test)]
@@ -152,15 +154,15 @@ mod tests {
     async fn what_is_large_goes_to_the_store_and_then_the_largest_until_the_rest_may_travel_together() {
         let store = crate::Memory::new();
         // The two that are too large by themselves leave no more than what may travel together.
-        let mut values = sized(&[LARGEST_INLINE + 1, LARGEST_INLINE, 10, 2 * LARGEST_INLINE]);
+        let mut values = sized(&[MAX_INLINE_BYTES + 1, MAX_INLINE_BYTES, 10, 2 * MAX_INLINE_BYTES]);
         put_large(&store, &mut values).await.expect("memory takes it");
         let stored = |values: &Values| values.values().map(|value| value.digest().is_some()).collect::<Vec<_>>();
         assert_eq!(stored(&values), [true, false, false, true]);
         // None of these is large by itself.
-        let mut many = sized(&[[LARGEST_INLINE; 12], [LARGEST_INLINE - 1; 12]].concat());
+        let mut many = sized(&[[MAX_INLINE_BYTES; 12], [MAX_INLINE_BYTES - 1; 12]].concat());
         put_large(&store, &mut many).await.expect("memory takes it");
         let inline: usize = many.values().filter(|value| value.digest().is_none()).map(Value::size).sum();
-        assert!(inline <= LARGEST_INLINE_TOGETHER, "{inline}");
+        assert!(inline <= MAX_INLINE_TOTAL_BYTES, "{inline}");
         assert_eq!(stored(&many).iter().filter(|stored| **stored).count(), 12, "no more than have to");
         assert!(stored(&many)[..12].iter().all(|stored| *stored), "the largest first");
         let whole = whole(&store, many).await;

@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use broker::{Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
-use flow::{Answer, Failure, FailureKind};
+use flow::{Failure, FailureKind, TaskResult};
 use protocol::{CallLog, Job, Report};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    call::{Caller, Signalled, settle},
-    control::{self, First, Held},
+    call::{JobHandler, PublishOutcome, settle},
+    control::{self, CallGuard, StartPrecondition},
 };
 
 /// How long an engine has to answer. Another one takes over the runs of one that dies within some seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait before a question that was not taken is sent again.
-const PAUSE: Duration = Duration::from_millis(200);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// What becomes of a call before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leave {
+pub(crate) enum StartDecision {
     /// It begins.
-    Begin,
+    Start,
     /// It does not: nobody wants it any more.
     Withdrawn {
         /// Whether the engine knows that, and waits for no answer.
@@ -38,20 +38,25 @@ pub(crate) enum Leave {
     GiveBack,
 }
 
-impl Caller {
+impl JobHandler {
     /// Asks an engine whether a call is still wanted, where that has to be known first. If no engine answers in time, a call
     /// begins that was not withdrawn as far as this worker knows: what it does is then taken back as a late outcome, if it
     /// was withdrawn.
-    pub(crate) async fn may_begin(&self, job: &Job, first: First, interrupt: &CancellationToken) -> Leave {
-        let First::Ask { wanted, is_withdrawn } = first else { return Leave::Begin };
+    pub(crate) async fn may_begin(
+        &self,
+        job: &Job,
+        first: StartPrecondition,
+        interrupt: &CancellationToken,
+    ) -> StartDecision {
+        let StartPrecondition::AskEngine { wanted, is_withdrawn } = first else { return StartDecision::Start };
         let asking = async {
             if !self.ask(job).await {
                 warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
-                return Leave::Withdrawn { is_sure: true };
+                return StartDecision::Withdrawn { is_sure: true };
             }
             match wanted.await {
-                Ok(true) => Leave::Begin,
-                Ok(false) => Leave::Withdrawn { is_sure: true },
+                Ok(true) => StartDecision::Start,
+                Ok(false) => StartDecision::Withdrawn { is_sure: true },
                 // The call is forgotten with its sender, and not before.
                 Err(_) => std::future::pending().await,
             }
@@ -59,16 +64,16 @@ impl Caller {
         // All arms only wait.
         let leave = tokio::select! {
             biased;
-            () = self.abandon.cancelled() => return Leave::GiveBack,
+            () = self.abandon.cancelled() => return StartDecision::GiveBack,
             // An engine that interrupts a call waits for no answer of one that has not begun.
-            () = interrupt.cancelled() => Leave::Withdrawn { is_sure: true },
-            asked = timeout(PATIENCE, asking) => match asked {
+            () = interrupt.cancelled() => StartDecision::Withdrawn { is_sure: true },
+            asked = timeout(REPLY_TIMEOUT, asking) => match asked {
                 Ok(leave) => leave,
-                Err(_) if is_withdrawn => Leave::Withdrawn { is_sure: false },
-                Err(_) => Leave::Begin,
+                Err(_) if is_withdrawn => StartDecision::Withdrawn { is_sure: false },
+                Err(_) => StartDecision::Start,
             },
         };
-        if leave == Leave::Begin {
+        if leave == StartDecision::Start {
             self.calls.begin_unasked(job);
         }
         leave
@@ -101,7 +106,7 @@ impl Caller {
                     | PublishError::TooLarge { .. }),
                 ) => {
                     debug!(%error, "the question was not taken; it is asked again");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
@@ -109,7 +114,7 @@ impl Caller {
 
     /// Leaves a call that nobody wants. Nobody waits for an answer, unless a worker had the job before: that one may have
     /// executed it, which nobody else can tell.
-    pub(crate) async fn leave(&self, delivery: Delivery, job: &Job, call: Held<'_>, is_sure: bool) {
+    pub(crate) async fn leave(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_sure: bool) {
         debug!("the call was withdrawn before it began");
         let again = call.end();
         let came_back = control::came_back(&delivery) || again.came;
@@ -117,9 +122,9 @@ impl Caller {
             return delivery.accept();
         }
         let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker began it");
-        let signal = self.signal_of(job, Answer::Failed(failure), came_back);
+        let signal = self.signal_of(job, TaskResult::Failed(failure), came_back);
         let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode());
-        let signalled = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(Signalled::NotTaken);
+        let signalled = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
         for delivery in std::iter::once(delivery).chain(again.deliveries) {
             settle(delivery, signalled);
         }

@@ -4,18 +4,18 @@ use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Durat
 
 use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
-use flow::{Answer, CallId, Failure, FailureKind, Signal, Size, WorkerName};
+use flow::{CallId, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallLog, Job, Report, lease, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
-    Called, Guests,
-    begin::Leave,
-    control::{self, Calls, Taken},
+    GuestResult, GuestRunner,
+    begin::StartDecision,
+    control::{self, AcceptedCall, CallRegistry},
     live,
-    progress::{self, Said},
-    recent::{Executions, Recent},
+    progress::{self, LastProgress},
+    recent::{Executions, ResultCache},
     slots::Slot,
 };
 
@@ -29,15 +29,15 @@ const RESEND_AFTER: [Duration; 5] = [
 ];
 
 /// How long a worker that stops tries to give a call back that it has under a lease. If it fails, the lease is missed.
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What became of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signalled {
+pub(crate) enum PublishOutcome {
     /// The broker has it, or nobody wants it any more.
-    Taken,
+    Confirmed,
     /// The broker may not have it: the job has to come again.
-    NotTaken,
+    Unconfirmed,
 }
 
 /// A message is larger than the broker takes, in its words.
@@ -45,22 +45,22 @@ pub(crate) enum Signalled {
 pub(crate) struct TooLarge(String);
 
 /// How the worker holds a call.
-enum Hold {
+enum CallHold {
     /// By its delivery, which goes back if the worker dies.
     Delivery(Box<Delivery>),
     /// By heartbeats.
     Lease,
 }
 
-/// What came of a call: `None` when the worker stopped it.
-type Outcome = Option<(Answer, CallLog)>;
+/// What came of a call: `Strip` when the worker stopped it.
+type CallResult = Option<(TaskResult, CallLog)>;
 
 /// What all jobs of a worker share.
-pub(crate) struct Caller {
+pub(crate) struct JobHandler {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) guests: Arc<dyn Guests>,
-    pub(crate) calls: Arc<Calls>,
-    pub(crate) recent: Recent,
+    pub(crate) guests: Arc<dyn GuestRunner>,
+    pub(crate) calls: Arc<CallRegistry>,
+    pub(crate) recent: ResultCache,
     pub(crate) executions: Executions,
     pub(crate) name: WorkerName,
     /// How often a job may come back that does not say so itself.
@@ -69,7 +69,7 @@ pub(crate) struct Caller {
     pub(crate) abandon: CancellationToken,
 }
 
-impl Caller {
+impl JobHandler {
     /// Answers a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it goes back
     /// when the worker stops before that. What cannot be a job, and a job that killed as many workers as the delivery
     /// limit allows, is kept in quarantine, and its run is told.
@@ -108,15 +108,15 @@ impl Caller {
             debug!("the job was answered before; the answer is sent again");
             drop(slot);
             let signalled = self.send_signal(&job.call, answer, &job.signal_to).await;
-            return settle(delivery, signalled.unwrap_or(Signalled::NotTaken));
+            return settle(delivery, signalled.unwrap_or(PublishOutcome::Unconfirmed));
         }
-        let Some(Taken { delivery, call, first }) = self.calls.begin(&job, delivery) else {
+        let Some(AcceptedCall { delivery, call, first }) = self.calls.begin(&job, delivery) else {
             return debug!("the job runs here already");
         };
         match self.may_begin(&job, first, &call.interrupt).await {
-            Leave::Begin => {}
-            Leave::Withdrawn { is_sure } => return self.leave(delivery, &job, call, is_sure).await,
-            Leave::GiveBack => {
+            StartDecision::Start => {}
+            StartDecision::Withdrawn { is_sure } => return self.leave(delivery, &job, call, is_sure).await,
+            StartDecision::GiveBack => {
                 delivery.requeue();
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
@@ -137,33 +137,33 @@ impl Caller {
             again.deliveries.into_iter().for_each(Delivery::requeue);
             return self.give_back(hold, &job).await;
         };
-        if let Answer::Failed(failure) = &answer {
+        if let TaskResult::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }
         // Between two deliveries to this worker there may have been one to another, which was lost.
         let signal = self.signal_of(&job, answer, came_back || again.came);
         let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
         match hold {
-            Hold::Delivery(delivery) => {
+            CallHold::Delivery(delivery) => {
                 let signalled = self.send_answer(&mut body, &signal, &job.signal_to).await;
-                if signalled == Signalled::Taken {
+                if signalled == PublishOutcome::Confirmed {
                     self.recent.keep(&job.call, &job.signal_to, &body);
                 }
                 settle(*delivery, signalled);
                 again.deliveries.into_iter().for_each(|delivery| settle(delivery, signalled));
             }
             // Nobody but this worker knows the answer.
-            Hold::Lease => {
-                while self.send_answer(&mut body, &signal, &job.signal_to).await == Signalled::NotTaken
+            CallHold::Lease => {
+                while self.send_answer(&mut body, &signal, &job.signal_to).await == PublishOutcome::Unconfirmed
                     && !self.abandon.is_cancelled()
                 {
-                    tokio::time::sleep(lease::HEARTBEAT).await;
+                    tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
                 }
             }
         }
     }
 
-    pub(crate) fn signal_of(&self, job: &Job, answer: Answer, redelivered: bool) -> Signal {
+    pub(crate) fn signal_of(&self, job: &Job, answer: TaskResult, redelivered: bool) -> Signal {
         let (call, execution) = (job.call.clone(), self.executions.next());
         Signal { call, answer, execution, redelivered, worker: Some(self.name.clone()) }
     }
@@ -176,8 +176,8 @@ impl Caller {
         job: &Job,
         interrupt: CancellationToken,
         slot: &mut Slot,
-    ) -> (Hold, Outcome) {
-        let mut hold = Hold::Delivery(Box::new(delivery));
+    ) -> (CallHold, CallResult) {
+        let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
             let (calling, holding) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
             // Once the call has ended, what is said of it is dropped: its answer says more.
@@ -191,24 +191,25 @@ impl Caller {
     }
 
     /// Takes a call under a lease once it has run for long, and renews that for as long as it is polled.
-    async fn hold(&self, hold: &mut Hold, job: &Job, slot: &mut Slot) -> Infallible {
-        tokio::time::sleep(lease::THRESHOLD).await;
+    async fn hold(&self, hold: &mut CallHold, job: &Job, slot: &mut Slot) -> Infallible {
+        tokio::time::sleep(lease::LEASE_THRESHOLD).await;
         loop {
             match hold {
-                Hold::Delivery(_) => {
-                    if self.tell_engine(job, self.heartbeat(job), Told::Surely).await == Signalled::Taken
-                        && let Hold::Delivery(delivery) = std::mem::replace(hold, Hold::Lease)
+                CallHold::Delivery(_) => {
+                    if self.tell_engine(job, self.heartbeat(job), DeliveryGuarantee::AtLeastOnce).await
+                        == PublishOutcome::Confirmed
+                        && let CallHold::Delivery(delivery) = std::mem::replace(hold, CallHold::Lease)
                     {
                         slot.lease();
                         delivery.accept();
                         self.calls.lease(job);
                     }
                 }
-                Hold::Lease => {
-                    self.tell_engine(job, self.heartbeat(job), Told::Once).await;
+                CallHold::Lease => {
+                    self.tell_engine(job, self.heartbeat(job), DeliveryGuarantee::BestEffort).await;
                 }
             }
-            tokio::time::sleep(lease::HEARTBEAT).await;
+            tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         }
     }
 
@@ -217,13 +218,13 @@ impl Caller {
     }
 
     /// Gives a call back that the worker stopped.
-    async fn give_back(&self, hold: Hold, job: &Job) {
+    async fn give_back(&self, hold: CallHold, job: &Job) {
         match hold {
-            Hold::Delivery(delivery) => delivery.requeue(),
-            Hold::Lease => {
+            CallHold::Delivery(delivery) => delivery.requeue(),
+            CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
                 let message = self.message(&job.call, &job.signal_to, released.encode().into());
-                if tokio::time::timeout(RELEASE, self.broker.publish(message)).await.is_err() {
+                if tokio::time::timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
                     warn!("the call could not be given back: its lease will be missed");
                 }
             }
@@ -237,7 +238,7 @@ impl Caller {
         let signalled = match told {
             Some((call, signal_to)) => {
                 let message = format!("{reason}; its message is in waft.quarantine");
-                let answer = Answer::Failed(Failure::new(FailureKind::Poison, message));
+                let answer = TaskResult::Failed(Failure::new(FailureKind::Poison, message));
                 let signal = Signal {
                     call: call.clone(),
                     answer,
@@ -246,12 +247,12 @@ impl Caller {
                     worker: Some(self.name.clone()),
                 };
                 let body = Report::Signal(signal, CallLog::default()).encode();
-                self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(Signalled::NotTaken)
+                self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
             }
-            None => Signalled::Taken,
+            None => PublishOutcome::Confirmed,
         };
         match signalled {
-            Signalled::Taken => {
+            PublishOutcome::Confirmed => {
                 let Message { exchange, key, .. } = &delivery.message;
                 let queue =
                     if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
@@ -259,13 +260,13 @@ impl Caller {
                 // Dropped, the delivery goes back.
                 self.abandon.run_until_cancelled(moving).await;
             }
-            Signalled::NotTaken => delivery.requeue(),
+            PublishOutcome::Unconfirmed => delivery.requeue(),
         }
     }
 
     /// Sends the answer to a call. One that the broker does not take since it is too large becomes a failure that says so:
     /// no other attempt could be answered either.
-    async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> Signalled {
+    async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> PublishOutcome {
         let size = body.len();
         let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), signal_to).await {
             Ok(signalled) => return signalled,
@@ -273,34 +274,39 @@ impl Caller {
         };
         let message = format!("its answer has {:#}, which is more than the broker takes: {reason}", Size(size as u64));
         warn!(message, "a call fails since its answer is too large");
-        let answer = Answer::Failed(Failure::new(FailureKind::Permanent, message));
+        let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
         let failed = Signal { answer, ..signal.clone() };
         *body = Report::Signal(failed, CallLog::default()).encode().into();
-        self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(Signalled::NotTaken)
+        self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
     /// Broadcasts the answer to a call.
-    pub(crate) async fn send_signal(&self, call: &CallId, body: Bytes, signal_to: &str) -> Result<Signalled, TooLarge> {
+    pub(crate) async fn send_signal(
+        &self,
+        call: &CallId,
+        body: Bytes,
+        signal_to: &str,
+    ) -> Result<PublishOutcome, TooLarge> {
         let message = self.message(call, signal_to, body);
-        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Ok(Signalled::NotTaken))
+        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Ok(PublishOutcome::Unconfirmed))
     }
 
     /// Tells the engine of a call that runs.
-    async fn tell_engine(&self, job: &Job, report: Report, told: Told) -> Signalled {
+    async fn tell_engine(&self, job: &Job, report: Report, told: DeliveryGuarantee) -> PublishOutcome {
         let message = self.message(&job.call, &job.signal_to, report.encode().into());
         let telling = async {
             match told {
-                Told::Surely => self.publish(message).await.unwrap_or(Signalled::NotTaken),
-                Told::Once => {
+                DeliveryGuarantee::AtLeastOnce => self.publish(message).await.unwrap_or(PublishOutcome::Unconfirmed),
+                DeliveryGuarantee::BestEffort => {
                     let once = Message { persistent: false, routing: Routing::Optional, ..message };
                     // What is lost is told again with the next.
                     let _ = self.broker.publish(once).await;
-                    Signalled::Taken
+                    PublishOutcome::Confirmed
                 }
             }
         };
         // The call is not kept waiting for longer than until the next one.
-        tokio::time::timeout(lease::HEARTBEAT, telling).await.unwrap_or(Signalled::NotTaken)
+        tokio::time::timeout(lease::HEARTBEAT_INTERVAL, telling).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
     fn message(&self, call: &CallId, queue: &str, body: Bytes) -> Message {
@@ -322,16 +328,16 @@ impl Caller {
 
     /// Publishes until the broker has it: to send it again is cheaper than to make the call again, and a queue that is
     /// just being deleted refuses a signal before it is known to be gone.
-    async fn publish(&self, message: Message) -> Result<Signalled, TooLarge> {
+    async fn publish(&self, message: Message) -> Result<PublishOutcome, TooLarge> {
         for pause in RESEND_AFTER {
             match self.broker.publish(message.clone()).await {
-                Ok(()) => return Ok(Signalled::Taken),
+                Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 Err(PublishError::Unroutable { key, .. }) => {
                     warn!(queue = key, "nobody waits for this signal any more: its engine has gone");
-                    return Ok(Signalled::Taken);
+                    return Ok(PublishOutcome::Confirmed);
                 }
-                Err(PublishError::Closed) => return Ok(Signalled::NotTaken),
+                Err(PublishError::Closed) => return Ok(PublishOutcome::Unconfirmed),
                 Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
                     debug!(%error, "the signal was not taken; it is sent again");
                     tokio::time::sleep(pause).await;
@@ -339,12 +345,12 @@ impl Caller {
             }
         }
         warn!("the broker does not take the signal; the job goes back");
-        Ok(Signalled::NotTaken)
+        Ok(PublishOutcome::Unconfirmed)
     }
 
-    /// Calls the guest; `None` when the worker stopped the call and the job is to go back.
-    async fn call(&self, job: &Job, interrupt: CancellationToken) -> Outcome {
-        let said = Arc::new(Said::default());
+    /// Calls the guest; `Strip` when the worker stopped the call and the job is to go back.
+    async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
+        let said = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
         let telling = progress::tell(
             self.broker.clone(),
@@ -368,14 +374,14 @@ impl Caller {
             self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said.clone())).await
         };
         let (called, (), ()) = futures::join!(calling, telling, publishing);
-        let Called { answer, log } = called?;
+        let GuestResult { answer, log } = called?;
         let answer = match answer {
-            sandbox::Answer::Left(values) => Answer::Succeeded(values),
-            sandbox::Answer::Failed(failure) => Answer::Failed(failure),
-            sandbox::Answer::Interrupted if interrupt.is_cancelled() => {
-                Answer::Failed(Failure::new(FailureKind::Cancelled, "the run was told to stop"))
+            sandbox::Completion::Succeeded(values) => TaskResult::Succeeded(values),
+            sandbox::Completion::Failed(failure) => TaskResult::Failed(failure),
+            sandbox::Completion::Interrupted if interrupt.is_cancelled() => {
+                TaskResult::Failed(Failure::new(FailureKind::Cancelled, "the run was told to stop"))
             }
-            sandbox::Answer::Interrupted => return None,
+            sandbox::Completion::Interrupted => return None,
         };
         Some((answer, log))
     }
@@ -383,16 +389,16 @@ impl Caller {
 
 /// How surely the engine is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum DeliveryGuarantee {
     /// Until the broker has it.
-    Surely,
+    AtLeastOnce,
     /// As well as it goes.
-    Once,
+    BestEffort,
 }
 
-pub(crate) fn settle(delivery: Delivery, signalled: Signalled) {
+pub(crate) fn settle(delivery: Delivery, signalled: PublishOutcome) {
     match signalled {
-        Signalled::Taken => delivery.accept(),
-        Signalled::NotTaken => delivery.requeue(),
+        PublishOutcome::Confirmed => delivery.accept(),
+        PublishOutcome::Unconfirmed => delivery.requeue(),
     }
 }

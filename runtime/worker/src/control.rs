@@ -18,17 +18,17 @@ use tracing::warn;
 use crate::live::{self, Followed};
 
 /// The most calls that are remembered as interrupted or withdrawn before their jobs came here. Each costs some hundred bytes.
-const REMEMBERED: usize = 10_000;
+const MAX_WITHDRAWN_CALLS: usize = 10_000;
 
 /// The calls a worker has now, and what it was told of others.
-pub(crate) struct Calls {
-    known: Mutex<Known>,
+pub(crate) struct CallRegistry {
+    known: Mutex<RegistryState>,
     followed: Followed,
 }
 
-struct Known {
+struct RegistryState {
     /// By the call and where it is answered: an engine that took a run over elsewhere has to hear for itself.
-    running: BTreeMap<(CallId, String), Running>,
+    running: BTreeMap<(CallId, String), RunningCall>,
     /// Calls that were interrupted or withdrawn and do not run here: their jobs may still be on the way.
     withdrawn: HashSet<CallId>,
     oldest: VecDeque<CallId>,
@@ -37,26 +37,26 @@ struct Known {
 }
 
 /// One call that this worker has.
-struct Running {
+struct RunningCall {
     interrupt: CancellationToken,
-    stage: Stage,
+    stage: CallStage,
     is_leased: bool,
-    again: Again,
+    again: Redeliveries,
 }
 
 /// How far a call has come.
-enum Stage {
+enum CallStage {
     /// An engine is asked whether it is to begin.
-    Asking(oneshot::Sender<bool>),
+    AwaitingReply(oneshot::Sender<bool>),
     /// It has begun.
-    Begun,
+    Started,
     /// It does not begin, since an engine said so.
     Refused,
 }
 
 /// What came of a job while its call ran.
 #[derive(Default)]
-pub(crate) struct Again {
+pub(crate) struct Redeliveries {
     /// Whether it was delivered again.
     pub(crate) came: bool,
     /// Its later deliveries, which wait for the outcome of the call.
@@ -64,21 +64,21 @@ pub(crate) struct Again {
 }
 
 /// A call that a worker has taken on.
-pub(crate) struct Taken<'a> {
+pub(crate) struct AcceptedCall<'a> {
     /// The delivery of its job.
     pub(crate) delivery: Delivery,
     /// The call.
-    pub(crate) call: Held<'a>,
+    pub(crate) call: CallGuard<'a>,
     /// What has to be known before it begins.
-    pub(crate) first: First,
+    pub(crate) first: StartPrecondition,
 }
 
 /// What has to be known before a call begins.
-pub(crate) enum First {
+pub(crate) enum StartPrecondition {
     /// Nothing: it has begun.
     Nothing,
     /// Whether it is still wanted, which an engine says.
-    Ask {
+    AskEngine {
         /// Takes what the engine says.
         wanted: oneshot::Receiver<bool>,
         /// Whether the worker was told that the call is wanted no more. An engine may have thought better of it since.
@@ -86,11 +86,11 @@ pub(crate) enum First {
     },
 }
 
-impl Calls {
+impl CallRegistry {
     /// Of a worker that hears what is withdrawn from this time on.
     pub(crate) fn new(since: Timestamp) -> Self {
         let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
-        Self { known: Mutex::new(Known { running, withdrawn, oldest, since }), followed: live::followed() }
+        Self { known: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
     }
 
     /// The runs that somebody begins to follow from now on.
@@ -98,13 +98,13 @@ impl Calls {
         self.followed.subscribe()
     }
 
-    /// Takes a call on. `None` when it runs here already: the delivery is kept until that has ended, since the one that it
+    /// Takes a call on. `Strip` when it runs here already: the delivery is kept until that has ended, since the one that it
     /// was begun with may be dead when its job comes again.
     ///
     /// Whether the call is wanted is asked where this worker cannot know that it is: its job was sent before this worker
     /// listened, was delivered before, may have expired by the engine's clock, or is of a call that was interrupted or
     /// withdrawn.
-    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<Taken<'a>> {
+    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
         let mut known = self.lock();
         if let Some(running) = known.running.get_mut(&key(job)) {
             running.again.came = true;
@@ -120,19 +120,20 @@ impl Calls {
         let may_be_withdrawn = came_back(&delivery) || job.at < known.since || job.expires_at.is_some();
         let (stage, first) = if is_withdrawn || may_be_withdrawn {
             let (answer, wanted) = oneshot::channel();
-            (Stage::Asking(answer), First::Ask { wanted, is_withdrawn })
+            (CallStage::AwaitingReply(answer), StartPrecondition::AskEngine { wanted, is_withdrawn })
         } else {
-            (Stage::Begun, First::Nothing)
+            (CallStage::Started, StartPrecondition::Nothing)
         };
-        let running = Running { interrupt: interrupt.clone(), stage, is_leased: false, again: Again::default() };
+        let running =
+            RunningCall { interrupt: interrupt.clone(), stage, is_leased: false, again: Redeliveries::default() };
         known.running.insert(key(job), running);
-        Some(Taken { delivery, call: Held { calls: self, job: Some(job), interrupt }, first })
+        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, first })
     }
 
     /// A call begins though no engine has said that it may.
     pub(crate) fn begin_unasked(&self, job: &Job) {
         if let Some(running) = self.lock().running.get_mut(&key(job)) {
-            running.stage = Stage::Begun;
+            running.stage = CallStage::Started;
         }
     }
 
@@ -144,7 +145,7 @@ impl Calls {
         }
     }
 
-    fn end(&self, job: &Job) -> Again {
+    fn end(&self, job: &Job) -> Redeliveries {
         self.lock().running.remove(&key(job)).map(|running| running.again).unwrap_or_default()
     }
 
@@ -161,7 +162,7 @@ impl Calls {
     /// Takes note of a call that nobody wants any more; answers where it is to be said that it has begun here.
     fn withdraw(&self, call: CallId) -> Vec<String> {
         let mut known = self.lock();
-        let begun = known.running_as(&call).filter(|(_, running)| matches!(running.stage, Stage::Begun));
+        let begun = known.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
         let begun: Vec<String> = begun.map(|((_, signal_to), _)| signal_to.clone()).collect();
         if known.running_as(&call).next().is_none() {
             known.remember(call);
@@ -172,11 +173,11 @@ impl Calls {
     /// An engine has said whether a call is to begin.
     fn answered(&self, call: &CallId, wanted: bool) {
         for (_, running) in self.lock().running_as(call) {
-            if !matches!(running.stage, Stage::Asking(_)) {
+            if !matches!(running.stage, CallStage::AwaitingReply(_)) {
                 continue;
             }
-            let stage = if wanted { Stage::Begun } else { Stage::Refused };
-            if let Stage::Asking(answer) = std::mem::replace(&mut running.stage, stage) {
+            let stage = if wanted { CallStage::Started } else { CallStage::Refused };
+            if let CallStage::AwaitingReply(answer) = std::mem::replace(&mut running.stage, stage) {
                 // The call may have been interrupted meanwhile.
                 let _ = answer.send(wanted);
             }
@@ -187,37 +188,40 @@ impl Calls {
         self.lock().running.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
         // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call that this worker has, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
-pub(crate) struct Held<'a> {
-    calls: &'a Calls,
-    /// `None` once it has ended.
+pub(crate) struct CallGuard<'a> {
+    calls: &'a CallRegistry,
+    /// `Strip` once it has ended.
     job: Option<&'a Job>,
     /// Cancelled when the call is to stop.
     pub(crate) interrupt: CancellationToken,
 }
 
-impl Held<'_> {
+impl CallGuard<'_> {
     /// Forgets the call. A job that comes from now on is called again.
-    pub(crate) fn end(mut self) -> Again {
+    pub(crate) fn end(mut self) -> Redeliveries {
         self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for CallGuard<'_> {
     /// The deliveries that came meanwhile go back, as the one that it was begun with does.
     fn drop(&mut self) {
         drop(self.job.take().map(|job| self.calls.end(job)));
     }
 }
 
-impl Known {
-    fn running_as<'a>(&'a mut self, call: &CallId) -> impl Iterator<Item = (&'a (CallId, String), &'a mut Running)> {
+impl RegistryState {
+    fn running_as<'a>(
+        &'a mut self,
+        call: &CallId,
+    ) -> impl Iterator<Item = (&'a (CallId, String), &'a mut RunningCall)> {
         self.running.iter_mut().filter(move |((running, _), _)| running == call)
     }
 
@@ -225,7 +229,7 @@ impl Known {
         if self.withdrawn.insert(call.clone()) {
             self.oldest.push_back(call);
         }
-        if self.oldest.len() > REMEMBERED
+        if self.oldest.len() > MAX_WITHDRAWN_CALLS
             && let Some(oldest) = self.oldest.pop_front()
         {
             self.withdrawn.remove(&oldest);
@@ -275,7 +279,7 @@ pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Co
 pub(crate) async fn answer(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
-    calls: Arc<Calls>,
+    calls: Arc<CallRegistry>,
     status: WorkerStatus,
     stop: CancellationToken,
 ) {
@@ -296,7 +300,7 @@ pub(crate) async fn answer(
                     }
                 }
             }
-            Ok(Control::MayBegin { call, wanted }) => calls.answered(&call, wanted),
+            Ok(Control::MayStart { call, wanted }) => calls.answered(&call, wanted),
             // Of no use where nothing runs.
             Ok(Control::TellLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
@@ -320,7 +324,7 @@ fn reply(to: String, status: &WorkerStatus) -> Message {
 /// The message that says that a call has begun here which an engine wants to withdraw.
 fn begun_here(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
-    to_queue(signal_to, properties, Report::Begun { call, worker: worker.clone() }.encode())
+    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode())
 }
 
 fn to_queue(queue: String, properties: Properties, body: Vec<u8>) -> Message {

@@ -7,30 +7,30 @@ use protocol::{CallLog, Job};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
-use crate::Modules;
+use crate::ContentSource;
 
 /// How a call ended, and what its guest wrote.
 #[derive(Debug)]
-pub struct Called {
+pub struct GuestResult {
     /// The answer; values of any size are in it as they are.
-    pub answer: sandbox::Answer,
+    pub answer: sandbox::Completion,
     /// What the guest wrote.
     pub log: CallLog,
 }
 
 /// Calls guests.
 #[async_trait]
-pub trait Guests: Send + Sync + 'static {
+pub trait GuestRunner: Send + Sync + 'static {
     /// Makes one call, until it ends or its token is cancelled.
-    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> Called;
+    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult;
 
     /// Stops all calls.
     fn interrupt_all(&self);
 }
 
 #[async_trait]
-impl Guests for Modules {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> Called {
+impl GuestRunner for ContentSource {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult {
         let stopped = interrupt.clone();
         let calling = async {
             let module = self.find(job.module, &job.fetch_from).await?;
@@ -39,17 +39,21 @@ impl Guests for Modules {
         };
         let found = match stopped.run_until_cancelled(calling).await {
             Some(Ok(found)) => found,
-            Some(Err(failure)) => return Called { answer: sandbox::Answer::Failed(failure), log: CallLog::default() },
-            None => return Called { answer: sandbox::Answer::Interrupted, log: CallLog::default() },
+            Some(Err(failure)) => {
+                return GuestResult { answer: sandbox::Completion::Failed(failure), log: CallLog::default() };
+            }
+            None => return GuestResult { answer: sandbox::Completion::Interrupted, log: CallLog::default() },
         };
         let (module, job) = found;
         let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
         let log = log(&report);
         let answer = match report.answer {
-            sandbox::Answer::Left(values) => sandbox::Answer::Left(self.put_large(values, &job.fetch_from).await),
-            answer @ (sandbox::Answer::Failed(_) | sandbox::Answer::Interrupted) => answer,
+            sandbox::Completion::Succeeded(values) => {
+                sandbox::Completion::Succeeded(self.put_large(values, &job.fetch_from).await)
+            }
+            answer @ (sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted) => answer,
         };
-        Called { answer, log }
+        GuestResult { answer, log }
     }
 
     fn interrupt_all(&self) {
@@ -80,7 +84,7 @@ fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
 }
 
 /// What the guest wrote, up to what is kept.
-fn log(report: &sandbox::Report) -> CallLog {
+fn log(report: &sandbox::CallReport) -> CallLog {
     let mut log = CallLog::default();
     for line in &report.log {
         log.push(line.level.as_str(), line.message.clone());

@@ -19,21 +19,21 @@ use tracing::{debug, warn};
 
 use crate::{
     WorkerError,
-    call::Caller,
+    call::JobHandler,
     slots::{Slot, Slots},
 };
 
 /// How long to wait before a queue that was deleted is declared again: whoever deletes it may delete more.
-const PAUSE: Duration = Duration::from_secs(1);
+const REDECLARE_DELAY: Duration = Duration::from_secs(1);
 
 /// How long a fetched job may wait while no slot becomes free. Then it goes back, for workers that have one.
-const PATIENCE: Duration = Duration::from_millis(100);
+const MAX_FETCHED_WAIT: Duration = Duration::from_millis(100);
 
 /// How long the queues stay open at least before they are opened anew for more or fewer jobs: that costs some round trips.
-const STEADY: Duration = Duration::from_millis(50);
+const MIN_OPEN_TIME: Duration = Duration::from_millis(50);
 
 /// How long giving back may take: a broker that is away takes back by itself what it delivered.
-const GIVING_BACK: Duration = Duration::from_secs(5);
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queues that jobs are taken from.
 pub(crate) struct Intake {
@@ -55,7 +55,7 @@ type Opening = BoxFuture<'static, (QueueName, Result<JobQueue, WorkerError>)>;
 /// A queue of jobs.
 struct JobQueue {
     name: QueueName,
-    /// `None` while no slot is free and calls are long.
+    /// `Strip` while no slot is free and calls are long.
     consumer: Option<Consumer>,
     /// How many deliveries may be out over it.
     prefetch: u16,
@@ -83,7 +83,7 @@ impl Intake {
     /// `abandon` is cancelled: then the broker takes it back when the connection ends.
     pub(crate) async fn run(
         mut self,
-        caller: Arc<Caller>,
+        caller: Arc<JobHandler>,
         calls: TaskTracker,
         [stop, abandon, crash]: [CancellationToken; 3],
     ) {
@@ -99,7 +99,7 @@ impl Intake {
         abandon.run_until_cancelled(self.give_back(&*broker)).await;
     }
 
-    /// The next job, and a slot for it; `None` when it is to stop, or the queues have to be looked after first.
+    /// The next job, and a slot for it; `Strip` when it is to stop, or the queues have to be looked after first.
     async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
         let slot = self.slot(broker, stop).await?;
         self.adjust(broker).await;
@@ -121,7 +121,7 @@ impl Intake {
             }
             fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
             // More can be asked for then.
-            () = tokio::time::sleep_until(self.opened_at + STEADY), if leaves_slots_idle => return None,
+            () = tokio::time::sleep_until(self.opened_at + MIN_OPEN_TIME), if leaves_slots_idle => return None,
             else => return None,
         };
         match delivery {
@@ -133,7 +133,7 @@ impl Intake {
         }
     }
 
-    /// A free slot; `None` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
+    /// A free slot; `Strip` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
     async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
         let mut waits_since = Instant::now();
         loop {
@@ -143,9 +143,9 @@ impl Intake {
                 biased;
                 () = stop.cancelled() => return None,
                 slot = self.slots.acquire() => return Some(slot),
-                () = tokio::time::sleep_until(waits_since + PATIENCE), if has_fetched => {
+                () = tokio::time::sleep_until(waits_since + MAX_FETCHED_WAIT), if has_fetched => {
                     debug!("no slot becomes free soon: what was fetched goes back");
-                    self.slots.stalled(PATIENCE);
+                    self.slots.stalled(MAX_FETCHED_WAIT);
                     self.give_back(&**broker).await;
                     return None;
                 }
@@ -172,14 +172,14 @@ impl Intake {
     fn note_deleted(&mut self, broker: &Arc<dyn Broker>, place: usize) {
         let JobQueue { name, .. } = self.queues.remove(place);
         warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
-        self.opening.push(open_after(PAUSE, broker.clone(), name, self.prefetch));
+        self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
     /// Opens a queue beside all else that cannot be opened now.
     fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
         let error: &dyn std::error::Error = error;
         warn!(queue = %name, error, "a queue of jobs cannot be opened yet: the others are taken from meanwhile");
-        self.opening.push(open_after(PAUSE, broker.clone(), name, self.prefetch));
+        self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
     /// Takes from a queue from now on, if it could be opened.
@@ -204,7 +204,7 @@ impl Intake {
         let wanted = self.slots.prefetch();
         let differs =
             self.leaves_slots_idle() || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
-        if !self.queues.iter().any(is_other) && (!differs || self.opened_at.elapsed() < STEADY) {
+        if !self.queues.iter().any(is_other) && (!differs || self.opened_at.elapsed() < MIN_OPEN_TIME) {
             return;
         }
         self.close().await;
@@ -219,7 +219,7 @@ impl Intake {
     /// Closes the consumers, and keeps what they have fetched.
     async fn close(&mut self) {
         let consumers = self.queues.iter_mut().filter_map(|queue| queue.consumer.take());
-        let closing = consumers.map(|consumer| timeout(GIVING_BACK, consumer.drain()));
+        let closing = consumers.map(|consumer| timeout(GIVE_BACK_TIMEOUT, consumer.drain()));
         // Of which the broker does not say that nothing more comes, what came is dropped, and so goes back.
         let drained = join_all(closing).await.into_iter().flatten();
         self.fetched.extend(drained.flatten());
@@ -232,7 +232,7 @@ impl Intake {
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
         let publishing = fetched.map(|delivery| publish_again(broker, delivery));
         // What is not published in time is dropped, and so goes back as it is.
-        let _ = timeout(GIVING_BACK, join_all(publishing)).await;
+        let _ = timeout(GIVE_BACK_TIMEOUT, join_all(publishing)).await;
     }
 }
 
@@ -240,7 +240,7 @@ impl Intake {
 fn is_silent(error: &WorkerError) -> bool {
     matches!(
         error,
-        WorkerError::Declare(DeclareError::Silent { .. }) | WorkerError::Consume(ConsumeError::Silent { .. })
+        WorkerError::Declare(DeclareError::TimedOut { .. }) | WorkerError::Consume(ConsumeError::Silent { .. })
     )
 }
 

@@ -20,6 +20,6 @@ mod recent;
 mod slots;
 mod worker;
 
-pub use guests::{Called, Guests};
-pub use modules::Modules;
+pub use guests::{GuestResult, GuestRunner};
+pub use modules::ContentSource;
 pub use worker::{Config, Worker, WorkerError};

@@ -10,7 +10,7 @@ use std::{
 
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use flow::{CallId, RunId, WorkerName};
-use protocol::{LARGEST_LOG, LiveLine, LiveLog, LogLine, LogSource, log_size, topology};
+use protocol::{LiveLine, LiveLog, LogLine, LogSource, MAX_LOG_BYTES, log_size, topology};
 use sandbox::Standard;
 use tokio::{
     sync::{Notify, broadcast},
@@ -36,7 +36,7 @@ pub(crate) fn followed() -> Followed {
     broadcast::channel(FOLLOWED).0
 }
 
-/// The lines that a call has written so far: [`LARGEST_LOG`] bytes at most, which is what is kept of it at its end.
+/// The lines that a call has written so far: [`MAX_LOG_BYTES`] bytes at most, which is what is kept of it at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     gathered: Mutex<Gathered>,
@@ -88,7 +88,7 @@ impl Lines {
         }
     }
 
-    /// The next lines to be published, and whether there are no more to come; `None` when there is nothing new.
+    /// The next lines to be published, and whether there are no more to come; `Strip` when there is nothing new.
     fn take(&self) -> Option<(Vec<LiveLine>, bool)> {
         self.gathered().take()
     }
@@ -115,7 +115,7 @@ impl Gathered {
 
     fn push(&mut self, level: &str, text: &str) {
         let size = log_size(text);
-        if self.cut || self.used + size > LARGEST_LOG {
+        if self.cut || self.used + size > MAX_LOG_BYTES {
             self.cut = true;
             // None of it is published any more.
             self.open = [Vec::new(), Vec::new()];
@@ -137,7 +137,7 @@ impl Gathered {
             if self.cut {
                 return;
             }
-            if self.open[open].len() + piece.len() > LARGEST_LOG {
+            if self.open[open].len() + piece.len() > MAX_LOG_BYTES {
                 self.cut = true;
                 self.open = [Vec::new(), Vec::new()];
                 return;
@@ -271,9 +271,9 @@ mod tests {
             assert!(size <= BATCH, "{size}");
             batches.push((size, cut));
         }
-        assert!(batches.iter().map(|(size, _)| size).sum::<usize>() <= LARGEST_LOG);
+        assert!(batches.iter().map(|(size, _)| size).sum::<usize>() <= MAX_LOG_BYTES);
         assert_eq!(batches.iter().filter(|(_, cut)| *cut).count(), 1, "the last one says that there are no more");
-        lines.print(Standard::Output, &[b'x'; 2 * LARGEST_LOG]);
+        lines.print(Standard::Output, &[b'x'; 2 * MAX_LOG_BYTES]);
         assert_eq!(lines.take(), None);
         assert!(lines.gathered().open.iter().all(Vec::is_empty));
     }
@@ -282,7 +282,7 @@ mod tests {
     fn a_line_that_does_not_end_is_bounded() {
         let lines = Lines::default();
         for _ in 0..100 {
-            lines.print(Standard::Error, &[b'x'; LARGEST_LOG / 10]);
+            lines.print(Standard::Error, &[b'x'; MAX_LOG_BYTES / 10]);
         }
         assert_eq!(lines.take(), Some((Vec::new(), true)));
         assert!(lines.gathered().open.iter().all(|open| open.capacity() == 0));

@@ -8,17 +8,17 @@ use sandbox::{Compiled, Sandbox};
 use tracing::warn;
 
 /// The largest module or value a worker fetches, in bytes.
-const LARGEST: u64 = 256 << 20;
+const MAX_CONTENT_BYTES: u64 = 256 << 20;
 
 /// Finds modules and large values by digest.
 #[derive(Clone)]
-pub struct Modules {
+pub struct ContentSource {
     sandbox: Sandbox,
     bytes: store::Cache,
     client: store::bus::Client,
 }
 
-impl Modules {
+impl ContentSource {
     /// Takes where compiled code, bytes and the engines' stores are.
     #[must_use]
     pub fn new(sandbox: Sandbox, bytes: store::Cache, client: store::bus::Client) -> Self {
@@ -83,7 +83,7 @@ impl Modules {
     }
 
     async fn fetch(&self, digest: Digest, fetch_from: &str) -> Result<bytes::Bytes, Failure> {
-        let fetch = self.client.fetch(fetch_from, digest, LARGEST);
+        let fetch = self.client.fetch(fetch_from, digest, MAX_CONTENT_BYTES);
         self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))
     }
 }

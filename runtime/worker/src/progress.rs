@@ -14,24 +14,24 @@ use tracing::debug;
 use crate::live::Lines;
 
 /// How often a call is heard of. A shorter call sends its signal alone.
-const PERIOD: Duration = Duration::from_millis(250);
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The last thing a guest said, and all that it wrote.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct LastProgress {
     last: Mutex<(Option<f64>, Option<String>)>,
     /// The lines that it wrote.
     pub(crate) lines: Lines,
 }
 
-impl Said {
+impl LastProgress {
     fn last(&self) -> (Option<f64>, Option<String>) {
         // Each assignment is whole, so a panic elsewhere cannot have left half of one.
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl sandbox::Observer for Said {
+impl sandbox::Observer for LastProgress {
     fn log(&self, level: sandbox::Level, line: &str) {
         // Its level is the guest's: to an operator, all that guests say is detail.
         debug!(target: "waft::guest", %level, "{line}");
@@ -58,11 +58,11 @@ pub(crate) async fn tell(
     signal_to: String,
     call: CallId,
     worker: WorkerName,
-    said: Arc<Said>,
+    said: Arc<LastProgress>,
     done: CancellationToken,
 ) {
     let mut told = None;
-    while done.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+    while done.run_until_cancelled(tokio::time::sleep(REPORT_INTERVAL)).await.is_some() {
         let now = said.last();
         if told.as_ref() == Some(&now) {
             continue;

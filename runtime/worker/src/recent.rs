@@ -14,26 +14,26 @@ use bytes::Bytes;
 use flow::{CallId, Execution};
 
 /// So many answers are kept.
-const KEPT: usize = 2_000;
+const MAX_ENTRIES: usize = 2_000;
 
 /// A larger answer is not kept: its call is made again.
-const LARGEST: usize = 8 << 10;
+const MAX_ENTRY_BYTES: usize = 8 << 10;
 
 /// Answers that were given lately, by call and by the queue they went to.
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
-    kept: Mutex<Kept>,
+pub(crate) struct ResultCache {
+    kept: Mutex<CacheEntries>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct CacheEntries {
     answers: HashMap<(CallId, String), Bytes>,
     oldest: VecDeque<(CallId, String)>,
 }
 
-impl Recent {
+impl ResultCache {
     pub(crate) fn keep(&self, call: &CallId, signal_to: &str, answer: &Bytes) {
-        if answer.len() > LARGEST {
+        if answer.len() > MAX_ENTRY_BYTES {
             return;
         }
         let key = (call.clone(), signal_to.to_owned());
@@ -41,7 +41,7 @@ impl Recent {
         if kept.answers.insert(key.clone(), answer.clone()).is_none() {
             kept.oldest.push_back(key);
         }
-        if kept.oldest.len() > KEPT
+        if kept.oldest.len() > MAX_ENTRIES
             && let Some(oldest) = kept.oldest.pop_front()
         {
             kept.answers.remove(&oldest);
@@ -52,7 +52,7 @@ impl Recent {
         self.lock().answers.get(&(call.clone(), signal_to.to_owned())).cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, CacheEntries> {
         // A panic elsewhere can at worst have left a key without its answer, or one that is forgotten late.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

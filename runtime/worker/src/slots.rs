@@ -15,14 +15,14 @@ use tokio::{
 
 /// How much work is fetched ahead for each slot, as far as the calls stay as long as they were. It covers some round trips
 /// to the broker.
-const AHEAD: Duration = Duration::from_millis(50);
+const PREFETCH_TIME: Duration = Duration::from_millis(50);
 
 /// The most jobs that are fetched from one queue at a time, if there are no more slots than that. A broker carries some
-/// thousand jobs a second, so this is [`AHEAD`] of what it can give.
-const MOST: u16 = 256;
+/// thousand jobs a second, so this is [`PREFETCH_TIME`] of what it can give.
+const MAX_PREFETCH: u16 = 256;
 
 /// What is assumed of calls before any was seen: they are long, so nothing is fetched ahead.
-const UNKNOWN: Duration = Duration::from_secs(1);
+const INITIAL_CALL_LENGTH: Duration = Duration::from_secs(1);
 
 /// The slots of one worker.
 pub(crate) struct Slots {
@@ -45,7 +45,7 @@ struct State {
 impl Slots {
     pub(crate) fn new(count: u16) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(count.into()));
-        let state = Mutex::new(State { running: 0, opening: 0, uncounted: 0, length: UNKNOWN });
+        let state = Mutex::new(State { running: 0, opening: 0, uncounted: 0, length: INITIAL_CALL_LENGTH });
         Arc::new(Self { count, free, state })
     }
 
@@ -61,12 +61,12 @@ impl Slots {
     }
 
     /// How many jobs of a queue may be at hand now, running ones included: one for each slot, and as many more as the
-    /// slots work off in [`AHEAD`].
+    /// slots work off in [`PREFETCH_TIME`].
     pub(crate) fn prefetch(&self) -> u16 {
         let state = self.lock();
         let length = state.length.as_nanos().max(1);
-        let ahead = u128::from(self.count) * AHEAD.as_nanos() / length;
-        let ahead = u16::try_from(ahead).unwrap_or(MOST).min(MOST.saturating_sub(self.count));
+        let ahead = u128::from(self.count) * PREFETCH_TIME.as_nanos() / length;
+        let ahead = u16::try_from(ahead).unwrap_or(MAX_PREFETCH).min(MAX_PREFETCH.saturating_sub(self.count));
         (self.count - state.uncounted.min(self.count)).saturating_add(ahead).max(1)
     }
 
@@ -161,7 +161,7 @@ mod tests {
         for _ in 0..200 {
             call(&slots, Duration::ZERO).await;
         }
-        assert_eq!(slots.prefetch(), MOST);
+        assert_eq!(slots.prefetch(), MAX_PREFETCH);
         let many = Slots::new(1_000);
         assert_eq!(many.prefetch(), 1_000, "each slot can have its job");
     }
@@ -202,7 +202,7 @@ mod tests {
         slots.opened();
         tokio::time::advance(Duration::from_secs(60)).await;
         drop(slot);
-        assert_eq!(slots.lock().length, UNKNOWN);
+        assert_eq!(slots.lock().length, INITIAL_CALL_LENGTH);
         assert_eq!(slots.prefetch(), 1);
     }
 }

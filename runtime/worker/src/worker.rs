@@ -10,11 +10,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
-    Guests,
-    call::Caller,
-    control::{self, Calls},
+    GuestRunner,
+    call::JobHandler,
+    control::{self, CallRegistry},
     intake::Intake,
-    recent::{Executions, Recent},
+    recent::{Executions, ResultCache},
 };
 
 /// What a worker needs to know.
@@ -64,7 +64,7 @@ pub enum WorkerError {
 pub struct Worker {
     config: Config,
     broker: Arc<dyn Broker>,
-    caller: Arc<Caller>,
+    caller: Arc<JobHandler>,
     control: Consumer,
     jobs: Intake,
 }
@@ -77,26 +77,26 @@ impl Worker {
     pub async fn connect(
         config: Config,
         broker: Arc<dyn Broker>,
-        guests: Arc<dyn Guests>,
+        guests: Arc<dyn GuestRunner>,
     ) -> Result<Self, WorkerError> {
         broker::topology::declare_shared(&*broker).await?;
         control::declare(&*broker, &config.name).await.map_err(|error| match error {
-            DeclareError::Refused { reason, .. } | DeclareError::Differs { reason, .. } => {
+            DeclareError::Refused { reason, .. } | DeclareError::Mismatch { reason, .. } => {
                 WorkerError::NameTaken { name: config.name.clone(), reason }
             }
-            error @ (DeclareError::Silent { .. } | DeclareError::Closed) => error.into(),
+            error @ (DeclareError::TimedOut { .. } | DeclareError::Closed) => error.into(),
         })?;
         let control = control::consume(&*broker, &config.name).await?;
         let jobs = Intake::open(&broker, &config.queues, config.slots).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
-        let calls = Arc::new(Calls::new(config.since));
-        let caller = Arc::new(Caller {
+        let calls = Arc::new(CallRegistry::new(config.since));
+        let caller = Arc::new(JobHandler {
             broker: broker.clone(),
             guests,
             calls,
-            recent: Recent::default(),
+            recent: ResultCache::default(),
             executions,
             name,
             delivery_limit: config.delivery_limit,

@@ -30,18 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// Everything that a deployment consists of.
-pub(crate) struct House {
+pub(crate) struct Deployment {
     waft: Arc<Waft>,
     rabbit: Rabbit,
     postgres: Postgres,
     logbook: String,
     proxy: Proxy,
-    engines: Vec<Part>,
-    workers: Vec<Part>,
+    engines: Vec<DeploymentProcess>,
+    workers: Vec<DeploymentProcess>,
 }
 
 /// A process that is started again with the same arguments.
-struct Part {
+struct DeploymentProcess {
     arguments: Vec<OsString>,
     log: PathBuf,
     process: Option<Child>,
@@ -54,7 +54,7 @@ pub(crate) struct Submitter {
     servers: Vec<String>,
 }
 
-impl House {
+impl Deployment {
     pub(crate) fn build() -> Self {
         let waft = Arc::new(Waft::default());
         let folder = waft.folder().to_owned();
@@ -67,12 +67,12 @@ impl House {
         let engine = |number| {
             let listen = format!("127.0.0.1:{}", ports::free_port().expect("a port is free"));
             let arguments = ["serve", "--broker", &broker(number), "--logbook", &logbook, "--listen", &listen];
-            Part::new(&folder, &format!("engine-{number}"), &arguments)
+            DeploymentProcess::new(&folder, &format!("engine-{number}"), &arguments)
         };
         let worker = |number| {
             let arguments =
                 ["worker", "-vv", "--slots", "8", "--name", &format!("w{number}"), "--broker", &broker(number)];
-            Part::new(&folder, &format!("worker-{number}"), &arguments)
+            DeploymentProcess::new(&folder, &format!("worker-{number}"), &arguments)
         };
         let engines = (0..ENGINES).map(engine).collect();
         let workers = (0..WORKERS).map(worker).collect();
@@ -87,7 +87,7 @@ impl House {
 
     pub(crate) fn submitter(&self) -> Submitter {
         let flow = self.waft.flow(FLOW);
-        let address = |part: &Part| format!("http://{}", part.arguments[6].to_string_lossy());
+        let address = |part: &DeploymentProcess| format!("http://{}", part.arguments[6].to_string_lossy());
         Submitter { waft: self.waft.clone(), flow, servers: self.engines.iter().map(address).collect() }
     }
 
@@ -102,7 +102,7 @@ impl House {
                 thread::sleep(Duration::from_secs(1));
                 self.rabbit.restart().expect("RabbitMQ starts again");
             }
-            3 => self.engines.iter_mut().for_each(Part::kill),
+            3 => self.engines.iter_mut().for_each(DeploymentProcess::kill),
             4 => {
                 self.postgres.kill();
                 // In the second round for a whole minute, which the short form does not come to.
@@ -122,7 +122,7 @@ impl House {
             8 => self.postgres.restart_at_once().expect("PostgreSQL restarts"),
             9 => self.rabbit.restart_app().expect("RabbitMQ restarts in its node"),
             // Last, since an engine that starts anew would make up for a job that is lost with its worker.
-            _ => self.workers.iter_mut().for_each(Part::kill),
+            _ => self.workers.iter_mut().for_each(DeploymentProcess::kill),
         }
         thread::sleep(Duration::from_millis(500));
         self.start_what_is_down();
@@ -151,7 +151,7 @@ impl House {
 
     /// What guests said they do, in the order they said it.
     pub(crate) fn ledger(&self) -> Vec<Entry> {
-        let read = |part: &Part| fs::read_to_string(&part.log).expect("the log is there");
+        let read = |part: &DeploymentProcess| fs::read_to_string(&part.log).expect("the log is there");
         let mut lines: Vec<String> =
             self.workers.iter().flat_map(|part| read(part).lines().map(String::from).collect::<Vec<_>>()).collect();
         lines.retain(|line| line.contains("LEDGER "));
@@ -175,7 +175,7 @@ fn entry(at: u128, line: &str) -> Entry {
     }
 }
 
-impl Part {
+impl DeploymentProcess {
     fn new(folder: &Path, name: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(OsString::from).collect();
         Self { arguments, log: folder.join(format!("{name}.log")), process: None }
@@ -200,7 +200,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for DeploymentProcess {
     fn drop(&mut self) {
         self.kill();
     }

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use waft_tests::{Process, Ran, Waft};
+use waft_tests::{CommandOutput, Process, Waft};
 
-use super::{STUCK, says};
+use super::{FAILED_ROLLBACK_FLOW, says};
 
 /// A task that sleeps, and one after it.
 fn slow(waft: &Waft, ms: u32) -> String {
@@ -41,16 +41,16 @@ fn runs_of_this_machine_are_listed() {
     // A logbook that is named is meant, whatever server the environment chooses.
     let logbook = waft.folder().join("logbook.db");
     let mut there = waft.command(["list", "--logbook", logbook.to_str().unwrap()]);
-    let there: Ran = there.env("WAFT_SERVER", NOWHERE).output().unwrap().into();
+    let there: CommandOutput = there.env("WAFT_SERVER", NOWHERE).output().unwrap().into();
     says(&there, 0, "rolled-back");
-    let chosen: Ran = waft.command(["list"]).env("WAFT_SERVER", NOWHERE).output().unwrap().into();
+    let chosen: CommandOutput = waft.command(["list"]).env("WAFT_SERVER", NOWHERE).output().unwrap().into();
     says(&chosen, 4, "could not reach the server http://127.0.0.1:1");
 }
 
 #[test]
 fn a_run_that_has_ended_is_watched_from_its_start_with_its_exit_code() {
     let waft = Waft::default();
-    waft.flow(STUCK);
+    waft.flow(FAILED_ROLLBACK_FLOW);
     let ran = waft.run(["run", "flow.toml", "--run-id", "r", "--json"]);
     let watched = waft.run(["watch", "r", "--json"]);
     assert_eq!(watched.expect(3).stdout, ran.expect(3).stdout);
@@ -119,7 +119,7 @@ fn a_run_that_no_process_drives_is_edited_and_goes_on_so() {
 #[test]
 fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
     let waft = Waft::default();
-    waft.flow(STUCK);
+    waft.flow(FAILED_ROLLBACK_FLOW);
     waft.run(["run", "flow.toml", "--run-id", "there"]).expect(3);
     let commands: [&[&str]; 12] = [
         &["show", "nobody"],
@@ -144,7 +144,8 @@ fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
         assert!(!ran.stderr.contains("could not reach"), "{}", ran.stderr);
     }
     says(&waft.run(["show", "no body"]), 2, "\"no body\" is not a name");
-    let named = |command: &mut Command| -> Ran { command.env("WAFT_SERVER", NOWHERE).output().unwrap().into() };
+    let named =
+        |command: &mut Command| -> CommandOutput { command.env("WAFT_SERVER", NOWHERE).output().unwrap().into() };
     says(&named(&mut waft.command(["show", "nobody"])), 4, "could not reach the server");
     let logbook = waft.folder().join("logbook.db");
     let flags = ["show", "nobody", "--logbook", logbook.to_str().unwrap()];
@@ -154,7 +155,7 @@ fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
 #[test]
 fn a_task_to_skip_that_the_flow_does_not_have_is_told_with_the_one_that_was_meant() {
     let waft = Waft::default();
-    waft.flow(STUCK);
+    waft.flow(FAILED_ROLLBACK_FLOW);
     waft.run(["run", "flow.toml", "--run-id", "r"]).expect(3);
     let ran = waft.run(["skip", "r", "hild", "--reason", "x"]);
     says(&ran, 2, "flow f has no task \"hild\"");

@@ -2,16 +2,16 @@
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 
-use waft_tests::{Ran, openapi_python, root};
+use waft_tests::{CommandOutput, openapi_python, root};
 
-use super::{Served, slow};
+use super::{TestServer, slow};
 
-fn run_python(arguments: &[&OsStr]) -> Ran {
+fn run_python(arguments: &[&OsStr]) -> CommandOutput {
     Command::new(openapi_python()).args(arguments).output().expect("Python starts").into()
 }
 
 /// The description that a server gives, in a file.
-fn description(served: &Served, file: &Path) {
+fn description(served: &TestServer, file: &Path) {
     let fetched = run_python(&[
         OsStr::new("-c"),
         OsStr::new(
@@ -25,7 +25,7 @@ fn description(served: &Served, file: &Path) {
 
 #[test]
 fn the_description_of_the_api_is_valid_and_a_client_made_of_it_lists_runs() {
-    let served = Served::new();
+    let served = TestServer::new();
     let (folder, scripts) = (served.waft.folder().to_owned(), root().join("tests/python"));
     let (file, client) = (folder.join("openapi.json"), folder.join("client"));
     fs::create_dir(&client).expect("the folder can be written");

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::Served;
+use super::TestServer;
 use waft_tests::{example, guest};
 
 #[test]
 fn a_text_is_counted_part_by_part_however_many_there_are() {
-    let served = Served::new();
+    let served = TestServer::new();
     // Too large for a message, and so is the list of its parts.
     let text = "the quick brown fox jumps over the lazy dog\n".repeat(5_000);
     std::fs::write(served.waft.folder().join("text.txt"), &text).unwrap();
@@ -26,7 +26,7 @@ fn a_text_is_counted_part_by_part_however_many_there_are() {
 
 #[test]
 fn one_element_fails_and_those_that_applied_are_rolled_back() {
-    let served = Served::new();
+    let served = TestServer::new();
     let (text, hostile) = (example("target/wasm32-wasip1/release/text.wasm"), guest("hostile"));
     // What an element is that a task provides is only known once it has.
     let flow = format!(

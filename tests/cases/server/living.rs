@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Served, refuses, serve};
+use super::{TestServer, refuses, serve};
 
 const LISTENER: &str = "name = \"balancer\"\npersistent = true\n\
     [[task]]\nname = \"add-ip\"\nuse = \"hostile#echo\"\nrequires = { value = \"ip\" }\nprovides = { value = \"added\" }\n\
     [[task]]\nname = \"check\"\nuse = \"hostile#noop\"\n\
     [[link]]\nfrom = \"add-ip\"\nto = \"check\"\nwhen = \"added.size() > 2\"\n";
 
-pub(super) fn fired(served: &Served, run: &str) -> u64 {
+pub(super) fn fired(served: &TestServer, run: &str) -> u64 {
     served.run(&["show", run, "--json"]).expect(0).end()["fired"].as_u64().expect("it fires")
 }
 
 /// Waits until a run has fired so often, and nothing of it is under way.
 #[track_caller]
-pub(super) fn has_fired(served: &Served, run: &str, times: u64) {
+pub(super) fn has_fired(served: &TestServer, run: &str, times: u64) {
     for _ in 0..1_000 {
         let shown = served.run(&["show", run, "--json"]).expect(0).end();
         if shown["fired"] == times && shown["firings"].is_null() {
@@ -30,7 +30,7 @@ pub(super) fn has_fired(served: &Served, run: &str, times: u64) {
 
 #[test]
 fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow(LISTENER);
     served.submit("lb");
     for ip in ["10.0.0.1", "10.0.0.2"] {
@@ -47,10 +47,10 @@ fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
         let ran = served.run(&arguments);
         assert!(ran.code == Some(2) && ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);
     }
-    let Served { waft, server, .. } = served;
+    let TestServer { waft, server, .. } = served;
     server.kill();
     let (server, address) = serve(&waft, "127.0.0.1:0");
-    let served = Served { waft, address, server };
+    let served = TestServer { waft, address, server };
     served.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.2", "--key", "10.0.0.2"]).expect(0);
     assert_eq!(fired(&served, "lb"), 2, "what was heard before a restart is not heard anew");
     // A condition that cannot be decided fails its firing, and nothing else.
@@ -75,7 +75,7 @@ fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
 
 #[test]
 fn a_circle_is_broken_while_it_goes_round() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow(
         "name = \"round\"\ncyclic = true\n[inputs]\nword = \"a\"\n\
          [[task]]\nname = \"say\"\nuse = \"hostile#echo\"\nrequires = { value = \"word\" }\nprovides = { value = \"word\" }\n\
@@ -94,7 +94,7 @@ fn a_circle_is_broken_while_it_goes_round() {
 
 #[test]
 fn a_schedule_fires_by_itself() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow(
         "name = \"clean\"\npersistent = true\nmax_firings = 2\n\
          [[task]]\nname = \"sweep\"\nuse = \"hostile#echo\"\nrequires = { value = \"scheduled_at\" }\n\
@@ -107,7 +107,7 @@ fn a_schedule_fires_by_itself() {
 
 #[test]
 fn a_flow_listens_to_a_task_of_another_and_misses_nothing_while_it_rests() {
-    let served = Served::new();
+    let served = TestServer::new();
     served.waft.flow(
         "name = \"balancer\"\npersistent = true\n\
          [[task]]\nname = \"add-ip\"\nuse = \"hostile#echo\"\nrequires = { value = \"ip\" }\nprovides = { value = \"added\" }\n\

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use waft_tests::{Process, Waft, broker_url, unique};
 
-use super::Served;
+use super::TestServer;
 
 /// A task that says something in each way that a guest has, sleeps, and says it again.
 fn say(waft: &Waft, ms: u32, queue: &str) {
@@ -59,7 +59,7 @@ fn sorted(lines: &[&str]) -> Vec<String> {
 
 #[test]
 fn followers_have_lines_while_the_call_runs_however_late_they_come_and_end_with_the_run() {
-    let served = Served::new();
+    let served = TestServer::new();
     say(&served.waft, LONG, "default");
     served.submit("r");
     let mut early = Follower::start(&mut served.command(&["logs", "r", "--follow"]));
@@ -83,7 +83,7 @@ fn followers_have_lines_while_the_call_runs_however_late_they_come_and_end_with_
 
 #[test]
 fn a_follower_has_each_line_once_and_all_that_are_recorded() {
-    let served = Served::new();
+    let served = TestServer::new();
     say(&served.waft, 700, "default");
     served.submit("r");
     let follower = Follower::start(&mut served.command(&["logs", "r", "--follow"]));
@@ -103,7 +103,7 @@ fn a_follower_has_each_line_once_and_all_that_are_recorded() {
 #[test]
 fn a_worker_that_is_killed_and_the_next_one_tell_each_line_once() {
     let (broker, queue) = (broker_url(), unique("logs"));
-    let served = Served::over(&broker);
+    let served = TestServer::over(&broker);
     say(&served.waft, LONG, &queue);
     let run = unique("r");
     served.submit(&run);

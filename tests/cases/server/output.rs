@@ -5,13 +5,13 @@ use std::{
     process::Stdio,
 };
 
-use super::Served;
+use super::TestServer;
 use crate::output::{EVIL, evil_flow, is_harmless};
 use waft_tests::Waft;
 
 #[test]
 fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
-    let mut served = Served::new();
+    let mut served = TestServer::new();
     let ran = served.run(&["list"]);
     assert!(ran.expect(0).stderr.contains("there are no runs yet"), "{}", ran.stderr);
     submit_one_that_waits(&served, "r");
@@ -24,14 +24,14 @@ fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
 }
 
 /// A run that waits for a person: nothing more is told of it.
-fn submit_one_that_waits(served: &Served, run: &str) {
+fn submit_one_that_waits(served: &TestServer, run: &str) {
     served.waft.write("flow.toml", "name = \"f\"\n[[task]]\nname = \"ask\"\nwait = \"an answer\"\n");
     served.submit(run);
 }
 
 #[test]
 fn watching_ends_when_its_reader_leaves_though_nothing_more_happens() {
-    let served = Served::new();
+    let served = TestServer::new();
     submit_one_that_waits(&served, "r");
     for arguments in [&["watch", "r", "--json"][..], &["submit", "flow.toml", "--run-id", "s", "--wait", "--json"]] {
         let mut watching = served.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -62,7 +62,7 @@ fn a_server_whose_log_is_read_by_nobody_goes_on() {
 
 #[test]
 fn what_guests_and_people_say_commands_no_terminal_of_those_who_speak_with_a_server() {
-    let served = Served::new();
+    let served = TestServer::new();
     evil_flow(&served.waft);
     let submit = ["submit", "flow.toml", "--run-id", "r", "--wait"];
     is_harmless("submit --wait", &served.run(&submit));

@@ -1,16 +1,16 @@
 //! A program that speaks with a real server through the client: it builds flows, submits, notifies, edits and watches.
 
 use client::{
-    Client, ClientError, Told,
+    Client, ClientError, EventPayload,
     api::{Edits, ListQuery, Notification, Run, Submission},
 };
 use flow::{Draft, RunState, Value};
 use serde_json::json;
 use waft_tests::guest;
 
-use super::Served;
+use super::TestServer;
 
-impl Served {
+impl TestServer {
     /// A client of the server, which has the guest under the tag `hostile`.
     async fn client(&self) -> Client {
         let client = Client::new(&self.address, None).expect("it is an address");
@@ -39,7 +39,7 @@ fn order() -> Draft {
 async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String> {
     let mut heard = Vec::new();
     while let Some(event) = watch.next().await.expect("the server is there") {
-        if let Some(Told::Node(node)) = event.told() {
+        if let Some(EventPayload::Node(node)) = event.told() {
             heard.push(format!("{}:{}", node.name, node.state));
             if node.name == task && node.state == state {
                 return heard;
@@ -55,7 +55,7 @@ fn value<'r>(run: &'r Run, name: &str) -> &'r str {
 
 #[tokio::test]
 async fn a_program_builds_submits_watches_edits_and_notifies() {
-    let served = Served::new();
+    let served = TestServer::new();
     let client = served.client().await;
     let submission = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
     let run = client.submit(&submission).await.expect("it can run");
@@ -101,7 +101,7 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
 
 #[tokio::test]
 async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
-    let served = Served::new();
+    let served = TestServer::new();
     let client = served.client().await;
     client.submit(&Submission::of(&order()).expect("it can be written").run("r1")).await.expect("it can run");
     until(&mut client.watch("r1"), "approve", "running").await;
@@ -113,7 +113,7 @@ async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
 
 #[tokio::test]
 async fn a_program_registers_a_listener_to_another_flow() {
-    let served = Served::new();
+    let served = TestServer::new();
     let client = served.client().await;
     let counter = Draft::builder("counter")
         .expect("it is a name")
@@ -128,8 +128,8 @@ async fn a_program_registers_a_listener_to_another_flow() {
     let mut watch = client.watch("c");
     while let Some(event) = watch.next().await.expect("the server is there") {
         match event.told() {
-            Some(Told::Firing(firing)) if firing.state == "success" => break,
-            Some(Told::Firing(_) | Told::Node(_) | Told::Run(_)) | None => {}
+            Some(EventPayload::Firing(firing)) if firing.state == "success" => break,
+            Some(EventPayload::Firing(_) | EventPayload::Node(_) | EventPayload::Run(_)) | None => {}
         }
     }
     assert_eq!(value(&client.run("c").await.expect("it is there"), "counted"), "7");
@@ -141,7 +141,7 @@ async fn a_program_registers_a_listener_to_another_flow() {
 
 #[tokio::test]
 async fn a_program_is_told_every_mistake_that_only_the_server_finds() {
-    let served = Served::new();
+    let served = TestServer::new();
     let client = served.client().await;
     let flow = Draft::builder("f")
         .expect("it is a name")
@@ -158,7 +158,7 @@ async fn a_program_is_told_every_mistake_that_only_the_server_finds() {
 
 #[test]
 fn a_program_in_python_pushes_submits_notifies_and_reads_all_events() {
-    let served = Served::new();
+    let served = TestServer::new();
     let script = waft_tests::root().join("examples/python/bake.py");
     let kitchen = waft_tests::root().join("examples-wasm/target/wasm32-wasip1/release/kitchen.wasm");
     let mut program = std::process::Command::new(waft_tests::python());

@@ -7,21 +7,21 @@ use serde_json::json;
 use waft_tests::{Process, example};
 use xtask::rabbitmq::Rabbit;
 
-use super::{Served, living::has_fired};
+use super::{TestServer, living::has_fired};
 
 /// A server and two workers over a RabbitMQ of their own.
-struct House {
-    served: Served,
+struct ScenarioSetup {
+    served: TestServer,
     workers: Vec<Process>,
     rabbit: Rabbit,
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl ScenarioSetup {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let rabbit = Rabbit::start(folder.path()).expect("RabbitMQ starts");
-        let served = Served::over(rabbit.url());
+        let served = TestServer::over(rabbit.url());
         let worker = |name: &str| Process::worker(&served.waft, rabbit.url(), &["--name", name]);
         let workers = vec![worker("w1"), worker("w2")];
         Self { served, workers, rabbit, _folder: folder }
@@ -44,7 +44,7 @@ fn story_file(name: &str) -> String {
 
 #[test]
 fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_go() {
-    let mut house = House::new();
+    let mut house = ScenarioSetup::new();
     house.submit("balancer", &["--run-id", "lb"]);
     house.submit("create-server", &["--set", "name=one", "--wait"]);
     has_fired(&house.served, "lb", 1);
@@ -63,7 +63,7 @@ fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_
 
 #[test]
 fn a_circle_found_mid_run_is_broken_by_unlinking_and_the_run_finishes() {
-    let house = House::new();
+    let house = ScenarioSetup::new();
     house.submit("circle", &["--run-id", "round"]);
     while super::living::fired(&house.served, "round") < 2 {
         std::thread::sleep(Duration::from_millis(20));
@@ -75,7 +75,7 @@ fn a_circle_found_mid_run_is_broken_by_unlinking_and_the_run_finishes() {
 
 #[test]
 fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
-    let house = House::new();
+    let house = ScenarioSetup::new();
     house.submit("site", &["--run-id", "site"]);
     house.served.until("site", "window", "running");
     house.served.until("site", "pull-recipes", "success");
@@ -99,7 +99,7 @@ fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
 
 #[test]
 fn a_program_in_python_hears_what_a_task_of_a_flow_does() {
-    let house = House::new();
+    let house = ScenarioSetup::new();
     let script = waft_tests::root().join("examples/listeners/listen.py");
     // Lines are heard on standard error.
     let mut listening = Command::new("sh");

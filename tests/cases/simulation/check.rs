@@ -46,12 +46,12 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
 }
 
 /// The records that tell of an answer: whose, which attempt and action, and whether all went well.
-type Named = Vec<(NodeName, (Firing, Attempt), Action, bool)>;
+type TaskResults = Vec<(NodeName, (Firing, Attempt), Action, bool)>;
 
 /// Nodes have other places after an edit, and keep their names.
-fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
+fn named(run: &RunId, records: &[Record]) -> Result<TaskResults, String> {
     let mut machine: Option<Machine> = None;
-    let mut named = Named::new();
+    let mut named = TaskResults::new();
     for record in records {
         let answered = match &record.fact {
             Fact::Succeeded { attempt, .. } => Some((attempt, Action::Apply, true)),
@@ -77,7 +77,7 @@ fn named(run: &RunId, records: &[Record]) -> Result<Named, String> {
     Ok(named)
 }
 
-fn each_attempt_is_answered_once(run: &RunId, named: &Named) -> Result<(), String> {
+fn each_attempt_is_answered_once(run: &RunId, named: &TaskResults) -> Result<(), String> {
     let mut answered = BTreeSet::new();
     for (name, (firing, attempt), action, _) in named {
         if !answered.insert((name, firing, attempt, action)) {
@@ -87,7 +87,7 @@ fn each_attempt_is_answered_once(run: &RunId, named: &Named) -> Result<(), Strin
     Ok(())
 }
 
-fn what_succeeded_was_applied(run: &RunId, named: &Named, ledger: &[&Entry]) -> Result<(), String> {
+fn what_succeeded_was_applied(run: &RunId, named: &TaskResults, ledger: &[&Entry]) -> Result<(), String> {
     for (name, _, action, _) in named.iter().filter(|(_, _, _, well)| *well) {
         if !ledger.iter().any(|entry| entry.task == *name && entry.action == *action) {
             return Err(format!("{run}: {action} of {name} is recorded and never happened"));
@@ -119,7 +119,7 @@ fn no_firing_that_was_rolled_back_stands(
 ) -> Result<(), String> {
     let mut ended = BTreeMap::new();
     for record in records {
-        if let (Some(firing), Fact::RunEntered { state }) = (record.firing, &record.fact) {
+        if let (Some(firing), Fact::RunStateChanged { state }) = (record.firing, &record.fact) {
             ended.insert(firing, *state);
         }
     }

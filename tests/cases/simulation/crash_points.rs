@@ -10,21 +10,21 @@ use std::{
     time::Duration,
 };
 
-use broker::{InProcess, reconnecting::Reconnecting};
-use engine::{Clock, Config, Engine, Part};
+use broker::{InProcess, reconnecting::LossyConnection};
+use engine::{Clock, Config, Engine, ShardAssignment};
 use flow::{Flow, Revision, RunId, RunState};
-use logbook::{Logbook, Memory, Version, guarded::Guarded};
-use protocol::Wish;
+use logbook::{Logbook, Memory, Version, guarded::InterceptedLogbook};
+use protocol::RunCommand;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
 use super::{
     check,
-    dice::Dice,
+    dice::SeededRng,
     flows,
     guests::{Ledger, Simulated},
-    net::{Database, Fate, Net},
+    net::{Database, FaultPlan, FaultyBroker},
     world::WorldClock,
 };
 
@@ -149,7 +149,7 @@ fn run(seed: u64, text: &str, die_at: u64, is_edited: bool) -> Result<Ended, Str
 async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at: u64) -> Result<Ended, String> {
     let (broker, start) = (InProcess::new(), Instant::now());
     let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
-    let (dice, ledger) = (Dice::new(seed), Ledger::default());
+    let (dice, ledger) = (SeededRng::new(seed), Ledger::default());
     let stopped = CancellationToken::new();
     let guests = Simulated { seed, start, dice: dice.clone(), ledger: ledger.clone(), stopped: stopped.clone() };
     let config = worker::Config {
@@ -170,7 +170,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
     let driving = async {
         let mut die_at = die_at;
         for life in 0.. {
-            let fate = Fate {
+            let fate = FaultPlan {
                 dice: dice.clone(),
                 storm: Arc::new(AtomicBool::new(false)),
                 crash: CancellationToken::new(),
@@ -191,7 +191,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
                     let _ = engine.submit(run.clone(), flow.clone()).await;
                     if let Some(flow) = edited.clone() {
                         // It may be made since an earlier life, and is refused then.
-                        let _ = engine.ask(&run, Wish::Edit { revision: Revision::FIRST, flow }).await;
+                        let _ = engine.ask(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
                     }
                     let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
                     while !logbook.summary(&run).await.is_ok_and(is_final) {
@@ -226,13 +226,13 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
 async fn start_engine(
     broker: &InProcess,
     logbook: &Arc<dyn Logbook>,
-    fate: &Fate,
+    fate: &FaultPlan,
     life: u32,
     start: Instant,
 ) -> Result<Engine, String> {
-    let net = Arc::new(Net { inner: Reconnecting::to(broker), fate: fate.clone() });
-    let guarded = Arc::new(Guarded::new(logbook.clone(), Arc::new(fate.clone())));
-    let config = Config { id: format!("e{life}"), part: Part::Shared };
+    let net = Arc::new(FaultyBroker { inner: LossyConnection::to(broker), fate: fate.clone() });
+    let guarded = Arc::new(InterceptedLogbook::new(logbook.clone(), Arc::new(fate.clone())));
+    let config = Config { id: format!("e{life}"), part: ShardAssignment::Shared };
     let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;
     engine.map_err(|error| error.to_string())
 }

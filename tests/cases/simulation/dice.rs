@@ -7,9 +7,9 @@ use std::sync::{
 
 /// Throws the dice of one world. Its clones go on throwing the same ones.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(Arc<AtomicU64>);
+pub(crate) struct SeededRng(Arc<AtomicU64>);
 
-impl Dice {
+impl SeededRng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(AtomicU64::new(seed)))
     }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flow::{
-    Digest, Edit, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo, NodeName, On, Origin, Parameter, Provided,
-    Rollback, TaskInfo, Values,
+    Digest, Edit, Flow, FlowSource, LimitOverrides, Machine, ModuleContent, ModuleInfo, NodeName, Parameter, Provided,
+    Rollback, SourceOutcome, TaskInfo, Values,
 };
 
-use super::dice::Dice;
+use super::dice::SeededRng;
 
 /// Draws a flow.
-pub(crate) fn random(dice: &Dice) -> Arc<Flow> {
+pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
     let expires = if dice.percent(10) { "expires = \"2m\"\n" } else { "" };
     let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
     let mut names = 0;
@@ -23,7 +23,7 @@ pub(crate) fn random(dice: &Dice) -> Arc<Flow> {
 }
 
 /// A flow that goes round in a circle, or fires by a schedule.
-fn living(dice: &Dice, names: &mut u32, text: &mut String) {
+fn living(dice: &SeededRng, names: &mut u32, text: &mut String) {
     let (first, last) = (*names + 1, *names + 2);
     *names = last;
     let (kind, fires) = if dice.percent(50) {
@@ -47,7 +47,7 @@ fn living(dice: &Dice, names: &mut u32, text: &mut String) {
     text.push_str(&format!("[[link]]\nfrom = \"t{first}\"\nto = \"t{last}\"\n{fires}"));
 }
 
-fn controller(dice: &Dice) -> &'static str {
+fn controller(dice: &SeededRng) -> &'static str {
     match dice.below(8) {
         0 => "retry = { times = 2 }\n",
         1 => "retry = { for_each = [1, 2] }\n",
@@ -56,7 +56,7 @@ fn controller(dice: &Dice) -> &'static str {
     }
 }
 
-fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
+fn body(dice: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
     let mut tasks = Vec::new();
     for _ in 0..dice.below(4) + u64::from(depth == 0) {
         *names += 1;
@@ -105,7 +105,7 @@ fn body(dice: &Dice, prefix: &str, depth: u32, names: &mut u32, text: &mut Strin
 }
 
 /// Some change of a run's flow, if one can be made of it.
-pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
+pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
     let flow = machine.flow();
     let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
     let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
@@ -114,7 +114,14 @@ pub(crate) fn edited(dice: &Dice, machine: &Machine) -> Option<Arc<Flow>> {
     let edit = match dice.below(4) {
         0 if !may_remove => return None,
         0 => Edit::Remove { task: any()?, ran: false },
-        1 => Edit::Link { from: any()?, to: any()?, on: On::Success, when: None, reach: None, join: flow::Join::All },
+        1 => Edit::Link {
+            from: any()?,
+            to: any()?,
+            on: SourceOutcome::Success,
+            when: None,
+            reach: None,
+            join: flow::Join::All,
+        },
         2 => Edit::Unlink { from: any()?, to: any()? },
         _ => {
             let (name, from) = (dice.below(1_000), any()?);
@@ -145,7 +152,7 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let wired = flow::wire(&draft, &modules(), &Values::new());
     let flow = wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).0;
     let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([1; 32]))]);
-    let origin = Some(Arc::new(Origin { text: text.into(), modules, edits: Vec::new() }));
+    let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
     Arc::new(Flow { origin, ..flow })
 }
 

@@ -7,12 +7,12 @@ use std::{
 
 use flow::{Action, Attempt, CallId, Failure, FailureKind, Firing, NodeName, RunId, Value, Values};
 use protocol::{CallLog, Job};
-use sandbox::{Answer, Observer};
+use sandbox::{Completion, Observer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use worker::{Called, Guests};
+use worker::{GuestResult, GuestRunner};
 
-use super::dice::{Dice, mix};
+use super::dice::{SeededRng, mix};
 
 /// What guests truly did, in order.
 #[derive(Debug, Clone, Default)]
@@ -46,21 +46,21 @@ impl Ledger {
 pub(crate) struct Simulated {
     pub(crate) seed: u64,
     pub(crate) start: Instant,
-    pub(crate) dice: Dice,
+    pub(crate) dice: SeededRng,
     pub(crate) ledger: Ledger,
     pub(crate) stopped: CancellationToken,
 }
 
 #[async_trait::async_trait]
-impl Guests for Simulated {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> Called {
-        let called = |answer| Called { answer, log: CallLog::default() };
+impl GuestRunner for Simulated {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
+        let called = |answer| GuestResult { answer, log: CallLog::default() };
         if interrupt.is_cancelled() {
-            return called(Answer::Interrupted);
+            return called(Completion::Interrupted);
         }
         let answer = self.answer_of(&job.call);
         // A guest that fails may have got half way, which its rollback has to bear.
-        if matches!(answer, Answer::Left(_)) || job.call.action == Action::Apply {
+        if matches!(answer, Completion::Succeeded(_)) || job.call.action == Action::Apply {
             self.ledger.write(&job.call, 1_000_000 + self.start.elapsed().as_micros());
         }
         let takes = match self.dice.below(20) {
@@ -70,8 +70,8 @@ impl Guests for Simulated {
         // All arms only wait.
         tokio::select! {
             biased;
-            () = interrupt.cancelled() => called(Answer::Interrupted),
-            () = self.stopped.cancelled() => called(Answer::Interrupted),
+            () = interrupt.cancelled() => called(Completion::Interrupted),
+            () = self.stopped.cancelled() => called(Completion::Interrupted),
             () = tokio::time::sleep(takes) => called(answer),
         }
     }
@@ -83,16 +83,18 @@ impl Guests for Simulated {
 
 impl Simulated {
     /// What a call comes to: the same whenever it is made.
-    fn answer_of(&self, call: &CallId) -> Answer {
+    fn answer_of(&self, call: &CallId) -> Completion {
         let name = format!("{call}");
         let hash = name.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte)));
-        let failed = |kind| Answer::Failed(Failure::new(kind, "as the seed wants it"));
+        let failed = |kind| Completion::Failed(Failure::new(kind, "as the seed wants it"));
         match (call.action, hash % 100) {
             (Action::Apply, 0..12) => failed(FailureKind::Transient),
             (Action::Apply, 12..18) => failed(FailureKind::Permanent),
             (Action::Rollback, 0..6) => failed(FailureKind::Transient),
             // What the flow does not take of it is dropped.
-            _ => Answer::Left(Values::from([("made".parse().expect("a lawful name"), Value::json(&1.into()))])),
+            _ => {
+                Completion::Succeeded(Values::from([("made".parse().expect("a lawful name"), Value::json(&1.into()))]))
+            }
         }
     }
 }

@@ -10,17 +10,17 @@ use std::{
 
 use broker::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue,
-    reconnecting::Reconnecting,
+    reconnecting::LossyConnection,
 };
-use logbook::{Append, AppendError, LoadError, guarded::Guard};
+use logbook::{Append, AppendError, LoadError, guarded::AppendInterceptor};
 use tokio_util::sync::CancellationToken;
 
-use super::dice::Dice;
+use super::dice::SeededRng;
 
 /// What goes wrong, for as long as the storm lasts.
 #[derive(Clone)]
-pub(crate) struct Fate {
-    pub(crate) dice: Dice,
+pub(crate) struct FaultPlan {
+    pub(crate) dice: SeededRng,
     pub(crate) storm: Arc<AtomicBool>,
     /// Cancelled to kill the process.
     pub(crate) crash: CancellationToken,
@@ -40,7 +40,7 @@ impl Database {
     const DOWN: u8 = 2;
 
     /// Ends at once, and comes back after a while. Until its end is noticed it writes, and its answers are lost.
-    pub(crate) async fn restart(&self, dice: &Dice) {
+    pub(crate) async fn restart(&self, dice: &SeededRng) {
         self.0.store(Self::ENDING, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
         self.0.store(Self::DOWN, Ordering::Relaxed);
@@ -53,7 +53,7 @@ impl Database {
     }
 }
 
-impl Fate {
+impl FaultPlan {
     fn strikes(&self, hundredths: u64) -> bool {
         self.storm.load(Ordering::Relaxed) && self.dice.percent(hundredths)
     }
@@ -73,19 +73,19 @@ impl Fate {
 }
 
 /// One process's connection to the broker.
-pub(crate) struct Net {
-    pub(crate) inner: Reconnecting,
-    pub(crate) fate: Fate,
+pub(crate) struct FaultyBroker {
+    pub(crate) inner: LossyConnection,
+    pub(crate) fate: FaultPlan,
 }
 
-impl Net {
+impl FaultyBroker {
     async fn deliver(&self, message: Message) -> Result<(), PublishError> {
         self.inner.publish(message).await
     }
 }
 
 #[async_trait::async_trait]
-impl Broker for Net {
+impl Broker for FaultyBroker {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
         self.inner.declare_exchange(exchange).await
     }
@@ -149,7 +149,7 @@ impl Broker for Net {
 
 /// Lets appends fail before they are written or after, and the engine die around them.
 #[async_trait::async_trait]
-impl Guard for Fate {
+impl AppendInterceptor for FaultPlan {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
         self.act().await;
         if self.strikes(1) {

@@ -11,26 +11,26 @@ use std::{
 };
 
 use broker::InProcess;
-use engine::{Engine, Whereabouts};
+use engine::{CallLocation, Engine};
 use flow::CallId;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a call may be nowhere: on its way out of an engine, or in the memory of one that learns a moment later that it
 /// drives the run no more.
-const MOMENT: Duration = Duration::from_secs(40);
+const MAX_UNTRACKED: Duration = Duration::from_secs(40);
 
 /// How long an engine that watches leases may hear nothing from the queue of their shard: it sends itself a message there
 /// each second.
-const SILENCE: Duration = Duration::from_secs(20);
+const MAX_PROBE_SILENCE: Duration = Duration::from_secs(20);
 
 /// Looks until a call is forgotten; says which.
 pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker: &InProcess) -> String {
     let mut nowhere: BTreeMap<(usize, CallId), Instant> = BTreeMap::new();
     loop {
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
         let alive: Vec<(usize, Engine)> = {
             let engines = engines.lock().expect("nobody panics with the engines");
             (0..).zip(&*engines).filter_map(|(number, engine)| Some((number, engine.clone()?))).collect()
@@ -38,7 +38,7 @@ pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker
         let mut still = BTreeSet::new();
         for (number, engine) in alive {
             // One that is busy, or dies just now, is asked again.
-            let Ok(Ok(calls)) = timeout(LOOK, engine.whereabouts()).await else {
+            let Ok(Ok(calls)) = timeout(CHECK_INTERVAL, engine.whereabouts()).await else {
                 still.extend(nowhere.keys().filter(|(of, _)| *of == number).cloned());
                 continue;
             };
@@ -47,21 +47,21 @@ pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker
             let messages = broker.messages().into_iter().filter(|(queue, _)| counts(queue));
             let told_of = messages.filter_map(|(_, message)| protocol::call_of(&message.properties.headers));
             let told_of: BTreeSet<CallId> = told_of.collect();
-            let is_nowhere = |call: &CallId, place: &Whereabouts| match place {
+            let is_nowhere = |call: &CallId, place: &CallLocation| match place {
                 // A lease is missed by the time for which the queue was heard: without that it never is.
-                Whereabouts::Watched { silent_for, .. } => *silent_for > SILENCE,
-                Whereabouts::WaitsForPermit | Whereabouts::WaitsForAnswers => false,
-                Whereabouts::Unwatched { .. } => true,
-                Whereabouts::Sent => !told_of.contains(call),
+                CallLocation::Watched { silent_for, .. } => *silent_for > MAX_PROBE_SILENCE,
+                CallLocation::WaitsForPermit | CallLocation::WaitsForAnswers => false,
+                CallLocation::Unwatched { .. } => true,
+                CallLocation::Sent => !told_of.contains(call),
             };
             still.extend(calls.into_iter().filter(|(call, at)| is_nowhere(call, at)).map(|(call, _)| (number, call)));
         }
         nowhere.retain(|known, _| still.contains(known));
         for known in still {
             let since = *nowhere.entry(known.clone()).or_insert_with(Instant::now);
-            if since.elapsed() > MOMENT {
+            if since.elapsed() > MAX_UNTRACKED {
                 let (engine, call) = known;
-                return format!("{call} is out, as engine {engine} has it, and nobody has it for {MOMENT:?}");
+                return format!("{call} is out, as engine {engine} has it, and nobody has it for {MAX_UNTRACKED:?}");
             }
         }
     }

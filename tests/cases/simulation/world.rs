@@ -9,21 +9,21 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, InProcess, reconnecting::Reconnecting};
-use engine::{Clock, Config, Engine, Part, SubmitError};
+use broker::{Broker, InProcess, reconnecting::LossyConnection};
+use engine::{Clock, Config, Engine, ShardAssignment, SubmitError};
 use flow::{Flow, RunId, RunState, Timestamp};
-use logbook::{Logbook, Memory, Version, guarded::Guarded};
-use protocol::Wish;
+use logbook::{Logbook, Memory, Version, guarded::InterceptedLogbook};
+use protocol::RunCommand;
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker::Worker;
 
 use super::{
     check,
-    dice::Dice,
+    dice::SeededRng,
     flows,
     guests::{Ledger, Simulated},
-    net::{Database, Fate, Net},
+    net::{Database, FaultPlan, FaultyBroker},
     watch,
 };
 
@@ -32,30 +32,30 @@ const WORKERS: usize = 2;
 const RUNS: u64 = 4;
 
 /// How long things go wrong.
-const STORM: Duration = Duration::from_secs(90);
+const FAULT_PERIOD: Duration = Duration::from_secs(90);
 
 /// By when everything has come to its end: lost workers, leases and retries take their time.
-const END: Duration = Duration::from_secs(3_600);
+const END_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// How a world ended: the states of its runs, and how often processes died.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Lived {
+pub(crate) struct SimulationResult {
     pub(crate) states: Vec<(String, RunState, usize)>,
     pub(crate) crashes: u64,
 }
 
 /// Lives one world to its end.
-pub(crate) fn live(seed: u64) -> Result<Lived, String> {
+pub(crate) fn live(seed: u64) -> Result<SimulationResult, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let lived = runtime.block_on(World::new(seed).live());
+    let lived = runtime.block_on(Simulation::new(seed).live());
     runtime.shutdown_background();
     lived
 }
 
-struct World {
+struct Simulation {
     seed: u64,
-    dice: Dice,
+    dice: SeededRng,
     broker: InProcess,
     logbook: Arc<dyn Logbook>,
     ledger: Ledger,
@@ -63,7 +63,7 @@ struct World {
     over: CancellationToken,
     engines: Arc<Mutex<Vec<Option<Engine>>>>,
     /// The connections of all processes, dead ones too.
-    connections: Mutex<Vec<Reconnecting>>,
+    connections: Mutex<Vec<LossyConnection>>,
     database: Database,
     crashes: Arc<Mutex<u64>>,
     start: Instant,
@@ -82,11 +82,11 @@ impl Clock for WorldClock {
     }
 }
 
-impl World {
+impl Simulation {
     fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             seed,
-            dice: Dice::new(seed),
+            dice: SeededRng::new(seed),
             broker: InProcess::new(),
             logbook: Arc::new(Memory::new()),
             ledger: Ledger::default(),
@@ -100,7 +100,7 @@ impl World {
         })
     }
 
-    async fn live(self: Arc<Self>) -> Result<Lived, String> {
+    async fn live(self: Arc<Self>) -> Result<SimulationResult, String> {
         let processes = TaskTracker::new();
         for number in 0..ENGINES {
             processes.spawn(self.clone().engine(number));
@@ -118,9 +118,9 @@ impl World {
         processes.spawn(self.clone().people(flows.keys().cloned().collect()));
         processes.spawn(self.clone().restarts());
         let living = async {
-            sleep(STORM).await;
+            sleep(FAULT_PERIOD).await;
             self.storm.store(false, Ordering::Relaxed);
-            tokio::time::timeout(END, self.until_calm(&flows)).await
+            tokio::time::timeout(END_TIMEOUT, self.until_calm(&flows)).await
         };
         // What is forgotten is told at once, with where everything else is.
         let ended = tokio::select! {
@@ -138,14 +138,14 @@ impl World {
         }
     }
 
-    async fn judge(&self, flows: &BTreeMap<RunId, Arc<Flow>>) -> Result<Lived, String> {
+    async fn judge(&self, flows: &BTreeMap<RunId, Arc<Flow>>) -> Result<SimulationResult, String> {
         let ledger = self.ledger.entries();
         let mut states = Vec::new();
         for run in flows.keys() {
             let records = self.logbook.read(run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
             states.push((run.to_string(), check::run(run, &records, &ledger)?, records.len()));
         }
-        Ok(Lived { states, crashes: *self.crashes.lock().expect("nobody panics with it") })
+        Ok(SimulationResult { states, crashes: *self.crashes.lock().expect("nobody panics with it") })
     }
 
     /// Waits until every run has ended and nothing is on its way any more.
@@ -158,11 +158,11 @@ impl World {
             for run in flows.keys() {
                 match self.logbook.summary(run).await {
                     Ok(summary) if summary.standing.state == RunState::Suspended => {
-                        self.wish(run, Wish::Resume).await;
+                        self.wish(run, RunCommand::Resume).await;
                         ended = false;
                     }
                     Ok(summary) if summary.standing.state == RunState::Failure => {
-                        self.wish(run, Wish::Retry).await;
+                        self.wish(run, RunCommand::Retry).await;
                         ended = false;
                     }
                     Ok(summary) => ended &= summary.standing.state.is_final(),
@@ -188,10 +188,10 @@ impl World {
     }
 
     /// A change of a run's flow, as far as it was recorded by now.
-    async fn edit(&self, run: &RunId) -> Option<Wish> {
+    async fn edit(&self, run: &RunId) -> Option<RunCommand> {
         let machine = self.logbook.load(run).await.ok()?.into_machine().ok()?;
         let flow = flows::edited(&self.dice, &machine)?;
-        Some(Wish::Edit { revision: machine.revision(), flow })
+        Some(RunCommand::Edit { revision: machine.revision(), flow })
     }
 
     /// The broker and the database are restarted now and then, and connections are lost.
@@ -204,10 +204,10 @@ impl World {
             let connections = self.connections.lock().expect("nobody panics with them").clone();
             match self.dice.below(4) {
                 0 => self.database.restart(&self.dice).await,
-                1 => futures::future::join_all(connections.iter().map(Reconnecting::lose)).await.clear(),
+                1 => futures::future::join_all(connections.iter().map(LossyConnection::lose)).await.clear(),
                 _ => {
                     let one = connections.get(self.dice.below(connections.len() as u64) as usize);
-                    futures::future::join_all(one.map(Reconnecting::lose)).await.clear();
+                    futures::future::join_all(one.map(LossyConnection::lose)).await.clear();
                 }
             }
         }
@@ -219,10 +219,10 @@ impl World {
             sleep(Duration::from_millis(2_000 + self.dice.below(20_000))).await;
             let run = &runs[self.dice.below(runs.len() as u64) as usize];
             let wish = match self.dice.below(9) {
-                0 => Some(Wish::Cancel),
-                1 | 2 => Some(Wish::Suspend),
+                0 => Some(RunCommand::Cancel),
+                1 | 2 => Some(RunCommand::Suspend),
                 3..6 => self.edit(run).await,
-                _ => Some(Wish::Resume),
+                _ => Some(RunCommand::Resume),
             };
             if let Some(wish) = wish {
                 self.wish(run, wish).await;
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    async fn wish(&self, run: &RunId, wish: Wish) {
+    async fn wish(&self, run: &RunId, wish: RunCommand) {
         if let Some(engine) = self.some_engine() {
             // Whether it was heard shows in the records, or it is wished again.
             let _ = tokio::time::timeout(Duration::from_secs(30), engine.ask(run, wish)).await;
@@ -243,9 +243,9 @@ impl World {
         alive.get(self.dice.below(alive.len() as u64) as usize).map(|engine| (*engine).clone())
     }
 
-    fn fate(&self) -> Fate {
+    fn fate(&self) -> FaultPlan {
         let actions_left = Arc::new(AtomicU64::new(u64::MAX));
-        Fate {
+        FaultPlan {
             dice: self.dice.clone(),
             storm: self.storm.clone(),
             crash: CancellationToken::new(),
@@ -254,12 +254,12 @@ impl World {
         }
     }
 
-    fn net(&self, fate: &Fate) -> Arc<dyn Broker> {
-        let inner = Reconnecting::to(&self.broker);
+    fn net(&self, fate: &FaultPlan) -> Arc<dyn Broker> {
+        let inner = LossyConnection::to(&self.broker);
         let mut connections = self.connections.lock().expect("nobody panics with them");
         connections.retain(|connection| !connection.is_closed());
         connections.push(inner.clone());
-        Arc::new(Net { inner, fate: fate.clone() })
+        Arc::new(FaultyBroker { inner, fate: fate.clone() })
     }
 
     /// An engine that is started again whenever it dies.
@@ -269,8 +269,8 @@ impl World {
             starts += 1;
             let fate = self.fate();
             let broker = self.net(&fate);
-            let logbook = Arc::new(Guarded::new(self.logbook.clone(), Arc::new(fate.clone())));
-            let config = Config { id: format!("e{number}-{starts}"), part: Part::Shared };
+            let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(fate.clone())));
+            let config = Config { id: format!("e{number}-{starts}"), part: ShardAssignment::Shared };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(WorldClock(self.start)));
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
                 self.engines.lock().expect("nobody panics with the engines")[number] = Some(engine.clone());
@@ -332,7 +332,7 @@ impl World {
     }
 
     /// Waits until the process dies: of what happened to it, of a signal, or with the world.
-    async fn until_death(&self, fate: &Fate) {
+    async fn until_death(&self, fate: &FaultPlan) {
         let killed = async {
             loop {
                 sleep(Duration::from_millis(5_000 + self.dice.below(40_000))).await;

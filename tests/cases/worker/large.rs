@@ -3,18 +3,18 @@
 use async_trait::async_trait;
 use protocol::CallLog;
 use sandbox::Observer;
-use worker::{Called, Guests};
+use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
 /// A guest that leaves a value of a megabyte.
-struct Lavish;
+struct LargeValueGuest;
 
 #[async_trait]
-impl Guests for Lavish {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> Called {
+impl GuestRunner for LargeValueGuest {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
         let left = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
-        Called { answer: sandbox::Answer::Left(left.into()), log: CallLog::default() }
+        GuestResult { answer: sandbox::Completion::Succeeded(left.into()), log: CallLog::default() }
     }
 
     fn interrupt_all(&self) {}
@@ -26,7 +26,7 @@ async fn an_answer_larger_than_the_broker_takes_fails_its_call_by_name_and_frees
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(Lavish)).await.expect("it connects");
+    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(LargeValueGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), stop.clone()));
     for attempt in 1..=2 * u32::from(SLOTS) {
         let job = job(Digest::from_bytes([1; 32]), "noop");
@@ -44,7 +44,7 @@ async fn an_answer_larger_than_the_broker_takes_fails_its_call_by_name_and_frees
         let delivery = signals.next().await.expect("the broker is there");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         delivery.accept();
-        let Report::Signal(flow::Signal { call, answer: Answer::Failed(failure), .. }, _) = report else {
+        let Report::Signal(flow::Signal { call, answer: TaskResult::Failed(failure), .. }, _) = report else {
             panic!("{report:?}")
         };
         assert_eq!((call, failure.kind), (job.call, FailureKind::Permanent));

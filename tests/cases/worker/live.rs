@@ -5,7 +5,7 @@ use protocol::{LiveLog, LogSource};
 use super::*;
 
 /// A queue that takes the lines of the run.
-async fn lines(world: &World) -> Consumer {
+async fn lines(world: &Harness) -> Consumer {
     world.broker.declare_queue(&Queue { name: "lines".into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     let to = Destination::Queue("lines".into());
@@ -15,7 +15,7 @@ async fn lines(world: &World) -> Consumer {
 }
 
 /// A job that says something, and says it again after some time.
-fn say(world: &World, ms: u32) -> Job {
+fn say(world: &Harness, ms: u32) -> Job {
     let inputs = [("text", Value::json(&"hi".into())), ("ms", Value::json(&ms.into()))];
     let inputs = inputs.map(|(name, value)| (name.parse().expect("a name"), value)).into();
     Job { inputs, promised: vec!["said".parse().expect("a name")], ..job(world.module, "say") }
@@ -40,7 +40,7 @@ const ONCE: [(LogSource, u32, &str); 3] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_are_published_before_their_call_ends_and_again_when_somebody_begins_to_follow() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let mut lines = lines(&world).await;
     world.start_worker("one").await;
     let job = say(&world, 300_000);
@@ -53,13 +53,13 @@ async fn lines_are_published_before_their_call_ends_and_again_when_somebody_begi
     world.control(all.clone(), &Control::TellLogs { run: "r".parse().expect("an id") }).await;
     assert_eq!(next(&mut lines).await, log);
     world.control(all, &Control::Interrupt(log.call.clone())).await;
-    assert!(matches!(world.answer().await, Answer::Failed(_)), "it was asleep all the time");
+    assert!(matches!(world.answer().await, TaskResult::Failed(_)), "it was asleep all the time");
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_are_short_or_write_nothing_publish_no_lines() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let mut lines = lines(&world).await;
     world.start_worker("one").await;
     let asleep = Job {
@@ -73,7 +73,7 @@ async fn calls_that_are_short_or_write_nothing_publish_no_lines() {
         let attempt = Attempt::new(u32::try_from(attempt).expect("it is small") + 1);
         let call = CallId { attempt, ..job.call.clone() };
         world.publish("one", &Job { call, ..job }).await;
-        assert!(matches!(world.answer().await, Answer::Succeeded(_)));
+        assert!(matches!(world.answer().await, TaskResult::Succeeded(_)));
     }
     let marker = LiveLog {
         call: CallId { attempt: Attempt::new(9), ..say(&world, 0).call },

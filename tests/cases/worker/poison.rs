@@ -3,8 +3,8 @@
 use super::*;
 
 /// Lets as many workers die with the next job of a queue, and answers how a worker ends it then.
-async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> Answer {
-    let mut world = World::new().await;
+async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
+    let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
@@ -39,10 +39,10 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> Answer {
 }
 
 #[track_caller]
-fn is_poison(answer: &Answer) -> bool {
+fn is_poison(answer: &TaskResult) -> bool {
     match answer {
-        Answer::Succeeded(_) => false,
-        Answer::Failed(failure) => {
+        TaskResult::Succeeded(_) => false,
+        TaskResult::Failed(failure) => {
             assert_eq!(failure.kind, FailureKind::Poison, "{failure}");
             true
         }

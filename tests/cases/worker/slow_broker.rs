@@ -7,21 +7,21 @@ use broker::{Binding, ConsumeError, DeclareError, Exchange, PublishError};
 use protocol::{CallLog, lease};
 use sandbox::Observer;
 use tokio::time::Instant;
-use worker::{Called, Guests};
+use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
 /// How long the call takes: beyond its first heartbeat, and not a whole number of heartbeats.
-const CALL: Duration = Duration::from_secs(lease::THRESHOLD.as_secs() + 2);
+const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
 /// A broker that confirms no heartbeat.
-struct Slow {
+struct SlowBroker {
     inner: InProcess,
     has_held: AtomicBool,
 }
 
 #[async_trait]
-impl Broker for Slow {
+impl Broker for SlowBroker {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
         self.inner.declare_exchange(exchange).await
     }
@@ -68,19 +68,20 @@ impl Broker for Slow {
 }
 
 /// A guest that works in steps of a second, as often as it is polled.
-struct Steady;
+struct StepwiseGuest;
 
 #[async_trait]
-impl Guests for Steady {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> Called {
+impl GuestRunner for StepwiseGuest {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
         let begun = Instant::now();
         while begun.elapsed() < CALL {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let late = begun.elapsed() - CALL;
-        let answer =
-            sandbox::Answer::Left([("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into());
-        Called { answer, log: CallLog::default() }
+        let answer = sandbox::Completion::Succeeded(
+            [("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into(),
+        );
+        GuestResult { answer, log: CallLog::default() }
     }
 
     fn interrupt_all(&self) {}
@@ -88,11 +89,11 @@ impl Guests for Steady {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_goes_on_while_its_worker_waits_for_the_broker() {
-    let broker = Arc::new(Slow { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(Steady)).await.expect("it connects");
+    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), stop.clone()));
     let begun = Instant::now();
     let job = job(Digest::from_bytes([1; 32]), "noop");
@@ -116,7 +117,7 @@ async fn a_guest_goes_on_while_its_worker_waits_for_the_broker() {
     };
     assert!(broker.has_held.load(Ordering::Relaxed), "it is longer than a call without a lease");
     assert_eq!(begun.elapsed().as_secs(), CALL.as_secs(), "its answer waits for no heartbeat");
-    assert_eq!(answer, Answer::Succeeded([("late".parse().expect("a name"), Value::json(&0.into()))].into()));
+    assert_eq!(answer, TaskResult::Succeeded([("late".parse().expect("a name"), Value::json(&0.into()))].into()));
     stop.cancel();
     tasks.close();
     tasks.wait().await;

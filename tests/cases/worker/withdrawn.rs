@@ -9,7 +9,7 @@ fn early(module: Digest, export: &str) -> Job {
     Job { at: Timestamp::from_micros(1_600_000_000_000_000), ..job(module, export) }
 }
 
-impl World {
+impl Harness {
     /// The next report that is no progress.
     async fn report(&mut self) -> Report {
         loop {
@@ -36,7 +36,7 @@ impl World {
 
     pub(super) async fn answer_asked(&mut self, wanted: bool) -> CallId {
         let (call, reply_to) = self.asked().await;
-        self.control(Destination::Queue(reply_to), &Control::MayBegin { call: call.clone(), wanted }).await;
+        self.control(Destination::Queue(reply_to), &Control::MayStart { call: call.clone(), wanted }).await;
         call
     }
 }
@@ -49,7 +49,7 @@ fn another(module: Digest) -> Job {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (withdrawn, fresh) = (early(world.module, "noop"), another(world.module));
     world.publish("one", &withdrawn).await;
@@ -64,13 +64,13 @@ async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
     let wanted = Job { call: CallId { attempt: Attempt::new(2), ..withdrawn.call.clone() }, ..withdrawn };
     world.publish("one", &wanted).await;
     assert_eq!(world.answer_asked(true).await, wanted.call);
-    assert_eq!(world.answer().await, Answer::Succeeded(Values::new()));
+    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worker() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (withdrawn, wanted) = (job(world.module, "noop"), another(world.module));
     let long_ago = Some(Timestamp::from_micros(1_700_000_000_000_001));
@@ -81,7 +81,7 @@ async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worke
     assert_eq!(world.answer_asked(true).await, wanted.call);
     match world.report().await {
         Report::Signal(signal, _) => {
-            assert_eq!((signal.call, signal.answer), (wanted.call, Answer::Succeeded(Values::new())));
+            assert_eq!((signal.call, signal.answer), (wanted.call, TaskResult::Succeeded(Values::new())));
         }
         other => panic!("{other:?}"),
     }
@@ -90,7 +90,7 @@ async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worke
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_applied() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
@@ -104,7 +104,7 @@ async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_ap
     match world.report().await {
         Report::Signal(signal, _) => {
             assert!(signal.redelivered);
-            assert!(matches!(signal.answer, Answer::Failed(failure) if failure.kind == FailureKind::Cancelled));
+            assert!(matches!(signal.answer, TaskResult::Failed(failure) if failure.kind == FailureKind::Cancelled));
         }
         other => panic!("{other:?}"),
     }
@@ -113,7 +113,7 @@ async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_ap
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_others() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (spinning, other) = (job(world.module, "spin"), another(world.module));
     world.publish("one", &spinning).await;
@@ -124,7 +124,7 @@ async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_othe
     let withdrawn = Control::Withdraw(vec![spinning.call.clone(), other.call.clone()]);
     world.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let worker = WorkerName::new("one").expect("a name");
-    assert_eq!(world.report().await, Report::Begun { call: spinning.call.clone(), worker });
+    assert_eq!(world.report().await, Report::Started { call: spinning.call.clone(), worker });
     world.publish("one", &other).await;
     assert_eq!(world.asked().await.0, other.call);
     // What is interrupted before it begins does not begin.

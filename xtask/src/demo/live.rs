@@ -25,7 +25,7 @@ use crate::arguments::Profile;
 const SCENARIOS: &str = "examples-wasm/provision/stories";
 
 /// Only what is broken takes so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often a run is looked at that is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
     let waft = build(&transcript, profile)?;
     guests::build(&transcript, &project::root().join("examples-wasm"))?;
     rabbitmq::install_if_missing(&transcript)?;
-    let mut stage = Stage::set(waft)?;
+    let mut stage = DemoEnvironment::set(waft)?;
     a_listener_for_ever(&mut stage)?;
     a_circle(&stage)?;
     a_site(&stage)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn a_listener_for_ever(stage: &mut Stage) -> Result<()> {
+fn a_listener_for_ever(stage: &mut DemoEnvironment) -> Result<()> {
     title("a flow that stays, and adds an address to the load balancer whenever a server appears");
     stage.waft(&["submit", &story("balancer"), "--run-id", "balancer"])?;
     stage.waft(&["submit", &story("create-server"), "--set", "name=one", "--wait"])?;
@@ -58,7 +58,7 @@ fn a_listener_for_ever(stage: &mut Stage) -> Result<()> {
     stage.waft(&["show", "balancer"])
 }
 
-fn a_circle(stage: &Stage) -> Result<()> {
+fn a_circle(stage: &DemoEnvironment) -> Result<()> {
     title("a circle by mistake: it is found while it goes round, and unlinked");
     stage.waft(&["submit", &story("circle"), "--run-id", "circle"])?;
     stage.until("circle", |run| run["fired"].as_u64().is_some_and(|fired| fired >= 3))?;
@@ -67,7 +67,7 @@ fn a_circle(stage: &Stage) -> Result<()> {
     stage.waft(&["show", "circle", "--revisions"])
 }
 
-fn a_site(stage: &Stage) -> Result<()> {
+fn a_site(stage: &DemoEnvironment) -> Result<()> {
     title("a site: an attempt fails and is tried again, and the rest waits for its window");
     stage.waft(&["submit", &story("site"), "--run-id", "site"])?;
     stage.until("site", |run| state_of(run, "window") == "running" && state_of(run, "pull-recipes") == "success")?;
@@ -92,7 +92,7 @@ fn state_of<'r>(run: &'r Value, task: &str) -> &'r str {
 }
 
 /// A RabbitMQ, a server and two workers. Dropped, all of them are gone.
-struct Stage {
+struct DemoEnvironment {
     waft: PathBuf,
     address: String,
     workers: Vec<Group>,
@@ -100,7 +100,7 @@ struct Stage {
     rabbit: Rabbit,
 }
 
-impl Stage {
+impl DemoEnvironment {
     fn set(waft: PathBuf) -> Result<Self> {
         title("a RabbitMQ, a server, and two workers without any task code");
         let folder = project::target().join("demo-live");
@@ -158,7 +158,7 @@ impl Stage {
     }
 
     fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !is_so()? {
             if Instant::now() > until {
                 bail!("{what}; the logs are in {}", project::target().join("demo-live").display());

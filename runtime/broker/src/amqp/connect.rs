@@ -8,7 +8,7 @@ use tokio::time;
 use super::{options::Endpoint, refusal};
 
 /// How long a broker may take from the first packet to an open connection.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no connection. No variant and no message holds the password.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum ConnectError {
     /// Somebody answers, but not in time.
     #[error(
         "the broker at {address} did not answer within {} seconds; check host and port, and what lies between",
-        PATIENCE.as_secs()
+        CONNECT_TIMEOUT.as_secs()
     )]
     Silent {
         /// Host and port.
@@ -85,7 +85,7 @@ pub enum ConnectError {
         "the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there, and \
          whether it wants amqps://"
     )]
-    BrokenOff {
+    Interrupted {
         /// Host and port.
         address: String,
         /// What was said last.
@@ -101,7 +101,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectEr
         let runtime = lapin::runtime::default_runtime()?;
         Connection::connect_uri_with_config(endpoint.uri.clone(), properties, tls, runtime).await
     };
-    match time::timeout(PATIENCE, connecting).await {
+    match time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explain(endpoint, error)),
         Err(_) => Err(ConnectError::Silent { address: endpoint.address() }),
@@ -136,10 +136,10 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
                 user: endpoint.user().to_owned(),
                 reason: said.get_message().to_string(),
             },
-            _ => ConnectError::BrokenOff { address, source: Box::new(error) },
+            _ => ConnectError::Interrupted { address, source: Box::new(error) },
         },
         // lapin's list of kinds is open.
-        _ => ConnectError::BrokenOff { address, source: Box::new(error) },
+        _ => ConnectError::Interrupted { address, source: Box::new(error) },
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> Connect
     if endpoint.uses_tls() && speaks_of_tls(&source) {
         ConnectError::Tls { address, source }
     } else if comes_after_the_connection(&source) || source.kind() == io::ErrorKind::Other {
-        ConnectError::BrokenOff { address, source: Box::new(source) }
+        ConnectError::Interrupted { address, source: Box::new(source) }
     } else {
         ConnectError::Unreachable { address, source }
     }

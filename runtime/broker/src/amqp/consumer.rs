@@ -19,8 +19,8 @@ use super::{
     channel::Channel,
     properties::{self, check_name},
     refusal::Refusal,
-    session::{Failure, PATIENCE, Session},
-    sessions::{MOMENT, Sessions},
+    session::{Failure, OPERATION_TIMEOUT, Session},
+    sessions::{LOSS_GRACE, Sessions},
 };
 use crate::{
     ConsumeError, Consumer, Delivery, Settlement,
@@ -31,13 +31,16 @@ use crate::{
 const TAG: &str = "waft";
 
 /// How long to wait before a queue is consumed again that could not be for a reason of its own.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Opens a consumer.
 pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
     check_name(queue).map_err(|reason| ConsumeError::Refused { queue: queue.to_owned(), reason })?;
-    let subscription =
-        Arc::new(Subscription { queue: queue.to_owned(), prefetch: prefetch.max(1), place: Mutex::new(Place::None) });
+    let subscription = Arc::new(Subscription {
+        queue: queue.to_owned(),
+        prefetch: prefetch.max(1),
+        place: Mutex::new(ConsumeState::None),
+    });
     let incoming = subscription.open(sessions).await?;
     // As many as may be unsettled; what came over a lost connection may hold the room of others until it is seen.
     let (tx, deliveries) = mpsc::channel(usize::from(subscription.prefetch));
@@ -51,11 +54,11 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
 struct Subscription {
     queue: String,
     prefetch: u16,
-    place: Mutex<Place>,
+    place: Mutex<ConsumeState>,
 }
 
 /// Where it is consumed now.
-enum Place {
+enum ConsumeState {
     None,
     On(Arc<Channel>),
     Cancelled,
@@ -71,11 +74,11 @@ struct Outgoing {
 /// What comes over one channel.
 struct Incoming {
     stream: lapin::Consumer,
-    settler: Arc<Settler>,
+    settler: Arc<ChannelSettler>,
 }
 
 impl Subscription {
-    fn lock(&self) -> MutexGuard<'_, Place> {
+    fn lock(&self) -> MutexGuard<'_, ConsumeState> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,7 +92,7 @@ impl Subscription {
                 Err(error) => error,
             };
             if matches!(error, Failure::Silent) && !session.is_lost() {
-                return Err(ConsumeError::Silent { queue: queue(), seconds: PATIENCE.as_secs() });
+                return Err(ConsumeError::Silent { queue: queue(), seconds: OPERATION_TIMEOUT.as_secs() });
             }
             match error.refusal() {
                 Some(refusal) if refusal.is_not_found() => {
@@ -98,7 +101,7 @@ impl Subscription {
                 Some(Refusal { reason, .. }) => {
                     return Err(ConsumeError::Refused { queue: queue(), reason });
                 }
-                None => session.settle_down(MOMENT).await,
+                None => session.settle_down(LOSS_GRACE).await,
             }
         }
     }
@@ -113,30 +116,30 @@ impl Subscription {
         };
         let (channel, stream) = session.in_time(opening).await?;
         self.settle_on(&channel);
-        Ok(Incoming { stream, settler: Arc::new(Settler { channel }) })
+        Ok(Incoming { stream, settler: Arc::new(ChannelSettler { channel }) })
     }
 
     /// From here on a cancellation finds the channel. One that came before is done now.
     fn settle_on(&self, channel: &Arc<Channel>) {
         let mut place = self.lock();
         match *place {
-            Place::None | Place::On(_) => *place = Place::On(channel.clone()),
-            Place::Cancelled => cancel(channel),
+            ConsumeState::None | ConsumeState::On(_) => *place = ConsumeState::On(channel.clone()),
+            ConsumeState::Cancelled => cancel(channel),
         }
     }
 
     /// The broker hears this before it hears that what was fetched goes back, so that nothing comes here again.
     fn cancel(&self) {
-        match std::mem::replace(&mut *self.lock(), Place::Cancelled) {
-            Place::On(channel) => cancel(&channel),
-            Place::None | Place::Cancelled => {}
+        match std::mem::replace(&mut *self.lock(), ConsumeState::Cancelled) {
+            ConsumeState::On(channel) => cancel(&channel),
+            ConsumeState::None | ConsumeState::Cancelled => {}
         }
     }
 
     fn is_cancelled(&self) -> bool {
         match *self.lock() {
-            Place::Cancelled => true,
-            Place::None | Place::On(_) => false,
+            ConsumeState::Cancelled => true,
+            ConsumeState::None | ConsumeState::On(_) => false,
         }
     }
 }
@@ -165,7 +168,7 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
                 Err(ConsumeError::NoQueue { .. } | ConsumeError::Closed) => return,
                 Err(error @ (ConsumeError::Refused { .. } | ConsumeError::Silent { .. })) => {
                     tracing::warn!(%error, "could not go on consuming yet");
-                    let pause = sessions.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                    let pause = sessions.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
                     if pause.is_none() || subscription.is_cancelled() {
                         return;
                     }
@@ -184,11 +187,11 @@ async fn drain(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
 }
 
 /// Settles what came over one channel.
-struct Settler {
+struct ChannelSettler {
     channel: Arc<Channel>,
 }
 
-impl Settler {
+impl ChannelSettler {
     fn take(self: &Arc<Self>, delivery: lapin::message::Delivery) -> Delivery {
         let unsettled = Unsettled { at: self.clone(), tag: delivery.delivery_tag };
         let redelivered = delivery.redelivered;
@@ -197,7 +200,7 @@ impl Settler {
     }
 }
 
-impl Settle for Settler {
+impl Settle for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
         // The first poll queues the frame; what the rest would wait for is only that it was written. An error is
         // that of a channel that has gone, and its deliveries with it.

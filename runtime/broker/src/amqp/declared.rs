@@ -17,18 +17,18 @@ use lapin::{
 use super::{
     channel::Channel,
     refusal::Refusal,
-    session::{Failure, PATIENCE, Session},
-    sessions::MOMENT,
+    session::{Failure, OPERATION_TIMEOUT, Session},
+    sessions::LOSS_GRACE,
 };
 use crate::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 
 /// How many declarations are under way at once after a reconnect.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_DECLARES: usize = 16;
 
 /// How long an exclusive queue may be held by the connection that was lost, while the broker has not noticed the
 /// loss: it does after two heartbeats.
-const GHOST: Duration = Duration::from_secs(60);
-const GHOST_PAUSE: Duration = Duration::from_millis(500);
+const EXCLUSIVE_RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
+const EXCLUSIVE_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Where a message may come back any number of times. Given nothing, RabbitMQ 4 drops it after twenty, and RabbitMQ 3
 /// puts it behind all others; RabbitMQ 4 would take -1, and RabbitMQ 3 would not.
@@ -155,17 +155,17 @@ fn milliseconds(time: Duration) -> AMQPValue {
 
 /// Everything declared so far.
 #[derive(Default)]
-pub(super) struct Declared(Mutex<All>);
+pub(super) struct RecordedTopology(Mutex<Topology>);
 
 #[derive(Default)]
-struct All {
+struct Topology {
     exchanges: BTreeMap<String, Exchange>,
     queues: BTreeMap<String, Queue>,
     bindings: BTreeSet<Binding>,
 }
 
-impl Declared {
-    fn lock(&self) -> MutexGuard<'_, All> {
+impl RecordedTopology {
+    fn lock(&self) -> MutexGuard<'_, Topology> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,7 +208,9 @@ impl Declared {
     /// Declares everything on a new session. What the broker refuses now is left out, and told.
     pub(super) async fn restore(&self, session: &Session) {
         for stage in self.stages() {
-            stream::iter(&stage).for_each_concurrent(AT_ONCE, |declaration| restore(session, declaration)).await;
+            stream::iter(&stage)
+                .for_each_concurrent(MAX_CONCURRENT_DECLARES, |declaration| restore(session, declaration))
+                .await;
         }
     }
 }
@@ -220,15 +222,15 @@ async fn restore(session: &Session, declaration: &Declaration) {
         let Err(failure) = declared.await else { return };
         if matches!(failure, Failure::Silent) && !session.is_lost() {
             // Whoever consumes it tries again, and says so.
-            let seconds = PATIENCE.as_secs();
+            let seconds = OPERATION_TIMEOUT.as_secs();
             tracing::warn!(what = %declaration, seconds, "the broker says nothing of what was declared before a reconnect");
             return;
         }
         match failure.refusal() {
-            None => session.settle_down(MOMENT).await,
-            Some(_) if declaration.is_exclusive() && waited < GHOST => {
-                session.settle_down(GHOST_PAUSE).await;
-                waited += GHOST_PAUSE;
+            None => session.settle_down(LOSS_GRACE).await,
+            Some(_) if declaration.is_exclusive() && waited < EXCLUSIVE_RELEASE_TIMEOUT => {
+                session.settle_down(EXCLUSIVE_RETRY_DELAY).await;
+                waited += EXCLUSIVE_RETRY_DELAY;
             }
             Some(Refusal { reason, .. }) => {
                 tracing::warn!(%reason, what = %declaration, "could not declare again after a reconnect");

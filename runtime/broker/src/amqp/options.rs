@@ -9,7 +9,7 @@ use super::ConnectError;
 /// How often the two sides show that they are there, in seconds. A dead connection is noticed after twice that.
 const HEARTBEAT: u16 = 15;
 
-const AT_BEHIND_HOST: &str = "there is an @ behind its host; in a user, a password or a virtual host, write / as %2F, \
+const MISPLACED_AT: &str = "there is an @ behind its host; in a user, a password or a virtual host, write / as %2F, \
     ? as %3F, # as %23 and @ as %40";
 
 /// Where and how to connect. It has no `Debug`: the address holds the password.
@@ -29,7 +29,7 @@ impl Options {
         Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
     }
 
-    /// Host and port, and the user that logs in, for people; `None` when the address is of no use.
+    /// Host and port, and the user that logs in, for people; `Strip` when the address is of no use.
     #[must_use]
     pub fn address_and_user(&self) -> Option<(String, String)> {
         let endpoint = Endpoint::parse(self.clone()).ok()?;
@@ -82,7 +82,7 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // The beginning of such a password would be taken for a port, and shown as one.
     if behind.contains('@') {
-        return Err(AT_BEHIND_HOST.to_owned());
+        return Err(MISPLACED_AT.to_owned());
     }
     let mut uri = url.parse::<AMQPUri>().map_err(|reason| match url.split_once('?') {
         Some((address, _)) if address.parse::<AMQPUri>().is_ok() => {

@@ -12,18 +12,18 @@ use lapin::{
 use crate::{DEATH_TIME, Message, Properties, Routing};
 
 /// How many bytes a name, a key or an id may have in AMQP.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
 /// How many bytes all headers may have together: they travel in one frame, and the smallest that brokers are set
 /// to is larger than this.
-const LONGEST_HEADERS: usize = 100 * 1024;
+const MAX_HEADERS_BYTES: usize = 100 * 1024;
 
 /// AMQP's value for what survives a restart, and for what does not.
 const PERSISTENT: u8 = 2;
-const FLEETING: u8 = 1;
+const TRANSIENT: u8 = 1;
 
 /// The header in which quorum queues count how often a message came back.
-const RETURNED: &str = "x-delivery-count";
+const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// The header in which RabbitMQ lists the times that a message was dead-lettered, the last first.
 const DEATHS: &str = "x-death";
@@ -33,8 +33,8 @@ const SENDER: &str = "waft/";
 
 /// Whether AMQP can carry a name.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
-    if name.len() > LONGEST_NAME {
-        return Err(format!("{name:?} is longer than {LONGEST_NAME} bytes"));
+    if name.len() > MAX_NAME_BYTES {
+        return Err(format!("{name:?} is longer than {MAX_NAME_BYTES} bytes"));
     }
     Ok(())
 }
@@ -48,8 +48,8 @@ pub(super) fn check(message: &Message) -> Result<(), String> {
         check_name(id)?;
     }
     headers.keys().try_for_each(|name| check_name(name))?;
-    if headers.iter().map(|(name, text)| name.len() + text.len() + 8).sum::<usize>() > LONGEST_HEADERS {
-        return Err(format!("its headers are longer than {LONGEST_HEADERS} bytes"));
+    if headers.iter().map(|(name, text)| name.len() + text.len() + 8).sum::<usize>() > MAX_HEADERS_BYTES {
+        return Err(format!("its headers are longer than {MAX_HEADERS_BYTES} bytes"));
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ pub(super) fn outgoing(message: &Message, number: Option<u64>) -> BasicPropertie
     let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
     let short = |text: &String| ShortString::from(text.as_str());
     let mut properties = BasicProperties::default()
-        .with_delivery_mode(if message.persistent { PERSISTENT } else { FLEETING })
+        .with_delivery_mode(if message.persistent { PERSISTENT } else { TRANSIENT })
         .with_priority(message.priority);
     if let Some(id) = message_id {
         properties = properties.with_message_id(short(id));
@@ -97,7 +97,7 @@ pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
     let mut headers = BTreeMap::new();
     for (name, value) in properties.headers().iter().flatten() {
         match name.as_str() {
-            RETURNED => returned = count(value),
+            DELIVERY_COUNT => returned = count(value),
             DEATHS => headers.extend(last_death(value).map(|at| (DEATH_TIME.to_owned(), at.to_string()))),
             name => headers.extend(scalar(value).map(|text| (name.to_owned(), text))),
         }

@@ -22,37 +22,37 @@ use super::{
     channel::Channel,
     properties,
     session::Session,
-    sessions::{MOMENT, Sessions},
+    sessions::{LOSS_GRACE, Sessions},
 };
 use crate::{Message, PublishError};
 
 /// How many messages may be unconfirmed at once. It bounds what lapin and the broker hold of ours; a broker
 /// confirms in batches, and gains nothing from more.
-const UNCONFIRMED: usize = 4096;
+const MAX_UNCONFIRMED: usize = 4096;
 
 /// How many publishes are taken in one turn, so that confirms are seen to between them.
-const TURN: usize = 256;
+const MAX_PUBLISHES_PER_POLL: usize = 256;
 
 /// How long the broker may take to confirm a message while it takes any: a queue without a leader never does.
-const CONFIRMED_IN: Duration = Duration::from_secs(60);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often it is looked for messages that are not confirmed for so long.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A publish and who waits for it.
-struct Waiting {
+struct QueuedPublish {
     message: Message,
-    answer: Answer,
+    answer: ConfirmSender,
 }
 
 /// Where the outcome goes. Whoever waited may be gone, which is fine: a publish may be given up.
-type Answer = oneshot::Sender<Result<(), PublishError>>;
+type ConfirmSender = oneshot::Sender<Result<(), PublishError>>;
 
 /// Hands messages to the task that publishes.
 pub(super) struct Publisher {
     /// Not bounded by itself: each entry is a publish that somebody waits for, and holds what its caller would
     /// hold instead. A bounded queue would let publishes that wait for room overtake one another.
-    queue: mpsc::UnboundedSender<Waiting>,
+    queue: mpsc::UnboundedSender<QueuedPublish>,
 }
 
 impl Publisher {
@@ -69,14 +69,14 @@ impl Publisher {
             return Err(PublishError::Refused { exchange, key, reason });
         }
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Waiting { message, answer }).map_err(|_| PublishError::Closed)?;
+        self.queue.send(QueuedPublish { message, answer }).map_err(|_| PublishError::Closed)?;
         // What was sent is always answered.
         answered.await.unwrap_or(Err(PublishError::Closed))
     }
 }
 
 /// Publishes what waits, on the channel of one session after another, until the broker is closed.
-async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedPublish>) {
     while let Some(session) = sessions.current().await {
         match open(&session).await {
             Ok(channel) => {
@@ -84,13 +84,13 @@ async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<Waiting
                 let end = sessions.stop.run_until_cancelled(outgoing.publish(&mut queue)).await;
                 outgoing.confirms.give_up();
                 match end {
-                    Some(End::Channel) => {}
-                    Some(End::NobodyLeft) | None => return,
+                    Some(PublishEnd::Channel) => {}
+                    Some(PublishEnd::AllSendersDropped) | None => return,
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "could not open a channel to publish on");
-                session.settle_down(MOMENT).await;
+                session.settle_down(LOSS_GRACE).await;
             }
         }
     }
@@ -103,11 +103,11 @@ async fn open(session: &Session) -> lapin::Result<Arc<Channel>> {
 }
 
 /// Why publishing on a channel ended.
-enum End {
+enum PublishEnd {
     /// The channel went, alone or with its connection.
     Channel,
     /// Nobody can publish any more.
-    NobodyLeft,
+    AllSendersDropped,
 }
 
 /// Publishes on one channel.
@@ -126,29 +126,29 @@ impl<'session> Outgoing<'session> {
 
     /// Publishes until the channel or the queue ends. May be dropped at any time: what was sent stays in
     /// `confirms`, and what was taken from the queue and not sent hears that the broker is closed.
-    async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<Waiting>) -> End {
-        let mut turn = Vec::with_capacity(TURN);
-        let mut look = time::interval(LOOK);
+    async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedPublish>) -> PublishEnd {
+        let mut turn = Vec::with_capacity(MAX_PUBLISHES_PER_POLL);
+        let mut look = time::interval(CHECK_INTERVAL);
         look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
-            let room = UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(TURN);
+            let room = MAX_UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(MAX_PUBLISHES_PER_POLL);
             tokio::select! {
                 biased;
-                () = self.session.lost() => return End::Channel,
+                () = self.session.lost() => return PublishEnd::Channel,
                 // Cancel-safe: see there.
                 still_open = self.confirms.next(), if self.confirms.unconfirmed() > 0 => {
                     if !still_open {
-                        return End::Channel;
+                        return PublishEnd::Channel;
                     }
                 }
                 _ = look.tick() => {
                     if !self.session.is_blocked() {
-                        self.confirms.give_up_old(CONFIRMED_IN);
+                        self.confirms.give_up_old(CONFIRM_TIMEOUT);
                     }
                 }
                 taken = queue.recv_many(&mut turn, room), if room > 0 => {
                     if taken == 0 {
-                        return End::NobodyLeft;
+                        return PublishEnd::AllSendersDropped;
                     }
                     for waiting in turn.drain(..) {
                         self.send(waiting).await;
@@ -158,14 +158,14 @@ impl<'session> Outgoing<'session> {
         }
     }
 
-    async fn send(&mut self, waiting: Waiting) {
+    async fn send(&mut self, waiting: QueuedPublish) {
         if waiting.answer.is_closed() {
             return;
         }
         match self.find_exchange(&waiting.message.exchange).await {
             Ok(()) => self.confirms.send(waiting).await,
             Err(reason) => {
-                let Waiting { message: Message { exchange, key, .. }, answer } = waiting;
+                let QueuedPublish { message: Message { exchange, key, .. }, answer } = waiting;
                 let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
             }
         }

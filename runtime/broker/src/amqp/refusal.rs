@@ -9,7 +9,7 @@ pub(super) const NOT_ALLOWED: u16 = 530;
 
 /// Connection errors that say nothing about the operation that met them: the broker stops, is short of
 /// something, or is at odds with other frames of the connection.
-const NOBODYS_FAULT: [u16; 5] = [320, 501, 504, 505, 506];
+const CONNECTION_CODES: [u16; 5] = [320, 501, 504, 505, 506];
 
 /// The broker's no.
 #[derive(Debug)]
@@ -21,11 +21,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// `None` when the channel or the connection went away, so that the operation may be tried again.
+    /// `Strip` when the channel or the connection went away, so that the operation may be tried again.
     pub(super) fn of(error: &lapin::Error) -> Option<Self> {
         let ErrorKind::ProtocolError(said) = error.kind() else { return None };
         let code = said.get_id();
-        (!NOBODYS_FAULT.contains(&code)).then(|| Self { code, reason: said.get_message().to_string() })
+        (!CONNECTION_CODES.contains(&code)).then(|| Self { code, reason: said.get_message().to_string() })
     }
 
     pub(super) fn is_not_found(&self) -> bool {

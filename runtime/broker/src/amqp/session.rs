@@ -22,35 +22,35 @@ use super::{channel::Channel, refusal::Refusal};
 const OPERATIONS: usize = 16;
 
 /// lapin tells of every loss but a close without an error code, so its status is looked at now and then besides.
-const LOOK: Duration = Duration::from_secs(1);
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the broker may take for one operation. It takes milliseconds, and some seconds when it has just started; a
 /// quorum queue without a leader takes for ever.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why an operation was not done.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The broker said no, or the channel or the connection went away.
-    Told(lapin::Error),
+    Lapin(lapin::Error),
     /// The broker has not answered in time, and answers others: it is about what was asked.
     Silent,
     /// The broker answers nobody on this connection, which will be lost.
-    Stuck,
+    ConnectionStuck,
 }
 
 impl Failure {
     /// The broker's no, if that is what it was.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::Told(error) => Refusal::of(error),
-            Self::Silent | Self::Stuck => None,
+            Self::Lapin(error) => Refusal::of(error),
+            Self::Silent | Self::ConnectionStuck => None,
         }
     }
 }
 
 /// How long the broker has to say that a connection is closed.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection while it lasts.
 pub(super) struct Session {
@@ -101,12 +101,12 @@ impl Session {
 
     /// Waits for what the broker answers, but not for ever.
     pub(super) async fn in_time<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
-        match time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map_err(Failure::Told),
-            Err(_) => match time::timeout(PATIENCE, self.open_channel()).await {
+        match time::timeout(OPERATION_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(Failure::Lapin),
+            Err(_) => match time::timeout(OPERATION_TIMEOUT, self.open_channel()).await {
                 Ok(Ok(_)) => Err(Failure::Silent),
-                Ok(Err(error)) => Err(Failure::Told(error)),
-                Err(_) => Err(Failure::Stuck),
+                Ok(Err(error)) => Err(Failure::Lapin(error)),
+                Err(_) => Err(Failure::ConnectionStuck),
             },
         }
     }
@@ -146,7 +146,7 @@ impl Session {
     pub(super) async fn follow(&self) {
         let mut events = pin!(self.connection.events_listener());
         while self.connection.status().connected() {
-            match time::timeout(LOOK, events.next()).await {
+            match time::timeout(STATUS_INTERVAL, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(reason))) => {
                     self.is_blocked.store(true, Ordering::Relaxed);
                     tracing::warn!(%reason, "the broker takes no messages for now");
@@ -166,7 +166,7 @@ impl Session {
     /// Closes in order; what is unsettled goes back. A connection that is gone already is closed.
     pub(super) async fn close(&self) {
         self.lost.cancel();
-        match time::timeout(CLOSING, self.connection.close(200, "closed".into())).await {
+        match time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
             // The broker notices its end when the process ends.

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     channel::Channel,
     connect::connect,
-    declared::Declared,
+    declared::RecordedTopology,
     options::Endpoint,
     refusal::Refusal,
     session::{Failure, Session},
@@ -22,11 +22,11 @@ use super::{
 
 /// The pauses between tries to connect again. The last is short enough that a broker which is back finds its
 /// clients within seconds.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// How long an operation that failed waits to hear that its connection is lost, before it is tried again.
-pub(super) const MOMENT: Duration = Duration::from_millis(100);
+pub(super) const LOSS_GRACE: Duration = Duration::from_millis(100);
 
 /// Whether there is a connection.
 enum State {
@@ -37,7 +37,7 @@ enum State {
 }
 
 /// Why an operation was not done.
-pub(super) enum Undone {
+pub(super) enum OperationError {
     Refused(Refusal),
     /// The broker says nothing of what was asked.
     Silent,
@@ -46,7 +46,7 @@ pub(super) enum Undone {
 
 pub(super) struct Sessions {
     state: watch::Receiver<State>,
-    pub(super) declared: Arc<Declared>,
+    pub(super) declared: Arc<RecordedTopology>,
     /// Everything ends when this does.
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -59,12 +59,13 @@ impl Sessions {
         let (tx, state) = watch::channel(State::Up(first.clone()));
         let sessions =
             Self { state, declared: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let keeper = Keeper { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
+        let keeper =
+            Reconnector { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
         sessions.tasks.spawn(keeper.keep(first));
         sessions
     }
 
-    /// The session there is, or the next; `None` once closed.
+    /// The session there is, or the next; `Strip` once closed.
     pub(super) async fn current(&self) -> Option<Arc<Session>> {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
@@ -75,18 +76,21 @@ impl Sessions {
     }
 
     /// Does one operation, on the next session too if this one is lost meanwhile: it must be idempotent.
-    pub(super) async fn operate<T, F>(&self, operation: impl Fn(Arc<Channel>) -> F) -> Result<(T, Arc<Session>), Undone>
+    pub(super) async fn operate<T, F>(
+        &self,
+        operation: impl Fn(Arc<Channel>) -> F,
+    ) -> Result<(T, Arc<Session>), OperationError>
     where
         F: Future<Output = lapin::Result<T>>,
     {
         loop {
-            let session = self.current().await.ok_or(Undone::Closed)?;
+            let session = self.current().await.ok_or(OperationError::Closed)?;
             match session.operate(&operation).await {
                 Ok(answer) => return Ok((answer, session)),
-                Err(Failure::Silent) if !session.is_lost() => return Err(Undone::Silent),
+                Err(Failure::Silent) if !session.is_lost() => return Err(OperationError::Silent),
                 Err(failure) => match failure.refusal() {
-                    Some(refusal) => return Err(Undone::Refused(refusal)),
-                    None => session.settle_down(MOMENT).await,
+                    Some(refusal) => return Err(OperationError::Refused(refusal)),
+                    None => session.settle_down(LOSS_GRACE).await,
                 },
             }
         }
@@ -94,21 +98,21 @@ impl Sessions {
 }
 
 /// Owns the connection: it follows it, and makes the next one when it is lost.
-struct Keeper {
+struct Reconnector {
     endpoint: Endpoint,
     state: watch::Sender<State>,
-    declared: Arc<Declared>,
+    declared: Arc<RecordedTopology>,
     stop: CancellationToken,
 }
 
-impl Drop for Keeper {
+impl Drop for Reconnector {
     /// Whichever way it ends, a panic too: nobody waits for a connection that nobody makes.
     fn drop(&mut self) {
         self.state.send_replace(State::Closed);
     }
 }
 
-impl Keeper {
+impl Reconnector {
     async fn keep(self, mut session: Arc<Session>) {
         loop {
             if self.stop.run_until_cancelled(session.follow()).await.is_none() {
@@ -129,10 +133,10 @@ impl Keeper {
 
     /// The next session, with everything declared on it that was declared before.
     async fn replace(&self) -> Arc<Session> {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = INITIAL_RETRY_DELAY;
         loop {
             time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RETRY_DELAY);
             match connect(&self.endpoint).await {
                 Ok(connection) => {
                     let session = Arc::new(Session::new(connection));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{World, end, message, quorum, take, to_queue};
+use super::{Harness, end, message, quorum, take, to_queue};
 use crate::{Binding, ConsumeError, DeclareError, Destination, Exchange, ExchangeKind, PublishError, Queue, QueueKind};
 
 const TRANSIENT: QueueKind = QueueKind::Transient { expires: Duration::from_secs(600) };
 
 /// Declaring is idempotent, and so is binding.
-pub async fn exchanges_and_queues_may_be_declared_again(world: &World) {
+pub async fn exchanges_and_queues_may_be_declared_again(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let kinds = [
         quorum(),
@@ -38,17 +38,17 @@ pub async fn exchanges_and_queues_may_be_declared_again(world: &World) {
 }
 
 /// What is there is never changed by declaring it otherwise, and the refusal names it.
-pub async fn an_exchange_of_another_kind_differs(world: &World) {
+pub async fn an_exchange_of_another_kind_differs(world: &Harness) {
     let name = world.exchange("exchange", ExchangeKind::Direct).await;
     let other = Exchange { name: name.clone(), kind: ExchangeKind::Fanout };
     match world.broker.declare_exchange(&other).await {
-        Err(DeclareError::Differs { what, .. }) => assert!(what.contains(&name), "{what}"),
+        Err(DeclareError::Mismatch { what, .. }) => assert!(what.contains(&name), "{what}"),
         other => panic!("it must differ, and is {other:?}"),
     }
 }
 
 /// Each property of a queue counts.
-pub async fn a_queue_of_another_kind_differs(world: &World) {
+pub async fn a_queue_of_another_kind_differs(world: &Harness) {
     let with = |delivery_limit, single_active_consumer| QueueKind::Quorum {
         delivery_limit,
         dead_letter_to: None,
@@ -58,7 +58,7 @@ pub async fn a_queue_of_another_kind_differs(world: &World) {
     let name = world.queue("queue", with(Some(3), false)).await;
     for kind in [with(Some(4), false), with(Some(3), true), TRANSIENT] {
         match world.broker.declare_queue(&Queue { name: name.clone(), kind }).await {
-            Err(DeclareError::Differs { what, .. }) => assert!(what.contains(&name), "{what}"),
+            Err(DeclareError::Mismatch { what, .. }) => assert!(what.contains(&name), "{what}"),
             other => panic!("it must differ, and is {other:?}"),
         }
     }
@@ -67,7 +67,7 @@ pub async fn a_queue_of_another_kind_differs(world: &World) {
 }
 
 /// A binding from or to nothing is refused.
-pub async fn a_binding_needs_both_ends(world: &World) {
+pub async fn a_binding_needs_both_ends(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
@@ -81,7 +81,7 @@ pub async fn a_binding_needs_both_ends(world: &World) {
 }
 
 /// Taking back is idempotent too.
-pub async fn a_binding_that_is_not_there_can_be_taken_back(world: &World) {
+pub async fn a_binding_that_is_not_there_can_be_taken_back(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
     let binding = to_queue(&exchange, "key", &queue);
@@ -92,7 +92,7 @@ pub async fn a_binding_that_is_not_there_can_be_taken_back(world: &World) {
 }
 
 /// Other bindings of the queue stay.
-pub async fn what_is_unbound_takes_nothing_more(world: &World) {
+pub async fn what_is_unbound_takes_nothing_more(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
     world.bind(&exchange, "left", &queue).await;
@@ -106,7 +106,7 @@ pub async fn what_is_unbound_takes_nothing_more(world: &World) {
 }
 
 /// And so is deleting.
-pub async fn a_queue_that_is_not_there_can_be_deleted(world: &World) {
+pub async fn a_queue_that_is_not_there_can_be_deleted(world: &Harness) {
     let nowhere = world.unique("nowhere");
     world.broker.delete_queue(&nowhere).await.expect("it was never there");
     let queue = world.queue("queue", quorum()).await;
@@ -115,7 +115,7 @@ pub async fn a_queue_that_is_not_there_can_be_deleted(world: &World) {
 }
 
 /// A new queue of the same name is empty and has no bindings.
-pub async fn a_deleted_queue_takes_its_messages_along(world: &World) {
+pub async fn a_deleted_queue_takes_its_messages_along(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Fanout).await;
     let queue = world.queue("queue", quorum()).await;
     world.bind(&exchange, "", &queue).await;
@@ -131,7 +131,7 @@ pub async fn a_deleted_queue_takes_its_messages_along(world: &World) {
 }
 
 /// Whatever they want of it; but anybody may publish to it.
-pub async fn an_exclusive_queue_is_refused_to_others(world: &World) {
+pub async fn an_exclusive_queue_is_refused_to_others(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("mine", QueueKind::Exclusive).await;
     let other = world.another().await;
@@ -151,7 +151,7 @@ pub async fn an_exclusive_queue_is_refused_to_others(world: &World) {
 }
 
 /// It is gone once the connection is closed.
-pub async fn an_exclusive_queue_goes_with_its_connection(world: &World) {
+pub async fn an_exclusive_queue_goes_with_its_connection(world: &Harness) {
     let queue = world.name_queue("mine");
     let other = world.another().await;
     let exclusive = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
@@ -163,7 +163,7 @@ pub async fn an_exclusive_queue_goes_with_its_connection(world: &World) {
 }
 
 /// Whatever its kind, a queue that is to go when it is unused goes then, and not while it has a consumer.
-pub async fn an_unused_queue_goes_when_its_time_is_over(world: &World) {
+pub async fn an_unused_queue_goes_when_its_time_is_over(world: &Harness) {
     let expires = Duration::from_millis(200);
     for kind in [
         QueueKind::Transient { expires },
@@ -186,7 +186,7 @@ pub async fn an_unused_queue_goes_when_its_time_is_over(world: &World) {
 }
 
 /// Another connection may publish to it and consume it.
-pub async fn a_transient_queue_is_for_everybody(world: &World) {
+pub async fn a_transient_queue_is_for_everybody(world: &Harness) {
     let queue = world.queue("ours", TRANSIENT).await;
     let other = world.another().await;
     let same = Queue { name: queue.clone(), kind: TRANSIENT };
@@ -200,7 +200,7 @@ pub async fn a_transient_queue_is_for_everybody(world: &World) {
 }
 
 /// And there is no number for a queue that is not there.
-pub async fn waiting_counts_what_nobody_was_given(world: &World) {
+pub async fn waiting_counts_what_nobody_was_given(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     assert_eq!(world.waiting(&queue).await, 0);
     for body in ["one", "two", "three"] {
@@ -216,7 +216,7 @@ pub async fn waiting_counts_what_nobody_was_given(world: &World) {
 }
 
 /// Who consumes a queue is counted, whether or not anything is out with them.
-pub async fn consumers_are_counted(world: &World) {
+pub async fn consumers_are_counted(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let count = || async { world.broker.consumers(&queue).await.expect("anybody may look") };
     assert_eq!(count().await, Some(0));
@@ -232,7 +232,7 @@ pub async fn consumers_are_counted(world: &World) {
 }
 
 /// Each operation says why.
-pub async fn a_closed_broker_refuses_everything(world: &World) {
+pub async fn a_closed_broker_refuses_everything(world: &Harness) {
     let queue = Queue { name: world.name_queue("queue"), kind: quorum() };
     let closed = world.another().await;
     closed.close().await;

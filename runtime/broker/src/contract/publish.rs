@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
 
-use super::{World, body, message, next, quorum, take};
+use super::{Harness, body, message, next, quorum, take};
 use crate::{Message, Properties, PublishError, Routing};
 
 /// Once a publish has returned, anybody can see the message.
-pub async fn a_confirmed_message_is_in_its_queue(world: &World) {
+pub async fn a_confirmed_message_is_in_its_queue(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for count in 1..=10 {
         world.send(&queue, "here").await;
@@ -16,7 +16,7 @@ pub async fn a_confirmed_message_is_in_its_queue(world: &World) {
 }
 
 /// Whichever way it finds none.
-pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &World) {
+pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Direct).await;
     for message in [message(&exchange, "nobody", "lost"), message("", &world.unique("nowhere"), "lost")] {
         let (to, with) = (message.exchange.clone(), message.key.clone());
@@ -30,14 +30,14 @@ pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &World) {
 }
 
 /// It is confirmed like any other.
-pub async fn an_optional_message_may_have_no_queue(world: &World) {
+pub async fn an_optional_message_may_have_no_queue(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
     let heard = Message { routing: Routing::Optional, ..message(&exchange, "nobody", "lost") };
     world.broker.publish(heard).await.expect("nobody has to listen");
 }
 
 /// However many are on their way: each publish hears of its own message.
-pub async fn of_many_messages_only_the_unroutable_fail(world: &World) {
+pub async fn of_many_messages_only_the_unroutable_fail(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
     // Runs of both kinds and of different lengths, so that the broker answers several at a time.
@@ -58,7 +58,7 @@ pub async fn of_many_messages_only_the_unroutable_fail(world: &World) {
 }
 
 /// The refusal names the exchange; messages sent before and after it arrive.
-pub async fn a_missing_exchange_is_refused_and_harms_nobody_else(world: &World) {
+pub async fn a_missing_exchange_is_refused_and_harms_nobody_else(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
     let publishes = (0..100).map(|number| {
@@ -77,7 +77,7 @@ pub async fn a_missing_exchange_is_refused_and_harms_nobody_else(world: &World) 
 }
 
 /// Though many wait for their confirms at once, and whatever the confirms' order.
-pub async fn messages_keep_the_order_in_which_they_were_sent(world: &World) {
+pub async fn messages_keep_the_order_in_which_they_were_sent(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 50).await;
     let publishes = (0..500).map(|number| world.broker.publish(message("", &queue, &number.to_string())));
@@ -92,7 +92,7 @@ pub async fn messages_keep_the_order_in_which_they_were_sent(world: &World) {
 }
 
 /// Exchange, key, persistence, ids and headers.
-pub async fn everything_about_a_message_arrives(world: &World) {
+pub async fn everything_about_a_message_arrives(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
     let queue = world.queue("queue", quorum()).await;
     world.bind(&exchange, "#", &queue).await;
@@ -124,7 +124,7 @@ pub async fn everything_about_a_message_arrives(world: &World) {
 }
 
 /// Byte for byte.
-pub async fn empty_and_big_bodies_arrive_whole(world: &World) {
+pub async fn empty_and_big_bodies_arrive_whole(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     // No frame, one, and many: a broker cuts at about 128 KiB.
@@ -139,7 +139,7 @@ pub async fn empty_and_big_bodies_arrive_whole(world: &World) {
 }
 
 /// It is a hint: what it changes about the order is the queue's matter.
-pub async fn a_priority_loses_no_message(world: &World) {
+pub async fn a_priority_loses_no_message(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for priority in 0..10 {
         let sent = Message { priority, ..message("", &queue, &priority.to_string()) };
@@ -158,7 +158,7 @@ pub async fn a_priority_loses_no_message(world: &World) {
 }
 
 /// Whether the message arrives then is open; that others do is not.
-pub async fn a_publish_may_be_given_up(world: &World) {
+pub async fn a_publish_may_be_given_up(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for _ in 0..20 {
         drop(world.broker.publish(message("", &queue, "perhaps")).now_or_never());

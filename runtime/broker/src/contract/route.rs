@@ -1,10 +1,10 @@
 //! Rules of routing: which queues a message goes to.
 
-use super::{World, message, quorum};
+use super::{Harness, message, quorum};
 use crate::{Binding, Destination, ExchangeKind, Message, Routing};
 
 /// How many of these queues hold how many messages.
-async fn counts<const N: usize>(world: &World, queues: &[String; N]) -> [u64; N] {
+async fn counts<const N: usize>(world: &Harness, queues: &[String; N]) -> [u64; N] {
     let mut counts = [0; N];
     for (count, queue) in counts.iter_mut().zip(queues) {
         *count = world.waiting(queue).await;
@@ -12,7 +12,7 @@ async fn counts<const N: usize>(world: &World, queues: &[String; N]) -> [u64; N]
     counts
 }
 
-async fn queues<const N: usize>(world: &World) -> [String; N] {
+async fn queues<const N: usize>(world: &Harness) -> [String; N] {
     let mut queues = [const { String::new() }; N];
     for queue in &mut queues {
         *queue = world.queue("queue", quorum()).await;
@@ -20,13 +20,13 @@ async fn queues<const N: usize>(world: &World) -> [String; N] {
     queues
 }
 
-async fn publish(world: &World, exchange: &str, key: &str) {
+async fn publish(world: &Harness, exchange: &str, key: &str) {
     let heard = Message { routing: Routing::Optional, ..message(exchange, key, "to whom it concerns") };
     world.broker.publish(heard).await.expect("the exchange is there");
 }
 
 /// And all queues bound with the same key get it.
-pub async fn a_direct_exchange_goes_by_the_whole_key(world: &World) {
+pub async fn a_direct_exchange_goes_by_the_whole_key(world: &Harness) {
     let exchange = world.exchange("direct", ExchangeKind::Direct).await;
     let bound = queues::<3>(world).await;
     world.bind(&exchange, "a.b", &bound[0]).await;
@@ -39,7 +39,7 @@ pub async fn a_direct_exchange_goes_by_the_whole_key(world: &World) {
 }
 
 /// `*` is one word, `#` none or more.
-pub async fn a_topic_exchange_goes_by_patterns(world: &World) {
+pub async fn a_topic_exchange_goes_by_patterns(world: &Harness) {
     let exchange = world.exchange("topic", ExchangeKind::Topic).await;
     let bound = queues::<4>(world).await;
     for (pattern, queue) in ["cake.bake.#", "cake.*", "#", "*.bake.*.success"].iter().zip(&bound) {
@@ -58,7 +58,7 @@ pub async fn a_topic_exchange_goes_by_patterns(world: &World) {
 }
 
 /// Whatever the keys.
-pub async fn a_fanout_exchange_goes_to_everybody(world: &World) {
+pub async fn a_fanout_exchange_goes_to_everybody(world: &Harness) {
     let exchange = world.exchange("fanout", ExchangeKind::Fanout).await;
     let bound = queues::<3>(world).await;
     for (key, queue) in ["", "a", "b"].iter().zip(&bound) {
@@ -69,14 +69,14 @@ pub async fn a_fanout_exchange_goes_to_everybody(world: &World) {
 }
 
 /// Without any binding.
-pub async fn the_empty_exchange_goes_to_the_queue_of_that_name(world: &World) {
+pub async fn the_empty_exchange_goes_to_the_queue_of_that_name(world: &Harness) {
     let two = queues::<2>(world).await;
     publish(world, "", &two[1]).await;
     assert_eq!(counts(world, &two).await, [0, 1]);
 }
 
 /// As far as its binding says, and over several exchanges.
-pub async fn an_exchange_bound_to_another_hears_it(world: &World) {
+pub async fn an_exchange_bound_to_another_hears_it(world: &Harness) {
     let all = world.exchange("all", ExchangeKind::Topic).await;
     let task = world.exchange("task", ExchangeKind::Topic).await;
     let everybody = world.exchange("everybody", ExchangeKind::Fanout).await;
@@ -96,7 +96,7 @@ pub async fn an_exchange_bound_to_another_hears_it(world: &World) {
 }
 
 /// Whether one exchange has it twice or two ways lead there.
-pub async fn a_queue_bound_twice_gets_a_message_once(world: &World) {
+pub async fn a_queue_bound_twice_gets_a_message_once(world: &Harness) {
     let exchange = world.exchange("topic", ExchangeKind::Topic).await;
     let detour = world.exchange("detour", ExchangeKind::Fanout).await;
     let queue = queues::<1>(world).await;

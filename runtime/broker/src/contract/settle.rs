@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use super::{World, body, next, quorum, take};
+use super::{Harness, body, next, quorum, take};
 use crate::{Delivery, QueueKind};
 
 /// It was not out before.
-pub async fn a_message_comes_as_new_at_first(world: &World) {
+pub async fn a_message_comes_as_new_at_first(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "new").await;
     let delivery = next(&mut world.consume(&queue, 1).await).await;
@@ -15,7 +15,7 @@ pub async fn a_message_comes_as_new_at_first(world: &World) {
 }
 
 /// Not even when the connection that accepted it goes.
-pub async fn an_accepted_message_never_comes_again(world: &World) {
+pub async fn an_accepted_message_never_comes_again(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
     let mut consumer = other.consume(&queue, 10).await.expect("the queue is there");
@@ -39,7 +39,7 @@ pub async fn an_accepted_message_never_comes_again(world: &World) {
 }
 
 /// Each time it counts one more.
-pub async fn a_requeued_message_comes_again_and_says_so(world: &World) {
+pub async fn a_requeued_message_comes_again_and_says_so(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     world.send(&queue, "again").await;
@@ -54,7 +54,7 @@ pub async fn a_requeued_message_comes_again_and_says_so(world: &World) {
 }
 
 /// Nobody has to say anything.
-pub async fn a_dropped_delivery_comes_again(world: &World) {
+pub async fn a_dropped_delivery_comes_again(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     world.send(&queue, "again").await;
@@ -65,7 +65,7 @@ pub async fn a_dropped_delivery_comes_again(world: &World) {
 }
 
 /// It keeps its place, whether or not there is a limit.
-pub async fn a_returned_message_comes_before_later_ones(world: &World) {
+pub async fn a_returned_message_comes_before_later_ones(world: &Harness) {
     for kind in [quorum(), with_limit(5, None)] {
         let queue = world.queue("queue", kind).await;
         for body in ["first", "second", "third"] {
@@ -80,7 +80,7 @@ pub async fn a_returned_message_comes_before_later_ones(world: &World) {
 }
 
 /// More often than any broker allows by itself.
-pub async fn without_a_limit_a_message_comes_back_any_number_of_times(world: &World) {
+pub async fn without_a_limit_a_message_comes_back_any_number_of_times(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "again").await;
     let mut consumer = world.consume(&queue, 1).await;
@@ -108,7 +108,7 @@ fn check_dead(delivery: &Delivery, from: &str, reason: &str, original: &str) {
 }
 
 /// With the reason, and everything it had.
-pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &World) {
+pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(5, Some(dead.clone()))).await;
     let mut message = super::message("", &queue, "refused");
@@ -122,7 +122,7 @@ pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &World) {
 }
 
 /// The limit says how often it may come back; the next time is too often.
-pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(world: &World) {
+pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(2, Some(dead.clone()))).await;
     let mut message = super::message("", &queue, "poison");
@@ -141,7 +141,7 @@ pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(wo
 }
 
 /// Refused, or too often returned: the next one comes.
-pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &World) {
+pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &Harness) {
     let queue = world.queue("queue", with_limit(1, None)).await;
     for body in ["refused", "poison", "healthy"] {
         world.send(&queue, body).await;
@@ -157,7 +157,7 @@ pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &World) {
 }
 
 /// From any thread, outside of any runtime.
-pub async fn a_delivery_can_be_settled_anywhere(world: &World) {
+pub async fn a_delivery_can_be_settled_anywhere(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 2).await;
     world.send(&queue, "accepted").await;

@@ -31,21 +31,21 @@ impl Numbers {
 /// Where a message stands in its queue. It keeps its place when it comes back, which is at the front of its
 /// priority: whatever stood before it is gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct MessagePosition {
     priority: Reverse<u8>,
     sequence: u64,
 }
 
-struct Entry {
+struct ReadyMessage {
     message: Arc<Message>,
     redelivered: bool,
     returned: u32,
 }
 
 /// A delivery nobody has settled yet.
-struct Out {
-    place: Place,
-    entry: Entry,
+struct Outstanding {
+    place: MessagePosition,
+    entry: ReadyMessage,
     consumer: u64,
     connection: u64,
 }
@@ -61,7 +61,7 @@ pub(super) struct Subscriber {
 }
 
 /// A message that leaves for the dead-letter queue.
-pub(super) struct Dead {
+pub(super) struct DeadLetter {
     pub(super) message: Arc<Message>,
     /// RabbitMQ's word for why.
     pub(super) reason: &'static str,
@@ -72,10 +72,10 @@ pub(super) struct Queue {
     /// The connection that declared it, which matters for an exclusive queue.
     pub(super) owner: u64,
     numbers: Arc<Numbers>,
-    ready: BTreeMap<Place, Entry>,
+    ready: BTreeMap<MessagePosition, ReadyMessage>,
     /// The first is served next; with a single active consumer, it alone is served.
     subscribers: VecDeque<Subscriber>,
-    out: HashMap<u64, Out>,
+    out: HashMap<u64, Outstanding>,
     unused_since: Option<Instant>,
 }
 
@@ -142,8 +142,8 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, message: Arc<Message>) {
-        let place = Place { priority: Reverse(message.priority), sequence: self.numbers.next() };
-        self.ready.insert(place, Entry { message, redelivered: false, returned: 0 });
+        let place = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
+        self.ready.insert(place, ReadyMessage { message, redelivered: false, returned: 0 });
         self.dispatch();
     }
 
@@ -163,7 +163,7 @@ impl Queue {
     }
 
     /// Settles what is out under this tag, unless that was done before.
-    pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<Dead> {
+    pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<DeadLetter> {
         let out = self.out.remove(&tag)?;
         if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == out.consumer) {
             subscriber.credit += 1;
@@ -171,19 +171,19 @@ impl Queue {
         let dead = match settlement {
             Settlement::Accept => None,
             Settlement::Requeue => self.put_back(out),
-            Settlement::DeadLetter => Some(Dead { message: out.entry.message, reason: "rejected" }),
+            Settlement::DeadLetter => Some(DeadLetter { message: out.entry.message, reason: "rejected" }),
         };
         self.dispatch();
         dead
     }
 
     /// Takes back everything from a connection that closed. The subscribers are for the caller to drop.
-    pub(super) fn leave(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<Dead>) {
+    pub(super) fn leave(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<DeadLetter>) {
         let (gone, stay) = mem::take(&mut self.subscribers)
             .into_iter()
             .partition::<Vec<_>, _>(|subscriber| subscriber.connection == connection);
         self.subscribers = stay.into();
-        let returned: Vec<Out> =
+        let returned: Vec<Outstanding> =
             self.out.extract_if(|_, out| out.connection == connection).map(|(_, out)| out).collect();
         let dead = returned.into_iter().filter_map(|out| self.put_back(out)).collect();
         if !gone.is_empty() {
@@ -193,14 +193,14 @@ impl Queue {
         (gone, dead)
     }
 
-    fn put_back(&mut self, out: Out) -> Option<Dead> {
-        let Out { place, mut entry, .. } = out;
+    fn put_back(&mut self, out: Outstanding) -> Option<DeadLetter> {
+        let Outstanding { place, mut entry, .. } = out;
         entry.redelivered = true;
         match self.kind {
             QueueKind::Quorum { delivery_limit, .. } => {
                 entry.returned += 1;
                 if delivery_limit.is_some_and(|limit| entry.returned > limit) {
-                    return Some(Dead { message: entry.message, reason: "delivery_limit" });
+                    return Some(DeadLetter { message: entry.message, reason: "delivery_limit" });
                 }
             }
             QueueKind::Exclusive | QueueKind::Transient { .. } => {}
@@ -228,7 +228,7 @@ impl Queue {
             ));
             subscriber.credit -= 1;
             let (consumer, connection) = (subscriber.id, subscriber.connection);
-            self.out.insert(tag, Out { place, entry, consumer, connection });
+            self.out.insert(tag, Outstanding { place, entry, consumer, connection });
             if !self.is_single_active() {
                 self.subscribers.rotate_left(1);
             }

@@ -6,12 +6,12 @@ use crate::{Destination, ExchangeKind};
 
 /// The end of a binding, cheap to hand around.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum End {
+pub(super) enum BindingTarget {
     Queue(Arc<str>),
     Exchange(Arc<str>),
 }
 
-impl From<&Destination> for End {
+impl From<&Destination> for BindingTarget {
     fn from(destination: &Destination) -> Self {
         match destination {
             Destination::Queue(name) => Self::Queue(name.as_str().into()),
@@ -22,10 +22,10 @@ impl From<&Destination> for End {
 
 /// The bindings of one exchange, kept as its kind looks them up.
 pub(super) enum Routes {
-    Direct(HashMap<String, Vec<End>>),
-    Topic(Vec<(Pattern, End)>),
+    Direct(HashMap<String, Vec<BindingTarget>>),
+    Topic(Vec<(Pattern, BindingTarget)>),
     /// The key is kept because it tells one binding from another, though it chooses nothing.
-    Fanout(Vec<(String, End)>),
+    Fanout(Vec<(String, BindingTarget)>),
 }
 
 impl Routes {
@@ -46,7 +46,7 @@ impl Routes {
     }
 
     /// Adds a binding once, however often it is asked for.
-    pub(super) fn bind(&mut self, key: &str, end: End) {
+    pub(super) fn bind(&mut self, key: &str, end: BindingTarget) {
         self.unbind(key, &end);
         match self {
             Self::Direct(routes) => routes.entry(key.to_owned()).or_default().push(end),
@@ -55,7 +55,7 @@ impl Routes {
         }
     }
 
-    pub(super) fn unbind(&mut self, key: &str, end: &End) {
+    pub(super) fn unbind(&mut self, key: &str, end: &BindingTarget) {
         match self {
             Self::Direct(routes) => {
                 if let Some(ends) = routes.get_mut(key) {
@@ -76,7 +76,7 @@ impl Routes {
     }
 
     /// Forgets every binding that ends there.
-    pub(super) fn forget(&mut self, end: &End) {
+    pub(super) fn forget(&mut self, end: &BindingTarget) {
         match self {
             Self::Direct(routes) => routes.retain(|_, ends| {
                 ends.retain(|other| other != end);
@@ -88,7 +88,7 @@ impl Routes {
     }
 
     /// Hands every end that takes this key to `found`; an end with several bindings may come several times.
-    pub(super) fn each(&self, key: &str, mut found: impl FnMut(&End)) {
+    pub(super) fn each(&self, key: &str, mut found: impl FnMut(&BindingTarget)) {
         match self {
             Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(found),
             Self::Topic(routes) => {
@@ -106,10 +106,10 @@ impl Routes {
 
 /// A topic pattern, cut into its words.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Word>);
+pub(super) struct Pattern(Vec<PatternWord>);
 
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+enum PatternWord {
     This(String),
     /// `*`
     One,
@@ -120,9 +120,9 @@ enum Word {
 impl Pattern {
     fn new(text: &str) -> Self {
         let word = |word: &str| match word {
-            "*" => Word::One,
-            "#" => Word::Any,
-            word => Word::This(word.to_owned()),
+            "*" => PatternWord::One,
+            "#" => PatternWord::Any,
+            word => PatternWord::This(word.to_owned()),
         };
         Self(text.split('.').map(word).collect())
     }
@@ -132,14 +132,14 @@ impl Pattern {
     }
 }
 
-fn fits(pattern: &[Word], words: &[&str]) -> bool {
+fn fits(pattern: &[PatternWord], words: &[&str]) -> bool {
     let Some((first, pattern)) = pattern.split_first() else {
         return words.is_empty();
     };
     match first {
-        Word::This(text) => words.split_first().is_some_and(|(word, rest)| word == text && fits(pattern, rest)),
-        Word::One => words.split_first().is_some_and(|(_, rest)| fits(pattern, rest)),
-        Word::Any => pattern.is_empty() || (0..=words.len()).any(|skip| fits(pattern, &words[skip..])),
+        PatternWord::This(text) => words.split_first().is_some_and(|(word, rest)| word == text && fits(pattern, rest)),
+        PatternWord::One => words.split_first().is_some_and(|(_, rest)| fits(pattern, rest)),
+        PatternWord::Any => pattern.is_empty() || (0..=words.len()).any(|skip| fits(pattern, &words[skip..])),
     }
 }
 

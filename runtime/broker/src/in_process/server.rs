@@ -12,8 +12,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    queue::{Dead, Numbers, Queue, Subscriber},
-    route::{End, Routes},
+    queue::{DeadLetter, Numbers, Queue, Subscriber},
+    route::{BindingTarget, Routes},
 };
 use crate::{
     Binding, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, QueueKind, Routing, Settlement,
@@ -77,7 +77,7 @@ impl Server {
     pub(super) fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
         let mut state = self.lock();
         match state.exchanges.get(exchange.name.as_str()) {
-            Some(routes) if routes.kind() != exchange.kind => Err(DeclareError::Differs {
+            Some(routes) if routes.kind() != exchange.kind => Err(DeclareError::Mismatch {
                 what: format!("exchange {:?}", exchange.name),
                 reason: format!("it is of kind {:?}", routes.kind()),
             }),
@@ -95,7 +95,7 @@ impl Server {
         let swept = state.sweep();
         let answer = match state.queue(&queue.name) {
             Some(there) if !there.admits(connection.id) => Err(locked(&queue.name)),
-            Some(there) if there.kind != queue.kind => Err(DeclareError::Differs {
+            Some(there) if there.kind != queue.kind => Err(DeclareError::Mismatch {
                 what: format!("queue {:?}", queue.name),
                 reason: format!("it is {:?}", there.kind),
             }),
@@ -116,17 +116,17 @@ impl Server {
 
     pub(super) fn bind(&self, connection: &Connection, binding: &Binding) -> Result<(), DeclareError> {
         let mut state = self.lock();
-        let end = End::from(&binding.to);
+        let end = BindingTarget::from(&binding.to);
         match &end {
-            End::Queue(name) => match state.queue(name) {
+            BindingTarget::Queue(name) => match state.queue(name) {
                 Some(queue) if !queue.admits(connection.id) => return Err(locked(name)),
                 Some(_) => {}
                 None => return Err(missing(binding, &format!("queue {name:?}"))),
             },
-            End::Exchange(name) if !state.exchanges.contains_key(name) => {
+            BindingTarget::Exchange(name) if !state.exchanges.contains_key(name) => {
                 return Err(missing(binding, &format!("exchange {name:?}")));
             }
-            End::Exchange(_) => {}
+            BindingTarget::Exchange(_) => {}
         }
         match state.exchanges.get_mut(binding.exchange.as_str()) {
             Some(routes) => {
@@ -139,7 +139,7 @@ impl Server {
 
     pub(super) fn unbind(&self, binding: &Binding) {
         if let Some(routes) = self.lock().exchanges.get_mut(binding.exchange.as_str()) {
-            routes.unbind(&binding.key, &End::from(&binding.to));
+            routes.unbind(&binding.key, &BindingTarget::from(&binding.to));
         }
     }
 
@@ -293,7 +293,7 @@ impl State {
     /// Removes a queue and the bindings to it. It is for the caller to drop, outside of the lock.
     fn remove_queue(&mut self, name: &str) -> Option<Queue> {
         let (name, queue) = self.queues.remove_entry(name)?;
-        let end = End::Queue(name);
+        let end = BindingTarget::Queue(name);
         self.exchanges.values_mut().for_each(|routes| routes.forget(&end));
         Some(queue)
     }
@@ -306,7 +306,7 @@ impl State {
         expired.iter().filter_map(|name| self.remove_queue(name)).collect()
     }
 
-    /// The queues that take a message, each once; `None` when there is no such exchange.
+    /// The queues that take a message, each once; `Strip` when there is no such exchange.
     fn route(&mut self, exchange: &str, key: &str) -> Option<Vec<Arc<str>>> {
         if exchange.is_empty() {
             return Some(self.named_queue(key).map(|(name, _)| name).into_iter().collect());
@@ -314,18 +314,18 @@ impl State {
         let mut ends = Vec::new();
         self.exchanges.get(exchange)?.each(key, |end| ends.push(end.clone()));
         let mut queues: Vec<Arc<str>> = Vec::with_capacity(ends.len());
-        let mut seen: HashSet<End> = HashSet::new();
+        let mut seen: HashSet<BindingTarget> = HashSet::new();
         while let Some(end) = ends.pop() {
             if !seen.insert(end.clone()) {
                 continue;
             }
             match end {
-                End::Queue(name) => {
+                BindingTarget::Queue(name) => {
                     if self.queues.get(&name).is_some_and(|queue| !queue.is_expired()) {
                         queues.push(name);
                     }
                 }
-                End::Exchange(name) => {
+                BindingTarget::Exchange(name) => {
                     if let Some(routes) = self.exchanges.get(&name) {
                         routes.each(key, |end| ends.push(end.clone()));
                     }
@@ -336,7 +336,7 @@ impl State {
     }
 
     /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ gives it.
-    fn bury(&mut self, from: &str, dead: Dead) {
+    fn bury(&mut self, from: &str, dead: DeadLetter) {
         let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
         let mut message = Message::clone(&dead.message);
         let headers = &mut message.properties.headers;

@@ -98,5 +98,5 @@ async fn somebody_who_speaks_no_amqp_is_not_taken_for_a_broker() {
         }
     });
     let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::BrokenOff { .. }), "{shown}");
+    assert!(matches!(error, ConnectError::Interrupted { .. }), "{shown}");
 }

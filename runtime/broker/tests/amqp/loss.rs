@@ -19,14 +19,14 @@ const QUORUM: QueueKind =
     QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
 
 /// A connection through a proxy, and one beside it.
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) proxy: Proxy,
     pub(crate) broker: Amqp,
     pub(crate) direct: Amqp,
     pub(crate) queue: String,
 }
 
-impl World {
+impl Harness {
     pub(crate) async fn new() -> Self {
         let mut uri: AMQPUri = url().parse().unwrap();
         let behind = format!("{}:{}", uri.authority.host, uri.authority.port);
@@ -76,7 +76,7 @@ pub(crate) fn body(delivery: &Delivery) -> &[u8] {
 
 #[tokio::test]
 async fn what_was_declared_is_declared_again_and_consumers_go_on() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let exchange = unique("exchange");
     let queues = [
         Queue { name: unique("mine"), kind: QueueKind::Exclusive },
@@ -120,7 +120,7 @@ async fn what_was_declared_is_declared_again_and_consumers_go_on() {
 
 #[tokio::test]
 async fn a_publish_that_was_not_confirmed_says_so() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let mut consumer = world.direct.consume(&world.queue, 1).await.unwrap();
     world.proxy.hold_answers();
     let publish = world.broker.publish(message("", &world.queue, "perhaps"));
@@ -141,7 +141,7 @@ async fn a_publish_that_was_not_confirmed_says_so() {
 
 #[tokio::test]
 async fn a_delivery_of_a_lost_connection_comes_again_whatever_it_is_settled_with() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
     world.send("mine").await;
     let lost = next(&mut consumer).await;
@@ -160,7 +160,7 @@ async fn a_delivery_of_a_lost_connection_comes_again_whatever_it_is_settled_with
 
 #[tokio::test]
 async fn what_was_fetched_over_a_lost_connection_is_not_taken_twice() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 4).await.unwrap();
     for body in ["a", "b", "c", "d"] {
         world.send(body).await;
@@ -181,7 +181,7 @@ async fn what_was_fetched_over_a_lost_connection_is_not_taken_twice() {
 
 #[tokio::test]
 async fn everything_waits_while_the_connection_is_away() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.proxy.close();
     let other = Queue { name: unique("other"), kind: QUORUM };
     let mut doing = Box::pin(async {
@@ -199,7 +199,7 @@ async fn everything_waits_while_the_connection_is_away() {
 
 #[tokio::test]
 async fn messages_sent_while_the_connection_is_away_keep_their_order() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let mut consumer = world.direct.consume(&world.queue, 100).await.unwrap();
     // The loss is known for sure once a publish fails of it.
     world.proxy.hold_answers();
@@ -225,7 +225,7 @@ async fn messages_sent_while_the_connection_is_away_keep_their_order() {
 
 #[tokio::test]
 async fn a_broker_that_is_away_can_be_closed() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
     world.proxy.close();
     soon(world.broker.close()).await;
@@ -237,7 +237,7 @@ async fn a_broker_that_is_away_can_be_closed() {
 
 #[tokio::test]
 async fn an_exchange_that_was_deleted_is_refused_and_the_rest_goes_on() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let exchange = unique("exchange");
     let kind = ExchangeKind::Fanout;
     world.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();
@@ -267,7 +267,7 @@ const TAKEN_AT_MOST: usize = 128 << 20;
 
 #[tokio::test]
 async fn a_message_larger_than_the_broker_takes_is_told_from_one_that_may_be_sent_again() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let large = Message { body: vec![0; TAKEN_AT_MOST + 1].into(), ..message("", &world.queue, "") };
     match world.broker.publish(large).await {
         Err(PublishError::TooLarge { key, reason, .. }) => {
@@ -282,7 +282,7 @@ async fn a_message_larger_than_the_broker_takes_is_told_from_one_that_may_be_sen
 
 #[tokio::test]
 async fn a_name_that_amqp_cannot_carry_is_refused() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let long = "x".repeat(256);
     let kind = QUORUM;
     let declared = world.broker.declare_queue(&Queue { name: long.clone(), kind }).await;

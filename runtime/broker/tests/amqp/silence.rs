@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time;
 
 use crate::{
-    loss::{World, body, message, next, soon},
+    loss::{Harness, body, message, next, soon},
     unique,
 };
 
@@ -20,7 +20,7 @@ fn queue(name: &str) -> Queue {
 
 #[tokio::test]
 async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let silent = unique("silent");
     world.proxy.swallow(&silent);
     let asking = async {
@@ -38,7 +38,7 @@ async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
     };
     let ((declared, consumed, waiting), ()) = soon(async { futures::join!(asking, working) }).await;
     let declared = declared.unwrap_err();
-    assert!(matches!(&declared, DeclareError::Silent { .. }), "{declared}");
+    assert!(matches!(&declared, DeclareError::TimedOut { .. }), "{declared}");
     for said in [declared.to_string(), consumed.map(drop).unwrap_err().to_string(), waiting.unwrap_err().to_string()] {
         assert!(said.contains(&silent) && said.contains("rabbitmqctl delete_queue"), "{said}");
     }
@@ -48,7 +48,7 @@ async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
 
 #[tokio::test]
 async fn a_queue_of_which_nothing_is_said_after_a_reconnect_holds_up_nothing_else_and_is_consumed_again() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let silent = unique("silent");
     world.broker.declare_queue(&queue(&silent)).await.unwrap();
     let mut of_silent = world.broker.consume(&silent, 1).await.unwrap();

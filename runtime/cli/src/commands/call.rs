@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use anyhow::anyhow;
 use flow::{Draft, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
 
-use super::run::{Running, Shown, Which, run_flow};
+use super::run::{OutputOptions, RunContext, RunTarget, run_flow};
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
-    display::Whole,
-    exit::{Exit, Failed},
+    display::FullValueHint,
+    exit::{CliError, Exit},
     flow_file,
-    modules::{self, Keep},
+    modules::{self, Persist},
     settings::Settings,
 };
 
@@ -21,21 +21,21 @@ pub(super) async fn run(
     values: &ValueFlags,
     broker: &BrokerFlag,
     provides: &[String],
-    (as_json, guests): Shown,
-) -> Result<Exit, Failed> {
+    (as_json, guests): OutputOptions,
+) -> Result<Exit, CliError> {
     let given = flow_file::given_values(values)?;
     let (module, export) = match task.rsplit_once('#') {
         Some((module, export)) => (module, Some(export)),
         None => (task, None),
     };
     let library = modules::open(settings, super::run::slots(settings)).await?;
-    let found = modules::find(&library, module, Path::new("."), Keep::Store)
+    let found = modules::find(&library, module, Path::new("."), Persist::Store)
         .await
-        .map_err(|error| Failed::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
+        .map_err(|error| CliError::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
-    let provides = provides.map_err(Failed::invalid)?;
+    let provides = provides.map_err(CliError::invalid)?;
     refuse_unknown(&given, &found.content, export)?;
-    let draft = Draft::builder("call").map_err(Failed::invalid)?.module("module", module);
+    let draft = Draft::builder("call").map_err(CliError::invalid)?.module("module", module);
     let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
     let node = task_name(export);
     let draft = draft.task(&node, &uses, |task| {
@@ -47,18 +47,18 @@ pub(super) async fn run(
     let modules = BTreeMap::from([("module".into(), info)]);
     let (flow, _) = flow::wire(&draft.build(), &modules, &Values::new()).map_err(|mistakes| {
         let told: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
-        Failed::invalid(anyhow!("{}", told.join("\n       ")))
+        CliError::invalid(anyhow!("{}", told.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
     let logbook = Arc::new(logbook::Memory::new());
-    let (flow, run, whole) = (Arc::new(flow), Which::New(None), Whole::Json);
-    run_flow(Running { settings, modules: library, flow, logbook, broker, run, as_json, whole, guests, lock: None })
+    let (flow, run, whole) = (Arc::new(flow), RunTarget::New(None), FullValueHint::Json);
+    run_flow(RunContext { settings, modules: library, flow, logbook, broker, run, as_json, whole, guests, lock: None })
         .await
 }
 
 /// Refuses a value that the task does not take: as a constant it would reach the guest unheard. A command takes any, and
 /// what is wrong with the task's own name is told when the flow is wired.
-fn refuse_unknown(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), Failed> {
+fn refuse_unknown(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
     let ModuleContent::Tasks(tasks) = content else { return Ok(()) };
     let Some(task) = tasks.iter().find(|task| export.is_none_or(|name| task.name.as_str() == name)) else {
         return Ok(());
@@ -72,7 +72,7 @@ fn refuse_unknown(given: &Values, content: &ModuleContent, export: Option<&str>)
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(Failed::invalid(anyhow!("task {:?} does not take {}", task.name, unknown.join(", ")))
+    Err(CliError::invalid(anyhow!("task {:?} does not take {}", task.name, unknown.join(", ")))
         .hint("`waft inspect MODULE` shows its tasks and what they require"))
 }
 

@@ -2,21 +2,26 @@
 
 use std::path::Path;
 
-use flow::{Mistake, Node, Role, Severity};
+use flow::{Diagnostic, Node, Role, Severity};
 use serde_json::json;
 
 use crate::{
     arguments::ValueFlags,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     flow_file,
-    modules::{self, Keep},
+    modules::{self, Persist},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(
+    settings: &Settings,
+    flow: &Path,
+    values: &ValueFlags,
+    as_json: bool,
+) -> Result<Exit, CliError> {
     let given = flow_file::given_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let checked = flow_file::check(&library, flow, &given, Keep::Nothing).await?;
+    let checked = flow_file::check(&library, flow, &given, Persist::Nothing).await?;
     if as_json {
         for mistake in &checked.mistakes {
             crate::out::json(mistake_json(flow, &checked.text, mistake));
@@ -40,7 +45,7 @@ pub(super) async fn run(settings: &Settings, flow: &Path, values: &ValueFlags, a
     Ok(Exit::Success)
 }
 
-fn mistake_json(file: &Path, text: &str, mistake: &Mistake) -> serde_json::Value {
+fn mistake_json(file: &Path, text: &str, mistake: &Diagnostic) -> serde_json::Value {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     json!({
         "severity": match mistake.severity { Severity::Error => "error", Severity::Warning => "warning" },

@@ -13,9 +13,9 @@ use super::{broker_url, process_name, remote};
 use crate::{
     arguments::BrokerFlag,
     clean,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out::{self, Stream},
-    paint::{self, Paint},
+    paint::{self, Colour},
     settings::Settings,
 };
 
@@ -31,7 +31,7 @@ const APART: Duration = Duration::from_secs(5);
 /// The version of this waft.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // What is named here and now is meant.
     let is_named = flag.broker.is_some() || settings.logbook_is_named || settings.store_is_named;
     let asks_server = settings.server.is_chosen() && !is_named;
@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for check in &checks {
-            out::json(serde_json::to_string(check).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(check).map_err(CliError::unreachable)?);
         }
     } else {
         print(&checks);
@@ -80,7 +80,7 @@ pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
 }
 
 /// What a server finds, and what shows of the server itself.
-async fn at_server(settings: &Settings) -> Result<Vec<Check>, Failed> {
+async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
     let client = remote::client(settings)?;
     match client.checks().await {
         Ok(Checks { version, at, checks }) => {
@@ -90,7 +90,7 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, Failed> {
         Err(error @ ClientError::Address { .. }) => Err(remote::failed(error)),
         Err(error) => {
             let is_older = error.status() == Some(404);
-            let Failed { error, hint, .. } = remote::failed(error);
+            let CliError { error, hint, .. } = remote::failed(error);
             let here = WITHOUT_SERVER;
             let (detail, advice) = if is_older {
                 (
@@ -152,10 +152,10 @@ fn print(checks: &[Check]) {
 
 fn word(outcome: Outcome, colour: bool) -> String {
     let (word, paint) = match outcome {
-        Outcome::Ok => ("ok  ", Paint::Green),
-        Outcome::Skipped => ("skip", Paint::Dim),
-        Outcome::Warn => ("warn", Paint::Yellow),
-        Outcome::Fail => ("FAIL", Paint::Red),
+        Outcome::Ok => ("ok  ", Colour::Green),
+        Outcome::Skipped => ("skip", Colour::Dim),
+        Outcome::Warn => ("warn", Colour::Yellow),
+        Outcome::Fail => ("FAIL", Colour::Red),
     };
     paint.text(word, colour)
 }

@@ -5,36 +5,36 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, anyhow};
 use client::{
     Client,
-    api::{Edit, Edited, Edits},
+    api::{Edit, EditResult, Edits},
 };
 use engine::{Clock, SystemClock};
-use flow::{Value, file::WrittenEdit};
+use flow::{Value, file::ParsedEdit};
 use serde_json::{json, value::RawValue};
 
 use super::{
-    place::{Here, Place, place},
+    place::{LocalRun, RunLocation, place},
     remote,
     submit::{Target, mistaken, push_file, push_modules, refused},
 };
 use crate::{
     arguments::EditCommand,
-    exit::{Exit, Failed},
-    flow_file::{Checked, json_or_text},
+    exit::{CliError, Exit},
+    flow_file::{CheckedFlow, json_or_text},
     modules, out,
     settings::Settings,
 };
 
 /// What is to be changed, and when.
-pub(super) struct Wanted {
+pub(super) struct EditRequest {
     pub(super) edit: EditCommand,
     pub(super) if_revision: Option<u64>,
     pub(super) dry_run: bool,
 }
 
-pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_json: bool) -> Result<Exit, CliError> {
     let edited = match place(settings, run).await? {
-        Place::Server(client) => edit_there(&client, run, wanted).await?,
-        Place::Here(here) => {
+        RunLocation::Server(client) => edit_there(&client, run, wanted).await?,
+        RunLocation::Local(here) => {
             let edited = edit_here(settings, here, wanted).await?;
             if edited.applied {
                 crate::out::note!("no process drives the run; `waft run --resume {run}` goes on with it");
@@ -42,7 +42,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json:
             edited
         }
     };
-    let Edited { run, revision, applied, edits, warnings } = edited;
+    let EditResult { run, revision, applied, edits, warnings } = edited;
     if as_json {
         crate::out::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
         return Ok(Exit::Success);
@@ -57,8 +57,8 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: Wanted, as_json:
 }
 
 /// Asks a server.
-async fn edit_there(client: &Client, run: &str, wanted: Wanted) -> Result<Edited, Failed> {
-    let Wanted { edit, if_revision, dry_run } = wanted;
+async fn edit_there(client: &Client, run: &str, wanted: EditRequest) -> Result<EditResult, CliError> {
+    let EditRequest { edit, if_revision, dry_run } = wanted;
     let edits = edits(Target::Server(client), edit).await?;
     let (path, text) = added_text(&edits);
     let asked = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
@@ -66,17 +66,19 @@ async fn edit_there(client: &Client, run: &str, wanted: Wanted) -> Result<Edited
 }
 
 /// Edits a run of `waft run` that no process drives, in its logbook. One that is driven has its flow in that process.
-async fn edit_here(settings: &Settings, here: Here, wanted: Wanted) -> Result<Edited, Failed> {
-    let Here { logbook, run } = here;
-    let Wanted { edit, if_revision, dry_run } = wanted;
+async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> Result<EditResult, CliError> {
+    let LocalRun { logbook, run } = here;
+    let EditRequest { edit, if_revision, dry_run } = wanted;
     // Held until the edits are written.
-    let Some(_lock) = logbook.lock_run(&run).await.map_err(Failed::unreachable)? else {
+    let Some(_lock) = logbook.lock_run(&run).await.map_err(CliError::unreachable)? else {
         let holder = logbook.run_lock_holder(&run).await.ok().flatten();
         let holder = holder.unwrap_or_else(|| "another process".into());
-        return Err(Failed::invalid(anyhow!("{holder} drives run {run}, and takes no edits meanwhile")).hint(format!(
-            "stop it with Ctrl-C, which suspends the run; then edit it, and `waft run --resume {run}`; the runs of \
+        return Err(CliError::invalid(anyhow!("{holder} drives run {run}, and takes no edits meanwhile")).hint(
+            format!(
+                "stop it with Ctrl-C, which suspends the run; then edit it, and `waft run --resume {run}`; the runs of \
              `waft serve` are edited while they run"
-        )));
+            ),
+        ));
     };
     let library = modules::open(settings, 1).await?;
     let edits = edits(Target::Here(&library), edit).await?;
@@ -101,7 +103,7 @@ fn added_text(edits: &[Edit]) -> (&'static str, String) {
     }
 }
 
-async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, Failed> {
+async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, CliError> {
     Ok(vec![match edit {
         EditCommand::Add { file } => add(target, &file).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
@@ -110,7 +112,7 @@ async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, Faile
         EditCommand::Use { task, module } => uses(target, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
             let (parameter, value) = split(&value)?;
-            Edit::Set { task, parameter, value: raw_json(&json_or_text(value).map_err(Failed::invalid)?) }
+            Edit::Set { task, parameter, value: raw_json(&json_or_text(value).map_err(CliError::invalid)?) }
         }
         EditCommand::Require { task, value } => {
             let (parameter, value) = split(&value)?;
@@ -120,9 +122,9 @@ async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, Faile
     }])
 }
 
-fn split(text: &str) -> Result<(String, &str), Failed> {
+fn split(text: &str) -> Result<(String, &str), CliError> {
     let (parameter, value) = text.split_once('=').ok_or_else(|| {
-        Failed::invalid(anyhow!("{text:?} has no `=`")).hint("write PARAMETER=VALUE, as in celsius=180")
+        CliError::invalid(anyhow!("{text:?} has no `=`")).hint("write PARAMETER=VALUE, as in celsius=180")
     })?;
     Ok((parameter.into(), value))
 }
@@ -135,7 +137,7 @@ fn raw_json(value: &Value) -> Box<RawValue> {
     RawValue::from_string(json).expect("it was checked to be JSON")
 }
 
-async fn add(target: Target<'_>, file: &Path) -> Result<Edit, Failed> {
+async fn add(target: Target<'_>, file: &Path) -> Result<Edit, CliError> {
     let text = read(file)?;
     let draft = flow::Edit::read_addition(&text);
     let modules = push_modules(target, file, &text, draft).await?;
@@ -143,7 +145,7 @@ async fn add(target: Target<'_>, file: &Path) -> Result<Edit, Failed> {
 }
 
 /// A module that is a file here goes to the target first. Paths are relative to a folder.
-async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> Result<Edit, Failed> {
+async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> Result<Edit, CliError> {
     let (name, export) = module.split_once('#').map_or((module, None), |(name, export)| (name, Some(export)));
     let file = folder.join(name);
     let name = if file.is_file() { push_file(target, &file).await? } else { name.to_owned() };
@@ -151,17 +153,19 @@ async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> 
     Ok(Edit::Use { task, uses })
 }
 
-fn read(file: &Path) -> Result<String, Failed> {
-    std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display())).map_err(Failed::invalid)
+fn read(file: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(file)
+        .with_context(|| format!("could not read {}", file.display()))
+        .map_err(CliError::invalid)
 }
 
 /// The edits of a file, read as a flow file is; files in it are relative to it.
-async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, Failed> {
+async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let text = read(file)?;
     let written = match flow::file::edits(&text) {
         Ok(written) => written,
         Err(mistakes) => {
-            let checked = Checked { path: file.into(), text, flow: None, mistakes };
+            let checked = CheckedFlow { path: file.into(), text, flow: None, mistakes };
             return checked.into_flow().map(|_| Vec::new());
         }
     };
@@ -169,11 +173,11 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, Failed> {
     let mut edits = Vec::new();
     for edit in written {
         edits.push(match edit {
-            WrittenEdit::Add { file } => add(target, &folder.join(file)).await?,
-            WrittenEdit::Edit(flow::Edit::Use { task, uses: module }) => {
+            ParsedEdit::Add { file } => add(target, &folder.join(file)).await?,
+            ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {
                 uses(target, folder, task.to_string(), &module).await?
             }
-            WrittenEdit::Edit(edit) => asked(edit),
+            ParsedEdit::Edit(edit) => asked(edit),
         });
     }
     Ok(edits)

@@ -4,20 +4,20 @@ use std::{pin::Pin, sync::Arc};
 
 use ::server::LiveLines;
 use broker::Broker;
-use engine::{Engine, Happening, Watch};
+use engine::{Engine, Watch, WatchEvent};
 use flow::{Change, Machine, NodeChange, RunId};
-use protocol::{AttemptLog, LiveLog, LogJoin, Wish};
+use protocol::{AttemptLog, LiveLog, LogJoin, RunCommand};
 use store::Store;
 use tracing::debug;
 
-use super::PATIENCE;
-use crate::{display::Display, signals::Stop};
+use super::STOP_GRACE;
+use crate::{display::Display, signals::StopSignal};
 
 /// Something that the engine is being asked.
-type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), engine::AskError>> + Send + 'a>>;
+type CommandFuture<'a> = Pin<Box<dyn Future<Output = Result<(), engine::CommandError>> + Send + 'a>>;
 
 /// A run that is shown until it has ended.
-pub(super) struct Following<'a> {
+pub(super) struct RunFollower<'a> {
     pub(super) engine: &'a Engine,
     pub(super) run_id: &'a RunId,
     pub(super) store: &'a dyn Store,
@@ -31,7 +31,7 @@ pub(super) async fn live_lines(broker: &Arc<dyn Broker>, run: &RunId) -> Option<
         .ok()
 }
 
-impl Following<'_> {
+impl RunFollower<'_> {
     /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
     /// them up; asked again, it leaves at once.
     pub(super) async fn run(
@@ -39,19 +39,19 @@ impl Following<'_> {
         mut watch: Watch,
         mut live: Option<LiveLines>,
         display: &mut Display,
-        stop: &Stop,
+        stop: &StopSignal,
         advice: impl Future<Output = Option<String>>,
     ) -> Option<Arc<Machine>> {
         let Self { engine, run_id, store } = *self;
         tokio::pin!(advice);
         let (mut asked, mut advised) = (false, false);
-        let patience = tokio::time::sleep(PATIENCE);
+        let patience = tokio::time::sleep(STOP_GRACE);
         tokio::pin!(patience);
         let mut gave_up = false;
         let mut lines = LogJoin::default();
-        let mut redraw = tokio::time::interval(Display::PERIOD);
+        let mut redraw = tokio::time::interval(Display::REDRAW_INTERVAL);
         // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
-        let mut asking: Option<Asking<'_>> = None;
+        let mut asking: Option<CommandFuture<'_>> = None;
         loop {
             tokio::select! {
                 asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
@@ -59,12 +59,12 @@ impl Following<'_> {
                     asked.ok()?;
                 }
                 happening = watch.next() => match happening? {
-                    Happening::Change(change) => display.change(&whole(store, change).await),
-                    Happening::Log(AttemptLog { call, log, .. }) => {
+                    WatchEvent::Change(change) => display.change(&whole(store, change).await),
+                    WatchEvent::Log(AttemptLog { call, log, .. }) => {
                         display.log(&call, &lines.recorded(&call, &log), log.cut);
                     }
-                    Happening::Progress(progress) => display.progress(&progress),
-                    Happening::Ended(machine) => return Some(machine),
+                    WatchEvent::Progress(progress) => display.progress(&progress),
+                    WatchEvent::Ended(machine) => return Some(machine),
                 },
                 log = next_lines(&mut live) => {
                     let call = log.call.clone();
@@ -78,9 +78,9 @@ impl Following<'_> {
                 }
                 () = stop.asked.cancelled(), if !asked => {
                     asked = true;
-                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+                    patience.as_mut().reset(tokio::time::Instant::now() + STOP_GRACE);
                     display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    asking = Some(Box::pin(async { engine.ask_here(run_id, Wish::Suspend).await.map(drop) }));
+                    asking = Some(Box::pin(async { engine.ask_here(run_id, RunCommand::Suspend).await.map(drop) }));
                 }
                 () = &mut patience, if asked && !gave_up => {
                     gave_up = true;

@@ -12,7 +12,7 @@ use store::{Entry, Store};
 
 use super::{list::before, open_logbook, serve::without_password};
 use crate::{
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     modules, out,
     settings::Settings,
 };
@@ -20,9 +20,9 @@ use crate::{
 /// How many runs and records are read at once.
 const PAGE: usize = 1_000;
 
-pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, CliError> {
     let age =
-        flow::parse_duration(older_than).map_err(|error| Failed::invalid(error).hint("write --older-than 30d"))?;
+        flow::parse_duration(older_than).map_err(|error| CliError::invalid(error).hint("write --older-than 30d"))?;
     let (shown_logbook, shown_store) = (without_password(&settings.logbook), settings.store.display());
     if settings.server.is_chosen() && !settings.logbook_is_named {
         let error = anyhow!(
@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
              those of {}",
             settings.server.url()
         );
-        return Err(Failed::invalid(error).hint("name the logbook with --logbook, and its store with --store"));
+        return Err(CliError::invalid(error).hint("name the logbook with --logbook, and its store with --store"));
     }
     let logbook = open_logbook(settings).await?;
     let store = modules::open_store(settings).await?;
@@ -46,13 +46,13 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
         tell("would go", going.len() as u64, &entries);
         return Ok(Exit::Success);
     }
-    let forgotten = logbook.forget(ended_before).await.map_err(Failed::unreachable)?;
+    let forgotten = logbook.forget(ended_before).await.map_err(CliError::unreachable)?;
     // Listed before it is asked what runs need: what a run needs that begins meanwhile is put or touched, and stays.
     let old = old(&*store, age).await?;
-    let needed = logbook.digests().await.map_err(Failed::unreachable)?;
+    let needed = logbook.digests().await.map_err(CliError::unreachable)?;
     let mut removed = Vec::new();
     for entry in unneeded(&*store, old, &needed).await? {
-        if store.remove(&entry).await.map_err(Failed::unreachable)? {
+        if store.remove(&entry).await.map_err(CliError::unreachable)? {
             crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
             removed.push(entry);
         }
@@ -67,27 +67,27 @@ fn tell(what: &str, runs: u64, entries: &[Entry]) {
 }
 
 /// What has been in the store for long: what came lately may be for a run that is just being submitted.
-async fn old(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, Failed> {
+async fn old(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, CliError> {
     let now = SystemTime::now();
-    let mut entries = store.list().await.map_err(Failed::unreachable)?;
+    let mut entries = store.list().await.map_err(CliError::unreachable)?;
     entries.retain(|entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age));
     Ok(entries)
 }
 
 /// What of it no run and no tag refers to.
-async fn unneeded(store: &dyn Store, mut old: Vec<Entry>, needed: &BTreeSet<Digest>) -> Result<Vec<Entry>, Failed> {
-    let tags = store.tags().await.map_err(Failed::unreachable)?;
+async fn unneeded(store: &dyn Store, mut old: Vec<Entry>, needed: &BTreeSet<Digest>) -> Result<Vec<Entry>, CliError> {
+    let tags = store.tags().await.map_err(CliError::unreachable)?;
     let tagged: BTreeSet<Digest> = tags.into_iter().map(|(_, digest)| digest).collect();
     old.retain(|entry| !needed.contains(&entry.digest) && !tagged.contains(&entry.digest));
     Ok(old)
 }
 
 /// All runs: those that would be forgotten, and those that would stay.
-async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<Summary>, Vec<Summary>), Failed> {
+async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<Summary>, Vec<Summary>), CliError> {
     let mut filter = Filter { limit: PAGE, states: RunState::ALL.to_vec(), ..Filter::default() };
     let mut all: Vec<Summary> = Vec::new();
     loop {
-        let page = logbook.list(&filter).await.map_err(Failed::unreachable)?;
+        let page = logbook.list(&filter).await.map_err(CliError::unreachable)?;
         let Some(last) = page.last() else { break };
         filter.after = Some((last.started_at, last.run.clone()));
         all.extend(page);
@@ -97,7 +97,7 @@ async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<S
 }
 
 /// The digests that some runs refer to.
-async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, Failed> {
+async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, CliError> {
     let mut digests = BTreeSet::new();
     for run in runs {
         let mut version = begin(logbook, run, &mut digests).await?;
@@ -108,7 +108,7 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
                     version = begin(logbook, run, &mut digests).await?;
                     continue;
                 }
-                Err(ReadError::Load(error)) => return Err(Failed::unreachable(error)),
+                Err(ReadError::Load(error)) => return Err(CliError::unreachable(error)),
             };
             if records.is_empty() {
                 break;
@@ -121,8 +121,8 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
 }
 
 /// The version after the trimmed records of a run; adds the digests that the snapshot in their place refers to.
-async fn begin(logbook: &dyn Logbook, run: &Summary, digests: &mut BTreeSet<Digest>) -> Result<Version, Failed> {
-    let beginning = logbook.beginning(&run.run).await.map_err(Failed::unreachable)?;
+async fn begin(logbook: &dyn Logbook, run: &Summary, digests: &mut BTreeSet<Digest>) -> Result<Version, CliError> {
+    let beginning = logbook.beginning(&run.run).await.map_err(CliError::unreachable)?;
     digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
     Ok(beginning.map_or(Version::NONE, |beginning| beginning.version))
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::{
     arguments::{Picture, ValueFlags},
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     flow_file,
-    modules::{self, Keep},
+    modules::{self, Persist},
     settings::Settings,
 };
 
@@ -15,10 +15,10 @@ pub(super) async fn run(
     flow: &Path,
     format: Picture,
     values: &ValueFlags,
-) -> Result<Exit, Failed> {
+) -> Result<Exit, CliError> {
     let given = flow_file::given_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let flow = flow_file::check(&library, flow, &given, Keep::Nothing).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &given, Persist::Nothing).await?.into_flow()?;
     let picture = match format {
         Picture::Dot => flow::picture::dot(&flow),
         Picture::Mermaid => flow::picture::mermaid(&flow),

@@ -10,10 +10,10 @@ use sandbox::Sandbox;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{local_modules, process_name};
-use crate::{exit::Failed, settings::Settings};
+use crate::{exit::CliError, settings::Settings};
 
 /// What the worker is to be.
-pub(super) struct Here {
+pub(super) struct EmbeddedWorker {
     pub(super) sandbox: Sandbox,
     pub(super) slots: u16,
     pub(super) queues: BTreeSet<QueueName>,
@@ -22,17 +22,17 @@ pub(super) struct Here {
 }
 
 /// The worker at work.
-pub(super) struct Working {
+pub(super) struct RunningWorker {
     stop: CancellationToken,
     abandon: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Here {
+impl EmbeddedWorker {
     /// Starts the worker.
-    pub(super) async fn start(self, settings: &Settings, broker: Arc<dyn Broker>) -> Result<Working, Failed> {
+    pub(super) async fn start(self, settings: &Settings, broker: Arc<dyn Broker>) -> Result<RunningWorker, CliError> {
         let Self { sandbox, slots, queues, grace } = self;
-        let name = WorkerName::new("local").map_err(Failed::invalid)?;
+        let name = WorkerName::new("local").map_err(CliError::invalid)?;
         let modules = local_modules(settings, sandbox, broker.clone(), "local").await?;
         let config = Config {
             name,
@@ -45,15 +45,15 @@ impl Here {
             since: SystemClock.now(),
             delivery_limit: settings.delivery_limit,
         };
-        let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(Failed::unreachable)?;
+        let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(CliError::unreachable)?;
         let (stop, abandon, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         tasks.spawn(worker.run(stop.clone(), abandon.clone()));
         tasks.close();
-        Ok(Working { stop, abandon, tasks })
+        Ok(RunningWorker { stop, abandon, tasks })
     }
 }
 
-impl Working {
+impl RunningWorker {
     /// Takes nothing new, and lets what runs finish for its grace, or until `abandon`.
     pub(super) async fn stop(self, abandon: &CancellationToken) {
         self.stop.cancel();

@@ -6,19 +6,19 @@ use flow::{Json, ModuleContent, Rollback, Size, TaskInfo};
 use serde_json::{Value, json};
 
 use crate::{
-    exit::{Exit, Failed},
-    modules::{self, Keep},
+    exit::{CliError, Exit},
+    modules::{self, Persist},
     out::Stream,
-    paint::{self, Paint},
+    paint::{self, Colour},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, CliError> {
     let library = modules::open_to_read(settings).await?;
-    let found = modules::find(&library, module, Path::new("."), Keep::Nothing).await.map_err(|error| {
-        Failed::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
+    let found = modules::find(&library, module, Path::new("."), Persist::Nothing).await.map_err(|error| {
+        CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
     })?;
-    let imports = sandbox::imports(&found.bytes).map_err(Failed::invalid)?;
+    let imports = sandbox::imports(&found.bytes).map_err(CliError::invalid)?;
     if as_json {
         let (kind, tasks) = match &found.content {
             ModuleContent::Tasks(tasks) => ("tasks", tasks.iter().map(task_json).collect()),
@@ -44,7 +44,7 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
 
 fn print_task(task: &TaskInfo) {
     let colour = paint::on(Stream::Out);
-    crate::out::say!("\n{}", Paint::Bold.text(task.name.as_str(), colour));
+    crate::out::say!("\n{}", Colour::Bold.text(task.name.as_str(), colour));
     for line in task.doc.lines() {
         crate::out::say!("  {line}");
     }

@@ -13,7 +13,7 @@ use logbook::Logbook;
 use super::{place::reads_logbook, remote, serve::without_password};
 use crate::{
     arguments::ListFlags,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out,
     settings::Settings,
 };
@@ -24,12 +24,12 @@ const PAGE: usize = 1_000;
 /// Where runs are listed from.
 enum Listed {
     Server(Client),
-    /// The logbook of this machine; `None` where there is none yet.
+    /// The logbook of this machine; `Strip` where there is none yet.
     Here(Option<Arc<dyn Logbook>>),
 }
 
 impl Listed {
-    async fn page(&self, query: &ListQuery) -> Result<Runs, Failed> {
+    async fn page(&self, query: &ListQuery) -> Result<Runs, CliError> {
         match self {
             Self::Server(client) => client.list(query).await.map_err(remote::failed),
             Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
@@ -42,7 +42,7 @@ impl Listed {
 
 /// Chooses where runs are listed from: a server that was chosen, and else the logbook of this machine. Where that has no run
 /// at all, the server of the built-in address may have some.
-async fn listed(settings: &Settings) -> Result<Listed, Failed> {
+async fn listed(settings: &Settings) -> Result<Listed, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(Listed::Server);
     }
@@ -60,7 +60,7 @@ async fn listed(settings: &Settings) -> Result<Listed, Failed> {
     Ok(if client.list(&one).await.is_ok() { Listed::Server(client) } else { here })
 }
 
-pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, CliError> {
     let ListFlags { flow, state, since, limit, json } = flags;
     let listed = listed(settings).await?;
     let state = (!state.is_empty()).then(|| state.join(","));
@@ -80,7 +80,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, F
     }
     if json {
         for run in &runs {
-            out::json(serde_json::to_string(run).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(run).map_err(CliError::unreachable)?);
         }
     } else if runs.is_empty() {
         out::diagnostic(&none(settings, &listed, is_filtered));

@@ -7,22 +7,24 @@ use anyhow::anyhow;
 use client::{LogEvent, LogWatch, api::AttemptLog};
 
 use super::{
-    place::{Here, Place, place_to_read},
+    place::{LocalRun, RunLocation, place_to_read},
     remote,
     source::Source,
 };
 use crate::{
     display::{self, log::Title},
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out,
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
-pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
     let logs = match place_to_read(settings, run).await? {
-        Place::Server(client) => client.logs(run).await.map_err(remote::failed)?.logs,
-        Place::Here(Here { logbook, run }) => ::server::logs(&*logbook, &run).await.map_err(Failed::unreachable)?.logs,
+        RunLocation::Server(client) => client.logs(run).await.map_err(remote::failed)?.logs,
+        RunLocation::Local(LocalRun { logbook, run }) => {
+            ::server::logs(&*logbook, &run).await.map_err(CliError::unreachable)?.logs
+        }
     };
     let asked: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
     if asked.is_empty() && !as_json {
@@ -30,7 +32,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     }
     for log in asked {
         if as_json {
-            out::json(serde_json::to_string(log).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
         } else {
             display::log::lines(log).iter().for_each(|line| out::line(line));
         }
@@ -42,18 +44,25 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Prints lines as they are written, until the run has ended.
-pub(super) async fn follow(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, Failed> {
-    let stop = Stop::listen().map_err(Failed::unreachable)?;
+pub(super) async fn follow(
+    settings: &Settings,
+    run: &str,
+    task: Option<&str>,
+    as_json: bool,
+) -> Result<Exit, CliError> {
+    let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let source = stop.unless_asked(Source::of(settings, run)).await?;
     let logs = match &source {
         Source::Server(client) => Logs::Server(Box::new(client.follow_logs(run))),
-        Source::Here(Here { logbook, run }, _) => Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone()))),
+        Source::Here(LocalRun { logbook, run }, _) => {
+            Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone())))
+        }
     };
     // The run goes on without whoever followed it.
     tokio::select! {
         shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
         () = stop.asked.cancelled() => {
-            Err(Failed::new(Exit::Interrupted, anyhow!("stopped following; run {run} goes on")))
+            Err(CliError::new(Exit::Interrupted, anyhow!("stopped following; run {run} goes on")))
         }
     }
 }
@@ -66,15 +75,15 @@ enum Logs {
 }
 
 impl Logs {
-    async fn next(&mut self) -> Result<Option<LogEvent>, Failed> {
+    async fn next(&mut self) -> Result<Option<LogEvent>, CliError> {
         match self {
             Self::Server(watch) => watch.next().await.map_err(remote::failed),
-            Self::Here(follow) => Ok(follow.next().await.map_err(Failed::unreachable)?.map(|(_, event)| event)),
+            Self::Here(follow) => Ok(follow.next().await.map_err(CliError::unreachable)?.map(|(_, event)| event)),
         }
     }
 }
 
-async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool) -> Result<(), Failed> {
+async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool) -> Result<(), CliError> {
     let mut looking = tokio::time::interval(LOOK);
     looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -98,7 +107,7 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
             continue;
         }
         if as_json {
-            out::json(serde_json::to_string(&event).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(&event).map_err(CliError::unreachable)?);
             continue;
         }
         let title = Title::of_followed(attempt);

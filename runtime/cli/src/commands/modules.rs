@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::remote;
 use crate::{
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     modules,
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
     let (place, held) = if settings.server.is_chosen() {
         let client = remote::client(settings)?;
         let held = client.modules().await.map_err(remote::failed)?.modules;
@@ -37,10 +37,10 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, Fail
 }
 
 /// What the store of this machine holds.
-async fn local(settings: &Settings) -> Result<Vec<StoredModule>, Failed> {
+async fn local(settings: &Settings) -> Result<Vec<StoredModule>, CliError> {
     let store = modules::open_store_to_read(settings).await?;
-    let entries = store.list().await.map_err(Failed::unreachable)?;
-    let tags = store.tags().await.map_err(Failed::unreachable)?;
+    let entries = store.list().await.map_err(CliError::unreachable)?;
+    let tags = store.tags().await.map_err(CliError::unreachable)?;
     let stored = |entry: store::Entry| {
         let named = tags.iter().filter(|(_, digest)| *digest == entry.digest);
         StoredModule {

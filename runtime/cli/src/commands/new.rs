@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use flow::FlowName;
 use include_dir::{Dir, include_dir};
 
-use crate::exit::{Exit, Failed};
+use crate::exit::{CliError, Exit};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/template");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/wit");
@@ -19,18 +19,18 @@ static MACROS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/waft-
 /// Where the SDK goes in the new crate.
 const SDK_FOLDER: &str = "waft-sdk";
 
-pub(super) fn run(name: &str) -> Result<Exit, Failed> {
-    let name: FlowName = name.parse().map_err(Failed::invalid)?;
+pub(super) fn run(name: &str) -> Result<Exit, CliError> {
+    let name: FlowName = name.parse().map_err(CliError::invalid)?;
     if !name.as_str().starts_with(|first: char| first.is_ascii_alphabetic()) {
         let error = anyhow!("{name:?} cannot be the name of a crate: it begins with no letter");
-        return Err(Failed::invalid(error).hint("choose a name such as my-task"));
+        return Err(CliError::invalid(error).hint("choose a name such as my-task"));
     }
     let folder = PathBuf::from(name.as_str());
     if folder.exists() {
         let error = anyhow!("{} is there already", folder.display());
-        return Err(Failed::invalid(error).hint("choose another name, or remove it"));
+        return Err(CliError::invalid(error).hint("choose another name, or remove it"));
     }
-    write_all(&folder, &name).map_err(Failed::unreachable)?;
+    write_all(&folder, &name).map_err(CliError::unreachable)?;
     crate::out::say!("{name}/");
     crate::out::note!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
     crate::out::note!("  cd {name}");

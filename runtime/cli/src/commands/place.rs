@@ -9,18 +9,18 @@ use logbook::{LoadError, Logbook};
 use tracing::debug;
 
 use super::{remote, serve::without_password};
-use crate::{exit::Failed, settings::Settings};
+use crate::{exit::CliError, settings::Settings};
 
 /// Where a run is.
-pub(super) enum Place {
+pub(super) enum RunLocation {
     /// With a server.
     Server(Client),
     /// In the logbook that `waft run` keeps: nobody drives it unless a `waft run` does.
-    Here(Here),
+    Local(LocalRun),
 }
 
 /// A run of `waft run`.
-pub(super) struct Here {
+pub(super) struct LocalRun {
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) run: RunId,
 }
@@ -35,14 +35,14 @@ pub(super) fn reads_logbook(settings: &Settings) -> bool {
 ///
 /// # Errors
 /// A run that is neither in the logbook nor with a server that can be asked.
-pub(super) async fn place(settings: &Settings, run: &str) -> Result<Place, Failed> {
+pub(super) async fn place(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if !reads_logbook(settings) {
-        return remote::client(settings).map(Place::Server);
+        return remote::client(settings).map(RunLocation::Server);
     }
-    let run = RunId::new(run).map_err(Failed::invalid)?;
+    let run = RunId::new(run).map_err(CliError::invalid)?;
     match look_up(settings, &run).await? {
-        Found::Own(logbook) => Ok(Place::Here(Here { logbook, run })),
-        Found::OfServer(_) | Found::Unknown => remote::client(settings).map(Place::Server),
+        Found::Own(logbook) => Ok(RunLocation::Local(LocalRun { logbook, run })),
+        Found::OfServer(_) | Found::Unknown => remote::client(settings).map(RunLocation::Server),
         Found::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
         Found::Nothing => {
             let client = remote::client(settings)?;
@@ -50,7 +50,9 @@ pub(super) async fn place(settings: &Settings, run: &str) -> Result<Place, Faile
             match client.run(run.as_str()).await {
                 Err(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => Err(missing(settings, &run)),
                 // The command asks again, and tells what is wrong.
-                Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => Ok(Place::Server(client)),
+                Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => {
+                    Ok(RunLocation::Server(client))
+                }
             }
         }
     }
@@ -60,20 +62,20 @@ pub(super) async fn place(settings: &Settings, run: &str) -> Result<Place, Faile
 ///
 /// # Errors
 /// As [`place`].
-pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<Place, Failed> {
+pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if settings.logbook_is_named
         && let Ok(run) = RunId::new(run)
         && let Found::OfServer(logbook) = look_up(settings, &run).await?
     {
-        return Ok(Place::Here(Here { logbook, run }));
+        return Ok(RunLocation::Local(LocalRun { logbook, run }));
     }
     place(settings, run).await
 }
 
 /// There is no such run.
-pub(super) fn missing(settings: &Settings, run: &RunId) -> Failed {
+pub(super) fn missing(settings: &Settings, run: &RunId) -> CliError {
     let logbook = without_password(&settings.logbook);
-    Failed::invalid(anyhow!("there is no run {run} in the logbook {logbook}")).hint(
+    CliError::invalid(anyhow!("there is no run {run} in the logbook {logbook}")).hint(
         "`waft list` shows the runs there are; --logbook names another logbook, --server or WAFT_SERVER a server to ask",
     )
 }
@@ -90,7 +92,7 @@ enum Found {
     Unknown,
 }
 
-async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, Failed> {
+async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, CliError> {
     if !logbook::may_be_there(&settings.logbook).map_err(super::unusable)? {
         return Ok(Found::Nothing);
     }
@@ -106,7 +108,7 @@ async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, Failed> {
         Ok(summary) if is_own(&summary.standing.shard) => Ok(Found::Own(logbook)),
         Ok(_) => Ok(Found::OfServer(logbook)),
         Err(LoadError::Missing { .. }) => Ok(Found::Nothing),
-        Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(Failed::unreachable(error)),
+        Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(CliError::unreachable(error)),
     }
 }
 

@@ -9,8 +9,8 @@ use store::Tag;
 
 use super::remote;
 use crate::{
-    exit::{Exit, Failed},
-    modules::{self, Keep},
+    exit::{CliError, Exit},
+    modules::{self, Persist},
     settings::Settings,
 };
 
@@ -19,23 +19,23 @@ pub(super) async fn run(
     files: &[PathBuf],
     tag: Option<&str>,
     as_json: bool,
-) -> Result<Exit, Failed> {
-    let tag: Option<Tag> = tag.map(str::parse).transpose().map_err(Failed::invalid)?;
+) -> Result<Exit, CliError> {
+    let tag: Option<Tag> = tag.map(str::parse).transpose().map_err(CliError::invalid)?;
     if tag.is_some() && files.len() > 1 {
         let error = anyhow!("one tag cannot stand for {} modules", files.len());
-        return Err(Failed::invalid(error).hint("push them one by one"));
+        return Err(CliError::invalid(error).hint("push them one by one"));
     }
     if settings.server.is_chosen() {
         return to_server(settings, files, tag.as_ref(), as_json).await;
     }
     let library = modules::open(settings, 1).await?;
     for file in files {
-        let found = modules::file(&library, file, Keep::Store).await.map_err(|error| {
-            Failed::invalid(error)
+        let found = modules::file(&library, file, Persist::Store).await.map_err(|error| {
+            CliError::invalid(error)
                 .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
         })?;
         if let Some(tag) = &tag {
-            library.store.tag(tag, &found.digest).await.map_err(Failed::unreachable)?;
+            library.store.tag(tag, &found.digest).await.map_err(CliError::unreachable)?;
         }
         print(file, &found.digest.to_string(), found.bytes.len() as u64, &found.task_names(), as_json);
     }
@@ -43,15 +43,15 @@ pub(super) async fn run(
 }
 
 /// Lets a server make components of modules, check and store them.
-async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as_json: bool) -> Result<Exit, Failed> {
+async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as_json: bool) -> Result<Exit, CliError> {
     let client = remote::client(settings)?;
     for file in files {
         let bytes = tokio::fs::read(file)
             .await
-            .map_err(|error| Failed::invalid(anyhow!(error).context(format!("could not read {}", file.display()))))?;
+            .map_err(|error| CliError::invalid(anyhow!(error).context(format!("could not read {}", file.display()))))?;
         let pushed = client.push(bytes, tag.map(Tag::as_str)).await.map_err(|error| {
-            let Failed { exit, error, hint } = remote::failed(error);
-            Failed { exit, error: error.context(format!("could not push {}", file.display())), hint }
+            let CliError { exit, error, hint } = remote::failed(error);
+            CliError { exit, error: error.context(format!("could not push {}", file.display())), hint }
         })?;
         print(file, &pushed.digest, pushed.size, &pushed.tasks, as_json);
     }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use broker::Broker;
-use client::quarantine::{self, Decided, Decision, Quarantined};
+use client::quarantine::{self, QuarantineAction, QuarantineResult, QuarantinedMessage};
 use serde_json::json;
 
 use super::{connect, process_name, required_broker_url};
 use crate::{
-    arguments::{BrokerFlag, QuarantineCommand, Which},
+    arguments::{BrokerFlag, MessageSelection, QuarantineCommand},
     clean,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Result<Exit, CliError> {
     match command {
         QuarantineCommand::List { broker, json } => {
             let messages = with_broker(settings, &broker, quarantine::list).await?;
@@ -24,10 +24,10 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
             show(&messages, json);
         }
         QuarantineCommand::Release { which, broker, json } => {
-            return decide(settings, &which, &broker, Decision::Release, json).await;
+            return decide(settings, &which, &broker, QuarantineAction::Release, json).await;
         }
         QuarantineCommand::Drop { which, broker, json } => {
-            return decide(settings, &which, &broker, Decision::Drop, json).await;
+            return decide(settings, &which, &broker, QuarantineAction::Drop, json).await;
         }
     }
     Ok(Exit::Success)
@@ -35,23 +35,23 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
 
 async fn decide(
     settings: &Settings,
-    which: &Which,
+    which: &MessageSelection,
     broker: &BrokerFlag,
-    decision: Decision,
+    decision: QuarantineAction,
     as_json: bool,
-) -> Result<Exit, Failed> {
+) -> Result<Exit, CliError> {
     let id = which.id.clone();
-    let Decided { done, without_origin } =
+    let QuarantineResult { done, without_origin } =
         with_broker(settings, broker, async |broker| quarantine::decide(broker, id.as_deref(), decision).await).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
         let stay: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
         let error = anyhow::anyhow!("there is no queue to release {} to", stay.join(", "));
-        return Err(Failed::invalid(error).hint("they stay in quarantine; `waft quarantine drop` forgets them"));
+        return Err(CliError::invalid(error).hint("they stay in quarantine; `waft quarantine drop` forgets them"));
     }
     if done.is_empty() {
         let error = anyhow::anyhow!("there is no such message in quarantine");
-        return Err(Failed::invalid(error).hint("`waft quarantine list` shows what there is"));
+        return Err(CliError::invalid(error).hint("`waft quarantine list` shows what there is"));
     }
     Ok(Exit::Success)
 }
@@ -60,16 +60,16 @@ async fn with_broker<T>(
     settings: &Settings,
     flag: &BrokerFlag,
     work: impl AsyncFnOnce(Arc<dyn Broker>) -> Result<T, quarantine::QuarantineError>,
-) -> Result<T, Failed> {
+) -> Result<T, CliError> {
     let url = required_broker_url(settings, flag)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft quarantine {}", process_name())).await?;
     let worked = work(broker.clone()).await;
     broker.close().await;
-    worked.map_err(Failed::unreachable)
+    worked.map_err(CliError::unreachable)
 }
 
-fn show(messages: &[Quarantined], as_json: bool) {
-    for Quarantined { id, queue, reason, headers, size } in messages {
+fn show(messages: &[QuarantinedMessage], as_json: bool) {
+    for QuarantinedMessage { id, queue, reason, headers, size } in messages {
         if as_json {
             crate::out::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
         } else {

@@ -3,35 +3,35 @@
 use anyhow::anyhow;
 use client::{
     Client, ClientError,
-    api::{Failure, Mistake, Node, Problem, Run},
+    api::{Diagnostic, Failure, Node, Problem, Run},
 };
-use flow::{FlowName, NodeName, References, RunId, RunState, Severity};
+use flow::{FlowName, NodeName, RunId, RunState, Severity, StoredReferences};
 use std::{collections::BTreeSet, time::Duration};
 
 use super::source::{Source, Watching};
 use crate::{
     clean,
     display::{self, Display},
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out::{self, Stream},
-    paint::{self, Paint},
+    paint::{self, Colour},
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
 /// A client for the server that the settings name.
-pub(super) fn client(settings: &Settings) -> Result<Client, Failed> {
+pub(super) fn client(settings: &Settings) -> Result<Client, CliError> {
     Client::new(settings.server.url(), settings.token.clone()).map_err(failed)
 }
 
 /// What an error means for the process and the person.
-pub(super) fn failed(error: ClientError) -> Failed {
+pub(super) fn failed(error: ClientError) -> CliError {
     match &error {
-        ClientError::Address { .. } => Failed::invalid(error).hint("write --server http://host:port"),
-        ClientError::Unreachable { .. } => Failed::unreachable(error)
+        ClientError::Address { .. } => CliError::invalid(error).hint("write --server http://host:port"),
+        ClientError::Unreachable { .. } => CliError::unreachable(error)
             .hint("start a server with `waft serve`, or name another one with --server or WAFT_SERVER"),
         ClientError::Unexpected { .. } => {
-            Failed::unreachable(error).hint("name the address that `waft serve` says it listens on")
+            CliError::unreachable(error).hint("name the address that `waft serve` says it listens on")
         }
         ClientError::Refused { problem, .. } => {
             let hint = match problem.status {
@@ -39,22 +39,22 @@ pub(super) fn failed(error: ClientError) -> Failed {
                 _ => problem.hint.clone(),
             };
             let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
-            Failed { exit, error: error.into(), hint }
+            CliError { exit, error: error.into(), hint }
         }
     }
 }
 
 /// What a refusal in this process means, which a server would answer alike.
-pub(super) fn refused_here(problem: Problem) -> Failed {
+pub(super) fn refused_here(problem: Problem) -> CliError {
     let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
-    Failed { exit, error: anyhow!(problem.message()), hint: problem.hint }
+    CliError { exit, error: anyhow!(problem.message()), hint: problem.hint }
 }
 
 /// Mistakes that a server found in a flow file, as `waft check` shows them.
-pub(super) fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
-    let mistakes: Vec<flow::Mistake> = mistakes
+pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
+    let mistakes: Vec<flow::Diagnostic> = mistakes
         .iter()
-        .map(|mistake| flow::Mistake {
+        .map(|mistake| flow::Diagnostic {
             severity: if mistake.severity == "warning" { Severity::Warning } else { Severity::Error },
             message: mistake.message.clone(),
             hint: mistake.hint.clone(),
@@ -66,10 +66,10 @@ pub(super) fn render(mistakes: &[Mistake], file: &str, text: &str) -> String {
 }
 
 /// The state of a run that a server tells.
-pub(super) fn state(run: &Run) -> Result<RunState, Failed> {
+pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
     let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state);
     found.ok_or_else(|| {
-        Failed::unreachable(anyhow!(
+        CliError::unreachable(anyhow!(
             "the server says that run {} is {:?}, which this waft does not know",
             run.run,
             run.state
@@ -79,10 +79,10 @@ pub(super) fn state(run: &Run) -> Result<RunState, Failed> {
 
 /// Shows a run until it has ended; what this comes to is the run's exit code. Asked to stop, it leaves, and the run goes
 /// on.
-pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, Failed> {
-    let stop = Stop::listen().map_err(Failed::unreachable)?;
+pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, CliError> {
+    let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let lawful = |error: flow::InvalidName| {
-        Failed::unreachable(anyhow!(error).context("the server tells of a run that cannot be"))
+        CliError::unreachable(anyhow!(error).context("the server tells of a run that cannot be"))
     };
     let id = RunId::new(&run.run).map_err(lawful)?;
     let flow = FlowName::new(&run.flow).map_err(lawful)?;
@@ -99,7 +99,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
         () = stop.asked.cancelled() => {
             display.clear();
             let run = &run.run;
-            return Err(Failed::new(Exit::Interrupted, anyhow!("stopped watching; run {run} goes on"))
+            return Err(CliError::new(Exit::Interrupted, anyhow!("stopped watching; run {run} goes on"))
                 .hint(format!("`waft watch {run}` watches it again, `waft cancel {run}` stops it")));
         }
     };
@@ -118,7 +118,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
 }
 
 /// After how long without a change it is asked what a run waits for.
-const SILENCE: Duration = Duration::from_secs(3);
+const WAIT_HINT_AFTER: Duration = Duration::from_secs(3);
 
 /// After how long without a change it is asked whether anybody drives a run of `waft run`.
 const LOOK: Duration = Duration::from_secs(1);
@@ -130,9 +130,9 @@ async fn show(
     mut watch: Watching,
     display: &mut Display,
     as_json: bool,
-) -> Result<(), Failed> {
-    let mut redraw = tokio::time::interval(Display::PERIOD);
-    let mut asking = tokio::time::interval(SILENCE);
+) -> Result<(), CliError> {
+    let mut redraw = tokio::time::interval(Display::REDRAW_INTERVAL);
+    let mut asking = tokio::time::interval(WAIT_HINT_AFTER);
     asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looking = tokio::time::interval(LOOK);
     looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -185,23 +185,23 @@ fn waits(run: &Run) -> Vec<String> {
 pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let colour = paint::on(stream);
     let (told, paint) = match state {
-        RunState::Success => ("succeeded", Paint::Green),
-        RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
-        RunState::RolledBack if run.failures.is_empty() => ("was stopped and rolled back", Paint::Yellow),
-        RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
-        RunState::Suspended => ("is suspended", Paint::Yellow),
-        RunState::Pending | RunState::Running | RunState::Suspending => ("is under way", Paint::Blue),
+        RunState::Success => ("succeeded", Colour::Green),
+        RunState::Failure => ("failed and needs a person: a rollback failed", Colour::Red),
+        RunState::RolledBack if run.failures.is_empty() => ("was stopped and rolled back", Colour::Yellow),
+        RunState::RolledBack => ("failed and was rolled back", Colour::Yellow),
+        RunState::Suspended => ("is suspended", Colour::Yellow),
+        RunState::Pending | RunState::Running | RunState::Suspending => ("is under way", Colour::Blue),
     };
     let lasted = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
     let lasted = lasted.map(|lasted| format!(" after {:.1}s", lasted.as_secs_f64())).unwrap_or_default();
-    let mut text = format!("\n{} {}{lasted}\n", Paint::Bold.text(&run.flow, colour), paint.text(told, colour));
+    let mut text = format!("\n{} {}{lasted}\n", Colour::Bold.text(&run.flow, colour), paint.text(told, colour));
     for (name, failure) in &run.failures {
         // A newer server may say it otherwise.
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
         let what = if stuck { "could not be rolled back" } else { "failed" };
         let message = clean::indented(&message, 4);
-        text.push_str(&format!("  {} {what} ({kind}): {message}\n", Paint::Red.text(name, colour)));
+        text.push_str(&format!("  {} {what} ({kind}): {message}\n", Colour::Red.text(name, colour)));
         if let Some(apply) = apply {
             let message = clean::indented(&apply.message, 6);
             text.push_str(&format!("    after it had failed ({}): {message}\n", apply.kind));
@@ -222,11 +222,11 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
 
 /// The values that tasks left, one a line. A newer server may say them otherwise: then none is shown.
 pub(super) fn print_values(run: &Run) {
-    let values = run.provides.read(References::Accept).unwrap_or_default();
-    display::print_values(&values, &display::Whole::Show.advice(&run.run));
+    let values = run.provides.read(StoredReferences::Accept).unwrap_or_default();
+    display::print_values(&values, &display::FullValueHint::Show.advice(&run.run));
 }
 
-/// How long between two times as a server tells them; `None` where one is no time.
+/// How long between two times as a server tells them; `Strip` where one is no time.
 pub(super) fn between(from: &str, until: &str) -> Option<Duration> {
     let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
     Some(Duration::from_micros(u64::try_from(micros(until)? - micros(from)?).ok()?))

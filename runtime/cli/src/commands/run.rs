@@ -4,59 +4,59 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, Part, SubmitError, SystemClock};
+use engine::{Engine, ShardAssignment, SubmitError, SystemClock};
 use flow::{Flow, Machine, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
 use logbook::{LoadError, Logbook, RunLock};
-use protocol::Wish;
+use protocol::RunCommand;
 
 use super::{
-    PATIENCE, broker_url, connect, cores, end,
-    following::{Following, live_lines},
-    here::Here as Worker,
+    STOP_GRACE, broker_url, connect, cores, end,
+    following::{RunFollower, live_lines},
+    here::EmbeddedWorker as Worker,
     open_logbook,
-    place::{Here, is_own, missing},
+    place::{LocalRun, is_own, missing},
     process_name,
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
-    display::{Display, Guests, Whole},
-    exit::{Exit, Failed},
+    display::{Display, FullValueHint, GuestLogs},
+    exit::{CliError, Exit},
     flow_file,
-    modules::{self, Keep, Library},
+    modules::{self, ModuleLibrary, Persist},
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
 /// A run without a broker starts with at least this many slots.
-const FEWEST_SLOTS: u16 = 4;
+const MIN_SLOTS: u16 = 4;
 
 /// What a run needs.
-pub(super) struct Running<'a> {
+pub(super) struct RunContext<'a> {
     pub(super) settings: &'a Settings,
-    pub(super) modules: Library,
+    pub(super) modules: ModuleLibrary,
     pub(super) flow: Arc<Flow>,
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) broker: &'a BrokerFlag,
-    pub(super) run: Which,
+    pub(super) run: RunTarget,
     pub(super) as_json: bool,
     /// Where values that are shown cut are found whole.
-    pub(super) whole: Whole,
+    pub(super) whole: FullValueHint,
     /// Whether the log lines of guests are shown.
-    pub(super) guests: Guests,
+    pub(super) guests: GuestLogs,
     /// The run's exclusive lock, of a run that was there.
     pub(super) lock: Option<RunLock>,
 }
 
 /// How a run is shown: whether as JSON, and whether with what guests write.
-pub(super) type Shown = (bool, Guests);
+pub(super) type OutputOptions = (bool, GuestLogs);
 
 /// Which run it is.
 #[derive(Debug, Clone)]
-pub(super) enum Which {
+pub(super) enum RunTarget {
     /// A new one; its id is chosen where none is given.
     New(Option<RunId>),
     /// One that another process left: the shard that it was driven under, and what is asked for it now.
-    Left { run: RunId, shard: Shard, wish: Wish },
+    Resumed { run: RunId, shard: Shard, wish: RunCommand },
 }
 
 pub(super) async fn run(
@@ -65,15 +65,15 @@ pub(super) async fn run(
     values: &ValueFlags,
     broker: &BrokerFlag,
     run_id: Option<&str>,
-    (as_json, guests): Shown,
-) -> Result<Exit, Failed> {
+    (as_json, guests): OutputOptions,
+) -> Result<Exit, CliError> {
     let given = flow_file::given_values(values)?;
-    let run_id = run_id.map(RunId::new).transpose().map_err(Failed::invalid)?;
+    let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
     let library = modules::open(settings, slots(settings)).await?;
-    let flow = flow_file::check(&library, flow, &given, Keep::Store).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &given, Persist::Store).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
-    let run = Which::New(run_id);
-    run_flow(Running {
+    let run = RunTarget::New(run_id);
+    run_flow(RunContext {
         settings,
         modules: library,
         flow,
@@ -81,7 +81,7 @@ pub(super) async fn run(
         broker,
         run,
         as_json,
-        whole: Whole::Show,
+        whole: FullValueHint::Show,
         guests,
         lock: None,
     })
@@ -89,66 +89,72 @@ pub(super) async fn run(
 }
 
 /// Goes on with a run that was interrupted.
-pub(super) async fn resume(settings: &Settings, run: &str, broker: &BrokerFlag, shown: Shown) -> Result<Exit, Failed> {
-    let run = RunId::new(run).map_err(Failed::invalid)?;
+pub(super) async fn resume(
+    settings: &Settings,
+    run: &str,
+    broker: &BrokerFlag,
+    shown: OutputOptions,
+) -> Result<Exit, CliError> {
+    let run = RunId::new(run).map_err(CliError::invalid)?;
     let logbook = open_logbook(settings).await?;
-    go_on(settings, Here { logbook, run }, Wish::Resume, broker, shown).await
+    go_on(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
 }
 
 /// Drives a run that no process drives to its end, after what a person asks for it.
 pub(super) async fn go_on(
     settings: &Settings,
-    Here { logbook, run }: Here,
-    wish: Wish,
+    LocalRun { logbook, run }: LocalRun,
+    wish: RunCommand,
     broker: &BrokerFlag,
-    (as_json, guests): Shown,
-) -> Result<Exit, Failed> {
+    (as_json, guests): OutputOptions,
+) -> Result<Exit, CliError> {
     let unread = |error| match error {
         LoadError::Missing { .. } => missing(settings, &run),
-        error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => Failed::unreachable(error),
+        error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),
     };
     let shard = logbook.summary(&run).await.map_err(unread)?.standing.shard;
     if !is_own(&shard) {
         let error = anyhow!("run {run} was submitted to a server, and servers drive it");
-        return Err(Failed::invalid(error).hint("`waft serve` over this logbook goes on with it"));
+        return Err(CliError::invalid(error).hint("`waft serve` over this logbook goes on with it"));
     }
     // Locked before it is read: what is read is its last state then.
     let lock = lock(&*logbook, &run).await?;
     let modules = modules::open(settings, slots(settings)).await?;
-    let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(Failed::unreachable)?;
-    if wish == Wish::Resume && machine.state().is_final() {
+    let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(CliError::unreachable)?;
+    if wish == RunCommand::Resume && machine.state().is_final() {
         let values = store::values::whole_of_run(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
-    if let Wish::Skip { task, .. } = &wish
+    if let RunCommand::Skip { task, .. } = &wish
         && let Some(unknown) = machine.flow().unknown_task(task)
     {
         let hint = unknown.hint();
-        return Err(Failed::invalid(unknown).hint(hint));
+        return Err(CliError::invalid(unknown).hint(hint));
     }
     if let Some(reason) = refuses(&machine, &wish) {
-        return Err(Failed::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
+        return Err(CliError::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
     }
-    let (flow, whole, run) = (machine.flow().clone(), Whole::Show, Which::Left { run, shard, wish });
-    run_flow(Running { settings, modules, flow, logbook, broker, run, as_json, whole, guests, lock: Some(lock) }).await
+    let (flow, whole, run) = (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, wish });
+    run_flow(RunContext { settings, modules, flow, logbook, broker, run, as_json, whole, guests, lock: Some(lock) })
+        .await
 }
 
 /// Why a run does not take what a person asks for it.
-fn refuses(machine: &Machine, wish: &Wish) -> Option<String> {
+fn refuses(machine: &Machine, wish: &RunCommand) -> Option<String> {
     let (run, state) = (machine.run(), machine.state());
     let node = |task: &NodeName| machine.flow().indices().find(|index| machine.flow().node(*index).name == *task);
     let takes = match wish {
-        Wish::Resume | Wish::Cancel => !state.is_final(),
-        Wish::Retry => matches!(state, RunState::Failure | RunState::RolledBack),
-        Wish::Skip { task, .. } if state == RunState::Failure => {
+        RunCommand::Resume | RunCommand::Cancel => !state.is_final(),
+        RunCommand::Retry => matches!(state, RunState::Failure | RunState::RolledBack),
+        RunCommand::Skip { task, .. } if state == RunState::Failure => {
             let stuck = |index| machine.node_state(index) == State::RollbackFailure;
             return (!node(&task.of_flow()).is_some_and(stuck))
                 .then(|| format!("task {task:?} of run {run} has no rollback that failed: there is nothing to skip"));
         }
-        Wish::Skip { .. } => false,
-        Wish::Suspend => return Some(format!("run {run} is driven by no process: there is nothing to suspend")),
-        Wish::Notify { .. } | Wish::Hear(_) | Wish::Edit { .. } => {
+        RunCommand::Skip { .. } => false,
+        RunCommand::Suspend => return Some(format!("run {run} is driven by no process: there is nothing to suspend")),
+        RunCommand::Notify { .. } | RunCommand::TaskNotification(_) | RunCommand::Edit { .. } => {
             return Some(format!("run {run} is one of `waft run`, which takes no {}", wish.as_str()));
         }
     };
@@ -156,35 +162,35 @@ fn refuses(machine: &Machine, wish: &Wish) -> Option<String> {
 }
 
 /// Takes the exclusive lock of a run: it ends with this process, however that ends.
-pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, Failed> {
-    if let Some(lock) = logbook.lock_run(run).await.map_err(Failed::unreachable)? {
+pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, CliError> {
+    if let Some(lock) = logbook.lock_run(run).await.map_err(CliError::unreachable)? {
         return Ok(lock);
     }
     // It may have ended since.
     let holder = logbook.run_lock_holder(run).await.ok().flatten();
     let holder = holder.map(|holder| format!(": {holder}")).unwrap_or_default();
-    Err(Failed::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
+    Err(CliError::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
         "`waft watch {run}` watches it; stop that process with Ctrl-C first; a process that was killed holds nothing"
     )))
 }
 
 /// How many slots a run on its own has.
 pub(super) fn slots(settings: &Settings) -> u16 {
-    settings.slots.unwrap_or_else(cores).max(FEWEST_SLOTS)
+    settings.slots.unwrap_or_else(cores).max(MIN_SLOTS)
 }
 
 /// Runs a flow to its end and shows it.
-pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
-    let stop = Stop::listen().map_err(Failed::unreachable)?;
+pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> {
+    let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let unique = uuid::Uuid::now_v7().to_string();
     let run_id = match &running.run {
-        Which::New(None) => RunId::new(&unique).map_err(Failed::invalid)?,
-        Which::New(Some(run)) | Which::Left { run, .. } => run.clone(),
+        RunTarget::New(None) => RunId::new(&unique).map_err(CliError::invalid)?,
+        RunTarget::New(Some(run)) | RunTarget::Resumed { run, .. } => run.clone(),
     };
     let shard = match &running.run {
         // What workers answer to the calls of an interrupted run goes to the queue of its shard.
-        Which::Left { shard, .. } => shard.clone(),
-        Which::New(_) => Shard::new(&unique).map_err(Failed::invalid)?,
+        RunTarget::Resumed { shard, .. } => shard.clone(),
+        RunTarget::New(_) => Shard::new(&unique).map_err(CliError::invalid)?,
     };
     let _lock = match running.lock {
         Some(_) => None,
@@ -219,24 +225,24 @@ pub(super) async fn run_flow(running: Running<'_>) -> Result<Exit, Failed> {
 }
 
 /// A run in this process alone has nobody to be notified by.
-fn refuse_to_wait(flow: &Flow) -> Result<(), Failed> {
+fn refuse_to_wait(flow: &Flow) -> Result<(), CliError> {
     let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
     let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
     if waiting.is_empty() {
         let is_idle = flow.living.as_ref().is_some_and(|living| living.persistent && living.schedules.is_empty());
         if is_idle {
             let error = anyhow!("flow {} is persistent, and nobody can notify a run of this process", flow.name);
-            return Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
+            return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
         }
         return Ok(());
     }
     let error = anyhow!("{} would wait to be notified, and nobody can reach a run of this process", waiting.join(", "));
-    Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
+    Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
 }
 
 /// Waits a while, and says which queues of the flow no worker at the broker takes jobs from, if any.
 async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<String> {
-    tokio::time::sleep(PATIENCE).await;
+    tokio::time::sleep(STOP_GRACE).await;
     // Advice that cannot be had is no reason to stop a run.
     let workers = client::workers(broker, std::time::Duration::from_secs(1)).await.ok()?;
     let served: BTreeSet<&QueueName> = workers.iter().flat_map(|worker| &worker.queues).collect();
@@ -251,36 +257,38 @@ async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<Str
 
 /// Submits the run and watches it to its end.
 async fn drive(
-    running: &Running<'_>,
+    running: &RunContext<'_>,
     broker: Arc<dyn Broker>,
     shard: Shard,
     run_id: RunId,
-    stop: &Stop,
+    stop: &StopSignal,
     advice: impl Future<Output = Option<String>>,
-) -> Result<Exit, Failed> {
+) -> Result<Exit, CliError> {
     let (flow, modules) = (running.flow.clone(), &running.modules);
-    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: Part::Own(shard.clone()) };
+    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: ShardAssignment::Own(shard.clone()) };
     let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
-    let engine = stop.unless_asked(async { starting.await.map_err(Failed::unreachable) }).await?;
-    let live = match running.as_json || running.guests == Guests::Unheard {
+    let engine = stop.unless_asked(async { starting.await.map_err(CliError::unreachable) }).await?;
+    let live = match running.as_json || running.guests == GuestLogs::Hide {
         true => None,
         false => live_lines(&broker, &run_id).await,
     };
     let beginning = async {
         match &running.run {
-            Which::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
-                error @ SubmitError::Exists { .. } => Failed::invalid(error)
+            RunTarget::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
+                error @ SubmitError::Exists { .. } => CliError::invalid(error)
                     .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
-                error => Failed::unreachable(error),
+                error => CliError::unreachable(error),
             }),
-            Which::Left { wish, .. } => engine.adopt(run_id.clone(), wish.clone()).await.map_err(Failed::unreachable),
+            RunTarget::Resumed { wish, .. } => {
+                engine.adopt(run_id.clone(), wish.clone()).await.map_err(CliError::unreachable)
+            }
         }
     };
     // It may have begun by the time that somebody asks to stop, so that only insisting leaves it.
     let stopped = || {
         let hint = format!("`waft run --resume {run_id}` goes on with it, if it had begun");
-        Failed::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
+        CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
     };
     let watch = match stop.insisted.run_until_cancelled(beginning).await.unwrap_or_else(|| Err(stopped())) {
         Ok(watch) => watch,
@@ -292,7 +300,7 @@ async fn drive(
     };
     let mut display = Display::new(run_id.clone(), &flow, running.as_json).with(running.whole, running.guests);
     display.begin();
-    let following = Following { engine: &engine, run_id: &run_id, store: &*modules.store };
+    let following = RunFollower { engine: &engine, run_id: &run_id, store: &*modules.store };
     let ended = following.run(watch, live, &mut display, stop, advice).await;
     end(&engine, stop).await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
@@ -302,9 +310,9 @@ async fn drive(
         display.clear();
         let hint = format!("`waft run --resume {run_id}` goes on with it");
         return Err(if stop.insisted.is_cancelled() {
-            Failed::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
+            CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
         } else {
-            Failed::unreachable(anyhow!("the engine cannot go on")).hint(hint)
+            CliError::unreachable(anyhow!("the engine cannot go on")).hint(hint)
         });
     };
     let values = store::values::whole_of_run(&*modules.store, &machine).await;

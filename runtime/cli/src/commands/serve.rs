@@ -2,21 +2,21 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use ::server::{BindError, Library, Parts, Server, Takers, Token};
+use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Token};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, Part, SystemClock};
+use engine::{Engine, ShardAssignment, SystemClock};
 use flow::QueueName;
 use logbook::{EngineLock, LockMode, Logbook};
 use tracing::info;
 
-use super::{broker_url, connect, end, here::Here, open_logbook, process_name};
+use super::{broker_url, connect, end, here::EmbeddedWorker, open_logbook, process_name};
 use crate::{
     arguments::BrokerFlag,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     modules,
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
 pub(super) async fn run(
@@ -24,13 +24,13 @@ pub(super) async fn run(
     flag: &BrokerFlag,
     listen: Option<SocketAddr>,
     slots: Option<u16>,
-) -> Result<Exit, Failed> {
+) -> Result<Exit, CliError> {
     if slots == Some(0) {
-        return Err(Failed::invalid(anyhow!("without slots no call is taken")).hint("give --slots 1 or more"));
+        return Err(CliError::invalid(anyhow!("without slots no call is taken")).hint("give --slots 1 or more"));
     }
     let slots = slots.unwrap_or_else(|| super::run::slots(&settings));
     let settings = Settings { listen: listen.unwrap_or(settings.listen), ..settings };
-    let stop = Stop::listen().map_err(Failed::unreachable)?;
+    let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let config = ::server::Config {
         listen: settings.listen,
         token: settings.token.as_deref().and_then(Token::new),
@@ -48,10 +48,16 @@ pub(super) async fn run(
             let name = format!("waft serve {}", process_name());
             let broker = stop.unless_asked(connect(url, flag.tls_ca.clone(), &name)).await?;
             let broker_flag = flag;
-            let serving =
-                Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock, broker_flag };
+            let serving = ServeContext {
+                settings: &settings,
+                broker: broker.clone(),
+                modules: library,
+                logbook,
+                lock,
+                broker_flag,
+            };
             let engine = stop.unless_asked(serving.start()).await?;
-            let served = serving.run(server, &engine, Takers::Anyone, &shown, &stop).await;
+            let served = serving.run(server, &engine, QueueCoverage::AnyWorker, &shown, &stop).await;
             end(&engine, &stop).await;
             stop.insisted.run_until_cancelled(broker.close()).await;
             served
@@ -60,15 +66,21 @@ pub(super) async fn run(
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
             let queues = queues(&settings);
             let sandbox = library.sandbox.clone();
-            let here = Here { sandbox, slots, queues: queues.clone(), grace: settings.grace };
+            let here = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace: settings.grace };
             let here = here.start(&settings, broker.clone()).await?;
             let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
             let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
             let broker_flag = flag;
-            let serving =
-                Serving { settings: &settings, broker: broker.clone(), modules: library, logbook, lock, broker_flag };
+            let serving = ServeContext {
+                settings: &settings,
+                broker: broker.clone(),
+                modules: library,
+                logbook,
+                lock,
+                broker_flag,
+            };
             let engine = serving.start().await?;
-            let served = serving.run(server, &engine, Takers::Here(queues), &shown, &stop).await;
+            let served = serving.run(server, &engine, QueueCoverage::Embedded(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
             here.stop(&stop.insisted).await;
             end(&engine, &stop).await;
@@ -87,25 +99,25 @@ fn queues(settings: &Settings) -> BTreeSet<QueueName> {
 }
 
 /// What is served.
-struct Serving<'a> {
+struct ServeContext<'a> {
     settings: &'a Settings,
     broker: Arc<dyn Broker>,
-    modules: Library,
+    modules: ModuleLibrary,
     logbook: Arc<dyn Logbook>,
     lock: EngineLock,
     broker_flag: &'a BrokerFlag,
 }
 
-async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, Failed> {
+async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliError> {
     EngineLock::take(&settings.logbook, mode).await.map_err(super::unusable)
 }
 
-impl Serving<'_> {
-    async fn start(&self) -> Result<Engine, Failed> {
-        let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: Part::Shared };
+impl ServeContext<'_> {
+    async fn start(&self) -> Result<Engine, CliError> {
+        let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: ShardAssignment::Shared };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, self.broker.clone(), self.logbook.clone(), store, clock);
-        engine.await.map_err(Failed::unreachable)
+        engine.await.map_err(CliError::unreachable)
     }
 
     /// Serves until told to stop. The engine still runs then.
@@ -113,10 +125,10 @@ impl Serving<'_> {
         self,
         server: Server,
         engine: &Engine,
-        takers: Takers,
+        takers: QueueCoverage,
         shown_broker: &str,
-        stop: &Stop,
-    ) -> Result<Exit, Failed> {
+        stop: &StopSignal,
+    ) -> Result<Exit, CliError> {
         let places = super::doctor::places(self.settings, self.broker_flag);
         let Self { settings, broker, modules, logbook, mut lock, broker_flag: _ } = self;
         let shown_logbook = without_password(&settings.logbook);
@@ -125,26 +137,26 @@ impl Serving<'_> {
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let parts = Parts { engine: engine.clone(), logbook, modules, broker, takers, places };
+        let parts = Dependencies { engine: engine.clone(), logbook, modules, broker, takers, places };
         // Dropped, the server leaves requests unanswered: nobody is left to answer them.
         tokio::select! {
             biased;
-            served = server.run(parts, stop.asked.clone()) => served.map(|()| Exit::Success).map_err(Failed::unreachable),
+            served = server.run(parts, stop.asked.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
             error = lock.lost() => Err(super::unusable(error)),
-            () = engine.ended() => Err(Failed::unreachable(anyhow!("the engine cannot go on"))
+            () = engine.ended() => Err(CliError::unreachable(anyhow!("the engine cannot go on"))
                 .hint("the lines above say why; no run is lost: start the server again")),
         }
     }
 }
 
-fn refused(error: BindError) -> Failed {
+fn refused(error: BindError) -> CliError {
     match error {
-        error @ BindError::NoToken { .. } => Failed::invalid(error).hint(
+        error @ BindError::NoToken { .. } => CliError::invalid(error).hint(
             "set a token with WAFT_TOKEN or under [serve] in waft.toml, or listen on 127.0.0.1; the token and all else \
              goes in the clear: put a proxy that speaks TLS in front",
         ),
         error @ BindError::Listen { .. } => {
-            Failed::unreachable(error).hint("another waft may listen there; choose another address with --listen")
+            CliError::unreachable(error).hint("another waft may listen there; choose another address with --listen")
         }
     }
 }

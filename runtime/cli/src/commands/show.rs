@@ -1,8 +1,11 @@
 //! `waft show`: a run with all its tasks.
 
 use anyhow::anyhow;
-use client::api::{Awaits, Backlog, Elements, Failure, FiringState, Lost, NextTime, Node, Out, Revision, Run, Skipped};
-use flow::{References, State, Value, ValueName, Values};
+use client::api::{
+    AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, OutstandingCall,
+    Revision, Run, SkippedTriggers,
+};
+use flow::{State, StoredReferences, Value, ValueName, Values};
 
 use super::{
     list::short,
@@ -12,23 +15,23 @@ use super::{
 use crate::{
     clean,
     display::{mark, word},
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out::{self, Stream},
-    paint::{self, Paint},
+    paint::{self, Colour},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, CliError> {
     let run = Source::of(settings, run).await?.run(run).await?;
     if as_json {
-        out::json(serde_json::to_string(&run).map_err(Failed::unreachable)?);
+        out::json(serde_json::to_string(&run).map_err(CliError::unreachable)?);
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, schedules, tasks, .. } = &run;
     let colour = paint::on(Stream::Out);
     let state = if run.cancelling { "cancelling" } else { state };
-    out::line(&format!("{}  {id}  {state}", Paint::Bold.text(flow, colour)));
+    out::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
     out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
         let under_way = firings.iter().map(|FiringState { firing, state }| format!(", firing {firing} {state}"));
@@ -58,8 +61,8 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
 }
 
 /// What came to fire a task, and fired nothing: `clean was not fired 5 times, …`.
-fn skipped_line(skipped: &Skipped) -> String {
-    let Skipped { task, reason, count, last_at } = skipped;
+fn skipped_line(skipped: &SkippedTriggers) -> String {
+    let SkippedTriggers { task, reason, count, last_at } = skipped;
     let times = if *count == 1 { "once".into() } else { format!("{count} times") };
     let why = match reason.as_str() {
         "overlap" => "an earlier firing of its schedule was under way",
@@ -72,36 +75,36 @@ fn skipped_line(skipped: &Skipped) -> String {
 }
 
 /// Prints the whole of one value.
-pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, Failed> {
+pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, CliError> {
     let run = Source::of(settings, run).await?.run(run).await?;
     let given = [&run.inputs, &run.provides];
     let mut values = Values::new();
     for object in given {
-        values.extend(object.read(References::Accept).map_err(Failed::unreachable)?);
+        values.extend(object.read(StoredReferences::Accept).map_err(CliError::unreachable)?);
     }
     let Some(value) = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value) else {
         let names: Vec<&str> = values.keys().map(ValueName::as_str).collect();
         let hint = if names.is_empty() { "it has none yet".into() } else { format!("it has {}", names.join(", ")) };
-        return Err(Failed::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
+        return Err(CliError::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
     };
     match value {
         Value::Json(json) => out::json(json.as_str()),
         Value::Bytes(_) if Stream::Out.is_terminal() => {
             let error = anyhow!("{name} is bytes, which a terminal might obey");
-            return Err(Failed::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
+            return Err(CliError::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
         }
         Value::Bytes(bytes) => out::bytes(bytes),
         Value::Stored(stored) => {
             let error = anyhow!("{name} is {} bytes in the store, which could not be read", stored.size);
-            return Err(Failed::unreachable(error).hint("see that the store of the server, or --store, can be read"));
+            return Err(CliError::unreachable(error).hint("see that the store of the server, or --store, can be read"));
         }
     }
     Ok(Exit::Success)
 }
 
 /// Where a call is that is out.
-pub(super) fn whereabouts(out: &Out) -> String {
-    let Out { queue, since, worker, untaken, silent_for } = out;
+pub(super) fn whereabouts(out: &OutstandingCall) -> String {
+    let OutstandingCall { queue, since, worker, untaken, silent_for } = out;
     let since = short(since);
     match (worker, silent_for) {
         (Some(worker), Some(silent)) => {
@@ -114,7 +117,7 @@ pub(super) fn whereabouts(out: &Out) -> String {
 }
 
 /// How often a call was lost, and with whom.
-fn lost(lost: &[Lost]) -> Option<String> {
+fn lost(lost: &[LostWorker]) -> Option<String> {
     let times = match lost.len() {
         0 => return None,
         1 => "once".to_owned(),
@@ -127,13 +130,13 @@ fn lost(lost: &[Lost]) -> Option<String> {
 fn line(node: &Node, width: usize, colour: bool) -> String {
     let state = protocol::json::state_of(&node.state).unwrap_or(State::Pending);
     let word = word(&node.kind, &node.state);
-    let painted = Paint::of(state).text(&format!("{word:16}"), colour);
+    let painted = Colour::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));
     let took = took.filter(|_| !matches!(state, State::Running | State::RollingBack));
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
     let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", mark(state, colour), node.name);
-    if let Some(Awaits { word, values, until }) = &node.awaits {
+    if let Some(AwaitedNotification { word, values, until }) = &node.awaits {
         line.push_str(&format!("  waits for {}", clean::one_line(word)));
         if !values.is_empty() {
             line.push_str(&format!(", with {}", values.join(", ")));
@@ -144,11 +147,11 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     if let Some(lost) = lost(&node.lost) {
         line.push_str(&format!("  {lost}"));
     }
-    if let Some(Elements { count, succeeded }) = node.elements {
+    if let Some(ElementProgress { count, succeeded }) = node.elements {
         line.push_str(&format!("  {succeeded} of {count} elements"));
     }
     if let Some(worker) = &node.worker {
-        line.push_str(&format!("  {}", Paint::Dim.text(worker, colour)));
+        line.push_str(&format!("  {}", Colour::Dim.text(worker, colour)));
     }
     if let Some(reason) = &node.rollback_skipped {
         line.push_str(&format!("  skipped: {}", clean::one_line(reason)));

@@ -6,15 +6,15 @@ use ::server::Lines;
 use anyhow::anyhow;
 use client::{Client, Event, Watch, api::Run};
 use flow::RunState;
-use logbook::Standing;
+use logbook::RunInfo;
 use store::Store;
 
 use super::{
-    place::{Here, Place, is_own, place_to_read},
+    place::{LocalRun, RunLocation, is_own, place_to_read},
     remote,
 };
 use crate::{
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     modules,
     settings::Settings,
 };
@@ -24,7 +24,7 @@ pub(super) enum Source {
     /// From a server.
     Server(Client),
     /// From the logbook of this machine, and the store beside it.
-    Here(Here, Arc<dyn Store>),
+    Here(LocalRun, Arc<dyn Store>),
 }
 
 /// The lines of a run, from its start to its end.
@@ -35,58 +35,58 @@ pub(super) enum Watching {
 
 impl Source {
     /// Finds a run.
-    pub(super) async fn of(settings: &Settings, run: &str) -> Result<Self, Failed> {
+    pub(super) async fn of(settings: &Settings, run: &str) -> Result<Self, CliError> {
         Ok(match place_to_read(settings, run).await? {
-            Place::Server(client) => Self::Server(client),
-            Place::Here(here) => Self::Here(here, modules::open_store_to_read(settings).await?),
+            RunLocation::Server(client) => Self::Server(client),
+            RunLocation::Local(here) => Self::Here(here, modules::open_store_to_read(settings).await?),
         })
     }
 
     /// The run with all its tasks.
-    pub(super) async fn run(&self, run: &str) -> Result<Run, Failed> {
+    pub(super) async fn run(&self, run: &str) -> Result<Run, CliError> {
         match self {
             Self::Server(client) => client.run(run).await.map_err(remote::failed),
-            Self::Here(Here { logbook, run }, store) => {
-                ::server::run(logbook, &**store, run).await.map_err(Failed::unreachable)
+            Self::Here(LocalRun { logbook, run }, store) => {
+                ::server::run(logbook, &**store, run).await.map_err(CliError::unreachable)
             }
         }
     }
 
     /// The lines of the run.
-    pub(super) async fn watch(&self, run: &str) -> Result<Watching, Failed> {
+    pub(super) async fn watch(&self, run: &str) -> Result<Watching, CliError> {
         Ok(match self {
             Self::Server(client) => Watching::Server(Box::new(client.watch(run))),
-            Self::Here(Here { logbook, run }, store) => {
+            Self::Here(LocalRun { logbook, run }, store) => {
                 let lines = Lines::open(run.clone(), logbook.clone(), store.clone()).await;
-                Watching::Here(Box::new(lines.map_err(Failed::unreachable)?))
+                Watching::Here(Box::new(lines.map_err(CliError::unreachable)?))
             }
         })
     }
 
     /// Why nothing more is to come of a run that has not ended: no process drives it. A server's runs have their engines.
-    pub(super) async fn is_left(&self) -> Result<(), Failed> {
-        let Self::Here(Here { logbook, run }, _) = self else { return Ok(()) };
-        if logbook.run_lock_holder(run).await.map_err(Failed::unreachable)?.is_some() {
+    pub(super) async fn is_left(&self) -> Result<(), CliError> {
+        let Self::Here(LocalRun { logbook, run }, _) = self else { return Ok(()) };
+        if logbook.run_lock_holder(run).await.map_err(CliError::unreachable)?.is_some() {
             return Ok(());
         }
         // Asked afterwards: a process lets go of its run once it has written the end.
-        let Standing { state, shard, .. } = logbook.summary(run).await.map_err(Failed::unreachable)?.standing;
+        let RunInfo { state, shard, .. } = logbook.summary(run).await.map_err(CliError::unreachable)?.standing;
         if state.is_final() || !is_own(&shard) {
             return Ok(());
         }
         let told = if state == RunState::Suspended { "is suspended" } else { "was interrupted" };
-        Err(Failed::new(Exit::Interrupted, anyhow!("run {run} {told}, and no process drives it"))
+        Err(CliError::new(Exit::Interrupted, anyhow!("run {run} {told}, and no process drives it"))
             .hint(format!("`waft run --resume {run}` goes on with it, `waft cancel {run}` rolls it back")))
     }
 }
 
 impl Watching {
-    /// The next line; `None` after the last one of a run that has ended. It is polled to its end.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, Failed> {
+    /// The next line; `Strip` after the last one of a run that has ended. It is polled to its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, CliError> {
         match self {
             Self::Server(watch) => watch.next().await.map_err(remote::failed),
             Self::Here(lines) => {
-                let line = lines.next().await.map_err(Failed::unreachable)?;
+                let line = lines.next().await.map_err(CliError::unreachable)?;
                 Ok(line.map(|line| Event { id: line.id, line: line.text }))
             }
         }

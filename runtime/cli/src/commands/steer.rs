@@ -4,25 +4,25 @@
 //! its end, as `waft run --resume` does.
 
 use anyhow::anyhow;
-use client::api::{Notification, Skip, ValuesObject};
+use client::api::{Notification, SkipRollback, ValuesObject};
 use flow::NodeName;
 use serde_json::json;
 
 use super::{
-    place::{Here, Place, place},
+    place::{LocalRun, RunLocation, place},
     remote,
     run::go_on,
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
-    display::Guests,
-    exit::{Exit, Failed},
+    display::GuestLogs,
+    exit::{CliError, Exit},
     flow_file::given_values,
     settings::Settings,
 };
 
 /// What is asked for.
-pub(super) enum Wish {
+pub(super) enum ControlCommand {
     Cancel,
     Suspend,
     Resume,
@@ -31,18 +31,18 @@ pub(super) enum Wish {
     Notify { task: String, values: ValueFlags, failure: Option<String>, key: Option<String> },
 }
 
-pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as_json: bool) -> Result<Exit, CliError> {
     let client = match place(settings, run).await? {
-        Place::Server(client) => client,
-        Place::Here(here) => return ask_here(settings, here, wish, as_json).await,
+        RunLocation::Server(client) => client,
+        RunLocation::Local(here) => return ask_here(settings, here, wish, as_json).await,
     };
     let answer = match wish {
-        Wish::Cancel => client.cancel(run).await,
-        Wish::Suspend => client.suspend(run).await,
-        Wish::Resume => client.resume(run).await,
-        Wish::Retry => client.retry(run).await,
-        Wish::Skip { task, reason } => client.skip(run, &Skip { task, reason }).await,
-        Wish::Notify { task, values, failure, key } => {
+        ControlCommand::Cancel => client.cancel(run).await,
+        ControlCommand::Suspend => client.suspend(run).await,
+        ControlCommand::Resume => client.resume(run).await,
+        ControlCommand::Retry => client.retry(run).await,
+        ControlCommand::Skip { task, reason } => client.skip(run, &SkipRollback { task, reason }).await,
+        ControlCommand::Notify { task, values, failure, key } => {
             let values = ValuesObject::from(&given_values(&values)?);
             client.notify(run, &Notification { task, values, failure, key }).await
         }
@@ -62,23 +62,23 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: Wish, as_json: boo
 }
 
 /// Takes up a run that a `waft run` left.
-async fn ask_here(settings: &Settings, here: Here, wish: Wish, as_json: bool) -> Result<Exit, Failed> {
+async fn ask_here(settings: &Settings, here: LocalRun, wish: ControlCommand, as_json: bool) -> Result<Exit, CliError> {
     let wish = match wish {
-        Wish::Cancel => protocol::Wish::Cancel,
-        Wish::Suspend => protocol::Wish::Suspend,
-        Wish::Resume => protocol::Wish::Resume,
-        Wish::Retry => protocol::Wish::Retry,
-        Wish::Skip { reason, .. } if reason.trim().is_empty() => {
+        ControlCommand::Cancel => protocol::RunCommand::Cancel,
+        ControlCommand::Suspend => protocol::RunCommand::Suspend,
+        ControlCommand::Resume => protocol::RunCommand::Resume,
+        ControlCommand::Retry => protocol::RunCommand::Retry,
+        ControlCommand::Skip { reason, .. } if reason.trim().is_empty() => {
             let hint = "say how the rollback was settled: it is kept in the run's history";
-            return Err(Failed::invalid(anyhow!("the reason is empty")).hint(hint));
+            return Err(CliError::invalid(anyhow!("the reason is empty")).hint(hint));
         }
-        Wish::Skip { task, reason } => {
-            protocol::Wish::Skip { task: NodeName::new(task).map_err(Failed::invalid)?, reason }
+        ControlCommand::Skip { task, reason } => {
+            protocol::RunCommand::Skip { task: NodeName::new(task).map_err(CliError::invalid)?, reason }
         }
-        Wish::Notify { .. } => {
+        ControlCommand::Notify { .. } => {
             let error = anyhow!("run {} is one of `waft run`, where nothing waits to be notified", here.run);
-            return Err(Failed::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
+            return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
         }
     };
-    go_on(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, Guests::Heard)).await
+    go_on(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, GuestLogs::Show)).await
 }

@@ -7,20 +7,20 @@ use client::{
     Client, ClientError,
     api::{self, Run, Submission, ValuesObject},
 };
-use flow::{Draft, Mistake, Severity};
+use flow::{Diagnostic, Draft, Severity};
 use sandbox::Module;
 use serde_json::json;
 
 use super::{remote, source::Source};
 use crate::{
     arguments::SubmitFlags,
-    exit::{Exit, Failed},
-    flow_file::{self, Checked},
-    modules::{self, Library, Reference, folder_of},
+    exit::{CliError, Exit},
+    flow_file::{self, CheckedFlow},
+    modules::{self, ModuleLibrary, Reference, folder_of},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
     let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
     let given = flow_file::given_values(&values)?;
     let client = remote::client(settings)?;
@@ -52,7 +52,7 @@ pub(super) enum Target<'a> {
     /// To a server.
     Server(&'a Client),
     /// Into the store of this machine.
-    Here(&'a Library),
+    Here(&'a ModuleLibrary),
 }
 
 /// Sends the module files that a flow names and the target does not have; gives the digests of all of them.
@@ -61,7 +61,7 @@ pub(super) async fn push_modules(
     path: &Path,
     text: &str,
     draft: Draft,
-) -> Result<BTreeMap<String, String>, Failed> {
+) -> Result<BTreeMap<String, String>, CliError> {
     let folder = folder_of(path);
     let (mut modules, mut mistakes) = (BTreeMap::new(), draft.mistakes);
     for (alias, written) in draft.modules.iter().filter(|(_, written)| !written.text.is_empty()) {
@@ -72,7 +72,7 @@ pub(super) async fn push_modules(
         };
         match found {
             Ok(found) => drop(modules.insert(alias.clone(), found)),
-            Err(error) => mistakes.push(Mistake {
+            Err(error) => mistakes.push(Diagnostic {
                 severity: Severity::Error,
                 message: format!("module {alias:?}: {error:#}"),
                 hint: Some("build the module, or name a file, or a tag or digest of the server's".into()),
@@ -82,7 +82,7 @@ pub(super) async fn push_modules(
     }
     if !mistakes.is_empty() {
         mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-        let checked = Checked { path: path.into(), text: text.into(), flow: None, mistakes };
+        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, mistakes };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
     let mut digests = BTreeMap::new();
@@ -93,12 +93,12 @@ pub(super) async fn push_modules(
 }
 
 /// Sends a module that the target does not have; gives its digest.
-async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<String, Failed> {
+async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<String, CliError> {
     let client = match target {
         Target::Server(client) => client,
         Target::Here(library) => {
             let stored = library.store.put(bytes.into()).await;
-            return stored.map(|digest| digest.to_string()).map_err(Failed::unreachable);
+            return stored.map(|digest| digest.to_string()).map_err(CliError::unreachable);
         }
     };
     if client.module(&digest).await.map_err(remote::failed)?.is_none() {
@@ -108,8 +108,8 @@ async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<Stri
 }
 
 /// Sends a module file that the target does not have; gives its digest.
-pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String, Failed> {
-    let (digest, bytes) = component(file).await.map_err(Failed::invalid)?;
+pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String, CliError> {
+    let (digest, bytes) = component(file).await.map_err(CliError::invalid)?;
     push(target, digest, bytes).await
 }
 
@@ -126,7 +126,7 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 }
 
 /// What a refusal means; the mistakes of a flow are shown as `waft check` shows them.
-pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
+pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     match &error {
         ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
         _ => remote::failed(error),
@@ -134,10 +134,10 @@ pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> Failed {
 }
 
 /// Shows the mistakes of a flow as `waft check` does.
-pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Mistake]) -> Failed {
+pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Diagnostic]) -> CliError {
     let shown = path.display();
     crate::out::note!("{}", remote::render(mistakes, &shown.to_string(), text));
     let refused = mistakes.iter().filter(|mistake| mistake.severity == "error").count();
     let plural = if refused == 1 { "" } else { "s" };
-    Failed::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
+    CliError::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
 }

@@ -2,11 +2,11 @@
 
 use super::{remote, source::Source};
 use crate::{
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     settings::Settings,
 };
 
-pub(super) async fn run(settings: &Settings, run: &str, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, run: &str, as_json: bool) -> Result<Exit, CliError> {
     let source = Source::of(settings, run).await?;
     let run = source.run(run).await?;
     remote::follow(&source, &run, as_json).await

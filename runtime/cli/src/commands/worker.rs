@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::worker::{Config, Modules, Worker, WorkerError};
+use ::worker::{Config, ContentSource, Worker, WorkerError};
 use anyhow::anyhow;
 use engine::Clock;
 use flow::{QueueName, WorkerName};
@@ -11,10 +11,10 @@ use tracing::info;
 use super::{connect, cores, process_name, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     modules,
     settings::Settings,
-    signals::Stop,
+    signals::StopSignal,
 };
 
 pub(super) async fn run(
@@ -23,19 +23,19 @@ pub(super) async fn run(
     slots: Option<u16>,
     queues: Option<Vec<String>>,
     name: Option<String>,
-) -> Result<Exit, Failed> {
+) -> Result<Exit, CliError> {
     let url = required_broker_url(&settings, flag)?;
     let slots = slots.or(settings.slots).unwrap_or_else(cores);
     if slots == 0 {
-        return Err(Failed::invalid(anyhow!("a worker without slots takes no jobs")).hint("give --slots 1 or more"));
+        return Err(CliError::invalid(anyhow!("a worker without slots takes no jobs")).hint("give --slots 1 or more"));
     }
     let name = name.unwrap_or_else(process_name);
-    let name: WorkerName = name.parse().map_err(Failed::invalid)?;
+    let name: WorkerName = name.parse().map_err(CliError::invalid)?;
     let queues = match queues {
         Some(names) => parse_queues(&names)?,
         None => settings.queues.clone(),
     };
-    let stop = Stop::listen().map_err(Failed::unreachable)?;
+    let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft worker {name}")).await?;
     let modules = modules(&settings, slots, broker.clone(), &name).await?;
     let config = config(name, slots, queues, &settings);
@@ -43,9 +43,9 @@ pub(super) async fn run(
     let worker =
         Worker::connect(config.clone(), broker.clone(), Arc::new(modules)).await.map_err(|error| match error {
             error @ WorkerError::NameTaken { .. } => {
-                Failed::invalid(error).hint("choose another --name, or leave it out")
+                CliError::invalid(error).hint("choose another --name, or leave it out")
             }
-            error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => Failed::unreachable(error),
+            error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => CliError::unreachable(error),
         })?;
     info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
     worker.run(stop.asked, stop.insisted).await;
@@ -54,9 +54,9 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-fn parse_queues(names: &[String]) -> Result<Vec<QueueName>, Failed> {
+fn parse_queues(names: &[String]) -> Result<Vec<QueueName>, CliError> {
     let queues: Result<Vec<QueueName>, _> = names.iter().map(|name| name.trim().parse()).collect();
-    queues.map_err(|error| Failed::invalid(error).hint("give --queues default,ovens"))
+    queues.map_err(|error| CliError::invalid(error).hint("give --queues default,ovens"))
 }
 
 fn config(name: WorkerName, slots: u16, queues: Vec<QueueName>, settings: &Settings) -> Config {
@@ -78,7 +78,7 @@ async fn modules(
     slots: u16,
     broker: Arc<dyn broker::Broker>,
     name: &WorkerName,
-) -> Result<Modules, Failed> {
+) -> Result<ContentSource, CliError> {
     let sandbox = modules::sandbox(settings, slots)?;
     super::local_modules(settings, sandbox, broker, name.as_str()).await
 }

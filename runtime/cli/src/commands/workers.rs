@@ -8,15 +8,15 @@ use super::{connect, process_name, remote, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
     clean,
-    exit::{Exit, Failed},
+    exit::{CliError, Exit},
     out,
     settings::Settings,
 };
 
 /// How long workers have to answer. They answer at once unless they are starved.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // A broker that is named here and now is meant.
     let workers = if settings.server.is_chosen() && flag.broker.is_none() {
         remote::client(settings)?.workers().await.map_err(remote::failed)?.workers
@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for worker in &workers {
-            out::json(serde_json::to_string(worker).map_err(Failed::unreachable)?);
+            out::json(serde_json::to_string(worker).map_err(CliError::unreachable)?);
         }
     } else if workers.is_empty() {
         crate::out::note!("no worker answered; start one with `waft worker --broker URL`");
@@ -35,10 +35,10 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     Ok(Exit::Success)
 }
 
-async fn at_broker(settings: &Settings, flag: &BrokerFlag) -> Result<Vec<Worker>, Failed> {
+async fn at_broker(settings: &Settings, flag: &BrokerFlag) -> Result<Vec<Worker>, CliError> {
     let url = required_broker_url(settings, flag)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft workers {}", process_name())).await?;
-    let answered = client::workers(broker.clone(), PATIENCE).await.map_err(Failed::unreachable)?;
+    let answered = client::workers(broker.clone(), REPLY_TIMEOUT).await.map_err(CliError::unreachable)?;
     broker::Broker::close(&*Arc::clone(&broker)).await;
     let mut workers: Vec<Worker> = answered.iter().map(Worker::from).collect();
     workers.sort_by(|one, other| one.name.cmp(&other.name));

@@ -4,20 +4,20 @@ use std::{fmt::Write, time::Duration};
 
 use flow::{Machine, NodeIndex, RunState, State, Task};
 
-use super::Whole;
-use crate::{clean, paint::Paint};
+use super::FullValueHint;
+use crate::{clean, paint::Colour};
 
 /// The summary, lines and all.
-pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Whole) -> String {
+pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: FullValueHint) -> String {
     let mut text = String::new();
     let flow = &machine.flow().name;
     let (state, paint) = match machine.state() {
-        RunState::Success => ("succeeded", Paint::Green),
-        RunState::Failure => ("failed and needs a person: a rollback failed", Paint::Red),
-        RunState::RolledBack if machine.failures().is_empty() => ("was stopped and rolled back", Paint::Yellow),
-        RunState::RolledBack => ("failed and was rolled back", Paint::Yellow),
+        RunState::Success => ("succeeded", Colour::Green),
+        RunState::Failure => ("failed and needs a person: a rollback failed", Colour::Red),
+        RunState::RolledBack if machine.failures().is_empty() => ("was stopped and rolled back", Colour::Yellow),
+        RunState::RolledBack => ("failed and was rolled back", Colour::Yellow),
         RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
-            ("was interrupted", Paint::Yellow)
+            ("was interrupted", Colour::Yellow)
         }
     };
     let seconds = elapsed.as_secs_f64();
@@ -25,7 +25,7 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Wh
     let _ = writeln!(
         text,
         "\n{} {} after {seconds:.1}s",
-        Paint::Bold.text(flow.as_str(), colour),
+        Colour::Bold.text(flow.as_str(), colour),
         paint.text(state, colour)
     );
     if machine.state() != RunState::Success {
@@ -55,7 +55,7 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
         let stuck = machine.apply_failure(name).is_some() || is_stuck(machine, name.as_str());
         let what = if stuck { "could not be rolled back" } else { "failed" };
         let message = clean::indented(&failure.message, 4);
-        let _ = writeln!(text, "  {} {what} ({kind}): {message}", Paint::Red.text(name.as_str(), colour));
+        let _ = writeln!(text, "  {} {what} ({kind}): {message}", Colour::Red.text(name.as_str(), colour));
         if let Some(apply) = machine.apply_failure(name) {
             let message = clean::indented(&apply.message, 6);
             let _ = writeln!(text, "    after it had failed ({}): {message}", apply.kind);
@@ -83,16 +83,18 @@ fn nodes(machine: &Machine, what: &str, state: State, is_meant: impl Fn(&Task, &
 }
 
 /// What a person may do next.
-fn next(machine: &Machine, whole: Whole) -> Option<String> {
+fn next(machine: &Machine, whole: FullValueHint) -> Option<String> {
     match (machine.state(), whole) {
         (RunState::Success | RunState::RolledBack, _) => None,
-        (RunState::Failure, Whole::Json) => Some("undo by hand what is still applied: this run is not kept".into()),
-        (RunState::Failure, Whole::Show) => Some(format!(
+        (RunState::Failure, FullValueHint::Json) => {
+            Some("undo by hand what is still applied: this run is not kept".into())
+        }
+        (RunState::Failure, FullValueHint::Show) => Some(format!(
             "`waft retry {0}` tries the rollbacks again; where you have undone it by hand, `waft skip {0} TASK --reason TEXT`",
             machine.run()
         )),
-        (_, Whole::Json) => Some("nothing was rolled back, and this run is not kept".into()),
-        (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended, Whole::Show) => {
+        (_, FullValueHint::Json) => Some("nothing was rolled back, and this run is not kept".into()),
+        (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended, FullValueHint::Show) => {
             Some(format!("nothing was rolled back; `waft run --resume {}` goes on with it", machine.run()))
         }
     }

@@ -17,7 +17,7 @@ use super::{mark, word};
 use crate::{
     clean,
     out::{self, Stream},
-    paint::{self, Paint},
+    paint::{self, Colour},
 };
 
 /// What is known of each node, and what is on the screen of it.
@@ -39,17 +39,17 @@ struct Row {
     took: Option<Duration>,
     worker: Option<String>,
     said: String,
-    elements: Elements,
+    elements: ElementStates,
 }
 
 /// The elements of a list that a task is called for, as far as they were told.
 #[derive(Default)]
-struct Elements {
+struct ElementStates {
     done: BTreeMap<u32, bool>,
     succeeded: usize,
 }
 
-impl Elements {
+impl ElementStates {
     fn note(&mut self, number: u32, is_done: bool) {
         let was_done = self.done.insert(number, is_done).unwrap_or(false);
         self.succeeded += usize::from(is_done);
@@ -68,7 +68,7 @@ impl Table {
             took: None,
             worker: None,
             said: String::new(),
-            elements: Elements::default(),
+            elements: ElementStates::default(),
         };
         let rows: Vec<Row> = nodes.map(row).collect();
         let by_name = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index)).collect();
@@ -169,12 +169,12 @@ impl Table {
     fn lines(&self, flow: &str, run: &str, most: usize) -> Vec<String> {
         let colour = paint::on(Stream::Err);
         let elapsed = self.elapsed().as_secs_f64();
-        let title = Paint::Bold.text(flow, colour);
-        let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Paint::Dim.text(run, colour))];
+        let title = Colour::Bold.text(flow, colour);
+        let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Colour::Dim.text(run, colour))];
         let shown = self.shown(most.saturating_sub(2));
         lines.extend(shown.iter().map(|row| self.line(row, colour)));
         if shown.len() < self.rows.len() {
-            lines.push(Paint::Dim.text(&self.rest(), colour));
+            lines.push(Colour::Dim.text(&self.rest(), colour));
         }
         lines
     }
@@ -214,11 +214,11 @@ impl Table {
             (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
         };
         let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
-        let state = Paint::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
+        let state = Colour::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
         let width = self.name_width;
         let mut line = format!("  {} {:width$}  {state} {attempt:4} {elapsed:>7}", mark(row.state, colour), row.name);
         if let Some(worker) = &row.worker {
-            let _ = write!(line, "  {}", Paint::Dim.text(worker, colour));
+            let _ = write!(line, "  {}", Colour::Dim.text(worker, colour));
         }
         if let Some(said) = row.said.lines().next() {
             let _ = write!(line, "  {said}");

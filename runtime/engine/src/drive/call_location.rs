@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use flow::{CallId, WorkerName};
 
-use super::{Driver, Live};
+use super::{ActiveRun, Driver};
 
 /// Where a call is that has no answer yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whereabouts {
+pub enum CallLocation {
     /// Under the lease of a worker, whose heartbeats are waited for.
     Watched {
         /// The worker.
@@ -32,11 +32,11 @@ pub enum Whereabouts {
 
 impl Driver {
     /// Where each call is that is out, of all runs that are driven here.
-    pub(super) fn whereabouts(&self) -> Vec<(CallId, Whereabouts)> {
+    pub(super) fn whereabouts(&self) -> Vec<(CallId, CallLocation)> {
         self.runs.values().flat_map(|live| self.whereabouts_of(live)).collect()
     }
 
-    fn whereabouts_of<'a>(&'a self, live: &'a Live) -> impl Iterator<Item = (CallId, Whereabouts)> + 'a {
+    fn whereabouts_of<'a>(&'a self, live: &'a ActiveRun) -> impl Iterator<Item = (CallId, CallLocation)> + 'a {
         let leased: Vec<(CallId, WorkerName)> = live.machine.leased().collect();
         live.machine.calls_out().map(move |call| {
             let mut holders = leased.iter().filter(|(held, _)| *held == call);
@@ -46,14 +46,14 @@ impl Driver {
                     match watched {
                         Some((_, worker)) => {
                             let silent_for = self.leases.silent_for(&live.shard);
-                            Whereabouts::Watched { worker: worker.clone(), silent_for }
+                            CallLocation::Watched { worker: worker.clone(), silent_for }
                         }
-                        None => Whereabouts::Unwatched { worker: worker.clone() },
+                        None => CallLocation::Unwatched { worker: worker.clone() },
                     }
                 }
-                None if self.permits.waits(&call) => Whereabouts::WaitsForPermit,
-                None if live.unanswered.contains(&call) => Whereabouts::WaitsForAnswers,
-                None => Whereabouts::Sent,
+                None if self.permits.waits(&call) => CallLocation::WaitsForPermit,
+                None if live.unanswered.contains(&call) => CallLocation::WaitsForAnswers,
+                None => CallLocation::Sent,
             };
             (call, at)
         })

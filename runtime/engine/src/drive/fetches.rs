@@ -7,9 +7,10 @@ use std::{
 };
 
 use flow::{
-    Brought, Errand, Errands as What, Event, Failure, FailureKind, Form, Json, RunId, Value, ValueName, Values,
+    Event, Failure, FailureKind, FetchResult, FetchTarget as What, Json, RunId, Value, ValueFetch, ValueKind,
+    ValueName, Values,
 };
-use store::{Disposition, FetchError, Store};
+use store::{FetchError, RetryAdvice, Store};
 use tokio::{
     task::{Id, JoinSet},
     time::{sleep, timeout},
@@ -17,14 +18,14 @@ use tokio::{
 use tracing::{error, warn};
 
 /// The pause before a second try; each pause is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The tries after which the node fails: with their pauses they take about five minutes, in which a store comes back
 /// that can.
-const TRIES: u32 = 14;
+const MAX_TRIES: u32 = 14;
 
 /// The longest that a store may take for one value.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,32 +35,32 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Each is watched like a call: one that fails, panics or takes too long is tried again, and fails its node in the end. A
 /// fetch of a run that is driven elsewhere meanwhile ends for nothing; whoever drives the run fetches again. Fetches end with
 /// their engine.
-pub(super) struct Errands {
+pub(super) struct Fetches {
     store: Arc<dyn Store>,
-    under_way: JoinSet<Result<Brought, String>>,
+    under_way: JoinSet<Result<FetchResult, String>>,
     /// What each task fetches. A task that panics answers nothing but its id.
-    fetches: HashMap<Id, Fetch>,
+    fetches: HashMap<Id, PendingFetch>,
 }
 
 /// One fetch, over all its tries.
-struct Fetch {
+struct PendingFetch {
     run: RunId,
-    errand: Errand,
+    errand: ValueFetch,
     /// Tries that have failed.
     failed: u32,
 }
 
-impl Errands {
+impl Fetches {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
         Self { store, under_way: JoinSet::new(), fetches: HashMap::new() }
     }
 
     /// Starts a fetch.
-    pub(super) fn send(&mut self, run: RunId, errand: Errand) {
-        self.start(Fetch { run, errand, failed: 0 });
+    pub(super) fn send(&mut self, run: RunId, errand: ValueFetch) {
+        self.start(PendingFetch { run, errand, failed: 0 });
     }
 
-    fn start(&mut self, fetch: Fetch) {
+    fn start(&mut self, fetch: PendingFetch) {
         let (store, what) = (self.store.clone(), fetch.errand.what.clone());
         let pause = fetch.failed.checked_sub(1).map(retry_delay);
         let task = self.under_way.spawn(async move {
@@ -71,7 +72,7 @@ impl Errands {
         self.fetches.insert(task.id(), fetch);
     }
 
-    /// The next fetch that ends; `None` when none is under way. Cancel-safe.
+    /// The next fetch that ends; `Strip` when none is under way. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<(RunId, Event)> {
         loop {
             let (id, ended) = match self.under_way.join_next_with_id().await? {
@@ -86,26 +87,26 @@ impl Errands {
     }
 
     /// Takes the end of one try: its result, or one more try.
-    fn ended(&mut self, fetch: Fetch, ended: Result<Brought, String>) -> Option<(RunId, Event)> {
-        let Fetch { run, errand, failed } = fetch;
+    fn ended(&mut self, fetch: PendingFetch, ended: Result<FetchResult, String>) -> Option<(RunId, Event)> {
+        let PendingFetch { run, errand, failed } = fetch;
         let brought = match ended {
             Ok(brought) => brought,
-            Err(reason) if failed + 1 < TRIES => {
+            Err(reason) if failed + 1 < MAX_TRIES => {
                 warn!(%run, task = %errand.id.task, tries = failed + 1, reason, "a list could not be fetched yet");
-                self.start(Fetch { run, errand, failed: failed + 1 });
+                self.start(PendingFetch { run, errand, failed: failed + 1 });
                 return None;
             }
             Err(reason) => {
-                error!(%run, task = %errand.id.task, tries = TRIES, reason, "a list could not be fetched");
-                let message = format!("its list could not be fetched in {TRIES} tries: {reason}");
+                error!(%run, task = %errand.id.task, tries = MAX_TRIES, reason, "a list could not be fetched");
+                let message = format!("its list could not be fetched in {MAX_TRIES} tries: {reason}");
                 let failure = Failure::new(FailureKind::Transient, message);
                 match errand.what {
-                    What::List(_) => Brought::List(Err(failure)),
-                    What::Results(_) => Brought::Results(Err(failure)),
+                    What::List(_) => FetchResult::List(Err(failure)),
+                    What::Results(_) => FetchResult::Results(Err(failure)),
                 }
             }
         };
-        Some((run, Event::Brought { id: errand.id, brought }))
+        Some((run, Event::Fetched { id: errand.id, brought }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -115,7 +116,7 @@ impl Errands {
 
 /// The pause after some failed tries, beyond the first.
 fn retry_delay(more: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(more)).min(LONGEST_PAUSE)
+    INITIAL_RETRY_DELAY.saturating_mul(2_u32.saturating_pow(more)).min(MAX_RETRY_DELAY)
 }
 
 /// Why something cannot be brought.
@@ -129,22 +130,22 @@ enum FetchFailure {
 impl From<FetchError> for FetchFailure {
     fn from(error: FetchError) -> Self {
         match error.disposition() {
-            Disposition::Later => Self::Now(error.to_string()),
-            Disposition::Never => Self::Permanent(Failure::new(FailureKind::Permanent, error.to_string())),
+            RetryAdvice::Later => Self::Now(error.to_string()),
+            RetryAdvice::Never => Self::Permanent(Failure::new(FailureKind::Permanent, error.to_string())),
         }
     }
 }
 
 /// Tries once. An error says why another try may succeed.
-async fn bring(store: &dyn Store, what: &What) -> Result<Brought, String> {
+async fn bring(store: &dyn Store, what: &What) -> Result<FetchResult, String> {
     let brought = match what {
-        What::List(list) => elements(store, list).await.map(|list| Brought::List(Ok(list))),
-        What::Results(results) => gather(store, results).await.map(|gathered| Brought::Results(Ok(gathered))),
+        What::List(list) => elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
+        What::Results(results) => gather(store, results).await.map(|gathered| FetchResult::Results(Ok(gathered))),
     };
     brought.or_else(|obstacle| match (obstacle, what) {
         (FetchFailure::Now(reason), _) => Err(reason),
-        (FetchFailure::Permanent(failure), What::List(_)) => Ok(Brought::List(Err(failure))),
-        (FetchFailure::Permanent(failure), What::Results(_)) => Ok(Brought::Results(Err(failure))),
+        (FetchFailure::Permanent(failure), What::List(_)) => Ok(FetchResult::List(Err(failure))),
+        (FetchFailure::Permanent(failure), What::Results(_)) => Ok(FetchResult::Results(Err(failure))),
     })
 }
 
@@ -179,12 +180,12 @@ async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) ->
 
 async fn whole(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {
     let Value::Stored(stored) = value else { return Ok(value.clone()) };
-    if stored.form == Form::Bytes {
+    if stored.form == ValueKind::Bytes {
         // Nobody has to fetch what no list can hold.
         return Ok(Value::Bytes(Vec::new().into()));
     }
     let bytes = in_time(store.fetch(&stored.digest)).await??;
-    let wrong = |error: store::values::NoValue| {
+    let wrong = |error: store::values::InvalidContent| {
         FetchFailure::Permanent(Failure::new(FailureKind::Permanent, error.to_string()))
     };
     store::values::from_bytes(&bytes, stored.form).map_err(wrong)

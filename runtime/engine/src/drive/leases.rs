@@ -20,24 +20,24 @@ use super::{Driver, TICK};
 
 /// The most that one probe can add to the time for which a queue was heard: after a longer silence workers have time to
 /// be heard of again.
-const STEP: Duration = Duration::from_secs(3 * TICK.as_secs());
+const MAX_PROBE_STEP: Duration = Duration::from_secs(3 * TICK.as_secs());
 
 /// Probes of one queue that may be on their way; of more, the oldest are given up.
 const MAX_OUTSTANDING_PROBES: usize = 64;
 
 /// A call, and who has it.
-pub(super) type Held = (CallId, WorkerName);
+pub(super) type CallHolder = (CallId, WorkerName);
 
 /// The leases of all shards that are driven here.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     /// Those that have any.
-    shards: BTreeMap<Shard, Heard>,
+    shards: BTreeMap<Shard, ShardLeases>,
 }
 
 /// What was heard from the queue of a shard.
 #[derive(Debug)]
-struct Heard {
+struct ShardLeases {
     /// For how long, in all.
     time: Duration,
     /// When the last probe that came back was sent.
@@ -47,13 +47,13 @@ struct Heard {
     /// Probes on their way, and when they were sent.
     probes: BTreeMap<u64, Instant>,
     /// When each lease runs out, by the time heard.
-    expiry: BTreeMap<Held, Duration>,
-    order: BTreeSet<(Duration, Held)>,
+    expiry: BTreeMap<CallHolder, Duration>,
+    order: BTreeSet<(Duration, CallHolder)>,
     /// Those whose heartbeats have stopped, which was said.
-    silent: BTreeSet<Held>,
+    silent: BTreeSet<CallHolder>,
 }
 
-impl Heard {
+impl ShardLeases {
     fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -67,7 +67,7 @@ impl Heard {
         }
     }
 
-    fn end(&mut self, call: &Held) {
+    fn end(&mut self, call: &CallHolder) {
         self.silent.remove(call);
         if let Some(until) = self.expiry.remove(call) {
             self.order.remove(&(until, call.clone()));
@@ -77,39 +77,39 @@ impl Heard {
 
 impl Leases {
     /// A call was heard of: its lease has its full time again.
-    pub(super) fn renew(&mut self, shard: &Shard, call: Held) {
-        let heard = self.shards.entry(shard.clone()).or_insert_with(Heard::new);
+    pub(super) fn renew(&mut self, shard: &Shard, call: CallHolder) {
+        let heard = self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new);
         heard.end(&call);
-        let until = heard.time + lease::LEASE;
+        let until = heard.time + lease::LEASE_DURATION;
         heard.order.insert((until, call.clone()));
         heard.expiry.insert(call, until);
     }
 
     /// Whether a call is under a lease.
-    pub(super) fn holds(&self, shard: &Shard, call: &Held) -> bool {
+    pub(super) fn holds(&self, shard: &Shard, call: &CallHolder) -> bool {
         self.shards.get(shard).is_some_and(|heard| heard.expiry.contains_key(call))
     }
 
     /// For how long no heartbeat of a call has come, by the time for which the queue was received.
-    pub(super) fn silence(&self, shard: &Shard, call: &Held) -> Option<Duration> {
+    pub(super) fn silence(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
         let heard = self.shards.get(shard)?;
         let until = heard.expiry.get(call)?;
-        Some((heard.time + lease::LEASE).saturating_sub(*until))
+        Some((heard.time + lease::LEASE_DURATION).saturating_sub(*until))
     }
 
     /// The calls whose heartbeats have stopped since this was asked last.
-    pub(super) fn newly_silent(&mut self, shard: &Shard) -> Vec<Held> {
+    pub(super) fn newly_silent(&mut self, shard: &Shard) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let time = heard.time;
-        let is_silent = |until: Duration| time + lease::LEASE >= until + lease::SILENCE;
+        let is_silent = |until: Duration| time + lease::LEASE_DURATION >= until + lease::SILENT_AFTER;
         let silent = heard.order.iter().take_while(|(until, _)| is_silent(*until)).map(|(_, call)| call.clone());
-        let silent: Vec<Held> = silent.filter(|call| !heard.silent.contains(call)).collect();
+        let silent: Vec<CallHolder> = silent.filter(|call| !heard.silent.contains(call)).collect();
         heard.silent.extend(silent.iter().cloned());
         silent
     }
 
     /// A call is not under a lease any more.
-    pub(super) fn end(&mut self, shard: &Shard, call: &Held) {
+    pub(super) fn end(&mut self, shard: &Shard, call: &CallHolder) {
         if let Some(heard) = self.shards.get_mut(shard) {
             heard.end(call);
             if heard.expiry.is_empty() {
@@ -144,13 +144,14 @@ impl Leases {
     }
 
     /// A probe has come back. Takes out the leases that are missed by then.
-    pub(super) fn heard(&mut self, shard: &Shard, number: u64) -> Vec<Held> {
+    pub(super) fn heard(&mut self, shard: &Shard, number: u64) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = heard.probes.remove(&number) else { return Vec::new() };
         heard.probes.retain(|other, _| *other > number);
         let now = Instant::now();
         // Many that come back at once are one proof: after a silence others have not been heard of yet.
-        let step = sent.saturating_duration_since(heard.until).min(now.duration_since(heard.back_at)).min(STEP);
+        let step =
+            sent.saturating_duration_since(heard.until).min(now.duration_since(heard.back_at)).min(MAX_PROBE_STEP);
         heard.time += step;
         heard.until = heard.until.max(sent);
         heard.back_at = now;
@@ -200,8 +201,8 @@ impl Driver {
             | Event::Retry
             | Event::Skip { .. }
             | Event::Notify { .. }
-            | Event::Heard(_)
-            | Event::Brought { .. }
+            | Event::TaskNotification(_)
+            | Event::Fetched { .. }
             | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Edit { .. }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{FlowName, Heard, Machine, NodeName, RunId, Shard};
-use protocol::{Request, Wish, topology as names};
+use flow::{FlowName, Machine, NodeName, RunId, Shard, TaskNotification};
+use protocol::{CommandRequest, RunCommand, topology as names};
 use tracing::debug;
 
 use super::{Batch, Driver};
@@ -40,7 +40,7 @@ impl Listeners {
         }
     }
 
-    fn of(&self, shard: &Shard, heard: &Heard) -> Option<&BTreeSet<RunId>> {
+    fn of(&self, shard: &Shard, heard: &TaskNotification) -> Option<&BTreeSet<RunId>> {
         self.runs.get(&(shard.clone(), heard.flow.clone(), heard.task.clone())).filter(|runs| !runs.is_empty())
     }
 
@@ -70,7 +70,7 @@ impl Driver {
             return delivery.accept();
         };
         round.messages.extend(runs.iter().map(|run| {
-            let request = Request { run: run.clone(), wish: Wish::Hear(heard.clone()) };
+            let request = CommandRequest { run: run.clone(), wish: RunCommand::TaskNotification(heard.clone()) };
             messages::tell(shard, request)
         }));
         round.done.push(delivery);

@@ -6,37 +6,39 @@ use std::collections::BTreeSet;
 use broker::Delivery;
 use flow::{Change, Command, Event, RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Page, Replay, Version};
-use protocol::{Reply, Wish};
+use protocol::{Reply, RunCommand};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{
-    Answer, Batch, Driver, Live, RunEvent, catch_bug, is_inactive,
-    leases::Held,
-    permits::{Ended, split_paced},
+    ActiveRun, Batch, Driver, ReplyTo, RunEvent, catch_bug, is_inactive,
+    leases::CallHolder,
+    permits::{EndedCalls, split_paced},
 };
-use crate::{AskError, Happening, Watch, inbox::Arrived, outbox::OutboxBatch, permits::client::DispatchHistory, watch};
+use crate::{
+    CommandError, Watch, WatchEvent, inbox::ShardDelivery, outbox::OutboxBatch, permits::client::DispatchHistory, watch,
+};
 
 /// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
 #[derive(Default)]
-pub(super) struct Lost {
+pub(super) struct StaleRun {
     shard: Option<Shard>,
     /// The version up to which its changes were sent, and its watcher was told of them.
     told: Version,
-    watcher: Option<mpsc::Sender<Happening>>,
+    watcher: Option<mpsc::Sender<WatchEvent>>,
     /// What arrived for it since, unsettled.
     pub(super) signals: Vec<Delivery>,
     /// What was asked for it since.
     pub(super) asked: Vec<RunEvent>,
 }
 
-impl Lost {
+impl StaleRun {
     fn of(shard: &Shard) -> Self {
         Self { shard: Some(shard.clone()), ..Self::default() }
     }
 
     /// A call of it was heard of: that its lease was missed meanwhile means nothing.
-    pub(super) fn note_heartbeat(&mut self, (call, worker): &Held) {
+    pub(super) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
         let is_lost = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
         self.asked.retain(|happened| !is_lost(&happened.event));
     }
@@ -56,8 +58,8 @@ impl Lost {
         for answer in self.asked.into_iter().filter_map(|happened| happened.answer) {
             match answer {
                 // Whoever asked may be gone.
-                Answer::Here(answer) => drop(answer.send(reply.clone())),
-                Answer::There { .. } => {}
+                ReplyTo::Local(answer) => drop(answer.send(reply.clone())),
+                ReplyTo::Remote { .. } => {}
             }
         }
         self.signals
@@ -70,7 +72,8 @@ impl Driver {
         let Some(live) = self.forget(run) else { return };
         // A shard that was lost with the append is read by whoever drives it now.
         if had_begun && self.shards.owns(&live.shard) {
-            let lost = Lost { shard: Some(live.shard), told: live.version, watcher: live.watcher, ..Lost::default() };
+            let lost =
+                StaleRun { shard: Some(live.shard), told: live.version, watcher: live.watcher, ..StaleRun::default() };
             self.lost.insert(run.clone(), lost);
         }
     }
@@ -94,7 +97,7 @@ impl Driver {
                 // sent for again, a call that nobody wants is withdrawn again, and time passes by itself.
                 Event::Signal(_)
                 | Event::Leased { .. }
-                | Event::Brought { .. }
+                | Event::Fetched { .. }
                 | Event::Withdrawn { .. }
                 | Event::ClockSet { .. }
                 | Event::Lost { .. }
@@ -104,7 +107,7 @@ impl Driver {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
-                | Event::Heard(_)
+                | Event::TaskNotification(_)
                 | Event::Edit { .. }
                 | Event::Start
                 | Event::Tick => {}
@@ -128,7 +131,7 @@ impl Driver {
 
     /// Lets a run of a shard wait until its records are read, with the next beat.
     pub(super) fn mark_stale(&mut self, run: RunId, shard: &Shard) {
-        self.lost.entry(run).or_insert_with(|| Lost::of(shard));
+        self.lost.entry(run).or_insert_with(|| StaleRun::of(shard));
     }
 
     /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
@@ -145,7 +148,7 @@ impl Driver {
     }
 
     /// Reads the records of a lost run. Answers whether the logbook can be read.
-    async fn find(&mut self, run: RunId, lost: Lost, round: &mut Batch) -> bool {
+    async fn find(&mut self, run: RunId, lost: StaleRun, round: &mut Batch) -> bool {
         match self.load_for_publishing(&run, lost.told).await {
             Ok((live, changes)) => {
                 // A run that was adopted has its new shard in no record yet.
@@ -161,12 +164,12 @@ impl Driver {
                 {
                     warn!(%run, %error, "some changes of the run cannot be told");
                 }
-                let live = Live { shard: shard.clone(), watcher: lost.watcher, ..live };
+                let live = ActiveRun { shard: shard.clone(), watcher: lost.watcher, ..live };
                 self.republish(&run, &live, changes);
                 self.activate(run, live, round);
                 round.events.extend(lost.asked);
                 for delivery in lost.signals {
-                    self.hear(Arrived { shard: shard.clone(), term, delivery }, round).await;
+                    self.hear(ShardDelivery { shard: shard.clone(), term, delivery }, round).await;
                 }
             }
             Err(error @ LoadError::Unavailable { .. }) => {
@@ -197,7 +200,7 @@ impl Driver {
         &self,
         run: &RunId,
         told: Version,
-        watcher: &mpsc::Sender<Happening>,
+        watcher: &mpsc::Sender<WatchEvent>,
         round: &mut Batch,
     ) -> Result<(), LoadError> {
         let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
@@ -209,7 +212,7 @@ impl Driver {
             for record in &records {
                 let taken = replay.take(record)?;
                 if taken.version > told {
-                    let changes = taken.changes.into_iter().map(|change| (watcher.clone(), Happening::Change(change)));
+                    let changes = taken.changes.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
                     round.watch_events.extend(changes);
                 }
             }
@@ -238,7 +241,7 @@ impl Driver {
                     self.republish(&run, &live, changes);
                     let (paced, others) = split_paced(&live.machine, live.machine.pending());
                     let unanswered = others.iter().filter_map(call_id).collect();
-                    self.insert(run.clone(), Live { unanswered, ..live });
+                    self.insert(run.clone(), ActiveRun { unanswered, ..live });
                     // Their permits come behind every answer that waits in the queue.
                     self.take_again(&run, paced, round);
                     round.push(run, Event::Tick);
@@ -292,7 +295,7 @@ impl Driver {
         let mut batch = OutboxBatch::default();
         self.carry_out(run, commands, DispatchHistory::Unknown, &mut batch);
         round.messages.append(&mut batch.messages);
-        self.release_ended(run, &Ended::Any);
+        self.release_ended(run, &EndedCalls::Any);
     }
 
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
@@ -312,34 +315,42 @@ impl Driver {
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot be read yet");
-                self.lost.insert(run.clone(), Lost { shard: shard.cloned(), ..Lost::default() });
+                self.lost.insert(run.clone(), StaleRun { shard: shard.cloned(), ..StaleRun::default() });
             }
         }
     }
 
     /// Drives a run here that another process left.
-    pub(super) async fn adopt(&mut self, run: &RunId, wish: Wish, round: &mut Batch) -> Result<Watch, AskError> {
+    pub(super) async fn adopt(
+        &mut self,
+        run: &RunId,
+        wish: RunCommand,
+        round: &mut Batch,
+    ) -> Result<Watch, CommandError> {
         if self.runs.contains_key(run) {
-            return Err(AskError::Driven { run: run.clone() });
+            return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
         let read = self.load_for_publishing(run, Version::NONE).await;
-        let (live, changes) = read.map_err(|error| AskError::of_load(run, &error))?;
+        let (live, changes) = read.map_err(|error| CommandError::of_load(run, &error))?;
         let state = live.machine.state();
         let is_of_ended = match &wish {
-            Wish::Retry | Wish::Skip { .. } => true,
-            Wish::Cancel | Wish::Suspend | Wish::Resume | Wish::Hear(_) | Wish::Notify { .. } | Wish::Edit { .. } => {
-                false
-            }
+            RunCommand::Retry | RunCommand::Skip { .. } => true,
+            RunCommand::Cancel
+            | RunCommand::Suspend
+            | RunCommand::Resume
+            | RunCommand::TaskNotification(_)
+            | RunCommand::Notify { .. }
+            | RunCommand::Edit { .. } => false,
         };
         if state.is_final() && !is_of_ended {
-            return Err(AskError::Meaningless { run: run.clone(), wish: wish.as_str(), state });
+            return Err(CommandError::NotApplicable { run: run.clone(), wish: wish.as_str(), state });
         }
-        let shard = self.shards.for_new(run).ok_or(AskError::Unreachable { run: run.clone() })?;
+        let shard = self.shards.for_new(run).ok_or(CommandError::Unreachable { run: run.clone() })?;
         if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_open()) {
             self.note_adopted(&shard).await;
         }
-        let (watcher, happenings) = mpsc::channel(watch::WAITING);
-        let live = Live { shard, watcher: Some(watcher), ..live };
+        let (watcher, happenings) = mpsc::channel(watch::WATCH_CAPACITY);
+        let live = ActiveRun { shard, watcher: Some(watcher), ..live };
         self.republish(run, &live, changes);
         self.activate(run.clone(), live, round);
         self.wish(run.clone(), None, wish, None, round).await;
@@ -348,10 +359,10 @@ impl Driver {
 
     /// Takes a run up where its records end: what they left unanswered is sent again. One that rests stays for this round,
     /// or for as long as what happens in it takes.
-    fn activate(&mut self, run: RunId, live: Live, round: &mut Batch) {
+    fn activate(&mut self, run: RunId, live: ActiveRun, round: &mut Batch) {
         if is_inactive(live.machine.state()) {
             self.permits.forget(&run);
-            self.insert(run.clone(), Live { is_suspended: true, ..live });
+            self.insert(run.clone(), ActiveRun { is_suspended: true, ..live });
             round.loaded.insert(run);
             return;
         }
@@ -361,7 +372,7 @@ impl Driver {
         round.push(run, Event::Tick);
     }
 
-    fn insert(&mut self, run: RunId, live: Live) {
+    fn insert(&mut self, run: RunId, live: ActiveRun) {
         self.listeners.note(&live.shard, &live.machine);
         self.left.remove(&run);
         self.runs.insert(run.clone(), live);
@@ -370,7 +381,7 @@ impl Driver {
         self.hold_leased(&run);
     }
 
-    async fn read(&self, run: &RunId) -> Result<Live, LoadError> {
+    async fn read(&self, run: &RunId) -> Result<ActiveRun, LoadError> {
         let history = self.tools.logbook.load(run).await?;
         self.restore(run, history, |_, _| {}).await
     }
@@ -381,7 +392,7 @@ impl Driver {
         run: &RunId,
         history: History,
         hear: impl FnMut(Version, Change) + Send,
-    ) -> Result<Live, LoadError> {
+    ) -> Result<ActiveRun, LoadError> {
         let (version, shard) = (history.version(), history.standing.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
@@ -394,13 +405,13 @@ impl Driver {
             warn!(%run, %error, "the run does not hear the tasks that it listens to until it is read again");
         }
         let (watcher, due, unanswered, at_rest) = (None, None, BTreeSet::new(), false);
-        Ok(Live { machine, version, snapshot, shard, watcher, due, unanswered, is_suspended: at_rest })
+        Ok(ActiveRun { machine, version, snapshot, shard, watcher, due, unanswered, is_suspended: at_rest })
     }
 }
 
 fn call_id(command: &Command) -> Option<flow::CallId> {
     match command {
         Command::Call(call) => Some(call.id.clone()),
-        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => None,
+        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => None,
     }
 }

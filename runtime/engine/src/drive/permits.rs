@@ -4,32 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, Record, RunId, RunState, Shard, Task};
-use protocol::Granted;
+use protocol::PermitGrant;
 use tracing::warn;
 
 use super::{Batch, Driver, RunEvent};
 use crate::outbox::OutboxBatch;
-use crate::permits::client::Asked;
+use crate::permits::client::PacedCall;
 
 /// Which calls an event may have ended.
-pub(super) enum Ended {
+pub(super) enum EndedCalls {
     /// These.
     Calls(Vec<CallId>),
     /// Any of its run.
     Any,
 }
 
-impl Default for Ended {
+impl Default for EndedCalls {
     fn default() -> Self {
         Self::Calls(Vec::new())
     }
 }
 
-impl Ended {
+impl EndedCalls {
     /// Which calls an event may have ended that led to some records.
     pub(super) fn by(event: &Event, records: &[Record]) -> Self {
-        let takes_back =
-            |record: &Record| matches!(record.fact, Fact::Resolved { .. } | Fact::Expired | Fact::CancelRequested);
+        let takes_back = |record: &Record| {
+            matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
+        };
         if records.iter().any(takes_back) {
             return Self::Any;
         }
@@ -38,8 +39,8 @@ impl Ended {
             Event::Start
             | Event::Leased { .. }
             | Event::Notify { .. }
-            | Event::Heard(_)
-            | Event::Brought { .. }
+            | Event::TaskNotification(_)
+            | Event::Fetched { .. }
             | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Tick => Self::default(),
@@ -72,8 +73,8 @@ pub(super) fn is_paced(task: &Task, action: Action) -> bool {
 }
 
 /// A call that wants a permit, and the job that hands it out.
-pub(super) fn asked(task: &Task, call: CallId, job: Message) -> Asked {
-    Asked { call, pace: task.pace, priority: task.priority, job }
+pub(super) fn asked(task: &Task, call: CallId, job: Message) -> PacedCall {
+    PacedCall { call, pace: task.pace, priority: task.priority, job }
 }
 
 impl Driver {
@@ -108,27 +109,27 @@ impl Driver {
     }
 
     /// Hears which calls have a permit by now, and hands them out.
-    pub(super) fn on_grant(&mut self, shard: &Shard, granted: &Granted, round: &mut Batch) {
+    pub(super) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant, round: &mut Batch) {
         let (jobs, known) = self.permits.granted(shard, granted);
         round.messages.extend(jobs);
         for run in known {
-            self.release_ended(&run, &Ended::Any);
+            self.release_ended(&run, &EndedCalls::Any);
         }
     }
 
     /// Takes note of calls that may have ended: their permits are free, and who waits in vain is answered here.
-    pub(super) fn release_ended(&mut self, run: &RunId, ended: &Ended) {
+    pub(super) fn release_ended(&mut self, run: &RunId, ended: &EndedCalls) {
         match ended {
-            Ended::Any => self.note_withdrawable(run),
-            Ended::Calls(_) => {}
+            EndedCalls::Any => self.note_withdrawable(run),
+            EndedCalls::Calls(_) => {}
         }
         if !self.permits.has(run) {
             return;
         }
         let Some(live) = self.runs.get(run) else { return };
         match ended {
-            Ended::Calls(calls) => calls.iter().for_each(|call| self.permits.release(call)),
-            Ended::Any => {
+            EndedCalls::Calls(calls) => calls.iter().for_each(|call| self.permits.release(call)),
+            EndedCalls::Any => {
                 let out: BTreeSet<CallId> = live.machine.calls_out().collect();
                 let nodes = live.machine.flow().nodes.iter();
                 let removed: BTreeSet<&NodeName> = nodes.filter(|node| node.retired).map(|node| &node.name).collect();
@@ -170,6 +171,6 @@ pub(super) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Com
     let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
     commands.into_iter().partition(|command| match command {
         Command::Call(call) => needs_permit(call),
-        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => false,
+        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => false,
     })
 }

@@ -13,13 +13,13 @@ use super::{Batch, Driver};
 
 /// What was told of the runs that have told something.
 #[derive(Default)]
-pub(super) struct Telling {
+pub(super) struct PublishCursors {
     /// Those of which something is on its way, or is not noted yet.
-    runs: BTreeMap<RunId, Told>,
+    runs: BTreeMap<RunId, PublishCursor>,
 }
 
 #[derive(Default)]
-struct Told {
+struct PublishCursor {
     /// What is on its way: each up to a version.
     out: BTreeSet<Version>,
     /// What has arrived before something that is older.
@@ -30,13 +30,13 @@ struct Told {
     is_busy: bool,
 }
 
-impl Told {
+impl PublishCursor {
     fn is_done(&self) -> bool {
         self.out.is_empty() && self.early.is_empty() && self.noted >= self.told
     }
 }
 
-impl Telling {
+impl PublishCursors {
     /// The changes of a run up to a version are on their way, or are to be.
     pub(super) fn send(&mut self, run: &RunId, version: Version) {
         let told = self.runs.entry(run.clone()).or_default();
@@ -66,7 +66,7 @@ impl Telling {
 
     /// Whether nothing of a run up to a version is on its way any more.
     pub(super) fn is_published(&self, run: &RunId, version: Version) -> bool {
-        let has = |told: &Told| told.told >= version || told.out.first().is_none_or(|first| *first > version);
+        let has = |told: &PublishCursor| told.told >= version || told.out.first().is_none_or(|first| *first > version);
         self.runs.get(run).is_none_or(has)
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_early_confirm_waits_for_older_ones() {
-        let mut telling = Telling::default();
+        let mut telling = PublishCursors::default();
         [2, 5, 9].into_iter().for_each(|sent| telling.send(&run(), version(sent)));
         let mut told = |arrived| {
             telling.arrived(&run(), version(arrived));
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_cursor_without_an_append_becomes_due() {
-        let mut telling = Telling::default();
+        let mut telling = PublishCursors::default();
         telling.send(&run(), version(2));
         telling.arrived(&run(), version(2));
         assert_eq!(telling.due(|_| true), [], "the next append may note it");

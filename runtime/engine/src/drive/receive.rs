@@ -2,13 +2,13 @@
 
 use broker::Delivery;
 use flow::{CallId, Event, RunId, Shard, Signal};
-use protocol::{AttemptLog, Report, Request, Wish};
+use protocol::{AttemptLog, CommandRequest, Report, RunCommand};
 use tracing::warn;
 
-use super::{Answer, Batch, Driver, RunEvent, leases::Held};
+use super::{Batch, Driver, ReplyTo, RunEvent, leases::CallHolder};
 use crate::{
-    Happening,
-    inbox::{Arrived, Incoming},
+    WatchEvent,
+    inbox::{Incoming, ShardDelivery},
     messages,
 };
 
@@ -34,15 +34,15 @@ impl Driver {
     }
 
     /// Takes a delivery into the round, or passes on what needs no record.
-    pub(super) async fn hear(&mut self, arrived: Arrived, round: &mut Batch) {
-        let Arrived { shard, term, delivery } = arrived;
+    pub(super) async fn hear(&mut self, arrived: ShardDelivery, round: &mut Batch) {
+        let ShardDelivery { shard, term, delivery } = arrived;
         if !self.shards.is_current(&shard, term) {
             // It was delivered before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
             return;
         }
         // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
         if !self.shards.owns(&shard) && (self.shards.has_deferred() || !self.take_over(&shard, round).await) {
-            self.shards.hold(Arrived { shard, term, delivery });
+            self.shards.hold(ShardDelivery { shard, term, delivery });
             return;
         }
         match Report::decode(&delivery.message.body) {
@@ -59,14 +59,14 @@ impl Driver {
                 let watcher = self.runs.get(&progress.call.run).and_then(|live| live.watcher.as_ref());
                 if let Some(watcher) = watcher {
                     // A slow watcher misses some progress, and no change.
-                    let _ = watcher.try_send(Happening::Progress(progress));
+                    let _ = watcher.try_send(WatchEvent::Progress(progress));
                 }
                 delivery.accept();
             }
             Ok(Report::Heartbeat { call, worker }) => {
                 self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::Stops, delivery, round).await;
             }
-            Ok(Report::Begun { call, worker }) => {
+            Ok(Report::Started { call, worker }) => {
                 self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, round).await;
             }
             Ok(Report::MayBegin { call }) => self.reply_may_start(&shard, call, delivery, round).await,
@@ -75,10 +75,10 @@ impl Driver {
                 self.lose(&shard, (call, worker), round).await;
                 round.signals.push((run, delivery));
             }
-            Ok(Report::Request(Request { run, wish })) => {
+            Ok(Report::Command(CommandRequest { run, wish })) => {
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
-                let answer = properties.reply_to.clone().map(|queue| Answer::There { queue, correlation_id });
+                let answer = properties.reply_to.clone().map(|queue| ReplyTo::Remote { queue, correlation_id });
                 self.wish(run.clone(), Some(&shard), wish, answer, round).await;
                 round.signals.push((run, delivery));
             }
@@ -93,14 +93,14 @@ impl Driver {
                         self.lose(&shard, (call, worker), round).await;
                     }
                     for (call, worker) in self.leases.newly_silent(&shard) {
-                        let silence = protocol::lease::SILENCE;
+                        let silence = protocol::lease::SILENT_AFTER;
                         warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
                     }
                     self.withdraw_due(&shard, number, round);
                 }
                 delivery.accept();
             }
-            Ok(Report::Granted(granted)) => {
+            Ok(Report::PermitGrant(granted)) => {
                 self.on_grant(&shard, &granted, round);
                 delivery.accept();
             }
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// A worker has a call no more, and no answer to it is to be waited for.
-    async fn lose(&mut self, shard: &Shard, (call, worker): Held, round: &mut Batch) {
+    async fn lose(&mut self, shard: &Shard, (call, worker): CallHolder, round: &mut Batch) {
         let run = call.run.clone();
         self.load_inactive(&run, Some(shard), round).await;
         self.happen(RunEvent { run, event: Event::Lost { call, worker }, answer: None }, round);
@@ -155,7 +155,7 @@ impl Driver {
     async fn on_heartbeat(
         &mut self,
         shard: &Shard,
-        held: Held,
+        held: CallHolder,
         unwanted: UnwantedCallPolicy,
         delivery: Delivery,
         round: &mut Batch,
@@ -187,20 +187,20 @@ impl Driver {
         &mut self,
         run: RunId,
         shard: Option<&Shard>,
-        wish: Wish,
-        answer: Option<Answer>,
+        wish: RunCommand,
+        answer: Option<ReplyTo>,
         round: &mut Batch,
     ) {
         self.load_inactive(&run, shard, round).await;
         let event = match wish {
-            Wish::Cancel => Event::Cancel,
-            Wish::Suspend => Event::Suspend,
-            Wish::Resume => Event::Resume,
-            Wish::Retry => Event::Retry,
-            Wish::Skip { task, reason } => Event::Skip { task, reason },
-            Wish::Hear(heard) => Event::Heard(heard),
-            Wish::Notify { task, answer, key } => Event::Notify { task, answer, key },
-            Wish::Edit { revision, flow } => {
+            RunCommand::Cancel => Event::Cancel,
+            RunCommand::Suspend => Event::Suspend,
+            RunCommand::Resume => Event::Resume,
+            RunCommand::Retry => Event::Retry,
+            RunCommand::Skip { task, reason } => Event::Skip { task, reason },
+            RunCommand::TaskNotification(heard) => Event::TaskNotification(heard),
+            RunCommand::Notify { task, answer, key } => Event::Notify { task, answer, key },
+            RunCommand::Edit { revision, flow } => {
                 // What the new tasks need on the broker; a job without a queue would declare it too, later.
                 let shard = self.runs.get(&run).map(|live| live.shard.clone());
                 let listened = match &shard {

@@ -12,7 +12,7 @@ use logbook::{LoadError, Page, Replay, Version};
 use protocol::topology as names;
 use tracing::{error, warn};
 
-use super::{Driver, Live};
+use super::{ActiveRun, Driver};
 use crate::{messages, outbox::OutboxBatch};
 
 /// Runs that have ended and are told again at once; more follow when these were. As many as an engine ends in some
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 1_000;
 
 /// What is told again, and what is not told yet.
 #[derive(Default)]
-pub(super) struct Again {
+pub(super) struct Republisher {
     notifications: Vec<Message>,
     /// Runs, and up to which version those have all that they tell.
     told: Vec<(RunId, Version)>,
@@ -31,7 +31,7 @@ pub(super) struct Again {
     listeners_bound: bool,
 }
 
-impl Again {
+impl Republisher {
     /// Runs of a shard that have ended are to be looked for.
     pub(super) fn add_shard(&mut self, shard: Shard) {
         self.more.insert(shard);
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// Tells again what a run may not have told.
-    pub(super) fn republish(&mut self, run: &RunId, live: &Live, changes: Option<Vec<NodeChange>>) {
+    pub(super) fn republish(&mut self, run: &RunId, live: &ActiveRun, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
         let flow = live.machine.flow();
         self.again.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change)));
@@ -101,13 +101,13 @@ impl Driver {
         self.again.told.append(&mut batch.told);
     }
 
-    /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `None`
+    /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `Strip`
     /// where it has told all.
     pub(super) async fn load_for_publishing(
         &self,
         run: &RunId,
         told: Version,
-    ) -> Result<(Live, Option<Vec<NodeChange>>), LoadError> {
+    ) -> Result<(ActiveRun, Option<Vec<NodeChange>>), LoadError> {
         let history = self.tools.logbook.load(run).await?;
         let (told, version) = (told.max(history.told), history.version());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);

@@ -19,25 +19,25 @@ use tracing::{debug, info, warn};
 
 use super::{Batch, Driver};
 use crate::{
-    inbox::{Arrived, Inbox},
+    inbox::{Inbox, ShardDelivery},
     messages,
 };
 
 /// An engine that was not heard of for so long is taken for gone.
-const SILENCE: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the shards that an engine drives stay as they are before it lets some go to others: they may just be coming.
-const STEADY: Duration = Duration::from_secs(3);
+const MIN_OWNERSHIP: Duration = Duration::from_secs(3);
 
 /// Which shards are driven here, and which could be.
 pub(crate) struct Shards {
     engine: String,
     sharing: Sharing,
-    known: BTreeMap<Shard, Known>,
+    known: BTreeMap<Shard, ShardState>,
     /// Other engines, and when each was heard of.
     peers: BTreeMap<String, Instant>,
     /// What arrived for a shard whose runs could not be read yet.
-    held: Vec<Arrived>,
+    held: Vec<ShardDelivery>,
     probes: u64,
     changed_at: Option<Instant>,
     /// Which of the shards driven here was compared with the logbook last.
@@ -53,14 +53,14 @@ const RECONCILE_TICKS: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     /// No: the shard ends with its process.
-    Alone,
+    Exclusive,
     /// Yes.
     Shared,
 }
 
-struct Known {
+struct ShardState {
     owned: bool,
-    /// The term whose deliveries count; `None` from when the shard was let go until its queue is consumed again.
+    /// The term whose deliveries count; `Strip` from when the shard was let go until its queue is consumed again.
     term: Option<u64>,
     /// The probe behind which no answer to what was sent before can come.
     barrier: Option<u64>,
@@ -68,8 +68,9 @@ struct Known {
 
 impl Shards {
     pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>) -> Self {
-        let owned = sharing == Sharing::Alone;
-        let known = shards.into_iter().map(|shard| (shard, Known { owned, term: Some(0), barrier: None })).collect();
+        let owned = sharing == Sharing::Exclusive;
+        let known =
+            shards.into_iter().map(|shard| (shard, ShardState { owned, term: Some(0), barrier: None })).collect();
         Self {
             engine,
             sharing,
@@ -130,7 +131,7 @@ impl Shards {
         self.held.iter().any(|arrived| arrived.shard == *shard)
     }
 
-    pub(super) fn hold(&mut self, arrived: Arrived) {
+    pub(super) fn hold(&mut self, arrived: ShardDelivery) {
         self.held.push(arrived);
     }
 
@@ -193,7 +194,7 @@ impl Shards {
     /// How many shards are a fair part for each engine that is there.
     fn fair_share(&self) -> usize {
         let now = Instant::now();
-        let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < SILENCE).count();
+        let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < PEER_TIMEOUT).count();
         self.known.len().div_ceil(peers + 1)
     }
 }
@@ -287,7 +288,7 @@ impl Driver {
             self.leases.probed(&shard, self.shards.probes);
             self.withdrawals.probed(&shard, self.shards.probes);
         }
-        if self.shards.sharing == Sharing::Alone {
+        if self.shards.sharing == Sharing::Exclusive {
             return;
         }
         let unowned: Vec<Shard> =
@@ -297,7 +298,7 @@ impl Driver {
         }
         self.compare().await;
         let owned: Vec<Shard> = self.shards.owned().cloned().collect();
-        let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= STEADY);
+        let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= MIN_OWNERSHIP);
         if is_steady && self.shards.logged_at != self.shards.changed_at {
             self.shards.logged_at = self.shards.changed_at;
             info!(shards = owned.len(), of = self.shards.known.len(), "the engine drives its part of all runs");

@@ -7,20 +7,20 @@ use tracing::{debug, warn};
 /// a flood of them does not flood the log.
 pub(super) fn log(machine: &Machine, records: &[Record]) {
     for record in records {
-        let Fact::Skipped { entry, reason, count, .. } = &record.fact else { continue };
+        let Fact::TriggerSkipped { entry, reason, count, .. } = &record.fact else { continue };
         let skips = machine.skips().find(|(task, of, _)| (task, of) == (entry, reason));
         let all = skips.map_or(*count, |(_, _, skips)| skips.count);
         let has_doubled = all.checked_ilog2() != all.saturating_sub(*count).checked_ilog2();
         let (run, task) = (machine.run(), &machine.flow().node(*entry).name);
         match reason {
-            SkipReason::Full if has_doubled => {
+            SkipReason::QueueFull if has_doubled => {
                 warn!(%run, %task, all, "a trigger fired nothing: too many firings wait for their turn");
             }
             SkipReason::Missed if has_doubled => {
                 warn!(%run, %task, all, "times of a schedule fired nothing: nobody drove the run when they were due");
             }
             // The flow asks for it.
-            SkipReason::Overlap | SkipReason::Full | SkipReason::Missed => {
+            SkipReason::Overlap | SkipReason::QueueFull | SkipReason::Missed => {
                 debug!(%run, %task, reason = reason.as_str(), all, "a trigger fired nothing");
             }
         }

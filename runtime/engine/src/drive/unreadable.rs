@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use broker::{Delivery, quarantined};
-use flow::{Answer as Outcome, CallId, Event, Execution, Failure, FailureKind, Shard, Signal};
+use flow::{CallId, Event, Execution, Failure, FailureKind, Shard, Signal, TaskResult as Outcome};
 use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 

@@ -25,19 +25,19 @@ const WORKER_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_CALLS_PER_MESSAGE: usize = 1_000;
 
 /// Probes of one queue that may be on their way; of more, the oldest are given up.
-const PROBES: usize = 64;
+const MAX_OUTSTANDING_PROBES: usize = 64;
 
 /// The calls of all shards that are to be withdrawn.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawals {
     /// Those that have any.
-    shards: BTreeMap<Shard, Calls>,
+    shards: BTreeMap<Shard, ShardWithdrawals>,
 }
 
 /// The calls of one shard.
 #[derive(Debug, Default)]
-struct Calls {
-    /// When workers were asked about each; `None` before they are.
+struct ShardWithdrawals {
+    /// When workers were asked about each; `Strip` before they are.
     asked: BTreeMap<CallId, Option<Instant>>,
     /// Probes on their way, and when they were sent.
     probes: BTreeMap<u64, Instant>,
@@ -71,7 +71,7 @@ impl Withdrawals {
     pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
         if let Some(calls) = self.shards.get_mut(shard) {
             calls.probes.insert(number, Instant::now());
-            if calls.probes.len() > PROBES {
+            if calls.probes.len() > MAX_OUTSTANDING_PROBES {
                 calls.probes.pop_first();
             }
         }

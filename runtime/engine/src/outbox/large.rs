@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use broker::{Broker, Message, PublishError};
-use flow::{Answer, Execution, Failure, FailureKind, Outcome, Signal, Size, Value, ValueName};
+use flow::{Execution, Failure, FailureKind, Outcome, Signal, Size, TaskResult, Value, ValueName};
 use protocol::{CallLog, Job, Report, topology as names};
 use store::Store;
 use tracing::{error, warn};
@@ -16,7 +16,7 @@ const MAX_INLINE_JOB_BYTES: usize = 1 << 20;
 
 /// Which of a job's values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum ValueSlot {
     Input(ValueName),
     Provided(ValueName),
 }
@@ -27,10 +27,10 @@ pub(super) async fn shrink(store: &dyn Store, message: &mut Message) {
         return;
     }
     let Ok(mut job) = Job::decode(&message.body) else { return };
-    let mut values: BTreeMap<Place, &mut Value> =
-        job.inputs.iter_mut().map(|(name, value)| (Place::Input(name.clone()), value)).collect();
+    let mut values: BTreeMap<ValueSlot, &mut Value> =
+        job.inputs.iter_mut().map(|(name, value)| (ValueSlot::Input(name.clone()), value)).collect();
     if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
-        values.extend(provided.iter_mut().map(|(name, value)| (Place::Provided(name.clone()), value)));
+        values.extend(provided.iter_mut().map(|(name, value)| (ValueSlot::Provided(name.clone()), value)));
     }
     for place in store::values::large(values.iter().map(|(place, value)| (place, &**value))) {
         let Some(value) = values.get_mut(&place) else { continue };
@@ -53,7 +53,7 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &Pu
     let reason = format!("the job of this call has {size:#}, and could not be sent: {refused}");
     let signal = Signal {
         call: job.call,
-        answer: Answer::Failed(Failure::new(FailureKind::Permanent, reason)),
+        answer: TaskResult::Failed(Failure::new(FailureKind::Permanent, reason)),
         // Nobody executes it.
         execution: Execution::new(0),
         redelivered: false,

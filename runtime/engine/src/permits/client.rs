@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
-use protocol::{Claims, Granted, Permits, Wanted};
+use protocol::{PermitGrant, PermitMessage, PermitRequest, RequestedCall};
 
 use crate::{
     messages,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
-const TOLD: usize = 256;
+const MAX_REQUESTED_CALLS: usize = 256;
 
 /// How often it is told that nothing is had or wanted any more: a message may be lost.
 const FINAL_REQUESTS: u32 = 3;
@@ -30,7 +30,7 @@ pub(crate) enum DispatchHistory {
 }
 
 /// A call that wants a permit.
-pub(crate) struct Asked {
+pub(crate) struct PacedCall {
     pub(crate) call: CallId,
     pub(crate) pace: Pace,
     pub(crate) priority: i32,
@@ -75,7 +75,7 @@ struct Calls {
 }
 
 struct Waiting {
-    asked: Asked,
+    asked: PacedCall,
     arrival: u64,
     past: DispatchHistory,
 }
@@ -101,7 +101,7 @@ impl Calls {
     }
 
     /// A call waits no more.
-    fn leave(&mut self, call: &CallId) -> Option<Asked> {
+    fn leave(&mut self, call: &CallId) -> Option<PacedCall> {
         let waiting = self.waiting.remove(call)?;
         self.order.remove(&waiting.place());
         self.unknown.remove(call);
@@ -134,7 +134,7 @@ impl PermitClient {
         now: Timestamp,
         shard: &Shard,
         flow: &FlowName,
-        asked: Asked,
+        asked: PacedCall,
         past: DispatchHistory,
     ) -> Option<Message> {
         self.since.entry(shard.clone()).or_insert(now);
@@ -176,7 +176,7 @@ impl PermitClient {
 
     /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
     /// known by now that they have none.
-    pub(crate) fn granted(&mut self, shard: &Shard, granted: &Granted) -> (Vec<Message>, BTreeSet<RunId>) {
+    pub(crate) fn granted(&mut self, shard: &Shard, granted: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
         let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
         let calls = self.tasks.entry(door).or_default();
         let is_answer = granted.engine == self.engine;
@@ -301,7 +301,7 @@ impl PermitClient {
         });
     }
 
-    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `None` for one that is
+    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `Strip` for one that is
     /// not driven here.
     pub(crate) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -311,19 +311,20 @@ impl PermitClient {
             calls.final_requests = if calls.is_empty() { calls.final_requests + 1 } else { 0 };
             self.told += 1;
             let number = self.told;
-            let in_order = calls.order.first(TOLD);
-            let wanted: Vec<Wanted> = in_order
+            let in_order = calls.order.first(MAX_REQUESTED_CALLS);
+            let wanted: Vec<RequestedCall> = in_order
                 .into_iter()
-                .chain(calls.unknown.iter().take(TOLD))
+                .chain(calls.unknown.iter().take(MAX_REQUESTED_CALLS))
                 .filter_map(|call| calls.waiting.get(call))
-                .map(|waiting| Wanted { call: waiting.asked.call.clone(), priority: waiting.asked.priority })
+                .map(|waiting| RequestedCall { call: waiting.asked.call.clone(), priority: waiting.asked.priority })
                 .collect();
             // Of the others it is not known yet either what they have.
-            let untold: BTreeSet<&RunId> = calls.unknown.iter().skip(TOLD).map(|call| &call.run).collect();
+            let untold: BTreeSet<&RunId> =
+                calls.unknown.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
             unread.extend(untold.into_iter().cloned());
             let first = |call: &CallId| calls.told.get(call).copied().unwrap_or(number);
             calls.told = wanted.iter().map(|wanted| (wanted.call.clone(), first(&wanted.call))).collect();
-            let claims = Claims {
+            let claims = PermitRequest {
                 shard: door.shard.clone(),
                 engine: self.engine.clone(),
                 since: self.since.get(&door.shard).copied().unwrap_or(now),
@@ -334,7 +335,7 @@ impl PermitClient {
                 held: calls.held.keys().cloned().collect(),
                 wanted,
             };
-            messages.push(messages::permits(&door.flow, &door.task, &Permits::Claims(claims)));
+            messages.push(messages::permits(&door.flow, &door.task, &PermitMessage::Request(claims)));
         }
         messages
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
-use protocol::{Beat, Claims, Granted, Kept, Permit, Permits};
+use protocol::{Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick};
 
 use super::fair_queue::{FairQueue, Place};
 
@@ -22,10 +22,10 @@ use super::fair_queue::{FairQueue, Place};
 pub(crate) const LOST_SHARD_TICKS: u32 = 60;
 
 /// A shard that was not heard of for so many beats is asked what it still has, and another engine may speak for it.
-const SILENT: u32 = 3;
+const SILENT_SHARD_TICKS: u32 = 3;
 
 /// Beats that may be unheard before no more are sent: somebody else keeps the permits.
-const UNHEARD: u32 = 10;
+const MAX_UNANSWERED_TICKS: u32 = 10;
 
 /// A message that is kept unsettled is written anew after so many beats, before a broker takes its keeper for stuck.
 const SNAPSHOT_RENEW_TICKS: u32 = 600;
@@ -38,7 +38,7 @@ const MAX_GRANTS_PER_SNAPSHOT: usize = 1_000;
 
 /// What becomes of a delivery that the keeper has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settles {
+pub(crate) enum DeliveryDisposition {
     /// It is accepted.
     Done,
     /// It stays unsettled, beside those before it.
@@ -49,28 +49,28 @@ pub(crate) enum Settles {
 
 /// What a keeper has to say.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Say {
+pub(crate) enum CoordinatorAction {
     /// On its own queue, until it is there.
-    Write(Kept),
+    Write(PermitSnapshot),
     /// On its own queue, now or never.
-    Ask(Beat),
+    Ask(PermitTick),
     /// To whoever drives a shard, now or never.
-    Tell(Shard, Granted),
+    Tell(Shard, PermitGrant),
 }
 
 /// Keeps the permits of one task.
-pub(crate) struct Keeper {
+pub(crate) struct PermitCoordinator {
     engine: String,
     flow: FlowName,
     task: NodeName,
-    stage: Stage,
+    stage: Leadership,
     /// Those that are out.
     permits: BTreeMap<CallId, Permit>,
     requesters: BTreeMap<Shard, Requester>,
     /// For how many beats shards have said nothing that have permits, and no claimant.
     absent: BTreeMap<Shard, u32>,
     /// Calls that want a permit. Their runs take turns.
-    line: FairQueue<Wanted>,
+    line: FairQueue<QueuedRequest>,
     arrivals: u64,
     /// When the next may start by the rate, if they started evenly.
     free_at: Timestamp,
@@ -82,12 +82,12 @@ pub(crate) struct Keeper {
     age: u32,
     beats: u64,
     unheard: u32,
-    says: Vec<Say>,
+    says: Vec<CoordinatorAction>,
 }
 
 /// What a keeper knows of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Leadership {
     /// It has heard nothing.
     Idle,
     /// It asks, with this beat and those after it: once that is back, all that was said before is heard.
@@ -98,7 +98,7 @@ enum Stage {
 
 /// A call that wants a permit.
 #[derive(Debug, Clone)]
-struct Wanted {
+struct QueuedRequest {
     shard: Shard,
     call: CallId,
     priority: i32,
@@ -120,13 +120,13 @@ struct PendingSnapshot {
     calls: Vec<(Shard, CallId)>,
 }
 
-impl Keeper {
+impl PermitCoordinator {
     pub(crate) fn new(engine: String, flow: FlowName, task: NodeName) -> Self {
         Self {
             engine,
             flow,
             task,
-            stage: Stage::Idle,
+            stage: Leadership::Idle,
             permits: BTreeMap::new(),
             requesters: BTreeMap::new(),
             absent: BTreeMap::new(),
@@ -144,36 +144,36 @@ impl Keeper {
     }
 
     /// What it has to say since it was asked last.
-    pub(crate) fn says(&mut self) -> Vec<Say> {
+    pub(crate) fn says(&mut self) -> Vec<CoordinatorAction> {
         std::mem::take(&mut self.says)
     }
 
     /// The queue was gone, and is there anew: what was kept unsettled is lost.
     pub(crate) fn restart(&mut self) {
-        self.stage = Stage::Idle;
+        self.stage = Leadership::Idle;
         self.pending_snapshot = None;
         self.renew = true;
     }
 
     /// Hears a message; `redelivered` says that somebody had it before.
-    pub(crate) fn hear(&mut self, redelivered: bool, message: Permits) -> Settles {
-        let is_asking = matches!(self.stage, Stage::Asking { .. });
-        if !is_asking && (redelivered || self.stage == Stage::Idle) {
+    pub(crate) fn hear(&mut self, redelivered: bool, message: PermitMessage) -> DeliveryDisposition {
+        let is_asking = matches!(self.stage, Leadership::Asking { .. });
+        if !is_asking && (redelivered || self.stage == Leadership::Idle) {
             self.pending_snapshot = None;
-            self.stage = Stage::Asking { beat: self.beats + 1 };
+            self.stage = Leadership::Asking { beat: self.beats + 1 };
             self.ask();
         }
         match message {
-            Permits::Claims(claims) => {
+            PermitMessage::Request(claims) => {
                 self.on_request(claims);
-                Settles::Done
+                DeliveryDisposition::Done
             }
-            Permits::Kept(kept) => self.on_snapshot(kept),
-            Permits::Beat(beat) => {
+            PermitMessage::Snapshot(kept) => self.on_snapshot(kept),
+            PermitMessage::Tick(beat) => {
                 if beat.keeper == self.engine {
                     self.on_tick(beat.number);
                 }
-                Settles::Done
+                DeliveryDisposition::Done
             }
         }
     }
@@ -182,25 +182,25 @@ impl Keeper {
     pub(crate) fn beat(&mut self) {
         let is_idle = self.requesters.is_empty() && self.permits.is_empty();
         match self.stage {
-            Stage::Idle => {}
-            Stage::Active if is_idle => {}
-            Stage::Asking { .. } | Stage::Active if self.unheard >= UNHEARD => {
-                self.stage = Stage::Idle;
+            Leadership::Idle => {}
+            Leadership::Active if is_idle => {}
+            Leadership::Asking { .. } | Leadership::Active if self.unheard >= MAX_UNANSWERED_TICKS => {
+                self.stage = Leadership::Idle;
                 self.pending_snapshot = None;
             }
-            Stage::Asking { .. } | Stage::Active => self.ask(),
+            Leadership::Asking { .. } | Leadership::Active => self.ask(),
         }
     }
 
     fn ask(&mut self) {
         self.beats += 1;
         self.unheard += 1;
-        self.says.push(Say::Ask(Beat { keeper: self.engine.clone(), number: self.beats }));
+        self.says.push(CoordinatorAction::Ask(PermitTick { keeper: self.engine.clone(), number: self.beats }));
     }
 
     /// Gives what there is to give. Answers when to ask again if nothing is heard before.
     pub(crate) fn turn(&mut self, now: Timestamp) -> Option<Timestamp> {
-        if self.stage != Stage::Active || self.pending_snapshot.is_some() {
+        if self.stage != Leadership::Active || self.pending_snapshot.is_some() {
             return None;
         }
         let pace = self.requesters.values().fold(Pace::default(), |pace, claimant| pace.and(claimant.pace));
@@ -221,12 +221,12 @@ impl Keeper {
     }
 
     /// The first in the line, at most so many.
-    fn next(&self, room: usize) -> Vec<Wanted> {
+    fn next(&self, room: usize) -> Vec<QueuedRequest> {
         self.line.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
     }
 
     /// Those of the first in the line who may start by now, and when the next may.
-    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<Wanted>, Option<Timestamp>) {
+    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<QueuedRequest>, Option<Timestamp>) {
         let spacing = rate.spacing();
         let together = MAX_BURST.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -244,12 +244,12 @@ impl Keeper {
     }
 
     /// Writes which permits are out, with new ones for these calls.
-    fn write(&mut self, calls: Vec<Wanted>) {
+    fn write(&mut self, calls: Vec<QueuedRequest>) {
         let number = self.kept + 1;
         let new = calls.iter().filter_map(|wanted| self.permit(&wanted.shard, &wanted.call));
         let permits = self.permits.values().cloned().chain(new).collect();
         let (keeper, free_at) = (self.engine.clone(), self.free_at);
-        self.says.push(Say::Write(Kept { keeper, number, free_at, permits }));
+        self.says.push(CoordinatorAction::Write(PermitSnapshot { keeper, number, free_at, permits }));
         calls.iter().for_each(|wanted| self.line.served(wanted.priority, &wanted.call.run));
         let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
         self.pending_snapshot = Some(PendingSnapshot { number, calls });
@@ -264,11 +264,11 @@ impl Keeper {
 
     /// Whether nothing is known that has to outlive this keeper: what was kept unsettled can be accepted.
     pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
-        let is_still = self.stage == Stage::Active && self.pending_snapshot.is_none();
+        let is_still = self.stage == Leadership::Active && self.pending_snapshot.is_none();
         is_still && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
     }
 
-    fn on_request(&mut self, claims: Claims) {
+    fn on_request(&mut self, claims: PermitRequest) {
         let shard = claims.shard.clone();
         if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&claims)) {
             return;
@@ -292,7 +292,7 @@ impl Keeper {
                 Place { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
             });
             let (shard, call, priority) = (shard.clone(), wanted.call.clone(), place.priority);
-            self.line.insert(&place, Wanted { shard, call, priority });
+            self.line.insert(&place, QueuedRequest { shard, call, priority });
             wants.insert(wanted.call.clone(), place);
         }
         for place in places.into_values() {
@@ -305,30 +305,30 @@ impl Keeper {
             permit.shard != shard || named.contains(call) || is_newer || claims.unread.contains(&call.run)
         });
         self.permits.extend(claims.held.iter().map(|call| (call.clone(), permit(call))));
-        if self.stage == Stage::Active && (claims.asks || !told.is_empty()) {
+        if self.stage == Leadership::Active && (claims.asks || !told.is_empty()) {
             self.tell(shard.clone(), claims.engine.clone(), claims.number, told);
         }
         if !wants.is_empty() || !claims.held.is_empty() {
-            let Claims { engine, since, number, pace, .. } = claims;
+            let PermitRequest { engine, since, number, pace, .. } = claims;
             self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, wants });
         }
     }
 
     fn tell(&mut self, shard: Shard, engine: String, number: u64, calls: Vec<CallId>) {
         let (flow, task) = (self.flow.clone(), self.task.clone());
-        self.says.push(Say::Tell(shard, Granted { flow, task, engine, number, calls }));
+        self.says.push(CoordinatorAction::Tell(shard, PermitGrant { flow, task, engine, number, calls }));
     }
 
-    fn on_snapshot(&mut self, kept: Kept) -> Settles {
+    fn on_snapshot(&mut self, kept: PermitSnapshot) -> DeliveryDisposition {
         let is_proposed = |proposed: &mut PendingSnapshot| kept.keeper == self.engine && proposed.number == kept.number;
         if let Some(proposed) = self.pending_snapshot.take_if(is_proposed) {
             self.kept = kept.number;
             self.give(proposed.calls);
-            return Settles::Replace;
+            return DeliveryDisposition::Replace;
         }
         match self.stage {
             // Whoever wrote it may have given what it says.
-            Stage::Asking { .. } => {
+            Leadership::Asking { .. } => {
                 self.kept = self.kept.max(kept.number);
                 self.free_at = self.free_at.max(kept.free_at);
                 for permit in kept.permits {
@@ -336,10 +336,10 @@ impl Keeper {
                     self.permits.entry(permit.call.clone()).or_insert(permit);
                 }
                 self.renew = true;
-                Settles::Keeps
+                DeliveryDisposition::Keeps
             }
             // Its writer does not hear it, and so gives nothing.
-            Stage::Idle | Stage::Active => Settles::Done,
+            Leadership::Idle | Leadership::Active => DeliveryDisposition::Done,
         }
     }
 
@@ -371,12 +371,12 @@ impl Keeper {
     /// One of its own beats is back: it is the keeper, and whoever speaks could have been heard for another beat.
     fn on_tick(&mut self, number: u64) {
         self.unheard = 0;
-        if let Stage::Asking { beat } = self.stage
+        if let Leadership::Asking { beat } = self.stage
             && number >= beat
         {
-            self.stage = Stage::Active;
+            self.stage = Leadership::Active;
         }
-        if self.stage != Stage::Active {
+        if self.stage != Leadership::Active {
             return;
         }
         self.age += 1;
@@ -399,7 +399,7 @@ impl Keeper {
         let of_claimants = self.requesters.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
         let silent: Vec<(Shard, u32)> = of_claimants
             .chain(self.absent.iter().map(|(shard, silent)| (shard.clone(), *silent)))
-            .filter(|(_, silent)| *silent >= SILENT)
+            .filter(|(_, silent)| *silent >= SILENT_SHARD_TICKS)
             .collect();
         for (shard, silent) in silent {
             if silent < LOST_SHARD_TICKS {
@@ -419,10 +419,10 @@ impl Keeper {
 
 impl Requester {
     /// Whether these claims come late, or from an engine that does not drive the shard any more.
-    fn is_outdated(&self, claims: &Claims) -> bool {
+    fn is_outdated(&self, claims: &PermitRequest) -> bool {
         if self.engine == claims.engine {
             return claims.number <= self.number;
         }
-        self.silent < SILENT && (claims.since, &claims.engine) < (self.since, &self.engine)
+        self.silent < SILENT_SHARD_TICKS && (claims.since, &claims.engine) < (self.since, &self.engine)
     }
 }

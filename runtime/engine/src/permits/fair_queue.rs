@@ -18,14 +18,14 @@ pub(crate) struct Place {
 }
 
 /// The calls of one run with one priority.
-struct Queue<Call> {
+struct RunQueue<Call> {
     turn: u64,
     calls: BTreeMap<u64, Call>,
 }
 
 /// Calls that wait.
 pub(crate) struct FairQueue<Call> {
-    queues: BTreeMap<(i32, RunId), Queue<Call>>,
+    queues: BTreeMap<(i32, RunId), RunQueue<Call>>,
     /// Whose turn it is.
     turns: BTreeMap<(Reverse<i32>, u64), RunId>,
     turn: u64,
@@ -44,7 +44,7 @@ impl<Call> FairQueue<Call> {
         let queue = self.queues.entry((*priority, run.clone())).or_insert_with(|| {
             self.turn += 1;
             self.turns.insert((Reverse(*priority), self.turn), run.clone());
-            Queue { turn: self.turn, calls: BTreeMap::new() }
+            RunQueue { turn: self.turn, calls: BTreeMap::new() }
         });
         queue.calls.insert(*arrival, call).is_none()
     }

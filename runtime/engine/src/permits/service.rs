@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, quarantine};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use protocol::{DecodeError, Permits, topology as names};
+use protocol::{DecodeError, PermitMessage, topology as names};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -17,12 +17,12 @@ use crate::{
     Clock,
     drive::TICK,
     messages,
-    permits::coordinator::{Keeper, Say, Settles},
-    supervisor::Parts,
+    permits::coordinator::{CoordinatorAction, DeliveryDisposition, PermitCoordinator},
+    supervisor::Supervisor,
 };
 
 /// How long the queue stays without anybody who could keep the permits: calls that have one may still run.
-const KEPT: Duration = Duration::from_secs(24 * 3_600);
+const PERMIT_QUEUE_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 
 /// How often what the keeper wrote may come back: at each change of keepers, until the next one writes it anew.
 const DELIVERY_LIMIT: u32 = 1_000;
@@ -39,7 +39,7 @@ pub(crate) struct PermitService {
     pub(crate) engine: String,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) parts: Parts,
+    pub(crate) parts: Supervisor,
     pub(crate) stop: CancellationToken,
 }
 
@@ -67,7 +67,7 @@ async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Resul
         delivery_limit: Some(DELIVERY_LIMIT),
         dead_letter_to: None,
         single_active_consumer: true,
-        expires: Some(KEPT),
+        expires: Some(PERMIT_QUEUE_EXPIRY),
     };
     broker.declare_queue(&Queue { name: names::permits(flow, task), kind }).await
 }
@@ -85,7 +85,7 @@ struct CoordinatorRunner {
 impl CoordinatorRunner {
     async fn run(mut self) {
         let queue = names::permits(&self.flow, &self.task);
-        let mut keeper = Keeper::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
+        let mut keeper = PermitCoordinator::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
         loop {
             match self.keepers.broker.consume(&queue, PREFETCH).await {
                 Ok(consumer) => self.keep(&mut keeper, consumer).await,
@@ -104,7 +104,7 @@ impl CoordinatorRunner {
     }
 
     /// Keeps them until the queue is deleted, or the broker closes.
-    async fn keep(&mut self, keeper: &mut Keeper, mut consumer: Consumer) {
+    async fn keep(&mut self, keeper: &mut PermitCoordinator, mut consumer: Consumer) {
         let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = None;
@@ -133,15 +133,15 @@ impl CoordinatorRunner {
         }
     }
 
-    fn hear(&mut self, keeper: &mut Keeper, delivery: Delivery) {
-        let message = match Permits::decode(&delivery.message.body) {
+    fn hear(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery) {
+        let message = match PermitMessage::decode(&delivery.message.body) {
             Ok(message) => message,
             Err(error) => return self.on_unreadable(keeper, delivery, &error),
         };
         match keeper.hear(delivery.redelivered, message) {
-            Settles::Done => delivery.accept(),
-            Settles::Keeps => self.held_snapshots.push(delivery),
-            Settles::Replace => {
+            DeliveryDisposition::Done => delivery.accept(),
+            DeliveryDisposition::Keeps => self.held_snapshots.push(delivery),
+            DeliveryDisposition::Replace => {
                 let earlier = std::mem::replace(&mut self.held_snapshots, vec![delivery]);
                 earlier.into_iter().for_each(Delivery::accept);
             }
@@ -150,7 +150,7 @@ impl CoordinatorRunner {
 
     /// Moves what cannot be read to the quarantine, unless it is said again. Where it may say which permits are out, the
     /// keeper knows that no more, and asks all engines before it gives any.
-    fn on_unreadable(&mut self, keeper: &mut Keeper, delivery: Delivery, error: &DecodeError) {
+    fn on_unreadable(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
         let queue = names::permits(&self.flow, &self.task);
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
@@ -163,14 +163,16 @@ impl CoordinatorRunner {
         self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
     }
 
-    fn said(&self, say: Say) -> BoxFuture<'static, ()> {
+    fn said(&self, say: CoordinatorAction) -> BoxFuture<'static, ()> {
         let broker = self.keepers.broker.clone();
-        let to_own = |permits: &Permits| messages::permits(&self.flow, &self.task, permits);
+        let to_own = |permits: &PermitMessage| messages::permits(&self.flow, &self.task, permits);
         match say {
             // Persistent, unlike what is said again: nobody else knows it.
-            Say::Write(kept) => Box::pin(write(broker, Message { persistent: true, ..to_own(&Permits::Kept(kept)) })),
-            Say::Ask(beat) => Box::pin(tell(broker, to_own(&Permits::Beat(beat)))),
-            Say::Tell(shard, granted) => Box::pin(tell(broker, messages::granted(&shard, granted))),
+            CoordinatorAction::Write(kept) => {
+                Box::pin(write(broker, Message { persistent: true, ..to_own(&PermitMessage::Snapshot(kept)) }))
+            }
+            CoordinatorAction::Ask(beat) => Box::pin(tell(broker, to_own(&PermitMessage::Tick(beat)))),
+            CoordinatorAction::Tell(shard, granted) => Box::pin(tell(broker, messages::granted(&shard, granted))),
         }
     }
 }

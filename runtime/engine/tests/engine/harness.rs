@@ -12,16 +12,16 @@ use std::{
 use async_trait::async_trait;
 use broker::{
     Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
-    reconnecting::Reconnecting,
+    reconnecting::LossyConnection,
 };
-use engine::{Clock, Config, Engine, Happening, Part, SubmitError, Watch};
+use engine::{Clock, Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
 use flow::{
-    Answer, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine,
-    ModuleContent, ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, Timestamp, Values,
+    CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
+    ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Timestamp, Values,
 };
 use logbook::{
     Append, AppendError, Logbook, Memory, Version,
-    guarded::{Guard, Guarded},
+    guarded::{AppendInterceptor, InterceptedLogbook},
 };
 use protocol::{CallLog, Control, Job, Report, topology};
 use tokio::{
@@ -61,7 +61,7 @@ pub(crate) struct World {
     pub(crate) faults: Arc<AppendFaults>,
     pub(crate) logbook: Arc<dyn Logbook>,
     /// The engine's own connection.
-    pub(crate) connection: Reconnecting,
+    pub(crate) connection: LossyConnection,
     /// The engine's clock, which begins anew with each engine.
     pub(crate) clock: Arc<PausedClock>,
     broker: InProcess,
@@ -74,7 +74,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
-        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
+        let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
         Self::over(InProcess::new(), logbook, faults, "one", own("one")).await
     }
 
@@ -88,22 +88,22 @@ impl World {
         logbook: Arc<dyn Logbook>,
         faults: Arc<AppendFaults>,
         id: &str,
-        part: Part,
+        part: ShardAssignment,
     ) -> Self {
-        Self::on(Reconnecting::to(&broker), broker, logbook, faults, id, part).await
+        Self::on(LossyConnection::to(&broker), broker, logbook, faults, id, part).await
     }
 
     async fn on(
-        connection: Reconnecting,
+        connection: LossyConnection,
         broker: InProcess,
         logbook: Arc<dyn Logbook>,
         faults: Arc<AppendFaults>,
         id: &str,
-        part: Part,
+        part: ShardAssignment,
     ) -> Self {
         let signal_to = match &part {
-            Part::Own(shard) => topology::engine(shard),
-            Part::Shared => topology::engine(&id.parse().unwrap()),
+            ShardAssignment::Own(shard) => topology::engine(shard),
+            ShardAssignment::Shared => topology::engine(&id.parse().unwrap()),
         };
         let config = Config { id: id.into(), part };
         let store = Arc::new(store::Memory::new());
@@ -119,30 +119,30 @@ impl World {
     /// A world whose engine shares the shards with others.
     pub(crate) async fn shared() -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
-        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
-        Self::over(InProcess::new(), logbook, faults, "one", Part::Shared).await
+        let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
+        Self::over(InProcess::new(), logbook, faults, "one", ShardAssignment::Shared).await
     }
 
     /// A world whose engine starts while the broker says nothing of a queue.
     pub(crate) async fn with_unresponsive_queue(queue: &str) -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
-        let logbook = Arc::new(Guarded::new(Arc::new(Memory::new()), faults.clone()));
+        let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
         let broker = InProcess::new();
-        let connection = Reconnecting::to(&broker);
+        let connection = LossyConnection::to(&broker);
         connection.be_silent(queue, true);
-        Self::on(connection, broker, logbook, faults, "one", Part::Shared).await
+        Self::on(connection, broker, logbook, faults, "one", ShardAssignment::Shared).await
     }
 
     /// An engine that shares the shards with this one.
     pub(crate) async fn sharing_engine(&self, id: &str) -> Self {
-        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, Part::Shared).await
+        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, ShardAssignment::Shared).await
     }
 
     /// The process dies, and its queues with it; another starts that shares the logbook.
     pub(crate) async fn new_process(self) -> Self {
         self.engine.abort().await;
         self.faults.go_on();
-        Self::over(InProcess::new(), self.logbook, self.faults, "again", Part::Shared).await
+        Self::over(InProcess::new(), self.logbook, self.faults, "again", ShardAssignment::Shared).await
     }
 
     /// The engine dies, and another starts for the same shard.
@@ -195,11 +195,11 @@ impl World {
     }
 
     pub(crate) async fn signal(&self, call: &CallId) {
-        self.report(call, Answer::Succeeded(Values::new())).await;
+        self.report(call, TaskResult::Succeeded(Values::new())).await;
     }
 
     pub(crate) async fn fail(&self, call: &CallId, kind: FailureKind) {
-        self.report(call, Answer::Failed(Failure::new(kind, "by hand"))).await;
+        self.report(call, TaskResult::Failed(Failure::new(kind, "by hand"))).await;
     }
 
     /// Takes the next job and answers it on the queue that it names.
@@ -212,15 +212,15 @@ impl World {
 
     /// Answers a job on the queue that it names.
     pub(crate) async fn signal_job(&self, job: &Job) {
-        self.answer_job(job, Answer::Succeeded(Values::new())).await;
+        self.answer_job(job, TaskResult::Succeeded(Values::new())).await;
     }
 
     /// Fails a job on the queue that it names.
     pub(crate) async fn fail_job(&self, job: &Job, kind: FailureKind) {
-        self.answer_job(job, Answer::Failed(Failure::new(kind, "by hand"))).await;
+        self.answer_job(job, TaskResult::Failed(Failure::new(kind, "by hand"))).await;
     }
 
-    async fn answer_job(&self, job: &Job, answer: Answer) {
+    async fn answer_job(&self, job: &Job, answer: TaskResult) {
         let (call, execution) = (job.call.clone(), execution(&job.call));
         let signal = Signal { call, answer, execution, redelivered: false, worker: None };
         self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode()).await;
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    async fn report(&self, call: &CallId, answer: Answer) {
+    async fn report(&self, call: &CallId, answer: TaskResult) {
         let signal =
             Signal { call: call.clone(), answer, execution: execution(call), redelivered: false, worker: None };
         self.publish_to_engine(&Report::Signal(signal, CallLog::default()).encode()).await;
@@ -332,7 +332,7 @@ impl World {
             match self.next_control().await {
                 Control::Interrupt(call) => return call,
                 Control::Withdraw(_) => {}
-                Control::Ping(_) | Control::MayBegin { .. } | Control::TellLogs { .. } => {
+                Control::Ping(_) | Control::MayStart { .. } | Control::TellLogs { .. } => {
                     panic!("nobody says that to all workers here")
                 }
             }
@@ -345,7 +345,7 @@ impl World {
             match self.next_control().await {
                 Control::Withdraw(calls) => return calls,
                 Control::Interrupt(_) => {}
-                Control::Ping(_) | Control::MayBegin { .. } | Control::TellLogs { .. } => {
+                Control::Ping(_) | Control::MayStart { .. } | Control::TellLogs { .. } => {
                     panic!("nobody says that to all workers here")
                 }
             }
@@ -361,7 +361,7 @@ impl World {
 
     /// A worker says that it has begun a call.
     pub(crate) async fn report_started(&self, call: &CallId) {
-        let report = Report::Begun { call: call.clone(), worker: "w".parse().unwrap() };
+        let report = Report::Started { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
     }
 
@@ -385,7 +385,7 @@ impl World {
         let control = Control::decode(&delivery.message.body).expect("it can be read");
         delivery.accept();
         match control {
-            Control::MayBegin { call: about, wanted } if about == *call => wanted,
+            Control::MayStart { call: about, wanted } if about == *call => wanted,
             other => panic!("{other:?}"),
         }
     }
@@ -398,8 +398,8 @@ impl World {
     pub(crate) async fn end(mut watch: Watch) -> Arc<Machine> {
         loop {
             match watch.next().await.expect("the run ends") {
-                Happening::Ended(machine) => return machine,
-                Happening::Change(_) | Happening::Log(_) | Happening::Progress(_) => {}
+                WatchEvent::Ended(machine) => return machine,
+                WatchEvent::Change(_) | WatchEvent::Log(_) | WatchEvent::Progress(_) => {}
             }
         }
     }
@@ -417,8 +417,8 @@ impl World {
     }
 }
 
-fn own(shard: &str) -> Part {
-    Part::Own(shard.parse().unwrap())
+fn own(shard: &str) -> ShardAssignment {
+    ShardAssignment::Own(shard.parse().unwrap())
 }
 
 async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
@@ -478,7 +478,7 @@ pub(crate) struct AppendFaults {
     held: Mutex<bool>,
     asked: Notify,
     /// The run at whose next append the engine stops, and when.
-    stop: Mutex<Option<(RunId, Moment)>>,
+    stop: Mutex<Option<(RunId, StopPoint)>>,
     stopped: Notify,
     /// Whether the append that is under way is the one.
     stops_after: AtomicBool,
@@ -488,7 +488,7 @@ pub(crate) struct AppendFaults {
 
 /// When an engine stops at an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum StopPoint {
     /// Before it is written.
     Before,
     /// When it is written, and nothing of it was sent.
@@ -534,7 +534,7 @@ impl AppendFaults {
     }
 
     /// The engine does nothing more from the next append of a run on.
-    pub(crate) fn stop_at(&self, run: &str, moment: Moment) {
+    pub(crate) fn stop_at(&self, run: &str, moment: StopPoint) {
         *self.stop.lock().unwrap() = Some((run.parse().unwrap(), moment));
     }
 
@@ -547,7 +547,7 @@ impl AppendFaults {
         *self.stop.lock().unwrap() = None;
     }
 
-    async fn stop_if(&self, stops: impl Fn(&(RunId, Moment)) -> bool) {
+    async fn stop_if(&self, stops: impl Fn(&(RunId, StopPoint)) -> bool) {
         if self.stop.lock().unwrap().as_ref().is_some_and(stops) {
             self.stopped.notify_one();
             std::future::pending::<()>().await;
@@ -569,11 +569,11 @@ impl AppendFaults {
 }
 
 #[async_trait]
-impl Guard for AppendFaults {
+impl AppendInterceptor for AppendFaults {
     async fn before(&self, appends: &[Append]) -> Result<(), AppendError> {
         self.asked.notify_one();
         let is_of = |run: &RunId| appends.iter().any(|append| append.run == *run);
-        self.stop_if(|(run, moment)| *moment == Moment::Before && is_of(run)).await;
+        self.stop_if(|(run, moment)| *moment == StopPoint::Before && is_of(run)).await;
         let stops = self.stop.lock().unwrap().as_ref().is_some_and(|(run, _)| is_of(run));
         self.stops_after.store(stops, Ordering::Relaxed);
         let held = *self.held.lock().unwrap();

@@ -8,7 +8,7 @@ use protocol::lease;
 use crate::harness::{Fault, World, linear};
 
 /// Longer than a lease lasts.
-const LONG: Duration = Duration::from_secs(2 * lease::LEASE.as_secs());
+const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_starts_a_new_attempt() {
@@ -32,7 +32,7 @@ async fn heartbeats_renew_a_lease() {
     let job = world.take_job().await;
     for _ in 0..20 {
         world.heartbeat(&job.call).await;
-        tokio::time::sleep(lease::HEARTBEAT).await;
+        tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     }
     world.signal(&job.call).await;
     let machine = World::end(watch).await;
@@ -50,15 +50,15 @@ async fn a_silent_worker_is_reported_before_its_lease_expires() {
     let run = job.call.run.clone();
     assert_eq!(world.engine.silences(&run).await, [], "it has no lease yet");
     world.heartbeat(&job.call).await;
-    tokio::time::sleep(lease::HEARTBEAT).await;
+    tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     world.heartbeat(&job.call).await;
-    tokio::time::sleep(lease::SILENCE + Duration::from_secs(2)).await;
+    tokio::time::sleep(lease::SILENT_AFTER + Duration::from_secs(2)).await;
     let [silence] = &world.engine.silences(&run).await[..] else { panic!("one call has a lease") };
     assert_eq!((&silence.call, silence.worker.as_str()), (&job.call, "w"));
-    assert!(silence.since >= lease::SILENCE && silence.since < lease::LEASE, "{silence:?}");
+    assert!(silence.since >= lease::SILENT_AFTER && silence.since < lease::LEASE_DURATION, "{silence:?}");
     world.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(world.engine.silences(&run).await[0].since < lease::SILENCE, "it is heard of again");
+    assert!(world.engine.silences(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,8 +123,8 @@ async fn a_restarted_engine_does_not_resend_leased_calls() {
     world.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut world = world.restart().await;
-    let watch = world.engine.adopt("r".parse().unwrap(), protocol::Wish::Resume).await.expect("the run goes on");
-    tokio::time::sleep(lease::HEARTBEAT).await;
+    let watch = world.engine.adopt("r".parse().unwrap(), protocol::RunCommand::Resume).await.expect("the run goes on");
+    tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     assert_eq!(world.jobs_waiting().await, 0, "its worker has it");
     // Its lease has its full time again, and is missed after that.
     tokio::time::sleep(LONG).await;
@@ -157,7 +157,7 @@ async fn an_unrecorded_lease_is_recorded_later() {
         let job = world.take_job().await;
         world.faults.fail_next(fault);
         world.heartbeat(&job.call).await;
-        tokio::time::sleep(lease::HEARTBEAT).await;
+        tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         assert_eq!(world.facts("r").await.iter().filter(|fact| **fact == "leased").count(), 1, "{fault:?}");
         world.signal(&job.call).await;
         assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
@@ -175,13 +175,13 @@ async fn a_slow_logbook_expires_no_lease() {
     let silence = async {
         for _ in 0..20 {
             world.heartbeat(&job.call).await;
-            tokio::time::sleep(lease::HEARTBEAT).await;
+            tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         }
         world.faults.release();
     };
     let (submitted, ()) = tokio::join!(engine.submit("s".parse().unwrap(), other), silence);
     submitted.expect("the other run begins");
-    tokio::time::sleep(lease::HEARTBEAT).await;
+    tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     world.signal(&job.call).await;
     assert_eq!(World::end(watch).await.state(), RunState::Success);
     let facts = world.facts("r").await;

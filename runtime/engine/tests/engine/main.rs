@@ -14,10 +14,10 @@ mod run_commands;
 mod withdrawals;
 mod harness;
 
-use engine::{Happening, SubmitError};
+use engine::{SubmitError, WatchEvent};
 use flow::{Action, Change, RunState};
 use harness::{Fault, World, linear};
-use protocol::Wish;
+use protocol::RunCommand;
 
 #[tokio::test]
 async fn no_command_is_sent_before_its_record_is_durable() {
@@ -118,7 +118,7 @@ async fn cancelling_rolls_the_run_back() {
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
-    let state = world.engine.ask_here(&"r".parse().unwrap(), Wish::Cancel).await;
+    let state = world.engine.ask_here(&"r".parse().unwrap(), RunCommand::Cancel).await;
     assert_eq!(state.expect("the run is cancelled"), RunState::Running);
     assert_eq!(world.next_interrupt().await, b.call, "the running call is told to stop");
     world.fail(&b.call, flow::FailureKind::Cancelled).await;
@@ -169,11 +169,11 @@ async fn an_uncertain_end_reaches_the_watcher() {
     let mut states = Vec::new();
     let machine = loop {
         match watch.next().await.expect("the run ends") {
-            Happening::Change(Change::Node(change)) => states.push(change.state.to_string()),
-            Happening::Change(Change::Run { .. } | Change::Firing { .. })
-            | Happening::Log(_)
-            | Happening::Progress(_) => {}
-            Happening::Ended(machine) => break machine,
+            WatchEvent::Change(Change::Node(change)) => states.push(change.state.to_string()),
+            WatchEvent::Change(Change::Run { .. } | Change::Firing { .. })
+            | WatchEvent::Log(_)
+            | WatchEvent::Progress(_) => {}
+            WatchEvent::Ended(machine) => break machine,
         }
     };
     assert_eq!(machine.state(), RunState::Success);

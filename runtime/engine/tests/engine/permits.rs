@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, Wish};
+use protocol::{Job, RunCommand};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{World, wired};
@@ -12,7 +12,7 @@ use crate::harness::{World, wired};
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// Long enough for whatever is about to come.
-const SOON: Duration = Duration::from_secs(5);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Long enough for a shard to be taken over, and too short for permits to be taken away.
 const TAKEN_OVER: Duration = Duration::from_secs(25);
@@ -38,7 +38,7 @@ async fn job_within(world: &mut World, time: Duration) -> Option<Job> {
 /// The jobs that come, until none comes for some time.
 async fn jobs(world: &mut World) -> Vec<CallId> {
     let mut calls = Vec::new();
-    while let Some(job) = job_within(world, SOON).await {
+    while let Some(job) = job_within(world, SHORT_TIMEOUT).await {
         calls.push(job.call);
     }
     calls
@@ -89,7 +89,7 @@ async fn rate_holds_over_all_engines() {
     }
     let mut last: Option<Instant> = None;
     for _ in 0..10 {
-        let job = job_within(&mut one, SOON).await.expect("it does not stall");
+        let job = job_within(&mut one, SHORT_TIMEOUT).await.expect("it does not stall");
         let now = Instant::now();
         if let Some(last) = last {
             let apart = now.duration_since(last);
@@ -151,7 +151,12 @@ async fn calls_of_a_dead_engine_still_count() {
     let mut world = world.restart().await;
     // Those that waited ask first.
     for run in runs.into_iter().rev() {
-        world.engine.adopt(run.parse().unwrap(), protocol::Wish::Resume).await.map(drop).expect("the run goes on");
+        world
+            .engine
+            .adopt(run.parse().unwrap(), protocol::RunCommand::Resume)
+            .await
+            .map(drop)
+            .expect("the run goes on");
     }
     let again = jobs(&mut world).await;
     assert_eq!(again, std::slice::from_ref(&first.call), "nobody takes the turn of what may run");
@@ -167,10 +172,10 @@ async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
     }
     let first = world.take_job().await;
     assert!(jobs(&mut world).await.is_empty());
-    world.engine.ask_here(&"r2".parse().unwrap(), Wish::Cancel).await.expect("it is recorded");
+    world.engine.ask_here(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
     world.until("r2", RunState::RolledBack).await;
     assert!(jobs(&mut world).await.is_empty(), "nobody takes back what nobody was called for");
-    world.engine.ask_here(&"r1".parse().unwrap(), Wish::Cancel).await.expect("it is recorded");
+    world.engine.ask_here(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
     world.signal(&first.call).await;
     let mut out = jobs(&mut world).await;
     out.sort_unstable();
@@ -192,12 +197,12 @@ async fn a_suspended_call_leaves_the_queue_and_requests_again_on_resume() {
     }
     let first = world.take_job().await;
     let run = || "r2".parse().unwrap();
-    world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
     world.until("r2", RunState::Suspended).await;
     world.signal(&first.call).await;
     let third = world.take_job().await;
     assert_eq!(third.call.run.as_str(), "r3");
-    world.engine.ask_here(&run(), Wish::Resume).await.expect("it is recorded");
+    world.engine.ask_here(&run(), RunCommand::Resume).await.expect("it is recorded");
     assert!(jobs(&mut world).await.is_empty());
     world.signal(&third.call).await;
     assert_eq!(world.answer_next().await.run.as_str(), "r2");
@@ -214,7 +219,7 @@ async fn a_task_that_is_removed_while_it_waits_is_not_called() {
     let first = world.take_job().await;
     let mut without = Arc::unwrap_or_clone(flow.clone());
     without.nodes.iter_mut().filter(|node| node.name.as_str() == "a").for_each(|node| node.retired = true);
-    let wish = Wish::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
+    let wish = RunCommand::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
     world.engine.ask(&"r2".parse().unwrap(), wish).await.expect("it is recorded");
     world.until("r2", RunState::Success).await;
     world.signal(&first.call).await;
@@ -259,12 +264,12 @@ async fn elements_share_their_tasks_permits_through_an_engine_crash() {
     let mut out = vec![world.take_job().await, world.take_job().await];
     assert!(jobs(&mut world).await.is_empty());
     let mut world = world.restart().await;
-    world.engine.adopt("r1".parse().unwrap(), protocol::Wish::Resume).await.map(drop).expect("the run goes on");
+    world.engine.adopt("r1".parse().unwrap(), protocol::RunCommand::Resume).await.map(drop).expect("the run goes on");
     let again: BTreeSet<CallId> = jobs(&mut world).await.into_iter().collect();
     assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "nobody takes the turn of what may run");
     for _ in 2..600 {
         world.signal_job(&out.remove(0)).await;
-        out.push(job_within(&mut world, SOON).await.expect("it does not stall"));
+        out.push(job_within(&mut world, SHORT_TIMEOUT).await.expect("it does not stall"));
     }
     assert!(jobs(&mut world).await.is_empty(), "no more run at once");
     for job in &out {
@@ -284,7 +289,7 @@ async fn a_long_list_does_not_delay_later_runs() {
     world.submit("many", &list(400)).await.expect("the run begins");
     let mut job = world.take_job().await;
     world.submit("few", &list(1)).await.expect("another run begins");
-    sleep(SOON).await;
+    sleep(SHORT_TIMEOUT).await;
     let mut others = 0;
     while job.call.run.as_str() == "many" {
         others += 1;

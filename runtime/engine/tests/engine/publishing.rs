@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flow::{Answer, Event, Execution, Flow, Machine, RunState, Signal, Timestamp, Values};
-use logbook::{Append, Standing, Version};
+use flow::{Event, Execution, Flow, Machine, RunState, Signal, TaskResult, Timestamp, Values};
+use logbook::{Append, RunInfo, Version};
 use protocol::topology;
 
-use crate::harness::{Fault, Moment, World, linear, wired};
+use crate::harness::{Fault, StopPoint, World, linear, wired};
 
 /// Long enough for an engine to take all shards, and to note what was told.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -57,14 +57,14 @@ async fn fires_once(mut world: World) {
 #[tokio::test(start_paused = true)]
 async fn changes_before_a_crash_are_received_once() {
     for (tasks, end) in [(&["a"][..], RunState::Success), (&["a", "b"], RunState::Running)] {
-        for moment in [Moment::After, Moment::Before] {
+        for moment in [StopPoint::After, StopPoint::Before] {
             let mut world = World::shared().await;
             tokio::time::sleep(SETTLED).await;
             world.submit("l", &listening()).await.expect("the run begins");
             world.submit("r", &linear(tasks)).await.expect("the run begins");
             let a = world.take_job().await;
             // Nothing of it was published; or it was, and is in a queue that dies with the process.
-            world.faults.stop_at(if moment == Moment::After { "r" } else { "l" }, moment);
+            world.faults.stop_at(if moment == StopPoint::After { "r" } else { "l" }, moment);
             world.signal_job(&a).await;
             world.faults.until_stopped().await;
             assert_eq!(world.state("r").await, end);
@@ -100,7 +100,7 @@ async fn unpublished_changes_are_published_by_the_next_engine() {
     two.submit("l", &listening()).await.expect("the run begins");
     one.submit("r", &linear(&["a"])).await.expect("the run begins");
     let a = one.take_job().await;
-    one.faults.stop_at("r", Moment::After);
+    one.faults.stop_at("r", StopPoint::After);
     one.signal_job(&a).await;
     one.faults.until_stopped().await;
     one.engine.abort().await;
@@ -181,7 +181,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
     let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));
     let mut records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
     let call = machine.calls_out().next().unwrap();
-    let (answer, execution) = (Answer::Succeeded(Values::new()), Execution::new(1));
+    let (answer, execution) = (TaskResult::Succeeded(Values::new()), Execution::new(1));
     let signal = Signal { call, answer, execution, redelivered: false, worker: None };
     records.extend(machine.step(Timestamp::from_micros(6), &Event::Signal(signal)).records);
     let version = Version::NONE.after(&records);
@@ -190,7 +190,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         run: run.clone(),
         follows: Version::NONE,
         records,
-        standing: Standing { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        standing: RunInfo { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         told: Version::NONE,
     };

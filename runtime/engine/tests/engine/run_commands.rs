@@ -1,8 +1,8 @@
 //! What people wish for runs: it is recorded before it is answered, and holds after a restart.
 
-use engine::AskError;
+use engine::CommandError;
 use flow::{Action, FailureKind, RunId, RunState};
-use protocol::Wish;
+use protocol::RunCommand;
 
 use crate::harness::{World, linear, wired};
 
@@ -15,10 +15,10 @@ async fn a_run_suspends_and_resumes() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await;
-    assert_eq!(world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded"), RunState::Suspending);
+    assert_eq!(world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded"), RunState::Suspending);
     world.signal(&a.call).await;
     assert_eq!(World::end(watch).await.state(), RunState::Suspended, "what ran has finished, and b has not begun");
-    assert_eq!(world.engine.ask_here(&run(), Wish::Resume).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(world.engine.ask_here(&run(), RunCommand::Resume).await.expect("it is recorded"), RunState::Running);
     assert_eq!(world.answer_next().await.task.as_str(), "b");
     world.until("r", RunState::Success).await;
 }
@@ -29,9 +29,9 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
     let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
-    world.engine.ask_here(&run(), Wish::Cancel).await.expect("it is recorded");
+    world.engine.ask_here(&run(), RunCommand::Cancel).await.expect("it is recorded");
     let mut world = world.restart().await;
-    let watch = world.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
+    let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     // The call that was out is not sent again; whatever comes of it, it is taken back.
     assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b.call));
     world.report_started(&b.call).await;
@@ -61,7 +61,7 @@ async fn stuck() -> World {
 #[tokio::test]
 async fn retry_repeats_a_failed_rollback() {
     let mut world = stuck().await;
-    assert_eq!(world.engine.ask_here(&run(), Wish::Retry).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(world.engine.ask_here(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
     let again = world.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Rollback, 2));
     world.until("r", RunState::RolledBack).await;
@@ -70,9 +70,9 @@ async fn retry_repeats_a_failed_rollback() {
 #[tokio::test]
 async fn skip_settles_a_failed_rollback_with_a_reason() {
     let world = stuck().await;
-    let wish = |task: &str| Wish::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
+    let wish = |task: &str| RunCommand::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
     let error = world.engine.ask_here(&run(), wish("b")).await.expect_err("b is rolled back already");
-    assert!(matches!(error, AskError::Meaningless { state: RunState::Failure, .. }), "{error}");
+    assert!(matches!(error, CommandError::NotApplicable { state: RunState::Failure, .. }), "{error}");
     let state = world.engine.ask_here(&run(), wish("a")).await.expect("it is recorded");
     assert_eq!(state, RunState::RolledBack);
     assert!(world.facts("r").await.contains(&"rollback-skipped"));
@@ -86,7 +86,7 @@ async fn retry_restarts_a_rolled_back_run() {
     world.fail(&a.call, FailureKind::Permanent).await;
     assert_eq!(world.answer_next().await.action, Action::Rollback);
     assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
-    assert_eq!(world.engine.ask_here(&run(), Wish::Retry).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(world.engine.ask_here(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
     let again = world.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Apply, 2));
     world.until("r", RunState::Success).await;
@@ -99,13 +99,13 @@ async fn an_inapplicable_command_is_rejected_without_a_record() {
     world.answer_next().await;
     World::end(watch).await;
     let facts = world.facts("r").await;
-    for wish in [Wish::Cancel, Wish::Suspend, Wish::Resume, Wish::Retry] {
+    for wish in [RunCommand::Cancel, RunCommand::Suspend, RunCommand::Resume, RunCommand::Retry] {
         let error = world.engine.ask_here(&run(), wish).await.expect_err("the run has ended");
-        assert!(matches!(error, AskError::Meaningless { state: RunState::Success, .. }), "{error}");
+        assert!(matches!(error, CommandError::NotApplicable { state: RunState::Success, .. }), "{error}");
     }
     assert_eq!(world.facts("r").await, facts);
-    let error = world.engine.ask_here(&"nobody".parse().unwrap(), Wish::Cancel).await.expect_err("there is none");
-    assert!(matches!(error, AskError::Missing { .. }), "{error}");
+    let error = world.engine.ask_here(&"nobody".parse().unwrap(), RunCommand::Cancel).await.expect_err("there is none");
+    assert!(matches!(error, CommandError::Missing { .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let (engine, other) = (world.engine.clone(), world.engine.clone());
     let submitting = async move { engine.submit("s".parse().unwrap(), linear(&[])).await.map(drop) };
     let run = run();
-    let wish = Wish::Edit { revision: flow::Revision::FIRST, flow: after };
+    let wish = RunCommand::Edit { revision: flow::Revision::FIRST, flow: after };
     let both = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         // Both wait in the queue, one behind the other, and are taken in one turn.

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use broker::Broker;
 use flow::{Event, Machine, RunState, Timestamp};
-use logbook::{Append, Appended, Standing, Version};
-use protocol::Wish;
+use logbook::{Append, AppendOutcome, RunInfo, Version};
+use protocol::RunCommand;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{World, linear, wired};
@@ -58,11 +58,11 @@ async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let (run, flow) = ("r".parse().unwrap(), linear(&["a"]));
     let mut machine = Machine::new(run, flow.clone());
     let records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
-    let standing = Standing { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
+    let standing = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
     let run = machine.run().clone();
     let told = Version::NONE;
     let append = Append { run, follows: Version::NONE, records, standing, logs: Vec::new(), told };
-    assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [Appended::Durable]);
+    assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [AppendOutcome::Durable]);
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
     one.signal_job(&job).await;
     one.until("r", RunState::Success).await;
@@ -150,7 +150,7 @@ async fn a_run_command_reaches_the_driving_engine() {
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let state = two.engine.ask(&"r".parse().unwrap(), protocol::Wish::Suspend).await.expect("it is recorded");
+    let state = two.engine.ask(&"r".parse().unwrap(), protocol::RunCommand::Suspend).await.expect("it is recorded");
     assert_eq!(state, RunState::Suspending);
     assert_eq!(one.state("r").await, RunState::Suspending);
 }
@@ -169,11 +169,11 @@ async fn late_messages_for_an_adopted_run_are_forwarded() {
     let run = || "r".parse().unwrap();
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     let a = one.take_job().await;
-    one.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    one.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
     one.engine.abandon(run()).await.expect("the engine is there");
     one.until("r", RunState::Suspended).await;
     let other = one.another_engine().await;
-    let watch = other.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
+    let watch = other.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     // The answer goes where the job said, and its run has moved.
     one.signal_job(&a).await;
     assert_eq!(World::end(watch).await.state(), RunState::Success);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flow::{Flow, RunState};
-use protocol::Wish;
+use protocol::RunCommand;
 use tokio::time::sleep;
 
 use crate::harness::{World, linear, wired};
@@ -31,7 +31,7 @@ async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
     let other = world.submit("other", &linear(&["a"])).await.expect("another run begins");
     world.answer_next().await;
     assert_eq!(World::end(other).await.state(), RunState::Success);
-    world.engine.ask_here(&"spins".parse().unwrap(), Wish::Cancel).await.expect("it hears a cancel");
+    world.engine.ask_here(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
     let ended = World::end(spinning).await;
     assert_eq!(ended.state(), RunState::RolledBack);
     assert!((45..=55).contains(&ended.fired()), "ten turns a second: {}", ended.fired());

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flow::{Answer, Flow, Machine, RunId, Values};
+use flow::{Flow, Machine, RunId, TaskResult, Values};
 use logbook::{Replay, Version};
-use protocol::Wish;
+use protocol::RunCommand;
 
 use crate::harness::{World, linear, wired};
 
@@ -32,7 +32,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     for _ in 0..TIMES {
         for _ in 0..AT_A_TIME {
             let task = "heard".parse().unwrap();
-            let wish = Wish::Notify { task, answer: Answer::Succeeded(Values::new()), key: None };
+            let wish = RunCommand::Notify { task, answer: TaskResult::Succeeded(Values::new()), key: None };
             world.engine.ask_here(&run, wish).await.expect("it fires");
             let job = world.take_job().await;
             world.signal_job(&job).await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use broker::{Broker as _, Consumer, Message, Properties, Queue, QueueKind, Routing};
-use flow::{Answer, CallId, Execution, FailureKind, RunState, Signal, Values};
-use protocol::{CallLog, Reply, Report, Request, Wish, topology};
+use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
+use protocol::{CallLog, CommandRequest, Reply, Report, RunCommand, topology};
 
 use crate::harness::{World, linear, wired};
 
@@ -31,7 +31,7 @@ fn of_call(call: &CallId) -> Properties {
 }
 
 fn success(call: &CallId) -> Vec<u8> {
-    let answer = Answer::Succeeded(Values::new());
+    let answer = TaskResult::Succeeded(Values::new());
     let signal = Signal { call: call.clone(), answer, execution: Execution::new(7), redelivered: false, worker: None };
     Report::Signal(signal, CallLog::default()).encode()
 }
@@ -99,10 +99,10 @@ async fn an_unreadable_request_gets_a_reply() {
     let replies = Queue { name: "replies".into(), kind: QueueKind::Exclusive };
     world.broker().declare_queue(&replies).await.unwrap();
     let mut answers: Consumer = world.broker().consume("replies", 1).await.unwrap();
-    let request = Request { run: "r".parse().unwrap(), wish: Wish::Cancel };
+    let request = CommandRequest { run: "r".parse().unwrap(), wish: RunCommand::Cancel };
     let asking =
         Properties { reply_to: Some("replies".into()), correlation_id: Some("1".into()), ..Properties::default() };
-    world.publish_message(message(world.signal_to(), true, asking, newer(Report::Request(request).encode()))).await;
+    world.publish_message(message(world.signal_to(), true, asking, newer(Report::Command(request).encode()))).await;
     let answer = answers.next().await.expect("an answer");
     assert_eq!(answer.message.properties.correlation_id.as_deref(), Some("1"));
     match Reply::decode(&answer.message.body).unwrap() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{Action, FailureKind, RunId, RunState};
-use protocol::Wish;
+use protocol::RunCommand;
 
 use crate::harness::{World, linear, wired};
 
@@ -19,7 +19,7 @@ fn run() -> RunId {
 }
 
 async fn cancel(world: &World) -> RunState {
-    world.engine.ask_here(&run(), Wish::Cancel).await.expect("it is recorded")
+    world.engine.ask_here(&run(), RunCommand::Cancel).await.expect("it is recorded")
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn takeover_of_a_cancelled_run_resends_no_call() {
     cancel(&world).await;
     assert_eq!(world.jobs_waiting().await, 1);
     let world = world.restart().await;
-    let watch = world.engine.adopt(run(), protocol::Wish::Resume).await.expect("the run goes on");
+    let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
     assert_eq!(world.jobs_waiting().await, 1, "the first one, and no other");
@@ -124,7 +124,7 @@ async fn cancel_of_a_suspended_run_resends_no_call() {
     let mut world = World::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
-    world.engine.ask_here(&run(), Wish::Suspend).await.expect("it is recorded");
+    world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
     world.engine.abandon(run()).await.expect("it is recorded");
     assert_eq!(World::end(watch).await.state(), RunState::Suspended);
     assert!(!world.may_begin(&call).await, "of a suspended run nothing begins");
@@ -144,7 +144,7 @@ async fn removing_a_task_withdraws_its_call() {
         flow::Node { retired, ..node.clone() }
     });
     let flow = flow::Flow { nodes: removed.collect(), ..(**machine.flow()).clone() };
-    let edit = Wish::Edit { revision: machine.revision(), flow: flow.into() };
+    let edit = RunCommand::Edit { revision: machine.revision(), flow: flow.into() };
     world.engine.ask_here(&run(), edit).await.expect("it is recorded");
     assert_eq!(world.next_withdrawn().await.pop().expect("there is one").task.as_str(), "b");
     world.signal(&a).await;

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Builder, NestedFlow};
 use crate::{
-    Backoff, Digest, Draft, Join, Json, LimitOverrides, Missed, Mistake, ModuleContent, ModuleInfo, On, Otherwise,
-    Overlap, Pattern, RetryPolicy, Starts, Strategy, Timestamp, Value, Values, file, render, wire,
+    Backoff, Diagnostic, Digest, Draft, Join, Json, LimitOverrides, MissedPolicy, ModuleContent, ModuleInfo, Otherwise,
+    OverlapPolicy, Pattern, RetryPolicy, SourceOutcome, StartTime, Strategy, Timestamp, Value, Values, file, render,
+    wire,
 };
 
 fn modules() -> BTreeMap<String, ModuleInfo> {
@@ -165,25 +166,25 @@ fn a_persistent_flow_built_in_rust_equals_its_file() {
         .cyclic()
         .max_firings(7)
         .max_parallel(3)
-        .starts(Starts::At(eight_in_berlin))
+        .starts(StartTime::At(eight_in_berlin))
         .expires(Duration::from_secs(2 * 86_400))
         .module("m", "m.wasm")
         .wait("approve", "approval", |task| task.provides_same(["by"]).deadline(Duration::from_secs(3_600)))
-        .flow("later", |flow| flow.starts(Starts::After(Duration::from_secs(1_800))).task("ship", "m", |task| task))
+        .flow("later", |flow| flow.starts(StartTime::After(Duration::from_secs(1_800))).task("ship", "m", |task| task))
         .task("add", "m", |task| task.requires_same(["ip"]))
         .link_with("add", "add", |link| link.join(Join::Any))
         .listen("servers", "kick", "add")
-        .listen_on("servers", "kick", On::Failure, "approve")
+        .listen_on("servers", "kick", SourceOutcome::Failure, "approve")
         .schedule("0 3 * * *", "add")
         .schedule_with("*/5 * * * *", "add", |schedule| {
-            schedule.zone("Europe/Berlin").overlap(Overlap::Queue).missed(Missed::All)
+            schedule.zone("Europe/Berlin").overlap(OverlapPolicy::Queue).missed(MissedPolicy::All)
         })
         .build();
     let from_file =
         file::parse(PERSISTENT_FLOW).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", PERSISTENT_FLOW)));
     assert_eq!(file::write(&built).unwrap(), file::write(&from_file).unwrap());
     let flow = |draft| wire(draft, &modules(), &Values::new());
-    let told = |mistakes: Vec<Mistake>| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>();
+    let told = |mistakes: Vec<Diagnostic>| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>();
     assert_eq!(flow(&built).map_err(told), flow(&from_file).map_err(told));
 }
 

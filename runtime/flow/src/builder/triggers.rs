@@ -3,18 +3,21 @@
 
 use std::{fmt::Display, time::Duration};
 
-use super::{Builder, Whole, parsed};
-use crate::{Cron, DraftListener, DraftSchedule, DraftTriggers, FlowName, Missed, Mistake, NodeName, On, Overlap};
+use super::{Builder, RootFlow, parsed};
+use crate::{
+    Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
+    SourceOutcome,
+};
 
 /// Builds one schedule of a flow.
 #[derive(Debug)]
 pub struct ScheduleBuilder {
     zone: String,
-    overlap: Overlap,
-    missed: Missed,
+    overlap: OverlapPolicy,
+    missed: MissedPolicy,
 }
 
-impl Builder<Whole> {
+impl Builder<RootFlow> {
     /// How long a run may take from its start.
     #[must_use]
     pub fn expires(mut self, expires: Duration) -> Self {
@@ -54,7 +57,7 @@ impl Builder<Whole> {
         if N::from(1) <= count && count <= most {
             return Some(count);
         }
-        let mistake = Mistake::error(None, format!("{key:?} of the flow is {count}"));
+        let mistake = Diagnostic::error(None, format!("{key:?} of the flow is {count}"));
         self.draft.mistakes.push(mistake.hint(format!("choose a whole number from 1 to {most}")));
         None
     }
@@ -62,12 +65,18 @@ impl Builder<Whole> {
     /// The task `to` fires, or is answered where it waits, each time that the task of any run of another flow succeeds.
     #[must_use]
     pub fn listen(self, flow: impl AsRef<str>, task: impl AsRef<str>, to: impl AsRef<str>) -> Self {
-        self.listen_on(flow, task, On::Success, to)
+        self.listen_on(flow, task, SourceOutcome::Success, to)
     }
 
     /// The same for what else may become of the other flow's task.
     #[must_use]
-    pub fn listen_on(mut self, flow: impl AsRef<str>, task: impl AsRef<str>, on: On, to: impl AsRef<str>) -> Self {
+    pub fn listen_on(
+        mut self,
+        flow: impl AsRef<str>,
+        task: impl AsRef<str>,
+        on: SourceOutcome,
+        to: impl AsRef<str>,
+    ) -> Self {
         let mistakes = &mut self.draft.mistakes;
         let flow: Option<FlowName> = parsed(flow.as_ref(), "the flow that is listened to", mistakes);
         let task: Option<NodeName> = parsed(task.as_ref(), "the task that is listened to", mistakes);
@@ -92,7 +101,8 @@ impl Builder<Whole> {
         to: impl AsRef<str>,
         build: impl FnOnce(ScheduleBuilder) -> ScheduleBuilder,
     ) -> Self {
-        let default = ScheduleBuilder { zone: "UTC".into(), overlap: Overlap::default(), missed: Missed::default() };
+        let default =
+            ScheduleBuilder { zone: "UTC".into(), overlap: OverlapPolicy::default(), missed: MissedPolicy::default() };
         let ScheduleBuilder { zone, overlap, missed } = build(default);
         let to: Option<NodeName> = parsed(to.as_ref(), "what a schedule fires", &mut self.draft.mistakes);
         match (Cron::new(cron.as_ref(), &zone), to) {
@@ -100,7 +110,7 @@ impl Builder<Whole> {
                 self.draft.schedules.push(DraftSchedule { cron, to, overlap, missed, span: None });
             }
             (Ok(_), None) => {}
-            (Err(error), _) => self.draft.mistakes.push(Mistake::refused(None, "a schedule", &error)),
+            (Err(error), _) => self.draft.mistakes.push(Diagnostic::refused(None, "a schedule", &error)),
         }
         self
     }
@@ -115,13 +125,13 @@ impl ScheduleBuilder {
 
     /// What becomes of a time at which an earlier firing of it is still under way.
     #[must_use]
-    pub fn overlap(self, overlap: Overlap) -> Self {
+    pub fn overlap(self, overlap: OverlapPolicy) -> Self {
         Self { overlap, ..self }
     }
 
     /// What becomes of times that went by unheard.
     #[must_use]
-    pub fn missed(self, missed: Missed) -> Self {
+    pub fn missed(self, missed: MissedPolicy) -> Self {
         Self { missed, ..self }
     }
 }

@@ -28,13 +28,13 @@ struct CelValue(cel::Value);
 
 impl<'de> Deserialize<'de> for CelValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reading).map(Self)
+        deserializer.deserialize_any(CelVisitor).map(Self)
     }
 }
 
-struct Reading;
+struct CelVisitor;
 
-impl<'de> Visitor<'de> for Reading {
+impl<'de> Visitor<'de> for CelVisitor {
     type Value = cel::Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -47,7 +47,7 @@ fn a_condition_that_cannot_be_evaluated_reports_why() {
     let stored = Value::Stored(crate::Stored {
         digest: crate::Digest::from_bytes([1; 32]),
         size: 70_000,
-        form: crate::Form::Json,
+        form: crate::ValueKind::Json,
     });
     let condition = Condition::new("pan.size > 30").unwrap();
     let error = condition.evaluate(&BTreeMap::from([("pan".parse().unwrap(), &stored)])).unwrap_err().to_string();
@@ -289,7 +289,7 @@ fn conditions_are_checked_against_schemas() {
     );
     let check = |text: &str| {
         let condition = Condition::new(text).unwrap();
-        let findings = condition.check([("pan".to_owned(), Known::of_schema(schema.view()))]);
+        let findings = condition.check([("pan".to_owned(), StaticType::of_schema(schema.view()))]);
         let told = |finding: Finding| {
             format!("{}: {} ({})", if finding.is_error { "error" } else { "warning" }, finding.message, finding.hint)
         };

@@ -16,7 +16,7 @@ use cel::{
 
 use super::complexity;
 use crate::{
-    schema::{Field, View},
+    schema::{Field, VisibleProviders},
     suggest,
     value_types::{ValueType, ValueTypes},
 };
@@ -58,19 +58,19 @@ pub(crate) struct Finding {
 
 /// What is known of a value before it is there.
 #[derive(Clone, Copy)]
-pub(crate) struct Known<'s> {
+pub(crate) struct StaticType<'s> {
     pub(crate) types: ValueTypes,
-    pub(crate) schema: Option<View<'s>>,
+    pub(crate) schema: Option<VisibleProviders<'s>>,
 }
 
-impl<'s> Known<'s> {
+impl<'s> StaticType<'s> {
     const ANY: Self = Self { types: ValueTypes::ANY, schema: None };
 
     const fn of(types: ValueTypes) -> Self {
         Self { types, schema: None }
     }
 
-    pub(crate) fn of_schema(schema: View<'s>) -> Self {
+    pub(crate) fn of_schema(schema: VisibleProviders<'s>) -> Self {
         Self { types: schema.types(), schema: Some(schema) }
     }
 }
@@ -79,23 +79,23 @@ impl<'s> Known<'s> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ProbeResult {
     /// A value of these types, or an error that other values would not have led to.
-    Taken(ValueTypes),
+    Returns(ValueTypes),
     /// There is no such function.
     Unknown,
     /// It takes other types, or so many arguments.
-    Refused,
+    Rejects,
 }
 
 /// Walks an expression, and finds what types its parts have and what is wrong with them.
 pub(super) struct Checker<'s> {
-    names: Vec<(String, Known<'s>)>,
+    names: Vec<(String, StaticType<'s>)>,
     probed: BTreeMap<(String, bool, Vec<ValueType>), ProbeResult>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl<'s> Checker<'s> {
     /// Begins with what is known of the values from outside.
-    pub(super) fn new(names: impl IntoIterator<Item = (String, Known<'s>)>) -> Self {
+    pub(super) fn new(names: impl IntoIterator<Item = (String, StaticType<'s>)>) -> Self {
         Self { names: names.into_iter().collect(), probed: BTreeMap::new(), findings: Vec::new() }
     }
 
@@ -108,17 +108,17 @@ impl<'s> Checker<'s> {
     }
 
     /// What an expression comes to. The parser bounds how deep it nests, and so this recursion.
-    pub(super) fn check(&mut self, expression: &IdedExpr) -> Known<'s> {
+    pub(super) fn check(&mut self, expression: &IdedExpr) -> StaticType<'s> {
         match &expression.expr {
-            Expr::Literal(literal) => Known::of(ValueTypes::of(of_literal(literal))),
+            Expr::Literal(literal) => StaticType::of(ValueTypes::of(of_literal(literal))),
             Expr::Ident(name) => {
                 let known = self.names.iter().rev().find(|(known, _)| known == name);
-                known.map_or(Known::ANY, |(_, known)| *known)
+                known.map_or(StaticType::ANY, |(_, known)| *known)
             }
             Expr::Select(select) => {
                 let operand = self.check(&select.operand);
                 let selected = self.select(operand, &select.field, select.test);
-                if select.test { Known::of(ValueTypes::of(ValueType::Bool)) } else { selected }
+                if select.test { StaticType::of(ValueTypes::of(ValueType::Bool)) } else { selected }
             }
             Expr::Call(call) => self.call(call),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
@@ -127,29 +127,29 @@ impl<'s> Checker<'s> {
             Expr::Struct(made) => {
                 let message = format!("makes a message of type {:?}, and there are none here", made.type_name);
                 self.error(message, "write an object as {\"key\": value}");
-                Known::of(ValueTypes::of(ValueType::Object))
+                StaticType::of(ValueTypes::of(ValueType::Object))
             }
-            Expr::Unspecified => Known::ANY,
+            Expr::Unspecified => StaticType::ANY,
         }
     }
 
-    fn check_parts(&mut self, expression: &IdedExpr, of: ValueType) -> Known<'s> {
+    fn check_parts(&mut self, expression: &IdedExpr, of: ValueType) -> StaticType<'s> {
         for part in complexity::parts(expression) {
             self.check(part);
         }
-        Known::of(ValueTypes::of(of))
+        StaticType::of(ValueTypes::of(of))
     }
 
     /// A field of a value.
-    fn select(&mut self, operand: Known<'s>, field: &str, is_test: bool) -> Known<'s> {
+    fn select(&mut self, operand: StaticType<'s>, field: &str, is_test: bool) -> StaticType<'s> {
         if !operand.types.has(ValueType::Object) && !operand.types.has(ValueType::Other) {
             self.error(format!("takes {field:?} of {}", operand.types), "only an object has fields");
-            return Known::ANY;
+            return StaticType::ANY;
         }
-        let Some(schema) = operand.schema else { return Known::ANY };
+        let Some(schema) = operand.schema else { return StaticType::ANY };
         match schema.field(field) {
-            Field::Known(field) => Known::of_schema(field),
-            Field::Unspecified => Known::ANY,
+            Field::Known(field) => StaticType::of_schema(field),
+            Field::Unspecified => StaticType::ANY,
             Field::Absent => {
                 let hint = suggest::did_you_mean(field, schema.field_names()).unwrap_or_else(|| {
                     let names: Vec<&str> = schema.field_names().collect();
@@ -161,19 +161,19 @@ impl<'s> Checker<'s> {
                 });
                 let what = if is_test { "asks for" } else { "reads" };
                 self.warn(format!("{what} the field {field:?}, which is not among those of its object"), hint);
-                Known::ANY
+                StaticType::ANY
             }
         }
     }
 
-    fn call(&mut self, call: &CallExpr) -> Known<'s> {
+    fn call(&mut self, call: &CallExpr) -> StaticType<'s> {
         let target = call.target.as_deref().map(|target| self.check(target));
-        let given: Vec<Known<'s>> = call.args.iter().map(|argument| self.check(argument)).collect();
-        let bool = Known::of(ValueTypes::of(ValueType::Bool));
+        let given: Vec<StaticType<'s>> = call.args.iter().map(|argument| self.check(argument)).collect();
+        let bool = StaticType::of(ValueTypes::of(ValueType::Bool));
         match (call.func_name.as_str(), &given[..]) {
             (operators::CONDITIONAL, [asked, yes, no]) => {
                 self.must_be_bool("?", asked);
-                Known::of(yes.types.or(no.types))
+                StaticType::of(yes.types.or(no.types))
             }
             (word @ (operators::LOGICAL_AND | operators::LOGICAL_OR), [one, other]) => {
                 let word = if word == operators::LOGICAL_AND { "&&" } else { "||" };
@@ -191,14 +191,17 @@ impl<'s> Checker<'s> {
             }
             (operators::INDEX, [of, _]) => {
                 let taken = self.probe(call, target, &given);
-                let element = of.schema.and_then(View::element).filter(|_| of.types == ValueTypes::of(ValueType::List));
-                element.map_or(taken, Known::of_schema)
+                let element = of
+                    .schema
+                    .and_then(VisibleProviders::element)
+                    .filter(|_| of.types == ValueTypes::of(ValueType::List));
+                element.map_or(taken, StaticType::of_schema)
             }
             _ => self.probe(call, target, &given),
         }
     }
 
-    fn must_be_bool(&mut self, word: &str, operand: &Known<'s>) {
+    fn must_be_bool(&mut self, word: &str, operand: &StaticType<'s>) {
         if !operand.types.has(ValueType::Bool) && !operand.types.has(ValueType::Other) {
             let message = format!("has {} at `{word}`, which takes true or false", operand.types);
             self.error(message, "compare it with something");
@@ -206,7 +209,7 @@ impl<'s> Checker<'s> {
     }
 
     /// Asks CEL whether it has a function for the types that the arguments may have.
-    fn probe(&mut self, call: &CallExpr, target: Option<Known<'s>>, given: &[Known<'s>]) -> Known<'s> {
+    fn probe(&mut self, call: &CallExpr, target: Option<StaticType<'s>>, given: &[StaticType<'s>]) -> StaticType<'s> {
         let all: Vec<ValueTypes> = target.iter().chain(given).map(|known| known.types).collect();
         let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
         for combination in combinations(&all) {
@@ -214,12 +217,12 @@ impl<'s> Checker<'s> {
             let probed =
                 *self.probed.entry(key).or_insert_with_key(|(name, has_target, of)| ask(name, *has_target, of));
             is_unknown &= probed == ProbeResult::Unknown;
-            if let ProbeResult::Taken(came_to) = probed {
+            if let ProbeResult::Returns(came_to) = probed {
                 types = types.or(came_to);
             }
         }
         if !types.is_empty() {
-            return Known::of(types);
+            return StaticType::of(types);
         }
         let name = call.func_name.as_str();
         let form = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form);
@@ -244,23 +247,27 @@ impl<'s> Checker<'s> {
                 self.error(format!("has {} at `{operator}`", arguments(&all)), hint);
             }
         }
-        Known::ANY
+        StaticType::ANY
     }
 
-    fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> Known<'s> {
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> StaticType<'s> {
         let range = self.check(&comprehension.iter_range);
         let goes_over = ValueTypes::of(ValueType::List).or(ValueTypes::of(ValueType::Object));
         if range.types.and(goes_over.or(ValueTypes::of(ValueType::Other))).is_empty() {
             self.error(format!("has a loop over {}", range.types), "a loop goes over a list, or the keys of an object");
         }
         let is_list = range.types == ValueTypes::of(ValueType::List);
-        let element = range.schema.and_then(View::element).filter(|_| is_list).map_or(Known::ANY, Known::of_schema);
+        let element = range
+            .schema
+            .and_then(VisibleProviders::element)
+            .filter(|_| is_list)
+            .map_or(StaticType::ANY, StaticType::of_schema);
         let gathered = self.check(&comprehension.accu_init);
         let before = self.names.len();
         match &comprehension.iter_var2 {
             // The first of two is the place or the key.
             Some(second) => {
-                self.names.push((comprehension.iter_var.clone(), Known::ANY));
+                self.names.push((comprehension.iter_var.clone(), StaticType::ANY));
                 self.names.push((second.clone(), element));
             }
             None => self.names.push((comprehension.iter_var.clone(), element)),
@@ -320,8 +327,10 @@ fn ask(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
     match context.resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }) {
         Err(ExecutionError::UndeclaredReference(_)) => ProbeResult::Unknown,
         // What is not known to be one of JSON's types may be any.
-        _ if of.contains(&ValueType::Other) => ProbeResult::Taken(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other))),
-        Ok(value) => ProbeResult::Taken(ValueTypes::of(type_of(&value))),
+        _ if of.contains(&ValueType::Other) => {
+            ProbeResult::Returns(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other)))
+        }
+        Ok(value) => ProbeResult::Returns(ValueTypes::of(type_of(&value))),
         Err(
             ExecutionError::NoSuchOverload(_)
             | ExecutionError::UnsupportedBinaryOperator(..)
@@ -331,9 +340,9 @@ fn ask(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
             | ExecutionError::NotSupportedAsMethod { .. }
             | ExecutionError::InvalidArgumentCount { .. }
             | ExecutionError::MissingArgumentOrTarget,
-        ) => ProbeResult::Refused,
+        ) => ProbeResult::Rejects,
         // Another value of the type may do.
-        Err(_) => ProbeResult::Taken(ValueTypes::ANY),
+        Err(_) => ProbeResult::Returns(ValueTypes::ANY),
     }
 }
 

@@ -6,15 +6,16 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     foreign_keys,
-    reader::{Mistakes, Reader, WithSpan, wrong_type},
+    reader::{Diagnostics, Reader, WithSpan, wrong_type},
     retry, task,
 };
 use crate::{
-    Body, Condition, DraftFlow, DraftLink, DraftNode, Join, LinkSpans, Mistake, NodeName, On, Pattern, Reach, suggest,
+    Condition, Diagnostic, DraftFlow, DraftLink, DraftNode, FlowBody, Join, LinkSpans, NodeName, Pattern, SkipReach,
+    SourceOutcome, suggest,
 };
 
 /// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
-pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
+pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> FlowBody {
     let pattern = mistakes.needed(|mistakes| table.word("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
     let controller = table.take("retry").and_then(|toml| {
         let controller = retry::controller(toml, &table.whose, mistakes);
@@ -33,20 +34,20 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Body {
     let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
     mistakes.needed(|mistakes| apply_order(table, pattern, &mut nodes, mistakes));
     let starts = table.starts(mistakes);
-    Body { pattern, nodes, links, controller, starts }
+    FlowBody { pattern, nodes, links, controller, starts }
 }
 
 pub(super) fn tables<'t>(
     table: &mut Reader<'t>,
     key: &'static str,
     example: &str,
-    mistakes: &mut Mistakes,
+    mistakes: &mut Diagnostics,
 ) -> &'t [Spanned<DeValue<'t>>] {
     let what = format!("a list of tables, each begun by {example}");
     mistakes.needed(|mistakes| table.list(key, &what, mistakes)).map_or(&[], |list| list.value)
 }
 
-fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftFlow> {
+fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftFlow> {
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes))?;
     let name = task::name(&mut table, "inner-flow", mistakes);
     let body = read(&mut table, mistakes);
@@ -62,7 +63,7 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })
 }
 
-fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftLink> {
+fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftLink> {
     let example = "{ from = \"mix\", to = \"bake\" }";
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a link", example, mistakes))?;
     let mut end = |key| {
@@ -93,40 +94,42 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<D
 
 /// What a link says besides its ends.
 pub(super) struct LinkOptions {
-    pub(super) on: On,
+    pub(super) on: SourceOutcome,
     pub(super) when: Option<Condition>,
-    pub(super) reach: Option<Reach>,
+    pub(super) reach: Option<SkipReach>,
     pub(super) join: Join,
 }
 
-pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> LinkOptions {
-    let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
+pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> LinkOptions {
+    let on = table.word("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
     let when =
         table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
             Ok(condition) => Some(condition),
             Err(error) => {
-                mistakes.push(Mistake::refused(Some(text.span), "\"when\" of a link", &error));
+                mistakes.push(Diagnostic::refused(Some(text.span), "\"when\" of a link", &error));
                 None
             }
         });
-    let reach = table.word("reach", Reach::WORDS, mistakes);
+    let reach = table.word("reach", SkipReach::WORDS, mistakes);
     let join = table.word("join", Join::WORDS, mistakes).unwrap_or_default();
     LinkOptions { on, when, reach, join }
 }
 
 /// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.
-fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Mistakes) {
+fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Diagnostics) {
     let Some(order) = table.list("order", "a list of names", mistakes) else { return };
     if pattern != Pattern::Linear {
         let message = format!("{} has an order, but is not linear", table.whose);
-        mistakes.push(Mistake::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
+        mistakes
+            .push(Diagnostic::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
         return;
     }
     let places = places(&order, &table.whose, nodes, mistakes);
     for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
         let message = format!("the order of {} misses {:?}", table.whose, node.name());
-        mistakes
-            .push_missing(Mistake::error(Some(order.span.clone()), message).hint("name every node of the flow once"));
+        mistakes.push_missing(
+            Diagnostic::error(Some(order.span.clone()), message).hint("name every node of the flow once"),
+        );
     }
     nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
 }
@@ -135,7 +138,7 @@ fn places<'t>(
     order: &WithSpan<&'t [Spanned<DeValue<'t>>]>,
     whose: &str,
     nodes: &[DraftNode],
-    mistakes: &mut Mistakes,
+    mistakes: &mut Diagnostics,
 ) -> BTreeMap<&'t str, usize> {
     let known: BTreeSet<&str> = nodes.iter().map(|node| node.name().as_str()).collect();
     let mut places = BTreeMap::new();
@@ -154,10 +157,10 @@ fn places<'t>(
             let is_read = mistakes.wrong.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
             let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
-            mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
         } else if places.insert(name, place).is_some() {
             let message = format!("the order of {whose} names {name:?} twice");
-            mistakes.push(Mistake::error(Some(toml.span()), message).hint("name every node of the flow once"));
+            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint("name every node of the flow once"));
         }
     }
     places

@@ -12,14 +12,14 @@ use toml::{
 
 use super::{
     body,
-    reader::{Mistakes, Reader, wrong_type},
+    reader::{Diagnostics, Reader, wrong_type},
     syntax_errors, task,
 };
-use crate::{Edit, Mistake, NodeName, Values};
+use crate::{Diagnostic, Edit, NodeName, Values};
 
 /// One step of a file of edits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WrittenEdit {
+pub enum ParsedEdit {
     /// Adds what another file holds.
     Add {
         /// Its path, relative to the file of edits.
@@ -44,9 +44,9 @@ const KINDS: [(&str, &[&str]); 7] = [
 ///
 /// # Errors
 /// Every mistake in it, in the order of the file.
-pub fn edits(text: &str) -> Result<Vec<WrittenEdit>, Vec<Mistake>> {
+pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
     let (table, found) = DeTable::parse_recoverable(text);
-    let mut mistakes = Mistakes::default();
+    let mut mistakes = Diagnostics::default();
     let edits = whole(&table, &mut mistakes);
     let mut wrong = if found.is_empty() {
         mistakes.wrong.append(&mut mistakes.missing);
@@ -59,7 +59,7 @@ pub fn edits(text: &str) -> Result<Vec<WrittenEdit>, Vec<Mistake>> {
     if wrong.is_empty() { Ok(edits) } else { Err(wrong) }
 }
 
-fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
+fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
     let tables = body::tables(&mut table, "edit", "[[edit]]", mistakes);
     if tables.is_empty() {
@@ -72,13 +72,13 @@ fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Mistakes) -> Vec<Wri
 }
 
 /// The edits of one table: a value each, where it gives several.
-fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
+fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
     let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", mistakes) else { return Vec::new() };
     let is_said = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
     let said: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_said).collect();
     let Some((kind, also)) = said.first().copied() else {
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
-        let mistake = Mistake::error(Some(toml.span()), "an edit does nothing");
+        let mistake = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // What was meant is most likely a key that is misspelt.
         for (kind, _) in KINDS {
             table.take(kind);
@@ -88,7 +88,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Vec<Writ
         return Vec::new();
     };
     if let Some((other, _)) = said.get(1) {
-        let mistake = Mistake::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
+        let mistake = Diagnostic::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
         mistakes.push(mistake.hint("an edit does one thing: begin another with [[edit]]"));
     }
     table.whose = format!("the edit {kind:?}");
@@ -107,12 +107,12 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Vec<Writ
     edits
 }
 
-fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Vec<WrittenEdit> {
-    let one = |edit: Option<Edit>| edit.map(WrittenEdit::Edit).into_iter().collect();
+fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
+    let one = |edit: Option<Edit>| edit.map(ParsedEdit::Edit).into_iter().collect();
     match kind {
         "add" => {
             let file = table.text("add", "the path of a file", mistakes);
-            file.map(|file| WrittenEdit::Add { file: file.value.into() }).into_iter().collect()
+            file.map(|file| ParsedEdit::Add { file: file.value.into() }).into_iter().collect()
         }
         "remove" => one(table.name("remove", mistakes).map(|task| Edit::Remove { task: task.value, ran: false })),
         "link" => {
@@ -134,7 +134,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> 
             let values = constants(table, mistakes);
             let Some(task) = task else { return Vec::new() };
             let set = |(parameter, value)| Edit::Set { task: task.value.clone(), parameter, value };
-            values.into_iter().map(|value| WrittenEdit::Edit(set(value))).collect()
+            values.into_iter().map(|value| ParsedEdit::Edit(set(value))).collect()
         }
         "require" => {
             let task = table.name::<NodeName>("require", mistakes);
@@ -144,14 +144,14 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Mistakes) -> 
             }
             let Some(task) = task else { return Vec::new() };
             let require = |(parameter, value)| Edit::Require { task: task.value.clone(), parameter, value };
-            renames.into_iter().flatten().map(|rename| WrittenEdit::Edit(require(rename))).collect()
+            renames.into_iter().flatten().map(|rename| ParsedEdit::Edit(require(rename))).collect()
         }
         _ => unreachable!("only the kinds are read"),
     }
 }
 
 /// The constants of an edit that sets some.
-fn constants(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Values {
+fn constants(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Values {
     let lacks = |table: &Reader<'_>| table.lacks("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
         mistakes.push_missing(lacks(table));
@@ -164,7 +164,7 @@ fn constants(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Values {
     values
 }
 
-fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Mistakes) -> Option<(NodeName, NodeName)> {
+fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Diagnostics) -> Option<(NodeName, NodeName)> {
     let pair = pair(table, key, "two names, as in [\"mix\", \"bake\"]", mistakes)?;
     let [from, to] = pair.map(|end| named(end, &table.whose, mistakes));
     Some((from?, to?))
@@ -174,7 +174,12 @@ fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Mistakes) -> O
 type Text<'t> = (&'t str, Range<usize>);
 
 /// Two texts in a list.
-fn pair<'t>(table: &mut Reader<'t>, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<[Text<'t>; 2]> {
+fn pair<'t>(
+    table: &mut Reader<'t>,
+    key: &'static str,
+    what: &str,
+    mistakes: &mut Diagnostics,
+) -> Option<[Text<'t>; 2]> {
     let list = table.list(key, what, mistakes)?;
     let text = |toml: &'t Spanned<DeValue<'t>>| Some((toml.get_ref().as_str()?, toml.span()));
     if let [one, other] = list.value
@@ -189,14 +194,14 @@ fn pair<'t>(table: &mut Reader<'t>, key: &'static str, what: &str, mistakes: &mu
         }
         None => {
             let message = format!("{key:?} of {} does not have two elements", table.whose);
-            mistakes.push(Mistake::error(Some(list.span), message).hint(format!("write {what}")));
+            mistakes.push(Diagnostic::error(Some(list.span), message).hint(format!("write {what}")));
         }
     }
     None
 }
 
-fn named((text, span): Text<'_>, whose: &str, mistakes: &mut Mistakes) -> Option<NodeName> {
-    NodeName::new(text).map_err(|error| mistakes.push(Mistake::refused(Some(span), whose, &error))).ok()
+fn named((text, span): Text<'_>, whose: &str, mistakes: &mut Diagnostics) -> Option<NodeName> {
+    NodeName::new(text).map_err(|error| mistakes.push(Diagnostic::refused(Some(span), whose, &error))).ok()
 }
 
 #[cfg(test)]

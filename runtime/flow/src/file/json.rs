@@ -2,23 +2,23 @@
 
 use toml::{Spanned, de::DeValue};
 
-use crate::{Json, Mistake, Value};
+use crate::{Diagnostic, Json, Value};
 
 /// The value of a TOML value; `whose` names it in the mistake.
-pub(super) fn value(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Value, Mistake> {
+pub(super) fn value(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Value, Diagnostic> {
     json(toml, whose).map(Value::Json)
 }
 
 /// The JSON text of a TOML value; dates and times become strings as in RFC 3339.
-pub(super) fn json(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Json, Mistake> {
+pub(super) fn json(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Json, Diagnostic> {
     let mut text = String::new();
     write(toml, whose, &mut text)?;
     Ok(Json::parse(text).expect("what is written below is JSON"))
 }
 
 /// The parser bounds how deep a value can be nested, and so this recursion.
-fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(), Mistake> {
-    let refuse = |message: String| Mistake::error(Some(toml.span()), message);
+fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(), Diagnostic> {
+    let refuse = |message: String| Diagnostic::error(Some(toml.span()), message);
     match toml.get_ref() {
         DeValue::String(text) => write_string(text, out),
         DeValue::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),

@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{InvalidName, Mistake, Pace, Rate, Starts, Timestamp, parse_duration, parse_size, suggest};
+use crate::{Diagnostic, InvalidName, Pace, Rate, StartTime, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
 const RESERVED_KEYS: [&str; 2] = ["capabilities", "grant"];
@@ -25,21 +25,21 @@ pub(super) struct WithSpan<T> {
 
 /// What is wrong with a file so far.
 #[derive(Default)]
-pub(super) struct Mistakes {
+pub(super) struct Diagnostics {
     /// What is there and should not be so.
-    pub(super) wrong: Vec<Mistake>,
+    pub(super) wrong: Vec<Diagnostic>,
     /// What should be there and is not; in a file that is not TOML it may only be lost.
-    pub(super) missing: Vec<Mistake>,
+    pub(super) missing: Vec<Diagnostic>,
     /// Whether something could not be read that other parts depend on.
     pub(super) is_partial: bool,
 }
 
-impl Mistakes {
-    pub(super) fn push(&mut self, mistake: Mistake) {
+impl Diagnostics {
+    pub(super) fn push(&mut self, mistake: Diagnostic) {
         self.wrong.push(mistake);
     }
 
-    pub(super) fn push_missing(&mut self, mistake: Mistake) {
+    pub(super) fn push_missing(&mut self, mistake: Diagnostic) {
         self.missing.push(mistake);
     }
 
@@ -99,7 +99,7 @@ impl<'t> Reader<'t> {
         toml: &'t Spanned<DeValue<'t>>,
         whose: impl Into<String>,
         example: &str,
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<Self> {
         let whose = whose.into();
         let table = toml.get_ref().as_table();
@@ -118,8 +118,8 @@ impl<'t> Reader<'t> {
     }
 
     /// Says that a key must be there.
-    pub(super) fn lacks(&self, key: &str, example: &str) -> Mistake {
-        Mistake::error(Some(self.span.clone()), format!("{} has no {key:?}", self.whose))
+    pub(super) fn lacks(&self, key: &str, example: &str) -> Diagnostic {
+        Diagnostic::error(Some(self.span.clone()), format!("{} has no {key:?}", self.whose))
             .hint(format!("write {example}"))
     }
 
@@ -129,7 +129,7 @@ impl<'t> Reader<'t> {
         key: &'static str,
         what: &str,
         get: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<WithSpan<T>> {
         let toml = self.take(key)?;
         let value = get(toml.get_ref());
@@ -140,12 +140,17 @@ impl<'t> Reader<'t> {
     }
 
     /// The text of a key.
-    pub(super) fn text(&mut self, key: &'static str, what: &str, mistakes: &mut Mistakes) -> Option<WithSpan<&'t str>> {
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        mistakes: &mut Diagnostics,
+    ) -> Option<WithSpan<&'t str>> {
         self.typed(key, what, DeValue::as_str, mistakes)
     }
 
     /// The name under a key.
-    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<Name>>
+    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
@@ -153,7 +158,7 @@ impl<'t> Reader<'t> {
         match text.value.parse() {
             Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(error) => {
-                mistakes.push(Mistake::refused(Some(text.span), &self.of(key), &error));
+                mistakes.push(Diagnostic::refused(Some(text.span), &self.of(key), &error));
                 None
             }
         }
@@ -161,13 +166,17 @@ impl<'t> Reader<'t> {
 
     /// The name under a key, or the nearest one to what stands there: so much is known of it that what refers to it finds
     /// it.
-    pub(super) fn name_or_nearest<Name>(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<Name>>
+    pub(super) fn name_or_nearest<Name>(
+        &mut self,
+        key: &'static str,
+        mistakes: &mut Diagnostics,
+    ) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
         let text = mistakes.needed(|mistakes| self.text(key, "a name in quotes", mistakes))?;
         let value = text.value.parse().or_else(|error: InvalidName| {
-            mistakes.push(Mistake::refused(Some(text.span.clone()), &self.of(key), &error));
+            mistakes.push(Diagnostic::refused(Some(text.span.clone()), &self.of(key), &error));
             error.closest_valid().parse()
         });
         Some(WithSpan { value: value.ok()?, span: text.span })
@@ -178,20 +187,20 @@ impl<'t> Reader<'t> {
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<T> {
         let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
         let text = self.text(key, &known, mistakes)?;
         let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
         if found.is_none() {
-            let mistake = Mistake::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
+            let mistake = Diagnostic::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
             mistakes.push(mistake.hint(format!("write {known}")));
         }
         found
     }
 
     /// A truth value.
-    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<WithSpan<bool>> {
+    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<bool>> {
         self.typed(key, "true or false", DeValue::as_bool, mistakes)
     }
 
@@ -200,7 +209,7 @@ impl<'t> Reader<'t> {
         &mut self,
         key: &'static str,
         range: RangeInclusive<T>,
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<T>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
@@ -209,41 +218,41 @@ impl<'t> Reader<'t> {
         let value = i128::from_str_radix(digits.as_str(), digits.radix()).ok();
         let fits = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
         if fits.is_none() {
-            let mistake = Mistake::error(Some(span), format!("{} is {digits}", self.of(key)));
+            let mistake = Diagnostic::error(Some(span), format!("{} is {digits}", self.of(key)));
             mistakes.push(mistake.hint(format!("write a whole number from {} to {}", range.start(), range.end())));
         }
         fits
     }
 
     /// A duration such as `"30s"`.
-    pub(super) fn duration(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Duration> {
+    pub(super) fn duration(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<Duration> {
         self.quantity(key, "a duration such as \"30s\"", parse_duration, mistakes)
     }
 
     /// When something starts that could.
-    pub(super) fn starts(&mut self, mistakes: &mut Mistakes) -> Option<Starts> {
-        let after = self.duration("start_after", mistakes).map(Starts::After);
+    pub(super) fn starts(&mut self, mistakes: &mut Diagnostics) -> Option<StartTime> {
+        let after = self.duration("start_after", mistakes).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
         let Some(at) = moment(toml.get_ref()) else {
             let message = format!("{} is no moment that a clock will show", self.of("start_at"));
             let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
-            mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             return after;
         };
         if after.is_some() {
             let message = format!("{} has both \"start_after\" and \"start_at\"", self.whose);
-            mistakes.push(Mistake::error(Some(toml.span()), message).hint("keep one of them"));
+            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint("keep one of them"));
         }
-        Some(Starts::At(at))
+        Some(StartTime::At(at))
     }
 
     /// A size such as `"64MiB"`.
-    pub(super) fn size(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<u64> {
+    pub(super) fn size(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<u64> {
         self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
     }
 
     /// How many calls run at once, and how often they start.
-    pub(super) fn pace(&mut self, mistakes: &mut Mistakes) -> Pace {
+    pub(super) fn pace(&mut self, mistakes: &mut Diagnostics) -> Pace {
         Pace {
             max_running: self.integer("max_running", 1..=u32::MAX, mistakes).and_then(NonZeroU32::new),
             rate: self.quantity("rate", "a rate such as \"10/s\"", Rate::parse, mistakes),
@@ -255,13 +264,13 @@ impl<'t> Reader<'t> {
         key: &'static str,
         what: &str,
         parse: impl Fn(&str) -> Result<T, Invalid>,
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<T> {
         let text = self.text(key, what, mistakes)?;
         match parse(text.value) {
             Ok(value) => Some(value),
             Err(error) => {
-                mistakes.push(Mistake::refused(Some(text.span), &self.of(key), &error));
+                mistakes.push(Diagnostic::refused(Some(text.span), &self.of(key), &error));
                 None
             }
         }
@@ -272,16 +281,16 @@ impl<'t> Reader<'t> {
         &mut self,
         key: &'static str,
         what: &str,
-        mistakes: &mut Mistakes,
+        mistakes: &mut Diagnostics,
     ) -> Option<WithSpan<&'t [Spanned<DeValue<'t>>]>> {
         self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), mistakes)
     }
 
     /// Tells the keys nobody asked for. `foreign` knows those that belong elsewhere.
-    pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Mistakes) {
+    pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Diagnostics) {
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let mistake = Mistake::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
+            let mistake = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
             let later =
                 || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
             let meant = suggest::closest(name, self.asked.iter().copied());
@@ -313,7 +322,7 @@ fn moment(toml: &DeValue<'_>) -> Option<Timestamp> {
 }
 
 /// Says that something is of another type than it must be.
-pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Mistake {
+pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
     let found = match found {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
@@ -323,5 +332,5 @@ pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Ran
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Mistake::error(Some(span), format!("{whose} is {found}")).hint(format!("write {what}"))
+    Diagnostic::error(Some(span), format!("{whose} is {found}")).hint(format!("write {what}"))
 }

@@ -4,15 +4,19 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     foreign_keys, json,
-    reader::{Mistakes, Reader, WithSpan, wrong_type},
+    reader::{Diagnostics, Reader, WithSpan, wrong_type},
 };
-use crate::{Backoff, DraftController, Mistake, Otherwise, RetryPolicy, Strategy, ValueName};
+use crate::{Backoff, Diagnostic, DraftController, Otherwise, RetryPolicy, Strategy, ValueName};
 
 const POLICY: [&str; 5] = ["attempts", "backoff", "initial", "max", "jitter"];
 const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "provides"];
 
 /// A task's own policy.
-pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: &mut Mistakes) -> Option<RetryPolicy> {
+pub(super) fn policy<'t>(
+    toml: &'t Spanned<DeValue<'t>>,
+    owner: &str,
+    mistakes: &mut Diagnostics,
+) -> Option<RetryPolicy> {
     let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", mistakes)?;
     let default = RetryPolicy::default();
     let policy = RetryPolicy {
@@ -36,7 +40,7 @@ pub(super) fn policy<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, mistakes: 
 pub(super) fn controller<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     owner: &str,
-    mistakes: &mut Mistakes,
+    mistakes: &mut Diagnostics,
 ) -> Option<DraftController> {
     let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", mistakes)?;
     let times = table.integer("times", 0..=u32::MAX, mistakes).map(Strategy::Times);
@@ -64,7 +68,7 @@ pub(super) fn controller<'t>(
     })
 }
 
-fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Mistakes) -> Option<Strategy> {
+fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Diagnostics) -> Option<Strategy> {
     let whose = format!("\"for_each\" of {owner}");
     match toml.get_ref() {
         DeValue::Array(elements) => {
@@ -77,7 +81,7 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Mistakes) -
         DeValue::String(name) => match ValueName::new(name) {
             Ok(name) => Some(Strategy::ForEachOf(name)),
             Err(error) => {
-                mistakes.push(Mistake::refused(Some(toml.span()), &whose, &error));
+                mistakes.push(Diagnostic::refused(Some(toml.span()), &whose, &error));
                 None
             }
         },
@@ -93,25 +97,27 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Mistakes) -
 }
 
 /// A controller does one thing, and says once what it answers in the end.
-fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut Mistakes) {
+fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) {
     let said = |key: &&str| toml.get_ref().get(*key).is_some();
     let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();
     match strategies.as_slice() {
         [] => {
             let message = format!("{} does not say what it does", table.whose);
             let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
-            mistakes.push_missing(Mistake::error(Some(toml.span()), message).hint(hint));
+            mistakes.push_missing(Diagnostic::error(Some(toml.span()), message).hint(hint));
         }
         [_] => {}
         [one, other, ..] => {
             let message = format!("{} has both {one} and {other}", table.whose);
-            mistakes
-                .push(Mistake::error(Some(toml.span()), message).hint("a retry controller does one of them: keep one"));
+            mistakes.push(
+                Diagnostic::error(Some(toml.span()), message).hint("a retry controller does one of them: keep one"),
+            );
         }
     }
     if said(&"always") && said(&"otherwise") {
         let message = format!("{} has both always and otherwise", table.whose);
-        mistakes
-            .push(Mistake::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"));
+        mistakes.push(
+            Diagnostic::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"),
+        );
     }
 }

@@ -7,13 +7,13 @@ use std::{
 
 use toml::de::Error;
 
-use crate::{Mistake, render::Lines};
+use crate::{Diagnostic, render::Lines};
 
 /// The longest piece of the text that a message repeats, in characters.
 const LONGEST: usize = 60;
 
 /// The breaks of a text, and those of its other mistakes that no break can be the cause of.
-pub(super) fn with_syntax_errors(mistakes: Vec<Mistake>, breaks: &[Error], text: &str) -> Vec<Mistake> {
+pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
     let lines = Lines::of(text);
     let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
     // A second break of one line follows from the first.
@@ -25,14 +25,14 @@ pub(super) fn with_syntax_errors(mistakes: Vec<Mistake>, breaks: &[Error], text:
         }
     }
     let broken: BTreeSet<usize> = first.keys().copied().collect();
-    let elsewhere = |mistake: &Mistake| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
-    let mut all: Vec<Mistake> = mistakes.into_iter().filter(elsewhere).collect();
+    let elsewhere = |mistake: &Diagnostic| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
+    let mut all: Vec<Diagnostic> = mistakes.into_iter().filter(elsewhere).collect();
     all.extend(first.into_values().map(|(_, error)| mistake(error, text)));
     all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| mistake(error, text)));
     all
 }
 
-fn mistake(error: &Error, text: &str) -> Mistake {
+fn mistake(error: &Error, text: &str) -> Diagnostic {
     let span = error.span();
     let excerpt = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
     let before = span.as_ref().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -63,5 +63,5 @@ fn mistake(error: &Error, text: &str) -> Mistake {
         }
         _ => (format!("not TOML: {wrong}"), format!("TOML wants {expected} here")),
     };
-    Mistake::error(span, message).hint(hint)
+    Diagnostic::error(span, message).hint(hint)
 }

@@ -6,18 +6,18 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     foreign_keys, json,
-    reader::{Mistakes, Reader, WithSpan, wrong_type},
+    reader::{Diagnostics, Reader, WithSpan, wrong_type},
     retry,
 };
 use crate::{
-    Does, DraftForEach, DraftTask, Elements, LARGEST_DELIVERY_LIMIT, LimitOverrides, Mistake, NodeName, QueueName,
-    Renames, ValueName, Values,
+    Diagnostic, DraftForEach, DraftList, DraftTask, DraftTaskKind, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName,
+    QueueName, Renames, ValueName, Values,
 };
 
 pub(super) type Spans = BTreeMap<String, Range<usize>>;
 
-/// Reads a task; `None` when it is not even known what it is.
-pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftTask> {
+/// Reads a task; `Strip` when it is not even known what it is.
+pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftTask> {
     let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
@@ -46,8 +46,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) 
     let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
     let pace = table.pace(mistakes);
     let expires = table.duration("expires", mistakes);
-    let delivery_limit =
-        table.integer("delivery_limit", 1..=LARGEST_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
+    let delivery_limit = table.integer("delivery_limit", 1..=MAX_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
@@ -111,7 +110,7 @@ pub(crate) const CALL_KEYS: [&str; 20] = [
 ];
 
 /// The list that a task is called for.
-fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForEach> {
+fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftForEach> {
     let toml = table.take("for_each");
     let element: Option<WithSpan<ValueName>> = table.name("as", mistakes);
     let is_misnamed = element.is_none() && table.take("as").is_some();
@@ -121,18 +120,18 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForE
             if let Some(toml) = table.take(key) {
                 let message = format!("{} says {key:?}, and is called once", table.whose);
                 let hint = "say for_each = \"a list\", or leave it out";
-                mistakes.push(Mistake::error(Some(toml.span()), message).hint(hint));
+                mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             }
         }
         return None;
     };
     let whose = format!("\"for_each\" of {}", table.whose);
     let list = match toml.get_ref() {
-        DeValue::String(text) => Elements::Of(parse_name(text, toml.span(), &whose, mistakes)?),
+        DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &whose, mistakes)?),
         DeValue::Array(elements) => {
             let whose = format!("an element of {whose}");
             let read = |element| json::json(element, &whose).map_err(|mistake| mistakes.push(mistake)).ok();
-            Elements::Listed(elements.iter().filter_map(read).collect())
+            DraftList::Literal(elements.iter().filter_map(read).collect())
         }
         other @ (DeValue::Integer(_)
         | DeValue::Float(_)
@@ -152,13 +151,14 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> Option<DraftForE
 }
 
 /// What a task does: it calls a guest, or waits.
-fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> Option<Does> {
+fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Option<DraftTaskKind> {
     let uses = table.text("use", "a text such as \"module#task\"", mistakes);
     let wait = table.text("wait", "a text such as \"approval\"", mistakes);
     let (calls, waits) = (table.take("use").is_some(), table.take("wait").is_some());
     if calls && let Some(wait) = &wait {
         let message = format!("{} has both \"use\" and \"wait\"", table.whose);
-        mistakes.push(Mistake::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
+        mistakes
+            .push(Diagnostic::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
     }
     if !calls && !waits {
         mistakes.push_missing(table.lacks("use", "use = \"module#task\", or wait = \"approval\""));
@@ -166,18 +166,18 @@ fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> O
     match (uses, wait) {
         (Some(uses), _) => {
             spans.insert("use".into(), uses.span);
-            Some(Does::Call(uses.value.to_owned()))
+            Some(DraftTaskKind::Call(uses.value.to_owned()))
         }
         (None, Some(wait)) => {
             spans.insert("wait".into(), wait.span);
-            Some(Does::Wait(wait.value.to_owned()))
+            Some(DraftTaskKind::Wait(wait.value.to_owned()))
         }
         (None, None) => None,
     }
 }
 
 /// The name of a node, which then stands in the mistakes of its table.
-pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Mistakes) -> Option<WithSpan<NodeName>> {
+pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Diagnostics) -> Option<WithSpan<NodeName>> {
     if table.take("name").is_none() {
         mistakes.is_partial = true;
         mistakes.push_missing(table.lacks("name", &format!("name = {example:?}")));
@@ -196,7 +196,7 @@ pub(super) fn renames(
     table: &mut Reader<'_>,
     key: &'static str,
     spans: &mut Spans,
-    mistakes: &mut Mistakes,
+    mistakes: &mut Diagnostics,
 ) -> Option<Renames> {
     let toml = table.take(key)?;
     let whose = format!("{key:?} of {}", table.whose);
@@ -208,7 +208,7 @@ pub(super) fn renames(
                 let Some(known) = value_name(name, &whose, mistakes) else { continue };
                 spans.insert(format!("{key}.{known}"), name.span());
                 if renames.insert(known.clone(), known.clone()).is_some() {
-                    let mistake = Mistake::error(Some(name.span()), format!("{whose} has {known:?} twice"));
+                    let mistake = Diagnostic::error(Some(name.span()), format!("{whose} has {known:?} twice"));
                     mistakes.push(mistake.hint("name it once"));
                 }
             }
@@ -234,7 +234,7 @@ pub(super) fn renames(
     Some(renames)
 }
 
-fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes) -> Values {
+fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Values {
     let Some(toml) = table.take("with") else { return Values::new() };
     spans.insert("with".into(), toml.span());
     let (values, places) = values(toml, &format!("\"with\" of {}", table.whose), mistakes);
@@ -246,7 +246,7 @@ fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Mistakes)
 pub(super) fn values<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     whose: &str,
-    mistakes: &mut Mistakes,
+    mistakes: &mut Diagnostics,
 ) -> (Values, BTreeMap<ValueName, Range<usize>>) {
     let (mut values, mut spans) = (Values::new(), BTreeMap::new());
     let DeValue::Table(entries) = toml.get_ref() else {
@@ -265,7 +265,7 @@ pub(super) fn values<'t>(
     (values, spans)
 }
 
-fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
+fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
     match toml.get_ref() {
         DeValue::String(text) => parse_name(text, toml.span(), whose, mistakes),
         other @ (DeValue::Integer(_)
@@ -280,10 +280,10 @@ fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, mistakes: &mut Mistakes)
     }
 }
 
-fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
+fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
     parse_name(key.get_ref(), key.span(), whose, mistakes)
 }
 
-fn parse_name(text: &str, span: Range<usize>, whose: &str, mistakes: &mut Mistakes) -> Option<ValueName> {
-    ValueName::new(text).map_err(|error| mistakes.push(Mistake::refused(Some(span), whose, &error))).ok()
+fn parse_name(text: &str, span: Range<usize>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
+    ValueName::new(text).map_err(|error| mistakes.push(Diagnostic::refused(Some(span), whose, &error))).ok()
 }

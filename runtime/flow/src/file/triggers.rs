@@ -2,11 +2,14 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::reader::{Mistakes, Reader};
-use crate::{Cron, DraftListener, DraftSchedule, DraftTriggers, FlowName, Missed, Mistake, NodeName, On, Overlap};
+use super::reader::{Diagnostics, Reader};
+use crate::{
+    Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
+    SourceOutcome,
+};
 
 /// Reads the keys of the whole flow's table.
-pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftTriggers {
+pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> DraftTriggers {
     let keys = ["persistent", "cyclic", "max_firings", "max_parallel"];
     let spans = keys.into_iter().filter_map(|key| Some((key.to_owned(), table.take(key)?.span()))).collect();
     DraftTriggers {
@@ -18,7 +21,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Mistakes) -> DraftTrig
     }
 }
 
-pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftListener> {
+pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
     for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
@@ -30,12 +33,12 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes
     let flow = table.name_or_nearest::<FlowName>("flow", mistakes);
     let task = table.name_or_nearest::<NodeName>("task", mistakes);
     let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let on = table.word("on", On::WORDS, mistakes).unwrap_or_default();
+    let on = table.word("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     Some(DraftListener { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
-pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistakes) -> Option<DraftSchedule> {
+pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftSchedule> {
     let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
     let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a schedule", example, mistakes))?;
     for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
@@ -47,8 +50,8 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistak
     let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
     let zone = table.text("zone", "the name of a time zone", mistakes);
     let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let overlap = table.word("overlap", Overlap::WORDS, mistakes).unwrap_or_default();
-    let missed = table.word("missed", Missed::WORDS, mistakes).unwrap_or_default();
+    let overlap = table.word("overlap", OverlapPolicy::WORDS, mistakes).unwrap_or_default();
+    let missed = table.word("missed", MissedPolicy::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     let Some(line) = line else {
         mistakes.is_partial = true;
@@ -60,7 +63,7 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Mistak
             let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
             let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
             mistakes.is_partial = true;
-            mistakes.push(Mistake::refused(Some(span), "a schedule", &error));
+            mistakes.push(Diagnostic::refused(Some(span), "a schedule", &error));
             None
         }
     };

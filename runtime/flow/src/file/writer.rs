@@ -12,20 +12,20 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::parse;
 use crate::{
-    Body, Does, Draft, DraftController, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask,
-    DraftTriggers, Edit, Elements, Join, LimitOverrides, Missed, Mistake, ModuleReference, On, Otherwise, Overlap,
-    Pace, Pattern, RetryPolicy, Severity, Strategy, Values,
+    Diagnostic, Draft, DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule,
+    DraftTask, DraftTaskKind, DraftTriggers, Edit, FlowBody, Join, LimitOverrides, MissedPolicy, ModuleReference,
+    Otherwise, OverlapPolicy, Pace, Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
 };
 
 /// A flow that cannot be written as a flow file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the flow cannot be written as a flow file: {}", told(.mistakes))]
-pub struct Unwritable {
+pub struct WriteError {
     /// Every reason: what went wrong while it was built, and what flow files have no way to say.
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Diagnostic>,
 }
 
-fn told(mistakes: &[Mistake]) -> String {
+fn told(mistakes: &[Diagnostic]) -> String {
     let told = mistakes.iter().map(|mistake| match &mistake.hint {
         Some(hint) => format!("{}: {hint}", mistake.message),
         None => mistake.message.clone(),
@@ -37,9 +37,9 @@ fn told(mistakes: &[Mistake]) -> String {
 /// values.
 ///
 /// # Errors
-/// [`Unwritable`] with every mistake of the draft that a file would have, and with what a file cannot say. What only
+/// [`WriteError`] with every mistake of the draft that a file would have, and with what a file cannot say. What only
 /// [`crate::wire`] finds out is not asked here.
-pub fn write(draft: &Draft) -> Result<String, Unwritable> {
+pub fn write(draft: &Draft) -> Result<String, WriteError> {
     let mut mistakes = draft.mistakes.clone();
     let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
     let mut top = Table::new(whose);
@@ -53,7 +53,7 @@ pub fn write(draft: &Draft) -> Result<String, Unwritable> {
 ///
 /// # Errors
 /// As [`write()`], and where the draft says something of the whole flow.
-pub fn write_addition(draft: &Draft) -> Result<String, Unwritable> {
+pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     let mut mistakes = draft.mistakes.clone();
     let text = whole(Table::new("the flow"), draft, &mut mistakes);
     let read = Edit::parse_addition(&text);
@@ -61,18 +61,22 @@ pub fn write_addition(draft: &Draft) -> Result<String, Unwritable> {
 }
 
 /// What was written, where it can be read: the reader tells best what it takes for a mistake.
-fn verify(text: String, read: Result<Draft, Vec<Mistake>>, mut mistakes: Vec<Mistake>) -> Result<String, Unwritable> {
+fn verify(
+    text: String,
+    read: Result<Draft, Vec<Diagnostic>>,
+    mut mistakes: Vec<Diagnostic>,
+) -> Result<String, WriteError> {
     let refused = read.err().unwrap_or_default();
     // Nobody sees the text that was refused.
-    mistakes.extend(refused.into_iter().map(|mistake| Mistake { span: None, ..mistake }));
+    mistakes.extend(refused.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }));
     if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
         Ok(text)
     } else {
-        Err(Unwritable { mistakes })
+        Err(WriteError { mistakes })
     }
 }
 
-fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Mistake>) -> String {
+fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
     // The name is said above, or nowhere.
     let Draft {
         name: _,
@@ -119,7 +123,7 @@ fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
     table
 }
 
-fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
     let mut table = Table::new(whose);
     for (name, value) in values {
         table.value(name.as_str(), value, mistakes);
@@ -128,8 +132,8 @@ fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Mistake>) -> Ta
 }
 
 /// What a flow says of itself, whole or nested.
-fn write_flow_keys(body: &Body, table: &mut Table, mistakes: &mut Vec<Mistake>) {
-    let Body { pattern, nodes: _, links: _, controller, starts } = body;
+fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+    let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
     table.word("pattern", pattern.as_str(), *pattern != Pattern::default());
     table.starts(*starts, mistakes);
     if let Some(said) = controller {
@@ -139,7 +143,7 @@ fn write_flow_keys(body: &Body, table: &mut Table, mistakes: &mut Vec<Mistake>) 
 }
 
 /// The nodes and links of a flow, in order: what stands in a nested flow comes right after it.
-fn members(body: &Body, prefix: &str, text: &mut String, mistakes: &mut Vec<Mistake>) {
+fn members(body: &FlowBody, prefix: &str, text: &mut String, mistakes: &mut Vec<Diagnostic>) {
     for node in &body.nodes {
         match node {
             DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, mistakes)),
@@ -155,7 +159,7 @@ fn members(body: &Body, prefix: &str, text: &mut String, mistakes: &mut Vec<Mist
     body.links.iter().for_each(|said| section(text, &format!("[[{prefix}link]]"), &link(said)));
 }
 
-fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
+fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
     let DraftTask {
         name,
         does,
@@ -179,8 +183,8 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     let mut table = Table::new(format!("task {name:?}"));
     table.text("name", name.as_str());
     match does {
-        Does::Call(uses) => table.text("use", uses),
-        Does::Wait(awaits) => table.text("wait", awaits),
+        DraftTaskKind::Call(uses) => table.text("use", uses),
+        DraftTaskKind::Wait(awaits) => table.text("wait", awaits),
     }
     for_each.iter().for_each(|said| write_for_each(said, &mut table, mistakes));
     table.renames("requires", requires.as_ref());
@@ -205,23 +209,23 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Mistake>) -> Table {
     table.starts(*starts, mistakes);
     table.duration("deadline", *deadline, mistakes);
     if *retired {
-        let mistake = Mistake::error(None, format!("task {name:?} was removed after it had run"));
+        let mistake = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
         mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
     }
     table
 }
 
-fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
     let DraftForEach { list, element, max_parallel } = said;
     match list {
-        Elements::Listed(values) => table.list("for_each", values, mistakes),
-        Elements::Of(value) => table.text("for_each", value.as_str()),
+        DraftList::Literal(values) => table.list("for_each", values, mistakes),
+        DraftList::Value(value) => table.text("for_each", value.as_str()),
     }
     element.iter().for_each(|element| table.text("as", element.as_str()));
     table.number("max_parallel", *max_parallel);
 }
 
-fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Mistake>) {
+fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
     let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
     table.duration("timeout", timeout, mistakes);
     for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
@@ -231,7 +235,7 @@ fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<M
     table.number("instances", instances);
 }
 
-fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
     let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
@@ -243,7 +247,7 @@ fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Mistake>) ->
     table
 }
 
-fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Mistake>) -> Table {
+fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
     let DraftController { strategy, otherwise, provides, span: _ } = said;
     let mut table = Table::new(format!("the retry of {owner}"));
     match strategy {
@@ -263,7 +267,7 @@ fn link(said: &DraftLink) -> Table {
     let mut table = Table::new("a link");
     table.text("from", from.as_str());
     table.text("to", to.as_str());
-    table.word("on", on.as_str(), *on != On::default());
+    table.word("on", on.as_str(), *on != SourceOutcome::default());
     when.iter().for_each(|when| table.text("when", when.as_str()));
     reach.iter().for_each(|reach| table.word("reach", reach.as_str(), true));
     table.word("join", join.as_str(), *join != Join::default());
@@ -275,7 +279,7 @@ fn listen(said: &DraftListener) -> Table {
     let mut table = Table::new("a listen");
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());
-    table.word("on", on.as_str(), *on != On::default());
+    table.word("on", on.as_str(), *on != SourceOutcome::default());
     table.text("to", to.as_str());
     table
 }
@@ -286,7 +290,7 @@ fn schedule(said: &DraftSchedule) -> Table {
     table.text("cron", cron.line());
     table.word("zone", cron.zone(), cron.zone() != "UTC");
     table.text("to", to.as_str());
-    table.word("overlap", overlap.as_str(), *overlap != Overlap::default());
-    table.word("missed", missed.as_str(), *missed != Missed::default());
+    table.word("overlap", overlap.as_str(), *overlap != OverlapPolicy::default());
+    table.word("missed", missed.as_str(), *missed != MissedPolicy::default());
     table
 }

@@ -1,7 +1,7 @@
 //! What fires a node anew, in words for a person.
 
 use super::{Flow, NodeIndex};
-use crate::On;
+use crate::SourceOutcome;
 
 impl Flow {
     /// What fires a node of a flow that lives, or answers one that waits; each ends the sentence `it fires …`.
@@ -9,9 +9,9 @@ impl Flow {
     pub fn triggers(&self, index: NodeIndex) -> Vec<String> {
         let listens = self.listens.iter().filter(|listen| listen.to == index).map(|listen| {
             let does = match listen.on {
-                On::Success => "succeeds",
-                On::Failure => "fails",
-                On::Any => "ends",
+                SourceOutcome::Success => "succeeds",
+                SourceOutcome::Failure => "fails",
+                SourceOutcome::Any => "ends",
             };
             format!("when {}.{} {does}", listen.flow, listen.task)
         });

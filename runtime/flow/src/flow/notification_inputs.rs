@@ -5,8 +5,8 @@ use crate::{Json, Schema, Value, ValueName, Values};
 
 /// The type that one task takes a value as which a notification may bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accept {
-    /// The waiting task that the notification answers; `None` where the notification fires a task.
+pub struct NotificationInput {
+    /// The waiting task that the notification answers; `Strip` where the notification fires a task.
     pub from: Option<NodeIndex>,
     /// The value, by the flow's name.
     pub value: ValueName,
@@ -22,7 +22,7 @@ pub struct Accept {
     pub optional: bool,
 }
 
-impl Accept {
+impl NotificationInput {
     fn refuses(&self, value: &Value) -> Option<String> {
         let is_null = matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if self.optional && is_null {
@@ -55,7 +55,7 @@ impl Flow {
         self.misfit(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
     }
 
-    fn misfit(&self, values: &Values, is_meant: impl Fn(&Accept) -> bool) -> Option<String> {
+    fn misfit(&self, values: &Values, is_meant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
         self.accepts.iter().filter(|accept| is_meant(accept)).find_map(|accept| {
             let reason = accept.refuses(values.get(&accept.value)?)?;
             let (value, by, parameter) = (&accept.value, &self.node(accept.by).name, &accept.parameter);

@@ -6,22 +6,25 @@ use std::{
 };
 
 use crate::{
-    Change, Command, Draft, Edit, Fact, Flow, NodeIndex, NodeName, Origin, Revision, Role, RunState, ScopeIndex,
+    Change, Command, Draft, Edit, Fact, Flow, FlowSource, NodeIndex, NodeName, Revision, Role, RunState, ScopeIndex,
     Source, State, Task, Timestamp, ValueName,
 };
 
-use super::{Due, Expansion, Life, Machine, NodeState, Owed, PassSnapshot, Snapshot, Waiting, firing::Pass};
+use super::{
+    Expansion, FiringSnapshot, Machine, NextFiring, NodeState, PendingTrigger, QueuedFiring, Snapshot, TriggerState,
+    firing::FiringMachine,
+};
 
 /// What a node is known by in two flows. Names are unique, but what begins a flow and what ends it share one, and so do a
 /// task and what gathers the results of its elements; and a task may have the name of the whole flow.
-type Key<'f> = (&'f NodeName, Part);
+type Key<'f> = (&'f NodeName, NodePart);
 
 /// Which of those that share a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum NodePart {
     Task,
     Results,
-    Beginning,
+    Begin,
     End,
 }
 
@@ -30,12 +33,12 @@ impl Machine {
     ///
     /// # Errors
     /// Every reason why they cannot be made, for people.
-    pub fn plan(&self, edits: &[Edit]) -> Result<(Origin, Draft), Vec<String>> {
+    pub fn plan(&self, edits: &[Edit]) -> Result<(FlowSource, Draft), Vec<String>> {
         let Some(origin) = &self.flow.origin else {
             return Err(vec!["the run was submitted without its flow file, and cannot be edited".into()]);
         };
         let mut draft = origin.draft().map_err(|error| vec![error])?;
-        let (mut planned, mut reasons) = (Origin::clone(origin), Vec::new());
+        let (mut planned, mut reasons) = (FlowSource::clone(origin), Vec::new());
         let mut inputs: BTreeSet<ValueName> = self.flow.inputs.keys().cloned().collect();
         for edit in edits {
             let edit = match edit {
@@ -113,8 +116,9 @@ impl Machine {
     fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
         let base = self.life.as_ref().and_then(|life| life.base);
-        let firing =
-            |pass: &Pass| if self.life.is_some() { format!(" in firing {}", pass.firing) } else { String::new() };
+        let firing = |pass: &FiringMachine| {
+            if self.life.is_some() { format!(" in firing {}", pass.firing) } else { String::new() }
+        };
         self.passes.values().find_map(|pass| {
             let state = pass.node_state(index);
             let stands = pass.state == RunState::Success && Some(pass.firing) != base;
@@ -172,7 +176,7 @@ impl Machine {
     /// anew.
     pub(super) fn replace_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
-        let moves = Moves::new(&self.flow, flow);
+        let moves = NodeMapping::new(&self.flow, flow);
         let life = snapshot.life.map(|life| moves.life(life));
         let passes = snapshot.passes.into_iter().filter_map(|pass| moves.pass(pass)).collect();
         let notifications = self.notifications.clone();
@@ -195,11 +199,11 @@ impl Machine {
         }
         pass.enter(end, NodeState::Pending);
         pass.state = state;
-        vec![Command::Tell(Change::Firing { firing: base, state, at })]
+        vec![Command::Publish(Change::Firing { firing: base, state, at })]
     }
 }
 
-impl Pass {
+impl FiringMachine {
     /// The nodes that a node's calls are made for: itself, and the elements that it is called for.
     fn calls_of(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> {
         let elements = self.elements.get(&index).into_iter().flat_map(|elements| elements.known.nodes.iter().copied());
@@ -213,13 +217,13 @@ impl Pass {
 }
 
 /// Where the nodes of a flow stand in what an edit made of it.
-struct Moves<'f> {
+struct NodeMapping<'f> {
     old: &'f Flow,
     new: &'f Flow,
     others: BTreeMap<Key<'f>, NodeIndex>,
 }
 
-impl<'f> Moves<'f> {
+impl<'f> NodeMapping<'f> {
     fn new(old: &'f Flow, new: &'f Flow) -> Self {
         Self { old, new, others: keys(new) }
     }
@@ -236,8 +240,8 @@ impl<'f> Moves<'f> {
         given.iter().filter_map(|(index, said)| Some((self.node(*index)?, said.clone()))).collect()
     }
 
-    /// `None` where what it began with is gone, which stays while anything of the pass does.
-    fn pass(&self, pass: PassSnapshot) -> Option<PassSnapshot> {
+    /// `Strip` where what it began with is gone, which stays while anything of the pass does.
+    fn pass(&self, pass: FiringSnapshot) -> Option<FiringSnapshot> {
         let entry = match pass.entry {
             Some(entry) => Some(self.node(entry)?),
             None => None,
@@ -261,7 +265,7 @@ impl<'f> Moves<'f> {
         let intentions = scopes.filter_map(|(index, intention)| Some((self.scope(*index)?, *intention)));
         let (nodes, intentions) = (nodes.collect(), intentions.collect());
         let given = Arc::new(self.given(&pass.given));
-        Some(PassSnapshot { entry, elements, nodes, intentions, given, ..pass })
+        Some(FiringSnapshot { entry, elements, nodes, intentions, given, ..pass })
     }
 
     fn node_or(&self, index: NodeIndex, places: &BTreeMap<NodeIndex, NodeIndex>) -> Option<NodeIndex> {
@@ -287,31 +291,31 @@ impl<'f> Moves<'f> {
         (kept, places)
     }
 
-    fn life(&self, life: Life) -> Life {
+    fn life(&self, life: TriggerState) -> TriggerState {
         let waiting = life.waiting.iter().filter_map(|waiting| {
             let entry = match waiting.entry {
                 Some(entry) => Some(self.node(entry)?),
                 None => None,
             };
             let given = waiting.given.as_ref().map(|given| Arc::new(self.given(given)));
-            Some(Waiting { entry, given, ..waiting.clone() })
+            Some(QueuedFiring { entry, given, ..waiting.clone() })
         });
         let owed = life.owed.iter().filter_map(|owed| {
             let turn = self.turn(owed.turn)?;
-            Some(Owed { turn, given: Arc::new(self.given(&owed.given)), ..owed.clone() })
+            Some(PendingTrigger { turn, given: Arc::new(self.given(&owed.given)), ..owed.clone() })
         });
         let schedules = self.new.living.iter().flat_map(|living| &living.schedules).map(|schedule| {
             let known = self.old.living.iter().flat_map(|living| &living.schedules);
             let known = known.zip(life.schedules.iter().zip(&life.backlogs));
             let is_it = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
             let mut known = known.filter(|(old, _)| is_it(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
-            known.next().unwrap_or((Due::Unknown, VecDeque::new()))
+            known.next().unwrap_or((NextFiring::Unknown, VecDeque::new()))
         });
         let (schedules, backlogs) = schedules.unzip();
         let skips =
             life.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
         let skips = skips.collect();
-        Life {
+        TriggerState {
             waiting: waiting.collect(),
             owed: owed.collect(),
             schedules,
@@ -323,7 +327,7 @@ impl<'f> Moves<'f> {
         }
     }
 
-    /// Where a link stands that fires its target; `None` when it is gone.
+    /// Where a link stands that fires its target; `Strip` when it is gone.
     fn turn(&self, number: u32) -> Option<u32> {
         let old = self.old.living.as_ref()?.turns.get(number as usize)?;
         let ends = (self.node(old.link.from)?, self.node(old.to)?);
@@ -341,7 +345,7 @@ fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) 
             is_the_same_task((flow, &each.task), (other_flow, &other.task))
                 && describe_source(flow, &each.list) == describe_source(other_flow, &other.list)
         }
-        (Role::Gather(_), Role::Gather(_)) => true,
+        (Role::FanIn(_), Role::FanIn(_)) => true,
         (Role::Wait(wait), Role::Wait(other)) => wait == other,
         (Role::Controller(_) | Role::Begin, Role::Controller(_) | Role::Begin) | (Role::End, Role::End) => true,
         (
@@ -349,7 +353,7 @@ fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) 
             | Role::Wait(_)
             | Role::ForEach(_)
             | Role::Element(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Controller(_)
             | Role::Begin
             | Role::End,
@@ -376,7 +380,7 @@ fn describe_source(flow: &Flow, source: &Source) -> String {
     match source {
         Source::Node { node, value } => format!("{value} of {}", name(node)),
         Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
-        Source::Carried { nodes, value, .. } => {
+        Source::LoopCarried { nodes, value, .. } => {
             format!("{value} that came round from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
         }
         source @ (Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Absent) => {
@@ -400,10 +404,10 @@ fn keys(flow: &Flow) -> BTreeMap<Key<'_>, NodeIndex> {
 fn key(flow: &Flow, index: NodeIndex) -> Key<'_> {
     let node = flow.node(index);
     let part = match node.role {
-        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => Part::Task,
-        Role::Gather(_) => Part::Results,
-        Role::Controller(_) | Role::Begin => Part::Beginning,
-        Role::End => Part::End,
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => NodePart::Task,
+        Role::FanIn(_) => NodePart::Results,
+        Role::Controller(_) | Role::Begin => NodePart::Begin,
+        Role::End => NodePart::End,
     };
     (&node.name, part)
 }

@@ -24,18 +24,18 @@ use std::{
 };
 
 use crate::{
-    Answer, CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, Role, RunId, RunState, ScopeIndex, State,
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, Role, RunId, RunState, ScopeIndex, State, TaskResult,
     Timestamp, Trigger, Values,
 };
 use for_each::Elements;
 use node::{NodeRun, NodeState, ScopeRun};
 
 /// What nodes have provided outside of a pass.
-pub(super) type Given = Arc<BTreeMap<NodeIndex, Values>>;
+pub(super) type InheritedValues = Arc<BTreeMap<NodeIndex, Values>>;
 
 /// One pass through a flow.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pass {
+pub(super) struct FiringMachine {
     pub(super) run: RunId,
     /// The flow, and after its own nodes those of the elements that its tasks are called for.
     pub(super) flow: Arc<Flow>,
@@ -43,21 +43,21 @@ pub(super) struct Pass {
     pub(super) tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
     /// Which one of the run it is: all its nodes are triggered for that time.
     pub(super) firing: Firing,
-    /// The node that it begins with; `None` of the first, which begins with all that nobody triggers.
+    /// The node that it begins with; `Strip` of the first, which begins with all that nobody triggers.
     pub(super) entry: Option<NodeIndex>,
     /// What triggered it.
     pub(super) by: Trigger,
     /// What came with the notification that triggered it.
     pub(super) inputs: Values,
     /// What nodes have provided outside of it that stand outside, and what those in it provided the last time.
-    pub(super) given: Given,
+    pub(super) given: InheritedValues,
     pub(super) state: RunState,
     pub(super) nodes: Vec<NodeRun>,
     pub(super) scopes: Vec<ScopeRun>,
     /// Nodes that may execute now.
-    ready: BTreeSet<Turn>,
+    ready: BTreeSet<StartOrder>,
     /// Nodes that may be rolled back now, or controllers that may try again.
-    rollback_ready: BTreeSet<Turn>,
+    rollback_ready: BTreeSet<StartOrder>,
     /// Failures for good that no controller was asked about yet.
     pub(super) unresolved: BTreeSet<NodeIndex>,
     /// Failed calls that wait for their next attempt.
@@ -88,34 +88,40 @@ pub(super) struct Pass {
 
 /// Among nodes that may start, higher priority first, then file order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn(Reverse<i32>, NodeIndex);
+struct StartOrder(Reverse<i32>, NodeIndex);
 
 /// What a pass begins with.
 #[derive(Debug, Clone)]
-pub(super) struct Beginning {
+pub(super) struct FiringStart {
     pub(super) firing: Firing,
     pub(super) entry: Option<NodeIndex>,
     pub(super) by: Trigger,
     pub(super) inputs: Values,
-    pub(super) given: Given,
+    pub(super) given: InheritedValues,
 }
 
-impl Beginning {
+impl FiringStart {
     /// The only pass of a flow that is passed through once.
     pub(super) fn only() -> Self {
-        Self { firing: Firing::FIRST, entry: None, by: Trigger::Start, inputs: Values::new(), given: Given::default() }
+        Self {
+            firing: Firing::FIRST,
+            entry: None,
+            by: Trigger::Start,
+            inputs: Values::new(),
+            given: InheritedValues::default(),
+        }
     }
 }
 
-impl Pass {
+impl FiringMachine {
     /// A pass that has not begun.
     pub(super) fn new(
         run: RunId,
         flow: Arc<Flow>,
         tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
-        beginning: Beginning,
+        beginning: FiringStart,
     ) -> Self {
-        let Beginning { firing, entry, by, inputs, given } = beginning;
+        let FiringStart { firing, entry, by, inputs, given } = beginning;
         let mut scopes: Vec<ScopeRun> = flow.scopes.iter().map(|_| ScopeRun::default()).collect();
         for (index, scope) in flow.scopes.iter().enumerate() {
             if let Some(parent) = scope.parent {
@@ -206,17 +212,17 @@ impl Pass {
     }
 
     /// Why a notification of a task that waits would be refused now, for people.
-    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &Answer) -> Option<String> {
+    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &TaskResult) -> Option<String> {
         if !self.expected.contains(&index) {
             let name = &self.flow.node(index).name;
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
         match answer {
-            Answer::Succeeded(values) => match decide::brought(wait, values) {
+            TaskResult::Succeeded(values) => match decide::brought(wait, values) {
                 Ok(values) => self.flow.answer_misfit(index, &values),
                 Err(reason) => Some(reason),
             },
-            Answer::Failed(_) => None,
+            TaskResult::Failed(_) => None,
         }
     }
 
@@ -260,7 +266,7 @@ impl Pass {
     pub(super) fn has_called(&self) -> bool {
         self.flow.indices().any(|index| match self.flow.node(index).role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) => self.node(index).applies > 0,
-            Role::ForEach(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+            Role::ForEach(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
         })
     }
 
@@ -285,13 +291,13 @@ impl Pass {
         &mut self.scopes[index.0 as usize]
     }
 
-    fn turn(&self, index: NodeIndex) -> Turn {
+    fn turn(&self, index: NodeIndex) -> StartOrder {
         let priority = match &self.flow.node(index).role {
             Role::Task(task) => task.priority,
             Role::ForEach(each) => each.task.priority,
-            Role::Element(_) | Role::Gather(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
+            Role::Element(_) | Role::FanIn(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
         };
-        Turn(Reverse(priority), index)
+        StartOrder(Reverse(priority), index)
     }
 
     /// The scope and those around it, from the inside out.

@@ -2,21 +2,21 @@
 
 use std::collections::VecDeque;
 
-use crate::{Answer, Event, Fact, NodeIndex, NodeName, Record, Role, Timestamp};
+use crate::{Event, Fact, NodeIndex, NodeName, Record, Role, TaskResult, Timestamp};
 
 use super::Machine;
 
 /// How many notifications a run remembers; it forgets the oldest first.
-const REMEMBERED: usize = 4_096;
+const MAX_NOTIFICATION_KEYS: usize = 4_096;
 
 /// The keys of the last notifications that a run has received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notifications {
+pub struct NotificationKeys {
     /// The hashes of tasks and keys, the oldest first.
     hashes: VecDeque<u64>,
 }
 
-impl Notifications {
+impl NotificationKeys {
     /// From their hashes, the oldest first.
     #[must_use]
     pub fn from_hashes(hashes: impl IntoIterator<Item = u64>) -> Self {
@@ -33,7 +33,7 @@ impl Notifications {
     }
 
     pub(super) fn add(&mut self, task: &NodeName, key: &str) {
-        if self.hashes.len() >= REMEMBERED {
+        if self.hashes.len() >= MAX_NOTIFICATION_KEYS {
             self.hashes.pop_front();
         }
         self.hashes.push_back(hash(task, key));
@@ -55,7 +55,13 @@ impl Machine {
     }
 
     /// Decides about a notification that somebody sent to one task.
-    pub(super) fn decide_notify(&self, now: Timestamp, task: &NodeName, answer: &Answer, event: &Event) -> Vec<Record> {
+    pub(super) fn decide_notify(
+        &self,
+        now: Timestamp,
+        task: &NodeName,
+        answer: &TaskResult,
+        event: &Event,
+    ) -> Vec<Record> {
         let key = if let Event::Notify { key, .. } = event { key.as_deref() } else { None };
         let is_known = key.is_some_and(|key| self.has_received(task, key));
         if is_known || self.refuses(task, answer).is_some() {

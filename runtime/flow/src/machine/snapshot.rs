@@ -14,9 +14,9 @@ use crate::{
 };
 
 use super::{
-    Life, Machine, Notifications, Owed, Waiting,
+    Machine, NotificationKeys, PendingTrigger, QueuedFiring, TriggerState,
     firing::{
-        Beginning, Pass,
+        FiringMachine, FiringStart,
         for_each::Expansion,
         node::{Intention, NodeRun, NodeState},
     },
@@ -30,21 +30,21 @@ pub struct Snapshot {
     /// What the flow looks like by now.
     pub revision: Revision,
     /// Its passes, in order. One, of a run that fires once.
-    pub passes: Vec<PassSnapshot>,
+    pub passes: Vec<FiringSnapshot>,
     /// What is true of a run that fires more than once, besides.
-    pub life: Option<Life>,
+    pub life: Option<TriggerState>,
     /// The notifications that it has received.
-    pub notifications: Notifications,
+    pub notifications: NotificationKeys,
     /// When the last record was decided.
     pub latest: Timestamp,
 }
 
 /// One pass at one point of its history.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PassSnapshot {
+pub struct FiringSnapshot {
     /// Which firing it is.
     pub firing: Firing,
-    /// What it began with; `None` of what a run begins with.
+    /// What it began with; `Strip` of what a run begins with.
     pub entry: Option<NodeIndex>,
     /// What triggered it.
     pub by: Trigger,
@@ -101,11 +101,11 @@ impl Snapshot {
         }
         if let Some(life) = &self.life {
             life.latest.values().for_each(&mut add);
-            for Waiting { values, given, .. } in &life.waiting {
+            for QueuedFiring { values, given, .. } in &life.waiting {
                 add(values);
                 given.iter().flat_map(|given| given.values()).for_each(&mut add);
             }
-            for Owed { values, given, .. } in &life.owed {
+            for PendingTrigger { values, given, .. } in &life.owed {
                 add(values);
                 given.values().for_each(&mut add);
             }
@@ -121,7 +121,7 @@ impl Machine {
         Snapshot {
             flow: self.flow.clone(),
             revision: self.revision,
-            passes: self.passes.values().map(Pass::snapshot).collect(),
+            passes: self.passes.values().map(FiringMachine::snapshot).collect(),
             life: self.life.clone(),
             notifications: self.notifications.clone(),
             latest: self.latest,
@@ -158,11 +158,22 @@ impl Machine {
         Ok(machine)
     }
 
-    /// `None` when it tells of nodes or scopes that the flow does not have.
-    pub(super) fn restore_firing(&self, snapshot: PassSnapshot) -> Option<Pass> {
-        let PassSnapshot { firing, entry, by, inputs, given, state, elements, nodes, intentions, failures, expires_at } =
-            snapshot;
-        let mut pass = self.pass(Beginning { firing, entry, by, inputs, given });
+    /// `Strip` when it tells of nodes or scopes that the flow does not have.
+    pub(super) fn restore_firing(&self, snapshot: FiringSnapshot) -> Option<FiringMachine> {
+        let FiringSnapshot {
+            firing,
+            entry,
+            by,
+            inputs,
+            given,
+            state,
+            elements,
+            nodes,
+            intentions,
+            failures,
+            expires_at,
+        } = snapshot;
+        let mut pass = self.pass(FiringStart { firing, entry, by, inputs, given });
         pass.take_elements(elements)?;
         pass.state = state;
         pass.failures = Arc::new(failures);
@@ -178,13 +189,13 @@ impl Machine {
     }
 }
 
-impl Pass {
-    pub(super) fn snapshot(&self) -> PassSnapshot {
+impl FiringMachine {
+    pub(super) fn snapshot(&self) -> FiringSnapshot {
         let fresh = Self::new(
             self.run.clone(),
             self.flow.clone(),
             self.tasks.clone(),
-            Beginning {
+            FiringStart {
                 firing: self.firing,
                 entry: self.entry,
                 by: self.by.clone(),
@@ -199,7 +210,7 @@ impl Pass {
         };
         let indices = self.flow.indices();
         let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
-        PassSnapshot {
+        FiringSnapshot {
             firing: self.firing,
             entry: self.entry,
             by: self.by.clone(),
@@ -224,7 +235,7 @@ impl Pass {
             let node = flow.node(index);
             let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
             let rest = match node.role {
-                Role::Gather(each) => usize::from(self.is_short(each)),
+                Role::FanIn(each) => usize::from(self.is_short(each)),
                 Role::Task(_)
                 | Role::Wait(_)
                 | Role::ForEach(_)
@@ -264,7 +275,7 @@ impl Pass {
                             self.due.extend(self.expiry(index).map(|at| (at, index)));
                         }
                         Role::Wait(_) => self.expect(index),
-                        Role::ForEach(_) | Role::Gather(_) => drop(self.send_for(index)),
+                        Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
                         Role::Controller(_) | Role::Begin | Role::End => {}
                     }
                 }

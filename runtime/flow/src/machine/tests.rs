@@ -18,13 +18,13 @@ mod random_flows;
 mod histories;
 mod harness;
 
-use self::harness::{World, flow};
+use self::harness::{Harness, flow};
 use crate::RunState;
 
 /// Runs a flow and compares what was told, the state at the end, and the values.
 #[track_caller]
 fn check(text: &str, trace: &str, state: RunState, values: &str) {
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.run();
     let wanted = trace.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(world.trace(), wanted);

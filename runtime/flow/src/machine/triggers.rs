@@ -13,16 +13,16 @@ use std::{
 };
 
 use crate::{
-    Change, Command, Fact, Failures, Firing, Living, Moment, NodeIndex, NodeName, Overlap, Role, RunState, SkipReason,
-    State, Timestamp, Trigger, Values,
+    BackEdgeTiming, Change, Command, Fact, Failures, Firing, NodeIndex, NodeName, OverlapPolicy, Role, RunState,
+    SkipReason, State, Timestamp, Trigger, Triggers, Values,
 };
 
 use super::{
     Machine,
-    firing::{Beginning, Given, Pass},
+    firing::{FiringMachine, FiringStart, InheritedValues},
 };
 
-pub use schedules::{Backlog, Skips};
+pub use schedules::{Backlog, SkipCount};
 
 /// How long after a firing in which nobody was called the firing begins that a back edge triggers. Nothing else slows down a
 /// circle that calls nobody: it would take all of an engine's time.
@@ -34,15 +34,15 @@ const MAX_ENDED_FIRINGS: usize = 16;
 
 /// What is true of a run that fires more than once, besides its passes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Life {
+pub struct TriggerState {
     /// The state of the run.
     pub state: RunState,
     /// How often it has fired: the number of its last firing.
     pub fired: u64,
     /// Firings that wait for their turn, in order.
-    pub waiting: VecDeque<Waiting>,
+    pub waiting: VecDeque<QueuedFiring>,
     /// Links that are to fire their target, or to say why not, in order.
-    pub owed: VecDeque<Owed>,
+    pub owed: VecDeque<PendingTrigger>,
     /// What nodes provided in the last firing of each that ended in success.
     pub latest: Arc<BTreeMap<NodeIndex, Values>>,
     /// The state of each node in its last firing that has ended.
@@ -56,44 +56,44 @@ pub struct Life {
     /// When it is told to end, if it has not ended by then.
     pub expires_at: Option<Timestamp>,
     /// When each of the flow's schedules fires next.
-    pub schedules: Vec<Due>,
+    pub schedules: Vec<NextFiring>,
     /// The firing that a persistent run began with: it is taken back when the run is told to end.
     pub base: Option<Firing>,
     /// What each of the flow's schedules missed and is to make up for, in order.
     pub backlogs: Vec<VecDeque<Backlog>>,
     /// The triggers that fired nothing.
-    pub skips: BTreeMap<(NodeIndex, SkipReason), Skips>,
+    pub skips: BTreeMap<(NodeIndex, SkipReason), SkipCount>,
 }
 
 /// A firing that waits for its turn.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
+pub struct QueuedFiring {
     /// Which.
     pub firing: Firing,
-    /// What it begins with; `None` of what a run begins with.
+    /// What it begins with; `Strip` of what a run begins with.
     pub entry: Option<NodeIndex>,
     /// What triggered it.
     pub by: Trigger,
     /// What came with that.
     pub values: Values,
-    /// What the firing that triggered it has provided; `None` where none did.
+    /// What the firing that triggered it has provided; `Strip` where none did.
     pub given: Option<Arc<BTreeMap<NodeIndex, Values>>>,
 }
 
 /// A link that is to fire its target.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Owed {
+pub struct PendingTrigger {
     /// Which of the flow's turns.
     pub turn: u32,
     /// What came with the notification of the firing that it is owed to.
     pub values: Values,
     /// What that firing has provided.
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
-    /// When it is decided at the earliest; `None` at once.
+    /// When it is decided at the earliest; `Strip` at once.
     pub not_before: Option<Timestamp>,
 }
 
-impl Owed {
+impl PendingTrigger {
     /// Whether it still waits for its time. A wait of more than the pause can only be a clock that was set back.
     fn is_early(&self, now: Timestamp) -> bool {
         self.not_before.is_some_and(|at| now < at && at.since(now) <= EMPTY_FIRING_DELAY)
@@ -102,7 +102,7 @@ impl Owed {
 
 /// When a schedule fires next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum NextFiring {
     /// That is still to be found.
     Unknown,
     /// Then.
@@ -111,7 +111,7 @@ pub enum Due {
     Never,
 }
 
-impl Life {
+impl TriggerState {
     pub(super) fn new(schedules: usize) -> Self {
         Self {
             state: RunState::Pending,
@@ -124,7 +124,7 @@ impl Life {
             ending: false,
             last_end: None,
             expires_at: None,
-            schedules: vec![Due::Unknown; schedules],
+            schedules: vec![NextFiring::Unknown; schedules],
             base: None,
             backlogs: vec![VecDeque::new(); schedules],
             skips: BTreeMap::new(),
@@ -133,8 +133,8 @@ impl Life {
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let of_schedules = self.schedules.iter().filter_map(|due| match due {
-            Due::At(at) => Some(*at),
-            Due::Unknown | Due::Never => None,
+            NextFiring::At(at) => Some(*at),
+            NextFiring::Unknown | NextFiring::Never => None,
         });
         let of_back_edges = self.owed.iter().filter_map(|owed| owed.not_before);
         of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
@@ -146,14 +146,14 @@ impl Life {
     }
 
     /// Takes out the back edge that was decided at a time.
-    fn take_pending(&mut self, at: Timestamp) -> Result<Owed, String> {
+    fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
         let place = self.next_pending(at);
         place.and_then(|place| self.owed.remove(place)).ok_or_else(|| "no link was to fire".into())
     }
 
     /// Whether it waits for a time.
     pub(super) fn has_timer(&self) -> bool {
-        self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, Due::At(_)))
+        self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, NextFiring::At(_)))
     }
 
     /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
@@ -168,16 +168,16 @@ impl Life {
 }
 
 /// Whether a pass is still under way.
-fn is_active(pass: &Pass) -> bool {
+fn is_active(pass: &FiringMachine) -> bool {
     !pass.state.is_final()
 }
 
 impl Machine {
-    fn living(&self) -> &Living {
+    fn living(&self) -> &Triggers {
         self.flow.living.as_ref().expect("only a run of a living flow has a life")
     }
 
-    fn trigger_state_mut(&mut self) -> &mut Life {
+    fn trigger_state_mut(&mut self) -> &mut TriggerState {
         self.life.as_mut().expect("only a run of a living flow is asked for its life")
     }
 
@@ -192,7 +192,7 @@ impl Machine {
         let life = self.trigger_state_mut();
         life.state = RunState::Running;
         life.expires_at = expires_at;
-        let mut commands = vec![Command::Tell(Change::Run { state: RunState::Running, at })];
+        let mut commands = vec![Command::Publish(Change::Run { state: RunState::Running, at })];
         if begins {
             life.fired += 1;
             let firing = Firing::new(life.fired);
@@ -200,7 +200,7 @@ impl Machine {
                 life.base = Some(firing);
             }
             let (entry, by, values, given) = (None, Trigger::Start, Values::new(), None);
-            life.waiting.push_back(Waiting { firing, entry, by, values, given });
+            life.waiting.push_back(QueuedFiring { firing, entry, by, values, given });
             commands.extend(self.start_queued(at));
         }
         commands
@@ -218,51 +218,52 @@ impl Machine {
             let Some(place) = life.waiting.iter().position(|waiting| self.may_begin(life, waiting)) else {
                 return commands;
             };
-            let Some(Waiting { firing, entry, by, values, given }) = self.trigger_state_mut().waiting.remove(place)
+            let Some(QueuedFiring { firing, entry, by, values, given }) =
+                self.trigger_state_mut().waiting.remove(place)
             else {
                 return commands;
             };
             let given = given.or_else(|| self.life.as_ref().map(|life| life.latest.clone())).unwrap_or_default();
-            let mut pass = self.pass(Beginning { firing, entry, by, inputs: values, given });
+            let mut pass = self.pass(FiringStart { firing, entry, by, inputs: values, given });
             pass.begin(at);
             commands.push(tell(firing, RunState::Running, at));
             self.passes.insert(firing, pass);
         }
     }
 
-    fn may_begin(&self, life: &Life, waiting: &Waiting) -> bool {
+    fn may_begin(&self, life: &TriggerState, waiting: &QueuedFiring) -> bool {
         let base = life.base.and_then(|base| self.passes.get(&base));
         let is_prepared = match (&waiting.by, base) {
-            (Trigger::Start | Trigger::Turn(_), _) | (_, None) => true,
-            (Trigger::Notified { .. } | Trigger::Schedule(_), Some(base)) => base.state == RunState::Success,
+            (Trigger::Start | Trigger::BackEdge(_), _) | (_, None) => true,
+            (Trigger::Notification { .. } | Trigger::Schedule(_), Some(base)) => base.state == RunState::Success,
         };
         let Trigger::Schedule(number) = &waiting.by else { return is_prepared };
         let overlap = self.living().schedules.get(*number as usize).map(|schedule| schedule.overlap);
-        let is_same = |pass: &Pass| is_active(pass) && pass.by == waiting.by;
-        is_prepared && (overlap != Some(Overlap::Queue) || !self.passes.values().any(is_same))
+        let is_same = |pass: &FiringMachine| is_active(pass) && pass.by == waiting.by;
+        is_prepared && (overlap != Some(OverlapPolicy::Queue) || !self.passes.values().any(is_same))
     }
 
     pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
-        let Some(goes_on_in) = self.life.as_ref().map(Life::resumed_state) else {
+        let Some(goes_on_in) = self.life.as_ref().map(TriggerState::resumed_state) else {
             return Err("the run fires once".into());
         };
         let Some(pass) = self.passes.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
         let before = pass.state;
         let mut commands = pass.evolve(at, fact)?;
-        commands.retain(|command| !matches!(command, Command::Tell(Change::Run { .. })));
+        commands.retain(|command| !matches!(command, Command::Publish(Change::Run { .. })));
         if before.is_final() && !pass.state.is_final() {
             pass.state = goes_on_in;
         }
         let after = pass.state;
         if let Fact::Succeeded { attempt, .. } = fact {
-            self.queue_back_edges(at, firing, Moment::Success, |from| from == attempt.node);
+            self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
             commands.push(tell(firing, after, at));
             let life = self.trigger_state_mut();
             if life.state.is_final() {
                 life.state = RunState::Running;
-                commands.push(Command::Tell(Change::Run { state: RunState::Running, at }));
+                commands.push(Command::Publish(Change::Run { state: RunState::Running, at }));
             }
         }
         if after.is_final() && !before.is_final() {
@@ -274,7 +275,13 @@ impl Machine {
     }
 
     /// Notes the links that are to fire their targets because of what a firing did.
-    fn queue_back_edges(&mut self, at: Timestamp, firing: Firing, moment: Moment, is_from: impl Fn(NodeIndex) -> bool) {
+    fn queue_back_edges(
+        &mut self,
+        at: Timestamp,
+        firing: Firing,
+        moment: BackEdgeTiming,
+        is_from: impl Fn(NodeIndex) -> bool,
+    ) {
         let (Some(living), Some(pass)) = (&self.flow.living, self.passes.get(&firing)) else { return };
         let turns = living.turns.iter().zip(0..).filter(|(turn, _)| turn.moment == moment && is_from(turn.link.from));
         let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
@@ -288,9 +295,9 @@ impl Machine {
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
         let not_before = (!pass.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
-        let owed = |turn| Owed { turn, values: values.clone(), given: given.clone(), not_before };
+        let owed = |turn| PendingTrigger { turn, values: values.clone(), given: given.clone(), not_before };
         let owed = turns.into_iter().map(owed);
-        let owed: Vec<Owed> = owed.collect();
+        let owed: Vec<PendingTrigger> = owed.collect();
         self.trigger_state_mut().owed.extend(owed);
     }
 
@@ -305,7 +312,7 @@ impl Machine {
         if state == RunState::Success {
             let ended: Vec<NodeIndex> =
                 states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
-            self.queue_back_edges(at, firing, Moment::End, |from| ended.contains(&from));
+            self.queue_back_edges(at, firing, BackEdgeTiming::End, |from| ended.contains(&from));
         }
         let flow = self.flow.clone();
         let life = self.trigger_state_mut();
@@ -336,7 +343,7 @@ impl Machine {
     /// Lets go of the oldest firings that have ended, and are kept only for what may come late.
     fn let_go(&mut self) {
         let base = self.life.as_ref().and_then(|life| life.base);
-        let is_kept = |pass: &Pass| match pass.state {
+        let is_kept = |pass: &FiringMachine| match pass.state {
             RunState::Success | RunState::RolledBack => Some(pass.firing) != base,
             RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
                 false
@@ -349,26 +356,26 @@ impl Machine {
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         let state = self.state();
-        let told = |state| Command::Tell(Change::Run { state, at });
+        let told = |state| Command::Publish(Change::Run { state, at });
         match fact {
-            Fact::Fired { firing, entry, by, values } => {
+            Fact::Triggered { firing, entry, by, values } => {
                 if firing.get() != self.fired() + 1 || self.flow.nodes.len() <= entry.0 as usize {
                     return Err(format!("firing {firing} does not follow firing {}", self.fired()));
                 }
-                if let Trigger::Notified { key: Some(key) } = by {
+                if let Trigger::Notification { key: Some(key) } = by {
                     self.remember_notification(*entry, key)?;
                 }
                 let life = self.trigger_state_mut();
                 let given = match by {
-                    Trigger::Turn(_) => Some(life.take_pending(at)?.given),
-                    Trigger::Notified { .. } | Trigger::Start | Trigger::Schedule(_) => None,
+                    Trigger::BackEdge(_) => Some(life.take_pending(at)?.given),
+                    Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
                 };
                 life.fired = firing.get();
                 let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
-                life.waiting.push_back(Waiting { firing, entry, by, values, given });
+                life.waiting.push_back(QueuedFiring { firing, entry, by, values, given });
                 Ok(self.start_queued(at))
             }
-            Fact::Unfired { .. } => {
+            Fact::BackEdgeSkipped { .. } => {
                 self.trigger_state_mut().take_pending(at)?;
                 Ok(Vec::new())
             }
@@ -378,17 +385,17 @@ impl Machine {
                     .schedules
                     .get_mut(*schedule as usize)
                     .ok_or("there is no such schedule")?;
-                *due = next.map_or(Due::Never, Due::At);
+                *due = next.map_or(NextFiring::Never, NextFiring::At);
                 Ok(Vec::new())
             }
-            Fact::Skipped { entry, by, reason, count } => {
-                if let Trigger::Notified { key: Some(key) } = by {
+            Fact::TriggerSkipped { entry, by, reason, count } => {
+                if let Trigger::Notification { key: Some(key) } = by {
                     self.remember_notification(*entry, key)?;
                 }
                 self.trigger_state_mut().skip(at, *entry, *reason, *count);
                 Ok(Vec::new())
             }
-            Fact::Backlogged { schedule, from, until } => {
+            Fact::BacklogAdded { schedule, from, until } => {
                 self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
@@ -398,7 +405,7 @@ impl Machine {
                 self.set_clock(at, *by);
                 Ok(Vec::new())
             }
-            Fact::CaughtUp { schedule, next } => {
+            Fact::BacklogFired { schedule, next } => {
                 self.trigger_state_mut().advance_backlog(*schedule, *next).map(|()| Vec::new())
             }
             Fact::CancelRequested | Fact::Expired => {
@@ -423,13 +430,13 @@ impl Machine {
                 commands.extend(self.start_queued(at));
                 Ok(commands)
             }
-            Fact::RunEntered { state } => {
+            Fact::RunStateChanged { state } => {
                 self.trigger_state_mut().state = *state;
                 Ok(vec![told(*state)])
             }
             Fact::Reset if state == RunState::RolledBack => {
                 let (fired, schedules) = (self.fired(), self.living().schedules.len());
-                self.life = Some(Life { fired, ..Life::new(schedules) });
+                self.life = Some(TriggerState { fired, ..TriggerState::new(schedules) });
                 self.passes.clear();
                 Ok(self.start_triggers(at))
             }
@@ -441,18 +448,18 @@ impl Machine {
             | Fact::Failed { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
-            | Fact::Late { .. }
+            | Fact::LateOutcome { .. }
             | Fact::RolledBack { .. }
             | Fact::RollbackFailed { .. }
             | Fact::Expanded { .. }
-            | Fact::PassedRollback { .. }
+            | Fact::RollbackNotNeeded { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
-            | Fact::Resolved { .. }
+            | Fact::FailureResolved { .. }
             | Fact::ControllerRan { .. }
-            | Fact::NotStarted { .. }
+            | Fact::StartFailed { .. }
             | Fact::Ignored { .. }
-            | Fact::Begun { .. }
+            | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
             | Fact::Retrying { .. }
             | Fact::Reset => Err("it is about a firing, and names none, or the run has not ended".into()),
@@ -461,12 +468,12 @@ impl Machine {
 }
 
 fn tell(firing: Firing, state: RunState, at: Timestamp) -> Command {
-    Command::Tell(Change::Firing { firing, state, at })
+    Command::Publish(Change::Firing { firing, state, at })
 }
 
 /// What a pass was given, with what its own nodes provide put over it.
-impl Pass {
-    fn provided(&self) -> Given {
+impl FiringMachine {
+    fn provided(&self) -> InheritedValues {
         let mut given = (*self.given).clone();
         given.extend(self.values().map(|(index, provided)| (index, provided.clone())));
         Arc::new(given)

@@ -1,6 +1,6 @@
 //! A flow for Graphviz.
 
-use super::{Drawings, Shape, Words};
+use super::{ArrowLabel, Drawings, Shape};
 use crate::{Flow, ScopeIndex};
 
 /// The flow as a Graphviz graph; nested flows are clusters.
@@ -44,7 +44,7 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
     }
 }
 
-fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, words: &Words<'_>) -> String {
+fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, words: &ArrowLabel<'_>) -> String {
     let mut attributes = Vec::new();
     if let Shape::Flow(scope) = from {
         attributes.push(format!("ltail={}", cluster(drawings, scope)));

@@ -10,9 +10,9 @@ const LAYER_GAP: f64 = 52.0;
 /// The least space that an arrow takes where it passes a layer.
 const MIN_ARROW_GAP: f64 = 10.0;
 /// An arrow over more layers is drawn as it comes; places for it would cost more than they help.
-const LONGEST: usize = 64;
+const MAX_ROUTED_LAYERS: usize = 64;
 /// How often places are sorted and moved; more changes little.
-const ROUNDS: usize = 4;
+const LAYOUT_ITERATIONS: usize = 4;
 
 /// What one flow's boxes and arrows take.
 pub(super) struct Layers {
@@ -34,7 +34,7 @@ pub(super) struct Arrow {
 }
 
 /// A box, or the place of an arrow in a layer that it passes.
-struct Place {
+struct LayerItem {
     layer: usize,
     width: f64,
     height: f64,
@@ -46,13 +46,13 @@ struct Place {
 /// Lays out boxes of these sizes. The arrows make no circle.
 pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
     let layer_of = layers_of(sizes.len(), arrows);
-    let new = |layer, (width, height)| Place { layer, width, height, center: 0.0, above: vec![], below: vec![] };
-    let mut places: Vec<Place> = layer_of.iter().zip(sizes).map(|(layer, size)| new(*layer, *size)).collect();
+    let new = |layer, (width, height)| LayerItem { layer, width, height, center: 0.0, above: vec![], below: vec![] };
+    let mut places: Vec<LayerItem> = layer_of.iter().zip(sizes).map(|(layer, size)| new(*layer, *size)).collect();
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for Arrow { from, to, label } in arrows {
         let mut chain = vec![*from];
         let between = layer_of[*from] + 1..layer_of[*to];
-        if between.len() <= LONGEST {
+        if between.len() <= MAX_ROUTED_LAYERS {
             for layer in between {
                 chain.push(places.len());
                 places.push(new(layer, (label.max(MIN_ARROW_GAP), 0.0)));
@@ -97,15 +97,15 @@ fn layers_of(boxes: usize, arrows: &[Arrow]) -> Vec<usize> {
 }
 
 /// Sorts each layer by the middle of what its places are joined to, above and below in turn.
-fn sort(layers: &mut [Vec<usize>], places: &mut [Place]) {
+fn sort(layers: &mut [Vec<usize>], places: &mut [LayerItem]) {
     let count = layers.len();
-    let number = |layer: &[usize], places: &mut [Place]| {
+    let number = |layer: &[usize], places: &mut [LayerItem]| {
         for (at, index) in layer.iter().enumerate() {
             places[*index].center = at as f64;
         }
     };
     layers.iter().for_each(|layer| number(layer, places));
-    for round in 0..ROUNDS {
+    for round in 0..LAYOUT_ITERATIONS {
         for step in 0..count {
             let layer = &mut layers[if round % 2 == 0 { step } else { count - 1 - step }];
             let wanted = |index: &usize| middle(places, *index, round % 2 == 0);
@@ -118,10 +118,10 @@ fn sort(layers: &mut [Vec<usize>], places: &mut [Place]) {
 }
 
 /// Moves the places of each layer towards the middle of what they are joined to, as far as there is space.
-fn spread(layers: &[Vec<usize>], places: &mut [Place]) {
+fn spread(layers: &[Vec<usize>], places: &mut [LayerItem]) {
     places.iter_mut().for_each(|place| place.center = 0.0);
     layers.iter().for_each(|layer| put(layer, places, &vec![0.0; layer.len()]));
-    for round in 0..ROUNDS {
+    for round in 0..LAYOUT_ITERATIONS {
         for step in 0..layers.len() {
             let downward = round % 2 == 0;
             let layer = &layers[if downward { step } else { layers.len() - 1 - step }];
@@ -132,7 +132,7 @@ fn spread(layers: &[Vec<usize>], places: &mut [Place]) {
 }
 
 /// Puts the places of a layer as near to where they are wanted as their neighbours let them.
-fn put(layer: &[usize], places: &mut [Place], wanted: &[f64]) {
+fn put(layer: &[usize], places: &mut [LayerItem], wanted: &[f64]) {
     let halves: Vec<f64> = layer.iter().map(|index| places[*index].width / 2.0).collect();
     let mut rightward = Vec::new();
     let mut edge = f64::NEG_INFINITY;
@@ -151,7 +151,7 @@ fn put(layer: &[usize], places: &mut [Place], wanted: &[f64]) {
 }
 
 /// The middle of what a place is joined to on one side; where it is now when there is nothing.
-fn middle(places: &[Place], index: usize, above: bool) -> f64 {
+fn middle(places: &[LayerItem], index: usize, above: bool) -> f64 {
     let place = &places[index];
     let joined = if above { &place.above } else { &place.below };
     if joined.is_empty() {
@@ -160,7 +160,7 @@ fn middle(places: &[Place], index: usize, above: bool) -> f64 {
     joined.iter().map(|other| places[*other].center).sum::<f64>() / joined.len() as f64
 }
 
-fn finish(boxes: usize, layers: &[Vec<usize>], places: &[Place], chains: &[Vec<usize>]) -> Layers {
+fn finish(boxes: usize, layers: &[Vec<usize>], places: &[LayerItem], chains: &[Vec<usize>]) -> Layers {
     let left = places.iter().map(|place| place.center - place.width / 2.0).fold(f64::INFINITY, f64::min);
     let right = places.iter().map(|place| place.center + place.width / 2.0).fold(f64::NEG_INFINITY, f64::max);
     let mut bands = Vec::new();
@@ -170,7 +170,7 @@ fn finish(boxes: usize, layers: &[Vec<usize>], places: &[Place], chains: &[Vec<u
         bands.push((top, top + height));
         top += height + LAYER_GAP;
     }
-    let corner = |place: &Place| {
+    let corner = |place: &LayerItem| {
         let (top, bottom) = bands[place.layer];
         (place.center - place.width / 2.0 - left, f64::midpoint(top, bottom) - place.height / 2.0)
     };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Drawings, Shape, Words,
+    ArrowLabel, Drawings, Shape,
     layers::{Arrow, Layers, lay_out},
 };
 use crate::{Flow, ScopeIndex};
@@ -87,7 +87,7 @@ impl Frame {
             let found = drawing.shapes.binary_search_by_key(&begins(drawings, shape), |other| begins(drawings, *other));
             found.expect("arrows join shapes of the drawing")
         };
-        let arrow = |((from, to), words): (&(Shape, Shape), &Words<'_>)| Arrow {
+        let arrow = |((from, to), words): (&(Shape, Shape), &ArrowLabel<'_>)| Arrow {
             from: place(*from),
             to: place(*to),
             label: text_width(&words.label(), SMALL_CHARACTER),

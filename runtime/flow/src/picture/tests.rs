@@ -7,7 +7,7 @@ use super::{
     layers::{Arrow, Layers, lay_out},
     mermaid, svg,
 };
-use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, file, seeded_rng::Draw, wire};
+use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, file, seeded_rng::SeededRng, wire};
 
 fn flow(text: &str) -> Flow {
     let text = format!("{text}\n[modules]\nm = \"m.wasm\"");
@@ -135,7 +135,7 @@ fn an_empty_flow_is_drawn() {
 
 /// Random boxes and arrows that have no circle.
 fn random_layers(seed: u64) -> (Vec<(f64, f64)>, Vec<Arrow>, Layers) {
-    let mut draw = Draw(seed);
+    let mut draw = SeededRng(seed);
     let boxes = 1 + draw.below(20);
     let sizes: Vec<(f64, f64)> =
         (0..boxes).map(|_| (20.0 + draw.below(100) as f64, 10.0 + draw.below(50) as f64)).collect();

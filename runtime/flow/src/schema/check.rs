@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value as Tree;
 
-use super::{MAX_DEPTH, View, type_of};
+use super::{MAX_DEPTH, VisibleProviders, type_of};
 use crate::value_types::ValueTypes;
 
 /// How many steps a check takes before the rest of the value is believed: a schema may have alternatives of alternatives.
@@ -14,7 +14,7 @@ const MAX_STEPS: usize = 4_000_000;
 const MAX_LISTED: usize = 12;
 
 /// The longest text of a value that a message repeats, in characters.
-const LONGEST: usize = 40;
+const MAX_QUOTED_CHARS: usize = 40;
 
 /// Why a value is not of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl fmt::Display for SchemaMismatch {
 }
 
 /// The first reason why a value is surely not of a schema.
-pub(super) fn find_mismatch(schema: View<'_>, value: &Tree) -> Option<SchemaMismatch> {
+pub(super) fn find_mismatch(schema: VisibleProviders<'_>, value: &Tree) -> Option<SchemaMismatch> {
     Check { steps: 0, alternatives: 0 }.value(schema, value, "")
 }
 
@@ -57,7 +57,7 @@ struct Check {
 
 impl Check {
     /// JSON nests no deeper than its parser goes, and a schema is JSON: so is this recursion bounded.
-    fn value(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn value(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             return None;
@@ -81,7 +81,7 @@ impl Check {
     }
 
     /// A schema may be an alternative of itself.
-    fn within_alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn within_alternatives(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if self.alternatives >= MAX_DEPTH {
             return None;
         }
@@ -91,7 +91,7 @@ impl Check {
         found
     }
 
-    fn alternatives(&mut self, schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn alternatives(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if let Some(Tree::Array(all)) = schema.keyword("allOf") {
             let refused = all.iter().find_map(|one| self.value(schema.at(one), value, at));
             if refused.is_some() {
@@ -111,7 +111,7 @@ impl Check {
                 continue;
             }
             // Those of its type say best what is wrong with it.
-            let of_its_type = |view: &View<'_>| !view.types().and(type_of(value)).is_empty();
+            let of_its_type = |view: &VisibleProviders<'_>| !view.types().and(type_of(value)).is_empty();
             let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
             return match (near.next(), near.next()) {
                 (Some(only), None) => Some(only.clone()),
@@ -122,7 +122,12 @@ impl Check {
         None
     }
 
-    fn fields(&mut self, schema: View<'_>, fields: &serde_json::Map<String, Tree>, at: &str) -> Option<SchemaMismatch> {
+    fn fields(
+        &mut self,
+        schema: VisibleProviders<'_>,
+        fields: &serde_json::Map<String, Tree>,
+        at: &str,
+    ) -> Option<SchemaMismatch> {
         let required = schema.keyword("required").and_then(Tree::as_array).into_iter().flatten();
         let missing = required.filter_map(Tree::as_str).find(|name| !fields.contains_key(*name));
         if let Some(name) = missing {
@@ -150,7 +155,7 @@ impl Check {
         None
     }
 
-    fn elements(&mut self, schema: View<'_>, elements: &[Tree], at: &str) -> Option<SchemaMismatch> {
+    fn elements(&mut self, schema: VisibleProviders<'_>, elements: &[Tree], at: &str) -> Option<SchemaMismatch> {
         let first = schema.keyword("prefixItems").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
         let items = schema.keyword("items");
         lengths(schema, "Items", "elements", elements.len(), at).or_else(|| {
@@ -162,7 +167,7 @@ impl Check {
     }
 }
 
-fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+fn of_type(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     // Only what it says itself: alternatives are asked one by one.
     let said = match schema.keyword("type")? {
         Tree::String(name) => super::types_named(name),
@@ -172,7 +177,7 @@ fn of_type(schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     said.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
 }
 
-fn wrong_type(schema: View<'_>, value: &Tree, at: &str) -> SchemaMismatch {
+fn wrong_type(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> SchemaMismatch {
     SchemaMismatch::new(at, format!("is {}, and has to be {}", found(value), schema.types()))
 }
 
@@ -189,7 +194,7 @@ fn found(value: &Tree) -> &'static str {
 }
 
 /// `enum` and `const`.
-fn check_enum(schema: View<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+fn check_enum(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     let only = match (schema.keyword("enum"), schema.keyword("const")) {
         (Some(Tree::Array(these)), _) => these.as_slice(),
         (_, Some(this)) => std::slice::from_ref(this),
@@ -207,7 +212,7 @@ fn shown(value: &Tree) -> String {
         Tree::Object(_) => "an object".into(),
         Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => {
             let text = value.to_string();
-            let cut: String = text.chars().take(LONGEST).collect();
+            let cut: String = text.chars().take(MAX_QUOTED_CHARS).collect();
             if cut.len() < text.len() { format!("{cut}…") } else { text }
         }
     }
@@ -226,7 +231,7 @@ fn listed(names: impl Iterator<Item = String>) -> String {
 }
 
 /// `minLength` and `maxLength`, or `minItems` and `maxItems`.
-fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
+fn lengths(schema: VisibleProviders<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
     let bound = |which: &str| schema.keyword(&format!("{which}{of}")).and_then(Tree::as_u64);
     let (least, most) = (bound("min"), bound("max"));
     let length = length as u64;
@@ -239,7 +244,7 @@ fn lengths(schema: View<'_>, of: &str, noun: &str, length: usize, at: &str) -> O
 }
 
 /// The bounds of a number, and those of the integers that a `format` names.
-fn in_range(schema: View<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
+fn in_range(schema: VisibleProviders<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
     let value = number.as_f64()?;
     let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
     let of_format = schema.keyword("format").and_then(Tree::as_str).and_then(integers);

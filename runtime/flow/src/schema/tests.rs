@@ -89,7 +89,7 @@ fn bytes_match_as_text_and_stored_values_are_not_checked() {
     assert_eq!(text.refuses(&bytes(&[255])).unwrap().to_string(), "it is bytes, and has to be a text");
     assert_eq!(list.refuses(&bytes(b"abc")).unwrap().to_string(), "it is a text, and has to be a list");
     let digest = crate::Digest::from_bytes([1; 32]);
-    assert_eq!(list.refuses(&Value::Stored(crate::Stored { digest, size: 1, form: crate::Form::Bytes })), None);
+    assert_eq!(list.refuses(&Value::Stored(crate::Stored { digest, size: 1, form: crate::ValueKind::Bytes })), None);
 }
 
 #[test]

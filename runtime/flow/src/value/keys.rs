@@ -10,7 +10,7 @@ pub(super) fn doubled(text: &str) -> Option<String> {
     if !text.contains('{') {
         return None;
     }
-    // The keys of each object that is open, outermost first; `None` for a list.
+    // The keys of each object that is open, outermost first; `Strip` for a list.
     let mut open: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
     let mut expects_key = false;
     let (bytes, mut at) = (text.as_bytes(), 0);

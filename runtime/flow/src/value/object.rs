@@ -20,7 +20,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Form, Json, Stored, Value, Values};
+use super::{Json, Stored, Value, ValueKind, Values};
 use crate::ValueName;
 
 /// The key under which bytes stand, each as base64.
@@ -55,11 +55,11 @@ enum ValueKindName {
 
 /// Whether an object may hold references into the store. Whoever can make one can read whatever the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum References {
+pub enum StoredReferences {
     /// An engine wrote the object.
     Accept,
     /// A guest or a client wrote the object.
-    Refuse,
+    Reject,
 }
 
 /// What is wrong with values that a guest or a client wrote: every mistake.
@@ -77,13 +77,13 @@ impl ValuesObject {
         self.json.is_empty() && self.bytes.is_empty() && self.stored.is_empty()
     }
 
-    /// The text of a JSON value; `None` where the name has none, or has bytes.
+    /// The text of a JSON value; `Strip` where the name has none, or has bytes.
     #[must_use]
     pub fn json(&self, name: &str) -> Option<&str> {
         self.json.get(name).map(|raw| raw.get())
     }
 
-    /// The value of this name that is bytes; `None` where the name has none, or has JSON.
+    /// The value of this name that is bytes; `Strip` where the name has none, or has JSON.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         BASE64.decode(self.bytes.get(name)?).ok()
@@ -103,8 +103,8 @@ impl ValuesObject {
             Value::Bytes(bytes) => drop(self.bytes.insert(name, BASE64.encode(bytes))),
             Value::Stored(Stored { digest, size, form }) => {
                 let form = match form {
-                    Form::Json => ValueKindName::Json,
-                    Form::Bytes => ValueKindName::Bytes,
+                    ValueKind::Json => ValueKindName::Json,
+                    ValueKind::Bytes => ValueKindName::Bytes,
                 };
                 self.stored.insert(name, StoredObject { digest: digest.to_string(), size: *size, form });
             }
@@ -123,7 +123,7 @@ impl ValuesObject {
     /// # Errors
     /// [`InvalidValues`] with every mistake: a name that is none or stands twice, JSON with a doubled key, a text that is
     /// not base64, a reference that is refused or damaged.
-    pub fn read(&self, references: References) -> Result<Values, InvalidValues> {
+    pub fn read(&self, references: StoredReferences) -> Result<Values, InvalidValues> {
         let json = self.json.iter().map(|(name, raw)| {
             let json = Json::parse(raw.get()).map(Value::Json);
             (name, json.map_err(|error| error.to_string()))
@@ -156,16 +156,16 @@ impl ValuesObject {
 }
 
 impl StoredObject {
-    fn read(&self, references: References) -> Result<Value, String> {
+    fn read(&self, references: StoredReferences) -> Result<Value, String> {
         match references {
-            References::Refuse => {
+            StoredReferences::Reject => {
                 Err(format!("a reference into the store cannot be given: give the value itself, not {STORED}"))
             }
-            References::Accept => {
+            StoredReferences::Accept => {
                 let digest = self.digest.parse().map_err(|error: crate::InvalidDigest| error.to_string())?;
                 let form = match self.form {
-                    ValueKindName::Json => Form::Json,
-                    ValueKindName::Bytes => Form::Bytes,
+                    ValueKindName::Json => ValueKind::Json,
+                    ValueKindName::Bytes => ValueKind::Bytes,
                 };
                 Ok(Value::Stored(Stored { digest, size: self.size, form }))
             }

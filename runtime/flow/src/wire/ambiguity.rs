@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{Graph, Reach, Reason};
+use super::graph::{Graph, Reachability, Reason};
 use crate::ValueName;
 
 /// One value with several providers.
@@ -35,7 +35,7 @@ pub(super) enum Choice {
 pub(super) struct Ambiguity {
     pub(super) value: ValueName,
     pub(super) pair: (usize, usize),
-    /// The want that it matters to; `None` where it matters by itself.
+    /// The want that it matters to; `Strip` where it matters by itself.
     pub(super) want: Option<usize>,
 }
 
@@ -59,14 +59,14 @@ impl ProviderConflict {
         contest
     }
 
-    pub(super) fn sort(&mut self, reach: &Reach<'_>) {
+    pub(super) fn sort(&mut self, reach: &Reachability<'_>) {
         reach.sort(&mut self.providers);
         reach.sort(&mut self.direct);
     }
 
     /// What each want may take, whatever the order of the providers among themselves. Of a want that may take more
     /// than `most` no more is counted.
-    fn views(&self, reach: &mut Reach<'_>, most: usize) -> Vec<VisibleProviders> {
+    fn views(&self, reach: &mut Reachability<'_>, most: usize) -> Vec<VisibleProviders> {
         let view = |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
         let mut views: Vec<VisibleProviders> = self.wants.iter().map(view).collect();
         for some in self.providers.chunks(64) {
@@ -97,7 +97,7 @@ pub(super) fn settle(graph: &mut Graph, mut contests: Vec<ProviderConflict>, cho
         choices[*at] = Choice::Told;
     }
     while !contests.is_empty() {
-        let Some(mut reach) = Reach::of(graph) else { break };
+        let Some(mut reach) = Reachability::of(graph) else { break };
         contests.iter_mut().for_each(|contest| contest.sort(&reach));
         let (chains, mut tangles): (Vec<_>, Vec<_>) =
             contests.into_iter().partition(|contest| reach.is_chain(&contest.providers));
@@ -149,7 +149,7 @@ pub(super) fn resolve_unordered(
     }
     let mut ambiguities = Vec::new();
     // A circle is told as what it is.
-    let Some(mut reach) = Reach::of(graph) else { return ambiguities };
+    let Some(mut reach) = Reachability::of(graph) else { return ambiguities };
     for mut contest in contests {
         contest.sort(&reach);
         if let Some(pair) = reach.first_gap(&contest.direct) {
@@ -177,7 +177,7 @@ struct Selection {
 }
 
 /// Takes the wants out of a contest that at most one provider is left for.
-fn select_forced(reach: &mut Reach<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
+fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
     let (clear, open): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
         contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
     contest.wants = open.into_iter().map(|view| (view.at, view.member)).collect();
@@ -191,7 +191,7 @@ fn select_forced(reach: &mut Reach<'_>, contest: &mut ProviderConflict) -> Vec<S
 }
 
 /// In a chain, those that come after a member are the end of it: it takes what stands before them.
-fn select_from_chain(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<Selection> {
+fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let earliest = contest.wants.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
     let first_after = reach.first_of_chain(&contest.providers, earliest);
     let own: BTreeMap<usize, usize> =
@@ -205,7 +205,11 @@ fn select_from_chain(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<S
 }
 
 /// Where the providers are no chain, each want must see one that comes after all others it may take.
-fn select_each(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: &mut Vec<Ambiguity>) -> Vec<Selection> {
+fn select_each(
+    reach: &mut Reachability<'_>,
+    contest: &ProviderConflict,
+    ambiguities: &mut Vec<Ambiguity>,
+) -> Vec<Selection> {
     let mut before_last: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut picks = Vec::new();
     for VisibleProviders { at, member, count, last } in contest.views(reach, usize::MAX) {
@@ -228,7 +232,7 @@ fn select_each(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: &
 }
 
 /// In a chain, a member takes what the last of those that come before it provides.
-fn last_before(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<Selection> {
+fn last_before(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let latest = contest.wants.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
     let last = reach.last_of_chain(&contest.providers, latest);
     let pick = |(at, member): &(usize, usize)| {
@@ -239,7 +243,11 @@ fn last_before(reach: &mut Reach<'_>, contest: &ProviderConflict) -> Vec<Selecti
 }
 
 /// Where the providers are no chain, one of those before a member must come after all the others before it.
-fn clear_before(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: &mut Vec<Ambiguity>) -> Vec<Selection> {
+fn clear_before(
+    reach: &mut Reachability<'_>,
+    contest: &ProviderConflict,
+    ambiguities: &mut Vec<Ambiguity>,
+) -> Vec<Selection> {
     let mut picks = Vec::new();
     for (at, member) in contest.wants.iter().copied() {
         let before = reach.before(member, &contest.providers);
@@ -253,7 +261,7 @@ fn clear_before(reach: &mut Reach<'_>, contest: &ProviderConflict, ambiguities: 
 }
 
 /// One of some sorted members that does not surely come before the last of them.
-pub(super) fn gap_before(reach: &mut Reach<'_>, last: usize, sorted: &[usize]) -> Option<usize> {
+pub(super) fn gap_before(reach: &mut Reachability<'_>, last: usize, sorted: &[usize]) -> Option<usize> {
     if reach.is_chain(sorted) {
         return None;
     }

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use super::{
     graph::Graph,
     layout::{Layout, Slot},
-    links::Said,
-    scope_resolver::Answer,
-    task::Resolved,
+    links::LinkProperties,
+    scope_resolver::ResolvedInput,
+    task::ResolvedTask,
 };
 use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
 
 /// Puts the flow together.
 pub(super) fn assemble(
     layout: &Layout<'_>,
-    tasks: BTreeMap<NodeIndex, Resolved>,
+    tasks: BTreeMap<NodeIndex, ResolvedTask>,
     graphs: &BTreeMap<ScopeIndex, Graph>,
-    answers: Vec<Answer>,
-    said: Said,
-    ends: Ends,
+    answers: Vec<ResolvedInput>,
+    said: LinkProperties,
+    ends: EndDependencies,
     (name, inputs): (FlowName, Values),
 ) -> Flow {
     let mut nodes = nodes(layout, tasks);
-    for Answer { node, input, source } in answers {
+    for ResolvedInput { node, input, source } in answers {
         match &mut nodes[node.0 as usize].role {
             Role::Task(task) => task.inputs[input].source = source,
             Role::ForEach(each) => match each.task.inputs.get_mut(input) {
@@ -31,7 +31,7 @@ pub(super) fn assemble(
                 None => each.list = source,
             },
             Role::Controller(controller) => controller.list = Some(source),
-            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
     }
     for (node, links) in said.links {
@@ -46,11 +46,11 @@ pub(super) fn assemble(
                 each.task.rollback = false;
                 nodes[index.0 as usize + 1].aside = true;
             }
-            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
     }
     for (scope, graph) in graphs {
-        let ends = if *scope == ScopeIndex::ROOT { ends } else { Ends::Last };
+        let ends = if *scope == ScopeIndex::ROOT { ends } else { EndDependencies::Last };
         connect(layout, *scope, graph, ends, &mut nodes);
     }
     for node in &mut nodes {
@@ -66,7 +66,7 @@ pub(super) fn assemble(
     Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens, accepts }
 }
 
-fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Vec<Node> {
+fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, slot) in layout.slots() {
         let (name, scope, role) = match slot {
@@ -74,16 +74,16 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, Resolved>) -> Vec<N
                 let resolved = tasks.remove(&index).expect("each task of the layout was resolved");
                 (task.name.clone(), place.scope, resolved.role)
             }
-            Slot::Gather { task, place } => (task.name.clone(), place.scope, Role::Gather(NodeIndex(index.0 - 1))),
+            Slot::FanIn { task, place } => (task.name.clone(), place.scope, Role::FanIn(NodeIndex(index.0 - 1))),
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
         let starts = match slot {
             Slot::Task { task, .. } => task.starts,
             Slot::Begin(scope) => layout.flow(*scope).body.starts,
-            Slot::Gather { .. } | Slot::End(_) => None,
+            Slot::FanIn { .. } | Slot::End(_) => None,
         };
-        let retired = matches!(slot, Slot::Task { task, .. } | Slot::Gather { task, .. } if task.retired);
+        let retired = matches!(slot, Slot::Task { task, .. } | Slot::FanIn { task, .. } if task.retired);
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
         nodes.push(Node { name, scope, role, starts, links, retired, aside, before, after });
     }
@@ -102,7 +102,7 @@ fn beginning(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
 
 /// Which members the end of a flow comes after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
+pub(super) enum EndDependencies {
     /// Those that nothing comes after.
     Last,
     /// All: what comes after one may be of another pass.
@@ -110,7 +110,7 @@ pub(super) enum Ends {
 }
 
 /// Joins the members of a flow with one another, with its beginning and with its end.
-fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: Ends, nodes: &mut [Node]) {
+fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: EndDependencies, nodes: &mut [Node]) {
     let flow = layout.flow(scope);
     let mut join = |before: NodeIndex, after: NodeIndex| {
         nodes[before.0 as usize].after.push(after);
@@ -126,7 +126,7 @@ fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: Ends, no
         if graph.before[place].is_empty() {
             join(flow.begin, member.first);
         }
-        if graph.after[place].is_empty() || ends == Ends::All {
+        if graph.after[place].is_empty() || ends == EndDependencies::All {
             join(member.last, flow.end);
         }
     }

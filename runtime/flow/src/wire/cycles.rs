@@ -6,10 +6,10 @@ use super::{
     graph::{Graph, Reason},
     layout::Layout,
 };
-use crate::{Mistake, ScopeIndex, Span};
+use crate::{Diagnostic, ScopeIndex, Span};
 
 /// Tells the circles of a flow, no member in two of them.
-pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Mistake>) {
+pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
     }
@@ -28,7 +28,7 @@ pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistak
         let hint = format!("{}: one of these must go{way_out}", why.collect::<Vec<_>>().join(", "));
         let message = format!("nodes wait for one another: {}", names.join(" -> "));
         let span = steps.iter().find_map(|(from, to)| span(layout, scope, graph, *from, *to));
-        mistakes.push(Mistake::error(span, message).hint(hint));
+        mistakes.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 

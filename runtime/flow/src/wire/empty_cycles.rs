@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
-use crate::{DraftLink, Flow, Json, Mistake, Role, ScopeIndex, Source, TurnLink, Value};
+use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Source, Value};
 
 /// Refuses the back edges that lead round without a call. A list that is not known yet may be empty too; the machine slows
 /// down such a circle.
-pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Mistake>) {
+pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
     let turns = flow.living.iter().flat_map(|living| &living.turns);
-    let idle: Vec<&TurnLink> = turns.filter(|turn| !calls(flow, turn)).collect();
-    let leads_to = |one: &TurnLink, other: &TurnLink| {
+    let idle: Vec<&BackEdge> = turns.filter(|turn| !calls(flow, turn)).collect();
+    let leads_to = |one: &BackEdge, other: &BackEdge| {
         flow.members(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
     };
     let places = 0..idle.len();
@@ -26,16 +26,16 @@ pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Mistak
         let is_it = |link: &&DraftLink| link.from == *from && link.to == *to;
         let span = links.iter().find(is_it).and_then(|link| link.spans.from.clone());
         let hint = "their lists are empty: give for_each a list with elements, or leave the link out";
-        mistakes.push(Mistake::error(span, message).hint(hint));
+        mistakes.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 
 /// Whether anybody may be called in the firing that a back edge begins.
-fn calls(flow: &Flow, turn: &TurnLink) -> bool {
+fn calls(flow: &Flow, turn: &BackEdge) -> bool {
     flow.members(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,
         Role::ForEach(each) => !is_empty(&each.list),
-        Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+        Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
     })
 }
 
@@ -46,7 +46,7 @@ fn is_empty(list: &Source) -> bool {
         | Source::Node { .. }
         | Source::Element
         | Source::RunInput(_)
-        | Source::Carried { .. }
+        | Source::LoopCarried { .. }
         | Source::Failure(_)
         | Source::Absent => false,
     }

@@ -64,7 +64,7 @@ impl Graph {
         found
     }
 
-    /// The place of each member in an order that keeps all edges, lower members first; `None` in a circle.
+    /// The place of each member in an order that keeps all edges, lower members first; `Strip` in a circle.
     pub(super) fn positions(&self) -> Option<Vec<usize>> {
         let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
         let mut ready: BinaryHeap<_> = (0..waiting.len()).filter(|member| waiting[*member] == 0).map(Reverse).collect();
@@ -85,7 +85,7 @@ impl Graph {
 }
 
 /// Answers who surely comes before whom, looking no further than it must.
-pub(super) struct Reach<'g> {
+pub(super) struct Reachability<'g> {
     graph: &'g Graph,
     /// The place of each member in an order that keeps all edges.
     pub(super) position: Vec<usize>,
@@ -93,8 +93,8 @@ pub(super) struct Reach<'g> {
     search: u32,
 }
 
-impl<'g> Reach<'g> {
-    /// `None` when the graph has a circle.
+impl<'g> Reachability<'g> {
+    /// `Strip` when the graph has a circle.
     pub(super) fn of(graph: &'g Graph) -> Option<Self> {
         let position = graph.positions()?;
         Some(Self { graph, seen: vec![0; position.len()], position, search: 0 })

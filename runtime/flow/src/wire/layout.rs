@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Body, DraftNode, DraftTask, FlowName, Mistake, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
+use crate::{Diagnostic, DraftNode, DraftTask, FlowBody, FlowName, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
 
 /// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep. What reads TOML
 /// stops at tables 80 deep, and less clearly.
@@ -12,15 +12,15 @@ const MAX_DEPTH: usize = 64;
 pub(super) struct Layout<'d> {
     flows: Vec<FlowLayout<'d>>,
     slots: Vec<Slot<'d>>,
-    places: BTreeMap<&'d NodeName, Place>,
+    places: BTreeMap<&'d NodeName, MemberPosition>,
 }
 
 /// One flow of the draft.
 pub(super) struct FlowLayout<'d> {
     pub(super) name: NodeName,
-    pub(super) body: &'d Body,
+    pub(super) body: &'d FlowBody,
     /// Where it stands in the flow around it.
-    pub(super) parent: Option<Place>,
+    pub(super) parent: Option<MemberPosition>,
     pub(super) begin: NodeIndex,
     pub(super) end: NodeIndex,
     /// Its tasks and nested flows, in reading order.
@@ -39,7 +39,7 @@ pub(super) struct Member<'d> {
 
 /// Which member of which flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct MemberPosition {
     pub(super) scope: ScopeIndex,
     pub(super) member: usize,
 }
@@ -50,18 +50,18 @@ pub(super) enum Slot<'d> {
     Begin(ScopeIndex),
     Task {
         task: &'d DraftTask,
-        place: Place,
+        place: MemberPosition,
     },
     /// What gathers the results of the task before it.
-    Gather {
+    FanIn {
         task: &'d DraftTask,
-        place: Place,
+        place: MemberPosition,
     },
     End(ScopeIndex),
 }
 
 impl<'d> Layout<'d> {
-    pub(super) fn of(name: &FlowName, body: &'d Body, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(super) fn of(name: &FlowName, body: &'d FlowBody, mistakes: &mut Vec<Diagnostic>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), places: BTreeMap::new() };
         let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
         let whole = layout.lay_out_scope(name, body, (None, None), 0, mistakes);
@@ -73,17 +73,17 @@ impl<'d> Layout<'d> {
     fn lay_out_scope(
         &mut self,
         name: NodeName,
-        body: &'d Body,
-        (parent, span): (Option<Place>, Span),
+        body: &'d FlowBody,
+        (parent, span): (Option<MemberPosition>, Span),
         depth: usize,
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) -> ScopeIndex {
         let scope = ScopeIndex(index(self.flows.len()));
         let begin = self.put(Slot::Begin(scope));
         self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
         if depth > MAX_DEPTH {
             let message = format!("flow {:?} is nested more than {MAX_DEPTH} deep", self.flow(scope).name);
-            mistakes.push(Mistake::error(span, message).hint("let it stand further out"));
+            mistakes.push(Diagnostic::error(span, message).hint("let it stand further out"));
         } else {
             for node in &body.nodes {
                 self.lay_out_member(scope, node, depth, mistakes);
@@ -94,14 +94,14 @@ impl<'d> Layout<'d> {
         scope
     }
 
-    fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Mistake>) {
-        let place = Place { scope, member: self.flow(scope).members.len() };
+    fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Diagnostic>) {
+        let place = MemberPosition { scope, member: self.flow(scope).members.len() };
         // Its place is taken before what is in it is laid out, for the order of the names.
         self.name(node, place, mistakes);
         let member = match node {
             DraftNode::Task(task) => {
                 let first = self.put(Slot::Task { task, place });
-                let last = if task.for_each.is_some() { self.put(Slot::Gather { task, place }) } else { first };
+                let last = if task.for_each.is_some() { self.put(Slot::FanIn { task, place }) } else { first };
                 Member { name: &task.name, first, last, nested: None }
             }
             DraftNode::Flow(flow) => {
@@ -114,24 +114,24 @@ impl<'d> Layout<'d> {
         self.flows[scope.0 as usize].members.push(member);
     }
 
-    fn name(&mut self, node: &'d DraftNode, place: Place, mistakes: &mut Vec<Mistake>) {
+    fn name(&mut self, node: &'d DraftNode, place: MemberPosition, mistakes: &mut Vec<Diagnostic>) {
         let name = node.name();
         if name.as_element().is_some() {
             let message = format!("{name:?} is how an element of a task is called, not a task");
             let hint = "name it with the characters A-Z a-z 0-9 _ -";
-            mistakes.push(Mistake::error(span_of(node), message).hint(hint));
+            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
         }
         if self.places.contains_key(name) {
             let message = format!("the name {name:?} is used twice");
             let hint = "names are unique in the whole flow, nested flows included";
-            mistakes.push(Mistake::error(span_of(node), message).hint(hint));
+            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
         } else {
             self.places.insert(name, place);
         }
     }
 
     /// A controller is told by the name of its flow.
-    fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Mistake>) {
+    fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
         let flow = self.flow(whole);
         let Some(place) = self.places.get(&flow.name) else { return };
         if flow.body.controller.is_some() {
@@ -139,13 +139,13 @@ impl<'d> Layout<'d> {
             let message =
                 format!("{} has the name of the whole flow, which has a retry controller", self.describe(node));
             let hint = "the retry controller is told by the name of its flow: give one of them another name";
-            mistakes.push(Mistake::error(self.span(node, "name"), message).hint(hint));
+            mistakes.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
         }
     }
 
     /// Warns of nested flows that hold nothing: what was meant for them stands beside them. What a program builds may well
     /// be empty.
-    pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
             let comes_after = |node: &DraftNode| match node {
@@ -162,7 +162,7 @@ impl<'d> Layout<'d> {
             } else {
                 format!("a task in it begins with [[{header}.task]]; or leave the flow out")
             };
-            mistakes.push(Mistake::warning(Some(span.clone()), message).hint(hint));
+            mistakes.push(Diagnostic::warning(Some(span.clone()), message).hint(hint));
         }
     }
 
@@ -204,18 +204,18 @@ impl<'d> Layout<'d> {
     pub(super) fn scope_of(&self, node: NodeIndex) -> ScopeIndex {
         match &self.slots[node.0 as usize] {
             Slot::Begin(scope) | Slot::End(scope) => *scope,
-            Slot::Task { place, .. } | Slot::Gather { place, .. } => place.scope,
+            Slot::Task { place, .. } | Slot::FanIn { place, .. } => place.scope,
         }
     }
 
     pub(super) fn task(&self, node: NodeIndex) -> Option<&'d DraftTask> {
         match &self.slots[node.0 as usize] {
             Slot::Task { task, .. } => Some(task),
-            Slot::Begin(_) | Slot::Gather { .. } | Slot::End(_) => None,
+            Slot::Begin(_) | Slot::FanIn { .. } | Slot::End(_) => None,
         }
     }
 
-    pub(super) fn place(&self, name: &NodeName) -> Option<Place> {
+    pub(super) fn place(&self, name: &NodeName) -> Option<MemberPosition> {
         self.places.get(name).copied()
     }
 
@@ -224,7 +224,7 @@ impl<'d> Layout<'d> {
         self.flow(scope).body.controller.as_ref()?.provides.as_ref()
     }
 
-    /// The member of a flow that is a node or holds it; `None` when the node stands elsewhere.
+    /// The member of a flow that is a node or holds it; `Strip` when the node stands elsewhere.
     pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
         let members = &self.flow(scope).members;
         let member = members.partition_point(|member| member.last < node);
@@ -234,7 +234,7 @@ impl<'d> Layout<'d> {
     /// A node as messages tell it.
     pub(super) fn describe(&self, node: NodeIndex) -> String {
         match &self.slots[node.0 as usize] {
-            Slot::Task { task, .. } | Slot::Gather { task, .. } => format!("task {:?}", task.name),
+            Slot::Task { task, .. } | Slot::FanIn { task, .. } => format!("task {:?}", task.name),
             Slot::Begin(scope) | Slot::End(scope) => {
                 let flow = self.flow(*scope);
                 let what = if flow.body.controller.is_some() { "the retry controller of flow" } else { "flow" };
@@ -246,7 +246,7 @@ impl<'d> Layout<'d> {
     /// Where a part of a node stands in the file.
     pub(super) fn span(&self, node: NodeIndex, part: &str) -> Span {
         match &self.slots[node.0 as usize] {
-            Slot::Task { task, .. } | Slot::Gather { task, .. } => task.span(part),
+            Slot::Task { task, .. } | Slot::FanIn { task, .. } => task.span(part),
             Slot::Begin(scope) | Slot::End(scope) => {
                 let flow = self.flow(*scope);
                 let controller = flow.body.controller.as_ref();

@@ -9,22 +9,22 @@ use super::{
     of_node,
     schemas::Schemas,
     scope_resolver::ScopeOutputs,
-    task::Resolved,
+    task::ResolvedTask,
 };
 use crate::{
-    Condition, DraftLink, Link, Mistake, NodeIndex, On, Pattern, ScopeIndex, Source, ValueName, Values, condition,
-    suggest,
+    Condition, Diagnostic, DraftLink, Link, NodeIndex, Pattern, ScopeIndex, Source, SourceOutcome, ValueName, Values,
+    condition, suggest,
 };
 
 /// What conditions call a failure, and tasks that listen to one.
 const FAILURE: &str = "failure";
 
 /// Who listens to whose failure.
-pub(super) type Listeners = BTreeMap<NodeIndex, Vec<NodeIndex>>;
+pub(super) type FailureListeners = BTreeMap<NodeIndex, Vec<NodeIndex>>;
 
 /// What links say besides the order.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct LinkProperties {
     pub(super) links: BTreeMap<NodeIndex, Vec<Link>>,
     /// Those that stand aside from what is rolled back.
     pub(super) aside: BTreeSet<NodeIndex>,
@@ -33,10 +33,10 @@ pub(super) struct Said {
 }
 
 /// The tasks that listen to failures, wherever they stand.
-pub(super) fn listeners(layout: &Layout<'_>) -> Listeners {
-    let mut listeners = Listeners::new();
+pub(super) fn listeners(layout: &Layout<'_>) -> FailureListeners {
+    let mut listeners = FailureListeners::new();
     for scope in layout.scopes() {
-        for link in layout.flow(scope).body.links.iter().filter(|link| link.on != On::Success) {
+        for link in layout.flow(scope).body.links.iter().filter(|link| link.on != SourceOutcome::Success) {
             if let Some((from, to)) = ends(layout, scope, link) {
                 listeners.entry(to.first).or_default().push(from.last);
             }
@@ -63,41 +63,41 @@ pub(super) fn ends<'l, 'd>(
 }
 
 /// What is known of the flow whose links are read.
-pub(super) struct Known<'a, 'd> {
+pub(super) struct LinkContext<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
-    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     pub(super) inputs: &'a Values,
     pub(super) schemas: Schemas<'a, 'd>,
 }
 
-impl Known<'_, '_> {
+impl LinkContext<'_, '_> {
     /// Reads the links of one flow.
     pub(super) fn read(
         &self,
         scope: ScopeIndex,
         is_back_edge: impl Fn(usize) -> bool,
         graph: &Graph,
-        said: &mut Said,
-        mistakes: &mut Vec<Mistake>,
+        said: &mut LinkProperties,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         let mut listening = Vec::new();
         let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_back_edge(*place));
         for (_, link) in links {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
-            if link.on == On::Success && link.when.is_none() {
+            if link.on == SourceOutcome::Success && link.when.is_none() {
                 if link.reach.is_some() {
                     let message = format!(
                         "the link {:?} -> {:?} says how far a no reaches, and asks nothing",
                         link.from, link.to
                     );
                     let hint = "give it a condition with when = \"...\", or leave reach out";
-                    mistakes.push(Mistake::warning(link.spans.reach.clone(), message).hint(hint));
+                    mistakes.push(Diagnostic::warning(link.spans.reach.clone(), message).hint(hint));
                 }
                 continue;
             }
-            if link.on != On::Success {
+            if link.on != SourceOutcome::Success {
                 self.check_listener(scope, link, (from, to), mistakes);
                 listening.push(self.layout.member_with(scope, to.first));
             }
@@ -119,19 +119,19 @@ impl Known<'_, '_> {
         scope: ScopeIndex,
         link: &DraftLink,
         (from, to): (&Member<'_>, &Member<'_>),
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         if flow.body.pattern == Pattern::Linear {
             let message = format!("{:?} listens to a failure in the linear flow {:?}", link.to, flow.name);
             let hint = "what comes after would listen too: let the flow be a graph, and link its tasks";
-            mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+            mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
         }
         for (member, hint) in [(from, "link the tasks in it, each with a link of its own"), (to, "let a task listen")] {
             if member.nested.is_some() {
                 let message =
                     format!("a link with on = \"failure\" or \"any\" joins tasks, and {:?} is a flow", member.name);
-                mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+                mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
             }
         }
     }
@@ -143,14 +143,14 @@ impl Known<'_, '_> {
         when: &Condition,
         from: &Member<'_>,
         inputs: &mut BTreeSet<ValueName>,
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) -> Vec<(ValueName, Source)> {
         let provided = self.provided_by(from);
         let mut reads = Vec::new();
         for name in when.reads() {
             let value = ValueName::new(&name).ok();
             let source = value.as_ref().and_then(|value| {
-                if link.on != On::Success && is_failure(value) {
+                if link.on != SourceOutcome::Success && is_failure(value) {
                     return Some(Source::Failure(vec![from.last]));
                 }
                 if let Some(node) = provided.get(value) {
@@ -176,7 +176,7 @@ impl Known<'_, '_> {
                         FAILURE => "only a link with on = \"failure\" or \"any\" knows of a failure".into(),
                         _ => "a condition reads what its source provides, and inputs".into(),
                     });
-                    mistakes.push(Mistake::error(link.spans.when.clone(), message).hint(hint));
+                    mistakes.push(Diagnostic::error(link.spans.when.clone(), message).hint(hint));
                 }
             }
         }
@@ -190,16 +190,16 @@ impl Known<'_, '_> {
         link: &DraftLink,
         when: &Condition,
         reads: &[(ValueName, Source)],
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         let known = reads.iter().filter_map(|(name, source)| Some((name.to_string(), self.schemas.of(source)?)));
         let known: Vec<_> = known.collect();
-        let known = known.iter().map(|(name, schema)| (name.clone(), condition::Known::of_schema(schema.view())));
+        let known = known.iter().map(|(name, schema)| (name.clone(), condition::StaticType::of_schema(schema.view())));
         for finding in when.check(known) {
             let message = format!("the condition of the link {:?} -> {:?} {}", link.from, link.to, finding.message);
             let span = link.spans.when.clone();
             let mistake =
-                if finding.is_error { Mistake::error(span, message) } else { Mistake::warning(span, message) };
+                if finding.is_error { Diagnostic::error(span, message) } else { Diagnostic::warning(span, message) };
             mistakes.push(mistake.hint(finding.hint));
         }
     }
@@ -228,8 +228,8 @@ impl Known<'_, '_> {
         scope: ScopeIndex,
         graph: &Graph,
         mut work: Vec<usize>,
-        said: &mut Said,
-        mistakes: &mut Vec<Mistake>,
+        said: &mut LinkProperties,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         while let Some(member) = work.pop() {
@@ -241,17 +241,17 @@ impl Known<'_, '_> {
             if nested.is_some() {
                 let message = format!("flow {name:?} comes after a task that listens to a failure");
                 let hint = "only tasks can: they are not rolled back with the rest";
-                mistakes.push(Mistake::error(span, message).hint(hint));
+                mistakes.push(Diagnostic::error(span, message).hint(hint));
             } else if self.layout.task(*first).is_some_and(|task| task.rollback == Some(true)) {
                 let message =
                     format!("task {name:?} has a rollback, and listens to a failure or comes after what does");
                 let hint = "such a task is never rolled back: leave rollback out";
-                mistakes.push(Mistake::error(self.layout.span(*first, "rollback"), message).hint(hint));
+                mistakes.push(Diagnostic::error(self.layout.span(*first, "rollback"), message).hint(hint));
             }
             if self.layout.task(*first).is_some_and(|task| task.starts.is_some()) {
                 let message = format!("task {name:?} starts later, and listens to a failure or comes after what does");
                 let hint = "by then what it would tell of is rolled back: let it start at once";
-                mistakes.push(Mistake::error(self.layout.span(*first, "name"), message).hint(hint));
+                mistakes.push(Diagnostic::error(self.layout.span(*first, "name"), message).hint(hint));
             }
             work.extend(&graph.after[member]);
         }

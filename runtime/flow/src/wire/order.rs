@@ -2,9 +2,9 @@
 
 use super::{
     graph::{Graph, Reason},
-    layout::{Layout, Place},
+    layout::{Layout, MemberPosition},
 };
-use crate::{Mistake, NodeName, Pattern, ScopeIndex, Span, suggest};
+use crate::{Diagnostic, NodeName, Pattern, ScopeIndex, Span, suggest};
 
 /// The order of a flow's members as far as it was stated.
 ///
@@ -13,7 +13,7 @@ pub(super) fn explicit(
     layout: &Layout<'_>,
     scope: ScopeIndex,
     is_back_edge: impl Fn(usize) -> bool,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Graph {
     let flow = layout.flow(scope);
     let mut graph = Graph::new(flow.members.len());
@@ -30,7 +30,7 @@ pub(super) fn explicit(
             continue;
         }
         if from == to {
-            let mistake = Mistake::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
+            let mistake = Diagnostic::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
             mistakes.push(mistake.hint("link two nodes, or leave the link out"));
         } else if flow.body.pattern != Pattern::Linear {
             graph.add(from, to, Reason::Link(place));
@@ -40,7 +40,7 @@ pub(super) fn explicit(
                 link.from, link.to, flow.name
             );
             let hint = "change the order of the flow, or leave the link out";
-            mistakes.push(Mistake::error(link.spans.from.clone(), message).hint(hint));
+            mistakes.push(Diagnostic::error(link.spans.from.clone(), message).hint(hint));
         }
     }
     graph
@@ -52,11 +52,11 @@ fn end(
     scope: ScopeIndex,
     name: &NodeName,
     span: &Span,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Option<usize> {
     let flow = layout.flow(scope);
     let refuse =
-        |why: String| Mistake::error(span.clone(), format!("a link of flow {:?} names {name:?}, {why}", flow.name));
+        |why: String| Diagnostic::error(span.clone(), format!("a link of flow {:?} names {name:?}, {why}", flow.name));
     let mistake = match layout.place(name) {
         Some(place) if place.scope == scope => return Some(place.member),
         Some(place) if flow.parent != Some(place) => {
@@ -77,7 +77,7 @@ fn end(
 }
 
 /// Which two nodes a link could join instead of one that reaches into another flow, or out of its own.
-fn linkable_ends(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: Place) -> String {
+fn linkable_ends(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: MemberPosition) -> String {
     let holder = |scope| {
         let member = layout.member_with(scope, layout.flow(place.scope).begin)?;
         Some(layout.flow(scope).members[member].name)

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     layout::Layout,
     of_node,
-    scope_resolver::Answer,
-    task::{self, Modules, Requirement, Resolved},
+    scope_resolver::ResolvedInput,
+    task::{self, Modules, Requirement, ResolvedTask},
 };
-use crate::{Does, Draft, Mistake, NodeIndex, Pattern, Source, ValueName, Values, suggest};
+use crate::{Diagnostic, Draft, DraftTaskKind, NodeIndex, Pattern, Source, ValueName, Values, suggest};
 
 /// The most tasks that are named of those that use a module.
 const MAX_NAMED: usize = 10;
 
 /// Tells each module that was not found, once, with the tasks that use it.
-pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Mistake>) {
+pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Diagnostic>) {
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, task) in layout.tasks() {
-        if let Does::Call(uses) = &task.does {
+        if let DraftTaskKind::Call(uses) = &task.does {
             users.entry(task::alias_of(uses)).or_default().push(task.name.as_str());
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
         let why = reference.missing.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("module {alias:?}{used_by} was not found{why}");
         let hint = "build the module, or name a file, a tag (`waft modules` lists them) or a digest";
-        mistakes.push(Mistake::error(reference.span.clone(), message).hint(hint));
+        mistakes.push(Diagnostic::error(reference.span.clone(), message).hint(hint));
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
 pub(super) struct RootResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'d Draft,
-    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     pub(super) inputs: &'a Values,
     pub(super) providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
 }
@@ -59,8 +59,8 @@ impl RootResolver<'_, '_> {
         &self,
         wants: Vec<Requirement>,
         awaiting: &mut BTreeSet<NodeIndex>,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Vec<Answer> {
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> Vec<ResolvedInput> {
         let mut answers = Vec::new();
         for want in wants {
             let source = if self.inputs.contains_key(&want.value) {
@@ -88,20 +88,25 @@ impl RootResolver<'_, '_> {
                 }
                 continue;
             };
-            answers.push(Answer { node: want.node, input: want.input, source: want.or_loop_carried(source) });
+            answers.push(ResolvedInput { node: want.node, input: want.input, source: want.or_loop_carried(source) });
         }
         answers
     }
 
-    fn missing_initial_value(&self, want: &Requirement) -> Mistake {
+    fn missing_initial_value(&self, want: &Requirement) -> Diagnostic {
         let consumer = self.layout.describe(want.node);
         let message = format!("{consumer} requires {:?}, which comes round only with the second turn", want.value);
         let hint = format!("let the first one begin with it: write {} under [inputs]", want.value);
-        Mistake::error(self.span(want), message).hint(hint)
+        Diagnostic::error(self.span(want), message).hint(hint)
     }
 
     /// Warns of inputs that nobody reads.
-    pub(super) fn unused(&self, answers: &[Answer], asked: &BTreeSet<ValueName>, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn unused(
+        &self,
+        answers: &[ResolvedInput],
+        asked: &BTreeSet<ValueName>,
+        mistakes: &mut Vec<Diagnostic>,
+    ) {
         if !self.is_known() {
             return;
         }
@@ -113,26 +118,26 @@ impl RootResolver<'_, '_> {
             let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
             let others = wanted.filter(|wanted| *wanted != name.as_str());
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), others)).flatten();
-            let mistake = Mistake::warning(span, format!("no task requires input {name:?}"));
+            let mistake = Diagnostic::warning(span, format!("no task requires input {name:?}"));
             mistakes.push(mistake.hint(hint.unwrap_or_else(|| "leave it out".into())));
         }
     }
 
     /// Whether it is known of each task what it calls.
     fn is_known(&self) -> bool {
-        self.tasks.values().all(Resolved::is_known)
+        self.tasks.values().all(ResolvedTask::is_known)
     }
 
-    fn reversed_by_link(&self, want: &Requirement, provider: NodeIndex) -> Mistake {
+    fn reversed_by_link(&self, want: &Requirement, provider: NodeIndex) -> Diagnostic {
         let (consumer, provider) = (self.layout.describe(want.node), self.layout.describe(provider));
         let message = format!("{consumer} requires {:?} of {provider}, but a link puts it first", want.value);
         let span = self.span(want);
         let hint = "its attempt will fail with missing-input: turn the link round, or take the value from elsewhere";
-        Mistake::warning(span, message).hint(hint)
+        Diagnostic::warning(span, message).hint(hint)
     }
 
     /// `told` mistakes were told already.
-    fn missing(&self, want: &Requirement, told: usize) -> Mistake {
+    fn missing(&self, want: &Requirement, told: usize) -> Diagnostic {
         let consumer = self.layout.describe(want.node);
         let renamed = if want.parameter == want.value { String::new() } else { format!(" (its {:?})", want.parameter) };
         let provider = self.providers.get(&want.value).and_then(|nodes| nodes.iter().find(|node| **node != want.node));
@@ -148,7 +153,7 @@ impl RootResolver<'_, '_> {
         let message = format!("{consumer} requires {:?}{renamed}, which {lacks}", want.value);
         let otherwise =
             || format!("give it with --set {0}=VALUE, under [inputs], or let a task provide it", want.value);
-        Mistake::error(self.span(want), message).hint(hint.unwrap_or_else(otherwise))
+        Diagnostic::error(self.span(want), message).hint(hint.unwrap_or_else(otherwise))
     }
 
     fn span(&self, want: &Requirement) -> crate::Span {
@@ -206,7 +211,7 @@ impl RootResolver<'_, '_> {
 fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
-        Source::Carried { first, .. } => read_input(first),
+        Source::LoopCarried { first, .. } => read_input(first),
         Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }

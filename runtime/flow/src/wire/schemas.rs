@@ -4,14 +4,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     layout::{Layout, Slot},
-    task::Resolved,
+    task::ResolvedTask,
 };
 use crate::{NodeIndex, Schema, Source, Strategy, ValueName, Values};
 
 /// What is known of the values of a flow.
 pub(super) struct Schemas<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
-    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     /// The inputs that each firing surely begins with; in a flow that fires more than once a notification may bring others.
     pub(super) inputs: Option<&'a Values>,
 }
@@ -24,7 +24,7 @@ impl Schemas<'_, '_> {
             Source::RunInput(name) => Schema::of_value(self.inputs?.get(name)?).map(Cow::Owned),
             Source::Node { node, value } => self.provided(*node, value),
             Source::Failure(_) => Some(Cow::Owned(Schema::of_failure())),
-            Source::Carried { .. } | Source::Element | Source::Absent => None,
+            Source::LoopCarried { .. } | Source::Element | Source::Absent => None,
         }
     }
 
@@ -32,7 +32,7 @@ impl Schemas<'_, '_> {
         match self.layout.slot(node) {
             Slot::Task { .. } => self.tasks.get(&node)?.schemas.get(value).map(Cow::Borrowed),
             // It stands after its task, whose results it gathers into lists.
-            Slot::Gather { .. } => {
+            Slot::FanIn { .. } => {
                 let task = self.tasks.get(&NodeIndex(node.0.checked_sub(1)?))?;
                 task.schemas.get(value).cloned().map(|element| Cow::Owned(element.listed()))
             }

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ambiguity::{self, Ambiguity, Choice, ProviderConflict},
-    graph::{Graph, Reach, Reason},
+    graph::{Graph, Reachability, Reason},
     layout::Layout,
     of_node,
-    task::{Requirement, Resolved},
+    task::{Requirement, ResolvedTask},
 };
-use crate::{Mistake, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
+use crate::{Diagnostic, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
 
 /// One flow and what is known around it.
 pub(super) struct ScopeResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) scope: ScopeIndex,
-    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     /// What the flows nested in it leave.
     pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     /// Who provides what in the whole flow, in the order of the arena.
@@ -25,11 +25,11 @@ pub(super) struct ScopeResolver<'a, 'd> {
 }
 
 /// What a flow leaves to those that come after it.
-pub(super) type ScopeOutputs = BTreeMap<ValueName, Export>;
+pub(super) type ScopeOutputs = BTreeMap<ValueName, ScopeOutput>;
 
 /// Who has the last word on a value in a flow.
 #[derive(Clone, Copy)]
-pub(super) struct Export {
+pub(super) struct ScopeOutput {
     pub(super) node: NodeIndex,
     /// Another that provides it, so that neither comes before the other: whoever wants the value from outside
     /// does not know which.
@@ -39,23 +39,23 @@ pub(super) struct Export {
 /// A value and the member of a flow that provides it.
 struct Provider {
     member: usize,
-    export: Export,
+    export: ScopeOutput,
     /// Whether the member is a task, and not a flow with a task that does.
     is_direct: bool,
 }
 
 /// Where an input comes from.
-pub(super) struct Answer {
+pub(super) struct ResolvedInput {
     pub(super) node: NodeIndex,
     pub(super) input: usize,
     pub(super) source: Source,
 }
 
 /// What became of the wants of one flow.
-pub(super) struct Found {
+pub(super) struct ResolvedScope {
     /// With the edges that follow from the values.
     pub(super) graph: Graph,
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<ResolvedInput>,
     /// What the flow around must answer.
     pub(super) unresolved: Vec<Requirement>,
     pub(super) exports: ScopeOutputs,
@@ -66,8 +66,8 @@ pub(super) fn find(
     home: &ScopeResolver<'_, '_>,
     mut graph: Graph,
     wants: Vec<(usize, Requirement)>,
-    mistakes: &mut Vec<Mistake>,
-) -> Found {
+    mistakes: &mut Vec<Diagnostic>,
+) -> ResolvedScope {
     let offers = home.offers();
     let choices = match home.layout.flow(home.scope).body.pattern {
         Pattern::Linear => resolve_linear(&offers, &wants),
@@ -96,21 +96,21 @@ pub(super) fn find(
                 continue;
             }
         };
-        answers.push(Answer { node: want.node, input: want.input, source: want.or_loop_carried(source) });
+        answers.push(ResolvedInput { node: want.node, input: want.input, source: want.or_loop_carried(source) });
     }
     let exports = home.leave(&graph, &offers);
-    Found { graph, answers, unresolved: outward, exports }
+    ResolvedScope { graph, answers, unresolved: outward, exports }
 }
 
-type Offers = BTreeMap<ValueName, Vec<Provider>>;
+type Providers = BTreeMap<ValueName, Vec<Provider>>;
 
-fn output_of(offers: &[Provider], member: usize) -> Export {
+fn output_of(offers: &[Provider], member: usize) -> ScopeOutput {
     let place = offers.partition_point(|offer| offer.member < member);
     offers[place].export
 }
 
 /// The nearest before, by the places in the file.
-fn resolve_linear(offers: &Offers, wants: &[(usize, Requirement)]) -> Vec<Choice> {
+fn resolve_linear(offers: &Providers, wants: &[(usize, Requirement)]) -> Vec<Choice> {
     let choose = |(member, want): &(usize, Requirement)| {
         let offers = offers.get(&want.value)?;
         let before = offers.partition_point(|offer| offer.member < *member);
@@ -123,9 +123,9 @@ fn resolve_linear(offers: &Offers, wants: &[(usize, Requirement)]) -> Vec<Choice
 fn unordered(
     home: &ScopeResolver<'_, '_>,
     graph: &Graph,
-    offers: &Offers,
+    offers: &Providers,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
     let mut contests: BTreeMap<&ValueName, ProviderConflict> =
@@ -146,9 +146,9 @@ fn contest(value: &ValueName, offers: &[Provider]) -> ProviderConflict {
 fn resolve_graph(
     home: &ScopeResolver<'_, '_>,
     graph: &mut Graph,
-    offers: &Offers,
+    offers: &Providers,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
     let several = offers.iter().filter(|(_, offers)| offers.len() > 1);
@@ -194,8 +194,8 @@ impl ScopeResolver<'_, '_> {
     }
 
     /// What each member provides, in their order.
-    fn offers(&self) -> Offers {
-        let mut offers = Offers::new();
+    fn offers(&self) -> Providers {
+        let mut offers = Providers::new();
         for (place, member) in self.layout.flow(self.scope).members.iter().enumerate() {
             let mut offer = |value: &ValueName, export, is_direct| {
                 let of_value = offers.entry(value.clone()).or_default();
@@ -206,7 +206,7 @@ impl ScopeResolver<'_, '_> {
             match member.nested {
                 Some(nested) => self.exports[&nested].iter().for_each(|(value, export)| offer(value, *export, false)),
                 None => {
-                    let export = Export { node: member.last, conflicting: None };
+                    let export = ScopeOutput { node: member.last, conflicting: None };
                     self.tasks[&member.first].provides.values().for_each(|value| offer(value, export, true));
                 }
             }
@@ -229,11 +229,11 @@ impl ScopeResolver<'_, '_> {
     }
 
     /// What those that come after the flow can have of it.
-    fn leave(&self, graph: &Graph, offers: &Offers) -> ScopeOutputs {
-        let mut reach = Reach::of(graph);
+    fn leave(&self, graph: &Graph, offers: &Providers) -> ScopeOutputs {
+        let mut reach = Reachability::of(graph);
         let mut exports = ScopeOutputs::new();
         if let Some(value) = self.layout.controller_value(self.scope) {
-            exports.insert(value.clone(), Export { node: self.layout.flow(self.scope).begin, conflicting: None });
+            exports.insert(value.clone(), ScopeOutput { node: self.layout.flow(self.scope).begin, conflicting: None });
         }
         let is_linear = self.layout.flow(self.scope).body.pattern == Pattern::Linear;
         for (value, offers) in offers {
@@ -247,12 +247,12 @@ impl ScopeResolver<'_, '_> {
             let last = *providers.last().expect("a value on offer has a provider");
             let export = output_of(offers, last);
             let rival = export.conflicting.or(rival.map(|rival| output_of(offers, rival).node));
-            exports.insert(value.clone(), Export { node: export.node, conflicting: rival });
+            exports.insert(value.clone(), ScopeOutput { node: export.node, conflicting: rival });
         }
         exports
     }
 
-    fn report_conflict(&self, want: &Requirement, export: Export, mistakes: &mut Vec<Mistake>) {
+    fn report_conflict(&self, want: &Requirement, export: ScopeOutput, mistakes: &mut Vec<Diagnostic>) {
         if let Some(rival) = export.conflicting {
             let (one, other) = (self.layout.describe(rival), self.layout.describe(export.node));
             mistakes.push(self.ambiguous(want, &one, &other));
@@ -263,7 +263,7 @@ impl ScopeResolver<'_, '_> {
         &self,
         ambiguities: Vec<Ambiguity>,
         wants: &[(usize, Requirement)],
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         for Ambiguity { value, pair, want } in ambiguities {
             self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
@@ -275,7 +275,7 @@ impl ScopeResolver<'_, '_> {
         value: &ValueName,
         (one, other): (usize, usize),
         want: Option<&Requirement>,
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) {
         let members = &self.layout.flow(self.scope).members;
         let (one, other) = (&members[one], &members[other]);
@@ -286,19 +286,19 @@ impl ScopeResolver<'_, '_> {
                 let (one_name, other_name) = (name(one.first), name(other.first));
                 let message =
                     format!("{one_name} and {other_name} both provide {value:?}, and neither comes before the other");
-                Mistake::error(self.layout.span(other.first, &format!("provides.{value}")), message)
+                Diagnostic::error(self.layout.span(other.first, &format!("provides.{value}")), message)
             }
         };
         mistakes.push(mistake.hint("link them, or let provides give one of the values another name"));
     }
 
-    fn ambiguous(&self, want: &Requirement, one: &str, other: &str) -> Mistake {
+    fn ambiguous(&self, want: &Requirement, one: &str, other: &str) -> Diagnostic {
         let consumer = self.layout.describe(want.node);
         let message = format!(
             "{consumer} requires {:?}, which {one} and {other} both provide, and neither comes before the other",
             want.value
         );
         let span = self.layout.span(want.node, &format!("requires.{}", want.parameter));
-        Mistake::error(span, message).hint("link them, or let provides give one of the values another name")
+        Diagnostic::error(span, message).hint("link them, or let provides give one of the values another name")
     }
 }

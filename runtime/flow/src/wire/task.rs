@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Audience, Digest, Does, DraftForEach, DraftTask, Elements, Export, ForEach, Input, Json, LARGEST_STACK,
-    LimitOverrides, Limits, Mistake, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter, QueueName,
-    Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
+    Diagnostic, Digest, DraftForEach, DraftList, DraftTask, DraftTaskKind, Export, ForEach, Input, InputUse, Json,
+    LimitOverrides, Limits, MAX_STACK_BYTES, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter,
+    QueueName, Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
     file::CALL_KEYS, suggest,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Modules<'d> {
 }
 
 /// A task as far as it is known.
-pub(super) struct Resolved {
+pub(super) struct ResolvedTask {
     /// Where it is not known what it calls, which is a mistake that is told, a call of nothing: the rest of the flow is
     /// looked at all the same.
     pub(super) role: Role,
@@ -31,7 +31,7 @@ pub(super) struct Resolved {
     /// What its module says of what it provides, by the flow's names; of each element, where it is called for several.
     pub(super) schemas: BTreeMap<ValueName, Schema>,
     /// What its module says of what it takes.
-    pub(super) takes: BTreeMap<ValueName, Takes>,
+    pub(super) takes: BTreeMap<ValueName, ParameterSpec>,
 }
 
 /// What a task may provide of which it is not known what it calls.
@@ -44,7 +44,7 @@ pub(super) enum MayProvide {
     Anything,
 }
 
-impl Resolved {
+impl ResolvedTask {
     /// Whether all is known that it provides.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.may_provide, MayProvide::Nothing)
@@ -61,7 +61,7 @@ impl Resolved {
 }
 
 /// What a module says of a parameter.
-pub(super) struct Takes {
+pub(super) struct ParameterSpec {
     pub(super) schema: Schema,
     /// Whether it may be left out, and so be `null`.
     pub(super) optional: bool,
@@ -91,7 +91,7 @@ impl Requirement {
         if self.carried.is_empty() {
             return first;
         }
-        Source::Carried { nodes: self.carried.clone(), value: self.value.clone(), first: Box::new(first) }
+        Source::LoopCarried { nodes: self.carried.clone(), value: self.value.clone(), first: Box::new(first) }
     }
 }
 
@@ -102,9 +102,9 @@ enum Callee<'d> {
 }
 
 /// One parameter of a task, whichever of its two functions takes it.
-struct Taken {
+struct TaskParameter {
     name: ValueName,
-    audience: Audience,
+    audience: InputUse,
     /// Whether apply can do without.
     optional: bool,
     /// Whether the flow must have it.
@@ -115,23 +115,23 @@ pub(super) fn resolve(
     index: NodeIndex,
     draft: &DraftTask,
     modules: &Modules<'_>,
-    mistakes: &mut Vec<Mistake>,
-) -> Resolved {
+    mistakes: &mut Vec<Diagnostic>,
+) -> ResolvedTask {
     let uses = match &draft.does {
-        Does::Call(uses) => uses,
-        Does::Wait(awaits) => return waiting(draft, awaits, mistakes),
+        DraftTaskKind::Call(uses) => uses,
+        DraftTaskKind::Wait(awaits) => return waiting(draft, awaits, mistakes),
     };
     if draft.deadline.is_some() {
         let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
         let hint = "one that waits has a deadline; a call has a timeout";
-        mistakes.push(Mistake::error(draft.span("deadline"), message).hint(hint));
+        mistakes.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
     }
     // A module that was not found is told once, with all tasks that use it.
     let callee = modules.find(draft, uses).map_err(|mistake| mistakes.extend(mistake)).ok();
     if draft.retry.is_some_and(|retry| retry.attempts == 0) {
         let message = format!("the retry of task {:?} has no attempts", draft.name);
         mistakes.push(
-            Mistake::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
+            Diagnostic::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
         );
     }
     let provides = provides(draft, callee.as_ref(), mistakes);
@@ -144,9 +144,9 @@ pub(super) fn resolve(
         // What else it takes nobody says.
         Some(Callee::Command(_)) | None => {
             let names = draft.requires.iter().flat_map(BTreeMap::keys);
-            let taken = |name: &ValueName| Taken {
+            let taken = |name: &ValueName| TaskParameter {
                 name: name.clone(),
-                audience: Audience::Both,
+                audience: InputUse::ApplyAndRollback,
                 optional: false,
                 needed: true,
             };
@@ -176,17 +176,22 @@ pub(super) fn resolve(
         }
         None => Role::Task(Box::new(task)),
     };
-    Resolved { role, wants, provides: offered(draft, provides), may_provide, schemas, takes }
+    ResolvedTask { role, wants, provides: offered(draft, provides), may_provide, schemas, takes }
 }
 
 /// Refuses a stack that no sandbox gives.
-fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Mistake>) {
+fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
     let stack = task.limits.stack;
-    if stack > LARGEST_STACK {
-        let message =
-            format!("task {:?} has a stack of {}, and the largest is {}", draft.name, Size(stack), Size(LARGEST_STACK));
-        mistakes
-            .push(Mistake::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"));
+    if stack > MAX_STACK_BYTES {
+        let message = format!(
+            "task {:?} has a stack of {}, and the largest is {}",
+            draft.name,
+            Size(stack),
+            Size(MAX_STACK_BYTES)
+        );
+        mistakes.push(
+            Diagnostic::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"),
+        );
     }
 }
 
@@ -195,7 +200,7 @@ fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
     (inputs, wants): (&mut [Input], &mut Vec<Requirement>),
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) {
     let all = wants.len();
     wants.retain(|want| {
@@ -209,19 +214,19 @@ fn take_elements(
         let message = format!("task {:?} is called for each {element:?}, and takes no value of that name", draft.name);
         let taken = quoted(inputs.iter().map(|input| input.parameter.as_str()));
         let hint = format!("it takes {taken}: name one of them with as = \"...\", or rename it with requires");
-        mistakes.push(Mistake::error(draft.span("for_each"), message).hint(hint));
+        mistakes.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
     }
 }
 
 /// Where the list comes from that a task is called for: from elsewhere, it is wanted after all its inputs.
 fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Requirement>) -> Source {
     match &each.list {
-        Elements::Listed(list) => {
+        DraftList::Literal(list) => {
             let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
             let text = format!("[{}]", elements.join(","));
             Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
         }
-        Elements::Of(value) => {
+        DraftList::Value(value) => {
             wants.push(Requirement {
                 node: index,
                 input,
@@ -242,25 +247,25 @@ fn offered(draft: &DraftTask, provides: Renames) -> Renames {
 }
 
 /// A task that waits. It says itself what it provides, and calls nobody.
-fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Mistake>) -> Resolved {
+fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
-        mistakes.push(Mistake::error(draft.span(key), message).hint("leave it out"));
+        mistakes.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }
     if awaits.trim().is_empty() {
         let message = format!("task {:?} waits for nothing", draft.name);
-        mistakes.push(Mistake::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
+        mistakes.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
     }
     let provides = provides(draft, None, mistakes);
     let wait = Wait { awaits: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
     let provides = offered(draft, provides);
     let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
-    Resolved { role, wants: Vec::new(), provides, may_provide, schemas: BTreeMap::new(), takes: BTreeMap::new() }
+    ResolvedTask { role, wants: Vec::new(), provides, may_provide, schemas: BTreeMap::new(), takes: BTreeMap::new() }
 }
 
 impl<'d> Modules<'d> {
     /// What a task calls; else why that is not known, where it is not only that its module was not found.
-    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Mistake>> {
+    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Diagnostic>> {
         if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
     }
 
@@ -280,8 +285,8 @@ impl<'d> Modules<'d> {
         }
     }
 
-    fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Mistake> {
-        let refuse = |message: String| Mistake::error(draft.span("use"), format!("task {:?} {message}", draft.name));
+    fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Diagnostic> {
+        let refuse = |message: String| Diagnostic::error(draft.span("use"), format!("task {:?} {message}", draft.name));
         let (alias, export) = match uses.split_once('#') {
             Some((alias, export)) => (alias, Some(export)),
             None => (uses, None),
@@ -364,7 +369,7 @@ pub(super) fn alias_of(uses: &str) -> &str {
 }
 
 /// What the module says of each parameter that is taken.
-fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, Takes> {
+fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
@@ -372,7 +377,7 @@ fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, Takes> {
     };
     let said = info.requires.iter().chain(of_rollback).filter_map(|parameter| {
         let schema = Schema::new(parameter.schema.as_ref()?);
-        Some((parameter.name.clone(), Takes { schema, optional: parameter.optional }))
+        Some((parameter.name.clone(), ParameterSpec { schema, optional: parameter.optional }))
     });
     said.collect()
 }
@@ -387,7 +392,7 @@ pub(super) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Mistake>) -> Renames {
+fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> Renames {
     let stated = draft.provides.clone();
     let provides = match callee {
         Some(Callee::Task(_, info)) => {
@@ -396,7 +401,7 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<M
                 for name in stated.keys().filter(|name| !own().any(|known| known == *name)) {
                     let message = format!("task {:?} does not provide {name:?}", draft.name);
                     let hint = format!("{:?} provides {}", info.name, quoted(own().map(ValueName::as_str)));
-                    mistakes.push(Mistake::error(draft.span(&format!("provides.{name}")), message).hint(hint));
+                    mistakes.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
                 }
             }
             stated.unwrap_or_else(|| own().map(|name| (name.clone(), name.clone())).collect())
@@ -407,7 +412,7 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<M
     for (own, flows) in &provides {
         if !seen.insert(flows) {
             let message = format!("task {:?} provides {flows:?} twice", draft.name);
-            let mistake = Mistake::error(draft.span(&format!("provides.{own}")), message);
+            let mistake = Diagnostic::error(draft.span(&format!("provides.{own}")), message);
             mistakes.push(mistake.hint("give each value a name of its own"));
         }
     }
@@ -424,11 +429,11 @@ fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schem
     said.collect()
 }
 
-fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Mistake>) -> bool {
+fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> bool {
     match (draft.rollback, callee) {
         (Some(true), Some(Callee::Task(_, TaskInfo { name, rollback: Rollback::None, .. }))) => {
             let message = format!("task {:?} is to be rolled back, but {name:?} has no rollback", draft.name);
-            mistakes.push(Mistake::error(draft.span("rollback"), message).hint("leave rollback out"));
+            mistakes.push(Diagnostic::error(draft.span("rollback"), message).hint("leave rollback out"));
             false
         }
         (None, Some(Callee::Task(_, info))) => info.rollback != Rollback::None,
@@ -436,7 +441,7 @@ fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<M
     }
 }
 
-fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Mistake>) {
+fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Diagnostic>) {
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } => requires.as_slice(),
         Rollback::None => &[],
@@ -446,13 +451,13 @@ fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Mistake
         if !known().any(|known| known == name) {
             let message = format!("task {:?} has no parameter {name:?}", draft.name);
             let hint = format!("{:?} requires {}", info.name, quoted(known().map(ValueName::as_str)));
-            mistakes.push(Mistake::error(draft.span(&format!("requires.{name}")), message).hint(hint));
+            mistakes.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
         }
     }
 }
 
 /// What apply takes, then what rollback alone takes; each name once.
-fn parameters(info: &TaskInfo, rollback: bool) -> Vec<Taken> {
+fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
         Rollback::Guest { .. } | Rollback::None => &[],
@@ -460,12 +465,12 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<Taken> {
     let taken = |audience| {
         move |parameter: &Parameter| {
             let Parameter { name, optional, .. } = parameter.clone();
-            Taken { name, audience, optional, needed: !optional }
+            TaskParameter { name, audience, optional, needed: !optional }
         }
     };
-    let mut all: Vec<Taken> = Vec::new();
-    let listed = info.requires.iter().map(taken(Audience::Both));
-    for parameter in listed.chain(of_rollback.iter().map(taken(Audience::Rollback))) {
+    let mut all: Vec<TaskParameter> = Vec::new();
+    let listed = info.requires.iter().map(taken(InputUse::ApplyAndRollback));
+    for parameter in listed.chain(of_rollback.iter().map(taken(InputUse::Rollback))) {
         match all.iter_mut().find(|known| known.name == parameter.name) {
             Some(known) => known.needed |= parameter.needed,
             None => all.push(parameter),
@@ -475,9 +480,9 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<Taken> {
 }
 
 /// The inputs of a task, with the constants in their places, and the values that the others want.
-fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, Vec<Requirement>) {
+fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
     let (mut inputs, mut wants) = (Vec::new(), Vec::new());
-    for Taken { name, audience, optional, needed } in taken {
+    for TaskParameter { name, audience, optional, needed } in taken {
         let constant = draft.with.get(name).cloned().map(Source::Constant);
         if constant.is_none() {
             let renamed = draft.requires.as_ref().and_then(|renames| renames.get(name));
@@ -496,7 +501,7 @@ fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[Taken]) -> (Vec<Input>, 
     }
     for (name, value) in draft.with.iter().filter(|(name, _)| taken.iter().all(|taken| taken.name != **name)) {
         let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
-        inputs.push(Input { parameter, source, optional: false, audience: Audience::Both });
+        inputs.push(Input { parameter, source, optional: false, audience: InputUse::ApplyAndRollback });
     }
     (inputs, wants)
 }

@@ -99,7 +99,7 @@ fn shown(flow: &Flow) -> String {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => {
             flow.node(index).name.to_string()
         }
-        Role::Gather(_) => format!("all of {}", flow.node(index).name),
+        Role::FanIn(_) => format!("all of {}", flow.node(index).name),
         Role::Begin => format!("begin of {}", flow.node(index).name),
         Role::End => format!("end of {}", flow.node(index).name),
     };
@@ -113,7 +113,7 @@ fn shown(flow: &Flow) -> String {
         Source::Failure(nodes) => {
             format!("failure of {}", nodes.iter().map(|node| name(*node)).collect::<Vec<_>>().join(" or "))
         }
-        Source::Carried { nodes, value, .. } => {
+        Source::LoopCarried { nodes, value, .. } => {
             let nodes = nodes.iter().map(|node| name(*node)).collect::<Vec<_>>();
             format!("{value} that came round from {}", nodes.join(" or "))
         }
@@ -142,7 +142,7 @@ fn shown(flow: &Flow) -> String {
                     .for_each(|input| text += &format!("  {} = {}\n", input.parameter, shown(&input.source)));
                 text += &format!("  its list = {}\n", shown(&each.list));
             }
-            Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
     }
     text
@@ -274,7 +274,7 @@ fn a_stack_beyond_the_maximum_is_rejected() {
     let refused = Some("task \"deep\" has a stack of 64MiB, and the largest is 8MiB".to_owned());
     assert_eq!(told(with_stack(64 << 20), LimitOverrides::default()), refused);
     assert_eq!(told(LimitOverrides::default(), with_stack(64 << 20)), refused);
-    assert_eq!(told(with_stack(crate::LARGEST_STACK), with_stack(64 << 20)), None);
+    assert_eq!(told(with_stack(crate::MAX_STACK_BYTES), with_stack(64 << 20)), None);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{layout::Layout, links::Known, scope_resolver::ScopeResolver, task::Requirement};
+use super::{layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement};
 use crate::{
-    Draft, DraftLink, Flow, Join, Link, Listen, Living, Mistake, Moment, NodeIndex, NodeName, On, Role, Schedule,
-    ScopeIndex, TurnLink, ValueName,
+    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, Flow, Join, Link, Listener, NodeIndex, NodeName, Role,
+    Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
 };
 
 /// So many firings at once, where the flow does not say.
@@ -14,9 +14,9 @@ const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
 
 /// What goes round in the whole flow.
 #[derive(Default)]
-pub(super) struct Rounds {
+pub(super) struct Cycles {
     /// The places of the links that begin another pass, and when each does.
-    pub(super) turns: BTreeMap<usize, Moment>,
+    pub(super) turns: BTreeMap<usize, BackEdgeTiming>,
     /// Members that provide a value to one before them: it arrives there with the next turn.
     pub(super) carried: BTreeSet<(usize, usize)>,
 }
@@ -27,9 +27,9 @@ pub(super) fn rounds(
     home: &ScopeResolver<'_, '_>,
     draft: &Draft,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Mistake>,
-) -> Rounds {
-    let mut rounds = Rounds::default();
+    mistakes: &mut Vec<Diagnostic>,
+) -> Cycles {
+    let mut rounds = Cycles::default();
     let flow = home.layout.flow(home.scope);
     let member =
         |name: &NodeName| home.layout.place(name).filter(|place| place.scope == home.scope).map(|place| place.member);
@@ -44,12 +44,12 @@ pub(super) fn rounds(
     for (place, ..) in &links {
         let link = &flow.body.links[*place];
         if link.join == Join::Any && is_living {
-            rounds.turns.insert(*place, Moment::Success);
+            rounds.turns.insert(*place, BackEdgeTiming::Success);
         } else if link.join == Join::Any {
             let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
             let hint =
                 "each notification fires the target anew: say cyclic = true or persistent = true, or leave join out";
-            mistakes.push(Mistake::error(link.spans.join.clone(), message).hint(hint));
+            mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
         }
     }
     if !draft.living.cyclic {
@@ -82,21 +82,21 @@ pub(super) fn rounds(
     };
     for (place, from, to) in &links {
         if from >= to && leads(*to, *from) {
-            rounds.turns.entry(*place).or_insert(Moment::End);
+            rounds.turns.entry(*place).or_insert(BackEdgeTiming::End);
         }
     }
     rounds.carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
     rounds
 }
 
-impl Known<'_, '_> {
+impl LinkContext<'_, '_> {
     /// The links that begin another pass.
     pub(super) fn turns(
         &self,
-        rounds: &Rounds,
+        rounds: &Cycles,
         inputs: &mut BTreeSet<ValueName>,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Vec<TurnLink> {
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> Vec<BackEdge> {
         let mut turns = Vec::new();
         for (place, moment) in &rounds.turns {
             let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*place];
@@ -114,22 +114,22 @@ impl Known<'_, '_> {
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            turns.push(TurnLink { link: said, to: to.first, moment: *moment });
+            turns.push(BackEdge { link: said, to: to.first, moment: *moment });
         }
         turns
     }
 }
 
-fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Mistake>) {
+fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
     let ends = format!("the link {:?} -> {:?}", link.from, link.to);
-    if link.on != On::Success {
+    if link.on != SourceOutcome::Success {
         let message = format!("{ends} fires its target anew, and listens to a failure");
         let hint = "a firing that fails is rolled back: let a task in it listen, which then goes on";
-        mistakes.push(Mistake::error(link.spans.on.clone(), message).hint(hint));
+        mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
     }
     if link.reach.is_some() {
         let message = format!("{ends} fires its target anew: a no reaches nobody else");
-        mistakes.push(Mistake::error(link.spans.reach.clone(), message).hint("leave reach out"));
+        mistakes.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
     }
 }
 
@@ -137,10 +137,10 @@ fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Mistake>) {
 pub(super) fn live(
     layout: &Layout<'_>,
     draft: &Draft,
-    turns: Vec<TurnLink>,
+    turns: Vec<BackEdge>,
     awaiting: &BTreeSet<NodeIndex>,
     flow: Flow,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Flow {
     let said = &draft.living;
     let is_living = said.persistent || said.cyclic;
@@ -148,10 +148,10 @@ pub(super) fn live(
     for (key, _) in of_living.into_iter().filter(|(_, is_said)| *is_said && !is_living) {
         let message = format!("the flow fires once, and says {key}");
         let hint = "say cyclic = true or persistent = true, or leave it out";
-        mistakes.push(Mistake::error(said.spans.get(key).cloned(), message).hint(hint));
+        mistakes.push(Diagnostic::error(said.spans.get(key).cloned(), message).hint(hint));
     }
     let mut entries: BTreeSet<NodeIndex> =
-        turns.iter().filter(|turn| turn.moment == Moment::Success).map(|turn| turn.to).collect();
+        turns.iter().filter(|turn| turn.moment == BackEdgeTiming::Success).map(|turn| turn.to).collect();
     let mut listens = Vec::new();
     for listen in &draft.listens {
         let Some(to) = target(layout, &flow, "a listen", &listen.to, &listen.span, mistakes) else { continue };
@@ -160,11 +160,11 @@ pub(super) fn live(
                 let message =
                     format!("task {:?} listens to another flow, and its own flow is not persistent", listen.to);
                 let hint = "say persistent = true, or let a task with wait = \"...\" listen";
-                mistakes.push(Mistake::error(listen.span.clone(), message).hint(hint));
+                mistakes.push(Diagnostic::error(listen.span.clone(), message).hint(hint));
             }
             entries.insert(to);
         }
-        listens.push(Listen { flow: listen.flow.clone(), task: listen.task.clone(), on: listen.on, to });
+        listens.push(Listener { flow: listen.flow.clone(), task: listen.task.clone(), on: listen.on, to });
     }
     let mut schedules = Vec::new();
     for schedule in &draft.schedules {
@@ -172,7 +172,7 @@ pub(super) fn live(
         if !said.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
             let message = format!("a schedule fires {:?}, which is not a call in a persistent flow", schedule.to);
             let hint = "say persistent = true, and let the schedule fire a task that calls a guest";
-            mistakes.push(Mistake::error(schedule.span.clone(), message).hint(hint));
+            mistakes.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
         }
         entries.insert(to);
         schedules.push(Schedule {
@@ -185,7 +185,7 @@ pub(super) fn live(
     if !is_living {
         return Flow { listens, ..flow };
     }
-    let living = |entries| Living {
+    let living = |entries| Triggers {
         persistent: said.persistent,
         max_firings: said.max_firings,
         max_parallel: said.max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS),
@@ -209,7 +209,7 @@ pub(super) fn live(
                 flow.node(*index).name
             );
             let hint = "let a task of the flow itself be notified, or give the value under [inputs]";
-            mistakes.push(Mistake::error(layout.span(*index, "name"), message).hint(hint));
+            mistakes.push(Diagnostic::error(layout.span(*index, "name"), message).hint(hint));
         }
         entries.insert(*index);
     }
@@ -224,7 +224,7 @@ fn target(
     what: &str,
     name: &NodeName,
     span: &crate::Span,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Option<NodeIndex> {
     let place = layout.place(name);
     let member = place.map(|place| &layout.flow(place.scope).members[place.member]);
@@ -238,6 +238,6 @@ fn target(
         }
     };
     let hint = "it fires a task of the flow itself: write its name";
-    mistakes.push(Mistake::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
+    mistakes.push(Diagnostic::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
     None
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     layout::Layout,
     schemas::Schemas,
-    scope_resolver::Answer,
-    task::{Resolved, Takes},
+    scope_resolver::ResolvedInput,
+    task::{ParameterSpec, ResolvedTask},
 };
 use crate::{
-    Accept, Does, Draft, Json, Mistake, NodeIndex, Role, Source, Span, Task, Value, ValueName, Values,
+    Diagnostic, Draft, DraftTaskKind, Json, NodeIndex, NotificationInput, Role, Source, Span, Task, Value, ValueName,
+    Values,
     value_types::{ValueType, ValueTypes},
 };
 
@@ -17,35 +18,35 @@ use crate::{
 pub(super) struct TypeChecker<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'a Draft,
-    pub(super) tasks: &'a BTreeMap<NodeIndex, Resolved>,
+    pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     pub(super) inputs: &'a Values,
     pub(super) has_triggers: bool,
 }
 
 /// Where a value goes.
-struct Target<'a> {
+struct ParameterTarget<'a> {
     node: NodeIndex,
     parameter: &'a ValueName,
-    takes: &'a Takes,
+    takes: &'a ParameterSpec,
 }
 
 impl<'a> TypeChecker<'a, '_> {
-    /// The parameter that an answer is for; `None` where nothing is said of it, or it is the list of a `for_each`.
-    fn target(&self, node: NodeIndex, input: usize) -> Option<Target<'a>> {
+    /// The parameter that an answer is for; `Strip` where nothing is said of it, or it is the list of a `for_each`.
+    fn target(&self, node: NodeIndex, input: usize) -> Option<ParameterTarget<'a>> {
         let resolved = self.tasks.get(&node)?;
         let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
-        Some(Target { node, parameter, takes: resolved.takes.get(parameter)? })
+        Some(ParameterTarget { node, parameter, takes: resolved.takes.get(parameter)? })
     }
 
     /// The parameter that takes each element of the list that a task is called for.
-    fn element_target(&self, node: NodeIndex) -> Option<Target<'a>> {
+    fn element_target(&self, node: NodeIndex) -> Option<ParameterTarget<'a>> {
         let inputs = &call(&self.tasks.get(&node)?.role)?.inputs;
         let place = inputs.iter().position(|input| input.source == Source::Element)?;
         self.target(node, place)
     }
 
     /// Constants, and lists that stand in the flow.
-    pub(super) fn check_constants(&self, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn check_constants(&self, mistakes: &mut Vec<Diagnostic>) {
         for (node, task) in self.layout.tasks() {
             let Some(called) = call(&self.tasks[&node].role) else { continue };
             for (place, input) in called.inputs.iter().enumerate() {
@@ -64,7 +65,7 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// Inputs of the run, wherever they go.
-    pub(super) fn check_inputs(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+    pub(super) fn check_inputs(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
         for answer in answers {
             let Some((name, value)) = read_input(&answer.source).and_then(|name| self.inputs.get_key_value(name))
             else {
@@ -85,7 +86,7 @@ impl<'a> TypeChecker<'a, '_> {
                     }
                     Value::Json(_) | Value::Bytes(_) => {
                         let message = format!("{what}: it is no list, and \"for_each\" goes through one");
-                        Some(Mistake::error(span, message).hint("give it a list such as [1, 2, 3]"))
+                        Some(Diagnostic::error(span, message).hint("give it a list such as [1, 2, 3]"))
                     }
                     Value::Stored(_) => None,
                 });
@@ -101,7 +102,7 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// What one task provides and another takes, where they surely are of different types.
-    pub(super) fn check_between(&self, answers: &[Answer], mistakes: &mut Vec<Mistake>) {
+    pub(super) fn check_between(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
         let inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
         for answer in answers {
@@ -120,7 +121,7 @@ impl<'a> TypeChecker<'a, '_> {
                         target.parameter
                     );
                     let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
-                    mistakes.push(Mistake::error(span, message).hint(self.hint(&target)));
+                    mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
                 }
             }
             if self.is_list(answer) {
@@ -130,7 +131,7 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// The types that tasks take values as which notifications bring.
-    pub(super) fn accepts(&self, answers: &[Answer]) -> Vec<Accept> {
+    pub(super) fn accepts(&self, answers: &[ResolvedInput]) -> Vec<NotificationInput> {
         let mut accepts = Vec::new();
         for answer in answers {
             let (target, is_list) = match self.target(answer.node, answer.input) {
@@ -143,7 +144,7 @@ impl<'a> TypeChecker<'a, '_> {
             };
             let mut brought = Vec::new();
             self.check_notification_inputs(&answer.source, &mut brought);
-            accepts.extend(brought.into_iter().map(|(from, value)| Accept {
+            accepts.extend(brought.into_iter().map(|(from, value)| NotificationInput {
                 from,
                 value,
                 by: target.node,
@@ -162,7 +163,7 @@ impl<'a> TypeChecker<'a, '_> {
         match source {
             Source::Node { node, value } if waits(node) => brought.push((Some(*node), value.clone())),
             Source::RunInput(name) if self.has_triggers => brought.push((None, name.clone())),
-            Source::Carried { nodes, value, first } => {
+            Source::LoopCarried { nodes, value, first } => {
                 brought.push((None, value.clone()));
                 brought.extend(nodes.iter().filter(|node| waits(node)).map(|node| (Some(*node), value.clone())));
                 self.check_notification_inputs(first, brought);
@@ -177,14 +178,14 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// The list that a task is called for, or a controller goes through, where another task provides it.
-    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &Answer, mistakes: &mut Vec<Mistake>) {
+    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &ResolvedInput, mistakes: &mut Vec<Diagnostic>) {
         for (source, value) in of_nodes(&answer.source) {
             let Some(provided) = schemas.of(&source) else { continue };
             let (who, types) = (self.layout.describe(answer.node), provided.view().types());
             let span = self.layout.span(answer.node, "for_each");
             if !types.has(ValueType::List) {
                 let message = format!("{who} goes through {value:?} with \"for_each\", and that is {types}");
-                mistakes.push(Mistake::error(span, message).hint("name a value that is a list"));
+                mistakes.push(Diagnostic::error(span, message).hint("name a value that is a list"));
                 continue;
             }
             let (Some(element), Some(target)) = (provided.view().element(), self.element_target(answer.node)) else {
@@ -194,20 +195,20 @@ impl<'a> TypeChecker<'a, '_> {
             if left.and(taken).is_empty() {
                 let message =
                     format!("{who} takes {taken} as {:?}, and each element of {value:?} is {left}", target.parameter);
-                mistakes.push(Mistake::error(span, message).hint(self.hint(&target)));
+                mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
             }
         }
     }
 
     /// Whether an answer is for the list of a task or of a controller.
-    fn is_list(&self, answer: &Answer) -> bool {
+    fn is_list(&self, answer: &ResolvedInput) -> bool {
         match self.tasks.get(&answer.node).map(|task| &task.role) {
             Some(Role::ForEach(each)) => answer.input >= each.task.inputs.len(),
             Some(
                 Role::Task(_)
                 | Role::Wait(_)
                 | Role::Element(_)
-                | Role::Gather(_)
+                | Role::FanIn(_)
                 | Role::Controller(_)
                 | Role::Begin
                 | Role::End,
@@ -217,33 +218,33 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    fn mismatch(&self, target: &Target<'_>, value: &Value, what: &str, span: Span) -> Option<Mistake> {
+    fn mismatch(&self, target: &ParameterTarget<'_>, value: &Value, what: &str, span: Span) -> Option<Diagnostic> {
         let is_null = |value: &Value| matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if target.takes.optional && is_null(value) {
             return None;
         }
         let misfit = target.takes.schema.refuses(value)?;
-        Some(Mistake::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
+        Some(Diagnostic::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
     }
 
-    fn element_mismatch(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Mistake> {
+    fn element_mismatch(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Diagnostic> {
         let target = self.element_target(node)?;
         let (place, misfit) = target.takes.schema.element_mismatch(list)?;
         let message = format!("{what}: of its element {place}, {misfit}");
-        Some(Mistake::error(span, message).hint(self.hint(&target)))
+        Some(Diagnostic::error(span, message).hint(self.hint(&target)))
     }
 
     /// Where to read what a task takes.
-    fn hint(&self, target: &Target<'_>) -> String {
+    fn hint(&self, target: &ParameterTarget<'_>) -> String {
         let uses = self.layout.task(target.node).map(|task| &task.does);
-        let Some(Does::Call(uses)) = uses else { return "give it another value".into() };
+        let Some(DraftTaskKind::Call(uses)) = uses else { return "give it another value".into() };
         let (alias, _) = uses.split_once('#').unwrap_or((uses, ""));
         let module = self.draft.modules.get(alias).map_or(alias, |reference| &reference.text);
         format!("`waft inspect {module}` tells what {uses:?} takes")
     }
 }
 
-impl Target<'_> {
+impl ParameterTarget<'_> {
     fn types(&self) -> ValueTypes {
         let types = self.takes.schema.view().types();
         if self.takes.optional { types.or(ValueTypes::of(ValueType::Null)) } else { types }
@@ -254,7 +255,7 @@ fn call(role: &Role) -> Option<&Task> {
     match role {
         Role::Task(task) => Some(task),
         Role::ForEach(each) => Some(&each.task),
-        Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
     }
 }
 
@@ -262,7 +263,7 @@ fn call(role: &Role) -> Option<&Task> {
 fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
-        Source::Carried { first, .. } => read_input(first),
+        Source::LoopCarried { first, .. } => read_input(first),
         Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }
@@ -271,7 +272,7 @@ fn read_input(source: &Source) -> Option<&ValueName> {
 fn of_nodes(source: &Source) -> Vec<(Source, ValueName)> {
     match source {
         Source::Node { value, .. } => vec![(source.clone(), value.clone())],
-        Source::Carried { nodes, value, first } => {
+        Source::LoopCarried { nodes, value, first } => {
             let carried = nodes.iter().map(|node| (super::of_node(*node, value), value.clone()));
             carried.chain(of_nodes(first)).collect()
         }

@@ -8,15 +8,15 @@ use std::{
 use async_trait::async_trait;
 
 use flow::{
-    Action, Attempt, CallId, Digest, Event, Fact, Firing, Form, NodeIndex, Record, Revision, RunState, Snapshot,
-    Stored, Timestamp, Trigger, Value, Values,
+    Action, Attempt, CallId, Digest, Event, Fact, Firing, NodeIndex, Record, Revision, RunState, Snapshot, Stored,
+    Timestamp, Trigger, Value, ValueKind, Values,
 };
 use protocol::{AttemptLog, CallLog};
 
 use super::{begun, digest, flow, run, standing, write};
 use crate::{
-    Append, AppendError, Logbook, ReadError, Replay, Revised, Version,
-    guarded::{Guard, Guarded},
+    Append, AppendError, Logbook, ReadError, Replay, RevisionEntry, Version,
+    guarded::{AppendInterceptor, InterceptedLogbook},
 };
 
 fn append(follows: Version, records: &[Record]) -> Append {
@@ -82,7 +82,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     assert_eq!(logbook.summary(&run("long")).await.expect("the run is there"), summary);
     assert_eq!(logbook.load(&run("long")).await.expect("the run is there"), loaded);
     let beginning = logbook.beginning(&run("long")).await.expect("the run is there").expect("it was trimmed");
-    let revised = Revised { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
+    let revised = RevisionEntry { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
     assert_eq!((beginning.version, &beginning.snapshot), (first, &early));
     assert_eq!(beginning.revisions, [revised]);
     let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were let go");
@@ -116,10 +116,10 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
 pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_more(logbook: impl Logbook) {
     let stored = |byte| {
         let digest = Digest::from_bytes([byte; 32]);
-        let stored = Value::Stored(Stored { digest, size: 100_000, form: Form::Bytes });
+        let stored = Value::Stored(Stored { digest, size: 100_000, form: ValueKind::Bytes });
         let values = Values::from([("value".parse().expect("a lawful name"), stored)]);
         let (firing, entry, by) = (Firing::FIRST, NodeIndex(0), Trigger::Start);
-        Record { at: Timestamp::from_micros(9), firing: None, fact: Fact::Fired { firing, entry, by, values } }
+        Record { at: Timestamp::from_micros(9), firing: None, fact: Fact::Triggered { firing, entry, by, values } }
     };
     let (machine, records) = begun();
     let first = Version::NONE.after(&records);
@@ -148,7 +148,7 @@ struct TrimsBeforeReads<L> {
 }
 
 #[async_trait]
-impl<L: Logbook> Guard for TrimsBeforeReads<L> {
+impl<L: Logbook> AppendInterceptor for TrimsBeforeReads<L> {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
         Ok(())
     }
@@ -181,7 +181,7 @@ pub(super) async fn a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept
     let (last, _) = snapshots[3];
     let logbook = Arc::new(logbook);
     let guard = Arc::new(TrimsBeforeReads { logbook: logbook.clone(), snapshots: snapshots.into() });
-    let mut replay = Replay::new(run("long"), Arc::new(Guarded::new(logbook, guard)));
+    let mut replay = Replay::new(run("long"), Arc::new(InterceptedLogbook::new(logbook, guard)));
     let page = replay.read().await.expect("the run is there");
     assert!(page.begins);
     assert_eq!(replay.version(), last, "it begins with the last trim");

@@ -7,7 +7,7 @@ use futures::future;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    Appended, Version,
+    AppendOutcome, Version,
     row::{AppendRow, LogRow},
 };
 
@@ -34,15 +34,15 @@ const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unne
     ON CONFLICT DO NOTHING";
 
 /// Writes a batch in one transaction.
-pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<Appended>, Error> {
+pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<AppendOutcome>, Error> {
     let transaction = client.transaction().await?;
-    let mut appended = vec![Appended::Durable; rows.len()];
+    let mut appended = vec![AppendOutcome::Durable; rows.len()];
     for round in rounds(rows) {
         let of_round: Vec<&AppendRow> = round.iter().map(|index| &rows[*index]).collect();
         let conflicts = write(&transaction, &of_round).await?;
         for index in round {
             if let Some(known) = conflicts.get(rows[index].run.as_str()) {
-                appended[index] = Appended::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
+                appended[index] = AppendOutcome::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
             }
         }
     }

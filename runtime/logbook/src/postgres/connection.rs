@@ -6,23 +6,23 @@ use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, Recycli
 use tokio_postgres::{Config, Error, config::Host, error::SqlState};
 
 use super::{
-    schema::{self, MIGRATIONS, Unusable},
+    schema::{self, MIGRATIONS, SchemaError},
     tls,
 };
 use crate::{OpenError, address};
 
 /// How many connections at most: one for the appends of an engine, and a few so that loads, lists and what cleans up do
 /// not wait for them. The server's own limit is 100 for everyone.
-const CONNECTIONS: usize = 4;
+const MAX_CONNECTIONS: usize = 4;
 
 /// How long a connection may take to be made.
-const CONNECTING: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the server may leave our bytes unacknowledged before the connection counts as lost.
-const SILENCE: Duration = Duration::from_secs(20);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long to wait for one of our connections to be free.
-const WAITING: Duration = Duration::from_secs(30);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connections to one database.
 pub(super) struct Connections {
@@ -48,8 +48,8 @@ impl Connections {
         // Whether a connection lives is seen by its task: no query is needed to ask.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let builder = Pool::builder(Manager::from_config(config, connector, manager_config));
-        let builder = builder.max_size(CONNECTIONS).runtime(Runtime::Tokio1);
-        let builder = builder.create_timeout(Some(CONNECTING)).wait_timeout(Some(WAITING));
+        let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
+        let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
         let pool = builder.build().expect("a pool with timeouts has a runtime");
         let connections = Self { pool, place };
         match connections.pool.get().await {
@@ -99,12 +99,12 @@ pub(super) fn complete(config: &mut Config) {
         config.application_name("waft");
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECTING);
+        config.connect_timeout(CONNECT_TIMEOUT);
     }
     if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(SILENCE);
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
     }
-    config.keepalives_idle(SILENCE);
+    config.keepalives_idle(TCP_USER_TIMEOUT);
 }
 
 /// Which database, without the password.
@@ -125,11 +125,11 @@ pub(super) fn place(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-pub(super) fn refused(place: String, unusable: Unusable) -> OpenError {
+pub(super) fn refused(place: String, unusable: SchemaError) -> OpenError {
     match unusable {
-        Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
-        Unusable::Foreign(reason) => OpenError::Damaged { place, reason },
-        Unusable::Failed(error) => OpenError::Unavailable { place, reason: reason(&error) },
+        SchemaError::Newer { found, known } => OpenError::Newer { place, found, known },
+        SchemaError::Foreign(reason) => OpenError::Damaged { place, reason },
+        SchemaError::Failed(error) => OpenError::Unavailable { place, reason: reason(&error) },
     }
 }
 

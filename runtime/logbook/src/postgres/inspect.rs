@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, Error};
 use super::{
     Postgres,
     connection::{self, Connections, refused},
-    schema::{self, MIGRATIONS, Unusable},
+    schema::{self, MIGRATIONS, SchemaError},
 };
 use crate::{
     OpenError,
@@ -54,7 +54,7 @@ pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
     }
 }
 
-async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), Unusable> {
+async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), SchemaError> {
     let schema = schema::version(client, MIGRATIONS).await?;
     // Prepared first, so that one way there and back lies between the two looks at our clock.
     let statement = client.prepare(NOW).await?;

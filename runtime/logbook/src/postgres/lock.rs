@@ -17,23 +17,24 @@ use crate::{LockMode, OpenError};
 /// "waft" in ASCII and a one: the lock of those who drive the runs of a database.
 const LOCK: i64 = 0x7761_6674_0001;
 
-const TAKE_ALONE: &str = "SELECT pg_try_advisory_lock($1)";
-const TAKE_SHARED: &str = "SELECT pg_try_advisory_lock_shared($1)";
-const WHO: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+const LOCK_EXCLUSIVE: &str = "SELECT pg_try_advisory_lock($1)";
+const LOCK_SHARED: &str = "SELECT pg_try_advisory_lock_shared($1)";
+const SELECT_HOLDER: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
 // The time of its start tells it from a later session with the same number.
-const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
+const TERMINATE_BACKEND: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
 
 /// How often the server is asked whether it still has the session.
-const PING: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the server may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait before the lock is asked for again.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// How often it is asked for after a loss, where somebody has it: the server may need some time to end our own session.
-const TRIES: u32 = 10;
+const MAX_TRIES: u32 = 10;
 
 /// An advisory lock.
 #[derive(Debug)]
@@ -72,16 +73,16 @@ impl SessionLock {
         loop {
             self.session.ended().await;
             let mut tries = 0;
-            while tries < TRIES {
+            while tries < MAX_TRIES {
                 match self.take_again().await {
                     Ok(true) => break,
                     Ok(false) => tries += 1,
                     // Nobody else gets it from a server that cannot be reached.
                     Err(_) => {}
                 }
-                sleep(PAUSE).await;
+                sleep(RETRY_DELAY).await;
             }
-            if tries == TRIES {
+            if tries == MAX_TRIES {
                 return driven(&self.config);
             }
         }
@@ -91,7 +92,7 @@ impl SessionLock {
     async fn take_again(&mut self) -> Result<bool, OpenError> {
         let session = Session::open(&self.config).await?;
         let Session { pid, started, .. } = &self.session;
-        answer(&self.config, session.client.execute(END, &[pid, started])).await?;
+        answer(&self.config, session.client.execute(TERMINATE_BACKEND, &[pid, started])).await?;
         let locked = session.lock(&self.config, self.mode).await?;
         if locked {
             self.session = session;
@@ -115,7 +116,7 @@ impl Session {
             // What became of it is seen by those who ask something of it.
             let _ = connecting.await;
         });
-        let row = answer(config, client.query_one(WHO, &[])).await?;
+        let row = answer(config, client.query_one(SELECT_HOLDER, &[])).await?;
         let unavailable = |error: Error| unavailable(config, reason(&error));
         let (pid, started) = (row.try_get(0).map_err(unavailable)?, row.try_get(1).map_err(unavailable)?);
         Ok(Self { client, connection, pid, started })
@@ -123,8 +124,8 @@ impl Session {
 
     async fn lock(&self, config: &Config, mode: LockMode) -> Result<bool, OpenError> {
         let take = match mode {
-            LockMode::Exclusive => TAKE_ALONE,
-            LockMode::Shared => TAKE_SHARED,
+            LockMode::Exclusive => LOCK_EXCLUSIVE,
+            LockMode::Shared => LOCK_SHARED,
         };
         let row = answer(config, self.client.query_one(take, &[&LOCK])).await?;
         row.try_get(0).map_err(|error| unavailable(config, reason(&error)))
@@ -136,9 +137,9 @@ impl Session {
             // Both arms only wait.
             tokio::select! {
                 _ = self.connection.join_next() => return,
-                () = sleep(PING) => {}
+                () = sleep(PING_INTERVAL) => {}
             }
-            match timeout(PATIENCE, self.client.simple_query("SELECT 1")).await {
+            match timeout(QUERY_TIMEOUT, self.client.simple_query("SELECT 1")).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
@@ -148,9 +149,9 @@ impl Session {
 
 /// What the server answers in time.
 async fn answer<T>(config: &Config, asking: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
-    match timeout(PATIENCE, asking).await {
+    match timeout(QUERY_TIMEOUT, asking).await {
         Ok(answer) => answer.map_err(|error| unavailable(config, reason(&error))),
-        Err(_) => Err(unavailable(config, format!("no answer for {} seconds", PATIENCE.as_secs()))),
+        Err(_) => Err(unavailable(config, format!("no answer for {} seconds", QUERY_TIMEOUT.as_secs()))),
     }
 }
 
@@ -159,5 +160,5 @@ fn unavailable(config: &Config, reason: String) -> OpenError {
 }
 
 fn driven(config: &Config) -> OpenError {
-    OpenError::Driven { place: format!("the advisory lock {LOCK} in {}", place(config)) }
+    OpenError::Locked { place: format!("the advisory lock {LOCK} in {}", place(config)) }
 }

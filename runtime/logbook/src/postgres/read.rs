@@ -5,7 +5,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::{
     Filter,
-    row::{LogRow, Piece, RunRow, column},
+    row::{LogRow, RecordChunk, RunRow, column},
 };
 
 const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, told,
@@ -29,7 +29,7 @@ const SUMMARY: &str =
     "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs WHERE id = $1";
 const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const UNTOLD: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND owing ORDER BY key LIMIT $2";
+const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND owing ORDER BY key LIMIT $2";
 const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs
     WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
     AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
@@ -42,15 +42,15 @@ const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 pub(super) struct Loaded {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<RecordChunk>,
 }
 
 /// Some records of a run.
-pub(super) struct Found {
+pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after those that were let go.
     pub(super) beginning: i64,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<RecordChunk>,
 }
 
 /// A run with its snapshot and the records since, if there is such a run.
@@ -64,11 +64,11 @@ pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Er
 }
 
 /// A run with the pieces that hold its records after one version and up to another, if there is such a run.
-pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<Found>, Error> {
+pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<RecordRows>, Error> {
     let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
     let some = |row: Row| {
         let beginning: Option<i64> = row.try_get(10)?;
-        Ok(Found { run: run_row(&row)?, beginning: beginning.unwrap_or_default(), pieces: pieces(&row)? })
+        Ok(RecordRows { run: run_row(&row)?, beginning: beginning.unwrap_or_default(), pieces: pieces(&row)? })
     };
     found.map(some).transpose()
 }
@@ -85,7 +85,7 @@ pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(Strin
 }
 
 pub(super) async fn untold(client: &Client, shard: &str, limit: i64) -> Result<Vec<String>, Error> {
-    let rows = client.query(&client.prepare_cached(UNTOLD).await?, &[&shard, &limit]).await?;
+    let rows = client.query(&client.prepare_cached(UNPUBLISHED).await?, &[&shard, &limit]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -137,11 +137,11 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
 }
 
 /// The pieces of a row that holds them behind those of the run. No pieces are no array.
-fn pieces(row: &Row) -> Result<Vec<Piece>, Error> {
+fn pieces(row: &Row) -> Result<Vec<RecordChunk>, Error> {
     let firsts: Option<Vec<i64>> = row.try_get(8)?;
     let bodies: Option<Vec<Vec<u8>>> = row.try_get(9)?;
     let both = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
-    Ok(both.map(|(first, body)| Piece { first, body }).collect())
+    Ok(both.map(|(first, body)| RecordChunk { first, body }).collect())
 }
 
 fn log_row(row: &Row) -> Result<LogRow, Error> {

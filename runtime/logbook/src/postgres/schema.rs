@@ -18,7 +18,7 @@ const SET_VERSION: &str = "INSERT INTO waft.meta (key, schema) VALUES (1, $1)
 
 /// Why a database's schema cannot be used.
 #[derive(Debug)]
-pub(super) enum Unusable {
+pub(super) enum SchemaError {
     /// It has a newer version than there are migrations.
     Newer { found: i64, known: i64 },
     /// There is something else in its place.
@@ -27,14 +27,14 @@ pub(super) enum Unusable {
     Failed(Error),
 }
 
-impl From<Error> for Unusable {
+impl From<Error> for SchemaError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
 /// Brings a database up to the newest schema, in one transaction. One that is there already is only read.
-pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<(), Unusable> {
+pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<(), SchemaError> {
     if pending(client, migrations).await?.is_empty() {
         return Ok(());
     }
@@ -49,26 +49,27 @@ pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<
 }
 
 /// The migrations that the database lacks.
-async fn pending<'a>(client: &impl GenericClient, migrations: &'a [&'a str]) -> Result<&'a [&'a str], Unusable> {
+async fn pending<'a>(client: &impl GenericClient, migrations: &'a [&'a str]) -> Result<&'a [&'a str], SchemaError> {
     let version = version(client, migrations).await?;
-    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
+    let done =
+        usize::try_from(version).map_err(|_| SchemaError::Foreign(format!("its schema version is {version}")))?;
     Ok(&migrations[done..])
 }
 
 /// The version of the database's schema, which has to be ours and no newer than what the migrations lead to. One without
 /// our tables has none: 0.
-pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) -> Result<i64, Unusable> {
+pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) -> Result<i64, SchemaError> {
     let row = client.query_one(TABLES, &[]).await?;
     let version = match (row.try_get(0)?, row.try_get(1)?) {
         (true, _) => client.query_one("SELECT schema FROM waft.meta", &[]).await?.try_get(0)?,
         (false, false) => 0_i64,
         (false, true) => {
-            return Err(Unusable::Foreign("it has a schema waft with tables that are not ours".to_owned()));
+            return Err(SchemaError::Foreign("it has a schema waft with tables that are not ours".to_owned()));
         }
     };
     let known = migrations.len() as i64;
     if version > known {
-        return Err(Unusable::Newer { found: version, known });
+        return Err(SchemaError::Newer { found: version, known });
     }
     Ok(version)
 }

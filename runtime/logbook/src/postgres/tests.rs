@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::{LockMode, Standing, contract};
+use crate::{LockMode, RunInfo, contract};
 use flow::{Fact, RunState};
 
 /// A server to test with, and the databases that were made there.
@@ -78,7 +78,7 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),
         records: vec![Record { at: Timestamp::from_micros(1), firing: None, fact: Fact::Resumed }],
-        standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
+        standing: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
         logs: Vec::new(),
         told: Version::NONE,
     }
@@ -113,7 +113,7 @@ async fn an_older_schema_is_migrated_and_a_newer_one_refused() {
     let broken = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
     let newest = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT DEFAULT 'none'"]].concat();
     let mut client = logbook.connections.get().await.unwrap();
-    assert!(matches!(schema::migrate(&mut client, &broken).await, Err(schema::Unusable::Failed(_))));
+    assert!(matches!(schema::migrate(&mut client, &broken).await, Err(schema::SchemaError::Failed(_))));
     schema::migrate(&mut client, &newest).await.unwrap();
     schema::migrate(&mut client, &newest).await.unwrap();
     let note: String = client.query_one("SELECT note FROM waft.runs", &[]).await.unwrap().get(0);
@@ -139,10 +139,13 @@ async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
         let forwards = names.iter().map(|run| append(run, version, RunState::Running)).collect();
         let backwards = names.iter().rev().map(|run| append(run, version, RunState::Running)).collect();
         let (forwards, backwards) = tokio::join!(one.append(forwards), other.append(backwards));
-        let conflict = Appended::Conflict(Version::new(version + 1));
+        let conflict = AppendOutcome::Conflict(Version::new(version + 1));
         for (one, other) in forwards.unwrap().into_iter().zip(backwards.unwrap().into_iter().rev()) {
             let pair = (one, other);
-            assert!(pair == (Appended::Durable, conflict) || pair == (conflict, Appended::Durable), "{pair:?}");
+            assert!(
+                pair == (AppendOutcome::Durable, conflict) || pair == (conflict, AppendOutcome::Durable),
+                "{pair:?}"
+            );
         }
     }
     server.clean_up().await;
@@ -152,9 +155,9 @@ async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
 async fn what_is_forgotten_leaves_nothing() {
     let Some(server) = Server::find() else { return };
     let logbook = Postgres::with(server.database().await).await.unwrap();
-    let batch = (0..SLICE * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
+    let batch = (0..DELETE_BATCH * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
     logbook.append(batch).await.unwrap();
-    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), SLICE as u64 * 2 + 3);
+    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let client = logbook.connections.get().await.unwrap();
     let left = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
     let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
@@ -176,7 +179,7 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
     let killed = logbook.ask(async |client| client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await);
     let error = killed.await.unwrap_err();
     assert!(error.starts_with("postgres://"), "{error}");
-    assert_eq!(next().await.unwrap(), [Appended::Durable]);
+    assert_eq!(next().await.unwrap(), [AppendOutcome::Durable]);
     drop(logbook);
     server.clean_up().await;
 }
@@ -214,7 +217,7 @@ async fn a_lock_whose_connection_is_lost_is_taken_again_unless_somebody_else_has
             }
         } => {}
     }
-    assert!(matches!(take().await, Err(OpenError::Driven { .. })));
+    assert!(matches!(take().await, Err(OpenError::Locked { .. })));
     // Nothing takes it again while nobody waits for its loss.
     kill(first.pid()).await;
     let second = loop {
@@ -223,7 +226,7 @@ async fn a_lock_whose_connection_is_lost_is_taken_again_unless_somebody_else_has
         }
     };
     let error = first.lost().await;
-    assert!(matches!(error, OpenError::Driven { .. }), "{error}");
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     assert!(error.to_string().contains("it holds the advisory lock"), "{error}");
     drop((first, second));
     server.clean_up().await;

@@ -19,7 +19,7 @@ pub(super) fn connector(mode: SslMode) -> MakeRustlsConnect {
     let builder = versions.expect("ring has the ciphers of both versions");
     let builder = match mode {
         SslMode::Disable | SslMode::Prefer => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked { provider }))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(UnverifiedCertificates { provider }))
         }
         // The enum is open: what is added is checked.
         _ => {
@@ -34,11 +34,11 @@ pub(super) fn connector(mode: SslMode) -> MakeRustlsConnect {
 
 /// Takes any certificate, and still makes sure that the server has its key.
 #[derive(Debug)]
-struct Unchecked {
+struct UnverifiedCertificates {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Unchecked {
+impl ServerCertVerifier for UnverifiedCertificates {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -6,14 +6,14 @@ use protocol::{DecodeError, decode_records, decode_snapshot};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    row::{BeginningRow, RevisedRow},
-    trim::{Revised, referred, revised},
+    row::{RevisionRow, TrimPointRow},
+    trim::{RevisionEntry, referred, revised},
 };
 
 // The run's row is held until all is done: nobody appends in between.
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
     WHERE id = $1 AND snapshots.version = $2 AND told >= $2 FOR NO KEY UPDATE OF runs";
-const BEGINNING: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
+const INSERT_TRIM_POINT: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // The append that the version is in the middle of stays whole.
 const PIECES: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
@@ -22,8 +22,8 @@ const REVISED: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
     SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 2] =
     ["DELETE FROM waft.records WHERE run = $1 AND first < $2", "DELETE FROM waft.logs WHERE run = $1 AND first < $2"];
-const FORGET_CONTENT: &str = "DELETE FROM waft.content WHERE run = $1 AND digest <> ALL ($2::bytea[])";
-const OF_BEGINNING: &str = "SELECT beginnings.version, body, revisions.revisions, revisions.at, revisions.edits
+const DELETE_CONTENT: &str = "DELETE FROM waft.content WHERE run = $1 AND digest <> ALL ($2::bytea[])";
+const SELECT_TRIM_POINT: &str = "SELECT beginnings.version, body, revisions.revisions, revisions.at, revisions.edits
     FROM waft.runs LEFT JOIN waft.beginnings AS beginnings ON run = key CROSS JOIN LATERAL (
         SELECT array_agg(revision ORDER BY revision) AS revisions, array_agg(at ORDER BY revision) AS at,
             array_agg(edits ORDER BY revision) AS edits FROM waft.revisions WHERE run = key
@@ -31,7 +31,7 @@ const OF_BEGINNING: &str = "SELECT beginnings.version, body, revisions.revisions
 
 /// The records of a run: those that go, those that stay, and the version before the first that stays.
 #[derive(Default)]
-struct Pieces {
+struct SplitRecords {
     old: Vec<Record>,
     kept: Vec<Record>,
     first: Option<i64>,
@@ -54,20 +54,20 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
         Ok(beginning) => referred(&beginning, &pieces.kept),
         Err(error) => return Ok(Err(error)),
     };
-    query(&transaction, BEGINNING, &[&key, &before, &body]).await?;
+    query(&transaction, INSERT_TRIM_POINT, &[&key, &before, &body]).await?;
     keep_revisions(&transaction, key, &revised(&pieces.old)).await?;
     let first = pieces.first.unwrap_or(before);
     for delete in TRIM {
         query(&transaction, delete, &[&key, &first]).await?;
     }
     let needed: Vec<&[u8]> = needed.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
-    query(&transaction, FORGET_CONTENT, &[&key, &needed]).await?;
+    query(&transaction, DELETE_CONTENT, &[&key, &needed]).await?;
     transaction.commit().await?;
     Ok(Ok(()))
 }
 
-fn pieces(rows: &[Row]) -> Result<Result<Pieces, DecodeError>, Error> {
-    let mut pieces = Pieces::default();
+fn pieces(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
+    let mut pieces = SplitRecords::default();
     for row in rows {
         let (first, body, is_old): (i64, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let records = match decode_records(&body) {
@@ -84,11 +84,11 @@ fn pieces(rows: &[Row]) -> Result<Result<Pieces, DecodeError>, Error> {
     Ok(Ok(pieces))
 }
 
-async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[Revised]) -> Result<(), Error> {
+async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[RevisionEntry]) -> Result<(), Error> {
     if revised.is_empty() {
         return Ok(());
     }
-    let rows: Vec<RevisedRow> = revised.iter().copied().map(RevisedRow::from).collect();
+    let rows: Vec<RevisionRow> = revised.iter().copied().map(RevisionRow::from).collect();
     let revisions: Vec<i64> = rows.iter().map(|row| row.revision).collect();
     let at: Vec<i64> = rows.iter().map(|row| row.at).collect();
     let edits: Vec<i64> = rows.iter().map(|row| row.edits).collect();
@@ -96,15 +96,15 @@ async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[Revi
 }
 
 /// What a run begins with whose oldest records were let go, if there is such a run.
-pub(super) async fn beginning(client: &Client, id: &str) -> Result<Option<Option<BeginningRow>>, Error> {
-    let Some(row) = client.query_opt(&client.prepare_cached(OF_BEGINNING).await?, &[&id]).await? else {
+pub(super) async fn beginning(client: &Client, id: &str) -> Result<Option<Option<TrimPointRow>>, Error> {
+    let Some(row) = client.query_opt(&client.prepare_cached(SELECT_TRIM_POINT).await?, &[&id]).await? else {
         return Ok(None);
     };
     let (Some(version), Some(body)) = (row.try_get(0)?, row.try_get(1)?) else { return Ok(Some(None)) };
     let column = |index: usize| Ok::<_, Error>(row.try_get::<_, Option<Vec<i64>>>(index)?.unwrap_or_default());
     let rest = column(3)?.into_iter().zip(column(4)?);
     let revisions = column(2)?.into_iter().zip(rest);
-    let revisions = revisions.map(|(revision, (at, edits))| RevisedRow { revision, at, edits }).collect();
+    let revisions = revisions.map(|(revision, (at, edits))| RevisionRow { revision, at, edits }).collect();
     Ok(Some(Some((version, body, revisions))))
 }
 

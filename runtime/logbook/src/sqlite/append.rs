@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{failure::Failure, thread::Request};
+use super::{failure::Failure, thread::AppendRequest};
 use crate::{
-    Appended, Version,
+    AppendOutcome, Version,
     row::{AppendRow, LogRow},
 };
 
@@ -22,11 +22,12 @@ const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, 
 const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
 /// Writes what several callers wait for in one transaction, and answers each of them. If it fails, it fails for all.
-pub(super) fn append(connection: &mut Connection, requests: Vec<Request>) {
+pub(super) fn append(connection: &mut Connection, requests: Vec<AppendRequest>) {
     if requests.is_empty() {
         return;
     }
-    let (rows, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|Request { rows, answer }| (rows, answer)).unzip();
+    let (rows, answers): (Vec<_>, Vec<_>) =
+        requests.into_iter().map(|AppendRequest { rows, answer }| (rows, answer)).unzip();
     let result = write_all(connection, &rows).map_err(Failure::from);
     let results = match result {
         Ok(appended) => appended.into_iter().map(Ok).collect(),
@@ -47,7 +48,7 @@ pub(super) fn told(connection: &mut Connection, told: &[(String, i64)]) -> rusql
     transaction.commit()
 }
 
-fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqlite::Result<Vec<Vec<Appended>>> {
+fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqlite::Result<Vec<Vec<AppendOutcome>>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let write_request = |rows: &Vec<AppendRow>| rows.iter().map(|row| write(&transaction, row)).collect();
     let appended = requests.iter().map(write_request).collect::<rusqlite::Result<_>>()?;
@@ -55,11 +56,11 @@ fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqli
     Ok(appended)
 }
 
-fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Appended> {
+fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
     let Some(key) = claim(transaction, row)? else {
         let known = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
         let known = u64::try_from(known.optional()?.unwrap_or_default()).unwrap_or_default();
-        return Ok(Appended::Conflict(Version::new(known)));
+        return Ok(AppendOutcome::Conflict(Version::new(known)));
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
@@ -80,7 +81,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     for digest in &row.content {
         transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;
     }
-    Ok(Appended::Durable)
+    Ok(AppendOutcome::Durable)
 }
 
 /// Moves a run from the version that is followed to the next; answers its key. None when it is at another version.

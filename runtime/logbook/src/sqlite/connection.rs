@@ -18,10 +18,10 @@ use crate::{OpenError, lock::beside};
 
 /// How long to wait for another process that writes the same file. Its transactions take milliseconds; a slow disk or a
 /// big checkpoint may take seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often to ask again where SQLite itself does not wait.
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// What holds for every connection. Each commit is on the disk before it is answered, on macOS too. The log of writes is
 /// moved into the file after 16 MiB and cut to 64 MiB, so that a burst leaves no giant behind.
@@ -89,7 +89,7 @@ fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
     // No URIs: a path is a path, whatever characters it holds.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | also;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     write_ahead(&connection)?;
     connection.execute_batch(PRAGMAS)?;
     // All of our statements stay prepared.
@@ -104,7 +104,7 @@ fn write_ahead(connection: &Connection) -> Result<(), Failure> {
         let switched = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
         let busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
         match switched {
-            Err(error) if busy(&error) && started.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            Err(error) if busy(&error) && started.elapsed() < BUSY_TIMEOUT => thread::sleep(RETRY_DELAY),
             Err(error) => return Err(error.into()),
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(mode) => {

@@ -2,7 +2,7 @@
 
 use rusqlite::ErrorCode;
 
-use super::connection::PATIENCE;
+use super::connection::BUSY_TIMEOUT;
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -35,7 +35,7 @@ impl From<rusqlite::Error> for Failure {
             ErrorCode::CannotOpen => "the file cannot be opened or made",
             ErrorCode::SystemIoFailure => "the disk cannot be read or written",
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-                let seconds = PATIENCE.as_secs();
+                let seconds = BUSY_TIMEOUT.as_secs();
                 return Self::Unavailable(format!("another process has held it for {seconds} s ({error})"));
             }
             _ => return Self::Unavailable(error.to_string()),

@@ -13,7 +13,7 @@ use super::{
     Sqlite,
     connection::{open_to_look, refused},
     schema::{self, MIGRATIONS},
-    thread::Thread,
+    thread::ConnectionThread,
 };
 use crate::{
     OpenError,
@@ -40,7 +40,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     };
     let (known, versions) = mpsc::channel();
     let file = path.clone();
-    let writer = Thread::start(&place, move || {
+    let writer = ConnectionThread::start(&place, move || {
         let (connection, version) = look(&file)?;
         // Whoever waits for it has gone only where the connection is of no use to anybody.
         let _ = known.send(version);
@@ -48,7 +48,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     });
     let writer = writer.await?;
     let schema = versions.recv().expect("a thread that has started has sent the version");
-    let reader = Thread::start(&place, move || look(&path).map(|(connection, _)| connection)).await?;
+    let reader = ConnectionThread::start(&place, move || look(&path).map(|(connection, _)| connection)).await?;
     let sqlite = Sqlite { place: place.clone(), writer, reader, locks };
     Ok(Inspection::Found(Found {
         place,

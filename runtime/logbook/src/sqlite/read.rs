@@ -4,12 +4,12 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::{
     Filter,
-    row::{LogRow, Piece, RunRow, column},
+    row::{LogRow, RecordChunk, RunRow, column},
 };
 
 const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs WHERE id = ?1";
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
-const BEGINNING: &str = "SELECT version FROM beginnings WHERE run = ?1";
+const SELECT_TRIM_VERSION: &str = "SELECT version FROM beginnings WHERE run = ?1";
 // From the piece that holds the first one wanted.
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
@@ -28,15 +28,15 @@ const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 pub(super) struct Loaded {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<RecordChunk>,
 }
 
 /// Some records of a run.
-pub(super) struct Found {
+pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after those that were let go.
     pub(super) beginning: i64,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<RecordChunk>,
 }
 
 /// A run with its snapshot and the records since, if there is such a run.
@@ -52,12 +52,18 @@ pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Op
 }
 
 /// A run with the pieces that hold its records after one version and up to another, if there is such a run.
-pub(super) fn read(connection: &mut Connection, id: &str, after: i64, until: i64) -> rusqlite::Result<Option<Found>> {
+pub(super) fn read(
+    connection: &mut Connection,
+    id: &str,
+    after: i64,
+    until: i64,
+) -> rusqlite::Result<Option<RecordRows>> {
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
-    let beginning = view.prepare_cached(BEGINNING)?.query_row([key], |row| row.get(0)).optional()?.unwrap_or_default();
+    let beginning =
+        view.prepare_cached(SELECT_TRIM_VERSION)?.query_row([key], |row| row.get(0)).optional()?.unwrap_or_default();
     let pieces = pieces(&view, key, after, until)?;
-    Ok(Some(Found { run, beginning, pieces }))
+    Ok(Some(RecordRows { run, beginning, pieces }))
 }
 
 /// Where a run stands, if there is such a run.
@@ -115,10 +121,10 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(i64, RunR
     connection.prepare_cached(RUN)?.query_row([id], run_row).optional()
 }
 
-fn pieces(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<Piece>> {
+fn pieces(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<RecordChunk>> {
     let mut statement = connection.prepare_cached(PIECES)?;
-    let rows =
-        statement.query_map(params![key, after, until], |row| Ok(Piece { first: row.get(0)?, body: row.get(1)? }))?;
+    let rows = statement
+        .query_map(params![key, after, until], |row| Ok(RecordChunk { first: row.get(0)?, body: row.get(1)? }))?;
     rows.collect()
 }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Standing, contract};
+use crate::{RunInfo, contract};
 
 fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
     let record = |at| Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed };
@@ -15,7 +15,7 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),
         records: at.into_iter().map(record).collect(),
-        standing: Standing { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        standing: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         told: Version::NONE,
     }
@@ -48,7 +48,7 @@ async fn a_file_that_is_opened_again_has_everything() {
     first.append(vec![append("r", 0, [1, 2])]).await.unwrap();
     drop(first);
     let second = open(&path).await;
-    assert_eq!(second.append(vec![append("r", 2, [3])]).await.unwrap(), [Appended::Durable]);
+    assert_eq!(second.append(vec![append("r", 2, [3])]).await.unwrap(), [AppendOutcome::Durable]);
     assert_eq!(second.load(&RunId::new("r").unwrap()).await.unwrap().records, append("r", 0, [1, 2, 3]).records);
 }
 
@@ -60,9 +60,9 @@ async fn of_two_handles_that_follow_one_version_one_loses() {
     for version in 0..20 {
         let both =
             tokio::join!(one.append(vec![append("r", version, [1])]), other.append(vec![append("r", version, [2])]),);
-        let conflict = Appended::Conflict(Version::new(version + 1));
+        let conflict = AppendOutcome::Conflict(Version::new(version + 1));
         let both = [both.0.unwrap()[0], both.1.unwrap()[0]];
-        assert!(both == [Appended::Durable, conflict] || both == [conflict, Appended::Durable], "{both:?}");
+        assert!(both == [AppendOutcome::Durable, conflict] || both == [conflict, AppendOutcome::Durable], "{both:?}");
     }
 }
 
@@ -77,8 +77,8 @@ async fn those_who_wait_together_are_answered_apart() {
         async move { logbook.append(vec![append(&run, 0, [number])]).await.unwrap()[0] }
     });
     let all = futures::future::join_all(all).await;
-    let count = |wanted: Appended| all.iter().filter(|appended| **appended == wanted).count();
-    assert_eq!((count(Appended::Durable), count(Appended::Conflict(Version::new(1)))), (100, 200));
+    let count = |wanted: AppendOutcome| all.iter().filter(|appended| **appended == wanted).count();
+    assert_eq!((count(AppendOutcome::Durable), count(AppendOutcome::Conflict(Version::new(1)))), (100, 200));
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ async fn many_runs_are_forgotten_in_slices() {
         append.standing.state = RunState::Success;
         append
     };
-    logbook.append((0..2 * SLICE + 3).map(ended).collect()).await.unwrap();
-    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), 2 * SLICE as u64 + 3);
+    logbook.append((0..2 * DELETE_BATCH + 3).map(ended).collect()).await.unwrap();
+    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), 2 * DELETE_BATCH as u64 + 3);
     let left = |table: &str| {
         let connection = Connection::open(&path).unwrap();
         connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
@@ -174,7 +174,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
     assert!(error.contains("the disk is full") && error.contains("logbook.db"), "{error}");
     limit("PRAGMA max_page_count = 1000000").await.unwrap();
     assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 1);
-    assert_eq!(logbook.append(vec![append("r", 1, [2])]).await.unwrap(), [Appended::Durable]);
+    assert_eq!(logbook.append(vec![append("r", 1, [2])]).await.unwrap(), [AppendOutcome::Durable]);
 }
 
 #[tokio::test]

@@ -6,35 +6,35 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{append, failure::Failure};
-use crate::{Appended, OpenError, row::AppendRow};
+use crate::{AppendOutcome, OpenError, row::AppendRow};
 
 /// How many requests wait at most, which is also how many appends share one commit: enough that a slow disk is asked once
 /// for many, and few enough that a transaction stays in the milliseconds. Whoever comes later waits for a place.
-const QUEUE: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 
 /// The appends of one caller, who waits for the answer.
-pub(super) struct Request {
+pub(super) struct AppendRequest {
     pub(super) rows: Vec<AppendRow>,
-    pub(super) answer: oneshot::Sender<Result<Vec<Appended>, Failure>>,
+    pub(super) answer: oneshot::Sender<Result<Vec<AppendOutcome>, Failure>>,
 }
 
-enum Job {
-    Append(Request),
+enum ThreadJob {
+    Append(AppendRequest),
     Other(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
 /// A handle to a thread that owns a connection. The thread ends after what it has begun when the handle is dropped.
-pub(super) struct Thread {
-    jobs: mpsc::Sender<Job>,
+pub(super) struct ConnectionThread {
+    jobs: mpsc::Sender<ThreadJob>,
 }
 
-impl Thread {
+impl ConnectionThread {
     /// Starts a thread with a connection that is opened on it.
     pub(super) async fn start<Open>(name: &str, open: Open) -> Result<Self, OpenError>
     where
         Open: FnOnce() -> Result<Connection, OpenError> + Send + 'static,
     {
-        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let (jobs, waiting) = mpsc::channel(QUEUE_CAPACITY);
         let (opened_tx, opened_rx) = oneshot::channel();
         let body = move || match open() {
             Ok(connection) => {
@@ -54,9 +54,9 @@ impl Thread {
     }
 
     /// Appends in one transaction with whatever else waits.
-    pub(super) async fn append(&self, rows: Vec<AppendRow>) -> Result<Vec<Appended>, Failure> {
+    pub(super) async fn append(&self, rows: Vec<AppendRow>) -> Result<Vec<AppendOutcome>, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.send(Job::Append(Request { rows, answer })).await?;
+        self.send(ThreadJob::Append(AppendRequest { rows, answer })).await?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -71,11 +71,11 @@ impl Thread {
             // The caller may have gone; what was asked for is done all the same.
             let _ = answer.send(work(connection));
         };
-        self.send(Job::Other(Box::new(job))).await?;
+        self.send(ThreadJob::Other(Box::new(job))).await?;
         Ok(answered.await.map_err(|_| ended())??)
     }
 
-    async fn send(&self, job: Job) -> Result<(), Failure> {
+    async fn send(&self, job: ThreadJob) -> Result<(), Failure> {
         self.jobs.send(job).await.map_err(|_| ended())
     }
 }
@@ -85,16 +85,16 @@ fn ended() -> Failure {
     Failure::Unavailable("the thread that owns its connection has ended".to_owned())
 }
 
-fn serve(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
-    let mut waiting = Vec::with_capacity(QUEUE);
-    while jobs.blocking_recv_many(&mut waiting, QUEUE) > 0 {
+fn serve(mut connection: Connection, mut jobs: mpsc::Receiver<ThreadJob>) {
+    let mut waiting = Vec::with_capacity(QUEUE_CAPACITY);
+    while jobs.blocking_recv_many(&mut waiting, QUEUE_CAPACITY) > 0 {
         // None of those that wait has seen an answer, so their order among each other is free.
         let mut requests = Vec::new();
         let mut others = Vec::new();
         for job in waiting.drain(..) {
             match job {
-                Job::Append(request) => requests.push(request),
-                Job::Other(work) => others.push(work),
+                ThreadJob::Append(request) => requests.push(request),
+                ThreadJob::Other(work) => others.push(work),
             }
         }
         append::append(&mut connection, requests);

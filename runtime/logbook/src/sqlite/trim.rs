@@ -5,13 +5,13 @@ use protocol::{DecodeError, decode_records, decode_snapshot};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types::Type};
 
 use crate::{
-    row::{BeginningRow, RevisedRow},
+    row::{RevisionRow, TrimPointRow},
     trim::{referred, revised},
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
     WHERE id = ?1 AND snapshots.version = ?2 AND told >= ?2";
-const BEGINNING: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
+const INSERT_TRIM_POINT: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // The append that the version is in the middle of stays whole.
 const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
@@ -21,7 +21,7 @@ const TRIM: [&str; 2] =
     ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
 const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
 const FORGET_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
-const OF_BEGINNING: &str = "SELECT key, beginnings.version, body FROM runs
+const SELECT_TRIM_POINT: &str = "SELECT key, beginnings.version, body FROM runs
     LEFT JOIN beginnings ON run = key WHERE id = ?1";
 const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
 
@@ -43,9 +43,9 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
         }
     }
     let needed = referred(&decode_snapshot(&body).map_err(damaged)?, &kept);
-    transaction.execute(BEGINNING, params![key, before, body])?;
+    transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
     for revised in revised(&old) {
-        let row = RevisedRow::from(revised);
+        let row = RevisionRow::from(revised);
         transaction.execute(REVISED, params![key, row.revision, row.at, row.edits])?;
     }
     for delete in TRIM {
@@ -62,14 +62,14 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
 }
 
 /// What a run begins with whose oldest records were let go, if there is such a run.
-pub(super) fn beginning(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<BeginningRow>>> {
+pub(super) fn beginning(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<TrimPointRow>>> {
     let view = connection.transaction()?;
-    let found = view.query_row(OF_BEGINNING, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
+    let found = view.query_row(SELECT_TRIM_POINT, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
     let Some((key, version, body)) = found.optional()? else { return Ok(None) };
     let (Some(version), Some(body)) = (version, body) else { return Ok(Some(None)) };
     let mut statement = view.prepare_cached(REVISIONS)?;
     let revised =
-        |row: &rusqlite::Row<'_>| Ok(RevisedRow { revision: row.get(0)?, at: row.get(1)?, edits: row.get(2)? });
+        |row: &rusqlite::Row<'_>| Ok(RevisionRow { revision: row.get(0)?, at: row.get(1)?, edits: row.get(2)? });
     let revisions = statement.query_map([key], revised)?.collect::<rusqlite::Result<_>>()?;
     Ok(Some(Some((version, body, revisions))))
 }

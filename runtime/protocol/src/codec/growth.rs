@@ -4,7 +4,7 @@
 //! - Version 2 has one more way of delivery: a variant that [`second`] appends.
 //! - Version 3 has a note with each item: a field that [`third`] adds, deep in the message.
 
-use super::{Body, BorrowDecode, DecodeError, Encode, Kind, decode, encode};
+use super::{Body, BorrowDecode, DecodeError, Encode, MessageKind, decode, encode};
 
 const NAME: &str = "cake order";
 const MAGIC: [u8; 2] = *b"wX";
@@ -13,7 +13,7 @@ const MAGIC: [u8; 2] = *b"wX";
 mod first {
     use super::*;
 
-    pub(super) const KIND: Kind = Kind { magic: MAGIC, name: NAME, version: 1 };
+    pub(super) const KIND: MessageKind = MessageKind { magic: MAGIC, name: NAME, version: 1 };
 
     #[derive(Encode, BorrowDecode)]
     pub(super) struct WireOrder<'a> {
@@ -39,7 +39,7 @@ mod first {
 mod second {
     use super::*;
 
-    pub(super) const KIND: Kind = Kind { magic: MAGIC, name: NAME, version: 2 };
+    pub(super) const KIND: MessageKind = MessageKind { magic: MAGIC, name: NAME, version: 2 };
 
     #[derive(Encode, BorrowDecode)]
     pub(super) struct WireOrder<'a> {
@@ -73,7 +73,7 @@ mod third {
         pub(super) delivery: &'static str,
     }
 
-    pub(super) const KIND: Kind = Kind { magic: MAGIC, name: NAME, version: 3 };
+    pub(super) const KIND: MessageKind = MessageKind { magic: MAGIC, name: NAME, version: 3 };
 
     #[derive(Encode, BorrowDecode)]
     pub(super) struct WireOrder<'a, Item = WireItem<'a>> {

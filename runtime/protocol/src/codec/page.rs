@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Body, Kind};
+use super::{Body, MessageKind};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -36,13 +36,13 @@ fn drawn(cell: &str) -> Vec<u8> {
 #[test]
 fn the_page_lists_all_kinds() {
     let page = page();
-    for Kind { magic, name, version } in Kind::ALL {
+    for MessageKind { magic, name, version } in MessageKind::ALL {
         let [first, second] = magic.map(char::from);
         let row = format!("| `{first}{second}` | `{:02x} {:02x}` | {name} | {version} |", magic[0], magic[1]);
         assert!(page.contains(&row), "docs/format.md has no row that begins: {row}");
     }
     let listed = page.lines().filter(|line| line.starts_with("| `w")).count();
-    assert_eq!(listed, Kind::ALL.len(), "each kind has a magic of its own, and the page has no other");
+    assert_eq!(listed, MessageKind::ALL.len(), "each kind has a magic of its own, and the page has no other");
 }
 
 #[test]
@@ -90,25 +90,25 @@ fn the_example_on_the_page_is_the_one_that_is_tested() {
 #[test]
 fn a_variant_is_appended_with_a_new_version() {
     for (kind, version, prefix, variants) in [
-        (Kind::RECORDS, 1, &[1, 0, 0][..], 35),
-        (Kind::REPORT, 1, &[], 10),
-        (Kind::REPORT, 1, &[5, 1, b'r'], 9),
-        (Kind::REPLY, 1, &[], 5),
-        (Kind::CONTROL, 1, &[], 5),
-        (Kind::FETCH_REPLY, 1, &[0; 32], 5),
-        (Kind::PERMITS, 1, &[], 3),
+        (MessageKind::RECORDS, 1, &[1, 0, 0][..], 35),
+        (MessageKind::REPORT, 1, &[], 10),
+        (MessageKind::REPORT, 1, &[5, 1, b'r'], 9),
+        (MessageKind::REPLY, 1, &[], 5),
+        (MessageKind::CONTROL, 1, &[], 5),
+        (MessageKind::FETCH_REPLY, 1, &[0; 32], 5),
+        (MessageKind::PERMITS, 1, &[], 3),
     ] {
         assert_eq!(kind.version, version, "{}: list its variants for the new version", kind.name);
         for variant in [variants - 1, variants] {
             let bytes = [&kind.magic[..], &[version], prefix, &[variant]].concat();
             let body = Body::open(kind, &bytes).unwrap();
             let error = match kind.magic {
-                magic if magic == Kind::RECORDS.magic => crate::decode_records(&bytes).err(),
-                magic if magic == Kind::REPORT.magic => crate::Report::decode(&bytes).err(),
-                magic if magic == Kind::REPLY.magic => crate::Reply::decode(&bytes).err(),
-                magic if magic == Kind::CONTROL.magic => crate::Control::decode(&bytes).err(),
-                magic if magic == Kind::FETCH_REPLY.magic => crate::FetchReply::decode(&bytes).err(),
-                _ => crate::Permits::decode(&bytes).err(),
+                magic if magic == MessageKind::RECORDS.magic => crate::decode_records(&bytes).err(),
+                magic if magic == MessageKind::REPORT.magic => crate::Report::decode(&bytes).err(),
+                magic if magic == MessageKind::REPLY.magic => crate::Reply::decode(&bytes).err(),
+                magic if magic == MessageKind::CONTROL.magic => crate::Control::decode(&bytes).err(),
+                magic if magic == MessageKind::FETCH_REPLY.magic => crate::FetchReply::decode(&bytes).err(),
+                _ => crate::PermitMessage::decode(&bytes).err(),
             };
             let is_unknown = error.is_some_and(|error| error.to_string().contains("UnexpectedVariant"));
             let expected = variant == variants;

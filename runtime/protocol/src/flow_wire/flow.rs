@@ -109,13 +109,13 @@ fn check_gathers(nodes: &[Node]) -> Result<(), Invalid> {
         let each = NodeIndex(u32::try_from(place).map_err(invalid)?);
         match &node.role {
             Role::ForEach(_) => {
-                let gathers = |next: &&Node| next.role == Role::Gather(each) && next.name == node.name;
+                let gathers = |next: &&Node| next.role == Role::FanIn(each) && next.name == node.name;
                 if nodes.get(place + 1).filter(gathers).is_none() {
                     return Err(format!("no node gathers the results of node {place}"));
                 }
                 place += 2;
             }
-            Role::Gather(_) => return Err(format!("node {place} gathers the results of no task")),
+            Role::FanIn(_) => return Err(format!("node {place} gathers the results of no task")),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
                 place += 1;
             }

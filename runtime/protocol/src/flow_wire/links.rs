@@ -1,6 +1,8 @@
 //! The links of a flow: between its own nodes, and from other flows and programs.
 
-use flow::{Accept, Condition, FlowName, Json, Link, Listen, NodeName, On, Reach, ValueName};
+use flow::{
+    Condition, FlowName, Json, Link, Listener, NodeName, NotificationInput, SkipReach, SourceOutcome, ValueName,
+};
 
 use super::{Bounds, source::WireSource};
 use crate::{
@@ -39,8 +41,8 @@ pub(super) struct WireAccept<'a> {
     optional: bool,
 }
 
-wire_enum!(WireOn = On { Success, Failure, Any });
-wire_enum!(WireReach = Reach { Task, Neighbors, Flow, All });
+wire_enum!(WireOn = SourceOutcome { Success, Failure, Any });
+wire_enum!(WireReach = SkipReach { Task, Neighbors, Flow, All });
 
 impl<'a> From<&'a Link> for WireLink<'a> {
     fn from(Link { from, on, when, reads, reach }: &'a Link) -> Self {
@@ -69,15 +71,15 @@ impl WireLink<'_> {
     }
 }
 
-impl<'a> From<&'a Listen> for WireListen<'a> {
-    fn from(Listen { flow, task, on, to }: &'a Listen) -> Self {
+impl<'a> From<&'a Listener> for WireListen<'a> {
+    fn from(Listener { flow, task, on, to }: &'a Listener) -> Self {
         Self { flow: flow.as_str(), task: task.as_str(), on: (*on).into(), to: to.0 }
     }
 }
 
 impl WireListen<'_> {
-    pub(super) fn into_listen(self, bounds: &Bounds) -> Result<Listen, Invalid> {
-        Ok(Listen {
+    pub(super) fn into_listen(self, bounds: &Bounds) -> Result<Listener, Invalid> {
+        Ok(Listener {
             flow: FlowName::new(self.flow).map_err(invalid)?,
             task: NodeName::new(self.task).map_err(invalid)?,
             on: self.on.into(),
@@ -86,8 +88,10 @@ impl WireListen<'_> {
     }
 }
 
-impl<'a> From<&'a Accept> for WireAccept<'a> {
-    fn from(Accept { from, value, by, parameter, schema, is_list, optional }: &'a Accept) -> Self {
+impl<'a> From<&'a NotificationInput> for WireAccept<'a> {
+    fn from(
+        NotificationInput { from, value, by, parameter, schema, is_list, optional }: &'a NotificationInput,
+    ) -> Self {
         Self {
             from: from.map(|from| from.0),
             value: value.as_str(),
@@ -101,8 +105,8 @@ impl<'a> From<&'a Accept> for WireAccept<'a> {
 }
 
 impl WireAccept<'_> {
-    pub(super) fn into_accept(self, bounds: &Bounds) -> Result<Accept, Invalid> {
-        Ok(Accept {
+    pub(super) fn into_accept(self, bounds: &Bounds) -> Result<NotificationInput, Invalid> {
+        Ok(NotificationInput {
             from: self.from.map(|from| bounds.node(from)).transpose()?,
             value: ValueName::new(self.value).map_err(invalid)?,
             by: bounds.node(self.by)?,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{
-    Controller, Digest, ForEach, Json, Node, NodeIndex, NodeName, Otherwise, Role, Starts, Strategy, Timestamp,
+    Controller, Digest, ForEach, Json, Node, NodeIndex, NodeName, Otherwise, Role, StartTime, Strategy, Timestamp,
     ValueName, Wait,
 };
 
@@ -100,7 +100,7 @@ impl<'a> WireNode<'a> {
             name: NodeName::new(self.name).map_err(invalid)?,
             scope: bounds.scope(self.scope)?,
             role: self.role.into_role(bounds)?,
-            starts: self.starts.map(Starts::from),
+            starts: self.starts.map(StartTime::from),
             links: self.links.into_iter().map(|link| link.into_link(bounds)).collect::<Result<_, _>>()?,
             retired: self.retired,
             aside: self.failure_handler,
@@ -120,7 +120,7 @@ impl<'a> WireRole<'a> {
                 let (task, list) = (WireTask::new(task, modules), list.into());
                 Self::ForEach(Box::new(WireForEach { task, list, max_parallel: *max_parallel }))
             }
-            Role::Gather(each) => Self::Gather(each.0),
+            Role::FanIn(each) => Self::Gather(each.0),
             Role::Controller(controller) => Self::Controller(controller.into()),
             Role::Begin => Self::Begin,
             Role::End => Self::End,
@@ -137,7 +137,7 @@ impl<'a> WireRole<'a> {
                 let (task, list) = (task.into_task(bounds)?, list.into_source(bounds)?);
                 Role::ForEach(Box::new(ForEach { task, list, max_parallel }))
             }
-            Self::Gather(each) => Role::Gather(bounds.node(each)?),
+            Self::Gather(each) => Role::FanIn(bounds.node(each)?),
             Self::Controller(controller) => Role::Controller(controller.into_controller(bounds)?),
             Self::Begin => Role::Begin,
             Self::End => Role::End,
@@ -145,16 +145,16 @@ impl<'a> WireRole<'a> {
     }
 }
 
-impl From<Starts> for WireStarts {
-    fn from(starts: Starts) -> Self {
+impl From<StartTime> for WireStarts {
+    fn from(starts: StartTime) -> Self {
         match starts {
-            Starts::After(pause) => Self::AfterMicros(micros(pause)),
-            Starts::At(at) => Self::AtMicros(at.as_micros()),
+            StartTime::After(pause) => Self::AfterMicros(micros(pause)),
+            StartTime::At(at) => Self::AtMicros(at.as_micros()),
         }
     }
 }
 
-impl From<WireStarts> for Starts {
+impl From<WireStarts> for StartTime {
     fn from(wire: WireStarts) -> Self {
         match wire {
             WireStarts::AfterMicros(micros) => Self::After(Duration::from_micros(micros)),

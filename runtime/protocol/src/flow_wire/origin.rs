@@ -1,6 +1,6 @@
 //! What a flow was made from: its text, its modules and its edits.
 
-use flow::{Condition, Digest, Edit, Join, NodeName, Origin, Reach, ValueName};
+use flow::{Condition, Digest, Edit, FlowSource, Join, NodeName, SkipReach, ValueName};
 
 use super::links::{WireOn, WireReach};
 use crate::{
@@ -38,8 +38,8 @@ struct WireEditLink<'a> {
 
 wire_enum!(WireJoin = Join { All, Any });
 
-impl<'a> From<&'a Origin> for WireOrigin<'a> {
-    fn from(Origin { text, modules, edits }: &'a Origin) -> Self {
+impl<'a> From<&'a FlowSource> for WireOrigin<'a> {
+    fn from(FlowSource { text, modules, edits }: &'a FlowSource) -> Self {
         Self {
             text,
             modules: modules.iter().map(|(alias, digest)| (alias.as_str(), *digest.as_bytes())).collect(),
@@ -49,9 +49,9 @@ impl<'a> From<&'a Origin> for WireOrigin<'a> {
 }
 
 impl WireOrigin<'_> {
-    pub(super) fn into_origin(self) -> Result<Origin, Invalid> {
+    pub(super) fn into_origin(self) -> Result<FlowSource, Invalid> {
         let module = |(alias, digest): (&str, [u8; 32])| (alias.to_owned(), Digest::from_bytes(digest));
-        Ok(Origin {
+        Ok(FlowSource {
             text: self.text.into(),
             modules: self.modules.into_iter().map(module).collect(),
             edits: self.edits.into_iter().map(WireEdit::into_edit).collect::<Result<_, _>>()?,
@@ -96,7 +96,7 @@ impl WireEdit<'_> {
                 to: node(to)?,
                 on: on.into(),
                 when: when.map(Condition::recorded).transpose().map_err(invalid)?,
-                reach: reach.map(Reach::from),
+                reach: reach.map(SkipReach::from),
                 join: join.into(),
             },
             Self::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },

@@ -37,7 +37,7 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::Element => Self::Element,
             Source::Absent => Self::Absent,
             Source::Failure(nodes) => Self::Failure(indices(nodes)),
-            Source::Carried { nodes, value, first } => {
+            Source::LoopCarried { nodes, value, first } => {
                 Self::Carried { nodes: indices(nodes), value: value.as_str(), first: (&**first).into() }
             }
         }
@@ -49,9 +49,11 @@ impl<'a> From<&'a Source> for WireFirst<'a> {
         match source {
             Source::Node { node, value } => Self::Node { node: node.0, value: value.as_str() },
             Source::RunInput(name) => Self::RunInput(name.as_str()),
-            Source::Constant(_) | Source::Element | Source::Failure(_) | Source::Carried { .. } | Source::Absent => {
-                Self::Absent
-            }
+            Source::Constant(_)
+            | Source::Element
+            | Source::Failure(_)
+            | Source::LoopCarried { .. }
+            | Source::Absent => Self::Absent,
         }
     }
 }
@@ -65,7 +67,7 @@ impl WireSource<'_> {
             Self::Absent => Source::Absent,
             Self::Element => Source::Element,
             Self::Failure(nodes) => Source::Failure(bounds.nodes(nodes)?),
-            Self::Carried { nodes, value, first } => Source::Carried {
+            Self::Carried { nodes, value, first } => Source::LoopCarried {
                 nodes: bounds.nodes(nodes)?,
                 value: ValueName::new(value).map_err(invalid)?,
                 first: Box::new(first.into_source(bounds)?),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use flow::{Audience, Backoff, Digest, Export, Input, Pace, Per, QueueName, Rate, RetryPolicy, Role, Task, ValueName};
+use flow::{Backoff, Digest, Export, Input, InputUse, Pace, Per, QueueName, Rate, RetryPolicy, Role, Task, ValueName};
 
 use super::{Bounds, source::WireSource};
 use crate::{
@@ -64,7 +64,7 @@ pub(super) fn task_of(role: &Role) -> Option<&Task> {
     match role {
         Role::Task(task) => Some(task),
         Role::ForEach(each) => Some(&each.task),
-        Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
     }
 }
 
@@ -112,7 +112,7 @@ impl<'a> From<&'a Input> for WireInput<'a> {
             parameter: parameter.as_str(),
             source: source.into(),
             optional: *optional,
-            rollback_only: *audience == Audience::Rollback,
+            rollback_only: *audience == InputUse::Rollback,
         }
     }
 }
@@ -123,7 +123,7 @@ impl WireInput<'_> {
             parameter: ValueName::new(self.parameter).map_err(invalid)?,
             source: self.source.into_source(bounds)?,
             optional: self.optional,
-            audience: if self.rollback_only { Audience::Rollback } else { Audience::Both },
+            audience: if self.rollback_only { InputUse::Rollback } else { InputUse::ApplyAndRollback },
         })
     }
 }

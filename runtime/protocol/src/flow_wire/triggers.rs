@@ -1,6 +1,6 @@
 //! How a flow is triggered that fires more than once.
 
-use flow::{Cron, Living, Missed, Moment, Overlap, Schedule, TurnLink};
+use flow::{BackEdge, BackEdgeTiming, Cron, MissedPolicy, OverlapPolicy, Schedule, Triggers};
 
 use super::{Bounds, links::WireLink};
 use crate::{
@@ -36,13 +36,13 @@ struct WireSchedule<'a> {
     missed: WireMissed,
 }
 
-wire_enum!(WireMoment = Moment { End, Success });
-wire_enum!(WireOverlap = Overlap { Skip, Queue, Allow });
-wire_enum!(WireMissed = Missed { Once, Skip, All });
+wire_enum!(WireMoment = BackEdgeTiming { End, Success });
+wire_enum!(WireOverlap = OverlapPolicy { Skip, Queue, Allow });
+wire_enum!(WireMissed = MissedPolicy { Once, Skip, All });
 
-impl<'a> From<&'a Living> for WireTriggers<'a> {
-    fn from(living: &'a Living) -> Self {
-        let Living { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
+impl<'a> From<&'a Triggers> for WireTriggers<'a> {
+    fn from(living: &'a Triggers) -> Self {
+        let Triggers { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
         Self {
             persistent: *persistent,
             max_firings: *max_firings,
@@ -55,8 +55,8 @@ impl<'a> From<&'a Living> for WireTriggers<'a> {
 }
 
 impl WireTriggers<'_> {
-    pub(super) fn into_living(self, bounds: &Bounds) -> Result<Living, Invalid> {
-        Ok(Living {
+    pub(super) fn into_living(self, bounds: &Bounds) -> Result<Triggers, Invalid> {
+        Ok(Triggers {
             persistent: self.persistent,
             max_firings: self.max_firings,
             max_parallel: self.max_parallel,
@@ -67,16 +67,16 @@ impl WireTriggers<'_> {
     }
 }
 
-impl<'a> From<&'a TurnLink> for WireBackEdge<'a> {
-    fn from(TurnLink { link, to, moment }: &'a TurnLink) -> Self {
+impl<'a> From<&'a BackEdge> for WireBackEdge<'a> {
+    fn from(BackEdge { link, to, moment }: &'a BackEdge) -> Self {
         Self { link: link.into(), to: to.0, moment: (*moment).into() }
     }
 }
 
 impl WireBackEdge<'_> {
-    fn into_link(self, bounds: &Bounds) -> Result<TurnLink, Invalid> {
+    fn into_link(self, bounds: &Bounds) -> Result<BackEdge, Invalid> {
         let (link, to) = (self.link.into_link(bounds)?, bounds.node(self.to)?);
-        Ok(TurnLink { link, to, moment: self.moment.into() })
+        Ok(BackEdge { link, to, moment: self.moment.into() })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use flow::{CallId, WorkerName};
 
-use super::{LARGEST_LOG, LogLine};
+use super::{LogLine, MAX_LOG_BYTES};
 use crate::{
     DecodeError,
-    codec::{self, BorrowDecode, Encode, Kind},
+    codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{Invalid, WireCall, invalid},
 };
 
@@ -19,7 +19,7 @@ pub struct LiveLog {
     pub worker: WorkerName,
     /// The lines.
     pub lines: Vec<LiveLine>,
-    /// Whether no more are published, since there were [`LARGEST_LOG`] bytes.
+    /// Whether no more are published, since there were [`MAX_LOG_BYTES`] bytes.
     pub cut: bool,
 }
 
@@ -58,14 +58,14 @@ impl LogSource {
     }
 }
 
-/// The bytes that a line counts against [`LARGEST_LOG`].
+/// The bytes that a line counts against [`MAX_LOG_BYTES`].
 #[must_use]
 pub fn log_size(text: &str) -> usize {
-    text.len() + super::A_LINE
+    text.len() + super::LINE_OVERHEAD
 }
 
 /// The most lines of an attempt: none is free.
-pub(super) const MOST_LINES: usize = LARGEST_LOG / super::A_LINE;
+pub(super) const MOST_LINES: usize = MAX_LOG_BYTES / super::LINE_OVERHEAD;
 
 #[derive(Encode, BorrowDecode)]
 struct WireLive<'a> {
@@ -82,7 +82,7 @@ impl LiveLog {
         let lines = self.lines.iter();
         let lines = lines.map(|LiveLine { number, line }| (*number, line.level.as_str(), line.text.as_str())).collect();
         let wire = WireLive { call: (&self.call).into(), worker: self.worker.as_str(), lines, cut: self.cut };
-        codec::encode(Kind::LIVE_LOG, &wire)
+        codec::encode(MessageKind::LIVE_LOG, &wire)
     }
 
     /// The message in some bytes.
@@ -90,8 +90,8 @@ impl LiveLog {
     /// # Errors
     /// [`DecodeError`] for whatever are no such lines of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireLive<'_> = codec::decode(Kind::LIVE_LOG, bytes)?;
-        wire.into_log().map_err(|reason| codec::damaged(Kind::LIVE_LOG, reason))
+        let wire: WireLive<'_> = codec::decode(MessageKind::LIVE_LOG, bytes)?;
+        wire.into_log().map_err(|reason| codec::damaged(MessageKind::LIVE_LOG, reason))
     }
 }
 

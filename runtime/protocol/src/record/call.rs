@@ -141,7 +141,7 @@ impl<'a> WireLate<'a> {
     }
 
     pub(super) fn into_fact(self) -> Result<Fact, Invalid> {
-        Ok(Fact::Late {
+        Ok(Fact::LateOutcome {
             attempt: self.attempt.into(),
             action: self.action.into(),
             execution: self.execution.map(Execution::new),

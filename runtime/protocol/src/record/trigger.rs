@@ -41,14 +41,14 @@ pub(super) struct WireBacklog {
     until_micros: u64,
 }
 
-wire_enum!(WireSkipReason = SkipReason { Full, Overlap, Missed });
+wire_enum!(WireSkipReason = SkipReason { QueueFull, Overlap, Missed });
 
 impl<'a> From<&'a Trigger> for WireTrigger<'a> {
     fn from(trigger: &'a Trigger) -> Self {
         match trigger {
             Trigger::Start => Self::Start,
-            Trigger::Turn(turn) => Self::BackEdge(*turn),
-            Trigger::Notified { key } => Self::Notified { key: key.as_deref() },
+            Trigger::BackEdge(turn) => Self::BackEdge(*turn),
+            Trigger::Notification { key } => Self::Notified { key: key.as_deref() },
             Trigger::Schedule(schedule) => Self::Schedule(*schedule),
         }
     }
@@ -58,8 +58,8 @@ impl From<WireTrigger<'_>> for Trigger {
     fn from(wire: WireTrigger<'_>) -> Self {
         match wire {
             WireTrigger::Start => Self::Start,
-            WireTrigger::BackEdge(edge) => Self::Turn(edge),
-            WireTrigger::Notified { key } => Self::Notified { key: key.map(Into::into) },
+            WireTrigger::BackEdge(edge) => Self::BackEdge(edge),
+            WireTrigger::Notified { key } => Self::Notification { key: key.map(Into::into) },
             WireTrigger::Schedule(schedule) => Self::Schedule(schedule),
         }
     }
@@ -72,7 +72,7 @@ impl<'a> WireTriggered<'a> {
 
     pub(super) fn into_fact(self) -> Result<Fact, Invalid> {
         let (firing, entry, by) = (Firing::new(self.firing), NodeIndex(self.entry), self.by.into());
-        Ok(Fact::Fired { firing, entry, by, values: values_from_wire(self.values)? })
+        Ok(Fact::Triggered { firing, entry, by, values: values_from_wire(self.values)? })
     }
 }
 
@@ -84,7 +84,7 @@ impl<'a> WireSkip<'a> {
 
 impl From<WireSkip<'_>> for Fact {
     fn from(WireSkip { entry, by, reason, count }: WireSkip<'_>) -> Self {
-        Self::Skipped { entry: NodeIndex(entry), by: by.into(), reason: reason.into(), count }
+        Self::TriggerSkipped { entry: NodeIndex(entry), by: by.into(), reason: reason.into(), count }
     }
 }
 
@@ -97,6 +97,6 @@ impl WireBacklog {
 impl From<WireBacklog> for Fact {
     fn from(WireBacklog { schedule, from_micros, until_micros }: WireBacklog) -> Self {
         let (from, until) = (Timestamp::from_micros(from_micros), Timestamp::from_micros(until_micros));
-        Self::Backlogged { schedule, from, until }
+        Self::BacklogAdded { schedule, from, until }
     }
 }

@@ -1,6 +1,6 @@
 //! One firing of a run: its nodes, and what is to become of its scopes.
 
-use flow::{Expansion, Firing, Intention, NodeIndex, NodeRun, PassSnapshot, ScopeIndex};
+use flow::{Expansion, Firing, FiringSnapshot, Intention, NodeIndex, NodeRun, ScopeIndex};
 
 use super::{WireProvided, node::WireNodeRun, provided_from_wire, provided_to_wire};
 use crate::{
@@ -38,8 +38,8 @@ struct WireElements<'a> {
 
 wire_enum!(WireIntention = Intention { Execute, Retry, Rollback });
 
-impl<'a> From<&'a PassSnapshot> for WireFiring<'a> {
-    fn from(pass: &'a PassSnapshot) -> Self {
+impl<'a> From<&'a FiringSnapshot> for WireFiring<'a> {
+    fn from(pass: &'a FiringSnapshot) -> Self {
         Self {
             firing: pass.firing.get(),
             entry: pass.entry.map(|entry| entry.0),
@@ -57,10 +57,10 @@ impl<'a> From<&'a PassSnapshot> for WireFiring<'a> {
 }
 
 impl WireFiring<'_> {
-    pub(super) fn into_pass(self) -> Result<PassSnapshot, Invalid> {
+    pub(super) fn into_pass(self) -> Result<FiringSnapshot, Invalid> {
         let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
         let intention = |(scope, intention): (u32, WireIntention)| (ScopeIndex(scope), intention.into());
-        Ok(PassSnapshot {
+        Ok(FiringSnapshot {
             firing: Firing::new(self.firing),
             entry: self.entry.map(NodeIndex),
             by: self.by.into(),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use flow::{Backlog, Due, Firing, Life, NodeIndex, Owed, RunState, SkipReason, Skips, State, Timestamp, Waiting};
+use flow::{
+    Backlog, Firing, NextFiring, NodeIndex, PendingTrigger, QueuedFiring, RunState, SkipCount, SkipReason, State,
+    Timestamp, TriggerState,
+};
 
 use super::{WireProvided, provided_from_wire, provided_to_wire};
 use crate::{
@@ -79,8 +82,8 @@ struct WireSkips {
     last_micros: u64,
 }
 
-impl<'a> From<&'a Life> for WireTriggerState<'a> {
-    fn from(life: &'a Life) -> Self {
+impl<'a> From<&'a TriggerState> for WireTriggerState<'a> {
+    fn from(life: &'a TriggerState) -> Self {
         Self {
             state: life.state.as_str(),
             last_firing: life.fired,
@@ -101,9 +104,9 @@ impl<'a> From<&'a Life> for WireTriggerState<'a> {
 }
 
 impl WireTriggerState<'_> {
-    pub(super) fn into_life(self) -> Result<Life, Invalid> {
+    pub(super) fn into_life(self) -> Result<TriggerState, Invalid> {
         let spans = |spans: Vec<WireSpan>| spans.into_iter().map(Backlog::from).collect();
-        Ok(Life {
+        Ok(TriggerState {
             state: run_state(self.state)?,
             fired: self.last_firing,
             waiting: self.queued.into_iter().map(WireQueuedFiring::into_waiting).collect::<Result<_, _>>()?,
@@ -114,7 +117,7 @@ impl WireTriggerState<'_> {
             ending: self.ending,
             last_end: self.last_end.map(run_state).transpose()?,
             expires_at: time_from_wire(self.expires_at_micros),
-            schedules: self.schedules.into_iter().map(Due::from).collect(),
+            schedules: self.schedules.into_iter().map(NextFiring::from).collect(),
             base: self.first_firing.map(Firing::new),
             backlogs: self.backlogs.into_iter().map(spans).collect(),
             skips: self.skips.into_iter().map(WireSkips::into_skips).collect(),
@@ -127,8 +130,8 @@ fn last_state((index, word): (u32, &str)) -> Result<(NodeIndex, State), Invalid>
     Ok((NodeIndex(index), state.ok_or_else(|| format!("{word:?} is no state of a task"))?))
 }
 
-impl<'a> From<&'a Waiting> for WireQueuedFiring<'a> {
-    fn from(Waiting { firing, entry, by, values, given }: &'a Waiting) -> Self {
+impl<'a> From<&'a QueuedFiring> for WireQueuedFiring<'a> {
+    fn from(QueuedFiring { firing, entry, by, values, given }: &'a QueuedFiring) -> Self {
         Self {
             firing: firing.get(),
             entry: entry.map(|entry| entry.0),
@@ -140,8 +143,8 @@ impl<'a> From<&'a Waiting> for WireQueuedFiring<'a> {
 }
 
 impl WireQueuedFiring<'_> {
-    fn into_waiting(self) -> Result<Waiting, Invalid> {
-        Ok(Waiting {
+    fn into_waiting(self) -> Result<QueuedFiring, Invalid> {
+        Ok(QueuedFiring {
             firing: Firing::new(self.firing),
             entry: self.entry.map(NodeIndex),
             by: self.by.into(),
@@ -151,8 +154,8 @@ impl WireQueuedFiring<'_> {
     }
 }
 
-impl<'a> From<&'a Owed> for WirePendingTrigger<'a> {
-    fn from(Owed { turn, values, given, not_before }: &'a Owed) -> Self {
+impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
+    fn from(PendingTrigger { turn, values, given, not_before }: &'a PendingTrigger) -> Self {
         Self {
             back_edge: *turn,
             values: values_to_wire(values),
@@ -163,23 +166,23 @@ impl<'a> From<&'a Owed> for WirePendingTrigger<'a> {
 }
 
 impl WirePendingTrigger<'_> {
-    fn into_owed(self) -> Result<Owed, Invalid> {
+    fn into_owed(self) -> Result<PendingTrigger, Invalid> {
         let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
-        Ok(Owed { turn: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
+        Ok(PendingTrigger { turn: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
     }
 }
 
-impl From<&Due> for WireNextTime {
-    fn from(due: &Due) -> Self {
+impl From<&NextFiring> for WireNextTime {
+    fn from(due: &NextFiring) -> Self {
         match due {
-            Due::Unknown => Self::Unknown,
-            Due::At(at) => Self::AtMicros(at.as_micros()),
-            Due::Never => Self::Never,
+            NextFiring::Unknown => Self::Unknown,
+            NextFiring::At(at) => Self::AtMicros(at.as_micros()),
+            NextFiring::Never => Self::Never,
         }
     }
 }
 
-impl From<WireNextTime> for Due {
+impl From<WireNextTime> for NextFiring {
     fn from(wire: WireNextTime) -> Self {
         match wire {
             WireNextTime::Unknown => Self::Unknown,
@@ -201,16 +204,16 @@ impl From<WireSpan> for Backlog {
     }
 }
 
-impl From<(&(NodeIndex, SkipReason), &Skips)> for WireSkips {
-    fn from(((entry, reason), skips): (&(NodeIndex, SkipReason), &Skips)) -> Self {
+impl From<(&(NodeIndex, SkipReason), &SkipCount)> for WireSkips {
+    fn from(((entry, reason), skips): (&(NodeIndex, SkipReason), &SkipCount)) -> Self {
         let (count, last_micros) = (skips.count, skips.last_at.as_micros());
         Self { entry: entry.0, reason: (*reason).into(), count, last_micros }
     }
 }
 
 impl WireSkips {
-    fn into_skips(self) -> ((NodeIndex, SkipReason), Skips) {
-        let skips = Skips { count: self.count, last_at: Timestamp::from_micros(self.last_micros) };
+    fn into_skips(self) -> ((NodeIndex, SkipReason), SkipCount) {
+        let skips = SkipCount { count: self.count, last_at: Timestamp::from_micros(self.last_micros) };
         ((NodeIndex(self.entry), self.reason.into()), skips)
     }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flow::{
-    Answer, Condition, Digest, Edit, Event, Execution, Failure, FailureKind, Flow, Join, LimitOverrides, Machine,
-    ModuleContent, ModuleInfo, On, Origin, Parameter, Provided, Reach, Rollback, Signal, Snapshot, TaskInfo, Timestamp,
-    Value, Values,
+    Condition, Digest, Edit, Event, Execution, Failure, FailureKind, Flow, FlowSource, Join, LimitOverrides, Machine,
+    ModuleContent, ModuleInfo, Parameter, Provided, Rollback, Signal, SkipReach, Snapshot, SourceOutcome, TaskInfo,
+    TaskResult, Timestamp, Value, Values,
 };
 
 /// A flow with links, conditions, a task that waits, and starts that are put off.
@@ -97,9 +97,9 @@ pub(crate) fn edited_flow() -> Arc<Flow> {
         Edit::Link {
             from: node("first"),
             to: node("x"),
-            on: On::Any,
+            on: SourceOutcome::Any,
             when: Some(Condition::new("first_y == 5").unwrap()),
-            reach: Some(Reach::Flow),
+            reach: Some(SkipReach::Flow),
             join: Join::All,
         },
         Edit::Unlink { from: node("first"), to: node("alarm") },
@@ -108,7 +108,7 @@ pub(crate) fn edited_flow() -> Arc<Flow> {
         Edit::Require { task: node("later"), parameter: value("x"), value: value("first_y") },
     ];
     let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([9; 32]))]);
-    let origin = Some(Arc::new(Origin { text: FLOW.into(), modules, edits }));
+    let origin = Some(Arc::new(FlowSource { text: FLOW.into(), modules, edits }));
     let mut flow = Flow { origin, ..Arc::unwrap_or_clone(linked_flow()) };
     flow.nodes[1].retired = true;
     Arc::new(flow)
@@ -171,9 +171,9 @@ to = "hear"
     let flow = Arc::unwrap_or_clone(wired(text));
     let node = |name: &str| name.parse().unwrap();
     let (from, to) = (node("tell"), node("hear"));
-    let edits = vec![Edit::Link { from, to, on: On::Success, when: None, reach: None, join: Join::Any }];
+    let edits = vec![Edit::Link { from, to, on: SourceOutcome::Success, when: None, reach: None, join: Join::Any }];
     let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([9; 32]))]);
-    Arc::new(Flow { origin: Some(Arc::new(Origin { text: text.into(), modules, edits })), ..flow })
+    Arc::new(Flow { origin: Some(Arc::new(FlowSource { text: text.into(), modules, edits })), ..flow })
 }
 
 /// A run of that flow: one firing is under way, and one waits for its turn.
@@ -184,11 +184,11 @@ pub(crate) fn long_lived_snapshot() -> Snapshot {
     for (task, key) in [("add", None), ("hear", Some("k1".to_owned())), ("tell", None)] {
         let round = ("round".parse().unwrap(), Value::json(&1.into()));
         let values = Values::from_iter((task == "add").then_some(round));
-        machine.step(at, &Event::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key });
+        machine.step(at, &Event::Notify { task: task.parse().unwrap(), answer: TaskResult::Succeeded(values), key });
     }
     let call = machine.calls_out().next().unwrap();
     let provided = Values::from([("y".parse().unwrap(), Value::json(&2.into()))]);
-    let (answer, execution) = (Answer::Succeeded(provided), Execution::new(1));
+    let (answer, execution) = (TaskResult::Succeeded(provided), Execution::new(1));
     machine.step(at, &Event::Signal(Signal { call, answer, execution, redelivered: false, worker: None }));
     machine.snapshot()
 }
@@ -234,11 +234,11 @@ pub(crate) fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
             0 => Event::Lost { call, worker: "w".parse().unwrap() },
             1 => Event::Leased { call, worker: "w".parse().unwrap() },
             2 => {
-                let answer = Answer::Failed(Failure::new(FailureKind::Transient, "no"));
+                let answer = TaskResult::Failed(Failure::new(FailureKind::Transient, "no"));
                 Event::Signal(Signal { call, answer, execution: Execution::new(turn), redelivered: true, worker: None })
             }
             _ => {
-                let answer = Answer::Succeeded([("y".parse().unwrap(), Value::json(&5.into()))].into());
+                let answer = TaskResult::Succeeded([("y".parse().unwrap(), Value::json(&5.into()))].into());
                 Event::Signal(Signal {
                     call,
                     answer,

@@ -3,14 +3,15 @@
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
-    Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
-    Heard, HeardEnd, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Rate, Reach, Record, Resolution, Revision,
-    RunState, ScopeIndex, Signal, SkipReason, Timestamp, Trigger, Value, Values, WorkerName,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
+    Limits, NodeAttempt, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Record, Resolution, Revision, RunState,
+    ScopeIndex, Signal, SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Trigger, Value, Values,
+    WorkerName,
 };
 use protocol::{
-    Beat, CallLog, Claims, Control, FetchAnswer, FetchReply, FetchRequest, Granted, Job, Kept, LiveLine, LiveLog,
-    Permit, Permits, Ping, Progress, PutRequest, Reply, Report, Wanted, Wish, WorkerStatus, decode_records,
-    decode_snapshot, encode_records, encode_snapshot,
+    CallLog, Control, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog, Permit, PermitGrant,
+    PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply, Report, RequestedCall,
+    RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -80,7 +81,13 @@ fn facts_of_calls() -> Vec<Fact> {
         Fact::Started { attempt, action },
         Fact::Leased { attempt, action, worker: worker() },
         Fact::Lost { attempt, action, worker: Some(worker()) },
-        Fact::Late { attempt, action, execution, outcome: Some(Outcome::Provided(values())), worker: Some(worker()) },
+        Fact::LateOutcome {
+            attempt,
+            action,
+            execution,
+            outcome: Some(Outcome::Provided(values())),
+            worker: Some(worker()),
+        },
         Fact::Succeeded { attempt, provided: values(), execution: Execution::new(300), worker: Some(worker()) },
         Fact::Failed {
             attempt,
@@ -98,26 +105,26 @@ fn facts_of_rollbacks() -> Vec<Fact> {
     vec![
         Fact::RolledBack { attempt, worker: None },
         Fact::RollbackFailed { attempt, failure: failure(), retry_at: None, worker: None },
-        Fact::PassedRollback { node },
+        Fact::RollbackNotNeeded { node },
         Fact::RollbackRetried { node },
         Fact::RollbackSkipped { node, reason: "cleaned by hand".into() },
-        Fact::Resolved { node, resolution: Resolution::Retry(ScopeIndex(1)) },
+        Fact::FailureResolved { node, resolution: Resolution::Retry(ScopeIndex(1)) },
         Fact::ControllerRan { node: controller, attempt: Attempt::FIRST, value: None, list: None },
-        Fact::NotStarted { node: controller, attempt: Attempt::FIRST, failure: failure() },
+        Fact::StartFailed { node: controller, attempt: Attempt::FIRST, failure: failure() },
         Fact::Retrying { node: controller },
         Fact::Reset,
         Fact::CancelRequested,
         Fact::SuspendRequested,
         Fact::Resumed,
-        Fact::RunEntered { state: RunState::RolledBack },
+        Fact::RunStateChanged { state: RunState::RolledBack },
     ]
 }
 
 fn facts_of_links() -> Vec<Fact> {
     vec![
         Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST },
-        Fact::Ignored { node: NodeIndex(2), reach: Reach::Flow },
-        Fact::Begun { node: NodeIndex(3) },
+        Fact::Ignored { node: NodeIndex(2), reach: SkipReach::Flow },
+        Fact::ScopeStarted { node: NodeIndex(3) },
         Fact::Delayed { node: NodeIndex(3), until: AT },
         Fact::Expired,
         Fact::Edited { flow: edited_flow(), revision: Revision::new(2) },
@@ -126,18 +133,18 @@ fn facts_of_links() -> Vec<Fact> {
 
 fn facts_of_firings() -> Vec<(Option<u64>, Fact)> {
     let (entry, firing) = (NodeIndex(1), Firing::new(7));
-    let by = Trigger::Notified { key: Some("server-1".into()) };
+    let by = Trigger::Notification { key: Some("server-1".into()) };
     vec![
         (None, Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST }),
         (None, Fact::Scheduled { schedule: 0, next: Some(AT) }),
-        (None, Fact::Fired { firing, entry, by, values: values() }),
+        (None, Fact::Triggered { firing, entry, by, values: values() }),
         (Some(7), Fact::Started { attempt: ATTEMPT, action: Action::Apply }),
         (Some(7), Fact::Expanded { node: NodeIndex(3), list: [Json::parse("1").unwrap()].into() }),
-        (None, Fact::Unfired { turn: 0, reason: "its condition says no".into() }),
-        (Some(7), Fact::RunEntered { state: RunState::Success }),
-        (None, Fact::Skipped { entry, by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
-        (None, Fact::Backlogged { schedule: 0, from: AT, until: Timestamp::from_micros(AT.as_micros() + 1) }),
-        (None, Fact::CaughtUp { schedule: 0, next: None }),
+        (None, Fact::BackEdgeSkipped { turn: 0, reason: "its condition says no".into() }),
+        (Some(7), Fact::RunStateChanged { state: RunState::Success }),
+        (None, Fact::TriggerSkipped { entry, by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
+        (None, Fact::BacklogAdded { schedule: 0, from: AT, until: Timestamp::from_micros(AT.as_micros() + 1) }),
+        (None, Fact::BacklogFired { schedule: 0, next: None }),
         (None, Fact::ClockSet { by: ClockShift::from_micros(-3_600_000_000) }),
         (None, Fact::NotificationReceived { node: entry, key: "order-7".into() }),
     ]
@@ -186,8 +193,8 @@ fn signals() -> Samples {
         Report::Signal(Signal { call: call(), answer, execution, redelivered: false, worker }, log()).encode()
     };
     vec![
-        ("succeeded-1", signal(Answer::Succeeded(values()))),
-        ("failed-1", signal(Answer::Failed(failure()))),
+        ("succeeded-1", signal(TaskResult::Succeeded(values()))),
+        ("failed-1", signal(TaskResult::Failed(failure()))),
         ("log-1", log().encode()),
     ]
 }
@@ -201,28 +208,28 @@ fn reports() -> Samples {
         ("released-1", Report::Released { call: call(), worker: worker() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
         ("may-begin-asked-1", Report::MayBegin { call: call() }.encode()),
-        ("begun-1", Report::Begun { call: call(), worker: worker() }.encode()),
+        ("begun-1", Report::Started { call: call(), worker: worker() }.encode()),
     ]
 }
 
 fn requests() -> Samples {
-    let request = |wish| Report::Request(protocol::Request { run: "run-1".parse().unwrap(), wish }).encode();
+    let request = |wish| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), wish }).encode();
     let task = || "approve".parse().unwrap();
-    let notify = |answer, key: Option<&str>| Wish::Notify { task: task(), answer, key: key.map(Into::into) };
-    let succeeded = || Answer::Succeeded(values());
-    let hear = Heard {
+    let notify = |answer, key: Option<&str>| RunCommand::Notify { task: task(), answer, key: key.map(Into::into) };
+    let succeeded = || TaskResult::Succeeded(values());
+    let hear = TaskNotification {
         flow: "create-server".parse().unwrap(),
         task: task(),
-        end: HeardEnd::Success(values()),
+        end: NotificationOutcome::Success(values()),
         key: "server-1".into(),
     };
     vec![
-        ("request-1", request(Wish::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() })),
+        ("request-1", request(RunCommand::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() })),
         ("request-notify-1", request(notify(succeeded(), None))),
         ("request-notify-once-1", request(notify(succeeded(), Some("server-1")))),
-        ("request-notify-failed-1", request(notify(Answer::Failed(failure()), None))),
-        ("request-hear-1", request(Wish::Hear(hear))),
-        ("request-edit-1", request(Wish::Edit { revision: Revision::FIRST, flow: edited_flow() })),
+        ("request-notify-failed-1", request(notify(TaskResult::Failed(failure()), None))),
+        ("request-hear-1", request(RunCommand::TaskNotification(hear))),
+        ("request-edit-1", request(RunCommand::Edit { revision: Revision::FIRST, flow: edited_flow() })),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
     ]
 }
@@ -244,7 +251,7 @@ fn controls() -> Samples {
         ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
         ("tell-logs-1", Control::TellLogs { run: "run-1".parse().unwrap() }.encode()),
         ("live-log-1", live_log().encode()),
-        ("may-begin-1", Control::MayBegin { call: call(), wanted: true }.encode()),
+        ("may-begin-1", Control::MayStart { call: call(), wanted: true }.encode()),
         ("worker-status-1", status.encode()),
     ]
 }
@@ -262,19 +269,19 @@ fn contents() -> Samples {
     vec![
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
         ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode()),
-        ("fetch-chunk-1", reply(FetchAnswer::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
-        ("fetch-kept-1", reply(FetchAnswer::Kept)),
-        ("fetch-missing-1", reply(FetchAnswer::Missing)),
-        ("fetch-corrupt-1", reply(FetchAnswer::Corrupt { actual: Digest::from_bytes([8; 32]) })),
-        ("fetch-unreadable-1", reply(FetchAnswer::Unreadable { reason: "the disk is gone" })),
+        ("fetch-chunk-1", reply(FetchResponse::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
+        ("fetch-kept-1", reply(FetchResponse::Stored)),
+        ("fetch-missing-1", reply(FetchResponse::Missing)),
+        ("fetch-corrupt-1", reply(FetchResponse::Corrupt { actual: Digest::from_bytes([8; 32]) })),
+        ("fetch-unreadable-1", reply(FetchResponse::Unreadable { reason: "the disk is gone" })),
     ]
 }
 
 fn permits() -> Samples {
     let (shard, engine) = (|| "3".parse().unwrap(), || "e1".to_owned());
     let (flow, task) = ("bake-cake".parse().unwrap(), "choose-pan".parse().unwrap());
-    let granted = Granted { flow, task, engine: engine(), number: 300, calls: vec![call()] };
-    let claims = Claims {
+    let granted = PermitGrant { flow, task, engine: engine(), number: 300, calls: vec![call()] };
+    let claims = PermitRequest {
         shard: shard(),
         engine: engine(),
         since: AT,
@@ -283,15 +290,15 @@ fn permits() -> Samples {
         unread: vec!["run-2".parse().unwrap()],
         asks: false,
         held: vec![call()],
-        wanted: vec![Wanted { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
+        wanted: vec![RequestedCall { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
     };
     let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), asked: 299 }];
-    let kept = Kept { keeper: engine(), number: 7, free_at: AT, permits };
+    let kept = PermitSnapshot { keeper: engine(), number: 7, free_at: AT, permits };
     vec![
-        ("granted-1", Report::Granted(granted).encode()),
-        ("permits-claims-1", Permits::Claims(claims).encode()),
-        ("permits-kept-1", Permits::Kept(kept).encode()),
-        ("permits-beat-1", Permits::Beat(Beat { keeper: engine(), number: 300 }).encode()),
+        ("granted-1", Report::PermitGrant(granted).encode()),
+        ("permits-claims-1", PermitMessage::Request(claims).encode()),
+        ("permits-kept-1", PermitMessage::Snapshot(kept).encode()),
+        ("permits-beat-1", PermitMessage::Tick(PermitTick { keeper: engine(), number: 300 }).encode()),
     ]
 }
 
@@ -321,7 +328,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || PutRequest::decode(&bytes).is_ok()
             || decode_records(&bytes).is_ok()
             || decode_snapshot(&bytes).is_ok()
-            || Permits::decode(&bytes).is_ok()
+            || PermitMessage::decode(&bytes).is_ok()
             || CallLog::decode(&bytes).is_ok()
             || LiveLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();

@@ -6,11 +6,11 @@ mod flows;
 mod golden;
 mod strategies;
 
-use flow::{Attempt, Digest, Firing, HeardEnd, NodeChange, NodeKind, RunState, State, Timestamp};
+use flow::{Attempt, Digest, Firing, NodeChange, NodeKind, NotificationOutcome, RunState, State, Timestamp};
 use proptest::prelude::*;
 use protocol::{
-    CallLog, Control, DecodeError, FetchAnswer, FetchReply, FetchRequest, Job, Permits, PutRequest, Reply, Report,
-    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    CallLog, Control, DecodeError, FetchReply, FetchRequest, FetchResponse, Job, PermitMessage, PutRequest, Reply,
+    Report, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -32,7 +32,7 @@ proptest! {
 
     #[test]
     fn every_word_about_permits_survives_a_round_trip(permits in permits()) {
-        prop_assert_eq!(Permits::decode(&permits.encode()), Ok(permits));
+        prop_assert_eq!(PermitMessage::decode(&permits.encode()), Ok(permits));
     }
 
     #[test]
@@ -62,7 +62,7 @@ proptest! {
         let change = NodeChange { provides: Some(values.clone()), ..succeeded() };
         let body = protocol::json::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
         let received = protocol::json::heard(body.as_bytes()).unwrap().unwrap();
-        prop_assert_eq!(received.end, HeardEnd::Success(values));
+        prop_assert_eq!(received.end, NotificationOutcome::Success(values));
     }
 
     #[test]
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn every_reply_survives_a_round_trip(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
         let state = RunState::ALL[state];
-        for reply in [Reply::Recorded(state), Reply::Meaningless(state), Reply::Missing, Reply::Failed(reason.clone()), Reply::Refused(reason)] {
+        for reply in [Reply::Recorded(state), Reply::NotApplicable(state), Reply::RunNotFound, Reply::Failed(reason.clone()), Reply::Refused(reason)] {
             prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
     }
@@ -93,11 +93,11 @@ proptest! {
     ) {
         let digest = Digest::from_bytes(digest);
         let answers = [
-            FetchAnswer::Chunk { size, index, bytes: &bytes },
-            FetchAnswer::Kept,
-            FetchAnswer::Missing,
-            FetchAnswer::Corrupt { actual: digest },
-            FetchAnswer::Unreadable { reason: &reason },
+            FetchResponse::Chunk { size, index, bytes: &bytes },
+            FetchResponse::Stored,
+            FetchResponse::Missing,
+            FetchResponse::Corrupt { actual: digest },
+            FetchResponse::Unreadable { reason: &reason },
         ];
         for answer in answers {
             let reply = FetchReply { digest, answer };
@@ -112,7 +112,7 @@ proptest! {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
-            let _ = (decode_records(&bytes), decode_snapshot(&bytes), Permits::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
+            let _ = (decode_records(&bytes), decode_snapshot(&bytes), PermitMessage::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
         }
     }
 

@@ -3,14 +3,15 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Action, Answer, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing,
-    Form, Heard, HeardEnd, Json, Limits, NodeAttempt, NodeIndex, Outcome, Pace, Per, Rate, Reach, Record, Resolution,
-    Revision, RunState, ScopeIndex, Shard, Signal, SkipReason, Stored, Timestamp, Trigger, Value, Values,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
+    Limits, NodeAttempt, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Record, Resolution, Revision,
+    RunState, ScopeIndex, Shard, Signal, SkipReach, SkipReason, Stored, TaskNotification, TaskResult, Timestamp,
+    Trigger, Value, ValueKind, Values,
 };
 use proptest::prelude::*;
 use protocol::{
-    Beat, CallLog, Claims, Control, Granted, Job, Kept, LogLine, Permit, Permits, Ping, Progress, Report, Wanted, Wish,
-    WorkerStatus,
+    CallLog, Control, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
+    Ping, Progress, Report, RequestedCall, RunCommand, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -26,7 +27,7 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
         deceptive_json().prop_map(|json| Value::json(&json)),
         proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| Value::Bytes(bytes.into())),
         (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
-            let form = if is_json { Form::Json } else { Form::Bytes };
+            let form = if is_json { ValueKind::Json } else { ValueKind::Bytes };
             Value::Stored(Stored { digest: Digest::from_bytes(digest), size, form })
         }),
     ]
@@ -95,7 +96,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
 }
 
 pub(crate) fn report() -> impl Strategy<Value = Report> {
-    let answer = prop_oneof![values().prop_map(Answer::Succeeded), failure().prop_map(Answer::Failed)];
+    let answer = prop_oneof![values().prop_map(TaskResult::Succeeded), failure().prop_map(TaskResult::Failed)];
     let signal = (call(), answer, proptest::option::of(name()), any::<bool>(), log()).prop_map(
         |(call, answer, worker, redelivered, log)| {
             let worker = worker.map(|worker| worker.parse().unwrap());
@@ -106,13 +107,13 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         let worker = worker.parse().unwrap();
         match which {
             0 => Report::Heartbeat { call, worker },
-            1 => Report::Begun { call, worker },
+            1 => Report::Started { call, worker },
             2 => Report::MayBegin { call },
             _ => Report::Released { call, worker },
         }
     });
-    let request =
-        (name(), wish()).prop_map(|(run, wish)| Report::Request(protocol::Request { run: run.parse().unwrap(), wish }));
+    let request = (name(), wish())
+        .prop_map(|(run, wish)| Report::Command(protocol::CommandRequest { run: run.parse().unwrap(), wish }));
     let probe = (name(), any::<u64>()).prop_map(|(engine, number)| Report::Probe { engine, number });
     let progress = (call(), name(), proptest::option::of(0.0..1.0), proptest::option::of("\\PC{0,20}")).prop_map(
         |(call, worker, fraction, message)| {
@@ -122,13 +123,13 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
     let granted = (name(), name(), any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(
         |(flow, engine, number, calls)| {
             let (flow, task) = (flow.parse().unwrap(), "t".parse().unwrap());
-            Report::Granted(Granted { flow, task, engine, number, calls })
+            Report::PermitGrant(PermitGrant { flow, task, engine, number, calls })
         },
     );
     prop_oneof![signal, progress, lease, request, probe, granted]
 }
 
-pub(crate) fn permits() -> impl Strategy<Value = Permits> {
+pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
     let pace = (any::<u32>(), any::<u32>(), 0..Per::ALL.len()).prop_map(|(most, count, per)| Pace {
         max_running: NonZeroU32::new(most),
         rate: NonZeroU32::new(count).map(|count| Rate { count, per: Per::ALL[per] }),
@@ -138,17 +139,17 @@ pub(crate) fn permits() -> impl Strategy<Value = Permits> {
         |(shard, engine, number, pace, held, wanted, asks)| {
             let (shard, since) = (shard.parse().unwrap(), Timestamp::from_micros(number));
             let (held, unread) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
-            let wanted = wanted.into_iter().map(|(call, priority)| Wanted { call, priority }).collect();
-            Permits::Claims(Claims { shard, engine, since, number, pace, unread, asks, held, wanted })
+            let wanted = wanted.into_iter().map(|(call, priority)| RequestedCall { call, priority }).collect();
+            PermitMessage::Request(PermitRequest { shard, engine, since, number, pace, unread, asks, held, wanted })
         },
     );
     let kept = (name(), any::<u64>(), calls()).prop_map(|(keeper, number, calls)| {
         let (shard, engine) = ("0".parse().unwrap(), "e");
         let permit = |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), asked: number };
         let permits = calls.into_iter().map(permit).collect();
-        Permits::Kept(Kept { keeper, number, free_at: Timestamp::from_micros(number), permits })
+        PermitMessage::Snapshot(PermitSnapshot { keeper, number, free_at: Timestamp::from_micros(number), permits })
     });
-    let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| Permits::Beat(Beat { keeper, number }));
+    let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| PermitMessage::Tick(PermitTick { keeper, number }));
     prop_oneof![claims, kept, beat]
 }
 
@@ -159,31 +160,36 @@ pub(crate) fn log() -> impl Strategy<Value = CallLog> {
     })
 }
 
-pub(crate) fn wish() -> impl Strategy<Value = Wish> {
+pub(crate) fn wish() -> impl Strategy<Value = RunCommand> {
     prop_oneof![
-        Just(Wish::Cancel),
-        Just(Wish::Suspend),
-        Just(Wish::Resume),
-        Just(Wish::Retry),
-        (name(), "\\PC{0,20}").prop_map(|(task, reason)| Wish::Skip { task: task.parse().unwrap(), reason }),
+        Just(RunCommand::Cancel),
+        Just(RunCommand::Suspend),
+        Just(RunCommand::Resume),
+        Just(RunCommand::Retry),
+        (name(), "\\PC{0,20}").prop_map(|(task, reason)| RunCommand::Skip { task: task.parse().unwrap(), reason }),
         (name(), values()).prop_map(|(task, values)| {
             let key = (task.len() % 2 == 0).then(|| task.clone());
-            Wish::Notify { task: task.parse().unwrap(), answer: Answer::Succeeded(values), key }
+            RunCommand::Notify { task: task.parse().unwrap(), answer: TaskResult::Succeeded(values), key }
         }),
-        Just(Wish::Edit { revision: Revision::new(4), flow: edited_flow() }),
+        Just(RunCommand::Edit { revision: Revision::new(4), flow: edited_flow() }),
         (name(), name(), "\\PC{0,20}", heard_end()).prop_map(|(flow, task, key, end)| {
-            Wish::Hear(Heard { flow: flow.parse().unwrap(), task: task.parse().unwrap(), key, end })
+            RunCommand::TaskNotification(TaskNotification {
+                flow: flow.parse().unwrap(),
+                task: task.parse().unwrap(),
+                key,
+                end,
+            })
         }),
-        (name(), failure()).prop_map(|(task, failure)| Wish::Notify {
+        (name(), failure()).prop_map(|(task, failure)| RunCommand::Notify {
             task: task.parse().unwrap(),
-            answer: Answer::Failed(failure),
+            answer: TaskResult::Failed(failure),
             key: None
         }),
     ]
 }
 
-fn heard_end() -> impl Strategy<Value = HeardEnd> {
-    prop_oneof![values().prop_map(HeardEnd::Success), value().prop_map(HeardEnd::Failure)]
+fn heard_end() -> impl Strategy<Value = NotificationOutcome> {
+    prop_oneof![values().prop_map(NotificationOutcome::Success), value().prop_map(NotificationOutcome::Failure)]
 }
 
 pub(crate) fn control() -> impl Strategy<Value = Control> {
@@ -191,7 +197,7 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
         name().prop_map(|reply_to| Control::Ping(Ping { reply_to })),
         call().prop_map(Control::Interrupt),
         proptest::collection::vec(call(), 0..3).prop_map(Control::Withdraw),
-        (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayBegin { call, wanted }),
+        (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted }),
     ]
 }
 
@@ -250,7 +256,7 @@ fn fact_of_call() -> impl Strategy<Value = Fact> {
         }),
         (attempt(), action(), worker()).prop_map(|(attempt, action, worker)| Fact::Lost { attempt, action, worker }),
         (attempt(), action(), proptest::option::of(outcome()), worker()).prop_map(
-            |(attempt, action, outcome, worker)| Fact::Late {
+            |(attempt, action, outcome, worker)| Fact::LateOutcome {
                 attempt,
                 action,
                 execution: Some(Execution::new(3)),
@@ -262,7 +268,7 @@ fn fact_of_call() -> impl Strategy<Value = Fact> {
         (attempt(), failure(), later(), worker()).prop_map(|(attempt, failure, retry_at, worker)| {
             Fact::RollbackFailed { attempt, failure, retry_at, worker }
         }),
-        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::NotStarted {
+        (node(), any::<u32>(), failure()).prop_map(|(node, attempt, failure)| Fact::StartFailed {
             node,
             attempt: Attempt::new(attempt),
             failure
@@ -272,10 +278,10 @@ fn fact_of_call() -> impl Strategy<Value = Fact> {
 
 fn fact_of_node() -> impl Strategy<Value = Fact> {
     prop_oneof![
-        node().prop_map(|node| Fact::PassedRollback { node }),
+        node().prop_map(|node| Fact::RollbackNotNeeded { node }),
         node().prop_map(|node| Fact::RollbackRetried { node }),
         (node(), "\\PC{0,20}").prop_map(|(node, reason)| Fact::RollbackSkipped { node, reason }),
-        (node(), proptest::option::of(any::<u32>())).prop_map(|(node, scope)| Fact::Resolved {
+        (node(), proptest::option::of(any::<u32>())).prop_map(|(node, scope)| Fact::FailureResolved {
             node,
             resolution: scope.map_or(Resolution::RollbackRun, |scope| Resolution::Retry(ScopeIndex(scope))),
         }),
@@ -284,7 +290,7 @@ fn fact_of_node() -> impl Strategy<Value = Fact> {
             Fact::ControllerRan { node, attempt: Attempt::new(attempt), value, list }
         }),
         node().prop_map(|node| Fact::Retrying { node }),
-        node().prop_map(|node| Fact::Begun { node }),
+        node().prop_map(|node| Fact::ScopeStarted { node }),
         (node(), reach()).prop_map(|(node, reach)| Fact::Ignored { node, reach }),
         (node(), any::<u64>()).prop_map(|(node, at)| Fact::Delayed { node, until: Timestamp::from_micros(at) }),
         (node(), proptest::collection::vec(any::<u32>(), 0..4)).prop_map(|(node, list)| {
@@ -296,25 +302,25 @@ fn fact_of_node() -> impl Strategy<Value = Fact> {
 
 fn fact_of_trigger() -> impl Strategy<Value = Fact> {
     prop_oneof![
-        (any::<u64>(), node(), trigger(), values()).prop_map(|(firing, entry, by, values)| Fact::Fired {
+        (any::<u64>(), node(), trigger(), values()).prop_map(|(firing, entry, by, values)| Fact::Triggered {
             firing: Firing::new(firing),
             entry,
             by,
             values
         }),
-        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::Unfired { turn, reason }),
+        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::BackEdgeSkipped { turn, reason }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         (node(), trigger(), 0..SkipReason::ALL.len(), any::<u64>()).prop_map(|(entry, by, reason, count)| {
-            Fact::Skipped { entry, by, reason: SkipReason::ALL[reason], count }
+            Fact::TriggerSkipped { entry, by, reason: SkipReason::ALL[reason], count }
         }),
-        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(schedule, from, until)| Fact::Backlogged {
+        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(schedule, from, until)| Fact::BacklogAdded {
             schedule,
             from: Timestamp::from_micros(from),
             until: Timestamp::from_micros(until),
         }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
-            .prop_map(|(schedule, next)| Fact::CaughtUp { schedule, next: next.map(Timestamp::from_micros) }),
+            .prop_map(|(schedule, next)| Fact::BacklogFired { schedule, next: next.map(Timestamp::from_micros) }),
         any::<i64>().prop_map(|by| Fact::ClockSet { by: ClockShift::from_micros(by) }),
         (node(), "\\PC{0,20}").prop_map(|(node, key)| Fact::NotificationReceived { node, key }),
     ]
@@ -332,7 +338,7 @@ fn fact_of_run() -> impl Strategy<Value = Fact> {
         Just(Fact::CancelRequested),
         Just(Fact::SuspendRequested),
         Just(Fact::Resumed),
-        (0..RunState::ALL.len()).prop_map(|state| Fact::RunEntered { state: RunState::ALL[state] }),
+        (0..RunState::ALL.len()).prop_map(|state| Fact::RunStateChanged { state: RunState::ALL[state] }),
     ]
 }
 
@@ -348,12 +354,12 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 pub(crate) fn trigger() -> impl Strategy<Value = Trigger> {
     prop_oneof![
         Just(Trigger::Start),
-        any::<u32>().prop_map(Trigger::Turn),
-        proptest::option::of("\\PC{0,20}").prop_map(|key| Trigger::Notified { key }),
+        any::<u32>().prop_map(Trigger::BackEdge),
+        proptest::option::of("\\PC{0,20}").prop_map(|key| Trigger::Notification { key }),
         any::<u32>().prop_map(Trigger::Schedule),
     ]
 }
 
-pub(crate) fn reach() -> impl Strategy<Value = Reach> {
-    prop_oneof![Just(Reach::Task), Just(Reach::Neighbors), Just(Reach::Flow), Just(Reach::All)]
+pub(crate) fn reach() -> impl Strategy<Value = SkipReach> {
+    prop_oneof![Just(SkipReach::Task), Just(SkipReach::Neighbors), Just(SkipReach::Flow), Just(SkipReach::All)]
 }

@@ -6,12 +6,12 @@ fn digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }
 
-fn open(folder: &Path, largest: u64) -> Cache {
-    Cache::open(folder.into(), largest, Compatibility([7; 32])).unwrap()
+fn open(folder: &Path, largest: u64) -> DiskCache {
+    DiskCache::open(folder.into(), largest, Compatibility([7; 32])).unwrap()
 }
 
 /// The one file of a cache that holds `code`.
-fn cached(folder: &Path, code: &[u8]) -> (Cache, PathBuf) {
+fn cached(folder: &Path, code: &[u8]) -> (DiskCache, PathBuf) {
     let cache = open(folder, 1 << 20);
     cache.store(&digest(1), code);
     let path = cache.path(&digest(1));
@@ -24,7 +24,7 @@ fn code_is_found_again_by_its_digest_and_engine_only() {
     let (cache, _) = cached(folder.path(), b"code");
     assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
     assert_eq!(cache.load(&digest(2)), None);
-    let other = Cache::open(folder.path().into(), 1 << 20, Compatibility([8; 32])).unwrap();
+    let other = DiskCache::open(folder.path().into(), 1 << 20, Compatibility([8; 32])).unwrap();
     assert_eq!(other.load(&digest(1)), None);
 }
 

@@ -92,8 +92,8 @@ fn schemas_and_numbers_that_mean_nothing_are_lies() {
 
 #[test]
 fn more_than_a_person_writes_is_a_lie() {
-    let many = wit::TaskInfo { requires: vec![parameter("pan"); MOST + 1], ..task("bake") };
+    let many = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
     assert_eq!(lie(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
-    let tasks = (0..=MOST).map(|index| task(&format!("bake-{index}"))).collect();
+    let tasks = (0..=MAX_ITEMS).map(|index| task(&format!("bake-{index}"))).collect();
     assert_eq!(lie(tasks), "has 1001 tasks, the limit is 1000");
 }

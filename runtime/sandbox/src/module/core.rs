@@ -7,9 +7,9 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
-use super::{GUEST, ModuleError, exit, outline::Outline, pages};
+use super::{GUEST, ModuleError, exit, outline::ModuleOutline, pages};
 
-pub(super) fn componentize(bytes: &[u8], outline: &Outline) -> Result<Vec<u8>, ModuleError> {
+pub(super) fn componentize(bytes: &[u8], outline: &ModuleOutline) -> Result<Vec<u8>, ModuleError> {
     super::validate(bytes)?;
     let names = not_adaptable(outline);
     if !names.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn componentize(bytes: &[u8], outline: &Outline) -> Result<Vec<u8>, M
 }
 
 /// Imports that neither the adapter answers nor the component could pass on.
-fn not_adaptable(outline: &Outline) -> Vec<String> {
+fn not_adaptable(outline: &ModuleOutline) -> Vec<String> {
     let is_known = |import: &&String| {
         let interface = import.rsplit_once('.').map_or("", |(module, _)| module);
         let reaches_world = interface.contains(':') || interface.starts_with("[export]");

@@ -6,7 +6,7 @@ use super::ModuleError;
 
 /// The outermost layer of a binary.
 #[derive(Debug)]
-pub(super) struct Outline {
+pub(super) struct ModuleOutline {
     pub(super) encoding: Encoding,
     /// For a core module: `module.name`.
     pub(super) imports: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) enum Encoding {
     Component,
 }
 
-impl Outline {
+impl ModuleOutline {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, ModuleError> {
         if !bytes.starts_with(b"\0asm") {
             return Err(ModuleError::NotWebAssembly { looks_like: looks_like(bytes) });

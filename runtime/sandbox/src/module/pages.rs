@@ -25,11 +25,11 @@ use super::{ModuleError, outline};
 const ALLOCATORS: [&str; 3] = ["cabi_realloc", "cabi_realloc_adapter", "canonical_abi_realloc"];
 
 /// What is told of places in the code, which are others afterwards.
-const OF_PLACES: [&str; 2] = [".debug_", "metadata.code."];
+const CODE_OFFSET_SECTIONS: [&str; 2] = [".debug_", "metadata.code."];
 
 /// A program's memory, and the first index of each kind that it leaves free.
 #[derive(Debug, Default)]
-struct Pages {
+struct MemoryRewriter {
     memory: u32,
     /// How many pages of it the program declares.
     declared: u32,
@@ -41,7 +41,7 @@ struct Pages {
 
 /// The program, seeing no pages but its own; as it is, if the adapter takes none or it has no memory to share.
 pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let Some(mut pages) = Pages::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
+    let Some(mut pages) = MemoryRewriter::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
         return Ok(bytes.to_vec());
     };
     let mut module = Module::new();
@@ -51,7 +51,7 @@ pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     Ok(module.finish())
 }
 
-impl Pages {
+impl MemoryRewriter {
     /// Those of a program, unless nothing is to be hidden from it.
     fn of(bytes: &[u8]) -> wasmparser::Result<Option<Self>> {
         let mut pages = Self::default();
@@ -130,7 +130,7 @@ impl Pages {
     }
 }
 
-impl Reencode for Pages {
+impl Reencode for MemoryRewriter {
     type Error = Infallible;
 
     fn parse_type_section(
@@ -202,7 +202,7 @@ impl Reencode for Pages {
         module: &mut Module,
         section: CustomSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
-        if OF_PLACES.iter().any(|prefix| section.name().starts_with(prefix)) {
+        if CODE_OFFSET_SECTIONS.iter().any(|prefix| section.name().starts_with(prefix)) {
             return Ok(());
         }
         utils::parse_custom_section(self, module, section)

@@ -6,10 +6,10 @@ use wasmtime::{
 };
 
 use super::*;
-use crate::world::{self, World};
+use crate::world::{self, HostState};
 
 /// One thing that each granted interface has.
-const HELD: [(&str, &str); 29] = [
+const INTERFACE_ITEMS: [(&str, &str); 29] = [
     ("waft:task/host", "progress"),
     ("waft:task/types", ""),
     ("wasi:cli/environment", "get-environment"),
@@ -42,7 +42,7 @@ const HELD: [(&str, &str); 29] = [
 ];
 
 /// Whether a linker has this: it cannot be defined again. Of WASI's patch versions one is linked.
-fn has(linker: &mut Linker<World>, interface: &str, held: &str) -> bool {
+fn has(linker: &mut Linker<HostState>, interface: &str, held: &str) -> bool {
     let versions: Vec<String> = match interface.starts_with("waft:") {
         true => vec!["1.0.0".into()],
         false => (0..100).map(|patch| format!("0.2.{patch}")).collect(),
@@ -55,11 +55,11 @@ fn has(linker: &mut Linker<World>, interface: &str, held: &str) -> bool {
 
 #[test]
 fn what_is_granted_is_what_is_linked() {
-    let mut linker = Linker::<World>::new(&Engine::default());
+    let mut linker = Linker::<HostState>::new(&Engine::default());
     world::link(&mut linker).unwrap();
-    assert_eq!(HELD.map(|(interface, _)| interface), GRANTED);
+    assert_eq!(INTERFACE_ITEMS.map(|(interface, _)| interface), GRANTED);
     // Types alone need no linking.
-    for (interface, held) in HELD.into_iter().filter(|(_, held)| !held.is_empty()) {
+    for (interface, held) in INTERFACE_ITEMS.into_iter().filter(|(_, held)| !held.is_empty()) {
         assert!(has(&mut linker, interface, held), "{interface} has no {held}");
     }
     assert!(!has(&mut linker, "wasi:http/types", "fields"), "or the above says nothing");

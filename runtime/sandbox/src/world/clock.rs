@@ -20,7 +20,7 @@ use wasmtime_wasi_io::{
     poll::{DynPollable, Pollable, subscribe},
 };
 
-use super::World;
+use super::HostState;
 
 /// How far a reading moves the monotonic clock, in nanoseconds: so that a guest which waits for it by reading it
 /// gets there.
@@ -37,10 +37,10 @@ pub(crate) struct Clock {
 }
 
 /// What an alarm's pollable refers to. When it rings is known to the [`Clock`].
-struct Alarm;
+struct Timer;
 
 #[async_trait]
-impl Pollable for Alarm {
+impl Pollable for Timer {
     /// Never asked: `wasi:io/poll` below asks the clock.
     async fn ready(&mut self) {}
 }
@@ -72,14 +72,14 @@ impl Clock {
     }
 
     fn set_alarm(&mut self, table: &mut ResourceTable, rings: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let alarm = table.push(Alarm)?;
+        let alarm = table.push(Timer)?;
         let pollable = subscribe(table, alarm)?;
         self.alarms.insert(pollable.rep(), rings);
         Ok(pollable)
     }
 }
 
-impl wall_clock::Host for World {
+impl wall_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
         let micros = self.clock.wall.as_micros();
         let nanoseconds = u32::try_from(micros % 1_000_000 * 1_000).expect("less than a second of nanoseconds");
@@ -91,7 +91,7 @@ impl wall_clock::Host for World {
     }
 }
 
-impl monotonic_clock::Host for World {
+impl monotonic_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<u64> {
         Ok(self.clock.read())
     }
@@ -110,7 +110,7 @@ impl monotonic_clock::Host for World {
     }
 }
 
-impl poll::Host for World {
+impl poll::Host for HostState {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         if pollables.is_empty() {
             return Err(wasmtime::Error::msg("it polled an empty list"));
@@ -126,7 +126,7 @@ impl poll::Host for World {
     }
 }
 
-impl poll::HostPollable for World {
+impl poll::HostPollable for HostState {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.table.get(&pollable)?;
         Ok(self.clock.is_ready(&pollable))

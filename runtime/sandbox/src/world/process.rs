@@ -11,7 +11,7 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, DynOutputStream, InputStream, StreamError, StreamResult},
 };
 
-use super::{World, stdio::Stdout};
+use super::{HostState, stdio::Stdout};
 use crate::call::Standard;
 
 /// What a guest starts with. A component of the contract starts with nothing; a command with its job.
@@ -44,7 +44,7 @@ impl Process {
 #[error("it exited with status {0}")]
 pub(crate) struct Exited(pub(crate) u8);
 
-impl environment::Host for World {
+impl environment::Host for HostState {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         Ok(self.process.environment.clone())
     }
@@ -58,7 +58,7 @@ impl environment::Host for World {
     }
 }
 
-impl exit::Host for World {
+impl exit::Host for HostState {
     fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
         Err(Exited(u8::from(status.is_err())).into())
     }
@@ -68,7 +68,7 @@ impl exit::Host for World {
     }
 }
 
-impl stdin::Host for World {
+impl stdin::Host for HostState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
         // Standard input is read once, by whoever asks first.
         let unread = Stdin(std::mem::take(&mut self.process.stdin));
@@ -76,13 +76,13 @@ impl stdin::Host for World {
     }
 }
 
-impl stdout::Host for World {
+impl stdout::Host for HostState {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         Ok(self.table.push(self.streams.writer(Standard::Output))?)
     }
 }
 
-impl stderr::Host for World {
+impl stderr::Host for HostState {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         Ok(self.table.push(self.streams.writer(Standard::Error))?)
     }

@@ -2,7 +2,7 @@
 
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
-use super::{Seed, World};
+use super::{HostState, Seed};
 
 /// Three streams of bytes that say nothing of one another, from one hash in its extendable form.
 pub(crate) struct Randomness {
@@ -48,7 +48,7 @@ fn next_bytes(stream: &mut blake3::OutputReader, count: u64, most: u64) -> wasmt
     Ok(bytes)
 }
 
-impl random::Host for World {
+impl random::Host for HostState {
     fn get_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
         next_bytes(&mut self.randomness.secure, count, self.meter.limits().memory)
     }
@@ -58,7 +58,7 @@ impl random::Host for World {
     }
 }
 
-impl insecure::Host for World {
+impl insecure::Host for HostState {
     fn get_insecure_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
         next_bytes(&mut self.randomness.insecure, count, self.meter.limits().memory)
     }
@@ -68,7 +68,7 @@ impl insecure::Host for World {
     }
 }
 
-impl insecure_seed::Host for World {
+impl insecure_seed::Host for HostState {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
         Ok(self.randomness.seed)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use flow::{LONGEST_MESSAGE, Limits, Size};
+use flow::{Limits, MAX_MESSAGE_BYTES, Size};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi_io::{
     poll::Pollable,
@@ -13,10 +13,10 @@ use wasmtime_wasi_io::{
 use crate::call::{Level, LogLine, Observer, Standard};
 
 /// How much a guest may hand over in one write; standard libraries hand over less.
-const LONGEST_WRITE: usize = 64 << 10;
+const MAX_WRITE_BYTES: usize = 64 << 10;
 
 /// How much of the end of standard error is known whatever the limit: a failure's message is found there.
-const TAIL: usize = LONGEST_MESSAGE;
+const STDERR_TAIL_BYTES: usize = MAX_MESSAGE_BYTES;
 
 /// What standard output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,16 +25,16 @@ pub(crate) enum Stdout {
     #[default]
     Log,
     /// A command's answer, under the limit of outputs.
-    Answer,
+    Output,
 }
 
 /// What a guest says has outgrown a limit; [`Streams::overflow`] tells which.
 #[derive(Debug, thiserror::Error)]
 #[error("what the guest says has outgrown its limit")]
-pub(crate) struct Outgrown;
+pub(crate) struct LimitExceeded;
 
-impl From<Outgrown> for StreamError {
-    fn from(outgrown: Outgrown) -> Self {
+impl From<LimitExceeded> for StreamError {
+    fn from(outgrown: LimitExceeded) -> Self {
         Self::Trap(outgrown.into())
     }
 }
@@ -42,14 +42,14 @@ impl From<Outgrown> for StreamError {
 /// A handle to what a guest says. The guest's streams hold clones of it.
 #[derive(Clone)]
 pub(crate) struct Streams {
-    said: Arc<Mutex<Said>>,
+    said: Arc<Mutex<StreamState>>,
     /// Hears what is printed to the log.
     observer: Option<Arc<dyn Observer>>,
 }
 
 /// What was kept of it.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct CapturedOutput {
     pub(crate) log: Vec<LogLine>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
@@ -57,7 +57,7 @@ pub(crate) struct Kept {
 
 /// What outgrew its limit, and how large it had become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Overflow {
+enum ExceededLimit {
     /// A command's answer.
     Answer { used: u64 },
     /// Everything else that was said.
@@ -66,21 +66,21 @@ enum Overflow {
 
 /// What was said so far.
 #[derive(Debug)]
-struct Said {
-    kept: Kept,
+struct StreamState {
+    kept: CapturedOutput,
     stdout_is: Stdout,
     /// Bytes of log lines, standard output and standard error so far.
     logged: u64,
     log_limit: u64,
     output_limit: u64,
-    overflow: Option<Overflow>,
+    overflow: Option<ExceededLimit>,
     tail: Vec<u8>,
 }
 
 impl Streams {
     pub(crate) fn new(limits: &Limits, stdout: Stdout, observer: Option<Arc<dyn Observer>>) -> Self {
-        let said = Said {
-            kept: Kept::default(),
+        let said = StreamState {
+            kept: CapturedOutput::default(),
             stdout_is: stdout,
             logged: 0,
             log_limit: limits.log,
@@ -120,12 +120,12 @@ impl Streams {
     }
 
     /// Everything that was kept, which is kept here no longer.
-    pub(crate) fn take(&self) -> Kept {
+    pub(crate) fn take(&self) -> CapturedOutput {
         std::mem::take(&mut self.look().kept)
     }
 
     /// Private, so that nobody can hold the guard and ask again.
-    fn look(&self) -> MutexGuard<'_, Said> {
+    fn look(&self) -> MutexGuard<'_, StreamState> {
         // Each change is whole, so a panic elsewhere cannot have left half of one.
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +134,7 @@ impl Streams {
     ///
     /// # Errors
     /// When it goes beyond the limit: the guest has to be stopped.
-    pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), Outgrown> {
+    pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
         let mut said = self.look();
         // Each line counts its end, too: an empty one is not free.
         said.grant(message.len() + 1)?;
@@ -147,20 +147,20 @@ impl Streams {
     }
 }
 
-impl Said {
+impl StreamState {
     /// The end of standard error as text.
     fn last_words(&self) -> String {
-        let start = self.tail.len().saturating_sub(TAIL);
+        let start = self.tail.len().saturating_sub(STDERR_TAIL_BYTES);
         String::from_utf8_lossy(&self.tail[start..]).into_owned()
     }
 
     fn overflow(&self) -> Option<String> {
         Some(match self.overflow? {
-            Overflow::Answer { used } => {
+            ExceededLimit::Answer { used } => {
                 let limit = Size(self.output_limit);
                 format!("it had written {used} bytes to standard output when it was stopped, the limit is {limit}")
             }
-            Overflow::Log { used } => {
+            ExceededLimit::Log { used } => {
                 let limit = Size(self.log_limit);
                 format!("it had logged and printed {used} bytes when it was stopped, the limit is {limit}")
             }
@@ -168,22 +168,22 @@ impl Said {
     }
 
     /// Counts bytes against the limit of logs.
-    fn grant(&mut self, count: usize) -> Result<(), Outgrown> {
+    fn grant(&mut self, count: usize) -> Result<(), LimitExceeded> {
         self.logged = self.logged.saturating_add(count as u64);
         if self.logged > self.log_limit {
-            self.overflow = Some(Overflow::Log { used: self.logged });
-            return Err(Outgrown);
+            self.overflow = Some(ExceededLimit::Log { used: self.logged });
+            return Err(LimitExceeded);
         }
         Ok(())
     }
 
     fn write(&mut self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         match (standard, self.stdout_is) {
-            (Standard::Output, Stdout::Answer) => {
+            (Standard::Output, Stdout::Output) => {
                 let used = self.kept.stdout.len() as u64 + bytes.len() as u64;
                 if used > self.output_limit {
-                    self.overflow = Some(Overflow::Answer { used });
-                    return Err(Outgrown.into());
+                    self.overflow = Some(ExceededLimit::Answer { used });
+                    return Err(LimitExceeded.into());
                 }
                 self.kept.stdout.extend_from_slice(bytes);
             }
@@ -191,7 +191,7 @@ impl Said {
                 self.grant(bytes.len())?;
                 self.kept.stdout.extend_from_slice(bytes);
             }
-            (Standard::Error, Stdout::Answer | Stdout::Log) => {
+            (Standard::Error, Stdout::Output | Stdout::Log) => {
                 self.remember(bytes);
                 self.grant(bytes.len())?;
                 self.kept.stderr.extend_from_slice(bytes);
@@ -201,11 +201,11 @@ impl Said {
     }
 
     fn remember(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let bytes = &bytes[bytes.len().saturating_sub(STDERR_TAIL_BYTES)..];
         self.tail.extend_from_slice(bytes);
         // Cut now and then, not at every write.
-        if self.tail.len() > 2 * TAIL {
-            self.tail.drain(..self.tail.len() - TAIL);
+        if self.tail.len() > 2 * STDERR_TAIL_BYTES {
+            self.tail.drain(..self.tail.len() - STDERR_TAIL_BYTES);
         }
     }
 }
@@ -231,7 +231,7 @@ impl OutputStream for Writer {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(LONGEST_WRITE)
+        Ok(MAX_WRITE_BYTES)
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_commands_answer_is_stopped_at_the_limit_of_outputs_and_not_of_the_log() {
         let limits = Limits { log: 1, output: 4, ..Limits::default() };
-        let streams = Streams::new(&limits, Stdout::Answer, None);
+        let streams = Streams::new(&limits, Stdout::Output, None);
         streams.look().write(Standard::Output, b"1234").unwrap();
         assert!(streams.look().write(Standard::Output, b"5").is_err());
         let overflow = streams.overflow().unwrap();

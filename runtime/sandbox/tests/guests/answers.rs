@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use flow::{Failure, FailureKind, FailureSummary, Outcome, Values};
-use sandbox::{Action, Answer, Call, Level};
+use sandbox::{Action, Call, Completion, Level};
 
 use crate::support::{
-    Content, Heard, Image, assert_failure, bytes, call, compile, failure, guest, json, promising, report, sandbox,
-    text, values,
+    Content, Image, RecordingObserver, assert_failure, bytes, call, compile, failure, guest, json, promising, report,
+    sandbox, text, values,
 };
 
 /// A guest that leaves these values.
@@ -33,7 +33,7 @@ async fn what_was_promised_is_kept_as_it_was_written_and_the_rest_is_dropped() {
     ]);
     let answer = report(&core, promising(&["pan", "dough"])).await.answer;
     let kept = values([("pan", json(" {\"cm\": 12345678901234567890} ")), ("dough", bytes(&[0, 255]))]);
-    assert_eq!(answer, Answer::Left(kept));
+    assert_eq!(answer, Completion::Succeeded(kept));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_panic_is_told_in_its_own_words() {
     );
     let report = report(&guest(&image, fields, &body), call()).await;
     assert_eq!(text(&report.stderr), panic);
-    let Answer::Failed(failure) = report.answer else { panic!("it trapped") };
+    let Completion::Failed(failure) = report.answer else { panic!("it trapped") };
     let said = ["thread 'main' panicked at src/lib.rs:7:5: the oven is on fire (", "unreachable"];
     assert_failure(&failure, FailureKind::Trap, &said);
 }
@@ -127,7 +127,7 @@ async fn log_lines_and_progress_are_heard_while_the_guest_runs_and_kept() {
     );
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &guest(&image, fields, &body)).await;
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingObserver::default());
     let report = sandbox.call(&compiled, call(), heard.clone()).await;
     assert_eq!(heard.lines(), ["warn: the pan is warm", "0.5: the pan", "1: "]);
     let kept: Vec<_> = report.log.iter().map(|line| (line.level, line.message.as_str())).collect();
@@ -147,7 +147,7 @@ async fn a_rollback_leaves_nothing() {
         Outcome::Failed(Failure::new(FailureKind::Timeout, "too slow")),
         Outcome::Unknown,
     ] {
-        assert_eq!(report(&core, rollback(outcome)).await.answer, Answer::Left(Values::new()));
+        assert_eq!(report(&core, rollback(outcome)).await.answer, Completion::Succeeded(Values::new()));
     }
 }
 
@@ -165,5 +165,5 @@ async fn inputs_arrive() {
     );
     let call = Call { inputs: values([("batter", bytes(b"900 ml"))]), ..promising(&["echo"]) };
     let answer = report(&guest(&image, "", &body), call).await.answer;
-    assert_eq!(answer, Answer::Left(values([("echo", bytes(b"900 ml"))])));
+    assert_eq!(answer, Completion::Succeeded(values([("echo", bytes(b"900 ml"))])));
 }

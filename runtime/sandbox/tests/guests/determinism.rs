@@ -6,9 +6,9 @@ use std::{
 };
 
 use flow::{Timestamp, Value};
-use sandbox::{Answer, Call, Compiled, Sandbox};
+use sandbox::{Call, Compiled, Completion, Sandbox};
 
-use crate::support::{Content, Heard, Image, compile, guest, promising, sandbox};
+use crate::support::{Content, Image, RecordingObserver, compile, guest, promising, sandbox};
 
 /// Leaves, as bytes: the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and two
 /// NaNs made with different signs.
@@ -36,8 +36,8 @@ fn curious() -> Vec<u8> {
 }
 
 async fn seen(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
-    match sandbox.call(compiled, call, Arc::new(Heard::default())).await.answer {
-        Answer::Left(values) => match &values["seen"] {
+    match sandbox.call(compiled, call, Arc::new(RecordingObserver::default())).await.answer {
+        Completion::Succeeded(values) => match &values["seen"] {
             Value::Bytes(bytes) => bytes.to_vec(),
             other => panic!("{other:?} is not bytes"),
         },

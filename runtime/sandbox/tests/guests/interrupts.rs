@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use flow::Values;
-use sandbox::{Answer, Call, Compiled, Config, Sandbox};
+use sandbox::{Call, Compiled, Completion, Config, Sandbox};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Content, Heard, Image, OnProgress, call, compile, guest, sandbox};
+use crate::support::{Content, Image, OnProgress, RecordingObserver, call, compile, guest, sandbox};
 
 const PROGRESS: &str = r#"(import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
 
@@ -44,7 +44,7 @@ async fn interrupted(
     compiled: &Compiled,
     call: Call,
     interrupt: impl Fn() + Send + Sync + 'static,
-) -> Answer {
+) -> Completion {
     sandbox.call(compiled, call, Arc::new(OnProgress(interrupt))).await.answer
 }
 
@@ -55,7 +55,7 @@ async fn one_call_is_interrupted_whether_it_computes_or_waits() {
         let compiled = compile(&sandbox, &core).await;
         let call = call();
         let interrupt = call.interrupt.clone();
-        assert_eq!(interrupted(&sandbox, &compiled, call, move || interrupt.cancel()).await, Answer::Interrupted);
+        assert_eq!(interrupted(&sandbox, &compiled, call, move || interrupt.cancel()).await, Completion::Interrupted);
     }
 }
 
@@ -65,14 +65,14 @@ async fn all_calls_that_run_are_interrupted_and_later_ones_are_not() {
     let compiled = compile(&sandbox, &spinning()).await;
     let all = sandbox.clone();
     let stop = move || all.interrupt_all();
-    assert_eq!(interrupted(&sandbox, &compiled, call(), stop).await, Answer::Interrupted);
+    assert_eq!(interrupted(&sandbox, &compiled, call(), stop).await, Completion::Interrupted);
     let sandbox_of_quick = sandbox.clone();
     let compiled = sandbox_of_quick
         .compile(flow::Digest::from_bytes([2; 32]), sandbox::Module::componentize(&quick()).unwrap().into_bytes())
         .await
         .unwrap();
-    let report = sandbox.call(&compiled, call(), Arc::new(Heard::default())).await;
-    assert_eq!(report.answer, Answer::Left(Values::new()));
+    let report = sandbox.call(&compiled, call(), Arc::new(RecordingObserver::default())).await;
+    assert_eq!(report.answer, Completion::Succeeded(Values::new()));
 }
 
 #[tokio::test]
@@ -82,14 +82,14 @@ async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
     let (first, second) = (call(), call());
     let (stop_first, stop_second) = (first.interrupt.clone(), second.interrupt.clone());
     let second = async {
-        let report = sandbox.call(&compiled, second, Arc::new(Heard::default())).await;
+        let report = sandbox.call(&compiled, second, Arc::new(RecordingObserver::default())).await;
         stop_first.cancel();
         report.answer
     };
     // Once the first one runs it holds the only slot.
     let first = interrupted(&sandbox, &compiled, first, move || stop_second.cancel());
     let (first, second) = futures::join!(first, second);
-    assert_eq!((first, second), (Answer::Interrupted, Answer::Interrupted));
+    assert_eq!((first, second), (Completion::Interrupted, Completion::Interrupted));
 }
 
 // One thread for all of it: whoever keeps it keeps it from everyone.
@@ -109,10 +109,10 @@ async fn a_guest_that_computes_does_not_keep_its_neighbours_from_their_turn() {
         begun.cancelled().await;
         // Timers run, too.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        let report = sandbox.call(&quick, call(), Arc::new(Heard::default())).await;
+        let report = sandbox.call(&quick, call(), Arc::new(RecordingObserver::default())).await;
         stop.cancel();
         report.answer
     };
     let (busy, neighbour) = futures::join!(busy, neighbour);
-    assert_eq!((busy, neighbour), (Answer::Interrupted, Answer::Left(Values::new())));
+    assert_eq!((busy, neighbour), (Completion::Interrupted, Completion::Succeeded(Values::new())));
 }

@@ -4,9 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use flow::{Digest, Values};
-use sandbox::{Answer, CompileError, Compiled, Config, Module, Sandbox};
+use sandbox::{CompileError, Compiled, Completion, Config, Module, Sandbox};
 
-use crate::support::{Heard, Image, call, guest};
+use crate::support::{Image, RecordingObserver, call, guest};
 
 fn digest() -> Digest {
     Digest::from_bytes([7; 32])
@@ -23,8 +23,8 @@ fn module() -> Bytes {
 }
 
 async fn assert_works(sandbox: &Sandbox, compiled: &Compiled) {
-    let report = sandbox.call(compiled, call(), Arc::new(Heard::default())).await;
-    assert_eq!(report.answer, Answer::Left(Values::new()));
+    let report = sandbox.call(compiled, call(), Arc::new(RecordingObserver::default())).await;
+    assert_eq!(report.answer, Completion::Succeeded(Values::new()));
 }
 
 #[tokio::test]
@@ -76,5 +76,8 @@ async fn what_is_no_component_is_not_compiled() {
         (export "wasi:cli/run@0.2.0" (instance $run)))"#;
     let other = wat::parse_str(text).unwrap();
     let error = sandbox.compile(digest(), other.into()).await.unwrap_err();
-    assert!(matches!(&error, CompileError::Contract { reason, .. } if reason.contains("get-arguments")), "{error}");
+    assert!(
+        matches!(&error, CompileError::ContractMismatch { reason, .. } if reason.contains("get-arguments")),
+        "{error}"
+    );
 }

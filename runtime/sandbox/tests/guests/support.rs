@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flow::{
     Digest, Export, Failure, FailureKind, FlowName, Json, Limits, NodeName, RunId, Timestamp, Value, ValueName, Values,
 };
-use sandbox::{Action, Answer, Call, Compiled, Config, Level, Module, Observer, Report, Sandbox};
+use sandbox::{Action, Call, CallReport, Compiled, Completion, Config, Level, Module, Observer, Sandbox};
 use tokio_util::sync::CancellationToken;
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -130,15 +130,15 @@ pub(crate) fn limited(limits: Limits) -> Call {
 }
 
 /// Calls a guest made of `core` in a sandbox of its own.
-pub(crate) async fn report(core: &[u8], call: Call) -> Report {
+pub(crate) async fn report(core: &[u8], call: Call) -> CallReport {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, core).await;
-    sandbox.call(&compiled, call, Arc::new(Heard::default())).await
+    sandbox.call(&compiled, call, Arc::new(RecordingObserver::default())).await
 }
 
 pub(crate) async fn failure(core: &[u8], call: Call) -> Failure {
     match report(core, call).await.answer {
-        Answer::Failed(failure) => failure,
+        Completion::Failed(failure) => failure,
         other => panic!("it did not fail: {other:?}"),
     }
 }
@@ -170,15 +170,15 @@ pub(crate) fn text(bytes: &Bytes) -> String {
 
 /// Keeps what a guest said.
 #[derive(Default)]
-pub(crate) struct Heard(Mutex<Vec<String>>);
+pub(crate) struct RecordingObserver(Mutex<Vec<String>>);
 
-impl Heard {
+impl RecordingObserver {
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-impl Observer for Heard {
+impl Observer for RecordingObserver {
     fn log(&self, level: Level, line: &str) {
         self.0.lock().unwrap().push(format!("{level}: {line}"));
     }

@@ -17,7 +17,7 @@ const OLDEST: (u64, u64) = (3, 10);
 /// What is known of the broker.
 pub(super) struct Reached {
     pub(super) checks: Vec<Check>,
-    /// To ask it more; `None` when it cannot be.
+    /// To ask it more; `Strip` when it cannot be.
     pub(super) connection: Option<Arc<dyn Broker>>,
     /// Whether the connection was made for the checks.
     pub(super) is_own: bool,
@@ -51,7 +51,7 @@ fn unreachable(error: &ConnectError, greeting: Option<Greeting>) -> Reached {
     let advice = match error {
         ConnectError::BadUrl { .. } => "write amqp://user:password@host:5672/vhost, or amqps:// for TLS",
         ConnectError::TlsCa { .. } => "name a readable PEM file with --tls-ca",
-        ConnectError::Unreachable { .. } | ConnectError::Silent { .. } | ConnectError::BrokenOff { .. } => {
+        ConnectError::Unreachable { .. } | ConnectError::Silent { .. } | ConnectError::Interrupted { .. } => {
             "start RabbitMQ there (`rabbitmqctl status` on its machine says how it is), or name another one with --broker or \
              WAFT_BROKER; engines and workers connect again by themselves"
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::engine::Whereabouts;
+use ::engine::CallLocation;
 use client::api::Check;
 use flow::CallId;
 use protocol::topology;
@@ -15,7 +15,7 @@ use crate::problem::chain;
 pub(super) struct Seen {
     pub(super) check: Option<Check>,
     /// The calls that are out of the runs that it drives, and where each is.
-    pub(super) calls: BTreeMap<CallId, Whereabouts>,
+    pub(super) calls: BTreeMap<CallId, CallLocation>,
 }
 
 /// Looks at the engine, if there is one.
@@ -26,14 +26,14 @@ pub(super) async fn look(live: Option<&Live>) -> Seen {
     let Some(calls) = within(LOOK, live.engine.whereabouts()).await else {
         return failed(format!("it has not answered for {} seconds", LOOK.as_secs()));
     };
-    let calls: BTreeMap<CallId, Whereabouts> = match calls {
+    let calls: BTreeMap<CallId, CallLocation> = match calls {
         Ok(calls) => calls.into_iter().collect(),
         Err(error) => return failed(chain(&error)),
     };
     // The connection that the engine has, and not one that was made for the checks.
     let check = match within(LOOK, live.broker.waiting(topology::QUARANTINE)).await {
         Some(Ok(_)) => {
-            let unwatched = calls.values().filter(|at| matches!(at, Whereabouts::Unwatched { .. })).count() as u64;
+            let unwatched = calls.values().filter(|at| matches!(at, CallLocation::Unwatched { .. })).count() as u64;
             if unwatched > 0 {
                 let detail = format!("{} with a worker whose heartbeats nobody waits for", count(unwatched, "call"));
                 Check::fail("engine", detail, format!("this is a bug of waft, please report it; {restart}"))

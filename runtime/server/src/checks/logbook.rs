@@ -20,13 +20,13 @@ const LOOKING: Duration = Duration::from_secs(8);
 #[derive(Default)]
 pub(super) struct Logged {
     pub(super) checks: Vec<Check>,
-    /// To be read; `None` when it cannot be.
+    /// To be read; `Strip` when it cannot be.
     pub(super) logbook: Option<Arc<dyn Logbook>>,
     found: Option<Found>,
 }
 
 impl Logged {
-    /// Whether a process holds the lock of a run; `None` where that is not known.
+    /// Whether a process holds the lock of a run; `Strip` where that is not known.
     pub(super) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         self.found.as_ref()?.is_run_locked(run).await
     }
@@ -115,7 +115,7 @@ fn unusable(error: &OpenError) -> Check {
         OpenError::Unavailable { .. } => {
             "see whether it is there and this user may read it: a file's owner, or a database's host, user and password"
         }
-        OpenError::Driven { .. } => "stop the other waft, or let both share a broker",
+        OpenError::Locked { .. } => "stop the other waft, or let both share a broker",
     };
     Check::fail("logbook", chain(error), advice)
 }

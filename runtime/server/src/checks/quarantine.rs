@@ -3,7 +3,7 @@
 use ::broker::Broker;
 use client::{
     api::Check,
-    quarantine::{self, Quarantined},
+    quarantine::{self, QuarantinedMessage},
 };
 use protocol::topology;
 
@@ -33,7 +33,7 @@ pub(super) async fn check(broker: Option<&dyn Broker>) -> Check {
     found(waiting, read.as_deref())
 }
 
-fn found(waiting: u64, read: Option<&[Quarantined]>) -> Check {
+fn found(waiting: u64, read: Option<&[QuarantinedMessage]>) -> Check {
     let kinds = match read {
         None => "they could not be read".to_owned(),
         Some(read) => {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn poison_is_told_from_what_could_not_be_read() {
-        let message = |queue: &str, reason: &str| Quarantined {
+        let message = |queue: &str, reason: &str| QuarantinedMessage {
             id: "m".into(),
             queue: Some(queue.into()),
             reason: Some(reason.into()),

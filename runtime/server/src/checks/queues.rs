@@ -81,12 +81,12 @@ impl Wanted {
 }
 
 impl Queues {
-    /// What the broker said of a queue; `None` when it was not asked.
+    /// What the broker said of a queue; `Strip` when it was not asked.
     pub(super) fn of(&self, queue: &str) -> Option<&Asked> {
         self.asked.get(queue)
     }
 
-    /// Whether an engine drives a shard; `None` when that is not known.
+    /// Whether an engine drives a shard; `Strip` when that is not known.
     pub(super) fn drives(&self, queue: &str) -> Option<bool> {
         match self.asked.get(queue)? {
             Asked::There { consumers, .. } => Some(*consumers > 0),
@@ -119,7 +119,7 @@ async fn ask_one(broker: &dyn Broker, name: String) -> (String, Asked) {
     };
     let asked = match within(LOOK, asking).await {
         Some(Ok(asked)) => asked,
-        Some(Err(DeclareError::Silent { .. })) | None => Asked::Silent,
+        Some(Err(DeclareError::TimedOut { .. })) | None => Asked::Silent,
         Some(Err(error)) => Asked::Refused(chain(&error)),
     };
     (name, asked)

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ::engine::Whereabouts;
+use ::engine::CallLocation;
 use ::logbook::{Filter, Logbook, Summary};
 use client::api::Check;
 use flow::{CallId, Command, Machine, RunState, Shard, Timestamp};
@@ -25,9 +25,9 @@ use super::{
 const LISTED: usize = 5_000;
 const MOST: usize = 200;
 
-/// How long a call is out before it counts as old: a worker that has it takes a lease after [`lease::THRESHOLD`], and some
+/// How long a call is out before it counts as old: a worker that has it takes a lease after [`lease::LEASE_THRESHOLD`], and some
 /// seconds are for the way.
-const OLD: Duration = Duration::from_secs(lease::THRESHOLD.as_secs() + 5);
+const OLD: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 5);
 
 /// How long after a first look a run that seems to be stuck is looked at again: an answer that was on its way is recorded by
 /// then.
@@ -100,7 +100,7 @@ pub(super) struct Judge<'a> {
     pub(super) queues: &'a Queues,
     pub(super) workers: &'a Workers,
     /// The calls that the engine in this process knows of.
-    pub(super) calls: &'a BTreeMap<CallId, Whereabouts>,
+    pub(super) calls: &'a BTreeMap<CallId, CallLocation>,
     /// Whether there is an engine in this process.
     pub(super) is_live: bool,
 }
@@ -178,7 +178,7 @@ impl Judge<'_> {
             fires: machine.flow().living.is_some(),
             has_timer: machine.next_due().is_some(),
             waits_for_notification: machine.expected().next().is_some(),
-            fetches: machine.pending().iter().any(|command| matches!(command, Command::Bring(_))),
+            fetches: machine.pending().iter().any(|command| matches!(command, Command::Fetch(_))),
             calls: machine.calls_out().map(|call| (told(machine, &call), place(&call))).collect(),
         };
         // A decision on its way is no run that nothing will come for.
@@ -190,10 +190,10 @@ impl Judge<'_> {
 
     fn place(&self, machine: &Machine, call: &CallId, shard: &Shard, is_old: impl Fn(Timestamp) -> bool) -> Place {
         match self.calls.get(call) {
-            Some(Whereabouts::Watched { .. }) => return Place::Leased,
-            Some(Whereabouts::Unwatched { .. }) => return Place::Nowhere,
-            Some(Whereabouts::WaitsForPermit | Whereabouts::WaitsForAnswers) => return Place::WithEngine,
-            Some(Whereabouts::Sent) | None => {}
+            Some(CallLocation::Watched { .. }) => return Place::Leased,
+            Some(CallLocation::Unwatched { .. }) => return Place::Nowhere,
+            Some(CallLocation::WaitsForPermit | CallLocation::WaitsForAnswers) => return Place::WithEngine,
+            Some(CallLocation::Sent) | None => {}
         }
         if machine.leased().any(|(leased, _)| leased == *call) {
             return Place::Leased;

@@ -48,7 +48,7 @@ pub(super) async fn ask(broker: Option<Arc<dyn Broker>>) -> Workers {
             Workers { checks: vec![check], answered: asked.workers }
         }
         // There is no exchange to ask over.
-        Some(Err(WorkersError::Ask(PublishError::Refused { reason, .. }))) if reason.contains("NOT_FOUND") => {
+        Some(Err(WorkersError::Ping(PublishError::Refused { reason, .. }))) if reason.contains("NOT_FOUND") => {
             failed(Check::warn("workers", "no waft has used this broker yet", start))
         }
         Some(Err(error)) => {

@@ -5,28 +5,28 @@ mod alone;
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, Edited, Edits};
-use engine::AskError;
+use client::api::{self, EditResult, Edits};
+use engine::CommandError;
 use flow::{
-    Condition, Draft, Edit, Flow, Join, Machine, Mistake, NodeName, On, Origin, Reach, Revision, RunId, Value,
-    ValueName,
+    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Machine, NodeName, Revision, RunId, SkipReach,
+    SourceOutcome, Value, ValueName,
 };
-use protocol::Wish;
+use protocol::RunCommand;
 
 use super::submit::{Wired, refused, told, untaken, wire};
-use crate::{Library, Takers, extract, problem::Problem, state};
+use crate::{ModuleLibrary, QueueCoverage, extract, problem::Problem, state};
 
 pub use alone::edit_alone;
 
 /// How often an edit is made anew because somebody else was faster, before that is told.
-const TRIES: usize = 5;
+const MAX_TRIES: usize = 5;
 
 /// Changes the flow of a run: all of the edits in one step, or none of them.
 ///
 /// They are made against the flow as it is by now, or refused where `if_revision` says that it was another one.
 #[utoipa::path(post, operation_id = "edit_run", path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "The flow is changed, or could be", body = Edited),
+        (status = 200, description = "The flow is changed, or could be", body = EditResult),
         (status = 409, description = "The run is at another revision, or cannot be changed so by now: every reason",
             body = api::Problem, content_type = "application/problem+json"),
         (status = 422, description = "The changed flow has mistakes: all of them", body = api::Problem,
@@ -36,9 +36,9 @@ pub(crate) async fn edit(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
     extract::Json(wanted): extract::Json<Edits>,
-) -> Result<Json<Edited>, Problem> {
+) -> Result<Json<EditResult>, Problem> {
     let edits = all_lawful(&wanted)?;
-    for turn in 0..TRIES {
+    for turn in 0..MAX_TRIES {
         // What was refused since the flow has changed may have changed it itself: its answer was lost on the way.
         if turn > 0
             && let Some(edited) = made(&state, &run, &edits).await?
@@ -53,7 +53,7 @@ pub(crate) async fn edit(
 }
 
 /// The edits as made, where they are the last ones of the run's flow.
-async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<Edited>, Problem> {
+async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
     let machine = state.parts.logbook.load(run).await?.into_machine()?;
     // Whether a task had run is found out when an edit is made.
     let asked = |edit: &Edit| match edit {
@@ -64,22 +64,27 @@ async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Optio
     let is_made = known.ends_with(edits);
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, revision, warnings) = (run.to_string(), machine.revision().get(), Vec::new());
-    Ok(is_made.then_some(Edited { run, revision, applied: true, edits, warnings }))
+    Ok(is_made.then_some(EditResult { run, revision, applied: true, edits, warnings }))
 }
 
-/// Makes the edits against the flow as it is now. `None` where it was changed in between.
-async fn once(state: &state::State, run: &RunId, wanted: &Edits, edits: &[Edit]) -> Result<Option<Edited>, Problem> {
+/// Makes the edits against the flow as it is now. `Strip` where it was changed in between.
+async fn once(
+    state: &state::State,
+    run: &RunId,
+    wanted: &Edits,
+    edits: &[Edit],
+) -> Result<Option<EditResult>, Problem> {
     let machine = state.parts.logbook.load(run).await?.into_machine()?;
     let Planned { revision, flow, edited } =
         planned(&state.parts.modules, &state.parts.takers, &machine, wanted, edits).await?;
     if wanted.dry_run {
         return Ok(Some(edited));
     }
-    match state.parts.engine.ask(run, Wish::Edit { revision, flow: Arc::new(flow) }).await {
-        Ok(_) => Ok(Some(Edited { applied: true, ..edited })),
-        Err(AskError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
+    match state.parts.engine.ask(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
+        Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
+        Err(CommandError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
         // The run has gone on meanwhile: what that means is told by the next try.
-        Err(AskError::Refused { .. }) => Ok(None),
+        Err(CommandError::Refused { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -91,13 +96,13 @@ struct Planned {
     /// The flow that the run is to go on with.
     flow: Flow,
     /// What is answered; they are not applied yet.
-    edited: Edited,
+    edited: EditResult,
 }
 
 /// Finds out what edits of a run lead to; changes nothing.
 async fn planned(
-    library: &Library,
-    takers: &Takers,
+    library: &ModuleLibrary,
+    takers: &QueueCoverage,
     machine: &Machine,
     wanted: &Edits,
     edits: &[Edit],
@@ -113,20 +118,20 @@ async fn planned(
     if !reasons.is_empty() {
         return Err(conflict(reasons.join("; ")));
     }
-    let warnings: Vec<api::Mistake> = warnings.iter().map(|mistake| told(mistake, "")).collect();
+    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|mistake| told(mistake, "")).collect();
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, next) = (machine.run().to_string(), revision.next().get());
-    Ok(Planned { revision, flow, edited: Edited { run, revision: next, applied: false, edits, warnings } })
+    Ok(Planned { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
 }
 
 /// The flow that the run is to go on with.
 async fn changed(
-    library: &Library,
-    takers: &Takers,
+    library: &ModuleLibrary,
+    takers: &QueueCoverage,
     machine: &Machine,
-    origin: Origin,
+    origin: FlowSource,
     draft: &Draft,
-) -> Result<(Flow, Vec<Mistake>), Problem> {
+) -> Result<(Flow, Vec<Diagnostic>), Problem> {
     let wired = wire(library, draft, &machine.flow().inputs).await;
     let wired = wired.map_err(|mistakes| refused(&without_places(mistakes), ""))?;
     let Wired { flow, warnings, modules } = wired;
@@ -134,13 +139,13 @@ async fn changed(
     if !untaken.is_empty() {
         return Err(refused(&without_places(untaken), ""));
     }
-    let flow = Flow { origin: Some(Arc::new(Origin { modules, ..origin })), ..flow };
+    let flow = Flow { origin: Some(Arc::new(FlowSource { modules, ..origin })), ..flow };
     Ok((flow, without_places(warnings)))
 }
 
 /// What was edited stands in several texts: places in one of them would mislead.
-fn without_places(mistakes: Vec<Mistake>) -> Vec<Mistake> {
-    mistakes.into_iter().map(|mistake| Mistake { span: None, ..mistake }).collect()
+fn without_places(mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    mistakes.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }).collect()
 }
 
 /// The modules of added texts are those that the request names.
@@ -176,18 +181,18 @@ fn lawful(edit: &api::Edit) -> Result<Edit, String> {
             from: node(from)?,
             to: node(to)?,
             on: match on.as_deref() {
-                None | Some("success") => On::Success,
-                Some("failure") => On::Failure,
-                Some("any") => On::Any,
+                None | Some("success") => SourceOutcome::Success,
+                Some("failure") => SourceOutcome::Failure,
+                Some("any") => SourceOutcome::Any,
                 Some(other) => return Err(format!("on is {other:?}: write success, failure or any")),
             },
             when: when.as_deref().map(Condition::new).transpose().map_err(|error| format!("when: {error}"))?,
             reach: match reach.as_deref() {
                 None => None,
-                Some("all") => Some(Reach::All),
-                Some("flow") => Some(Reach::Flow),
-                Some("neighbors") => Some(Reach::Neighbors),
-                Some("task") => Some(Reach::Task),
+                Some("all") => Some(SkipReach::All),
+                Some("flow") => Some(SkipReach::Flow),
+                Some("neighbors") => Some(SkipReach::Neighbors),
+                Some("task") => Some(SkipReach::Task),
                 Some(other) => return Err(format!("reach is {other:?}: write all, flow, neighbors or task")),
             },
             join: match join.as_deref() {

@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::live::LiveLines;
-use crate::{events::KEEP_ALIVE, extract::Run, lines::until_changed, problem::Problem, state::Shared};
+use crate::{events::KEEP_ALIVE_INTERVAL, extract::Run, lines::until_changed, problem::Problem, state::Shared};
 
 /// Follows what guests of a run write.
 ///
@@ -67,7 +67,7 @@ pub(crate) async fn follow(
         }
     });
     let events = events.take_until(state.stop.clone().cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
 }
 
 /// One who follows what the guests of a run write: each line once, in the order of each source of an attempt unless some came
@@ -103,7 +103,7 @@ impl LogFollow {
         Self { live: Some(live), ..self }
     }
 
-    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `None`
+    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `Strip`
     /// once the run has ended. Poll it to its end.
     ///
     /// # Errors

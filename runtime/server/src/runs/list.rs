@@ -9,10 +9,10 @@ use protocol::json::rfc3339;
 use crate::{extract::Query, problem::Problem, state::Shared};
 
 /// The most runs of one page.
-const LARGEST_PAGE: usize = 1_000;
+const MAX_PAGE: usize = 1_000;
 
 /// How many a page has unless asked.
-const PAGE: usize = 100;
+const DEFAULT_PAGE: usize = 100;
 
 /// Lists runs, the youngest first.
 #[utoipa::path(get, operation_id = "list_runs", path = "/v1/runs", tag = "runs", params(ListQuery), responses(
@@ -51,9 +51,9 @@ fn summary(summary: &Summary) -> api::Summary {
 
 fn filter(query: ListQuery) -> Result<Filter, Problem> {
     let ListQuery { flow, state, since, until, limit, after } = query;
-    let limit = limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {LARGEST_PAGE}")));
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_PAGE}")));
     }
     let flow = flow.map(FlowName::new).transpose();
     Ok(Filter {

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
-use flow::{Digest, Draft, Edit, Flow, Form, Machine, Mistake, Origin, RunId, Severity, Value, ValueName, Values};
+use flow::{
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Machine, RunId, Severity, Value, ValueKind, ValueName, Values,
+};
 
 use super::submit::{refused, why_missing, wire};
-use crate::{Library, problem::Problem, state};
+use crate::{ModuleLibrary, problem::Problem, state};
 
 /// A submission that names a run.
-pub(super) struct Submitted<'a> {
+pub(super) struct Resubmission<'a> {
     pub(super) run: &'a RunId,
     /// Its flow, with the modules that the submission names.
     pub(super) draft: &'a Draft,
@@ -19,8 +21,8 @@ pub(super) struct Submitted<'a> {
 }
 
 /// Refuses a submission of a run that is there with other content: its answer would be the run of somebody else.
-pub(super) async fn refuse_other(state: &state::State, submitted: &Submitted<'_>) -> Result<(), Problem> {
-    let Submitted { run, draft, text, given } = submitted;
+pub(super) async fn refuse_other(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
+    let Resubmission { run, draft, text, given } = submitted;
     let machine = state.parts.logbook.load(run).await?.into_machine()?;
     let flow = &machine.flow().name;
     if draft.name.as_ref() != Some(flow) {
@@ -64,7 +66,7 @@ fn canonical(draft: &Draft) -> Option<String> {
     flow::file::write(&draft).ok()
 }
 
-fn definition_differs(origin: &Origin, draft: &Draft, text: &str) -> Vec<String> {
+fn definition_differs(origin: &FlowSource, draft: &Draft, text: &str) -> Vec<String> {
     if *origin.text == *text {
         return Vec::new();
     }
@@ -76,10 +78,15 @@ fn definition_differs(origin: &Origin, draft: &Draft, text: &str) -> Vec<String>
 }
 
 /// The modules whose bytes are others now.
-async fn modules_differ(library: &Library, origin: &Origin, draft: &Draft, text: &str) -> Result<Vec<String>, Problem> {
+async fn modules_differ(
+    library: &ModuleLibrary,
+    origin: &FlowSource,
+    draft: &Draft,
+    text: &str,
+) -> Result<Vec<String>, Problem> {
     let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
     let aliases: BTreeSet<&String> = known.keys().chain(draft.modules.keys()).collect();
-    let (mut differences, mut mistakes) = (Vec::<String>::new(), Vec::<Mistake>::new());
+    let (mut differences, mut mistakes) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
     for alias in aliases {
         let before = origin.modules.get(alias);
         let now = match draft.modules.get(alias) {
@@ -92,7 +99,7 @@ async fn modules_differ(library: &Library, origin: &Origin, draft: &Draft, text:
                     Err(error) => {
                         let message = format!("module {alias:?}: {}", why_missing(&error));
                         let span = reference.span.clone();
-                        mistakes.push(Mistake { severity: Severity::Error, message, hint: None, span });
+                        mistakes.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
                         continue;
                     }
                 },
@@ -125,8 +132,8 @@ fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String
 fn is_same(known: &Value, given: &Value) -> bool {
     let Value::Stored(stored) = known else { return known == given };
     let (form, bytes) = match given {
-        Value::Json(json) => (Form::Json, json.as_str().as_bytes()),
-        Value::Bytes(bytes) => (Form::Bytes, &bytes[..]),
+        Value::Json(json) => (ValueKind::Json, json.as_str().as_bytes()),
+        Value::Bytes(bytes) => (ValueKind::Bytes, &bytes[..]),
         Value::Stored(given) => return stored == given,
     };
     stored.form == form && stored.size == bytes.len() as u64 && stored.digest == store::digest_of(bytes)
@@ -144,9 +151,9 @@ mod tests {
         let known =
             |form| Value::Stored(Stored { digest: store::digest_of(text.as_bytes()), size: text.len() as u64, form });
         let json = |text: &str| Value::Json(Json::parse(text).unwrap());
-        assert!(is_same(&known(Form::Json), &json(text)));
-        assert!(!is_same(&known(Form::Json), &json("\"b\"")));
+        assert!(is_same(&known(ValueKind::Json), &json(text)));
+        assert!(!is_same(&known(ValueKind::Json), &json("\"b\"")));
         let bytes = Value::Bytes(text.as_bytes().into());
-        assert!(is_same(&known(Form::Bytes), &bytes) && !is_same(&known(Form::Json), &bytes));
+        assert!(is_same(&known(ValueKind::Bytes), &bytes) && !is_same(&known(ValueKind::Json), &bytes));
     }
 }

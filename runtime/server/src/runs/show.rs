@@ -34,7 +34,7 @@ pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) 
 }
 
 /// What was last told of a node.
-struct Told {
+struct LastChange {
     change: NodeChange,
     started_at: Option<Timestamp>,
 }
@@ -54,11 +54,11 @@ async fn read_with_machine(
 ) -> Result<(api::Run, Machine), LoadError> {
     let summary = logbook.summary(run).await?;
     let mut replay = Replay::new(run.clone(), logbook.clone());
-    let mut told: BTreeMap<NodeName, Told> = BTreeMap::new();
+    let mut told: BTreeMap<NodeName, LastChange> = BTreeMap::new();
     let (mut revisions, mut settled) = (Vec::new(), BTreeMap::new());
     let mut changed_at = summary.changed_at;
     let mut is_cancelled = false;
-    let mut lost_with: BTreeMap<NodeName, Vec<api::Lost>> = BTreeMap::new();
+    let mut lost_with: BTreeMap<NodeName, Vec<api::LostWorker>> = BTreeMap::new();
     loop {
         let Page { records, begins } = replay.read().await?;
         if begins {
@@ -91,7 +91,7 @@ async fn read_with_machine(
                     let called = replay.machine().and_then(|machine| machine.call_of(record.firing, attempt.node));
                     if let Some((name, _)) = called {
                         let worker = worker.as_ref().map(ToString::to_string);
-                        let lost = api::Lost { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
+                        let lost = api::LostWorker { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
                         lost_with.entry(name.of_flow()).or_default().push(lost);
                     }
                 }
@@ -135,7 +135,7 @@ fn edits_of(flow: &Flow) -> &[Edit] {
     flow.origin.as_ref().map_or(&[], |origin| &origin.edits)
 }
 
-fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {
+fn note(told: &mut BTreeMap<NodeName, LastChange>, change: Change) {
     let Change::Node(mut change) = change else { return };
     let before = told.get(&change.name);
     let started_at = match change.state {
@@ -152,20 +152,25 @@ fn note(told: &mut BTreeMap<NodeName, Told>, change: Change) {
     if change.worker.is_none() && change.state != NodeState::Running {
         change.worker = before.and_then(|before| before.change.worker.clone());
     }
-    told.insert(change.name.clone(), Told { change, started_at });
+    told.insert(change.name.clone(), LastChange { change, started_at });
 }
 
 /// What of a run's last line is told here.
 #[derive(Deserialize)]
-struct EndLine {
+struct RunEnd {
     inputs: ValuesObject,
     provides: ValuesObject,
     failures: Object,
 }
 
-async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, Told>, store: &dyn Store) -> api::Run {
+async fn shown(
+    summary: &Summary,
+    machine: &Machine,
+    told: &BTreeMap<NodeName, LastChange>,
+    store: &dyn Store,
+) -> api::Run {
     let line = protocol::json::run_ended(machine, &store::values::whole_of_run(store, machine).await);
-    let EndLine { inputs, provides, failures } = serde_json::from_str(&line).expect("a run's last line has all three");
+    let RunEnd { inputs, provides, failures } = serde_json::from_str(&line).expect("a run's last line has all three");
     let mut tasks = Vec::new();
     for index in machine.flow().indices() {
         let Some(kind) = kind(machine, index) else { continue };
@@ -181,7 +186,7 @@ async fn shown(summary: &Summary, machine: &Machine, told: &BTreeMap<NodeName, T
         node.awaits = awaits(machine, index);
         node.elements = machine
             .progress(index)
-            .map(|(count, succeeded)| api::Elements { count: count as u64, succeeded: succeeded as u64 });
+            .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
         if node.failure.is_none() {
             node.failure = failures.get(name.as_str()).cloned();
         }
@@ -217,8 +222,8 @@ fn firings(machine: &Machine) -> Vec<FiringState> {
 }
 
 /// What came to fire tasks, and fired nothing.
-fn skipped(machine: &Machine) -> Vec<api::Skipped> {
-    let skipped = machine.skips().map(|(task, reason, skips)| api::Skipped {
+fn skipped(machine: &Machine) -> Vec<api::SkippedTriggers> {
+    let skipped = machine.skips().map(|(task, reason, skips)| api::SkippedTriggers {
         task: machine.flow().node(task).name.to_string(),
         reason: reason.as_str().into(),
         count: skips.count,
@@ -241,23 +246,23 @@ fn schedules(machine: &Machine) -> Vec<api::NextTime> {
 }
 
 /// What a task waits for now.
-fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::Awaits> {
+fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotification> {
     let (_, until) = machine.expected().find(|(expected, _)| *expected == index)?;
     let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
     let values = wait.provides.keys().map(ToString::to_string).collect();
-    Some(api::Awaits { word: wait.awaits.clone(), values, until: until.map(rfc3339) })
+    Some(api::AwaitedNotification { word: wait.awaits.clone(), values, until: until.map(rfc3339) })
 }
 
 fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     match &machine.flow().node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(NodeKind::Task),
         Role::Controller(_) => Some(NodeKind::Retry),
-        Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => None,
+        Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => None,
     }
 }
 
 /// A node as the line of its last change tells it.
-async fn told_node(told: &Told, store: &dyn Store) -> Node {
+async fn told_node(told: &LastChange, store: &dyn Store) -> Node {
     let line = protocol::json::node_changed(&whole(store, &told.change).await);
     let node: Node = serde_json::from_str(&line).expect("the line of a change has all that a node has");
     Node { started_at: told.started_at.map(rfc3339), ..node }

@@ -9,15 +9,18 @@ use axum::{
 };
 use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
-use flow::{Body, Digest, Draft, DraftNode, Flow, Mistake, ModuleInfo, Origin, References, RunId, Severity, Values};
+use flow::{
+    Diagnostic, Digest, Draft, DraftNode, Flow, FlowBody, FlowSource, ModuleInfo, RunId, Severity, StoredReferences,
+    Values,
+};
 use logbook::LoadError;
 
 use super::{
-    same::{Submitted, refuse_other},
+    same::{Resubmission, refuse_other},
     show,
 };
 use crate::{
-    Library, LibraryError, Takers, extract,
+    LibraryError, ModuleLibrary, QueueCoverage, extract,
     problem::{Problem, chain},
     state::{self, Shared},
 };
@@ -51,7 +54,7 @@ pub(crate) async fn submit(
         return Err(mistaken(&state, draft, &submission, &given).await);
     }
     name_modules(&mut draft, &submission);
-    let submitted = Submitted { run: &run, draft: &draft, text: &submission.flow, given: &given };
+    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, given: &given };
     let (status, warnings) = if is_there(&state, &run).await? {
         refuse_other(&state, &submitted).await?;
         (StatusCode::OK, Vec::new())
@@ -74,9 +77,9 @@ async fn is_there(state: &state::State, run: &RunId) -> Result<bool, Problem> {
 
 async fn start(
     state: &Arc<state::State>,
-    submitted: &Submitted<'_>,
-) -> Result<(StatusCode, Vec<api::Mistake>), Problem> {
-    let Submitted { run, draft, text, given } = *submitted;
+    submitted: &Resubmission<'_>,
+) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
+    let Resubmission { run, draft, text, given } = *submitted;
     let wired = wire(&state.parts.modules, draft, given).await.map_err(|mistakes| refused(&mistakes, text))?;
     let Wired { flow, warnings, modules } = wired;
     let untaken = untaken(&state.parts.takers, &draft.body, &flow);
@@ -84,7 +87,7 @@ async fn start(
         return Err(refused(&untaken, text));
     }
     // What it was made of, so that it can be edited.
-    let origin = Origin { text: text.into(), modules, edits: Vec::new() };
+    let origin = FlowSource { text: text.into(), modules, edits: Vec::new() };
     let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
     match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
@@ -115,18 +118,18 @@ async fn mistaken(state: &state::State, mut draft: Draft, submission: &Submissio
 /// The values that a request gives in a field; every mistake in them is told at once. Nobody may refer to what the store
 /// has: it holds the values of all runs.
 pub(super) fn given(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
-    values.read(References::Refuse).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
+    values.read(StoredReferences::Reject).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
 /// A flow that was wired, with the modules that were found for it.
 pub(super) struct Wired {
     pub(super) flow: Flow,
-    pub(super) warnings: Vec<Mistake>,
+    pub(super) warnings: Vec<Diagnostic>,
     pub(super) modules: BTreeMap<String, Digest>,
 }
 
 /// Finds the modules of a flow and wires it.
-pub(super) async fn wire(library: &Library, draft: &Draft, given: &Values) -> Result<Wired, Vec<Mistake>> {
+pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values) -> Result<Wired, Vec<Diagnostic>> {
     let (mut modules, mut draft) = (BTreeMap::new(), draft.clone());
     // One whose text is empty is wrong in the file.
     for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
@@ -152,11 +155,11 @@ pub(super) fn why_missing(error: &LibraryError) -> String {
 }
 
 /// What is wrong with the queues of a flow.
-pub(super) fn untaken(takers: &Takers, body: &Body, flow: &Flow) -> Vec<Mistake> {
-    let Takers::Here(queues) = takers else { return Vec::new() };
+pub(super) fn untaken(takers: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
+    let QueueCoverage::Embedded(queues) = takers else { return Vec::new() };
     let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
     let taken: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
-    let mistake = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Mistake {
+    let mistake = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Diagnostic {
         severity: Severity::Error,
         message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
         hint: Some(format!(
@@ -171,7 +174,7 @@ pub(super) fn untaken(takers: &Takers, body: &Body, flow: &Flow) -> Vec<Mistake>
 }
 
 /// Where a task's queue stands in the file, or else the task.
-fn span_of_queue(body: &Body, name: &flow::NodeName) -> flow::Span {
+fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::Span {
     body.nodes.iter().find_map(|node| match node {
         DraftNode::Task(task) if task.name == *name => {
             task.spans.get("queue").or_else(|| task.spans.get("name")).or_else(|| task.spans.get("")).cloned()
@@ -181,8 +184,8 @@ fn span_of_queue(body: &Body, name: &flow::NodeName) -> flow::Span {
     })
 }
 
-pub(super) fn refused(mistakes: &[Mistake], text: &str) -> Problem {
-    let errors: Vec<&Mistake> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
+pub(super) fn refused(mistakes: &[Diagnostic], text: &str) -> Problem {
+    let errors: Vec<&Diagnostic> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
         _ => format!("the flow has {} mistakes", errors.len()),
@@ -191,9 +194,9 @@ pub(super) fn refused(mistakes: &[Mistake], text: &str) -> Problem {
         .mistakes(mistakes.iter().map(|mistake| told(mistake, text)).collect())
 }
 
-pub(super) fn told(mistake: &Mistake, text: &str) -> api::Mistake {
+pub(super) fn told(mistake: &Diagnostic, text: &str) -> api::Diagnostic {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
-    api::Mistake {
+    api::Diagnostic {
         severity: match mistake.severity {
             Severity::Error => "error".into(),
             Severity::Warning => "warning".into(),

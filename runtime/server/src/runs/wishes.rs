@@ -1,69 +1,69 @@
 //! What a person may ask for a run.
 
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, NewState, Notification, Skip};
+use client::api::{self, Notification, RunStateResponse, SkipRollback};
 use flow::{Failure, FailureKind, NodeName, RunId};
-use protocol::Wish;
+use protocol::RunCommand;
 
 use super::submit::given;
 use crate::{extract, problem::Problem, state};
 
-type Answer = Result<Json<NewState>, Problem>;
+type CommandResponse = Result<Json<RunStateResponse>, Problem>;
 
-async fn ask(state: &state::State, run: RunId, wish: Wish) -> Answer {
+async fn ask(state: &state::State, run: RunId, wish: RunCommand) -> CommandResponse {
     let state = state.parts.engine.ask(&run, wish).await?;
-    Ok(Json(NewState { run: run.to_string(), state: state.to_string(), cancelling: false }))
+    Ok(Json(RunStateResponse { run: run.to_string(), state: state.to_string(), cancelling: false }))
 }
 
 /// Stops a run and rolls it back.
 #[utoipa::path(post, operation_id = "cancel_run", path = "/v1/runs/{run}/cancel", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 409, description = "The run has ended", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
-    let new = state.parts.engine.ask(&run, Wish::Cancel).await?;
-    Ok(Json(NewState { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
+pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
+    let new = state.parts.engine.ask(&run, RunCommand::Cancel).await?;
+    Ok(Json(RunStateResponse { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
 }
 
 /// Lets a run start nothing new; what runs may finish.
 #[utoipa::path(post, operation_id = "suspend_run", path = "/v1/runs/{run}/suspend", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 409, description = "The run is not under way", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
-    ask(&state, run, Wish::Suspend).await
+pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
+    ask(&state, run, RunCommand::Suspend).await
 }
 
 /// Lets a suspended run go on.
 #[utoipa::path(post, operation_id = "resume_run", path = "/v1/runs/{run}/resume", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 409, description = "The run is not suspended", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
-    ask(&state, run, Wish::Resume).await
+pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
+    ask(&state, run, RunCommand::Resume).await
 }
 
 /// Tries the rollbacks that failed for good again; a run that was rolled back starts anew.
 #[utoipa::path(post, operation_id = "retry_run", path = "/v1/runs/{run}/retry", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 409, description = "The run has not failed", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extract::Run) -> Answer {
-    ask(&state, run, Wish::Retry).await
+pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
+    ask(&state, run, RunCommand::Retry).await
 }
 
 /// Takes the rollback of a task that failed for good as done: a person has settled it.
-#[utoipa::path(post, operation_id = "skip_task", path = "/v1/runs/{run}/skip", tag = "runs", request_body = Skip,
+#[utoipa::path(post, operation_id = "skip_task", path = "/v1/runs/{run}/skip", tag = "runs", request_body = SkipRollback,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 404, description = "There is no such run, or no such task in it", body = api::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "No rollback of this task has failed", body = api::Problem,
@@ -72,8 +72,8 @@ pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extrac
 pub(crate) async fn skip(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
-    extract::Json(skip): extract::Json<Skip>,
-) -> Answer {
+    extract::Json(skip): extract::Json<SkipRollback>,
+) -> CommandResponse {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     // The engine says only that there is nothing to skip.
     let machine = state.parts.logbook.load(&run).await?.into_machine()?;
@@ -86,13 +86,13 @@ pub(crate) async fn skip(
         return Err(Problem::bad_request("the reason is empty")
             .hint("say how the rollback was settled: it is kept in the run's history"));
     }
-    ask(&state, run, Wish::Skip { task, reason: reason.into() }).await
+    ask(&state, run, RunCommand::Skip { task, reason: reason.into() }).await
 }
 
 /// Notifies a task: one that waits succeeds with these values, or fails; one of a persistent flow fires with them.
 #[utoipa::path(post, operation_id = "notify_task", path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = NewState),
+        (status = 200, description = "It is recorded", body = RunStateResponse),
         (status = 409, description = "The task does not wait and cannot fire, or not with these values", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
@@ -100,7 +100,7 @@ pub(crate) async fn notify(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
     extract::Json(notification): extract::Json<Notification>,
-) -> Answer {
+) -> CommandResponse {
     let Notification { task, values, failure, key } = notification;
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     let mut values = given("values", &values)?;
@@ -108,12 +108,12 @@ pub(crate) async fn notify(
         Some(_) if !values.is_empty() => {
             return Err(Problem::bad_request("a notification brings values or a failure, and not both"));
         }
-        Some(message) => flow::Answer::Failed(Failure::new(FailureKind::Permanent, message)),
+        Some(message) => flow::TaskResult::Failed(Failure::new(FailureKind::Permanent, message)),
         None => {
             let put = store::values::put_large(&*state.parts.modules.store, &mut values).await;
             put.map_err(|error| Problem::unavailable(error.to_string()))?;
-            flow::Answer::Succeeded(values)
+            flow::TaskResult::Succeeded(values)
         }
     };
-    ask(&state, run, Wish::Notify { task, answer, key }).await
+    ask(&state, run, RunCommand::Notify { task, answer, key }).await
 }

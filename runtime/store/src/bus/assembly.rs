@@ -10,23 +10,23 @@ use crate::FetchError;
 
 /// How many chunks are asked for at a time: enough that a request is rare, few enough that one that is lost costs
 /// little.
-pub(super) const RANGE: u32 = 4;
+pub(super) const RANGE_CHUNKS: u32 = 4;
 
 /// How many chunks may be asked for and not have come: 4 MiB keep a fast broker busy, and are little for a worker
 /// that fetches for all its slots at once.
-pub(super) const WINDOW: u32 = 16;
+pub(super) const WINDOW_CHUNKS: u32 = 16;
 
 /// A content on its way.
-pub(super) struct Assembly {
+pub(super) struct ChunkAssembly {
     digest: Digest,
     largest: u64,
     /// Where asking goes on: every chunk before it was asked for.
     next: u32,
-    arrived: Option<Arrived>,
+    arrived: Option<PartialContent>,
 }
 
 /// What of a content is there, once the first chunk has told how large it is.
-struct Arrived {
+struct PartialContent {
     bytes: Vec<u8>,
     chunks: Vec<Chunk>,
     missing: u32,
@@ -35,58 +35,58 @@ struct Arrived {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Chunk {
     Missing,
-    There,
+    Present,
 }
 
 /// What a chunk was good for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum ChunkOutcome {
     /// It was missing.
     New,
     /// It was there already.
-    Again,
+    Duplicate,
     /// It cannot be of this content: its place, length or the size it tells is not right.
-    Unfit,
+    Invalid,
 }
 
-impl Assembly {
+impl ChunkAssembly {
     pub(super) fn new(digest: Digest, largest: u64) -> Self {
         Self { digest, largest, next: 0, arrived: None }
     }
 
     /// Takes a chunk; `size` is what it says of the whole.
-    pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<Taken, FetchError> {
+    pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<ChunkOutcome, FetchError> {
         if size > self.largest {
             return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.largest });
         }
         if index >= chunks_of(size) || chunk.len() != place_of(index, size).len() {
-            return Ok(Taken::Unfit);
+            return Ok(ChunkOutcome::Invalid);
         }
-        let arrived = self.arrived.get_or_insert_with(|| Arrived::new(size));
+        let arrived = self.arrived.get_or_insert_with(|| PartialContent::new(size));
         if arrived.bytes.len() as u64 != size {
-            return Ok(Taken::Unfit);
+            return Ok(ChunkOutcome::Invalid);
         }
         let known = &mut arrived.chunks[index as usize];
-        if *known == Chunk::There {
-            return Ok(Taken::Again);
+        if *known == Chunk::Present {
+            return Ok(ChunkOutcome::Duplicate);
         }
-        *known = Chunk::There;
+        *known = Chunk::Present;
         arrived.bytes[place_of(index, size)].copy_from_slice(chunk);
         arrived.missing -= 1;
-        Ok(Taken::New)
+        Ok(ChunkOutcome::New)
     }
 
     /// The next chunks to ask for, if there are any and the window has room for them.
     pub(super) fn advance(&mut self) -> Option<Range<u32>> {
         let end = match &self.arrived {
             // Until the size is known, the first range is all that is asked for.
-            None => RANGE,
+            None => RANGE_CHUNKS,
             Some(arrived) => arrived.chunks.len() as u32,
         };
-        if self.next >= end || self.in_flight() + RANGE > WINDOW {
+        if self.next >= end || self.in_flight() + RANGE_CHUNKS > WINDOW_CHUNKS {
             return None;
         }
-        let range = self.next..end.min(self.next + RANGE);
+        let range = self.next..end.min(self.next + RANGE_CHUNKS);
         self.next = range.end;
         Some(range)
     }
@@ -96,14 +96,14 @@ impl Assembly {
         let mut ranges: Vec<Range<u32>> = Vec::new();
         for index in (0..self.next).filter(|index| !self.is_there(*index)) {
             match ranges.last_mut() {
-                Some(range) if range.end == index && range.len() < RANGE as usize => range.end += 1,
+                Some(range) if range.end == index && range.len() < RANGE_CHUNKS as usize => range.end += 1,
                 Some(_) | None => ranges.push(index..index + 1),
             }
         }
         ranges
     }
 
-    /// All of it; `None` while something is missing. It is not checked.
+    /// All of it; `Strip` while something is missing. It is not checked.
     pub(super) fn take_whole(&mut self) -> Option<Bytes> {
         let whole = self.arrived.take_if(|arrived| arrived.missing == 0)?;
         Some(whole.bytes.into())
@@ -112,7 +112,7 @@ impl Assembly {
     fn is_there(&self, index: u32) -> bool {
         let Some(arrived) = &self.arrived else { return false };
         // What lies behind the end was asked for before the size was known, and needs no waiting for.
-        arrived.chunks.get(index as usize).is_none_or(|chunk| *chunk == Chunk::There)
+        arrived.chunks.get(index as usize).is_none_or(|chunk| *chunk == Chunk::Present)
     }
 
     fn in_flight(&self) -> u32 {
@@ -122,7 +122,7 @@ impl Assembly {
     }
 }
 
-impl Arrived {
+impl PartialContent {
     /// `size` was checked to be no more than who asked would take.
     fn new(size: u64) -> Self {
         let chunks = chunks_of(size);
@@ -152,11 +152,11 @@ mod tests {
         vec![index as u8; place_of(index, SIZE as u64).len()]
     }
 
-    fn assembly() -> Assembly {
-        Assembly::new(Digest::from_bytes([7; 32]), SIZE as u64)
+    fn assembly() -> ChunkAssembly {
+        ChunkAssembly::new(Digest::from_bytes([7; 32]), SIZE as u64)
     }
 
-    fn give(assembly: &mut Assembly, index: u32) -> Taken {
+    fn give(assembly: &mut ChunkAssembly, index: u32) -> ChunkOutcome {
         assembly.take(SIZE as u64, index, &chunk(index)).unwrap()
     }
 
@@ -165,8 +165,8 @@ mod tests {
         let mut assembly = assembly();
         for index in (0..41).rev() {
             assert_eq!(assembly.take_whole(), None);
-            assert_eq!(give(&mut assembly, index), Taken::New);
-            assert_eq!(give(&mut assembly, index), Taken::Again);
+            assert_eq!(give(&mut assembly, index), ChunkOutcome::New);
+            assert_eq!(give(&mut assembly, index), ChunkOutcome::Duplicate);
         }
         assert!(assembly.take_whole().unwrap() == (0..41).flat_map(chunk).collect::<Vec<_>>());
     }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn asking_ends_with_the_content() {
-        let mut small = Assembly::new(Digest::from_bytes([7; 32]), 100);
+        let mut small = ChunkAssembly::new(Digest::from_bytes([7; 32]), 100);
         assert_eq!(small.advance(), Some(0..4));
         small.take(3, 0, b"egg").unwrap();
         assert_eq!((small.advance(), small.lost()), (None, vec![]));
@@ -216,16 +216,25 @@ mod tests {
         let mut assembly = assembly();
         let (size, chunk) = (SIZE as u64, [0; CHUNK]);
         for (index, chunk) in [(0, &chunk[1..]), (0, &[]), (40, &chunk), (41, &[]), (u32::MAX, &chunk)] {
-            assert_eq!(assembly.take(size, index, chunk).unwrap(), Taken::Unfit, "{index} with {}", chunk.len());
+            assert_eq!(
+                assembly.take(size, index, chunk).unwrap(),
+                ChunkOutcome::Invalid,
+                "{index} with {}",
+                chunk.len()
+            );
         }
-        assert_eq!(give(&mut assembly, 0), Taken::New);
-        assert_eq!(assembly.take(size - 1, 1, &chunk).unwrap(), Taken::Unfit, "of another size than was told before");
-        assert_eq!(give(&mut assembly, 1), Taken::New);
+        assert_eq!(give(&mut assembly, 0), ChunkOutcome::New);
+        assert_eq!(
+            assembly.take(size - 1, 1, &chunk).unwrap(),
+            ChunkOutcome::Invalid,
+            "of another size than was told before"
+        );
+        assert_eq!(give(&mut assembly, 1), ChunkOutcome::New);
     }
 
     #[test]
     fn a_content_that_is_too_large_is_refused_before_room_is_made_for_it() {
-        let mut small = Assembly::new(Digest::from_bytes([7; 32]), 100);
+        let mut small = ChunkAssembly::new(Digest::from_bytes([7; 32]), 100);
         let error = small.take(u64::MAX, 0, b"egg").unwrap_err();
         assert!(matches!(error, FetchError::TooLarge { size: u64::MAX, largest: 100, .. }), "{error}");
     }

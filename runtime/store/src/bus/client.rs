@@ -12,32 +12,32 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchAnswer, FetchReply, PutRequest, topology::store_puts};
+use protocol::{FetchReply, FetchResponse, PutRequest, topology::store_puts};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
     SendError, StartError,
-    assembly::WINDOW,
-    fetch::{Asking, Fetch},
+    assembly::WINDOW_CHUNKS,
+    fetch::{ChunkRequester, Fetch},
     open,
     server::DIGEST,
 };
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
 /// Answers on their way to the client at once: a window's worth, which one fetch can have in flight.
-const PREFETCH: u16 = WINDOW as u16;
+const PREFETCH: u16 = WINDOW_CHUNKS as u16;
 
 /// Answers that wait for one fetch: all that it can have in flight, and as many again that come twice. What does not
 /// fit is dropped and asked for again.
-const ANSWERS: usize = 2 * WINDOW as usize;
+const REPLY_CAPACITY: usize = 2 * WINDOW_CHUNKS as usize;
 
 /// How long a store may take to keep something before it is sent again; after the last, nobody is there.
-const PUT_AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(15)];
+const PUT_RETRY_DELAYS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(15)];
 
 /// Fetches that wait to be known: each is so in no time.
-const BEGINNING: usize = 16;
+const MAX_PENDING_REGISTRATIONS: usize = 16;
 
 /// Fetches content from the stores that engines offer. Cheap to clone; ends with its last clone or with
 /// [`Client::close`].
@@ -49,14 +49,14 @@ pub struct Client {
 pub(super) struct Shared {
     broker: Arc<dyn Broker>,
     reply_queue: String,
-    begin: mpsc::Sender<Beginning>,
+    begin: mpsc::Sender<FetchRegistration>,
     fetches: AtomicU64,
     stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
 /// A fetch that wants to hear what is said to it.
-struct Beginning {
+struct FetchRegistration {
     id: String,
     answers: mpsc::Sender<Bytes>,
 }
@@ -68,7 +68,7 @@ impl Client {
     /// [`StartError`] when the broker refuses it.
     pub async fn new(broker: Arc<dyn Broker>, reply_queue: String) -> Result<Self, StartError> {
         let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, PREFETCH).await?;
-        let (begin, beginning) = mpsc::channel(BEGINNING);
+        let (begin, beginning) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(hand_out(consumer, beginning, stop.clone()));
         tasks.close();
@@ -84,10 +84,10 @@ impl Client {
     pub async fn fetch(&self, queue: &str, digest: Digest, largest: u64) -> Result<Bytes, FetchError> {
         let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
-        let (sender, answers) = mpsc::channel(ANSWERS);
-        let beginning = Beginning { id: id.clone(), answers: sender };
+        let (sender, answers) = mpsc::channel(REPLY_CAPACITY);
+        let beginning = FetchRegistration { id: id.clone(), answers: sender };
         begin.send(beginning).await.map_err(|_| FetchError::Closed { digest })?;
-        let asking = Asking { broker: &**broker, queue, reply_queue, id: &id, digest };
+        let asking = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest };
         Fetch::new(asking, answers, largest).run().await
     }
 
@@ -99,8 +99,8 @@ impl Client {
     pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
         let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
-        let (sender, mut answers) = mpsc::channel(ANSWERS);
-        begin.send(Beginning { id: id.clone(), answers: sender }).await.map_err(|_| SendError::Closed)?;
+        let (sender, mut answers) = mpsc::channel(REPLY_CAPACITY);
+        begin.send(FetchRegistration { id: id.clone(), answers: sender }).await.map_err(|_| SendError::Closed)?;
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
         let message = Message {
             exchange: String::new(),
@@ -116,7 +116,7 @@ impl Client {
             },
             body: PutRequest { bytes: &bytes }.encode().into(),
         };
-        for pause in PUT_AGAIN {
+        for pause in PUT_RETRY_DELAYS {
             match broker.publish(message.clone()).await {
                 Ok(()) | Err(PublishError::Unconfirmed { .. } | PublishError::Refused { .. }) => {}
                 Err(PublishError::Unroutable { .. }) => return Err(SendError::EngineGone { queue: queue.to_owned() }),
@@ -126,14 +126,14 @@ impl Client {
             let Ok(answer) = timeout(pause, answers.recv()).await else { continue };
             let answer = answer.ok_or(SendError::Closed)?;
             match FetchReply::decode(&answer) {
-                Ok(FetchReply { digest: kept, answer: FetchAnswer::Kept }) if kept == digest => return Ok(digest),
-                Ok(FetchReply { answer: FetchAnswer::Unreadable { reason }, .. }) => {
-                    return Err(SendError::NotKept { queue: queue.to_owned(), reason: reason.to_owned() });
+                Ok(FetchReply { digest: kept, answer: FetchResponse::Stored }) if kept == digest => return Ok(digest),
+                Ok(FetchReply { answer: FetchResponse::Unreadable { reason }, .. }) => {
+                    return Err(SendError::NotStored { queue: queue.to_owned(), reason: reason.to_owned() });
                 }
                 Ok(_) | Err(_) => warn!(queue, %digest, "an answer to a value that was to be kept is none"),
             }
         }
-        Err(SendError::Silent { queue: queue.to_owned() })
+        Err(SendError::TimedOut { queue: queue.to_owned() })
     }
 
     /// Ends all fetches and the listening, and returns when that is done.
@@ -144,7 +144,7 @@ impl Client {
 }
 
 /// Hands each answer to the fetch it is for. Never waits for a fetch, so that none keeps another from being heard.
-async fn hand_out(mut consumer: Consumer, mut beginning: mpsc::Receiver<Beginning>, stop: CancellationToken) {
+async fn hand_out(mut consumer: Consumer, mut beginning: mpsc::Receiver<FetchRegistration>, stop: CancellationToken) {
     let mut fetches: HashMap<String, mpsc::Sender<Bytes>> = HashMap::new();
     loop {
         // All arms are cancel-safe by their documentation. Biased, because a fetch begins before it asks: heard in
@@ -153,7 +153,7 @@ async fn hand_out(mut consumer: Consumer, mut beginning: mpsc::Receiver<Beginnin
             biased;
             () = stop.cancelled() => return,
             begun = beginning.recv() => {
-                let Some(Beginning { id, answers }) = begun else { return };
+                let Some(FetchRegistration { id, answers }) = begun else { return };
                 fetches.retain(|_, answers| !answers.is_closed());
                 fetches.insert(id, answers);
                 continue;

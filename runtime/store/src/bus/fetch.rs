@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchAnswer, FetchReply, FetchRequest};
+use protocol::{FetchReply, FetchRequest, FetchResponse};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -13,14 +13,14 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    assembly::{Assembly, Taken},
+    assembly::{ChunkAssembly, ChunkOutcome},
     server::DIGEST,
 };
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
 /// How long nothing new may come before what is missing is asked for again, and again. A server that is busy gets more
 /// time each time; after the last, nobody is there.
-const PAUSES: [Duration; 5] = [
+const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(3),
     Duration::from_secs(5),
@@ -30,10 +30,10 @@ const PAUSES: [Duration; 5] = [
 
 /// How often in a row there may be no queue to ask on: a broker that has started anew has none until the engine is
 /// back, too, which is some seconds.
-const NO_QUEUE: u32 = 3;
+const MAX_MISSING_QUEUE: u32 = 3;
 
 /// Whom one fetch asks, and for what.
-pub(super) struct Asking<'a> {
+pub(super) struct ChunkRequester<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) queue: &'a str,
     pub(super) reply_queue: &'a str,
@@ -44,9 +44,9 @@ pub(super) struct Asking<'a> {
 
 /// One fetch on its way.
 pub(super) struct Fetch<'a> {
-    asking: Asking<'a>,
+    asking: ChunkRequester<'a>,
     answers: mpsc::Receiver<Bytes>,
-    assembly: Assembly,
+    assembly: ChunkAssembly,
     /// When something new came last.
     heard: Instant,
     /// How many pauses are over since then, and when the next one will be.
@@ -56,10 +56,10 @@ pub(super) struct Fetch<'a> {
 }
 
 impl<'a> Fetch<'a> {
-    pub(super) fn new(asking: Asking<'a>, answers: mpsc::Receiver<Bytes>, largest: u64) -> Self {
-        let assembly = Assembly::new(asking.digest, largest);
+    pub(super) fn new(asking: ChunkRequester<'a>, answers: mpsc::Receiver<Bytes>, largest: u64) -> Self {
+        let assembly = ChunkAssembly::new(asking.digest, largest);
         let now = Instant::now();
-        Self { asking, answers, assembly, heard: now, pauses: 0, due: now + PAUSES[0], no_queue: 0 }
+        Self { asking, answers, assembly, heard: now, pauses: 0, due: now + RETRY_DELAYS[0], no_queue: 0 }
     }
 
     pub(super) async fn run(mut self) -> Result<Bytes, FetchError> {
@@ -80,9 +80,9 @@ impl<'a> Fetch<'a> {
 
     async fn ask_again(&mut self) -> Result<(), FetchError> {
         self.pauses += 1;
-        if self.pauses == PAUSES.len() {
-            let Asking { queue, digest, .. } = self.asking;
-            return Err(FetchError::Silent { digest, queue: queue.into(), silence: self.heard.elapsed() });
+        if self.pauses == RETRY_DELAYS.len() {
+            let ChunkRequester { queue, digest, .. } = self.asking;
+            return Err(FetchError::TimedOut { digest, queue: queue.into(), silence: self.heard.elapsed() });
         }
         debug!(queue = self.asking.queue, digest = %self.asking.digest, "what has not come is asked for again");
         for range in self.assembly.lost() {
@@ -92,13 +92,13 @@ impl<'a> Fetch<'a> {
     }
 
     async fn ask(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
-        let Asking { queue, digest, .. } = self.asking;
+        let ChunkRequester { queue, digest, .. } = self.asking;
         match self.asking.broker.publish(self.asking.message(chunks)).await {
             Ok(()) => self.no_queue = 0,
             Err(PublishError::Unroutable { .. }) => {
                 self.no_queue += 1;
-                if self.no_queue == NO_QUEUE {
-                    return Err(FetchError::EngineGone { digest, queue: queue.into() });
+                if self.no_queue == MAX_MISSING_QUEUE {
+                    return Err(FetchError::QueueMissing { digest, queue: queue.into() });
                 }
             }
             // It may have arrived. Either way it is as good as lost, and is sent again when nothing comes.
@@ -112,12 +112,12 @@ impl<'a> Fetch<'a> {
             Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),
         }
         // From now, since to publish may have waited for a connection that was away.
-        self.due = Instant::now() + PAUSES[self.pauses];
+        self.due = Instant::now() + RETRY_DELAYS[self.pauses];
         Ok(())
     }
 
     fn take(&mut self, answer: &[u8]) -> Result<(), FetchError> {
-        let Asking { queue, digest, .. } = self.asking;
+        let ChunkRequester { queue, digest, .. } = self.asking;
         let answer = match FetchReply::decode(answer) {
             Ok(reply) if reply.digest == digest => reply.answer,
             Ok(other) => {
@@ -130,23 +130,23 @@ impl<'a> Fetch<'a> {
             }
         };
         match answer {
-            FetchAnswer::Chunk { size, index, bytes } => match self.assembly.take(size, index, bytes)? {
-                Taken::New => {
+            FetchResponse::Chunk { size, index, bytes } => match self.assembly.take(size, index, bytes)? {
+                ChunkOutcome::New => {
                     self.heard = Instant::now();
                     self.pauses = 0;
-                    self.due = self.heard + PAUSES[0];
+                    self.due = self.heard + RETRY_DELAYS[0];
                 }
-                Taken::Again => {}
-                Taken::Unfit => {
+                ChunkOutcome::Duplicate => {}
+                ChunkOutcome::Invalid => {
                     warn!(queue, %digest, size, index, "a chunk that does not fit is dropped")
                 }
             },
-            FetchAnswer::Kept => debug!(queue, %digest, "an answer to another question is dropped"),
-            FetchAnswer::Missing => return Err(FetchError::Missing { digest }),
-            FetchAnswer::Corrupt { actual } => {
+            FetchResponse::Stored => debug!(queue, %digest, "an answer to another question is dropped"),
+            FetchResponse::Missing => return Err(FetchError::Missing { digest }),
+            FetchResponse::Corrupt { actual } => {
                 return Err(FetchError::Corrupt { expected: digest, actual });
             }
-            FetchAnswer::Unreadable { reason } => {
+            FetchResponse::Unreadable { reason } => {
                 return Err(FetchError::Unreadable { digest, queue: queue.into(), reason: reason.into() });
             }
         }
@@ -154,7 +154,7 @@ impl<'a> Fetch<'a> {
     }
 }
 
-impl Asking<'_> {
+impl ChunkRequester<'_> {
     fn message(&self, chunks: Range<u32>) -> Message {
         let request = FetchRequest { digest: self.digest, chunks };
         Message {

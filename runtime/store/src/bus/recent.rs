@@ -6,15 +6,15 @@ use bytes::Bytes;
 use flow::Digest;
 
 /// How many bytes are kept: the modules of some flows. The last content is kept even when it alone has more.
-const KEPT: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// The contents that were served last, the very last first.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct ContentCache {
     contents: VecDeque<(Digest, Bytes)>,
 }
 
-impl Recent {
+impl ContentCache {
     pub(super) fn get(&mut self, digest: Digest) -> Option<Bytes> {
         let at = self.contents.iter().position(|(known, _)| *known == digest)?;
         let content = self.contents.remove(at)?;
@@ -28,7 +28,7 @@ impl Recent {
         let mut kept = 0;
         let mut fitting = self.contents.iter().take_while(|(_, bytes)| {
             kept += bytes.len();
-            kept <= KEPT
+            kept <= MAX_BYTES
         });
         let fit = fitting.by_ref().count().max(1);
         self.contents.truncate(fit);
@@ -42,14 +42,14 @@ mod tests {
     #[test]
     fn what_was_served_longest_ago_is_forgotten_and_the_last_never() {
         let [a, b, c] = [1, 2, 3].map(|byte| Digest::from_bytes([byte; 32]));
-        let mut recent = Recent::default();
-        recent.keep(a, vec![0; KEPT / 2].into());
-        recent.keep(b, vec![0; KEPT / 2].into());
+        let mut recent = ContentCache::default();
+        recent.keep(a, vec![0; MAX_BYTES / 2].into());
+        recent.keep(b, vec![0; MAX_BYTES / 2].into());
         assert!(recent.get(a).is_some(), "both fit");
         recent.keep(c, vec![0; 1].into());
         assert_eq!(recent.get(b), None, "a was served after it");
         assert!(recent.get(a).is_some() && recent.get(c).is_some());
-        recent.keep(b, vec![0; KEPT + 1].into());
+        recent.keep(b, vec![0; MAX_BYTES + 1].into());
         assert!(recent.get(b).is_some(), "it is the last");
         assert_eq!((recent.get(a), recent.get(c)), (None, None));
     }

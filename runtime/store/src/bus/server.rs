@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flow::Digest;
 use futures::future;
 use protocol::{
-    DecodeError, FetchAnswer, FetchReply, FetchRequest, PutRequest, fetch::LARGEST_RANGE, topology as names,
+    DecodeError, FetchReply, FetchRequest, FetchResponse, PutRequest, fetch::MAX_RANGE_CHUNKS, topology as names,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -16,12 +16,12 @@ use super::{
     StartError,
     assembly::{chunks_of, place_of},
     open,
-    recent::Recent,
+    recent::ContentCache,
 };
 use crate::{FetchError, PutError, Store};
 
 /// How long the queue outlives its server.
-const ABANDONED: Duration = Duration::from_secs(600);
+const QUEUE_EXPIRY: Duration = Duration::from_secs(600);
 
 /// Requests that are answered at once. With the largest range each, 64 MiB are on their way to the broker.
 const PREFETCH: u16 = 16;
@@ -43,7 +43,7 @@ pub struct Server {
 }
 
 /// Where an answer goes.
-struct Reader {
+struct ReplyTarget {
     queue: String,
     correlation_id: Option<String>,
 }
@@ -59,7 +59,7 @@ impl Server {
         store: Arc<dyn Store>,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let kind = QueueKind::Transient { expires: ABANDONED };
+        let kind = QueueKind::Transient { expires: QUEUE_EXPIRY };
         let requests = open(&*broker, &queue, kind.clone(), PREFETCH).await?;
         let puts = open(&*broker, &names::store_puts(&queue), kind, PUTS).await?;
         Ok(Self { broker, queue, store, requests, puts, stop })
@@ -69,25 +69,25 @@ impl Server {
     /// read is answered with the reason, or moved to the quarantine where it does not say whom to answer.
     pub async fn run(self) {
         let Self { broker, queue, store, requests, puts, stop } = self;
-        let end = |queue| End { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
+        let end = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
         // Each has a queue of its own, so that who fetches never waits for what others put.
         futures::join!(end(queue.clone()).answer(requests), end(names::store_puts(&queue)).keep(puts));
     }
 }
 
 /// The server's end of one of its queues.
-struct End {
+struct QueueServer {
     broker: Arc<dyn Broker>,
     queue: String,
     store: Arc<dyn Store>,
     stop: CancellationToken,
 }
 
-impl End {
+impl QueueServer {
     /// Answers requests for content.
     async fn answer(self, mut requests: Consumer) {
         let sending = TaskTracker::new();
-        let mut recent = Recent::default();
+        let mut recent = ContentCache::default();
         while let Some(delivery) = self.next(&mut requests).await {
             let request = match FetchRequest::decode(&delivery.message.body) {
                 Ok(request) => request,
@@ -96,7 +96,7 @@ impl End {
                     continue;
                 }
             };
-            let Some(reader) = Reader::of(&delivery) else {
+            let Some(reader) = ReplyTarget::of(&delivery) else {
                 warn!(queue = self.queue, "a request for content does not say where to answer; it is dropped");
                 delivery.accept();
                 continue;
@@ -132,7 +132,7 @@ impl End {
                     Err(error) => return refuse(broker, queue, delivery, error).await,
                 };
                 let kept = store.put(bytes).await;
-                if let Some(reader) = Reader::of(&delivery) {
+                if let Some(reader) = ReplyTarget::of(&delivery) {
                     send(&*broker, vec![told(&reader, &queue, kept)]).await;
                 }
                 delivery.accept();
@@ -158,7 +158,7 @@ impl End {
     }
 
     /// The content of a digest, from what was served last or from the store.
-    async fn content(&self, recent: &mut Recent, digest: Digest) -> Result<Bytes, FetchError> {
+    async fn content(&self, recent: &mut ContentCache, digest: Digest) -> Result<Bytes, FetchError> {
         if let Some(bytes) = recent.get(digest) {
             return Ok(bytes);
         }
@@ -171,39 +171,39 @@ impl End {
 }
 
 /// The message that says what became of a put.
-fn told(reader: &Reader, queue: &str, kept: Result<Digest, PutError>) -> Message {
+fn told(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) -> Message {
     match kept {
-        Ok(digest) => reader.message(&FetchReply { digest, answer: FetchAnswer::Kept }),
+        Ok(digest) => reader.message(&FetchReply { digest, answer: FetchResponse::Stored }),
         Err(error) => {
             warn!(queue, error = &error as &dyn Error, "a value cannot be kept");
             let digest = error.digest();
-            reader.message(&FetchReply { digest, answer: FetchAnswer::Unreadable { reason: &error.to_string() } })
+            reader.message(&FetchReply { digest, answer: FetchResponse::Unreadable { reason: &error.to_string() } })
         }
     }
 }
 
 /// The messages that answer a request.
-fn answers(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &Reader) -> Vec<Message> {
+fn answers(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &ReplyTarget) -> Vec<Message> {
     let digest = request.digest;
     let message = |answer| reader.message(&FetchReply { digest, answer });
     let bytes = match content {
         Ok(bytes) => bytes,
-        Err(FetchError::Missing { .. }) => return vec![message(FetchAnswer::Missing)],
+        Err(FetchError::Missing { .. }) => return vec![message(FetchResponse::Missing)],
         Err(FetchError::Corrupt { actual, .. }) => {
-            return vec![message(FetchAnswer::Corrupt { actual })];
+            return vec![message(FetchResponse::Corrupt { actual })];
         }
         Err(error) => {
             let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            return vec![message(FetchAnswer::Unreadable { reason: &format!("{error}{cause}") })];
+            return vec![message(FetchResponse::Unreadable { reason: &format!("{error}{cause}") })];
         }
     };
     let size = bytes.len() as u64;
     let chunks = request.chunks.start..request.chunks.end.min(chunks_of(size));
     let chunk = |index| {
         let bytes = &bytes[place_of(index, size)];
-        message(FetchAnswer::Chunk { size, index, bytes })
+        message(FetchResponse::Chunk { size, index, bytes })
     };
-    chunks.take(LARGEST_RANGE as usize).map(chunk).collect()
+    chunks.take(MAX_RANGE_CHUNKS as usize).map(chunk).collect()
 }
 
 /// Sends answers. One that does not arrive is asked for again; a reader that has gone needs none.
@@ -221,9 +221,9 @@ async fn refuse(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, erro
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
     let reason = format!("the engine could not read a request for content: {error}");
     warn!(queue, reason, "a request for content is refused");
-    match (Reader::of(&delivery), digest) {
+    match (ReplyTarget::of(&delivery), digest) {
         (Some(reader), Some(digest)) => {
-            let answer = FetchAnswer::Unreadable { reason: &reason };
+            let answer = FetchResponse::Unreadable { reason: &reason };
             send(&*broker, vec![reader.message(&FetchReply { digest, answer })]).await;
             delivery.accept();
         }
@@ -232,7 +232,7 @@ async fn refuse(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, erro
     }
 }
 
-impl Reader {
+impl ReplyTarget {
     /// Whom a request is to be answered to.
     fn of(delivery: &Delivery) -> Option<Self> {
         let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;

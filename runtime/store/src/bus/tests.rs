@@ -16,7 +16,7 @@ use protocol::{
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::faulty::{Fault, Faulty};
+use self::faulty::{Fault, FaultyBroker};
 use super::{Client, SendError, Server};
 use crate::{Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, Store, Tag, TagError, digest_of};
 
@@ -25,7 +25,7 @@ const REPLIES: &str = "waft.reply.test";
 const LARGEST: u64 = 64 << 20;
 
 /// A server over a store and a client, on one broker.
-struct World {
+struct Harness {
     broker: InProcess,
     store: Arc<dyn Store>,
     client: Client,
@@ -33,7 +33,7 @@ struct World {
     tasks: TaskTracker,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let broker = InProcess::new();
         let (answers, asks) = (broker.connect(), broker.connect());
@@ -41,9 +41,9 @@ impl World {
     }
 
     /// A world in which what the server publishes has faults.
-    async fn faulty(plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> (Self, Arc<Faulty>) {
+    async fn faulty(plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> (Self, Arc<FaultyBroker>) {
         let broker = InProcess::new();
-        let (faulty, asks) = (Arc::new(Faulty::new(&broker, plan)), broker.connect());
+        let (faulty, asks) = (Arc::new(FaultyBroker::new(&broker, plan)), broker.connect());
         (Self::over(broker, Arc::new(Memory::new()), faulty.clone(), Arc::new(asks)).await, faulty)
     }
 
@@ -98,14 +98,14 @@ fn message(key: &str, body: impl Into<Bytes>) -> Message {
 
 #[tokio::test(start_paused = true)]
 async fn the_bus_keeps_the_contract_of_fetching() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     crate::contract::fetching(&*world.store, async |digest| world.fetch(digest).await).await;
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_large_content_comes_without_a_pause() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let begun = Instant::now();
     world.carries(content(41)).await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -114,7 +114,7 @@ async fn a_large_content_comes_without_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn many_fetch_at_once_and_each_gets_its_own() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let fetches = (0..20).map(|chunks| world.carries(content(chunks)));
     futures::future::join_all(fetches).await;
     world.end().await;
@@ -122,7 +122,7 @@ async fn many_fetch_at_once_and_each_gets_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn lost_chunks_are_asked_for_again() {
-    let (world, server) = World::faulty(|number, _| if number % 3 == 0 { Fault::Lost } else { Fault::None }).await;
+    let (world, server) = Harness::faulty(|number, _| if number % 3 == 0 { Fault::Lost } else { Fault::None }).await;
     world.carries(content(30)).await;
     // A third of what is sent is lost, of what is sent again too.
     assert!(server.published() > 40, "{}", server.published());
@@ -131,7 +131,7 @@ async fn lost_chunks_are_asked_for_again() {
 
 #[tokio::test(start_paused = true)]
 async fn chunks_that_come_twice_or_late_do_no_harm() {
-    let (world, server) = World::faulty(|number, _| match number % 3 {
+    let (world, server) = Harness::faulty(|number, _| match number % 3 {
         0 => Fault::Late,
         1 => Fault::Twice,
         _ => Fault::None,
@@ -151,8 +151,8 @@ async fn lost_and_unconfirmed_requests_are_sent_again() {
         1 => Fault::Unconfirmed,
         _ => Fault::None,
     };
-    let (asks, answers) = (Arc::new(Faulty::new(&broker, plan)), broker.connect());
-    let world = World::over(broker, Arc::new(Memory::new()), Arc::new(answers), asks).await;
+    let (asks, answers) = (Arc::new(FaultyBroker::new(&broker, plan)), broker.connect());
+    let world = Harness::over(broker, Arc::new(Memory::new()), Arc::new(answers), asks).await;
     let begun = Instant::now();
     world.carries(content(3)).await;
     assert_eq!(begun.elapsed(), Duration::from_secs(5), "two pauses, each longer than the one before");
@@ -161,7 +161,7 @@ async fn lost_and_unconfirmed_requests_are_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_changed_on_its_way_is_told_and_not_handed_out() {
-    let (world, _) = World::faulty(|number, message| {
+    let (world, _) = Harness::faulty(|number, message| {
         let mut body = message.body.to_vec();
         // The end of an answer is the end of its chunk.
         *body.last_mut().unwrap() ^= 1;
@@ -180,7 +180,7 @@ async fn what_was_changed_on_its_way_is_told_and_not_handed_out() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_among_the_answers_is_dropped() {
-    let (world, _) = World::faulty(|number, _| match number % 2 {
+    let (world, _) = Harness::faulty(|number, _| match number % 2 {
         0 => Fault::Changed("garbage".into()),
         _ => Fault::None,
     })
@@ -192,7 +192,7 @@ async fn garbage_among_the_answers_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_among_the_requests_is_kept_in_quarantine_and_the_server_lives() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let digest = digest_of(b"pan");
     let without_reader = FetchRequest { digest, chunks: 0..1 }.encode();
     let endless = FetchRequest { digest, chunks: 7..u32::MAX }.encode();
@@ -222,8 +222,8 @@ async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
         body[2] = 99;
         Fault::Changed(body.into())
     };
-    let (asks, answers) = (Arc::new(Faulty::new(&broker, newer)), broker.connect());
-    let world = World::over(broker, Arc::new(Memory::new()), Arc::new(answers), asks).await;
+    let (asks, answers) = (Arc::new(FaultyBroker::new(&broker, newer)), broker.connect());
+    let world = Harness::over(broker, Arc::new(Memory::new()), Arc::new(answers), asks).await;
     let (digest, begun) = (world.put("pan".into()).await, Instant::now());
     let error = world.fetch(digest).await.unwrap_err();
     assert!(matches!(error, FetchError::Unreadable { .. }), "{error}");
@@ -239,7 +239,7 @@ async fn a_corrupt_store_is_told_with_both_digests_until_it_is_repaired() {
     let (root, broker) = (tempfile::tempdir().unwrap(), InProcess::new());
     let store = Arc::new(Directory::open(root.path().into()).await.unwrap());
     let (answers, asks) = (broker.connect(), broker.connect());
-    let world = World::over(broker, store, Arc::new(answers), Arc::new(asks)).await;
+    let world = Harness::over(broker, store, Arc::new(answers), Arc::new(asks)).await;
     let digest = world.put("pan".into()).await;
     let hex = digest.hex();
     std::fs::write(root.path().join("sha256").join(&hex[..2]).join(&hex), "pot").unwrap();
@@ -258,7 +258,7 @@ async fn a_store_that_cannot_be_read_is_told_in_its_own_words() {
     let (root, broker) = (tempfile::tempdir().unwrap(), InProcess::new());
     let store = Arc::new(Directory::open(root.path().into()).await.unwrap());
     let (answers, asks) = (broker.connect(), broker.connect());
-    let world = World::over(broker, store, Arc::new(answers), Arc::new(asks)).await;
+    let world = Harness::over(broker, store, Arc::new(answers), Arc::new(asks)).await;
     let digest = digest_of(b"pan");
     let hex = digest.hex();
     let path = root.path().join("sha256").join(&hex[..2]).join(&hex);
@@ -274,7 +274,7 @@ async fn a_store_that_cannot_be_read_is_told_in_its_own_words() {
 
 #[tokio::test(start_paused = true)]
 async fn a_content_that_is_too_large_is_not_fetched() {
-    let (world, server) = World::faulty(|_, _| Fault::None).await;
+    let (world, server) = Harness::faulty(|_, _| Fault::None).await;
     let digest = world.put(content(20)).await;
     let error = world.client.fetch(QUEUE, digest, 1_000).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { largest: 1_000, .. }), "{error}");
@@ -304,7 +304,7 @@ async fn an_engine_that_is_gone_is_told_as_such() {
     let client = Client::new(Arc::new(InProcess::new()), REPLIES.into()).await.unwrap();
     let digest = digest_of(b"pan");
     let error = client.fetch(QUEUE, digest, LARGEST).await.unwrap_err();
-    assert!(matches!(&error, FetchError::EngineGone { queue, .. } if queue == QUEUE), "{error}");
+    assert!(matches!(&error, FetchError::QueueMissing { queue, .. } if queue == QUEUE), "{error}");
     assert!(error.to_string().starts_with("the engine that sent the job is gone"), "{error}");
     client.close().await;
 }
@@ -330,7 +330,7 @@ async fn an_engine_that_comes_back_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_ends_when_its_client_is_closed() {
-    let (world, _) = World::faulty(|_, _| Fault::Lost).await;
+    let (world, _) = Harness::faulty(|_, _| Fault::Lost).await;
     let digest = world.put("pan".into()).await;
     let (failed, ()) = futures::join!(world.fetch(digest), world.client.close());
     assert!(matches!(failed, Err(FetchError::Closed { .. })), "{failed:?}");
@@ -354,7 +354,7 @@ async fn the_last_clone_of_a_client_ends_its_listening() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_ends_when_its_queues_are_deleted() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.broker.delete_queue(QUEUE).await.unwrap();
     world.broker.delete_queue(&store_puts(QUEUE)).await.unwrap();
     world.tasks.wait().await;
@@ -365,7 +365,7 @@ async fn a_server_ends_when_its_queues_are_deleted() {
 async fn every_fetch_has_an_id_of_its_own() {
     let ids = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
     let seen = ids.clone();
-    let (world, _) = World::faulty(move |_, message| {
+    let (world, _) = Harness::faulty(move |_, message| {
         seen.lock().unwrap().insert(message.properties.correlation_id.clone());
         Fault::None
     })
@@ -378,10 +378,10 @@ async fn every_fetch_has_an_id_of_its_own() {
 }
 
 /// A store whose disk hangs when something is put.
-struct Hangs(Memory);
+struct HangingStore(Memory);
 
 #[async_trait]
-impl Store for Hangs {
+impl Store for HangingStore {
     async fn put(&self, _: Bytes) -> Result<Digest, PutError> {
         std::future::pending().await
     }
@@ -425,7 +425,7 @@ async fn who_fetches_never_waits_for_what_others_put() {
     let (answers, asks) = (broker.connect(), broker.connect());
     let inner = Memory::new();
     let digest = inner.put("pan".into()).await.unwrap();
-    let world = World::over(broker, Arc::new(Hangs(inner)), Arc::new(answers), Arc::new(asks)).await;
+    let world = Harness::over(broker, Arc::new(HangingStore(inner)), Arc::new(answers), Arc::new(asks)).await;
     let putting = futures::future::join_all((0..40).map(|size| world.client.put(QUEUE, content(size))));
     let fetching = async {
         // All are on their way.
@@ -435,6 +435,6 @@ async fn who_fetches_never_waits_for_what_others_put() {
         assert_eq!(begun.elapsed(), Duration::ZERO);
     };
     let (put, ()) = futures::join!(putting, fetching);
-    assert!(put.iter().all(|put| matches!(put, Err(SendError::Silent { .. }))), "the disk hangs");
+    assert!(put.iter().all(|put| matches!(put, Err(SendError::TimedOut { .. }))), "the disk hangs");
     world.end().await;
 }

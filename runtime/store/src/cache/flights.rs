@@ -14,34 +14,34 @@ use crate::FetchError;
 
 /// What is being got at the moment.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Flights {
-    flying: Arc<Mutex<HashMap<Digest, watch::Receiver<Stage>>>>,
+pub(super) struct SingleFlight {
+    flying: Arc<Mutex<HashMap<Digest, watch::Receiver<FlightState>>>>,
 }
 
 /// How far one getting has come.
 #[derive(Debug, Clone)]
-enum Stage {
-    Flying,
-    Landed(Bytes),
+enum FlightState {
+    Running,
+    Done(Bytes),
     Failed,
 }
 
 /// How one gets on a flight.
-enum Seat {
+enum FlightRole {
     /// Nobody else gets it: fly.
-    Pilot(Flight),
+    Leader(LeaderGuard),
     /// Somebody gets it: wait.
-    Passenger(watch::Receiver<Stage>),
+    Follower(watch::Receiver<FlightState>),
 }
 
 /// A getting under way. Dropped before it has landed, it leaves the others to start anew.
-struct Flight {
-    flights: Flights,
+struct LeaderGuard {
+    flights: SingleFlight,
     digest: Digest,
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<FlightState>,
 }
 
-impl Flights {
+impl SingleFlight {
     /// Does `work`, or waits for another who does the same. A failure is the other's own (who asked elsewhere, or under
     /// other limits): the work is then done all the same, and each does it for itself, so that a failure that takes
     /// long does not take as long once for everyone.
@@ -52,51 +52,51 @@ impl Flights {
     ) -> Result<Bytes, FetchError> {
         loop {
             match self.board(digest) {
-                Seat::Pilot(flight) => {
+                FlightRole::Leader(flight) => {
                     let got = work.await;
                     flight.land(got.as_ref().ok());
                     return got;
                 }
-                Seat::Passenger(stage) => match arrival(stage).await {
-                    Some(Stage::Landed(bytes)) => return Ok(bytes),
-                    Some(Stage::Failed) => return work.await,
+                FlightRole::Follower(stage) => match arrival(stage).await {
+                    Some(FlightState::Done(bytes)) => return Ok(bytes),
+                    Some(FlightState::Failed) => return work.await,
                     // Its pilot was dropped: the next one to board is the pilot.
-                    Some(Stage::Flying) | None => {}
+                    Some(FlightState::Running) | None => {}
                 },
             }
         }
     }
 
-    fn board(&self, digest: Digest) -> Seat {
+    fn board(&self, digest: Digest) -> FlightRole {
         let mut flying = self.lock();
         if let Some(stage) = flying.get(&digest) {
-            return Seat::Passenger(stage.clone());
+            return FlightRole::Follower(stage.clone());
         }
-        let (stage, watched) = watch::channel(Stage::Flying);
+        let (stage, watched) = watch::channel(FlightState::Running);
         flying.insert(digest, watched);
-        Seat::Pilot(Flight { flights: self.clone(), digest, stage })
+        FlightRole::Leader(LeaderGuard { flights: self.clone(), digest, stage })
     }
 
     /// A panic elsewhere cannot leave the map half written: each change is whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<Stage>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<FlightState>>> {
         self.flying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How a flight ended; `None` when its pilot was dropped.
-async fn arrival(mut stage: watch::Receiver<Stage>) -> Option<Stage> {
-    let ended = stage.wait_for(|stage| !matches!(stage, Stage::Flying)).await.ok()?;
+/// How a flight ended; `Strip` when its pilot was dropped.
+async fn arrival(mut stage: watch::Receiver<FlightState>) -> Option<FlightState> {
+    let ended = stage.wait_for(|stage| !matches!(stage, FlightState::Running)).await.ok()?;
     Some(ended.clone())
 }
 
-impl Flight {
+impl LeaderGuard {
     fn land(self, got: Option<&Bytes>) {
-        let stage = got.map_or(Stage::Failed, |bytes| Stage::Landed(bytes.clone()));
+        let stage = got.map_or(FlightState::Failed, |bytes| FlightState::Done(bytes.clone()));
         self.stage.send_replace(stage);
     }
 }
 
-impl Drop for Flight {
+impl Drop for LeaderGuard {
     /// Off the map first: whoever sees the channel close then finds no flight to wait for.
     fn drop(&mut self) {
         self.flights.lock().remove(&self.digest);

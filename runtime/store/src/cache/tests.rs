@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 
 use super::*;
 
-struct Kept {
+struct TestCache {
     root: tempfile::TempDir,
     cache: Cache,
 }
 
-impl Kept {
+impl TestCache {
     async fn new(size: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::open(root.path().into(), size).await.unwrap();
@@ -47,7 +47,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn what_was_fetched_once_comes_from_disk_even_for_another_process() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     assert!(kept.get(b"pan").await);
     assert!(!kept.get(b"pan").await);
     let other = Cache::open(kept.root.path().into(), 100).await.unwrap();
@@ -57,7 +57,7 @@ async fn what_was_fetched_once_comes_from_disk_even_for_another_process() {
 
 #[tokio::test]
 async fn what_was_used_longest_ago_goes_first() {
-    let kept = Kept::new(30).await;
+    let kept = TestCache::new(30).await;
     let (a, b, c) = ([b'a'; 10], [b'b'; 10], [b'c'; 10]);
     for bytes in [&a, &b, &c] {
         kept.get(bytes).await;
@@ -75,7 +75,7 @@ async fn what_was_used_longest_ago_goes_first() {
 
 #[tokio::test]
 async fn a_cache_never_stays_larger_than_its_size() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let contents: Vec<[u8; 30]> = (0..10).map(|index| [index; 30]).collect();
     futures::future::join_all(contents.iter().map(|bytes| kept.get(bytes))).await;
     let entries = kept.cache.folder.as_ref().unwrap().entries().unwrap();
@@ -88,7 +88,7 @@ async fn a_cache_never_stays_larger_than_its_size() {
 
 #[tokio::test]
 async fn a_corrupt_file_is_fetched_anew_and_repaired() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     kept.get(b"pan").await;
     fs::write(kept.path(b"pan"), b"pot").unwrap();
     assert!(kept.get(b"pan").await);
@@ -98,7 +98,7 @@ async fn a_corrupt_file_is_fetched_anew_and_repaired() {
 
 #[tokio::test]
 async fn wrong_bytes_are_neither_handed_out_nor_cached() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let digest = digest_of(b"pan");
     match kept.cache.get_or_fetch(digest, async { Ok("pot".into()) }).await {
         Err(FetchError::Corrupt { expected, actual }) => {
@@ -111,7 +111,7 @@ async fn wrong_bytes_are_neither_handed_out_nor_cached() {
 
 #[tokio::test]
 async fn a_disk_that_takes_nothing_does_not_fail_the_call() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let incoming = kept.root.path().join("incoming");
     fs::remove_dir(&incoming).unwrap();
     fs::write(&incoming, b"in the way").unwrap();
@@ -121,7 +121,7 @@ async fn a_disk_that_takes_nothing_does_not_fail_the_call() {
 
 #[tokio::test]
 async fn those_who_want_the_same_at_once_fetch_once() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let (digest, fetches) = (digest_of(b"pan"), AtomicU32::new(0));
     let gets = (0..20).map(|_| {
         kept.cache.get_or_fetch(digest, async {
@@ -138,7 +138,7 @@ async fn those_who_want_the_same_at_once_fetch_once() {
 
 #[tokio::test]
 async fn a_failure_is_not_shared() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let (digest, go) = (digest_of(b"pan"), Notify::new());
     let fails = kept.cache.get_or_fetch(digest, async {
         go.notified().await;
@@ -153,7 +153,7 @@ async fn a_failure_is_not_shared() {
 
 #[tokio::test]
 async fn when_the_one_who_fetches_is_dropped_another_fetches() {
-    let kept = Kept::new(100).await;
+    let kept = TestCache::new(100).await;
     let (digest, begun) = (digest_of(b"pan"), Notify::new());
     let never = kept.cache.get_or_fetch(digest, async {
         begun.notify_one();

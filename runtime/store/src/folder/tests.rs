@@ -67,7 +67,7 @@ fn what_is_half_written_is_never_content_and_goes_once_it_is_abandoned() {
     for half in [&dead, &living] {
         fs::write(half, b"half").unwrap();
     }
-    let long_ago = SystemTime::now() - 2 * ABANDONED;
+    let long_ago = SystemTime::now() - 2 * STALE_AFTER;
     File::options().write(true).open(&dead).unwrap().set_modified(long_ago).unwrap();
     let again = open(root.path());
     assert!(!dead.exists(), "its writer has died");

@@ -10,38 +10,38 @@ use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Va
 use protocol::{CallLog, Job, Report};
 
 use super::*;
-use crate::{Called, Config, Guests, Worker};
+use crate::{Config, GuestResult, GuestRunner, Worker};
 
 const SIGNALS: &str = "signals";
 
 /// Calls that take as many milliseconds as their job says.
 #[derive(Default)]
-struct Sleepers {
+struct SleepingGuests {
     begun: AtomicU64,
 }
 
 #[async_trait]
-impl Guests for Sleepers {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> Called {
+impl GuestRunner for SleepingGuests {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job says its length") };
         let length = Duration::from_millis(length.as_str().parse().unwrap());
         let answer = match interrupt.run_until_cancelled(tokio::time::sleep(length)).await {
-            Some(()) => sandbox::Answer::Left(Values::new()),
-            None => sandbox::Answer::Interrupted,
+            Some(()) => sandbox::Completion::Succeeded(Values::new()),
+            None => sandbox::Completion::Interrupted,
         };
-        Called { answer, log: CallLog::default() }
+        GuestResult { answer, log: CallLog::default() }
     }
 
     fn interrupt_all(&self) {}
 }
 
-struct World {
+struct Harness {
     broker: Arc<InProcess>,
     signals: Consumer,
 }
 
-impl World {
+impl Harness {
     async fn new() -> Self {
         let broker = Arc::new(InProcess::new());
         broker::topology::declare_shared(&*broker).await.unwrap();
@@ -52,7 +52,7 @@ impl World {
     }
 
     /// A worker with one slot, and what stops it.
-    async fn worker(&self, name: &str) -> (Arc<Sleepers>, CancellationToken) {
+    async fn worker(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken) {
         let config = Config {
             name: name.parse().unwrap(),
             host: "here".into(),
@@ -64,7 +64,7 @@ impl World {
             since: Timestamp::from_micros(1),
             delivery_limit: flow::DELIVERY_LIMIT,
         };
-        let (guests, stop) = (Arc::new(Sleepers::default()), CancellationToken::new());
+        let (guests, stop) = (Arc::new(SleepingGuests::default()), CancellationToken::new());
         let connecting = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
         let worker = Box::pin(connecting).await.unwrap();
         tokio::spawn(Box::pin(worker.run(stop.clone(), CancellationToken::new())));
@@ -133,7 +133,7 @@ fn queue() -> QueueName {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.publish("r", vec![1; 1_000]).await;
     let (guests, _stop) = world.worker("one").await;
     assert!(world.waiting().await >= 999, "nothing is known yet");
@@ -145,7 +145,7 @@ async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_call_keeps_no_job_from_another_worker() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.publish("short", [1; 200]).await;
     let (_, _stop) = world.worker("one").await;
     world.answers(200).await;
@@ -163,7 +163,7 @@ async fn a_long_call_keeps_no_job_from_another_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_under_a_lease_keeps_no_job_from_another_worker() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.publish("long", [3_600_000]).await;
     let (_, _stop) = world.worker("one").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -176,7 +176,7 @@ async fn a_call_under_a_lease_keeps_no_job_from_another_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_takes_jobs_again_once_its_long_call_has_ended() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.publish("long", [60_000, 60_000, 1, 1, 1]).await;
     let (_, _stop) = world.worker("one").await;
     world.answers(5).await;
@@ -185,7 +185,7 @@ async fn a_worker_takes_jobs_again_once_its_long_call_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.publish("short", [1; 300]).await;
     let (_, stop) = world.worker("one").await;
     world.answers(200).await;
@@ -206,7 +206,7 @@ async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
 
 #[tokio::test(start_paused = true)]
 async fn how_often_a_job_was_lost_is_kept_when_it_is_given_back() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.publish("r", [1]).await;
     let mut jobs = world.broker.consume(&topology::jobs(&queue()), 1).await.unwrap();
     for _ in 0..3 {

@@ -20,7 +20,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use lapin::{Confirmation, Result, message::BasicReturnMessage, options::BasicPublishOptions};
 use tokio::time::Instant;
 
-use super::{Answer, Waiting};
+use super::{ConfirmSender, QueuedPublish};
 use crate::{
     PublishError, Routing,
     amqp::{channel::Channel, properties, refusal::Refusal},
@@ -32,7 +32,7 @@ struct Pending {
     key: String,
     size: usize,
     sent_at: Instant,
-    answer: Answer,
+    answer: ConfirmSender,
 }
 
 impl Pending {
@@ -99,7 +99,7 @@ impl Confirms {
     }
 
     /// Sends a message; does not wait for anything.
-    pub(super) async fn send(&mut self, Waiting { message, answer }: Waiting) {
+    pub(super) async fn send(&mut self, QueuedPublish { message, answer }: QueuedPublish) {
         self.sent += 1;
         let number = self.sent;
         let mandatory = match message.routing {

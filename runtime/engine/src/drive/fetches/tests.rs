@@ -21,7 +21,7 @@ enum Fault {
 }
 
 /// A store that has a fault for its first tries.
-struct Faulty {
+struct FaultyStore {
     fault: Fault,
     tries: AtomicU32,
     faulty: u32,
@@ -29,7 +29,7 @@ struct Faulty {
 }
 
 #[async_trait]
-impl Store for Faulty {
+impl Store for FaultyStore {
     async fn put(&self, bytes: Bytes) -> Result<Digest, PutError> {
         self.inner.put(bytes).await
     }
@@ -80,17 +80,17 @@ fn id() -> CallId {
 }
 
 /// Fetches a list from a store with a fault.
-async fn fetched(fault: Fault, faulty: u32) -> (Brought, u32) {
+async fn fetched(fault: Fault, faulty: u32) -> (FetchResult, u32) {
     let inner = Memory::new();
     let digest = inner.put(Bytes::from_static(b"[1,2]")).await.expect("it is kept");
-    let store = Arc::new(Faulty { fault, tries: AtomicU32::new(0), faulty, inner });
-    let mut errands = Errands::new(store.clone());
-    let list = Value::Stored(Stored { digest, size: 5, form: Form::Json });
-    errands.send(id().run, Errand { id: id(), what: What::List(list) });
+    let store = Arc::new(FaultyStore { fault, tries: AtomicU32::new(0), faulty, inner });
+    let mut errands = Fetches::new(store.clone());
+    let list = Value::Stored(Stored { digest, size: 5, form: ValueKind::Json });
+    errands.send(id().run, ValueFetch { id: id(), what: What::List(list) });
     let (run, event) = errands.next().await.expect("every fetch ends");
     assert_eq!(run, id().run);
     assert!(errands.is_empty() && errands.fetches.is_empty());
-    let Event::Brought { id: of, brought } = event else { panic!("it is what was fetched") };
+    let Event::Fetched { id: of, brought } = event else { panic!("it is what was fetched") };
     assert_eq!(of, id());
     (brought, store.tries.load(Ordering::Relaxed))
 }
@@ -99,7 +99,7 @@ async fn fetched(fault: Fault, faulty: u32) -> (Brought, u32) {
 async fn a_fetch_that_panics_or_hangs_or_finds_no_store_is_tried_again() {
     for fault in [Fault::Panics, Fault::Hangs, Fault::Away] {
         let (brought, tries) = fetched(fault, 3).await;
-        assert_eq!(brought, Brought::List(Ok([Json::from(&1.into()), Json::from(&2.into())].into())));
+        assert_eq!(brought, FetchResult::List(Ok([Json::from(&1.into()), Json::from(&2.into())].into())));
         assert_eq!(tries, 4);
     }
 }
@@ -110,8 +110,8 @@ async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() 
         [(Fault::Panics, "was lost"), (Fault::Hangs, "has not answered"), (Fault::Away, "could not be fetched")]
     {
         let (brought, tries) = fetched(fault, u32::MAX).await;
-        let Brought::List(Err(failure)) = brought else { panic!("it is a list, and failed: {brought:?}") };
-        assert_eq!((failure.kind, tries), (FailureKind::Transient, TRIES));
+        let FetchResult::List(Err(failure)) = brought else { panic!("it is a list, and failed: {brought:?}") };
+        assert_eq!((failure.kind, tries), (FailureKind::Transient, MAX_TRIES));
         assert!(failure.message.contains(says), "{}", failure.message);
     }
 }
@@ -120,5 +120,5 @@ async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() 
 fn pauses_grow_up_to_the_longest() {
     let pauses: Vec<u64> = (0..7).map(|more| retry_delay(more).as_secs()).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-    assert_eq!(retry_delay(u32::MAX), LONGEST_PAUSE);
+    assert_eq!(retry_delay(u32::MAX), MAX_RETRY_DELAY);
 }

@@ -5,7 +5,7 @@ mod fault_simulation;
 use std::collections::VecDeque;
 
 use flow::{Action, Attempt, Firing};
-use protocol::Wanted;
+use protocol::RequestedCall;
 
 use super::*;
 
@@ -14,14 +14,14 @@ use super::*;
 struct World {
     now: Timestamp,
     number: u64,
-    queue: VecDeque<(bool, Permits)>,
+    queue: VecDeque<(bool, PermitMessage)>,
     /// What its keeper has not settled.
-    unsettled: Vec<Permits>,
-    told: Vec<(Shard, Granted)>,
+    unsettled: Vec<PermitMessage>,
+    told: Vec<(Shard, PermitGrant)>,
 }
 
-fn keeper(engine: &str) -> Keeper {
-    Keeper::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap())
+fn keeper(engine: &str) -> PermitCoordinator {
+    PermitCoordinator::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap())
 }
 
 fn shard(name: &str) -> Shard {
@@ -47,9 +47,9 @@ fn rate(text: &str) -> Pace {
 }
 
 impl World {
-    fn claims(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> Claims {
+    fn claims(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> PermitRequest {
         self.number += 1;
-        Claims {
+        PermitRequest {
             shard: shard(of),
             engine: format!("engine-of-{of}"),
             since: Timestamp::from_micros(1),
@@ -58,31 +58,31 @@ impl World {
             unread: Vec::new(),
             asks: false,
             held: held.iter().map(|run| call(run)).collect(),
-            wanted: wanted.iter().map(|run| Wanted { call: call(run), priority: priority(run) }).collect(),
+            wanted: wanted.iter().map(|run| RequestedCall { call: call(run), priority: priority(run) }).collect(),
         }
     }
 
     fn say(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) {
         let claims = self.claims(of, pace, held, wanted);
-        self.queue.push_back((false, Permits::Claims(claims)));
+        self.queue.push_back((false, PermitMessage::Request(claims)));
     }
 
     /// Lets a keeper hear all there is, and what it writes meanwhile. Answers the runs that were given permits.
-    fn settle(&mut self, keeper: &mut Keeper) -> Vec<String> {
+    fn settle(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         loop {
             keeper.turn(self.now);
             for say in keeper.says() {
                 match say {
-                    Say::Write(kept) => self.queue.push_back((false, Permits::Kept(kept))),
-                    Say::Ask(beat) => self.queue.push_back((false, Permits::Beat(beat))),
-                    Say::Tell(shard, granted) => self.told.push((shard, granted)),
+                    CoordinatorAction::Write(kept) => self.queue.push_back((false, PermitMessage::Snapshot(kept))),
+                    CoordinatorAction::Ask(beat) => self.queue.push_back((false, PermitMessage::Tick(beat))),
+                    CoordinatorAction::Tell(shard, granted) => self.told.push((shard, granted)),
                 }
             }
             let Some((redelivered, message)) = self.queue.pop_front() else { break };
             match keeper.hear(redelivered, message.clone()) {
-                Settles::Done => {}
-                Settles::Keeps => self.unsettled.push(message),
-                Settles::Replace => self.unsettled = vec![message],
+                DeliveryDisposition::Done => {}
+                DeliveryDisposition::Keeps => self.unsettled.push(message),
+                DeliveryDisposition::Replace => self.unsettled = vec![message],
             }
         }
         let told = std::mem::take(&mut self.told);
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// A second passes, with a beat.
-    fn second(&mut self, keeper: &mut Keeper) -> Vec<String> {
+    fn second(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         self.now = self.now.after(Duration::from_secs(1));
         keeper.beat();
         self.settle(keeper)
@@ -151,11 +151,11 @@ fn runs_alternate_however_many_calls_they_request() {
         let of = call(run);
         CallId { task: of.task.element(number), ..of }
     };
-    let wanted = |call: CallId| Wanted { call, priority: 0 };
+    let wanted = |call: CallId| RequestedCall { call, priority: 0 };
     let many: Vec<CallId> = (0..200).map(|number| element("many", number)).collect();
     let claims = world.claims("1", at_once(1), &[], &[]);
     let wants = many.iter().cloned().map(wanted).collect();
-    world.queue.push_back((false, Permits::Claims(Claims { wanted: wants, ..claims })));
+    world.queue.push_back((false, PermitMessage::Request(PermitRequest { wanted: wants, ..claims })));
     assert_eq!(world.settle(&mut keeper), ["many"]);
     // Another run comes, of another shard, when all of them wait.
     world.say("2", at_once(1), &[], &["few"]);
@@ -163,7 +163,7 @@ fn runs_alternate_however_many_calls_they_request() {
     for held in 0..3 {
         let mut claims = world.claims("1", at_once(1), &[], &[]);
         claims.wanted = many[held + 1..].iter().cloned().map(wanted).collect();
-        world.queue.push_back((false, Permits::Claims(claims)));
+        world.queue.push_back((false, PermitMessage::Request(claims)));
         given.extend(world.settle(&mut keeper));
         if given.last().is_some_and(|run| run == "few") {
             break;
@@ -181,7 +181,7 @@ fn duplicate_and_late_messages_change_nothing() {
     for (claims, given) in
         [(&first, &["r1"][..]), (&first, &[]), (&second, &[]), (&first, &[]), (&third, &[]), (&second, &[])]
     {
-        world.queue.push_back((false, Permits::Claims(claims.clone())));
+        world.queue.push_back((false, PermitMessage::Request(claims.clone())));
         assert_eq!(world.settle(&mut keeper), given);
     }
 }
@@ -196,7 +196,7 @@ fn a_repeated_request_keeps_its_permit() {
     claims.engine = "another".into();
     claims.since = Timestamp::from_micros(2);
     claims.asks = true;
-    world.queue.push_back((false, Permits::Claims(claims)));
+    world.queue.push_back((false, PermitMessage::Request(claims)));
     assert_eq!(world.settle(&mut keeper), ["r1"]);
 }
 
@@ -205,8 +205,8 @@ fn permits_of_unloaded_runs_are_kept() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
     world.say("1", at_once(1), &[], &["r1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    let claims = Claims { unread: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
-    world.queue.push_back((false, Permits::Claims(claims)));
+    let claims = PermitRequest { unread: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
+    world.queue.push_back((false, PermitMessage::Request(claims)));
     assert!(world.settle(&mut keeper).is_empty());
     world.say("1", at_once(1), &[], &["r2"]);
     assert_eq!(world.settle(&mut keeper), ["r2"]);
@@ -215,9 +215,10 @@ fn permits_of_unloaded_runs_are_kept() {
 #[test]
 fn requests_of_a_former_shard_owner_are_ignored() {
     let (mut world, mut keeper) = (World::default(), keeper("a"));
-    let late = |claims: Claims| Claims { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
+    let late =
+        |claims: PermitRequest| PermitRequest { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
     let claims = late(world.claims("1", at_once(1), &["r1"], &["r2"]));
-    world.queue.push_back((false, Permits::Claims(claims)));
+    world.queue.push_back((false, PermitMessage::Request(claims)));
     world.settle(&mut keeper);
     world.say("1", at_once(1), &[], &["r3"]);
     assert!(world.settle(&mut keeper).is_empty(), "what the later one has is not given away");
@@ -251,10 +252,10 @@ fn a_replaced_coordinator_grants_nothing() {
     one.hear(false, claims);
     one.turn(world.now);
     let written = one.says();
-    let [Say::Write(kept)] = &written[..] else { panic!("{written:?}") };
+    let [CoordinatorAction::Write(kept)] = &written[..] else { panic!("{written:?}") };
     // It is cut off now, and what it wrote reaches the next one.
     world.dies();
-    world.queue.push_back((false, Permits::Kept(kept.clone())));
+    world.queue.push_back((false, PermitMessage::Snapshot(kept.clone())));
     let mut other = keeper("b");
     world.say("1", at_once(1), &[], &["r3", "r2"]);
     assert!(world.settle(&mut other).is_empty());
@@ -293,7 +294,7 @@ fn a_silent_queue_revokes_nothing() {
         keeper.turn(world.now);
     }
     let beats = keeper.says().len();
-    assert!(beats <= usize::try_from(UNHEARD).unwrap(), "it does not go on asking: {beats}");
+    assert!(beats <= usize::try_from(MAX_UNANSWERED_TICKS).unwrap(), "it does not go on asking: {beats}");
     world.say("1", at_once(1), &["r1"], &[]);
     assert!(world.settle(&mut keeper).is_empty());
 }

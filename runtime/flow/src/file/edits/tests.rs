@@ -19,7 +19,7 @@ fn values_in_edit_files_read_as_in_flow_files() {
     let of_edits: Values = read
         .into_iter()
         .map(|edit| {
-            let WrittenEdit::Edit(Edit::Set { parameter, value, .. }) = edit else { panic!("{edit:?}") };
+            let ParsedEdit::Edit(Edit::Set { parameter, value, .. }) = edit else { panic!("{edit:?}") };
             (parameter, value)
         })
         .collect();
@@ -42,8 +42,8 @@ fn every_edit_is_read_with_all_its_keys() {
         .unwrap()
         .into_iter()
         .map(|edit| match edit {
-            WrittenEdit::Add { file } => format!("add {file}"),
-            WrittenEdit::Edit(edit) => edit.to_string(),
+            ParsedEdit::Add { file } => format!("add {file}"),
+            ParsedEdit::Edit(edit) => edit.to_string(),
         })
         .collect();
     let wanted = [

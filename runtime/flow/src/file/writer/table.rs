@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::value;
-use crate::{Json, Mistake, Renames, Size, Starts, Timestamp, Value};
+use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value};
 
 /// Keys and what they are, written.
 pub(super) struct Table {
@@ -57,26 +57,27 @@ impl Table {
         said.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
     }
 
-    pub(super) fn duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Diagnostic>) {
         let Some(said) = said else { return };
         match duration(said) {
             Some(text) => self.text(key, &text),
             None => {
                 let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.whose);
-                mistakes.push(Mistake::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
+                mistakes
+                    .push(Diagnostic::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
             }
         }
     }
 
-    pub(super) fn starts(&mut self, said: Option<Starts>, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn starts(&mut self, said: Option<StartTime>, mistakes: &mut Vec<Diagnostic>) {
         match said {
             None => {}
-            Some(Starts::After(pause)) => self.duration("start_after", Some(pause), mistakes),
-            Some(Starts::At(at)) => match moment(at) {
+            Some(StartTime::After(pause)) => self.duration("start_after", Some(pause), mistakes),
+            Some(StartTime::At(at)) => match moment(at) {
                 Some(text) => self.put("start_at", text),
                 None => {
                     let message = format!("\"start_at\" of {} is no moment that a clock will show", self.whose);
-                    mistakes.push(Mistake::error(None, message).hint("choose one before the year 9999"));
+                    mistakes.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
                 }
             },
         }
@@ -103,7 +104,7 @@ impl Table {
         self.put(key, value::braces(&entries));
     }
 
-    pub(super) fn value(&mut self, key: &str, said: &Value, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn value(&mut self, key: &str, said: &Value, mistakes: &mut Vec<Diagnostic>) {
         let written = match said {
             Value::Json(json) => value::json(json.as_str()),
             Value::Bytes(_) => Err("bytes"),
@@ -115,7 +116,7 @@ impl Table {
         }
     }
 
-    pub(super) fn list(&mut self, key: &str, said: &[Json], mistakes: &mut Vec<Mistake>) {
+    pub(super) fn list(&mut self, key: &str, said: &[Json], mistakes: &mut Vec<Diagnostic>) {
         let mut elements = Vec::new();
         for element in said {
             match value::json(element.as_str()) {
@@ -126,8 +127,8 @@ impl Table {
         self.put(key, format!("[{}]", elements.join(", ")));
     }
 
-    fn not_representable(&self, whose: &str, what: &str) -> Mistake {
-        let mistake = Mistake::error(None, format!("{whose} holds {what}, which a flow file cannot"));
+    fn not_representable(&self, whose: &str, what: &str) -> Diagnostic {
+        let mistake = Diagnostic::error(None, format!("{whose} holds {what}, which a flow file cannot"));
         mistake.hint("give it to the run as an input, and let tasks require it")
     }
 }

@@ -4,20 +4,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{Unwritable, write, write_addition};
+use super::{WriteError, write, write_addition};
 use crate::{
-    Backoff, Body, Builder, Draft, DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask,
-    DraftTriggers, Edit, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, Missed, ModuleReference, On, Otherwise,
-    Overlap, Pattern, Reach, RetryPolicy, Starts, Strategy, TaskBuilder, Timestamp, Value, file::parse,
-    seeded_rng::Draw,
+    Backoff, Builder, Draft, DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers,
+    Edit, FlowBody, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, MissedPolicy, ModuleReference, Otherwise,
+    OverlapPolicy, Pattern, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, TaskBuilder, Timestamp, Value,
+    file::parse, seeded_rng::SeededRng,
 };
 
-fn without_spans(body: Body) -> Body {
+fn without_spans(body: FlowBody) -> FlowBody {
     let node = |node| match node {
         DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
         DraftNode::Flow(flow) => DraftNode::Flow(DraftFlow { span: None, body: without_spans(flow.body), ..flow }),
     };
-    Body {
+    FlowBody {
         nodes: body.nodes.into_iter().map(node).collect(),
         links: body.links.into_iter().map(|link| DraftLink { spans: LinkSpans::default(), ..link }).collect(),
         controller: body.controller.map(|controller| crate::DraftController { span: None, ..controller }),
@@ -103,8 +103,8 @@ fn every_readable_flow_of_the_test_tables_round_trips() {
 }
 
 /// A JSON text as the reader leaves it: without spaces, and with keys in order.
-fn random_json(draw: &mut Draw, depth: usize) -> String {
-    let text = |draw: &mut Draw| {
+fn random_json(draw: &mut SeededRng, depth: usize) -> String {
+    let text = |draw: &mut SeededRng| {
         let texts = ["", "a", "a b", "ä€", "\"'\\", "\n\r\t", "\u{0}\u{1b}\u{7f}", "#", "'''", "null", "1.5"];
         serde_json::Value::from(draw.of(&texts)).to_string()
     };
@@ -129,28 +129,28 @@ fn random_json(draw: &mut Draw, depth: usize) -> String {
     }
 }
 
-fn random_value(draw: &mut Draw) -> Value {
+fn random_value(draw: &mut SeededRng) -> Value {
     Value::Json(Json::parse(random_json(draw, 0)).unwrap())
 }
 
-fn random_duration(draw: &mut Draw) -> Duration {
+fn random_duration(draw: &mut SeededRng) -> Duration {
     Duration::from_millis(draw.of(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
 }
 
-fn random_starts(draw: &mut Draw) -> Starts {
+fn random_starts(draw: &mut SeededRng) -> StartTime {
     let moments = [0, 1, 1_000_000, 1_800_000_000_000_000, 1_800_000_000_123_456];
     match draw.below(2) {
-        0 => Starts::After(random_duration(draw)),
-        _ => Starts::At(Timestamp::from_micros(draw.of(&moments))),
+        0 => StartTime::After(random_duration(draw)),
+        _ => StartTime::At(Timestamp::from_micros(draw.of(&moments))),
     }
 }
 
-fn chance(draw: &mut Draw) -> bool {
+fn chance(draw: &mut SeededRng) -> bool {
     draw.below(3) == 0
 }
 
 /// Says each thing of a task with some chance.
-fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
+fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
     for _ in 0..draw.below(6) {
         task = match draw.below(19) {
             0 => task.requires(format!("own{}", draw.below(3)), format!("v{}", draw.below(3))),
@@ -192,12 +192,12 @@ fn random_task(draw: &mut Draw, mut task: TaskBuilder) -> TaskBuilder {
     task
 }
 
-fn random_link(draw: &mut Draw, mut link: LinkBuilder) -> LinkBuilder {
+fn random_link(draw: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
     for _ in 0..draw.below(4) {
         link = match draw.below(4) {
-            0 => link.on(draw.of(&[On::Success, On::Failure, On::Any])),
+            0 => link.on(draw.of(&[SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any])),
             1 => link.when("size > 3 && word == \"a\\\"b\""),
-            2 => link.reach(draw.of(&[Reach::All, Reach::Flow, Reach::Neighbors, Reach::Task])),
+            2 => link.reach(draw.of(&[SkipReach::All, SkipReach::Flow, SkipReach::Neighbors, SkipReach::Task])),
             _ => link.join(draw.of(&[Join::All, Join::Any])),
         };
     }
@@ -205,7 +205,7 @@ fn random_link(draw: &mut Draw, mut link: LinkBuilder) -> LinkBuilder {
 }
 
 /// Says things of a flow, whole or nested.
-fn random_body<Level>(draw: &mut Draw, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
+fn random_body<Level>(draw: &mut SeededRng, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
     for _ in 0..draw.below(10) {
         let name = format!("n{}", draw.below(100));
         let otherwise = draw.of(&[Otherwise::Rollback, Otherwise::RollbackAll]);
@@ -229,7 +229,7 @@ fn random_body<Level>(draw: &mut Draw, mut flow: Builder<Level>, depth: usize) -
     flow
 }
 
-fn random_draft(draw: &mut Draw) -> Draft {
+fn random_draft(draw: &mut SeededRng) -> Draft {
     let mut flow = random_body(draw, Draft::builder("f").unwrap(), 0);
     for _ in 0..draw.below(8) {
         flow = match draw.below(9) {
@@ -240,11 +240,12 @@ fn random_draft(draw: &mut Draw) -> Draft {
             4 => flow.cyclic(),
             5 => flow.max_firings(draw.of(&[1, u64::MAX])),
             6 => flow.max_parallel(draw.of(&[1, 10_000])),
-            7 => flow.listen_on("other", "task", draw.of(&[On::Success, On::Any]), "n1"),
+            7 => flow.listen_on("other", "task", draw.of(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
             _ => flow.schedule_with(draw.of(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
                 let schedule = schedule.zone(draw.of(&["UTC", "Europe/Berlin"]));
-                let schedule = schedule.overlap(draw.of(&[Overlap::Skip, Overlap::Queue, Overlap::Allow]));
-                schedule.missed(draw.of(&[Missed::Once, Missed::Skip, Missed::All]))
+                let schedule =
+                    schedule.overlap(draw.of(&[OverlapPolicy::Skip, OverlapPolicy::Queue, OverlapPolicy::Allow]));
+                schedule.missed(draw.of(&[MissedPolicy::Once, MissedPolicy::Skip, MissedPolicy::All]))
             }),
         };
     }
@@ -256,7 +257,7 @@ proptest! {
 
     #[test]
     fn any_flow_round_trips(seed in any::<u64>()) {
-        round_trips(random_draft(&mut Draw(seed)));
+        round_trips(random_draft(&mut SeededRng(seed)));
     }
 }
 
@@ -266,7 +267,7 @@ fn a_flow_is_written_for_people() {
         Draft::builder("bake-cake")
             .unwrap()
             .persistent()
-            .starts(Starts::After(Duration::from_secs(90)))
+            .starts(StartTime::After(Duration::from_secs(90)))
             .module("kitchen", "kitchen.wasm")
             .input("batter_ml", 900)
             .task("pan", "kitchen#choose-pan", |task| task.timeout("60s").with("sizes", serde_json::json!([20, 24])))
@@ -283,7 +284,7 @@ fn a_flow_is_written_for_people() {
     assert_eq!(text, wanted);
 }
 
-fn told(unwritable: &Unwritable) -> Vec<&str> {
+fn told(unwritable: &WriteError) -> Vec<&str> {
     assert!(unwritable.mistakes.iter().all(|mistake| mistake.hint.is_some() && mistake.span.is_none()));
     unwritable.mistakes.iter().map(|mistake| mistake.message.as_str()).collect()
 }
@@ -302,7 +303,7 @@ fn every_unwritable_value_is_reported_at_once() {
         .retry(Strategy::ForEach(vec![half]), Otherwise::Rollback)
         .task("t", "m", |task| {
             let task = task.retry(RetryPolicy { attempts: 0, ..RetryPolicy::default() });
-            task.with("nothing", serde_json::json!({"x": null})).starts(Starts::At(Timestamp::from_micros(u64::MAX)))
+            task.with("nothing", serde_json::json!({"x": null})).starts(StartTime::At(Timestamp::from_micros(u64::MAX)))
         })
         .build();
     let refused = write(&draft).unwrap_err();

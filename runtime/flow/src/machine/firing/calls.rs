@@ -3,31 +3,31 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
-    Attempt, Audience, Call, CallId, Command, FailureSummary, NodeIndex, Outcome, RollbackCall, Source, Task,
+    Attempt, Call, CallId, Command, FailureSummary, InputUse, NodeIndex, Outcome, RollbackCall, Source, Task,
     Timestamp, Value, ValueName, Values, WorkerName,
 };
 
-use super::{Pass, node::NodeState};
+use super::{FiringMachine, node::NodeState};
 
 /// How long a worker that has just taken a call may say nothing of it: it takes a lease after ten seconds.
-const UNHEARD: Duration = Duration::from_secs(15);
+const LEASE_START_GRACE: Duration = Duration::from_secs(15);
 
-impl Pass {
+impl FiringMachine {
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
     /// them: their worker is heard from, or the lease is missed. Nor are those that nobody wants any more.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
         let unleased = self.calling.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
-        calls.chain(self.pending_fetches().map(|errand| Command::Bring(Box::new(errand)))).collect()
+        calls.chain(self.pending_fetches().map(|errand| Command::Fetch(Box::new(errand)))).collect()
     }
 
     /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
-        self.waits_until(index).map(|until| until.after(UNHEARD))
+        self.waits_until(index).map(|until| until.after(LEASE_START_GRACE))
     }
 
-    /// Until when an apply that no worker is known to have begun may wait for one; `None` for ever.
+    /// Until when an apply that no worker is known to have begun may wait for one; `Strip` for ever.
     fn waits_until(&self, index: NodeIndex) -> Option<Timestamp> {
         let expires = self.flow.called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
@@ -144,7 +144,7 @@ impl Pass {
             | NodeState::Elsewhere
             | NodeState::Ignored => return None,
         };
-        let audience = if rollback.is_some() { Audience::Rollback } else { Audience::Both };
+        let audience = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
         let inputs = self.inputs(index, task, audience).unwrap_or_else(|known| known.inputs);
         Some(Call { id: self.call_id(index), node: index, at, inputs, rollback })
     }
@@ -165,11 +165,11 @@ impl Pass {
     ///
     /// A rollback gets all there is: what it cannot do without was there when the task applied, and is rolled
     /// back after it.
-    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: Audience) -> Result<Values, IncompleteInputs> {
+    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: InputUse) -> Result<Values, IncompleteInputs> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
-            if audience == Audience::Both && input.audience == Audience::Rollback {
+            if audience == InputUse::ApplyAndRollback && input.audience == InputUse::Rollback {
                 continue;
             }
             let value = if input.source == Source::Element {
@@ -197,7 +197,7 @@ impl Pass {
                 self.node(*node).state.readable()?.get(value).map(Cow::Borrowed)
             }
             Source::Node { node, value } => self.given.get(node)?.get(value).map(Cow::Borrowed),
-            Source::Carried { nodes, value, first } => {
+            Source::LoopCarried { nodes, value, first } => {
                 let came_round = || nodes.iter().find_map(|node| self.given.get(node)?.get(value));
                 let carried = self.inputs.get(value).or_else(came_round).map(Cow::Borrowed);
                 carried.or_else(|| self.read(first))
@@ -218,7 +218,7 @@ impl Pass {
             | Source::Element
             | Source::RunInput(_)
             | Source::Failure(_)
-            | Source::Carried { .. }
+            | Source::LoopCarried { .. }
             | Source::Absent => self.read(source).map(Cow::into_owned),
         }
     }
@@ -231,7 +231,11 @@ impl Pass {
                 format!("{value:?} of {provider:?} (for {parameter:?})")
             }
             Source::Failure(_) => format!("{parameter:?}, since nothing that it listens to has failed"),
-            Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Carried { .. } | Source::Absent => {
+            Source::Constant(_)
+            | Source::Element
+            | Source::RunInput(_)
+            | Source::LoopCarried { .. }
+            | Source::Absent => {
                 format!("{parameter:?}")
             }
         });

@@ -1,10 +1,10 @@
 //! What a clock that was set means for what waits: it goes on waiting for as long as it would have.
 
-use crate::{ClockShift, NodeIndex, Starts, Timestamp};
+use crate::{ClockShift, NodeIndex, StartTime, Timestamp};
 
-use super::{Pass, node::NodeState};
+use super::{FiringMachine, node::NodeState};
 
-impl Pass {
+impl FiringMachine {
     /// Whether something in it waits for a time.
     pub(in crate::machine) fn is_timed(&self) -> bool {
         !self.due.is_empty() || self.expires_at.is_some()
@@ -44,6 +44,6 @@ impl Pass {
 
     /// Whether a node waits to start at a moment that its flow names, and not for a length of time.
     fn starts_at_fixed_time(&self, index: NodeIndex) -> bool {
-        self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(Starts::At(_)))
+        self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(StartTime::At(_)))
     }
 }

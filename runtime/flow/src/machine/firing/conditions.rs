@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EvaluationError, Link, NodeIndex, On, Reach, State, Value};
+use crate::{EvaluationError, Link, NodeIndex, SkipReach, SourceOutcome, State, Value};
 
-use super::{Pass, node::NodeState};
+use super::{FiringMachine, node::NodeState};
 
-impl Pass {
-    /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
+impl FiringMachine {
+    /// Asks the links into a node that could start. The widest of the noes holds; `Strip` when there is none.
     ///
     /// # Errors
     /// [`EvaluationError`] when a condition comes to neither.
-    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<Reach>, EvaluationError> {
+    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, EvaluationError> {
         let mut widest = None;
         for link in &self.flow.node(index).links {
             if !self.evaluate_link(link)? {
@@ -25,7 +25,7 @@ impl Pass {
                 && !self.flow.listens(index, **before)
         };
         if self.flow.node(index).before.iter().any(|before| failed(&before)) {
-            widest = Some(Reach::All);
+            widest = Some(SkipReach::All);
         }
         Ok(widest)
     }
@@ -36,10 +36,10 @@ impl Pass {
         let failed = self.failures.contains_key(&source.name);
         match link.on {
             // Sources that are ignored do not vote.
-            On::Success if is_ignored => return Ok(true),
-            On::Any | On::Failure if is_ignored => return Ok(false),
-            On::Failure if !failed => return Ok(false),
-            On::Success | On::Any | On::Failure => {}
+            SourceOutcome::Success if is_ignored => return Ok(true),
+            SourceOutcome::Any | SourceOutcome::Failure if is_ignored => return Ok(false),
+            SourceOutcome::Failure if !failed => return Ok(false),
+            SourceOutcome::Success | SourceOutcome::Any | SourceOutcome::Failure => {}
         }
         let Some(condition) = &link.when else { return Ok(true) };
         let values: Vec<_> = link.reads.iter().map(|(name, source)| (name, self.read(source))).collect();

@@ -1,27 +1,27 @@
 //! What an event means, as records. Nothing here changes the machine.
 
 use crate::{
-    Action, Answer, Attempt, Audience, CallId, Event, Execution, Fact, Failure, FailureKind, Heard, Json, NodeAttempt,
-    NodeIndex, NodeName, Otherwise, Resolution, RetryPolicy, Role, RunState, Signal, Size, Starts, Strategy, Task,
-    Timestamp, Value, ValueName, Values, Wait,
+    Action, Attempt, CallId, Event, Execution, Fact, Failure, FailureKind, InputUse, Json, NodeAttempt, NodeIndex,
+    NodeName, Otherwise, Resolution, RetryPolicy, Role, RunState, Signal, Size, StartTime, Strategy, Task,
+    TaskNotification, TaskResult, Timestamp, Value, ValueName, Values, Wait,
 };
 
 use super::{
-    super::LONGEST_STEP,
-    Pass,
+    super::MAX_STEP_RECORDS,
+    FiringMachine,
     late_outcomes::lost,
     node::{Intention, NodeState},
 };
 
 /// How a failure came to be known.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct ExecutionInfo {
     pub(super) execution: Option<Execution>,
     /// Whether another execution of the attempt may have happened.
     pub(super) redelivered: bool,
 }
 
-impl Told {
+impl ExecutionInfo {
     /// No worker has told it: nothing was executed, or it is not known.
     pub(super) const NONE: Self = Self { execution: None, redelivered: false };
 
@@ -30,7 +30,7 @@ impl Told {
     }
 }
 
-impl Pass {
+impl FiringMachine {
     /// Says what an event means in this pass. Changes nothing.
     pub(in crate::machine) fn decide(&self, now: Timestamp, event: &Event) -> Vec<Fact> {
         match (self.state, event) {
@@ -65,7 +65,7 @@ impl Pass {
                 | RunState::RolledBack,
                 Event::Lost { call, worker },
             ) => self.decide_lost(now, call, worker),
-            (RunState::Running | RunState::Suspending, Event::Brought { id, brought }) => {
+            (RunState::Running | RunState::Suspending, Event::Fetched { id, brought }) => {
                 self.decide_fetched(id, brought)
             }
             (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
@@ -83,13 +83,13 @@ impl Pass {
                 self.decide_notify(task, answer)
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
-            (RunState::Suspending, Event::Abandon) => vec![Fact::RunEntered { state: RunState::Suspended }],
+            (RunState::Suspending, Event::Abandon) => vec![Fact::RunStateChanged { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick)
                 if self.calling.is_empty()
                     && self.starved.is_empty()
                     && !self.errands.keys().any(|index| self.is_fetching(*index)) =>
             {
-                vec![Fact::RunEntered { state: self.end().unwrap_or(RunState::Suspended) }]
+                vec![Fact::RunStateChanged { state: self.end().unwrap_or(RunState::Suspended) }]
             }
             (
                 RunState::Pending
@@ -110,9 +110,9 @@ impl Pass {
                 | Event::Retry
                 | Event::Skip { .. }
                 | Event::Notify { .. }
-                | Event::Brought { .. }
+                | Event::Fetched { .. }
                 | Event::Withdrawn { .. }
-                | Event::Heard(_)
+                | Event::TaskNotification(_)
                 | Event::Edit { .. }
                 | Event::ClockSet { .. }
                 | Event::Tick,
@@ -120,21 +120,21 @@ impl Pass {
         }
     }
 
-    fn decide_notify(&self, task: &NodeName, answer: &Answer) -> Vec<Fact> {
+    fn decide_notify(&self, task: &NodeName, answer: &TaskResult) -> Vec<Fact> {
         let Some(index) = self.tasks.get(task).copied().filter(|index| self.expected.contains(index)) else {
             return Vec::new();
         };
         let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match answer {
-            Answer::Succeeded(values) => match brought(wait, values) {
+            TaskResult::Succeeded(values) => match brought(wait, values) {
                 // Nobody executes it, and so never twice.
                 Ok(provided) => {
                     vec![Fact::Succeeded { attempt, provided, execution: Execution::new(0), worker: None }]
                 }
                 Err(_) => Vec::new(),
             },
-            Answer::Failed(failure) => {
+            TaskResult::Failed(failure) => {
                 let (failure, retry_at, execution) = (failure.clone(), None, None);
                 vec![Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }]
             }
@@ -142,7 +142,7 @@ impl Pass {
     }
 
     /// What a task of another flow did answers those that wait for it here, if it brings what they wait for.
-    pub(in crate::machine) fn decide_heard(&self, heard: &Heard) -> Vec<Fact> {
+    pub(in crate::machine) fn decide_heard(&self, heard: &TaskNotification) -> Vec<Fact> {
         if self.state.is_final() {
             return Vec::new();
         }
@@ -151,7 +151,7 @@ impl Pass {
             let node = self.flow.node(listen.to);
             let Role::Wait(wait) = &node.role else { continue };
             let values = heard.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
-            let answer = Answer::Succeeded(values);
+            let answer = TaskResult::Succeeded(values);
             facts.extend(self.decide_notify(&node.name, &answer));
         }
         facts
@@ -170,15 +170,15 @@ impl Pass {
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
-            (Action::Apply, Answer::Succeeded(left)) => match self.map_outputs(index, task, left) {
+            (Action::Apply, TaskResult::Succeeded(left)) => match self.map_outputs(index, task, left) {
                 Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
-                Err(failure) => self.failed(now, attempt, failure, Told::by(signal), worker),
+                Err(failure) => self.failed(now, attempt, failure, ExecutionInfo::by(signal), worker),
             },
-            (Action::Rollback, Answer::Succeeded(_)) => Fact::RolledBack { attempt, worker },
-            (Action::Apply, Answer::Failed(failure)) => {
-                self.failed(now, attempt, failure.clone(), Told::by(signal), worker)
+            (Action::Rollback, TaskResult::Succeeded(_)) => Fact::RolledBack { attempt, worker },
+            (Action::Apply, TaskResult::Failed(failure)) => {
+                self.failed(now, attempt, failure.clone(), ExecutionInfo::by(signal), worker)
             }
-            (Action::Rollback, Answer::Failed(failure)) => {
+            (Action::Rollback, TaskResult::Failed(failure)) => {
                 let retry_at = self.retry_at(now, attempt, failure);
                 Fact::RollbackFailed { attempt, failure: failure.clone(), retry_at, worker }
             }
@@ -192,7 +192,8 @@ impl Pass {
         let index =
             self.place_of(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
         let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker began it");
-        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), Told::NONE, None);
+        let fact =
+            |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), ExecutionInfo::NONE, None);
         index.map(fact).into_iter().collect()
     }
 
@@ -201,12 +202,12 @@ impl Pass {
         now: Timestamp,
         attempt: NodeAttempt,
         failure: Failure,
-        told: Told,
+        told: ExecutionInfo,
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once its flow is to be rolled back, another attempt could only delay that.
         let retry_at = if self.may_retry(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
-        let Told { execution, redelivered } = told;
+        let ExecutionInfo { execution, redelivered } = told;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
 
@@ -240,7 +241,7 @@ impl Pass {
             if let Some(each) = self.for_each_task_of(*node) {
                 return vec![self.fail_for_each(*node, each)];
             }
-            return vec![Fact::Resolved { node: *node, resolution: self.resolve(*node) }];
+            return vec![Fact::FailureResolved { node: *node, resolution: self.resolve(*node) }];
         }
         if self.expires_at.is_some_and(|at| at <= now) && !self.rolling_back() && !self.is_done() {
             return vec![Fact::Expired];
@@ -253,7 +254,7 @@ impl Pass {
             .chain(self.startable_elements())
             .filter(|index| self.flow.node(*index).aside)
             .map(|index| self.decide_start(now, index))
-            .take(LONGEST_STEP)
+            .take(MAX_STEP_RECORDS)
             .collect();
         if !facts.is_empty() {
             return facts;
@@ -278,7 +279,7 @@ impl Pass {
             .map(|turn| turn.1)
             .chain(self.startable_elements())
             .map(|index| self.decide_start(now, index));
-        facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(LONGEST_STEP));
+        facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(MAX_STEP_RECORDS));
         if facts.is_empty() && self.is_idle() {
             // What a lost apply did that nobody wants is taken back before the end.
             facts.extend(
@@ -289,7 +290,7 @@ impl Pass {
             );
         }
         if facts.is_empty() {
-            facts.extend(self.end().map(|state| Fact::RunEntered { state }));
+            facts.extend(self.end().map(|state| Fact::RunStateChanged { state }));
         }
         facts
     }
@@ -303,7 +304,7 @@ impl Pass {
             | Role::Wait(_)
             | Role::ForEach(_)
             | Role::Element(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Begin
             | Role::End => 0,
         };
@@ -342,10 +343,10 @@ impl Pass {
             | Role::Wait(_)
             | Role::ForEach(_)
             | Role::Element(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Controller(_)
             | Role::Begin
-            | Role::End => Fact::PassedRollback { node: index },
+            | Role::End => Fact::RollbackNotNeeded { node: index },
         }
     }
 
@@ -392,7 +393,7 @@ impl Pass {
             FailureKind::Cancelled,
             "nobody has to answer any more: its flow is rolled back, or it was removed",
         );
-        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, Told::NONE, None)
+        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, ExecutionInfo::NONE, None)
     }
 
     fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
@@ -402,19 +403,31 @@ impl Pass {
             (Role::Wait(wait), NodeState::Running { .. }) => {
                 let message = format!("nobody has notified it of {:?} in time", wait.awaits);
                 let attempt = self.node_attempt(index, self.node(index).attempt());
-                return self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), Told::NONE, None);
+                return self.failed(
+                    now,
+                    attempt,
+                    Failure::new(FailureKind::Timeout, message),
+                    ExecutionInfo::NONE,
+                    None,
+                );
             }
             (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 let failure = Failure::new(FailureKind::Timeout, "no worker has taken it in time: it has expired");
-                return self.failed(now, attempt, failure, Told::NONE, None);
+                return self.failed(now, attempt, failure, ExecutionInfo::NONE, None);
             }
             _ => {}
         }
         let (action, count) = self.node(index).under_way();
         if action == Action::Apply && !self.may_retry(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
-            return self.failed(now, self.node_attempt(index, Attempt::new(count)), lost(None), Told::NONE, None);
+            return self.failed(
+                now,
+                self.node_attempt(index, Attempt::new(count)),
+                lost(None),
+                ExecutionInfo::NONE,
+                None,
+            );
         }
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
@@ -423,8 +436,8 @@ impl Pass {
     fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let until = match self.flow.node(index).starts {
             // A controller that tries again has waited before.
-            Some(Starts::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
-            Some(Starts::At(at)) if at > now => Some(at),
+            Some(StartTime::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
+            Some(StartTime::At(at)) if at > now => Some(at),
             Some(_) | None => None,
         };
         until.map_or_else(|| self.start(index), |until| Fact::Delayed { node: index, until })
@@ -439,7 +452,7 @@ impl Pass {
         match self.evaluate_links(index) {
             Ok(None) => self.execute(index),
             Ok(Some(reach)) => Fact::Ignored { node: index, reach },
-            Err(undecided) => Fact::NotStarted {
+            Err(undecided) => Fact::StartFailed {
                 node: index,
                 attempt: Attempt::new(self.node(index).applies + 1),
                 failure: Failure::new(FailureKind::Permanent, undecided.to_string()),
@@ -452,14 +465,14 @@ impl Pass {
         match &self.flow.node(index).role {
             Role::Controller(controller) => match self.next_value(index, controller) {
                 Ok((value, list)) => Fact::ControllerRan { node: index, attempt: next, value, list },
-                Err(message) => Fact::NotStarted {
+                Err(message) => Fact::StartFailed {
                     node: index,
                     attempt: next,
                     failure: Failure::new(FailureKind::Permanent, message),
                 },
             },
-            Role::Begin | Role::End => Fact::Begun { node: index },
-            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Gather(_) => {
+            Role::Begin | Role::End => Fact::ScopeStarted { node: index },
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::FanIn(_) => {
                 Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
             }
         }
@@ -495,12 +508,12 @@ impl Pass {
 
     fn starve(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        let inputs = self.flow.called(index).map(|task| self.inputs(index, task, Audience::Both));
+        let inputs = self.flow.called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
         let message = match inputs {
             Some(Err(starved)) => self.describe_missing(&starved),
             Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
         };
-        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), Told::NONE, None)
+        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), ExecutionInfo::NONE, None)
     }
 
     /// The state the run ends in, once nothing is under way and nothing can start.

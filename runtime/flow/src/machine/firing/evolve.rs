@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::{
     Action, Attempt, Call, Change, Command, Fact, Failure, FailureKind, NodeAttempt, NodeChange, NodeIndex, NodeKind,
-    Outcome, Reach, Resolution, Role, RunState, ScopeIndex, State, Timestamp, Values, WorkerName,
+    Outcome, Resolution, Role, RunState, ScopeIndex, SkipReach, State, Timestamp, Values, WorkerName,
 };
 
 use super::{
-    Pass,
-    late_outcomes::Late,
+    FiringMachine,
+    late_outcomes::LateOutcome,
     node::{Intention, NodeState},
 };
 
-impl Pass {
+impl FiringMachine {
     /// Takes one durable fact about this pass.
     ///
     /// # Errors
@@ -35,12 +35,12 @@ impl Pass {
             // These are about the run as a whole.
             Fact::RunStarted { .. }
             | Fact::Edited { .. }
-            | Fact::Fired { .. }
-            | Fact::Unfired { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
             | Fact::Scheduled { .. }
-            | Fact::Skipped { .. }
-            | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
             | Fact::NotificationReceived { .. } => Vec::new(),
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
@@ -59,9 +59,9 @@ impl Pass {
                 Vec::new()
             }
             Fact::Lost { attempt, action, worker } => self.lose(at, *attempt, *action, worker.as_ref()),
-            Fact::Late { attempt, action, execution, outcome, worker } => {
+            Fact::LateOutcome { attempt, action, execution, outcome, worker } => {
                 let (outcome, worker) = (outcome.as_ref(), worker.as_ref());
-                let late = Late { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
+                let late = LateOutcome { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
                 self.on_late_outcome(at, late)
             }
             Fact::RolledBack { attempt, worker } => self.succeed_rollback(at, *attempt, worker.as_ref()),
@@ -72,8 +72,8 @@ impl Pass {
                 self.expand(*node, list);
                 Vec::new()
             }
-            Fact::PassedRollback { node } => self.skip_rollback_call(at, *node),
-            Fact::Resolved { node, resolution } => {
+            Fact::RollbackNotNeeded { node } => self.skip_rollback_call(at, *node),
+            Fact::FailureResolved { node, resolution } => {
                 self.follow(at, *node, resolution);
                 Vec::new()
             }
@@ -85,7 +85,7 @@ impl Pass {
                 }
                 self.run_controller(at, *node, value.as_ref())
             }
-            Fact::NotStarted { node, attempt, failure } => {
+            Fact::StartFailed { node, attempt, failure } => {
                 let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
                 self.fail_to_start(at, attempt, failure)
             }
@@ -94,7 +94,7 @@ impl Pass {
                 self.wait_until(*node, *until);
                 Vec::new()
             }
-            Fact::Begun { node } => {
+            Fact::ScopeStarted { node } => {
                 self.enter(*node, NodeState::Success { provided: Values::new() });
                 Vec::new()
             }
@@ -123,7 +123,7 @@ impl Pass {
                 self.state = RunState::Running;
                 self.publish_run(at)
             }
-            Fact::RunEntered { state } => {
+            Fact::RunStateChanged { state } => {
                 self.state = *state;
                 self.publish_run(at)
             }
@@ -155,7 +155,7 @@ impl Pass {
                 expect(attempt.node, &[State::RollingBack])
             }
             Fact::Lost { attempt, .. } => expect(attempt.node, &[State::Running, State::RollingBack]),
-            Fact::Leased { attempt, .. } | Fact::Late { attempt, .. } => known(attempt.node).map(|_| ()),
+            Fact::Leased { attempt, .. } | Fact::LateOutcome { attempt, .. } => known(attempt.node).map(|_| ()),
             Fact::RollbackRetried { node } | Fact::RollbackSkipped { node, .. } => {
                 expect(*node, &[State::RollbackFailure])
             }
@@ -164,27 +164,27 @@ impl Pass {
                 Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
             }
             Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
-            Fact::PassedRollback { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),
+            Fact::RollbackNotNeeded { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),
             Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
-            Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
+            Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
                 expect(*node, &[State::Pending, State::Retrying])
             }
-            Fact::Ignored { node, .. } | Fact::Begun { node } | Fact::Delayed { node, .. } => {
+            Fact::Ignored { node, .. } | Fact::ScopeStarted { node } | Fact::Delayed { node, .. } => {
                 expect(*node, &[State::Pending])
             }
-            Fact::Resolved { node, resolution } => match resolution {
+            Fact::FailureResolved { node, resolution } => match resolution {
                 Resolution::Retry(scope) if scope.0 as usize >= self.scopes.len() => Err("no such scope".into()),
                 Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
             },
-            Fact::RunEntered { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
+            Fact::RunStateChanged { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
             Fact::RunStarted { .. }
             | Fact::Edited { .. }
-            | Fact::Fired { .. }
-            | Fact::Unfired { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
             | Fact::Scheduled { .. }
-            | Fact::Skipped { .. }
-            | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
             | Fact::ClockSet { .. }
             | Fact::NotificationReceived { .. }
             | Fact::Reset
@@ -192,7 +192,7 @@ impl Pass {
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
-            | Fact::RunEntered { .. } => Ok(()),
+            | Fact::RunStateChanged { .. } => Ok(()),
         }
     }
 
@@ -219,8 +219,8 @@ impl Pass {
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // What gathers results is told of once it has.
-        let is_told = !matches!(self.flow.node(index).role, Role::Gather(_));
-        let told = is_told.then(|| self.tell(index, at, Telling::default()));
+        let is_told = !matches!(self.flow.node(index).role, Role::FanIn(_));
+        let told = is_told.then(|| self.tell(index, at, ChangeDetails::default()));
         let mut commands: Vec<Command> = told.into_iter().collect();
         commands.extend(self.hand_out(index));
         commands
@@ -234,12 +234,12 @@ impl Pass {
                 self.expect(index);
                 return None;
             }
-            Role::ForEach(_) | Role::Gather(_) => return self.send_for(index),
+            Role::ForEach(_) | Role::FanIn(_) => return self.send_for(index),
             Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         if let Some(task) = flow.called(index)
             && matches!(self.node(index).state, NodeState::Running { .. })
-            && self.inputs(index, task, crate::Audience::Both).is_err()
+            && self.inputs(index, task, crate::InputUse::ApplyAndRollback).is_err()
         {
             self.starved.insert(index);
             return None;
@@ -279,7 +279,7 @@ impl Pass {
             node.lost_in_row = 0;
         }
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
-        let mut commands = vec![self.tell(index, at, Telling::default())];
+        let mut commands = vec![self.tell(index, at, ChangeDetails::default())];
         commands.extend(self.hand_out(index));
         commands
     }
@@ -295,7 +295,8 @@ impl Pass {
         self.answered(attempt, Action::Apply, worker);
         self.node_mut(index).failed_in_row = 0;
         self.enter(index, NodeState::Success { provided: provided.clone() });
-        let telling = Telling { provides: Some(provided.clone()), worker: worker.cloned(), ..Telling::default() };
+        let telling =
+            ChangeDetails { provides: Some(provided.clone()), worker: worker.cloned(), ..ChangeDetails::default() };
         vec![self.tell(index, at, telling)]
     }
 
@@ -326,7 +327,7 @@ impl Pass {
             }
             None => {}
         }
-        vec![self.tell(index, at, Telling::failure(at, failure, retry_at, worker))]
+        vec![self.tell(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
     }
 
     /// Whether a node that failed for good asks the controllers.
@@ -350,7 +351,7 @@ impl Pass {
             return Vec::new();
         }
         self.enter(index, NodeState::RolledBack);
-        vec![self.tell(index, at, Telling { worker: worker.cloned(), ..Telling::default() })]
+        vec![self.tell(index, at, ChangeDetails { worker: worker.cloned(), ..ChangeDetails::default() })]
     }
 
     fn fail_rollback(
@@ -365,7 +366,7 @@ impl Pass {
         self.answered(attempt, Action::Rollback, worker);
         let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
         self.node_mut(index).failed_in_row += 1;
-        let telling = Telling::failure(at, failure, retry_at, worker);
+        let telling = ChangeDetails::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
             self.stuck.insert(index);
             self.record_failure(index, failure);
@@ -387,11 +388,11 @@ impl Pass {
         node.unsure = false;
         node.rollbacks += 1;
         self.enter(index, NodeState::RolledBack);
-        let rolling_back = self.publish_as(index, State::RollingBack, at, Telling::default());
-        let rolled_back = self.tell(index, at, Telling::default());
+        let rolling_back = self.publish_as(index, State::RollingBack, at, ChangeDetails::default());
+        let rolled_back = self.tell(index, at, ChangeDetails::default());
         match self.flow.node(index).role {
             // Its elements come first, and then the task itself.
-            Role::Gather(_) => vec![rolling_back],
+            Role::FanIn(_) => vec![rolling_back],
             Role::ForEach(_) if self.node(self.flow.gather_of(index)).state == NodeState::RolledBack => {
                 vec![rolled_back]
             }
@@ -412,22 +413,22 @@ impl Pass {
             | Role::Wait(_)
             | Role::ForEach(_)
             | Role::Element(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Begin
             | Role::End => None,
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
-        let running = self.publish_as(index, State::Running, at, Telling::default());
+        let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
         self.enter(index, NodeState::Success { provided: provided.clone() });
-        let telling = Telling { provides: Some(provided), ..Telling::default() };
+        let telling = ChangeDetails { provides: Some(provided), ..ChangeDetails::default() };
         vec![running, self.tell(index, at, telling)]
     }
 
     fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
-        let mut commands = vec![self.tell(attempt.node, at, Telling::default())];
-        let Role::Gather(each) = self.flow.node(attempt.node).role else {
+        let mut commands = vec![self.tell(attempt.node, at, ChangeDetails::default())];
+        let Role::FanIn(each) = self.flow.node(attempt.node).role else {
             commands.extend(self.fail(at, attempt, failure, None, None));
             return commands;
         };
@@ -437,13 +438,13 @@ impl Pass {
         if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
     }
 
-    fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: Reach) -> Vec<Command> {
+    fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: SkipReach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
         let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
-            Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => false,
+            Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
         };
-        ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, Telling::default())).collect()
+        ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, ChangeDetails::default())).collect()
     }
 
     /// A task waits to be notified from now on.
@@ -480,7 +481,7 @@ impl Pass {
         }
         // First the controller: nothing in its flow may start before it has executed.
         self.enter(controller, NodeState::Retrying);
-        let mut commands = vec![self.tell(controller, at, Telling::default())];
+        let mut commands = vec![self.tell(controller, at, ChangeDetails::default())];
         for index in ran.into_iter().filter(|index| *index != controller) {
             commands.extend(self.make_pending(at, index));
         }
@@ -500,47 +501,47 @@ impl Pass {
     }
 
     pub(in crate::machine) fn publish_run(&self, at: Timestamp) -> Vec<Command> {
-        vec![Command::Tell(Change::Run { state: self.state, at })]
+        vec![Command::Publish(Change::Run { state: self.state, at })]
     }
 
-    pub(super) fn tell(&self, index: NodeIndex, at: Timestamp, telling: Telling) -> Command {
+    pub(super) fn tell(&self, index: NodeIndex, at: Timestamp, telling: ChangeDetails) -> Command {
         self.publish_as(index, self.node(index).state.told(), at, telling)
     }
 
-    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: Telling) -> Command {
+    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: ChangeDetails) -> Command {
         let node = self.flow.node(index);
         let run = self.node(index);
         let (kind, digest) = match &node.role {
             Role::Task(task) => (NodeKind::Task, Some(task.module)),
             Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
             Role::Element(_) => (NodeKind::Task, self.flow.called(index).map(|task| task.module)),
-            Role::Gather(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
+            Role::FanIn(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
             Role::Wait(_) => (NodeKind::Task, None),
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
         };
         let attempt: Attempt = match (&node.role, state) {
             // The rollback of a task that is called for a list begins with what gathers its results, and ends with the task.
-            (Role::Gather(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
+            (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
             _ => run.attempt(),
         };
-        let Telling { provides, failure, retry_in, worker } = telling;
+        let ChangeDetails { provides, failure, retry_in, worker } = telling;
         let name = node.name.clone();
         let firing = run.firing;
         let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
-        Command::Tell(Change::Node(change))
+        Command::Publish(Change::Node(change))
     }
 }
 
 /// What is told of a change besides the state.
 #[derive(Default)]
-pub(super) struct Telling {
+pub(super) struct ChangeDetails {
     provides: Option<Values>,
     failure: Option<Failure>,
     retry_in: Option<std::time::Duration>,
     worker: Option<WorkerName>,
 }
 
-impl Telling {
+impl ChangeDetails {
     pub(super) fn failure(
         at: Timestamp,
         failure: &Failure,

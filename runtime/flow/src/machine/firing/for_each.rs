@@ -7,12 +7,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    Action, Brought, CallId, Command, Element, Errand, Errands, Fact, Failure, FailureKind, Json, LARGEST_INLINE, Node,
-    NodeIndex, NodeName, Role, Size, Source, State, Value, ValueName, Values,
+    Action, CallId, Command, Element, Fact, Failure, FailureKind, FetchResult, FetchTarget, Json, MAX_INLINE_BYTES,
+    Node, NodeIndex, NodeName, Role, Size, Source, State, Value, ValueFetch, ValueName, Values,
 };
 
 use super::{
-    Pass,
+    FiringMachine,
     node::{NodeRun, NodeState},
 };
 
@@ -54,7 +54,7 @@ pub(in crate::machine) struct Elements {
     rolling_back: usize,
 }
 
-impl Pass {
+impl FiringMachine {
     /// Where a task stands, or an element of one.
     pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
         match name.as_element() {
@@ -69,7 +69,7 @@ impl Pass {
             Role::Task(_)
             | Role::Wait(_)
             | Role::ForEach(_)
-            | Role::Gather(_)
+            | Role::FanIn(_)
             | Role::Controller(_)
             | Role::Begin
             | Role::End => None,
@@ -191,7 +191,7 @@ impl Pass {
         self.settle(new);
     }
 
-    /// Takes in the elements that a pass had; `None` where they cannot stand there.
+    /// Takes in the elements that a pass had; `Strip` where they cannot stand there.
     pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
         let of = |(each, known): &(NodeIndex, Expansion)| {
             let each = *each;
@@ -297,7 +297,7 @@ impl Pass {
         match &self.flow.node(index).role {
             Role::ForEach(_) => Some(index),
             Role::Element(element) => Some(element.of),
-            Role::Task(_) | Role::Wait(_) | Role::Gather(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Task(_) | Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         }
     }
 
@@ -324,7 +324,7 @@ impl Pass {
             None => failed,
         };
         let attempt = crate::Attempt::new(self.node(gather).applies + 1);
-        Fact::NotStarted { node: gather, attempt, failure }
+        Fact::StartFailed { node: gather, attempt, failure }
     }
 
     /// Whether a part that failed for good still has to fail its task.
@@ -350,11 +350,11 @@ impl Pass {
         let errand = self.errand(index);
         let is_of_results = self.flow.for_each(index).is_none();
         self.errands.insert(index, is_of_results && errand.is_some());
-        errand.map(|errand| Command::Bring(Box::new(errand)))
+        errand.map(|errand| Command::Fetch(Box::new(errand)))
     }
 
     /// The errands that somebody has to run.
-    pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = Errand> + use<'_> {
+    pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = ValueFetch> + use<'_> {
         self.errands.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.errand(*index))
     }
 
@@ -368,22 +368,22 @@ impl Pass {
         }
     }
 
-    /// What is to be brought for a task that stands for a list; `None` when all of it is at hand.
-    fn errand(&self, index: NodeIndex) -> Option<Errand> {
+    /// What is to be brought for a task that stands for a list; `Strip` when all of it is at hand.
+    fn errand(&self, index: NodeIndex) -> Option<ValueFetch> {
         let what = match &self.flow.node(index).role {
             Role::ForEach(each) => match self.read(&each.list).as_deref() {
-                Some(value @ Value::Stored(_)) => Errands::List(value.clone()),
+                Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
                 Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
             },
-            Role::Gather(each) => {
+            Role::FanIn(each) => {
                 let results = self.results(*each);
                 let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
                 let is_stored = |value: &Value| matches!(value, Value::Stored(_));
-                let is_small = sizes.max().unwrap_or_default() < LARGEST_INLINE;
+                let is_small = sizes.max().unwrap_or_default() < MAX_INLINE_BYTES;
                 if is_small && !results.values().flatten().any(is_stored) {
                     return None;
                 }
-                Errands::Results(results)
+                FetchTarget::Results(results)
             }
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
                 return None;
@@ -391,7 +391,7 @@ impl Pass {
         };
         // What gathers has the name of its task.
         let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
-        Some(Errand { id, what })
+        Some(ValueFetch { id, what })
     }
 
     /// What the elements of a task left, by the flow's names, in their order.
@@ -408,10 +408,10 @@ impl Pass {
     /// What errands come to that need nothing brought.
     pub(super) fn fetch_inline(&self, index: NodeIndex) -> Fact {
         let brought = match &self.flow.node(index).role {
-            Role::Gather(each) => Brought::Results(gathered(self.results(*each))),
-            Role::ForEach(each) => Brought::List(self.listed(&each.list)),
+            Role::FanIn(each) => FetchResult::Results(gathered(self.results(*each))),
+            Role::ForEach(each) => FetchResult::List(self.listed(&each.list)),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                Brought::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
+                FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
             }
         };
         self.brought(index, brought)
@@ -431,14 +431,14 @@ impl Pass {
     }
 
     /// What it means that the list is known, or that the results are gathered.
-    fn brought(&self, index: NodeIndex, brought: Brought) -> Fact {
+    fn brought(&self, index: NodeIndex, brought: FetchResult) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match brought {
-            Brought::List(Ok(list)) => Fact::Expanded { node: index, list },
-            Brought::Results(Ok(provided)) => {
+            FetchResult::List(Ok(list)) => Fact::Expanded { node: index, list },
+            FetchResult::Results(Ok(provided)) => {
                 Fact::Succeeded { attempt, provided, execution: crate::Execution::new(0), worker: None }
             }
-            Brought::List(Err(failure)) | Brought::Results(Err(failure)) => {
+            FetchResult::List(Err(failure)) | FetchResult::Results(Err(failure)) => {
                 let (retry_at, execution) = (None, None);
                 Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }
             }
@@ -446,14 +446,14 @@ impl Pass {
     }
 
     /// What was sent for has come, or cannot be had.
-    pub(super) fn decide_fetched(&self, id: &CallId, brought: &Brought) -> Vec<Fact> {
+    pub(super) fn decide_fetched(&self, id: &CallId, brought: &FetchResult) -> Vec<Fact> {
         let Some(each) = self.place_of(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
         // Both go by the name of the task, and each counts its own attempts.
         let index = match brought {
-            Brought::List(_) => each,
-            Brought::Results(_) => self.flow.gather_of(each),
+            FetchResult::List(_) => each,
+            FetchResult::Results(_) => self.flow.gather_of(each),
         };
         if !self.is_fetching(index) || self.node(index).attempt() != id.attempt {
             return Vec::new();

@@ -5,19 +5,19 @@
 //! key. Only what is taken back before the lost one answers is not covered, and is taken back again.
 
 use crate::{
-    Action, Answer, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt,
-    NodeIndex, Outcome, Role, RunState, Signal, State, Timestamp, WorkerName,
+    Action, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex,
+    Outcome, Role, RunState, Signal, State, TaskResult, Timestamp, WorkerName,
 };
 
 use super::{
-    Pass,
-    decide::{Told, to_flow_names},
-    evolve::Telling,
+    FiringMachine,
+    decide::{ExecutionInfo, to_flow_names},
+    evolve::ChangeDetails,
     node::{Intention, NodeState},
 };
 
 /// The end of an execution that nobody waits for any more.
-pub(super) struct Late<'a> {
+pub(super) struct LateOutcome<'a> {
     pub(super) attempt: NodeAttempt,
     pub(super) action: Action,
     pub(super) execution: Option<Execution>,
@@ -26,9 +26,9 @@ pub(super) struct Late<'a> {
 }
 
 /// Nobody has told what the attempt did.
-const LOST: Told = Told { execution: None, redelivered: true };
+const LOST: ExecutionInfo = ExecutionInfo { execution: None, redelivered: true };
 
-impl Pass {
+impl FiringMachine {
     pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
         let Some(index) = self.place_of(call) else { return Vec::new() };
         let node = self.node(index);
@@ -48,7 +48,7 @@ impl Pass {
         match action {
             Action::Apply => {
                 let (outcome, worker) = (Some(Outcome::Unknown), Some(worker.clone()));
-                vec![Fact::Late { attempt, action, execution: None, outcome, worker }]
+                vec![Fact::LateOutcome { attempt, action, execution: None, outcome, worker }]
             }
             Action::Rollback => Vec::new(),
         }
@@ -67,7 +67,7 @@ impl Pass {
             }
             // Another execution has answered or will; what this one did is not known.
             let outcome = (action == Action::Apply).then_some(Outcome::Unknown);
-            return vec![Fact::Late { attempt, action, execution: None, outcome, worker: Some(worker) }];
+            return vec![Fact::LateOutcome { attempt, action, execution: None, outcome, worker: Some(worker) }];
         }
         let worker = Some(worker);
         let limit = self.flow.called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
@@ -97,13 +97,13 @@ impl Pass {
         let node = self.node(index);
         let Some(task) = self.flow.called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
-            (Action::Apply, Answer::Succeeded(left)) => {
+            (Action::Apply, TaskResult::Succeeded(left)) => {
                 Some(to_flow_names(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
             }
             // An execution before this one may have applied.
-            (Action::Apply, Answer::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
-            (Action::Apply, Answer::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
-            (Action::Rollback, Answer::Succeeded(_) | Answer::Failed(_)) => None,
+            (Action::Apply, TaskResult::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
+            (Action::Apply, TaskResult::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
+            (Action::Rollback, TaskResult::Succeeded(_) | TaskResult::Failed(_)) => None,
         };
         let is_lost = node.lost.contains(&(call.action, call.attempt));
         let is_new = outcome.is_some()
@@ -114,7 +114,7 @@ impl Pass {
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
         let (execution, worker) = (Some(signal.execution), signal.worker.clone());
-        vec![Fact::Late { attempt, action, execution, outcome, worker }]
+        vec![Fact::LateOutcome { attempt, action, execution, outcome, worker }]
     }
 
     pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
@@ -142,7 +142,8 @@ impl Pass {
     ) -> Vec<Command> {
         let index = attempt.node;
         let interrupt = Command::Interrupt(self.call_id(index));
-        let told = self.publish_as(index, State::Failure, at, Telling::failure(at, &lost(worker), Some(at), worker));
+        let told =
+            self.publish_as(index, State::Failure, at, ChangeDetails::failure(at, &lost(worker), Some(at), worker));
         self.not_due(self.expiry(index), index);
         self.calling.remove(&index);
         self.due.insert((at, index));
@@ -165,8 +166,8 @@ impl Pass {
         vec![interrupt, told]
     }
 
-    pub(super) fn on_late_outcome(&mut self, at: Timestamp, late: Late<'_>) -> Vec<Command> {
-        let Late { attempt, action, execution, outcome, worker } = late;
+    pub(super) fn on_late_outcome(&mut self, at: Timestamp, late: LateOutcome<'_>) -> Vec<Command> {
+        let LateOutcome { attempt, action, execution, outcome, worker } = late;
         let index = attempt.node;
         self.end_lease(attempt, action, worker);
         let node = self.node_mut(index);
@@ -248,7 +249,7 @@ impl Pass {
         node.stray = None;
         self.enter(index, NodeState::RolledBack);
         let mut commands = self.reopen(at);
-        commands.push(self.tell(index, at, Telling::default()));
+        commands.push(self.tell(index, at, ChangeDetails::default()));
         commands
     }
 
@@ -295,16 +296,16 @@ impl Pass {
         self.enter(index, NodeState::Pending);
         match &self.flow.node(index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => {
-                Some(self.tell(index, at, Telling::default()))
+                Some(self.tell(index, at, ChangeDetails::default()))
             }
             Role::Controller(_) => {
-                let told = self.tell(index, at, Telling::default());
+                let told = self.tell(index, at, ChangeDetails::default());
                 let controller = self.node_mut(index);
                 controller.applies = 0;
                 controller.list = None;
                 Some(told)
             }
-            Role::Gather(_) | Role::Begin | Role::End => None,
+            Role::FanIn(_) | Role::Begin | Role::End => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     WorkerName,
 };
 
-/// A node of a run. `Begin` and `End` know only pending, success and rolled-back.
+/// A node of a run. `Start` and `End` know only pending, success and rolled-back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRun {
     /// Its state.
@@ -125,7 +125,7 @@ pub enum NodeState {
     Failure {
         /// Why.
         failure: Failure,
-        /// When it is tried again; `None` once the failure is for good.
+        /// When it is tried again; `Strip` once the failure is for good.
         retry_at: Option<Timestamp>,
     },
     /// Its rollback is with the workers, or waits for its next attempt.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::{NodeIndex, Reach, Role, ScopeIndex, Timestamp, Values};
+use crate::{NodeIndex, Role, ScopeIndex, SkipReach, Timestamp, Values};
 
 use super::{
-    Pass,
+    FiringMachine,
     node::{Intention, NodeState},
 };
 
-impl Pass {
+impl FiringMachine {
     /// Puts a node in a state, and everything that follows from it without a decision: counts, who may start,
     /// and the passing of flows' beginnings and ends, which are never told.
     pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
@@ -31,7 +31,7 @@ impl Pass {
                 | Role::Wait(_)
                 | Role::ForEach(_)
                 | Role::Element(_)
-                | Role::Gather(_)
+                | Role::FanIn(_)
                 | Role::Controller(_) => false,
             };
             match &node.state {
@@ -94,7 +94,7 @@ impl Pass {
     }
 
     /// Leaves a node out that waits, and what a no reaches from there; answers who it was, in order.
-    pub(super) fn ignore(&mut self, index: NodeIndex, reach: Reach) -> Vec<NodeIndex> {
+    pub(super) fn ignore(&mut self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let mut ignored = self.reached(index, reach);
         ignored.retain(|index| self.node(*index).state == NodeState::Pending);
         ignored.sort_unstable();
@@ -108,17 +108,17 @@ impl Pass {
     }
 
     /// A node, and those that a no at it reaches.
-    fn reached(&self, index: NodeIndex, reach: Reach) -> Vec<NodeIndex> {
+    fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
         let mut reached = self.whole(index);
         let direct = self.after(index);
         match reach {
-            Reach::Task => {}
-            Reach::Neighbors => {
+            SkipReach::Task => {}
+            SkipReach::Neighbors => {
                 let tasks = direct.into_iter().filter(|after| self.is_task(*after));
                 reached.extend(tasks.flat_map(|task| self.whole(task)));
             }
-            Reach::Flow | Reach::All => {
+            SkipReach::Flow | SkipReach::All => {
                 let (mut seen, mut work) = (BTreeSet::new(), direct);
                 while let Some(next) = work.pop() {
                     if seen.insert(next) {
@@ -126,7 +126,7 @@ impl Pass {
                     }
                 }
                 let is_meant = |node: &NodeIndex| {
-                    reach == Reach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
+                    reach == SkipReach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
                 };
                 reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.whole(node)));
             }
@@ -142,7 +142,7 @@ impl Pass {
     fn whole(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Gather(_) => vec![index],
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
             // One that has begun is not left out, and so no part of it is.
             Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
@@ -159,7 +159,7 @@ impl Pass {
     fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Gather(_) | Role::End => node.after.clone(),
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::End => node.after.clone(),
             Role::ForEach(_) => self.flow.node(self.flow.gather_of(index)).after.clone(),
             Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
         }

@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::harness::{World, flow, name};
+use super::harness::{Harness, flow, name};
 use crate::{
-    Action, Answer, Call, Command, Event, Execution, Flow, LONGEST_STEP, Machine, RunState, Signal, State, Step,
-    Timestamp, Value,
+    Action, Call, Command, Event, Execution, Flow, MAX_STEP_RECORDS, Machine, RunState, Signal, State, Step,
+    TaskResult, Timestamp, Value,
 };
 
 /// A circle whose list is empty, which the file does not say.
@@ -25,7 +25,7 @@ const IDLE: &str = r#"
 
 #[test]
 fn a_cycle_without_calls_fires_ten_times_a_second() {
-    let mut world = World::start(flow(IDLE));
+    let mut world = Harness::start(flow(IDLE));
     let begun = world.now;
     assert_eq!(world.machine.fired(), 1, "what follows waits");
     for firing in 2..=101 {
@@ -43,7 +43,7 @@ fn a_cycle_without_calls_fires_ten_times_a_second() {
 #[test]
 fn a_cycle_with_calls_fires_immediately() {
     let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
-    let mut world = World::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
+    let mut world = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
     let begun = world.now;
     world.run();
     assert_eq!(world.machine.fired(), 20);
@@ -52,7 +52,7 @@ fn a_cycle_with_calls_fires_immediately() {
 
 #[test]
 fn setting_the_clock_back_does_not_delay_a_cycle() {
-    let mut world = World::start(flow(IDLE));
+    let mut world = Harness::start(flow(IDLE));
     world.now = crate::Timestamp::from_micros(world.now.as_micros() - 900_000);
     world.step(&Event::Tick);
     assert_eq!(world.machine.fired(), 2);
@@ -74,7 +74,7 @@ fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
     let (mut now, mut event, mut most) = (Timestamp::default(), Event::Start, 0);
     for turn in 0..60 {
         let step = machine.step(now, &event);
-        assert!(step.records.len() < 2 * LONGEST_STEP);
+        assert!(step.records.len() < 2 * MAX_STEP_RECORDS);
         if !step.is_unfinished {
             now = now.max(machine.next_due().unwrap_or(now));
         }
@@ -90,14 +90,14 @@ fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
 #[test]
 fn many_tasks_that_may_start_at_once_start_in_several_steps() {
     let text: String = (0..2_000).map(|task| format!("[[task]]\nname = \"t{task}\"\nuse = \"g#noop\"\n")).collect();
-    let mut world = World::start_in_steps_of(LONGEST_STEP, flow(&text));
+    let mut world = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(&text));
     let mut steps = 1;
     while world.is_unfinished {
         world.step(&Event::Tick);
         steps += 1;
     }
     assert_eq!(world.out.len(), 2_000);
-    assert!(steps > 2_000 / LONGEST_STEP, "{steps}");
+    assert!(steps > 2_000 / MAX_STEP_RECORDS, "{steps}");
 }
 
 /// A machine that calls one task for a list of so many elements, when its list is known.
@@ -118,7 +118,7 @@ fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize
     assert!(!is_unfinished, "there is not so much to do at once");
     out.extend(commands.into_iter().filter_map(|command| match command {
         Command::Call(call) => Some(*call),
-        Command::Bring(_) | Command::Interrupt(_) | Command::Tell(_) => None,
+        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => None,
     }));
     records.len()
 }
@@ -126,7 +126,7 @@ fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize
 /// Answers a call: an apply succeeds with what it was given.
 fn answer(call: Call) -> Event {
     let made = call.inputs.get("item").cloned().map(|item| ("made".parse().unwrap(), item));
-    let answer = Answer::Succeeded(made.into_iter().collect());
+    let answer = TaskResult::Succeeded(made.into_iter().collect());
     Event::Signal(Signal { call: call.id, answer, execution: Execution::new(1), redelivered: false, worker: None })
 }
 
@@ -185,11 +185,11 @@ fn a_snapshot_shares_the_list_and_resumes() {
 fn a_schedule_that_catches_up_fires_in_several_steps() {
     let text = "persistent = true\nmax_parallel = 1000\n[[task]]\nname = \"t\"\nuse = \"g#noop\"\n\
                 [[schedule]]\ncron = \"* * * * * *\"\nto = \"t\"\nmissed = \"all\"\noverlap = \"allow\"\n";
-    let mut world = World::start_in_steps_of(LONGEST_STEP, flow(text));
+    let mut world = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(text));
     world.now = world.now.after(Duration::from_secs(3_600));
     world.step(&Event::Tick);
     assert!(world.is_unfinished);
-    assert!(world.out.len() < LONGEST_STEP, "{}", world.out.len());
+    assert!(world.out.len() < MAX_STEP_RECORDS, "{}", world.out.len());
     world.step(&Event::Cancel);
     while world.is_unfinished || !world.out.is_empty() {
         world.go();
@@ -201,7 +201,7 @@ fn a_schedule_that_catches_up_fires_in_several_steps() {
 fn a_run_suspended_between_two_steps_resumes() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#fails\"\n[[task]]\nname = \"b\"\nuse = \"g#add\"\nwith = { ip = 1 }\n";
-    let mut world = World::start_in_steps_of(1, flow(text));
+    let mut world = Harness::start_in_steps_of(1, flow(text));
     world.step(&Event::Suspend);
     while world.state() != RunState::Suspended {
         world.go();

@@ -5,14 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use super::harness::{World, flow};
+use super::harness::{Harness, flow};
 use crate::{Event, Fact, Firing, Machine, NodeAttempt, NodeIndex, Record, panic_message};
 
 const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = \"bake\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"mix\"\nto = \"bake\"\n";
 
 /// A machine that waits for a call, and whose flow leads to a node that is not there: no flow that was wired does.
 fn broken() -> Machine {
-    let mut machine = World::start(flow(TWO)).machine;
+    let mut machine = Harness::start(flow(TWO)).machine;
     let pass = machine.passes.get_mut(&Firing::FIRST).unwrap();
     let mut flow = (*pass.flow).clone();
     flow.nodes[1].after = vec![NodeIndex(99)];
@@ -22,7 +22,7 @@ fn broken() -> Machine {
 
 #[test]
 fn a_panic_while_applying_a_record_names_the_record_and_task() {
-    let mut world = World::start(flow(TWO));
+    let mut world = Harness::start(flow(TWO));
     let started = world.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
     world.answer(0);
     let succeeded = world.records.iter().find(|record| matches!(record.fact, Fact::Succeeded { .. })).unwrap().clone();
@@ -34,7 +34,7 @@ fn a_panic_while_applying_a_record_names_the_record_and_task() {
     );
     let Fact::Started { attempt, .. } = started.fact else { panic!("it was started") };
     let nowhere = NodeAttempt { node: NodeIndex(99), ..attempt };
-    let mut lost = World::start(flow(TWO)).machine;
+    let mut lost = Harness::start(flow(TWO)).machine;
     let fact = Fact::Lost { attempt: nowhere, action: crate::Action::Apply, worker: None };
     let refused = lost.evolve(&Record { fact, ..started }).unwrap_err().to_string();
     assert!(refused.starts_with("record lost of node 99, which the flow does not have"), "{refused}");
@@ -42,7 +42,7 @@ fn a_panic_while_applying_a_record_names_the_record_and_task() {
 
 #[test]
 fn a_panic_in_a_step_names_the_decided_record() {
-    let mut other = World::start(flow(TWO));
+    let mut other = Harness::start(flow(TWO));
     other.answer(0);
     let signal = Event::Signal(other.answered()[0].clone());
     let mut machine = broken();
@@ -55,7 +55,7 @@ fn a_panic_in_a_step_names_the_decided_record() {
 
 #[test]
 fn an_event_summary_names_its_task_and_no_values() {
-    let world = World::start(flow(TWO));
+    let world = Harness::start(flow(TWO));
     let call = world.out[0].id.clone();
     let lost = Event::Lost { call, worker: "w".parse().unwrap() };
     assert_eq!(lost.about(), "lost lease of \"mix\", firing 1, Apply attempt 1");

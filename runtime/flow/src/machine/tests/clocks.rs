@@ -3,35 +3,35 @@
 
 use std::time::Duration;
 
-use super::harness::{World, flow};
+use super::harness::{Harness, flow};
 use crate::{ClockShift, Event, Fact, RunState};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 
 /// Lets time pass, and tells the run.
-fn pass(world: &mut World, seconds: u64) {
+fn pass(world: &mut Harness, seconds: u64) {
     world.now = world.now.after(Duration::from_secs(seconds));
     world.step(&Event::Tick);
 }
 
 /// Sets the clock of a driver that notices.
-fn set(world: &mut World, seconds: i64) {
+fn set(world: &mut Harness, seconds: i64) {
     let by = ClockShift::from_micros(seconds * 1_000_000);
     world.now = world.now.shifted(by);
     world.step(&Event::ClockSet { by });
 }
 
 /// Sets the clock while nobody drives the run.
-fn set_unnoticed(world: &mut World, seconds: i64) {
+fn set_unnoticed(world: &mut Harness, seconds: i64) {
     world.now = world.now.shifted(ClockShift::from_micros(seconds * 1_000_000));
     world.step(&Event::Tick);
 }
 
 /// A run that waits for twenty seconds, in each way in which one can.
-fn waiting_runs() -> Vec<(&'static str, World, &'static str)> {
+fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
     let late = |text: &str| {
-        let mut world = World::start(flow(text));
+        let mut world = Harness::start(flow(text));
         // So that a clock that is set back by days does not come to the beginning of time.
         world.now = world.now.after(Duration::from_secs(1_000_000));
         world
@@ -56,7 +56,7 @@ fn waiting_runs() -> Vec<(&'static str, World, &'static str)> {
     runs
 }
 
-fn trace_of_a(world: &World) -> String {
+fn trace_of_a(world: &Harness) -> String {
     let trace = world.trace();
     trace.split(' ').filter(|told| told.starts_with("a:")).collect::<Vec<_>>().join(" ")
 }
@@ -97,7 +97,7 @@ fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
 fn a_run_expires_by_elapsed_time_not_by_the_clock() {
     let text = "expires = \"1h\"\n[[task]]\nname = \"a\"\nwait = \"word\"\n";
     for seconds in [DAY, -50] {
-        let mut world = World::start(flow(text));
+        let mut world = Harness::start(flow(text));
         world.now = world.now.after(Duration::from_secs(60));
         set(&mut world, seconds);
         assert_eq!(world.state(), RunState::Running);
@@ -110,7 +110,7 @@ fn a_run_expires_by_elapsed_time_not_by_the_clock() {
 
 #[test]
 fn start_at_follows_the_clock() {
-    let mut world = World::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    let mut world = Harness::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
     pass(&mut world, 3_600);
     set(&mut world, DAY);
     pass(&mut world, 3_600);
@@ -119,18 +119,18 @@ fn start_at_follows_the_clock() {
     assert_eq!(world.trace(), "a:R");
 }
 
-fn scheduled(cron: &str) -> World {
+fn scheduled(cron: &str) -> Harness {
     let text = format!(
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"{cron}\"\nto = \"clean\"\n"
     );
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     pass(&mut world, 1_000_000);
     world.answer_one();
     world
 }
 
 /// How often it fires while so many seconds pass, one at a time.
-fn fires_in(world: &mut World, seconds: u64) -> u64 {
+fn fires_in(world: &mut Harness, seconds: u64) -> u64 {
     let before = world.machine.fired();
     for _ in 0..seconds {
         pass(world, 1);
@@ -174,7 +174,7 @@ fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_
 fn times_missed_by_a_fast_clock_are_not_fired_after_its_correction() {
     let text = "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\n\
                 cron = \"*/10 * * * * *\"\nmissed = \"all\"\nto = \"clean\"\n";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     assert_eq!(fires_in(&mut world, 60), 6);
     set(&mut world, DAY);
     assert_eq!((world.machine.backlogs().count(), world.out.len()), (1, 1), "the first of a day");
@@ -186,7 +186,7 @@ fn times_missed_by_a_fast_clock_are_not_fired_after_its_correction() {
 
 #[test]
 fn only_runs_with_timers_record_a_clock_change() {
-    let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    let mut world = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
     set(&mut world, DAY);
     set(&mut world, -DAY);
     assert!(!world.records.iter().any(|record| matches!(record.fact, Fact::ClockSet { .. })));

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::harness::{World, flow, name};
-use crate::{Edit, Event, Fact, Flow, On, Revision, RunState, State, Value};
+use super::harness::{Harness, flow, name};
+use crate::{Edit, Event, Fact, Flow, Revision, RunState, SourceOutcome, State, Value};
 
 fn add(text: &str) -> Edit {
     Edit::Add { text: text.into() }
@@ -14,7 +14,14 @@ fn remove(task: &str) -> Edit {
 }
 
 fn link(from: &str, to: &str) -> Edit {
-    Edit::Link { from: name(from), to: name(to), on: On::Success, when: None, reach: None, join: crate::Join::All }
+    Edit::Link {
+        from: name(from),
+        to: name(to),
+        on: SourceOutcome::Success,
+        when: None,
+        reach: None,
+        join: crate::Join::All,
+    }
 }
 
 fn require(task: &str, parameter: &str, value: &str) -> Edit {
@@ -46,7 +53,7 @@ const SITE: &str = r#"
 
 #[test]
 fn an_added_task_with_finished_sources_starts_at_once() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     world.answer(0);
     world.answer(1);
     assert_eq!(world.machine.node_state(index(&world, "kick-server")), State::Success);
@@ -61,7 +68,7 @@ fn an_added_task_with_finished_sources_starts_at_once() {
 
 #[test]
 fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     world.answer(0);
     world.answer(0);
     // The server is there and crashes: another one is made in its place.
@@ -83,7 +90,7 @@ fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
 
 #[test]
 fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
-    let mut world = World::start(flow("[[task]]\nname = \"b\"\nuse = \"g#add\"\n[inputs]\nip = \"a\""));
+    let mut world = Harness::start(flow("[[task]]\nname = \"b\"\nuse = \"g#add\"\n[inputs]\nip = \"a\""));
     let added = |task: &str| {
         add(&format!(
             "[[task]]\nname = {task:?}\nuse = \"g#add\"\nrequires = {{ ip = \"other\" }}\nprovides = {{ added = {task:?} }}\n\
@@ -99,7 +106,7 @@ fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
 
 #[test]
 fn a_removed_task_never_triggers_its_listeners() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     world.answer(0);
     world.answer(0);
     // What requires its value goes with it.
@@ -132,7 +139,7 @@ fn a_removed_task_that_ran_is_rolled_back() {
         from = "b"
         to = "c"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     world.answer(0);
     world.edit(&[remove("b")]).unwrap();
@@ -151,7 +158,7 @@ fn a_module_can_be_replaced_only_before_its_call() {
         name = "b"
         use = "g#noop"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     let uses = |task: &str| Edit::Use { task: name(task), uses: "g#plain".into() };
     world.edit(&[uses("b")]).unwrap();
     assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its call began, that call has to end"]);
@@ -163,7 +170,7 @@ fn a_module_can_be_replaced_only_before_its_call() {
 
 #[test]
 fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     let before = world.machine.clone();
     let edits = [
         remove("create-sever"),
@@ -186,7 +193,7 @@ fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
 
 #[test]
 fn an_edit_of_another_revision_means_nothing() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     let flow: Arc<Flow> = world.machine.flow().clone();
     let old = Event::Edit { revision: Revision::new(7), flow: flow.clone() };
     assert_eq!(world.machine.decide(world.now, &old), []);
@@ -210,7 +217,7 @@ fn a_delayed_task_waits_for_requirements_added_by_an_edit() {
         requires = { x = "five", y = "five" }
         start_after = "1h"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     assert!(world.machine.next_due().is_some());
     let added = "[[task]]\nname = \"b\"\nuse = \"g#five\"\nprovides = { value = \"also_five\" }\n";
@@ -222,7 +229,7 @@ fn a_delayed_task_waits_for_requirements_added_by_an_edit() {
 
 #[test]
 fn the_inputs_of_a_called_task_cannot_be_edited() {
-    let mut world = World::start(flow(SITE));
+    let mut world = Harness::start(flow(SITE));
     world.answer(0);
     let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
     let refused = world.edit(&[five]).unwrap_err();
@@ -243,7 +250,7 @@ fn a_removed_task_blocks_nothing_and_fails_alone() {
         name = "b"
         use = "g#noop"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.edit(&[remove("a"), remove("word")]).unwrap();
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -265,7 +272,7 @@ fn a_removed_task_does_not_run_again_in_a_retry() {
         name = "c"
         use = "g#fails"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     world.answer(0);
     world.edit(&[remove("b")]).unwrap();
@@ -277,7 +284,7 @@ fn a_removed_task_does_not_run_again_in_a_retry() {
     );
 }
 
-fn index(world: &World, task: &str) -> crate::NodeIndex {
+fn index(world: &Harness, task: &str) -> crate::NodeIndex {
     let flow = world.machine.flow();
     flow.indices().find(|index| flow.node(*index).name == name(task)).unwrap()
 }
@@ -299,7 +306,7 @@ fn a_controller_waits_for_tasks_added_after_the_rollback() {
         from = "broken"
         to = "next"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(1);
     assert_eq!(world.machine.node_state(index(&world, "broken")), State::RolledBack);
     world.edit(&[link("next", "slow")]).unwrap();

@@ -1,20 +1,20 @@
 //! Tasks that are called for each element of a list.
 
-use super::harness::{World, flow};
-use crate::{Edit, Errands, Event, RunState, State, Value};
+use super::harness::{Harness, flow};
+use crate::{Edit, Event, FetchTarget, RunState, State, Value};
 
 const MAKE: &str = "name = \"make\"\nuse = \"g#make\"\nretry = { attempts = 2, initial = \"1s\" }\n";
 
-fn ended(text: &str) -> World {
-    let mut world = World::start(flow(text));
+fn ended(text: &str) -> Harness {
+    let mut world = Harness::start(flow(text));
     world.run();
     world
 }
 
 /// What is no list is refused where it stands in the flow, and not where a run comes to it.
-fn ended_with_items_of_7(text: &str) -> World {
+fn ended_with_items_of_7(text: &str) -> Harness {
     let inputs = [("items".parse().unwrap(), Value::json(&7.into()))].into();
-    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*flow(text)).clone() }));
+    let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*flow(text)).clone() }));
     world.run();
     world
 }
@@ -22,7 +22,7 @@ fn ended_with_items_of_7(text: &str) -> World {
 #[test]
 fn one_call_for_each_element_and_the_results_in_their_order() {
     let mut world =
-        World::start(flow(&format!("[inputs]\nitems = [3, \"slow\", 1]\n[[task]]\n{MAKE}for_each = \"items\"\n")));
+        Harness::start(flow(&format!("[inputs]\nitems = [3, \"slow\", 1]\n[[task]]\n{MAKE}for_each = \"items\"\n")));
     // The last one first.
     while !world.out.is_empty() {
         world.answer(world.out.len() - 1);
@@ -46,7 +46,8 @@ fn a_list_without_elements_is_done_at_once() {
 
 #[test]
 fn max_parallel_counts_elements_that_wait_for_a_retry() {
-    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
+    let mut world =
+        Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
     assert_eq!(world.out.len(), 2);
     world.answer(0);
     assert_eq!(world.out.len(), 1, "it will be tried again, and keeps its place");
@@ -91,18 +92,19 @@ fn a_value_that_is_no_list_fails_the_task_permanently() {
 
 #[test]
 fn a_stored_list_is_fetched() {
-    let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
+    let stored =
+        crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::ValueKind::Json };
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
-    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
-    assert!(matches!(world.errands[..], [crate::Errand { what: Errands::List(_), .. }]));
+    let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
+    assert!(matches!(world.errands[..], [crate::ValueFetch { what: FetchTarget::List(_), .. }]));
     world.bring(0);
     world.run();
     assert_eq!(world.values(), format!("items={:?} made=[0,1]", Value::Stored(stored)));
     // What one of them left is too large to stand in the list.
-    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"large\"]\n")));
+    let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"large\"]\n")));
     world.answer(0);
-    assert!(matches!(world.errands[..], [crate::Errand { what: Errands::Results(_), .. }]));
+    assert!(matches!(world.errands[..], [crate::ValueFetch { what: FetchTarget::Results(_), .. }]));
     world.step(&Event::Suspend);
     assert_eq!(world.state(), RunState::Suspending, "somebody is on the way");
     world.bring(0);
@@ -120,7 +122,7 @@ fn the_first_element_that_leaves_bytes_fails_the_task_before_others_are_called()
 
 #[test]
 fn a_failed_element_rollback_is_skipped_by_its_name() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "[[task]]\nname = \"make\"\nuse = \"g#stubborn\"\nrequires = { item = \"item\" }\nfor_each = [1, 2]\n",
     ));
     world.step(&Event::Cancel);
@@ -160,7 +162,7 @@ fn a_false_condition_skips_all_elements() {
 
 #[test]
 fn an_unrelated_edit_keeps_the_elements() {
-    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 1\n")));
+    let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 1\n")));
     world.answer(0);
     let text = "[[task]]\nname = \"first\"\nuse = \"g#noop\"\n[[task]]\nname = \"last\"\nuse = \"g#noop\"\n\
                 [[link]]\nfrom = \"make\"\nto = \"last\"\n";
@@ -185,7 +187,7 @@ fn a_false_condition_before_it_skips_all_elements() {
 
 #[test]
 fn a_false_condition_does_not_skip_a_running_for_each() {
-    let mut world = World::start(flow(&format!(
+    let mut world = Harness::start(flow(&format!(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[task]]\n{MAKE}for_each = [1, 2]\nmax_parallel = 1\n\
          [[task]]\nname = \"b\"\nuse = \"g#add\"\nrequires = {{ ip = \"made\" }}\n"
     )));
@@ -209,7 +211,7 @@ fn a_failure_handler_starts_no_element_after_one_failed() {
 
 #[test]
 fn a_task_that_was_removed_while_it_was_called_is_done_once_its_calls_are() {
-    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 2\n")));
+    let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [1, 2, 3]\nmax_parallel = 2\n")));
     world.edit(&[Edit::Remove { task: super::harness::name("make"), ran: false }]).unwrap();
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -223,7 +225,7 @@ fn a_task_named_like_its_flow_survives_an_edit() {
         let text = format!(
             "[[task]]\nname = \"w\"\nwait = \"word\"\n[[flow]]\nname = \"n\"\n[[flow.task]]\nname = \"f\"\nuse = \"g#make\"\n{each_or}[[link]]\nfrom = \"w\"\nto = \"n\"\n"
         );
-        let mut world = World::start(flow(&text));
+        let mut world = Harness::start(flow(&text));
         let add = "[[task]]\nname = \"more\"\nuse = \"g#noop\"\n";
         world.edit(&[Edit::Add { text: add.into() }]).unwrap();
         world.notify("w", &[]);
@@ -240,7 +242,7 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
         let text = format!(
             "[[task]]\nname = \"f\"\nuse = \"g#make\"\n{each}[[task]]\nname = \"w\"\nwait = \"word\"\n[[link]]\nfrom = \"f\"\nto = \"w\"\n"
         );
-        let mut world = World::start(flow(&text));
+        let mut world = Harness::start(flow(&text));
         while !world.out.is_empty() {
             world.answer(0);
         }
@@ -256,10 +258,11 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
 
 #[test]
 fn a_failed_second_fetch_of_the_list_does_not_affect_the_results() {
-    let stored = crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::Form::Json };
+    let stored =
+        crate::Stored { digest: crate::Digest::from_bytes([2; 32]), size: 70_000, form: crate::ValueKind::Json };
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
-    let mut world = World::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
+    let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
     world.complete_list_fetch(0, &["\"large\""]);
     // Now the results are sent for, under the same name and the same number of an attempt.
     world.answer(0);
@@ -270,7 +273,7 @@ fn a_failed_second_fetch_of_the_list_does_not_affect_the_results() {
 
 #[test]
 fn elements_withdrawn_before_their_call_are_not_rolled_back() {
-    let mut world = World::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"bad\", 1, 2]\n")));
+    let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"bad\", 1, 2]\n")));
     world.answer(0);
     world.withdraw(0);
     world.answer(0);
@@ -284,7 +287,7 @@ fn elements_withdrawn_before_their_call_are_not_rolled_back() {
 #[test]
 fn rollback_does_not_wait_for_a_pending_fetch() {
     // It stands in the store at the second attempt.
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "[[task]]\nname = \"w\"\nwait = \"word\"\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\
          [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"list\"\nas = \"item\"\n",
     ));
@@ -294,7 +297,7 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
     let turned = Edit::Link {
         from: super::harness::name("make"),
         to: super::harness::name("list"),
-        on: crate::On::Success,
+        on: crate::SourceOutcome::Success,
         when: None,
         reach: None,
         join: crate::Join::All,

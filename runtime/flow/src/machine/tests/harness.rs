@@ -7,10 +7,10 @@ use std::{
 };
 
 use crate::{
-    Action, Answer, Brought, Call, CallId, Change, Command, Digest, Edit, Errand, Errands, Event, Execution, Fact,
-    Failure, FailureKind, Firing, Flow, Form, Json, LONGEST_STEP, Machine, ModuleContent, ModuleInfo, NodeChange,
-    NodeName, Origin, Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, Timestamp,
-    Value, ValueName, Values,
+    Action, Call, CallId, Change, Command, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, FetchResult,
+    FetchTarget, Firing, Flow, FlowSource, Json, MAX_STEP_RECORDS, Machine, ModuleContent, ModuleInfo, NodeChange,
+    NodeName, Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, TaskResult, Timestamp,
+    Value, ValueFetch, ValueKind, ValueName, Values,
 };
 
 /// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
@@ -60,18 +60,18 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
     let draft = crate::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let (flow, _) = crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let modules = [("g".into(), Digest::from_bytes([1; 32]))].into();
-    let origin = Some(Arc::new(Origin { text: text.into(), modules, edits: Vec::new() }));
+    let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
     Arc::new(Flow { origin, ..flow })
 }
 
 /// A machine, its history so far, and the calls that are out.
-pub(super) struct World {
+pub(super) struct Harness {
     pub(super) machine: Machine,
     pub(super) records: Vec<Record>,
     pub(super) told: Vec<NodeChange>,
     pub(super) out: Vec<Call>,
     /// What is to be brought.
-    pub(super) errands: Vec<Errand>,
+    pub(super) errands: Vec<ValueFetch>,
     /// The flows of its passes, with the elements of lists.
     flows: BTreeMap<Firing, Arc<Flow>>,
     /// Calls whose workers were lost: each may have happened, and may be answered yet.
@@ -93,7 +93,7 @@ pub(super) struct World {
     executions: u64,
 }
 
-impl World {
+impl Harness {
     pub(super) fn start(flow: Arc<Flow>) -> Self {
         let mut world = Self::new(flow);
         world.step(&Event::Start);
@@ -122,7 +122,7 @@ impl World {
             twice: Vec::new(),
             done: Vec::new(),
             now,
-            longest_step: LONGEST_STEP,
+            longest_step: MAX_STEP_RECORDS,
             is_unfinished: false,
             interrupts: false,
             answered: Vec::new(),
@@ -141,7 +141,7 @@ impl World {
     /// One step; then everything that must hold after every step.
     pub(super) fn step_once(&mut self, event: &Event) {
         let step = self.machine.step_within(self.now, event, self.longest_step);
-        assert!(step.records.len() < self.longest_step + LONGEST_STEP, "a step is bounded");
+        assert!(step.records.len() < self.longest_step + MAX_STEP_RECORDS, "a step is bounded");
         if !step.records.is_empty() || *event == Event::Tick {
             // What meant nothing says nothing of what follows from the event before.
             self.is_unfinished = step.is_unfinished;
@@ -150,9 +150,9 @@ impl World {
         for command in step.commands {
             match command {
                 Command::Call(call) => self.out.push(*call),
-                Command::Bring(errand) => self.errands.push(*errand),
-                Command::Interrupt(_) | Command::Tell(Change::Run { .. } | Change::Firing { .. }) => {}
-                Command::Tell(Change::Node(change)) => {
+                Command::Fetch(errand) => self.errands.push(*errand),
+                Command::Interrupt(_) | Command::Publish(Change::Run { .. } | Change::Firing { .. }) => {}
+                Command::Publish(Change::Node(change)) => {
                     self.assert_one_number_per_rollback(&change);
                     self.told.push(change);
                 }
@@ -206,11 +206,11 @@ impl World {
     fn assert_pending_equals_outstanding(&self) {
         let id = |command: &Command| match command {
             Command::Call(call) => Some(call.id.clone()),
-            Command::Bring(errand) => {
+            Command::Fetch(errand) => {
                 assert!(self.errands.contains(errand), "what is sent for again was sent for");
                 None
             }
-            Command::Interrupt(_) | Command::Tell(_) => panic!("only calls and errands are answered"),
+            Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),
         };
         let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
         let leased: BTreeSet<CallId> = self.machine.leased().map(|(call, _)| call).collect();
@@ -255,12 +255,12 @@ impl World {
     /// Brings what was sent for; lists from the store have two elements.
     pub(super) fn bring(&mut self, place: usize) {
         match &self.errands[place].what {
-            Errands::List(_) => self.complete_list_fetch(place, &["0", "1"]),
-            Errands::Results(results) => {
+            FetchTarget::List(_) => self.complete_list_fetch(place, &["0", "1"]),
+            FetchTarget::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
                 let errand = self.errands.remove(place);
-                self.on_fetched(errand.id, Brought::Results(Ok(results)));
+                self.on_fetched(errand.id, FetchResult::Results(Ok(results)));
             }
         }
     }
@@ -269,31 +269,31 @@ impl World {
     pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
         let errand = self.errands.remove(place);
-        self.on_fetched(errand.id, Brought::List(Ok(list)));
+        self.on_fetched(errand.id, FetchResult::List(Ok(list)));
     }
 
     /// What was sent for cannot be had.
     pub(super) fn fail_fetch(&mut self, place: usize) {
-        let Errand { id, what } = self.errands.remove(place);
+        let ValueFetch { id, what } = self.errands.remove(place);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let brought = match what {
-            Errands::List(_) => Brought::List(Err(failure)),
-            Errands::Results(_) => Brought::Results(Err(failure)),
+            FetchTarget::List(_) => FetchResult::List(Err(failure)),
+            FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
         };
         self.on_fetched(id, brought);
     }
 
-    fn on_fetched(&mut self, id: CallId, brought: Brought) {
-        let event = Event::Brought { id, brought };
+    fn on_fetched(&mut self, id: CallId, brought: FetchResult) {
+        let event = Event::Fetched { id, brought };
         self.step(&event);
         // Who sent for it twice hears of it twice, and the other time it may be gone.
-        let Event::Brought { id, brought } = &event else { return };
+        let Event::Fetched { id, brought } = &event else { return };
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let gone = match brought {
-            Brought::List(_) => Brought::List(Err(failure)),
-            Brought::Results(_) => Brought::Results(Err(failure)),
+            FetchResult::List(_) => FetchResult::List(Err(failure)),
+            FetchResult::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.brought.push(Event::Brought { id: id.clone(), brought: gone });
+        self.brought.push(Event::Fetched { id: id.clone(), brought: gone });
         self.brought.push(event);
     }
 
@@ -337,7 +337,7 @@ impl World {
     fn answer_call(&mut self, call: Call) {
         self.now = self.now.after(Duration::from_millis(1));
         let answer = guest(&self.machine, &call);
-        if matches!(answer, Answer::Succeeded(_)) {
+        if matches!(answer, TaskResult::Succeeded(_)) {
             self.done.push((call.id.task.clone(), call.action()));
         }
         self.executions += 1;
@@ -352,13 +352,13 @@ impl World {
     pub(super) fn notify(&mut self, task: &str, values: &[(&str, &str)]) {
         let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
         let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
-        self.step(&Event::Notify { task: name(task), answer: Answer::Succeeded(values), key: None });
+        self.step(&Event::Notify { task: name(task), answer: TaskResult::Succeeded(values), key: None });
     }
 
     /// Changes the flow; the reasons when that cannot be.
     pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
         let (origin, draft) = self.machine.plan(edits)?;
-        let told = |mistakes: Vec<crate::Mistake>| -> Vec<String> {
+        let told = |mistakes: Vec<crate::Diagnostic>| -> Vec<String> {
             mistakes.into_iter().map(|mistake| mistake.message).collect()
         };
         let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
@@ -447,13 +447,13 @@ fn short(change: &NodeChange) -> String {
 }
 
 /// What the guests of the module `g` do.
-fn guest(machine: &Machine, call: &Call) -> Answer {
+fn guest(machine: &Machine, call: &Call) -> TaskResult {
     // It may be removed once the firing that called it has been let go.
-    let Some(task) = machine.task(&call.id.task) else { return Answer::Succeeded(Values::new()) };
+    let Some(task) = machine.task(&call.id.task) else { return TaskResult::Succeeded(Values::new()) };
     let export = task.export.as_ref().unwrap().as_str().to_owned();
-    let permanent = |message: &str| Answer::Failed(Failure::new(FailureKind::Permanent, message));
-    let transient = |message: &str| Answer::Failed(Failure::new(FailureKind::Transient, message));
-    let value = |number: u32| Answer::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
+    let permanent = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
+    let transient = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Transient, message));
+    let value = |number: u32| TaskResult::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
     let input = |name: &str| call.inputs.get(name).cloned();
     match (export.as_str(), call.action()) {
         ("five" | "nasty", Action::Apply) => value(5),
@@ -470,7 +470,7 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
                 }
                 Some(_) | None => "all is well".into(),
             };
-            Answer::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
+            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
         }
         ("stubborn", Action::Rollback) => transient("never"),
         ("next", Action::Apply) => {
@@ -478,40 +478,42 @@ fn guest(machine: &Machine, call: &Call) -> Answer {
                 Some(Value::Json(json)) => json.to_tree().unwrap().as_u64().unwrap(),
                 Some(_) | None => 0,
             };
-            Answer::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
+            TaskResult::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
         }
         ("add" | "add-anew", Action::Apply) => match input("ip") {
             Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such address"),
-            Some(ip) => Answer::Succeeded([("added".parse().unwrap(), ip)].into()),
+            Some(ip) => TaskResult::Succeeded([("added".parse().unwrap(), ip)].into()),
             None => permanent("no address"),
         },
         // A longer list each other time, and one that stands in the store now and then.
         ("list", Action::Apply) => {
             let attempt = call.id.attempt.get();
             let list = match (attempt + machine.run().as_str().len() as u32) % 3 {
-                0 => {
-                    Value::Stored(crate::Stored { digest: Digest::from_bytes([2; 32]), size: 70_000, form: Form::Json })
-                }
+                0 => Value::Stored(crate::Stored {
+                    digest: Digest::from_bytes([2; 32]),
+                    size: 70_000,
+                    form: ValueKind::Json,
+                }),
                 length => Value::json(&(0..length * 2).collect::<Vec<_>>().into()),
             };
-            Answer::Succeeded([("list".parse().unwrap(), list)].into())
+            TaskResult::Succeeded([("list".parse().unwrap(), list)].into())
         }
         ("make", Action::Apply) => match input("item") {
             Some(Value::Json(json)) if json.as_str() == "\"bytes\"" => {
-                Answer::Succeeded([("made".parse().unwrap(), Value::Bytes([1].into()))].into())
+                TaskResult::Succeeded([("made".parse().unwrap(), Value::Bytes([1].into()))].into())
             }
             Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such item"),
             Some(Value::Json(json)) if json.as_str() == "\"slow\"" && call.id.attempt.get() % 2 == 1 => {
                 transient("not yet")
             }
             Some(Value::Json(json)) if json.as_str() == "\"large\"" => {
-                let stored = crate::Stored { digest: Digest::from_bytes([3; 32]), size: 70_000, form: Form::Json };
-                Answer::Succeeded([("made".parse().unwrap(), Value::Stored(stored))].into())
+                let stored = crate::Stored { digest: Digest::from_bytes([3; 32]), size: 70_000, form: ValueKind::Json };
+                TaskResult::Succeeded([("made".parse().unwrap(), Value::Stored(stored))].into())
             }
-            Some(item) => Answer::Succeeded([("made".parse().unwrap(), item)].into()),
+            Some(item) => TaskResult::Succeeded([("made".parse().unwrap(), item)].into()),
             None => permanent("no item"),
         },
-        _ => Answer::Succeeded(Values::new()),
+        _ => TaskResult::Succeeded(Values::new()),
     }
 }
 
@@ -527,7 +529,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             Fact::RolledBack { attempt, .. } => {
                 undone.insert(attempt.node.0);
             }
-            Fact::PassedRollback { node } => {
+            Fact::RollbackNotNeeded { node } => {
                 undone.insert(node.0);
             }
             Fact::RunStarted { .. }
@@ -536,23 +538,23 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::Expanded { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
-            | Fact::Late { .. }
+            | Fact::LateOutcome { .. }
             | Fact::RollbackFailed { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
             | Fact::Reset
-            | Fact::Resolved { .. }
+            | Fact::FailureResolved { .. }
             | Fact::ControllerRan { .. }
-            | Fact::NotStarted { .. }
+            | Fact::StartFailed { .. }
             | Fact::Ignored { .. }
-            | Fact::Begun { .. }
+            | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
-            | Fact::Fired { .. }
-            | Fact::Unfired { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
             | Fact::Scheduled { .. }
-            | Fact::Skipped { .. }
-            | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
             | Fact::ClockSet { .. }
             | Fact::NotificationReceived { .. }
             | Fact::Expired
@@ -561,7 +563,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
-            | Fact::RunEntered { .. } => {}
+            | Fact::RunStateChanged { .. } => {}
         }
     }
     (applied, undone)

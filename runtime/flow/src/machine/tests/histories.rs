@@ -5,22 +5,26 @@ use std::{collections::BTreeSet, sync::Arc};
 use proptest::prelude::*;
 
 use super::{
-    harness::{World, applied_and_undone, flow},
+    harness::{Harness, applied_and_undone, flow},
     random_flows::{living_flow, random_flow},
 };
 use crate::{
-    Action, Answer, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, LONGEST_STEP, Machine,
-    NodeAttempt, NodeIndex, NodeName, On, Record, Role, RunState, Signal, State, Value, Values, seeded_rng::Draw,
+    Action, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, MAX_STEP_RECORDS, Machine, NodeAttempt,
+    NodeIndex, NodeName, Record, Role, RunState, Signal, SourceOutcome, State, TaskResult, Value, Values,
+    seeded_rng::SeededRng,
 };
 
 /// Lives one history; answers come in any order, and a person interferes now and then.
-fn live(seed: u64) -> World {
+fn live(seed: u64) -> Harness {
     run_history_with(seed, Edits::None)
 }
 
 /// Starts a run whose steps are cut off somewhere, as those of large runs are; other events come between.
-fn begin(flow: Arc<crate::Flow>, draw: &mut Draw) -> World {
-    World::start_in_steps_of(draw.of(&[1, 7, LONGEST_STEP, LONGEST_STEP, LONGEST_STEP, LONGEST_STEP]), flow)
+fn begin(flow: Arc<crate::Flow>, draw: &mut SeededRng) -> Harness {
+    Harness::start_in_steps_of(
+        draw.of(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]),
+        flow,
+    )
 }
 
 /// Whether the flow is changed meanwhile.
@@ -30,8 +34,8 @@ enum Edits {
     Some,
 }
 
-fn run_history_with(seed: u64, edits: Edits) -> World {
-    let mut draw = Draw(seed);
+fn run_history_with(seed: u64, edits: Edits) -> Harness {
+    let mut draw = SeededRng(seed);
     let mut world = begin(flow(&random_flow(&mut draw)), &mut draw);
     let mut steps = 0;
     while !world.state().is_final() {
@@ -54,7 +58,7 @@ fn run_history_with(seed: u64, edits: Edits) -> World {
 }
 
 /// What may befall any run: it is suspended, a worker dies with a call or takes it twice, a value is slow to come.
-fn inject_fault(world: &mut World, draw: &mut Draw) -> bool {
+fn inject_fault(world: &mut Harness, draw: &mut SeededRng) -> bool {
     if world.is_unfinished && draw.below(4) > 0 {
         world.step(&Event::Tick);
     } else if world.state() == RunState::Suspended {
@@ -89,7 +93,7 @@ fn inject_fault(world: &mut World, draw: &mut Draw) -> bool {
 }
 
 /// Lets the next thing happen that nobody has to ask for, if there is one.
-fn go_on(world: &mut World, draw: &mut Draw) -> bool {
+fn go_on(world: &mut Harness, draw: &mut SeededRng) -> bool {
     if world.is_unfinished {
         world.step(&Event::Tick);
     } else if !world.out.is_empty() {
@@ -106,8 +110,8 @@ fn go_on(world: &mut World, draw: &mut Draw) -> bool {
 }
 
 /// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
-fn run_triggered_history(seed: u64) -> World {
-    let mut draw = Draw(seed);
+fn run_triggered_history(seed: u64) -> Harness {
+    let mut draw = SeededRng(seed);
     let mut world = begin(flow(&living_flow(&mut draw)), &mut draw);
     let mut steps = 0;
     while !world.state().is_final() {
@@ -133,7 +137,7 @@ fn run_triggered_history(seed: u64) -> World {
 }
 
 /// Notifies some task, with or without what it takes.
-fn random_notification(world: &mut World, draw: &mut Draw) {
+fn random_notification(world: &mut Harness, draw: &mut SeededRng) {
     let flow = world.machine.flow().clone();
     let names: Vec<_> = flow.tasks().map(|(index, name, _)| (index, name.clone())).collect();
     if names.is_empty() {
@@ -143,7 +147,7 @@ fn random_notification(world: &mut World, draw: &mut Draw) {
     let value = if draw.below(2) == 0 { Value::json(&1.into()) } else { Value::json(&vec![1, 2].into()) };
     let values: Values = flow.notification_values(index).into_keys().map(|name| (name, value.clone())).collect();
     let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
-    let (answer, before) = (Answer::Succeeded(values), world.machine.fired());
+    let (answer, before) = (TaskResult::Succeeded(values), world.machine.fired());
     let is_taken = world.machine.refuses(&task, &answer).is_none()
         && !key.as_ref().is_some_and(|key| world.machine.has_received(&task, key))
         && matches!(world.state(), RunState::Running | RunState::Suspending);
@@ -152,7 +156,7 @@ fn random_notification(world: &mut World, draw: &mut Draw) {
 }
 
 /// Changes the flow in some way; what is refused changes nothing.
-fn random_edit(world: &mut World, draw: &mut Draw, step: u32) {
+fn random_edit(world: &mut Harness, draw: &mut SeededRng, step: u32) {
     let flow = world.machine.flow().clone();
     let is_task =
         |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
@@ -160,11 +164,12 @@ fn random_edit(world: &mut World, draw: &mut Draw, step: u32) {
     if names.is_empty() {
         return;
     }
-    let any = |draw: &mut Draw| names[draw.below(names.len())].clone();
+    let any = |draw: &mut SeededRng| names[draw.below(names.len())].clone();
     let edit = match draw.below(5) {
         0 => Edit::Remove { task: any(draw), ran: false },
         1 => {
-            let on = draw.of(&[On::Success, On::Success, On::Failure, On::Any]);
+            let on =
+                draw.of(&[SourceOutcome::Success, SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any]);
             Edit::Link { from: any(draw), to: any(draw), on, when: None, reach: None, join: crate::Join::All }
         }
         2 => Edit::Unlink { from: any(draw), to: any(draw) },
@@ -186,15 +191,15 @@ fn random_edit(world: &mut World, draw: &mut Draw, step: u32) {
 }
 
 /// Notifies a task that waits, if there is one.
-fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
+fn notify_somebody(world: &mut Harness, draw: &mut SeededRng) -> bool {
     let waiting: Vec<NodeIndex> = world.machine.expected().map(|(index, _)| index).collect();
     if waiting.is_empty() {
         return false;
     }
     let task = world.machine.flow().node(waiting[draw.below(waiting.len())]).name.clone();
     let answer = match draw.below(4) {
-        0 => Answer::Failed(Failure::new(FailureKind::Permanent, "no")),
-        _ => Answer::Succeeded(Values::new()),
+        0 => TaskResult::Failed(Failure::new(FailureKind::Permanent, "no")),
+        _ => TaskResult::Succeeded(Values::new()),
     };
     assert_eq!(world.machine.refuses(&task, &answer), None);
     world.step(&Event::Notify { task, answer, key: None });
@@ -202,12 +207,12 @@ fn notify_somebody(world: &mut World, draw: &mut Draw) -> bool {
 }
 
 /// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
-fn run_history_to_end(seed: u64) -> World {
+fn run_history_to_end(seed: u64) -> Harness {
     continue_to_end(seed, live(seed))
 }
 
-fn continue_to_end(seed: u64, mut world: World) -> World {
-    let mut draw = Draw(seed ^ 0xA5A5);
+fn continue_to_end(seed: u64, mut world: Harness) -> Harness {
+    let mut draw = SeededRng(seed ^ 0xA5A5);
     loop {
         if !world.twice.is_empty() {
             let place = draw.below(world.twice.len());
@@ -234,14 +239,14 @@ fn continue_to_end(seed: u64, mut world: World) -> World {
 }
 
 /// Goes on until the run has ended, or a task waits that nobody has notified.
-fn run_on(world: &mut World, draw: &mut Draw) {
+fn run_on(world: &mut Harness, draw: &mut SeededRng) {
     if !notify_somebody(world, draw) {
         world.go();
     }
 }
 
 /// The tasks whose effect stands: applied, and not taken back since.
-fn standing_effects(world: &World) -> BTreeSet<NodeName> {
+fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
     let mut standing = BTreeSet::new();
     for (task, action) in &world.done {
         match action {
@@ -253,19 +258,19 @@ fn standing_effects(world: &World) -> BTreeSet<NodeName> {
 }
 
 /// Whether what a task did can be taken back.
-fn has_rollback(world: &World, task: &NodeName) -> bool {
+fn has_rollback(world: &Harness, task: &NodeName) -> bool {
     world.machine.task(task).expect("what was called stays in the flow").rollback
 }
 
 /// Whether everything that came after a node was undone, or never ran, when it was rolled back itself.
-fn rollback_is_strictly_backwards(world: &World) {
+fn rollback_is_strictly_backwards(world: &Harness) {
     let firings: BTreeSet<Option<Firing>> = world.records.iter().map(|record| record.firing).collect();
     for firing in firings {
         rollback_of_a_firing_is_strictly_backwards(world, firing);
     }
 }
 
-fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firing>) {
+fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Firing>) {
     let flow = world.flow_of(firing);
     let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
@@ -273,14 +278,14 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
         match fact {
             // What stands aside is not rolled back.
             Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).aside => {}
-            Fact::NotStarted { node, .. } if flow.node(*node).aside => {}
+            Fact::StartFailed { node, .. } if flow.node(*node).aside => {}
             Fact::Started { attempt, action: crate::Action::Apply } => {
                 standing.insert(attempt.node);
             }
-            Fact::ControllerRan { node, .. } | Fact::NotStarted { node, .. } => {
+            Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
                 standing.insert(*node);
             }
-            Fact::Late { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
+            Fact::LateOutcome { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
                 // What it came after may be undone already: it is undone again on its own.
                 late.insert(attempt.node);
             }
@@ -294,7 +299,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
                     no_later_effect_stands(flow, attempt.node, &standing);
                 }
             }
-            Fact::PassedRollback { node } => {
+            Fact::RollbackNotNeeded { node } => {
                 assert!(standing.contains(node), "only what ran is rolled back");
                 no_later_effect_stands(flow, *node, &standing);
                 standing.remove(node);
@@ -304,14 +309,14 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             }
             Fact::RunStarted { .. }
             | Fact::Ignored { .. }
-            | Fact::Begun { .. }
+            | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
-            | Fact::Fired { .. }
-            | Fact::Unfired { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
             | Fact::Scheduled { .. }
-            | Fact::Skipped { .. }
-            | Fact::Backlogged { .. }
-            | Fact::CaughtUp { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
             | Fact::ClockSet { .. }
             | Fact::NotificationReceived { .. }
             | Fact::Expired
@@ -321,23 +326,23 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &World, firing: Option<Firi
             | Fact::Expanded { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }
-            | Fact::Late { .. }
+            | Fact::LateOutcome { .. }
             | Fact::RollbackFailed { .. }
             | Fact::RollbackRetried { .. }
             | Fact::RollbackSkipped { .. }
             | Fact::Reset
-            | Fact::Resolved { .. }
+            | Fact::FailureResolved { .. }
             | Fact::Retrying { .. }
             | Fact::CancelRequested
             | Fact::SuspendRequested
             | Fact::Resumed
-            | Fact::RunEntered { .. } => {}
+            | Fact::RunStateChanged { .. } => {}
         }
     }
 }
 
 fn is_of_a_list(flow: &crate::Flow, node: NodeIndex) -> bool {
-    matches!(flow.node(node).role, Role::Element(_) | Role::Gather(_))
+    matches!(flow.node(node).role, Role::Element(_) | Role::FanIn(_))
 }
 
 fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
@@ -444,7 +449,7 @@ proptest! {
         let mut world = run_history_to_end(seed);
         if world.state() == RunState::RolledBack {
             world.step(&Event::Retry);
-            let mut draw = Draw(seed);
+            let mut draw = SeededRng(seed);
             while !world.state().is_final() {
                 run_on(&mut world, &mut draw);
             }
@@ -487,7 +492,7 @@ proptest! {
             if let Fact::Lost { attempt, action, .. } = &record.fact {
                 lost.insert(call(attempt, action));
             }
-            if let Fact::Late { attempt, action, execution, .. } = &record.fact {
+            if let Fact::LateOutcome { attempt, action, execution, .. } = &record.fact {
                 lost.remove(&call(attempt, action));
                 heard.extend(*execution);
             }

@@ -2,7 +2,7 @@
 
 use super::{
     check,
-    harness::{World, flow, name},
+    harness::{Harness, flow, name},
 };
 use crate::{FailureKind, RunState};
 
@@ -97,7 +97,7 @@ fn a_failure_handler_runs_for_each_controller_retry() {
 
 #[test]
 fn a_failing_failure_handler_affects_nothing_else() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         r#"
         [[task]]
         name = "s"
@@ -125,7 +125,7 @@ fn a_failing_failure_handler_affects_nothing_else() {
 
 #[test]
 fn an_evaluation_error_fails_the_target() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         r#"
         [[task]]
         name = "a"
@@ -148,7 +148,7 @@ fn an_evaluation_error_fails_the_target() {
 
 #[test]
 fn an_evaluation_error_fails_a_nested_flow() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         r#"
         [[task]]
         name = "a"

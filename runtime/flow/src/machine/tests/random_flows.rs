@@ -1,9 +1,9 @@
 //! Random flows as text.
 
-use crate::seeded_rng::Draw;
+use crate::seeded_rng::SeededRng;
 
 /// A random flow as text, nested up to three deep.
-pub(super) fn random_flow(draw: &mut Draw) -> String {
+pub(super) fn random_flow(draw: &mut SeededRng) -> String {
     let mut text = controller(draw);
     text.push_str(draw.of(&["", "", "", "", "expires = \"20s\"\n", "start_after = \"1s\"\n"]));
     let mut names = 0;
@@ -11,7 +11,7 @@ pub(super) fn random_flow(draw: &mut Draw) -> String {
     text
 }
 
-fn controller(draw: &mut Draw) -> String {
+fn controller(draw: &mut SeededRng) -> String {
     match draw.below(6) {
         0 => "retry = { times = 2 }\n".into(),
         1 => "retry = { for_each = [1, 2, 3] }\n".into(),
@@ -21,7 +21,7 @@ fn controller(draw: &mut Draw) -> String {
     }
 }
 
-fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
+fn body(draw: &mut SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
     let linear = draw.below(2) == 0;
     let mut tasks = Vec::new();
     for _ in 0..draw.below(5) {
@@ -70,7 +70,7 @@ fn body(draw: &mut Draw, prefix: &str, depth: u32, names: &mut u32, text: &mut S
 }
 
 /// A task that is called for each element of a list, which another may give.
-fn for_each(draw: &mut Draw, prefix: &str, name: u32, empty: &str, text: &mut String) {
+fn for_each(draw: &mut SeededRng, prefix: &str, name: u32, empty: &str, text: &mut String) {
     let list = match draw.below(3) {
         0 => {
             text.push_str(&format!(
@@ -79,7 +79,7 @@ fn for_each(draw: &mut Draw, prefix: &str, name: u32, empty: &str, text: &mut St
             format!("\"list{name}\"")
         }
         _ => {
-            let element = |draw: &mut Draw| draw.of(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
+            let element = |draw: &mut SeededRng| draw.of(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
             // Longer than the window, now and then.
             let length = if draw.below(6) == 0 { 20 } else { 6 };
             let elements: Vec<&str> = (0..draw.below(length)).map(|_| element(draw)).collect();
@@ -95,7 +95,7 @@ fn for_each(draw: &mut Draw, prefix: &str, name: u32, empty: &str, text: &mut St
 }
 
 /// A link, which may listen to a failure or have a condition.
-fn link(draw: &mut Draw, prefix: &str, from: &str, to: &str, text: &mut String) {
+fn link(draw: &mut SeededRng, prefix: &str, from: &str, to: &str, text: &mut String) {
     text.push_str(&format!("[[{prefix}link]]\nfrom = \"{from}\"\nto = \"{to}\"\n"));
     match draw.below(12) {
         0 => text.push_str("on = \"failure\"\n"),
@@ -111,7 +111,7 @@ fn link(draw: &mut Draw, prefix: &str, from: &str, to: &str, text: &mut String) 
 }
 
 /// A flow that fires more than once: of the tasks of the whole flow some are linked back, and some join any.
-pub(super) fn living_flow(draw: &mut Draw) -> String {
+pub(super) fn living_flow(draw: &mut SeededRng) -> String {
     let persistent = draw.below(2) == 0;
     let mut text = format!(
         "{} = true\nmax_firings = {}\nmax_parallel = {}\n",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     check,
-    harness::{World, flow, name},
+    harness::{Harness, flow, name},
 };
 use crate::{Event, FailureKind, RunState};
 
@@ -63,7 +63,7 @@ fn a_task_retry_waits_and_needs_no_rollback() {
         use = "g#flaky"
         retry = { attempts = 3, initial = "2s", jitter = false }
         "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     let begun = world.now;
     world.run();
     assert_eq!(world.trace(), "a:R a:F a:R a:S");
@@ -149,7 +149,7 @@ fn higher_priority_starts_first_then_file_order() {
         name = "c"
         use = "g#noop"
         "#;
-    let world = World::start(flow(text));
+    let world = Harness::start(flow(text));
     assert_eq!(world.trace(), "b:R a:R c:R");
 }
 
@@ -168,7 +168,7 @@ fn a_value_behind_a_reversed_link_is_a_missing_input() {
         from = "early"
         to = "late"
         "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.run();
     assert_eq!(world.trace(), "early:R early:F early:RB early:RD");
     let failure = &world.machine.failures()[&name("early")];
@@ -264,7 +264,7 @@ fn cancel_interrupts_calls_and_rolls_back() {
         name = "c"
         use = "g#noop"
         "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     world.step(&Event::Cancel);
     world.run();
@@ -275,7 +275,7 @@ fn cancel_interrupts_calls_and_rolls_back() {
 #[test]
 fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     assert_eq!(world.machine.withdrawable().count(), 0, "it is wanted");
     world.step(&Event::Cancel);
     world.withdraw(0);
@@ -286,7 +286,7 @@ fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
 #[test]
 fn a_call_under_a_lease_is_not_withdrawn() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.lease(0);
     world.step(&Event::Cancel);
     assert_eq!(world.machine.withdrawable().count(), 0);
@@ -299,7 +299,7 @@ fn a_call_under_a_lease_is_not_withdrawn() {
 #[test]
 fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3 }";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     world.advance_to_next_due();
     world.step(&Event::Cancel);
@@ -315,7 +315,7 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
 #[test]
 fn a_call_is_poison_at_its_delivery_limit() {
     for (keys, limit) in [("", 5), ("delivery_limit = 1", 1), ("delivery_limit = 7", 7)] {
-        let mut world = World::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
+        let mut world = Harness::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
         for lost in 1..=limit {
             assert!(world.machine.failures().is_empty(), "{keys:?}: {lost}");
             world.lease(0);
@@ -328,7 +328,7 @@ fn a_call_is_poison_at_its_delivery_limit() {
 #[test]
 fn an_abandoned_call_is_resent_on_resume() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.step(&Event::Suspend);
     assert_eq!(world.state(), RunState::Suspending);
     world.step(&Event::Abandon);
@@ -342,7 +342,7 @@ fn an_abandoned_call_is_resent_on_resume() {
 #[test]
 fn an_illegal_record_is_rejected() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.run();
     let run = world.machine.run().clone();
     let mut twice = world.records.clone();
@@ -356,7 +356,7 @@ fn an_illegal_record_is_rejected() {
 #[test]
 fn a_task_without_a_call_gets_no_rollback_call() {
     // A link turns the order round: what it requires is not there.
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#add\"\nrequires = { ip = \"value\" }\nprovides = []\n\
          [[task]]\nname = \"b\"\nuse = \"g#five\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\n",
     ));
@@ -366,7 +366,7 @@ fn a_task_without_a_call_gets_no_rollback_call() {
 
 #[test]
 fn a_retrying_controller_is_rolled_back_with_its_parent() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "retry = { times = 2 }\n[[task]]\nname = \"w\"\nuse = \"g#noop\"\n[[task]]\nname = \"c\"\nuse = \"g#noop\"\n\
          [[link]]\nfrom = \"w\"\nto = \"c\"\nwhen = \"1 / 0 == 0\"\n\
          [[flow]]\nname = \"n\"\nretry = { times = 2 }\n[[flow.task]]\nname = \"y\"\nuse = \"g#noop\"\n\
@@ -387,7 +387,7 @@ fn a_retrying_controller_is_rolled_back_with_its_parent() {
 
 #[test]
 fn a_late_outcome_in_a_pending_flow_does_not_block_a_reset() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"a\"\nto = \"m\"\n\
          [[flow]]\nname = \"m\"\n[[flow.flow]]\nname = \"n\"\n[[flow.flow.task]]\nname = \"t\"\nuse = \"g#noop\"\n",
     ));
@@ -409,7 +409,7 @@ fn a_late_outcome_in_a_pending_flow_does_not_block_a_reset() {
 
 #[test]
 fn applies_and_rollbacks_have_separate_attempt_numbers() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3, initial = \"1s\" }\n\
          [[task]]\nname = \"z\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"a\"\nto = \"z\"\n",
     ));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::harness::{World, flow, name};
-use crate::{Event, Fact, Heard, HeardEnd, SkipReason, Values};
+use super::harness::{Harness, flow, name};
+use crate::{Event, Fact, NotificationOutcome, SkipReason, TaskNotification, Values};
 
 /// A task that fires each minute, and takes the time that it was due at.
 fn minutely(rest: &str) -> String {
@@ -13,19 +13,19 @@ fn minutely(rest: &str) -> String {
     )
 }
 
-fn pass(world: &mut World, seconds: u64) {
+fn pass(world: &mut Harness, seconds: u64) {
     world.now = world.now.after(Duration::from_secs(seconds));
     world.step(&Event::Tick);
 }
 
-fn skips(world: &World) -> Vec<(SkipReason, u64)> {
+fn skips(world: &Harness) -> Vec<(SkipReason, u64)> {
     world.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect()
 }
 
 /// The minutes that fired, of the hour.
-fn fired(world: &World) -> Vec<u64> {
+fn fired(world: &Harness) -> Vec<u64> {
     let due = |fact: &Fact| {
-        let Fact::Fired { values, .. } = fact else { return None };
+        let Fact::Triggered { values, .. } = fact else { return None };
         let crate::Value::Json(at) = values.values().next()? else { return None };
         let at: jiff::Timestamp = at.as_str().trim_matches('"').parse().ok()?;
         Some(u64::try_from(at.as_second()).unwrap() / 60)
@@ -35,7 +35,7 @@ fn fired(world: &World) -> Vec<u64> {
 
 #[test]
 fn missed_all_fires_every_missed_time_in_order() {
-    let mut world = World::start(flow(&minutely("missed = \"all\"")));
+    let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
     pass(&mut world, 6 * 60);
     assert_eq!((fired(&world), world.out.len()), (vec![1], 1), "the others wait until it has ended");
     assert!(world.machine.next_due().unwrap() > world.now, "what waits for a firing is no reason to wake up");
@@ -51,7 +51,7 @@ fn missed_all_fires_every_missed_time_in_order() {
 
 #[test]
 fn a_time_during_catch_up_follows_the_overlap_policy() {
-    let mut world = World::start(flow(&minutely("missed = \"all\"")));
+    let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
     pass(&mut world, 3 * 60);
     pass(&mut world, 60);
     assert_eq!(skips(&world), [(SkipReason::Overlap, 1)], "minute 4 came while minute 1 was under way");
@@ -65,7 +65,7 @@ fn a_time_during_catch_up_follows_the_overlap_policy() {
 #[test]
 fn a_long_backlog_uses_constant_memory() {
     let text = minutely("missed = \"all\"\noverlap = \"allow\"").replace("* * * * *", "* * * * * *");
-    let mut world = World::start(flow(&format!("max_parallel = 3\n{text}")));
+    let mut world = Harness::start(flow(&format!("max_parallel = 3\n{text}")));
     pass(&mut world, 365 * 86_400);
     assert_eq!((world.out.len(), world.machine.fired()), (3, 4), "as many as run at once, and the next");
     assert!(world.records.len() < 50, "{} records", world.records.len());
@@ -78,12 +78,12 @@ fn a_long_backlog_uses_constant_memory() {
 
 #[test]
 fn skipped_missed_times_are_counted() {
-    let mut world = World::start(flow(&minutely("")));
+    let mut world = Harness::start(flow(&minutely("")));
     pass(&mut world, 6 * 60);
     assert_eq!((fired(&world), skips(&world)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
     pass(&mut world, 60);
     assert_eq!(skips(&world), [(SkipReason::Overlap, 1), (SkipReason::Missed, 5)]);
-    let mut world = World::start(flow(&minutely("missed = \"skip\"")));
+    let mut world = Harness::start(flow(&minutely("missed = \"skip\"")));
     pass(&mut world, 6 * 60);
     assert_eq!((fired(&world), skips(&world)), (vec![], vec![(SkipReason::Missed, 6)]), "skip");
     pass(&mut world, 60);
@@ -99,9 +99,14 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     };
     let heard = |number: u64| {
         let (flow, task) = ("kitchen".parse().unwrap(), name("bake"));
-        Event::Heard(Heard { flow, task, end: HeardEnd::Success(Values::new()), key: format!("cake-{number}") })
+        Event::TaskNotification(TaskNotification {
+            flow,
+            task,
+            end: NotificationOutcome::Success(Values::new()),
+            key: format!("cake-{number}"),
+        })
     };
-    let mut world = World::start(text("once"));
+    let mut world = Harness::start(text("once"));
     // Not through the world, which looks at everything after each step.
     for number in 0..501 {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
@@ -110,11 +115,11 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     for number in [501, 502, 502] {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }
-    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![(SkipReason::Full, 2)]), "each of them once");
+    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![(SkipReason::QueueFull, 2)]), "each of them once");
     world.now = world.now.after(Duration::from_secs(60));
     world.records.extend(world.machine.step(world.now, &Event::Tick).records);
-    assert_eq!(skips(&world), [(SkipReason::Full, 1), (SkipReason::Full, 2)], "and the schedule's");
-    let mut world = World::start(text("all"));
+    assert_eq!(skips(&world), [(SkipReason::QueueFull, 1), (SkipReason::QueueFull, 2)], "and the schedule's");
+    let mut world = Harness::start(text("all"));
     for number in 0..501 {
         world.machine.step(world.now, &heard(number));
     }

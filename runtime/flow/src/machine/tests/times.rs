@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::harness::{World, flow, name};
-use crate::{Answer, Event, Failure, FailureKind, RunState, Value, Values};
+use super::harness::{Harness, flow, name};
+use crate::{Event, Failure, FailureKind, RunState, TaskResult, Value, Values};
 
 /// A task that waits between two that do not.
 const APPROVED: &str = r#"
@@ -23,9 +23,9 @@ const APPROVED: &str = r#"
 
 #[test]
 fn a_task_that_waits_succeeds_when_it_is_notified() {
-    let mut world = World::start(flow(APPROVED));
-    let refusal = |world: &World, values: Values| {
-        world.machine.refuses(&name("approve"), &Answer::Succeeded(values)).unwrap_or_default()
+    let mut world = Harness::start(flow(APPROVED));
+    let refusal = |world: &Harness, values: Values| {
+        world.machine.refuses(&name("approve"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let by: Values = [("by".parse().unwrap(), Value::json(&"eve".into()))].into();
     assert_eq!(refusal(&world, by.clone()), "task \"approve\" is pending, and does not wait now");
@@ -48,10 +48,10 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
 fn a_duplicate_notification_completes_a_waiting_task_once() {
     let notified = |key: &str, by: &str| Event::Notify {
         task: name("approve"),
-        answer: Answer::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
+        answer: TaskResult::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
         key: Some(key.into()),
     };
-    let mut world = World::start(flow(APPROVED));
+    let mut world = Harness::start(flow(APPROVED));
     assert!(world.machine.decide(world.now, &notified("k", "eve")).is_empty(), "it does not wait yet");
     assert!(!world.machine.has_received(&name("approve"), "k"), "what was refused may be sent again");
     world.answer(0);
@@ -77,18 +77,18 @@ fn a_notification_of_a_wrong_type_is_rejected() {
              [[task]]\nname = \"square\"\nuse = \"g#square\"\n{takes}\n"
         )
     };
-    let refusal = |world: &World, value: serde_json::Value| {
+    let refusal = |world: &Harness, value: serde_json::Value| {
         let values: Values = [("n".parse().unwrap(), Value::json(&value))].into();
-        world.machine.refuses(&name("ask"), &Answer::Succeeded(values)).unwrap_or_default()
+        world.machine.refuses(&name("ask"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
-    let mut world = World::start(flow(&text("requires = { number = \"asked\" }")));
+    let mut world = Harness::start(flow(&text("requires = { number = \"asked\" }")));
     assert_eq!(refusal(&world, 7.into()), "");
     let told = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
     let refused = refusal(&world, "seven".into());
     assert!(refused.starts_with(told), "{refused}");
     world.notify("ask", &[("n", "\"seven\"")]);
     assert_eq!(world.trace(), "ask:R", "what is refused changes nothing");
-    let world = World::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
+    let world = Harness::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
     assert_eq!(refusal(&world, serde_json::json!([1, 2])), "");
     let refused = refusal(&world, serde_json::json!([1, "two"]));
     assert!(refused.contains("of its element 1, it is "), "{refused}");
@@ -97,13 +97,13 @@ fn a_notification_of_a_wrong_type_is_rejected() {
 
 #[test]
 fn a_waiting_task_fails_by_notification_or_deadline() {
-    let mut world = World::start(flow(APPROVED));
+    let mut world = Harness::start(flow(APPROVED));
     world.answer(0);
-    let answer = Answer::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
+    let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
     world.step(&Event::Notify { task: name("approve"), answer, key: None });
     world.run();
     assert_eq!(world.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
-    let mut world = World::start(flow(APPROVED));
+    let mut world = Harness::start(flow(APPROVED));
     world.answer(0);
     assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(2 * 86_400))));
     world.run();
@@ -113,7 +113,7 @@ fn a_waiting_task_fails_by_notification_or_deadline() {
 
 #[test]
 fn a_waiting_task_delays_neither_cancel_nor_suspend() {
-    let mut world = World::start(flow(APPROVED));
+    let mut world = Harness::start(flow(APPROVED));
     world.answer(0);
     world.step(&Event::Suspend);
     assert_eq!(world.state(), RunState::Suspended);
@@ -126,7 +126,7 @@ fn a_waiting_task_delays_neither_cancel_nor_suspend() {
 
 #[test]
 fn a_delayed_node_does_not_start_early() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         r#"
         start_at = 1970-01-01T00:00:05Z
         [[task]]
@@ -156,7 +156,7 @@ fn a_delayed_node_does_not_start_early() {
 
 #[test]
 fn an_expired_run_is_rolled_back() {
-    let mut world = World::start(flow(
+    let mut world = Harness::start(flow(
         r#"
         pattern = "linear"
         expires = "1h"
@@ -179,7 +179,7 @@ fn an_expired_run_is_rolled_back() {
 fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     let call = world.out[0].id.clone();
     assert!(world.machine.may_call(world.now.after(Duration::from_secs(59)), &call));
     assert!(!world.machine.may_call(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
@@ -193,7 +193,7 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     world.answer(0);
     assert_eq!(world.trace(), "a:R a:F a:R a:S");
     // Once for good: what nobody called is not taken back by a guest.
-    let mut world = World::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
+    let mut world = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
     world.advance_to_next_due();
     assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
     world.answer_late(0);

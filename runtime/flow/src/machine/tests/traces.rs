@@ -2,7 +2,7 @@
 
 use super::{
     check,
-    harness::{World, flow},
+    harness::{Harness, flow},
 };
 use crate::{Event, RunState};
 
@@ -204,7 +204,7 @@ fn trace_9_a_resumed_run_runs_only_pending_tasks() {
         name = "t2"
         use = "g#noop"
         "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.step(&Event::Suspend);
     world.answer(0);
     assert_eq!(world.state(), RunState::Suspended);
@@ -229,7 +229,7 @@ fn trace_10_layers_of_unordered_tasks_cost_edges_and_events_in_proportion_to_tas
     let flow = flow(&text);
     let edges: usize = flow.nodes.iter().map(|node| node.after.len()).sum();
     assert!(edges <= 100 * 2 + 10 * 2 + 4, "{edges} edges for 100 tasks");
-    let mut world = World::start(flow);
+    let mut world = Harness::start(flow);
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.records.len(), 100 * 2 + 2, "two records a task, one for each end of the run");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::harness::{World, flow, name};
-use crate::{Answer, Edit, Event, Failure, FailureKind, Firing, RunState, State};
+use super::harness::{Harness, flow, name};
+use crate::{Edit, Event, Failure, FailureKind, Firing, RunState, State, TaskResult};
 
 const COUNTER: &str = r#"
     cyclic = true
@@ -37,14 +37,14 @@ fn counter(when: &str, top: &str) -> String {
     format!("{top}\n{text}")
 }
 
-fn firings(world: &World, task: &str) -> Vec<u64> {
+fn firings(world: &Harness, task: &str) -> Vec<u64> {
     let told = world.told.iter().filter(|told| told.name == name(task) && told.state == State::Running);
     told.map(|told| told.firing.get()).collect()
 }
 
 #[test]
 fn a_cycle_repeats_until_its_condition_is_false() {
-    let mut world = World::start(flow(&counter("count < 3", "")));
+    let mut world = Harness::start(flow(&counter("count < 3", "")));
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.values(), "count=3");
@@ -55,7 +55,8 @@ fn a_cycle_repeats_until_its_condition_is_false() {
 
 #[test]
 fn a_cycle_of_several_tasks_has_one_back_edge() {
-    let mut world = World::start(flow(&format!("max_firings = 3\n{}", COUNTER.replace("when = \"begin_again\"", ""))));
+    let mut world =
+        Harness::start(flow(&format!("max_firings = 3\n{}", COUNTER.replace("when = \"begin_again\"", ""))));
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.values(), "count=3");
@@ -68,7 +69,7 @@ fn a_failed_firing_is_rolled_back_alone() {
         "name = \"tock\"\n    use = \"g#noop\"",
         "name = \"tock\"\n    use = \"g#same\"\n    requires = { x = \"count\" }\n    with = { y = 1 }",
     );
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     world.run();
     assert_eq!(world.state(), RunState::RolledBack);
     let undone: Vec<_> = world.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
@@ -78,7 +79,7 @@ fn a_failed_firing_is_rolled_back_alone() {
 
 #[test]
 fn unlinking_a_back_edge_ends_the_run() {
-    let mut world = World::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
+    let mut world = Harness::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..9 {
         world.go();
     }
@@ -90,7 +91,7 @@ fn unlinking_a_back_edge_ends_the_run() {
 
 #[test]
 fn a_task_can_be_removed_from_a_circle() {
-    let mut world = World::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
+    let mut world = Harness::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..8 {
         world.go();
     }
@@ -112,7 +113,7 @@ const LISTENER: &str = r#"
 
 #[test]
 fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
-    let mut world = World::start(flow(LISTENER));
+    let mut world = Harness::start(flow(LISTENER));
     assert_eq!(world.state(), RunState::Running);
     assert!(world.out.is_empty(), "it waits to be notified");
     for (number, ip) in ["\"a\"", "\"b\"", "\"c\""].into_iter().enumerate() {
@@ -131,7 +132,7 @@ fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
 
 #[test]
 fn a_failed_firing_does_not_end_a_persistent_run() {
-    let mut world = World::start(flow(LISTENER));
+    let mut world = Harness::start(flow(LISTENER));
     world.notify("add-ip", &[("ip", "\"bad\"")]);
     world.go();
     world.go();
@@ -146,11 +147,11 @@ fn a_failed_firing_does_not_end_a_persistent_run() {
 
 #[test]
 fn a_duplicate_notification_fires_once() {
-    let mut world = World::start(flow(LISTENER));
+    let mut world = Harness::start(flow(LISTENER));
     let values = [("ip".parse().unwrap(), crate::Value::json(&"a".into()))];
     let event = Event::Notify {
         task: name("add-ip"),
-        answer: Answer::Succeeded(values.into()),
+        answer: TaskResult::Succeeded(values.into()),
         key: Some("server-1/kick/1".into()),
     };
     world.step(&event);
@@ -160,15 +161,15 @@ fn a_duplicate_notification_fires_once() {
 
 #[test]
 fn a_notification_with_wrong_names_is_rejected_with_the_expected_names() {
-    let world = World::start(flow(LISTENER));
+    let world = Harness::start(flow(LISTENER));
     let refusal = |values: &[&str]| {
         let values = values.iter().map(|name| (name.parse().unwrap(), crate::Value::json(&1.into()))).collect();
-        world.machine.refuses(&name("add-ip"), &Answer::Succeeded(values)).unwrap_or_default()
+        world.machine.refuses(&name("add-ip"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     assert_eq!(refusal(&["ip"]), "");
     assert_eq!(refusal(&["pi"]), "\"pi\" is not waited for: it takes \"ip\"");
     assert_eq!(refusal(&[]), "\"ip\" is missing");
-    let failed = Answer::Failed(Failure::new(FailureKind::Permanent, "no"));
+    let failed = TaskResult::Failed(Failure::new(FailureKind::Permanent, "no"));
     assert!(world.machine.refuses(&name("add-ip"), &failed).unwrap().contains("cannot fail it"));
 }
 
@@ -176,10 +177,10 @@ fn a_notification_with_wrong_names_is_rejected_with_the_expected_names() {
 fn a_notification_of_a_wrong_type_fires_nothing() {
     let text = "persistent = true\n[[task]]\nname = \"square\"\nuse = \"g#square\"\nrequires = { number = \"n\" }\n\
         [[task]]\nname = \"other\"\nuse = \"g#add\"\nrequires = { ip = \"n\" }\n";
-    let mut world = World::start(flow(text));
-    let refusal = |world: &World, task: &str| {
+    let mut world = Harness::start(flow(text));
+    let refusal = |world: &Harness, task: &str| {
         let values: crate::Values = [("n".parse().unwrap(), crate::Value::json(&"x".into()))].into();
-        world.machine.refuses(&name(task), &Answer::Succeeded(values)).unwrap_or_default()
+        world.machine.refuses(&name(task), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let refused = refusal(&world, "square");
     assert!(refused.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{refused}");
@@ -194,7 +195,7 @@ fn a_notification_of_a_wrong_type_fires_nothing() {
 fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     let text =
         format!("{LISTENER}\n[[task]]\nname = \"prepare\"\nuse = \"g#five\"\nprovides = {{ value = \"pool\" }}\n");
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     assert_eq!(world.out.len(), 1);
     world.notify("add-ip", &[("ip", "\"a\"")]);
     assert_eq!(world.out.len(), 1, "it fires once the run has begun");
@@ -211,7 +212,7 @@ fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
 
 #[test]
 fn max_parallel_limits_concurrent_firings() {
-    let mut world = World::start(flow(&format!("max_parallel = 2\n{LISTENER}")));
+    let mut world = Harness::start(flow(&format!("max_parallel = 2\n{LISTENER}")));
     for ip in ["\"a\"", "\"b\"", "\"c\""] {
         world.notify("add-ip", &[("ip", ip)]);
     }
@@ -246,7 +247,7 @@ fn a_link_that_joins_any_fires_its_target_for_each_of_its_sources() {
         to = "hear"
         join = "any"
     "#;
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(firings(&world, "hear"), [2, 3]);
@@ -257,7 +258,7 @@ fn a_schedule_fires_once_for_each_of_its_times() {
     let text = format!(
         "{LISTENER}\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"0 * * * *\"\nto = \"clean\"\n"
     );
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     assert!(world.out.is_empty());
     for firing in 1..4 {
         world.advance_to_next_due();
@@ -275,7 +276,7 @@ fn a_schedule_fires_once_for_each_of_its_times() {
 
 #[test]
 fn a_persistent_run_suspends_and_resumes() {
-    let mut world = World::start(flow(LISTENER));
+    let mut world = Harness::start(flow(LISTENER));
     world.notify("add-ip", &[("ip", "\"a\"")]);
     world.step(&Event::Suspend);
     assert_eq!(world.state(), RunState::Suspending);
@@ -288,7 +289,7 @@ fn a_persistent_run_suspends_and_resumes() {
 
 #[test]
 fn max_firings_ends_a_persistent_run() {
-    let mut world = World::start(flow(&format!("max_firings = 1\n{LISTENER}")));
+    let mut world = Harness::start(flow(&format!("max_firings = 1\n{LISTENER}")));
     world.notify("add-ip", &[("ip", "\"a\"")]);
     world.run();
     assert_eq!(world.state(), RunState::Success);
@@ -298,13 +299,13 @@ fn max_firings_ends_a_persistent_run() {
 fn a_snapshot_lists_the_referenced_digests() {
     let text = "persistent = true\nmax_parallel = 1\n[[task]]\nname = \"hear\"\nuse = \"g#same\"\n\
                 requires = { x = \"size\" }\nwith = { y = 1 }\n";
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     let stored = [7, 8].map(|byte| crate::Digest::from_bytes([byte; 32]));
     let modules = world.machine.flow().digests();
     for digest in stored {
-        let value = crate::Value::Stored(crate::Stored { digest, size: 100_000, form: crate::Form::Json });
+        let value = crate::Value::Stored(crate::Stored { digest, size: 100_000, form: crate::ValueKind::Json });
         let values = [("size".parse().unwrap(), value)].into();
-        world.step(&Event::Notify { task: name("hear"), answer: Answer::Succeeded(values), key: None });
+        world.step(&Event::Notify { task: name("hear"), answer: TaskResult::Succeeded(values), key: None });
     }
     assert_eq!(world.machine.firings().count(), 1, "the other one waits");
     let needed = world.machine.snapshot().digests();

@@ -1,6 +1,6 @@
 //! Code that is replaced under a run that fires more than once, and what is forgotten of its firings.
 
-use super::harness::{World, flow, name};
+use super::harness::{Harness, flow, name};
 use crate::{Action, Edit, Event, RunState, State};
 
 /// Each notification with an address is a firing; one that is bad fails, and is rolled back.
@@ -23,12 +23,12 @@ fn anew() -> Edit {
     Edit::Use { task: name("add-ip"), uses: "g#add-anew".into() }
 }
 
-fn called(world: &World) -> String {
+fn called(world: &Harness) -> String {
     world.machine.task(&name("add-ip")).unwrap().export.as_ref().unwrap().to_string()
 }
 
 /// Lets a firing come to its end.
-fn fire(world: &mut World, ip: &str) {
+fn fire(world: &mut Harness, ip: &str) {
     world.notify("add-ip", &[("ip", ip)]);
     while !world.out.is_empty() {
         world.answer(0);
@@ -37,7 +37,7 @@ fn fire(world: &mut World, ip: &str) {
 
 #[test]
 fn a_module_is_replaced_between_firings_only() {
-    let mut world = World::start(flow(SERVICE));
+    let mut world = Harness::start(flow(SERVICE));
     world.answer(0);
     for ip in ["\"good\"", "\"bad\"", "\"good\""] {
         world.notify("add-ip", &[("ip", ip)]);
@@ -59,7 +59,7 @@ fn a_module_is_replaced_between_firings_only() {
 
 #[test]
 fn the_base_firing_keeps_its_module() {
-    let mut world = World::start(flow(SERVICE));
+    let mut world = Harness::start(flow(SERVICE));
     world.answer(0);
     let other = Edit::Use { task: name("prepare"), uses: "g#nasty".into() };
     let refused = world.edit(&[other]).unwrap_err();
@@ -69,7 +69,7 @@ fn the_base_firing_keeps_its_module() {
 #[test]
 fn a_module_with_a_lost_attempt_cannot_be_replaced() {
     let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     world.answer(0);
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);
@@ -90,7 +90,7 @@ fn a_module_with_a_lost_attempt_cannot_be_replaced() {
 
 #[test]
 fn a_task_name_is_reusable_after_its_rollback_is_impossible() {
-    let mut world = World::start(flow(SERVICE));
+    let mut world = Harness::start(flow(SERVICE));
     world.answer(0);
     let remove = Edit::Remove { task: name("check"), ran: false };
     let add = Edit::Add {
@@ -133,12 +133,12 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
         )
         .into(),
     };
-    let mut world = World::start(flow(text));
+    let mut world = Harness::start(flow(text));
     world.answer(0);
     world.edit(&[add("begin")]).unwrap();
     world.answer(0);
     world.answer(0);
-    let mut later = World::start(flow(text));
+    let mut later = Harness::start(flow(text));
     for _ in 0..3 {
         later.answer(0);
     }
@@ -146,7 +146,7 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     assert_eq!(later.edit(&[add("begin")]).unwrap_err(), [told]);
     later.edit(&[add("tick")]).unwrap();
     later.run();
-    let ran = |world: &World, task: &str| {
+    let ran = |world: &Harness, task: &str| {
         world.told.iter().filter(|told| told.name == name(task) && told.state == State::Success).count()
     };
     assert_eq!(ran(&later, "after-tick"), 7, "it is of each turn since");
@@ -155,9 +155,9 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
 }
 
 /// A firing whose attempt was lost and that was rolled back, and then so many others that were.
-fn lost_before(others: usize) -> World {
+fn lost_before(others: usize) -> Harness {
     let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
-    let mut world = World::start(flow(&text));
+    let mut world = Harness::start(flow(&text));
     world.answer(0);
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);

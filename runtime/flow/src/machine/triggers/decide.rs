@@ -1,14 +1,14 @@
 //! What an event means in a run that fires more than once. Nothing here changes the machine.
 
 use crate::{
-    Answer, EvaluationError, Event, Fact, Firing, Heard, NodeIndex, NodeName, Record, Requiredness, Role, RunState,
-    Signal, SkipReason, Timestamp, Trigger, TurnLink, Value, ValueName, Values,
+    BackEdge, EvaluationError, Event, Fact, Firing, NodeIndex, NodeName, Record, Requiredness, Role, RunState, Signal,
+    SkipReason, TaskNotification, TaskResult, Timestamp, Trigger, Value, ValueName, Values,
 };
 
-use super::{Life, Owed, is_active};
+use super::{PendingTrigger, TriggerState, is_active};
 use crate::machine::{
-    LONGEST_STEP, Machine,
-    firing::{Beginning, Pass},
+    MAX_STEP_RECORDS, Machine,
+    firing::{FiringMachine, FiringStart},
 };
 
 /// The most firings that wait for their turn. Beyond that notifications are refused, back edges fire no more, and triggers that
@@ -16,16 +16,21 @@ use crate::machine::{
 pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
-    pub(in crate::machine) fn decide_triggers(&self, life: &Life, now: Timestamp, event: &Event) -> Vec<Record> {
+    pub(in crate::machine) fn decide_triggers(
+        &self,
+        life: &TriggerState,
+        now: Timestamp,
+        event: &Event,
+    ) -> Vec<Record> {
         let run = |fact| Record { at: now, firing: None, fact };
-        let of_pass = |pass: &Pass| {
+        let of_pass = |pass: &FiringMachine| {
             let firing = Some(pass.firing);
             let facts = pass.decide(now, event).into_iter();
             facts.map(move |fact| Record { at: now, firing, fact }).collect::<Vec<_>>()
         };
         match (life.state, event) {
             (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
-            | (_, Event::Brought { id: call, .. } | Event::Withdrawn { call }) => {
+            | (_, Event::Fetched { id: call, .. } | Event::Withdrawn { call }) => {
                 self.passes.get(&call.firing).map(of_pass).unwrap_or_default()
             }
             (RunState::Running, Event::Cancel) if !life.ending => vec![run(Fact::CancelRequested)],
@@ -47,16 +52,16 @@ impl Machine {
             (RunState::Running | RunState::Suspending, Event::Notify { task, answer, key }) => {
                 self.decide_notification(life, now, (task, answer, key.as_deref()), event)
             }
-            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::Heard(heard)) => {
+            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::TaskNotification(heard)) => {
                 self.decide_task_notification(life, now, heard)
             }
             (RunState::Running, Event::Tick) => self.decide_firings(life, now),
             (RunState::Suspending, Event::Tick) => {
                 let records: Vec<Record> =
                     self.passes.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect();
-                let is_at_rest = |pass: &Pass| pass.state == RunState::Suspended || pass.state.is_final();
+                let is_at_rest = |pass: &FiringMachine| pass.state == RunState::Suspended || pass.state.is_final();
                 if records.is_empty() && self.passes.values().all(is_at_rest) {
-                    return vec![run(Fact::RunEntered { state: RunState::Suspended })];
+                    return vec![run(Fact::RunStateChanged { state: RunState::Suspended })];
                 }
                 records
             }
@@ -66,9 +71,9 @@ impl Machine {
 
     fn decide_notification(
         &self,
-        life: &Life,
+        life: &TriggerState,
         now: Timestamp,
-        (task, answer, key): (&NodeName, &Answer, Option<&str>),
+        (task, answer, key): (&NodeName, &TaskResult, Option<&str>),
         event: &Event,
     ) -> Vec<Record> {
         let Some(index) = self.tasks.get(task).copied() else { return Vec::new() };
@@ -79,13 +84,13 @@ impl Machine {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             return pass.decide(now, event).into_iter().map(about).collect();
         }
-        let Answer::Succeeded(values) = answer else { return Vec::new() };
-        let by = Trigger::Notified { key: key.map(Into::into) };
+        let TaskResult::Succeeded(values) = answer else { return Vec::new() };
+        let by = Trigger::Notification { key: key.map(Into::into) };
         vec![Record { at: now, firing: None, fact: self.fire(life, index, by, values.clone()) }]
     }
 
     /// What a task of another flow did fires those that listen to it; what they take of it comes with it.
-    fn decide_task_notification(&self, life: &Life, now: Timestamp, heard: &Heard) -> Vec<Record> {
+    fn decide_task_notification(&self, life: &TriggerState, now: Timestamp, heard: &TaskNotification) -> Vec<Record> {
         let answers = self.passes.values().flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide_heard(heard).into_iter().map(about)
@@ -100,27 +105,27 @@ impl Machine {
             if !is_call || life.ending || fired >= max || self.has_received(&node.name, &key) {
                 continue;
             }
-            let by = Trigger::Notified { key: Some(key) };
+            let by = Trigger::Notification { key: Some(key) };
             if waiting >= MAX_QUEUED_FIRINGS {
-                let fact = Fact::Skipped { entry: listen.to, by, reason: SkipReason::Full, count: 1 };
+                let fact = Fact::TriggerSkipped { entry: listen.to, by, reason: SkipReason::QueueFull, count: 1 };
                 records.push(Record { at: now, firing: None, fact });
                 continue;
             }
             (fired, waiting) = (fired + 1, waiting + 1);
             let taken = self.flow.notification_values(listen.to);
             let values = heard.values().into_iter().filter(|(name, _)| taken.contains_key(name)).collect();
-            let fact = Fact::Fired { firing: Firing::new(fired), entry: listen.to, by, values };
+            let fact = Fact::Triggered { firing: Firing::new(fired), entry: listen.to, by, values };
             records.push(Record { at: now, firing: None, fact });
         }
         records
     }
 
-    pub(super) fn fire(&self, life: &Life, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
-        Fact::Fired { firing: Firing::new(life.fired + 1), entry, by, values }
+    pub(super) fn fire(&self, life: &TriggerState, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
+        Fact::Triggered { firing: Firing::new(life.fired + 1), entry, by, values }
     }
 
     /// Why a notification cannot fire a task now, for people.
-    pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, answer: &Answer) -> Option<String> {
+    pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, answer: &TaskResult) -> Option<String> {
         let name = &self.flow.node(index).name;
         let (Some(life), Some(living)) = (&self.life, &self.flow.living) else {
             return Some(format!("task {name:?} calls a guest: only a task that waits can be notified"));
@@ -145,7 +150,7 @@ impl Machine {
         if life.waiting.len() >= MAX_QUEUED_FIRINGS {
             return Some(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn: try again later"));
         }
-        let Answer::Succeeded(values) = answer else {
+        let TaskResult::Succeeded(values) = answer else {
             return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
         };
         self.notification_values_error(index, values)
@@ -172,12 +177,12 @@ impl Machine {
         self.flow.firing_misfit(index, values)
     }
 
-    fn decide_firings(&self, life: &Life, now: Timestamp) -> Vec<Record> {
+    fn decide_firings(&self, life: &TriggerState, now: Timestamp) -> Vec<Record> {
         let of_passes = self.passes.values().filter(|pass| is_active(pass)).flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide(now, &Event::Tick).into_iter().map(about)
         });
-        let records: Vec<Record> = of_passes.take(LONGEST_STEP).collect();
+        let records: Vec<Record> = of_passes.take(MAX_STEP_RECORDS).collect();
         if !records.is_empty() {
             return records;
         }
@@ -197,8 +202,8 @@ impl Machine {
     }
 
     /// Whether a link fires its target, now that its source has done its part.
-    fn decide_back_edge(&self, life: &Life, owed: &Owed) -> Fact {
-        let unfired = |reason| Fact::Unfired { turn: owed.turn, reason };
+    fn decide_back_edge(&self, life: &TriggerState, owed: &PendingTrigger) -> Fact {
+        let unfired = |reason| Fact::BackEdgeSkipped { turn: owed.turn, reason };
         let living = self.living();
         let Some(turn) = living.turns.get(owed.turn as usize) else {
             return unfired("the link is gone".into());
@@ -211,18 +216,18 @@ impl Machine {
             return unfired(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
         match self.evaluate_back_edge(turn, owed) {
-            Ok(true) => self.fire(life, turn.to, Trigger::Turn(owed.turn), owed.values.clone()),
+            Ok(true) => self.fire(life, turn.to, Trigger::BackEdge(owed.turn), owed.values.clone()),
             Ok(false) => unfired("its condition says no".into()),
             Err(undecided) => unfired(undecided.to_string()),
         }
     }
 
-    fn evaluate_back_edge(&self, turn: &TurnLink, owed: &Owed) -> Result<bool, EvaluationError> {
+    fn evaluate_back_edge(&self, turn: &BackEdge, owed: &PendingTrigger) -> Result<bool, EvaluationError> {
         let Some(condition) = &turn.link.when else { return Ok(true) };
-        let asked = self.pass(Beginning {
+        let asked = self.pass(FiringStart {
             firing: Firing::FIRST,
             entry: Some(turn.to),
-            by: Trigger::Turn(owed.turn),
+            by: Trigger::BackEdge(owed.turn),
             inputs: owed.values.clone(),
             given: owed.given.clone(),
         });
@@ -231,7 +236,7 @@ impl Machine {
         condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
     }
 
-    fn decide_end(&self, life: &Life, now: Timestamp) -> Vec<Record> {
+    fn decide_end(&self, life: &TriggerState, now: Timestamp) -> Vec<Record> {
         if self.passes.values().any(is_active) || !life.waiting.is_empty() || !life.owed.is_empty() {
             return Vec::new();
         }
@@ -252,6 +257,6 @@ impl Machine {
         } else {
             RunState::Success
         };
-        vec![Record { at: now, firing: None, fact: Fact::RunEntered { state } }]
+        vec![Record { at: now, firing: None, fact: Fact::RunStateChanged { state } }]
     }
 }

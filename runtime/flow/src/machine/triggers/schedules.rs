@@ -5,10 +5,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Due, Life, decide::MAX_QUEUED_FIRINGS, is_active};
+use super::{NextFiring, TriggerState, decide::MAX_QUEUED_FIRINGS, is_active};
 use crate::{
-    ClockShift, Cron, Fact, Missed, NodeIndex, Overlap, Schedule, SkipReason, Timestamp, Trigger, ValueName, Values,
-    machine::Machine,
+    ClockShift, Cron, Fact, MissedPolicy, NodeIndex, OverlapPolicy, Schedule, SkipReason, Timestamp, Trigger,
+    ValueName, Values, machine::Machine,
 };
 
 /// A time that is noticed no later than this, in microseconds, was not missed.
@@ -40,7 +40,7 @@ pub struct Backlog {
 
 /// Triggers of one task that fired nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skips {
+pub struct SkipCount {
     /// How many. Missed times beyond 1,000 at once are not counted.
     pub count: u64,
     /// When the last one was skipped.
@@ -49,7 +49,7 @@ pub struct Skips {
 
 impl Machine {
     /// The triggers that fired nothing, by their task and the reason.
-    pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, Skips)> + use<'_> {
+    pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, SkipCount)> + use<'_> {
         let skips = self.life.iter().flat_map(|life| &life.skips);
         skips.map(|((task, reason), skips)| (*task, *reason, *skips))
     }
@@ -60,8 +60,8 @@ impl Machine {
         let life = self.life.iter().filter(|life| !life.ending && !self.state().is_final());
         let times = life.flat_map(|life| &life.schedules);
         schedules.zip(times).filter_map(|(schedule, due)| match due {
-            Due::At(at) => Some((schedule.to, *at)),
-            Due::Unknown | Due::Never => None,
+            NextFiring::At(at) => Some((schedule.to, *at)),
+            NextFiring::Unknown | NextFiring::Never => None,
         })
     }
 
@@ -72,14 +72,14 @@ impl Machine {
         schedules.zip(backlogs).filter_map(|(schedule, spans)| Some((schedule.to, spans.front()?.next)))
     }
 
-    pub(super) fn decide_schedules(&self, life: &Life, now: Timestamp) -> Vec<Fact> {
+    pub(super) fn decide_schedules(&self, life: &TriggerState, now: Timestamp) -> Vec<Fact> {
         let living = self.living();
         let schedules = || living.schedules.iter().zip(0_u32..);
         for ((schedule, number), due) in schedules().zip(&life.schedules) {
             let facts = match due {
-                Due::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
-                Due::At(at) if *at <= now => self.decide_time(life, now, (schedule, number), *at),
-                Due::At(_) | Due::Never => continue,
+                NextFiring::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
+                NextFiring::At(at) if *at <= now => self.decide_time(life, now, (schedule, number), *at),
+                NextFiring::At(_) | NextFiring::Never => continue,
             };
             return facts;
         }
@@ -87,13 +87,13 @@ impl Machine {
         let mut facts = backlogs.filter(|((schedule, number), _)| self.may_catch_up(life, schedule, *number));
         let Some(((schedule, number), backlog)) = facts.next() else { return Vec::new() };
         let next = schedule.cron.after(backlog.next).filter(|next| *next < backlog.until);
-        vec![self.fire_at(life, (schedule, number), backlog.next), Fact::CaughtUp { schedule: number, next }]
+        vec![self.fire_at(life, (schedule, number), backlog.next), Fact::BacklogFired { schedule: number, next }]
     }
 
     /// What becomes of a time that has come.
     fn decide_time(
         &self,
-        life: &Life,
+        life: &TriggerState,
         now: Timestamp,
         (schedule, number): (&Schedule, u32),
         at: Timestamp,
@@ -101,7 +101,7 @@ impl Machine {
         let next = schedule.cron.after(now);
         let scheduled = Fact::Scheduled { schedule: number, next };
         let skipped =
-            |reason, count| Fact::Skipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
+            |reason, count| Fact::TriggerSkipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
         if life.ending || self.living().max_firings.is_some_and(|max| life.fired >= max) {
             // Nothing fires any more.
             return vec![scheduled];
@@ -109,22 +109,22 @@ impl Machine {
         let more = count(&schedule.cron, at, now);
         let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
         let is_full = life.waiting.len() >= MAX_QUEUED_FIRINGS;
-        let overlaps = schedule.overlap == Overlap::Skip && self.has_firing_of(life, number);
+        let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(life, number);
         match schedule.missed {
             // They fire one after the other, as soon as there is room for them.
-            Missed::All if were_missed || is_full => {
+            MissedPolicy::All if were_missed || is_full => {
                 let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
                 let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
-                let kept = Fact::Backlogged { schedule: number, from: at, until };
+                let kept = Fact::BacklogAdded { schedule: number, from: at, until };
                 vec![if has_room { kept } else { skipped(SkipReason::Missed, more + 1) }, scheduled]
             }
-            Missed::Skip if were_missed => vec![skipped(SkipReason::Missed, more + 1), scheduled],
-            Missed::All | Missed::Once | Missed::Skip => {
+            MissedPolicy::Skip if were_missed => vec![skipped(SkipReason::Missed, more + 1), scheduled],
+            MissedPolicy::All | MissedPolicy::Once | MissedPolicy::Skip => {
                 let missed = (more > 0).then(|| skipped(SkipReason::Missed, more));
                 let first = if overlaps {
                     skipped(SkipReason::Overlap, 1)
                 } else if is_full {
-                    skipped(SkipReason::Full, 1)
+                    skipped(SkipReason::QueueFull, 1)
                 } else {
                     self.fire_at(life, (schedule, number), at)
                 };
@@ -133,18 +133,18 @@ impl Machine {
         }
     }
 
-    fn fire_at(&self, life: &Life, (schedule, number): (&Schedule, u32), at: Timestamp) -> Fact {
+    fn fire_at(&self, life: &TriggerState, (schedule, number): (&Schedule, u32), at: Timestamp) -> Fact {
         self.fire(life, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
     }
 
     /// Whether a missed time of a schedule may fire now: none of it waits for its turn, and none is under way unless they
     /// may be side by side.
-    fn may_catch_up(&self, life: &Life, schedule: &Schedule, number: u32) -> bool {
+    fn may_catch_up(&self, life: &TriggerState, schedule: &Schedule, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         let has_room =
             life.waiting.len() < MAX_QUEUED_FIRINGS && !life.waiting.iter().any(|waiting| is_by_it(&waiting.by));
         let is_over = self.living().max_firings.is_some_and(|max| life.fired >= max);
-        let is_alone = schedule.overlap == Overlap::Allow || !self.has_firing_of(life, number);
+        let is_alone = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(life, number);
         has_room && is_alone && !is_over && !life.ending
     }
 
@@ -162,7 +162,7 @@ impl Machine {
             if !schedule.cron.is_interval() && back < CLOCK_CORRECTION {
                 continue;
             }
-            *due = Due::Unknown;
+            *due = NextFiring::Unknown;
             // What has not come yet by the clock was not missed.
             backlog.retain(|span| span.next <= at);
             backlog.iter_mut().for_each(|span| span.until = span.until.min(at.after(Duration::from_micros(1))));
@@ -170,7 +170,7 @@ impl Machine {
     }
 
     /// Whether a firing of a schedule is under way, or waits for its turn.
-    fn has_firing_of(&self, life: &Life, number: u32) -> bool {
+    fn has_firing_of(&self, life: &TriggerState, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
             || self.passes.values().any(|pass| is_active(pass) && is_by_it(&pass.by))
@@ -184,7 +184,7 @@ impl Machine {
     }
 }
 
-impl Life {
+impl TriggerState {
     /// The spans of a schedule's backlog.
     fn backlog(&mut self, schedule: u32) -> Result<&mut VecDeque<Backlog>, String> {
         self.backlogs.get_mut(schedule as usize).ok_or_else(|| "there is no such schedule".into())
@@ -210,8 +210,8 @@ impl Life {
     }
 
     pub(super) fn skip(&mut self, at: Timestamp, entry: NodeIndex, reason: SkipReason, count: u64) {
-        let skips = self.skips.entry((entry, reason)).or_insert(Skips { count: 0, last_at: at });
-        *skips = Skips { count: skips.count.saturating_add(count), last_at: at };
+        let skips = self.skips.entry((entry, reason)).or_insert(SkipCount { count: 0, last_at: at });
+        *skips = SkipCount { count: skips.count.saturating_add(count), last_at: at };
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str, references: References) -> Result<Values, String> {
+fn read(text: &str, references: StoredReferences) -> Result<Values, String> {
     let object: ValuesObject = serde_json::from_str(text).map_err(|error| error.to_string())?;
     object.read(references).map_err(|error| error.to_string())
 }
@@ -43,7 +43,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         4 => any_json().prop_map(|json| Value::json(&json)),
         1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Value::Bytes(bytes.into())),
         1 => (any::<[u8; 32]>(), any::<u64>(), any::<bool>()).prop_map(|(digest, size, is_json)| {
-            let form = if is_json { Form::Json } else { Form::Bytes };
+            let form = if is_json { ValueKind::Json } else { ValueKind::Bytes };
             Value::Stored(Stored { digest: crate::Digest::from_bytes(digest), size, form })
         }),
     ]
@@ -56,13 +56,13 @@ proptest! {
     fn every_value_round_trips(values in proptest::collection::btree_map("[A-Za-z0-9_-]{1,8}", any_value(), 0..5)) {
         let values: Values = values.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
         let text = ValuesObject::from(&values).to_text();
-        prop_assert_eq!(read(&text, References::Accept), Ok(values));
+        prop_assert_eq!(read(&text, StoredReferences::Accept), Ok(values));
     }
 
     #[test]
     fn untrusted_json_stays_json(json in any_json(), name in "[A-Za-z0-9_-]{1,8}") {
         let text = format!("{{\"{name}\":{json}}}");
-        let read = read(&text, References::Refuse).unwrap();
+        let read = read(&text, StoredReferences::Reject).unwrap();
         prop_assert_eq!(&read[&ValueName::new(&name).unwrap()], &Value::json(&json));
     }
 }
@@ -73,7 +73,7 @@ fn bytes_and_references_are_encoded_outside_the_json() {
     let values = Values::from([
         ("celsius".parse().unwrap(), Value::Json(Json::parse("1.50").unwrap())),
         ("photo".parse().unwrap(), Value::Bytes([255, 0].into())),
-        ("film".parse().unwrap(), Value::Stored(Stored { digest, size: 70_000, form: Form::Bytes })),
+        ("film".parse().unwrap(), Value::Stored(Stored { digest, size: 70_000, form: ValueKind::Bytes })),
     ]);
     let object = ValuesObject::from(&values);
     let stored = format!("{{\"film\":{{\"digest\":\"{digest}\",\"size\":70000,\"form\":\"bytes\"}}}}");
@@ -87,7 +87,7 @@ fn bytes_and_references_are_encoded_outside_the_json() {
 fn every_invalid_value_is_reported_at_once() {
     let stored = format!("{{\"d\":{{\"digest\":\"sha256:{}\",\"size\":1,\"form\":\"json\"}}}}", "0".repeat(64));
     let text = format!("{{\"a b\":1,\"c\":{{\"x\":1,\"x\":2}},\"$bytes\":{{\"e\":\"?\"}},\"$stored\":{stored}}}");
-    let refused = read(&text, References::Refuse).unwrap_err();
+    let refused = read(&text, StoredReferences::Reject).unwrap_err();
     for part in [
         "\"a b\" is not a name",
         "\"c\": JSON with the key \"x\" twice in one object",
@@ -96,7 +96,7 @@ fn every_invalid_value_is_reported_at_once() {
     ] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
-    let twice = read("{\"a\":1,\"$bytes\":{\"a\":\"\"}}", References::Refuse).unwrap_err();
+    let twice = read("{\"a\":1,\"$bytes\":{\"a\":\"\"}}", StoredReferences::Reject).unwrap_err();
     assert!(twice.starts_with("\"a\" is given twice"), "{twice}");
 }
 
@@ -108,7 +108,7 @@ fn a_duplicate_name_is_rejected_in_each_section() {
         "{\"$bytes\":{},\"$bytes\":{}}",
         "{\"$stored\":{},\"$stored\":{}}",
     ] {
-        let refused = read(text, References::Accept).unwrap_err();
+        let refused = read(text, StoredReferences::Accept).unwrap_err();
         assert!(refused.contains("is given twice"), "{text}: {refused}");
     }
 }
@@ -116,6 +116,6 @@ fn a_duplicate_name_is_rejected_in_each_section() {
 #[test]
 fn only_an_object_holds_values() {
     for text in ["[1]", "[\"dGVzdA==\"]", "null", "\"a\"", "{\"$bytes\":[\"YQ==\"]}", "{\"$bytes\":{\"a\":1}}"] {
-        assert!(read(text, References::Accept).is_err(), "{text}");
+        assert!(read(text, StoredReferences::Accept).is_err(), "{text}");
     }
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{MODULES, modules};
 use crate::{
-    Body, DraftNode, Flow, Node, NodeIndex, NodeName, Pattern, Renames, Role, ScopeIndex, Source, Task, ValueName,
-    Values, file, picture, render, seeded_rng::Draw, wire,
+    DraftNode, Flow, FlowBody, Node, NodeIndex, NodeName, Pattern, Renames, Role, ScopeIndex, Source, Task, ValueName,
+    Values, file, picture, render, seeded_rng::SeededRng, wire,
 };
 
 /// Reads, wires, tells and draws.
@@ -31,7 +31,7 @@ fn use_in_every_way(text: &str) {
 }
 
 /// The flows of the tables, a few of their lines moved, lost, doubled or taken from one another.
-fn shuffled_lines(draw: &mut Draw) -> String {
+fn shuffled_lines(draw: &mut SeededRng) -> String {
     let tables = [
         include_str!("../diagnostics.txt"),
         include_str!("../sources.txt"),
@@ -59,7 +59,7 @@ fn shuffled_lines(draw: &mut Draw) -> String {
 }
 
 /// A flow of tasks that can do without what they require, so that most of these are wired.
-fn random_flow(draw: &mut Draw) -> String {
+fn random_flow(draw: &mut SeededRng) -> String {
     let mut random = Random { text: String::new(), names: 0 };
     random.body(draw, "f", "", 0);
     format!("{}{MODULES}", random.text)
@@ -71,7 +71,7 @@ struct Random {
 }
 
 impl Random {
-    fn body(&mut self, draw: &mut Draw, name: &str, prefix: &str, depth: usize) {
+    fn body(&mut self, draw: &mut SeededRng, name: &str, prefix: &str, depth: usize) {
         let pattern = draw.of(&["graph", "graph", "linear", "unordered"]);
         let controller = draw.of(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
         self.text += &format!("name = \"{name}\"\npattern = \"{pattern}\"\n{controller}");
@@ -134,19 +134,19 @@ fn provides(node: &Node, value: &ValueName) -> bool {
     match &node.role {
         Role::Task(task) => task.provides.values().any(|provided| provided == value),
         Role::Controller(controller) => controller.provides.as_ref() == Some(value),
-        Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Gather(_) | Role::Begin | Role::End => false,
+        Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
     }
 }
 
 /// What a draft says: what each task requires, and whose members take their order from values too.
 #[derive(Default)]
-struct Said {
+struct DraftFacts {
     requires: BTreeMap<NodeName, Renames>,
     graphs: BTreeSet<NodeName>,
 }
 
-impl Said {
-    fn by(&mut self, name: &NodeName, body: &Body) {
+impl DraftFacts {
+    fn by(&mut self, name: &NodeName, body: &FlowBody) {
         if body.pattern == Pattern::Graph {
             self.graphs.insert(name.clone());
         }
@@ -162,7 +162,7 @@ impl Said {
 }
 
 /// Compares each source with what a search of the whole graph finds.
-fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &Said) {
+fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &DraftFacts) {
     let comes_before = |one: NodeIndex, other: NodeIndex| reached[one.0 as usize].contains(&other);
     for (task, name, Task { inputs, .. }) in flow.tasks() {
         for input in inputs {
@@ -180,7 +180,7 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &S
                 | Source::Element
                 | Source::RunInput(_)
                 | Source::Failure(_)
-                | Source::Carried { .. } => {
+                | Source::LoopCarried { .. } => {
                     panic!("there are none")
                 }
             }
@@ -200,12 +200,12 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &S
 
 /// Whether a random flow was wired; then also that it is right.
 fn is_wired_right(seed: u64) -> bool {
-    let text = random_flow(&mut Draw(seed));
+    let text = random_flow(&mut SeededRng(seed));
     let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));
     let Ok((flow, _)) = wire(&draft, &modules(), &Values::new()) else { return false };
     let reached = reached(&flow);
     check_arena_invariants(&flow, &reached);
-    let mut said = Said::default();
+    let mut said = DraftFacts::default();
     said.by(&"f".parse().unwrap(), &draft.body);
     check_nearest_provider(&flow, &reached, &said);
     true
@@ -227,7 +227,7 @@ proptest! {
 
     #[test]
     fn a_shuffled_flow_never_panics(seed in any::<u64>()) {
-        use_in_every_way(&shuffled_lines(&mut Draw(seed)));
+        use_in_every_way(&shuffled_lines(&mut SeededRng(seed)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use ::broker::{InProcess, Queue, QueueKind, reconnecting::Reconnecting};
+use ::broker::{InProcess, Queue, QueueKind, reconnecting::LossyConnection};
 use client::api::Outcome;
 use tokio::time::Instant;
 
@@ -59,7 +59,7 @@ fn engines_that_serve_no_store_are_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_without_a_leader_holds_the_look_up_for_no_longer_than_its_limit() {
-    let broker = Reconnecting::to(&InProcess::new());
+    let broker = LossyConnection::to(&InProcess::new());
     for queue in ["waft.jobs.default", "waft.jobs.ovens"] {
         broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
     }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use client::api::{Edited, Edits};
+use client::api::{EditResult, Edits};
 use flow::{Event, RunId, Timestamp};
-use logbook::{Append, Appended, Logbook, Standing};
+use logbook::{Append, AppendOutcome, Logbook, RunInfo};
 
 use super::{Planned, all_lawful, conflict, planned};
-use crate::{Library, Takers, problem::Problem};
+use crate::{ModuleLibrary, QueueCoverage, problem::Problem};
 
 /// Changes the flow of a run that no process drives: all of the edits in one step, or none of them. Whoever drives the run
 /// next goes on with the changed flow. The caller holds the lock of the run.
@@ -16,17 +16,18 @@ use crate::{Library, Takers, problem::Problem};
 /// [`Problem`] when the edits cannot be made, or the logbook cannot be read or written.
 pub async fn edit_alone(
     logbook: &dyn Logbook,
-    library: &Library,
+    library: &ModuleLibrary,
     run: &RunId,
     wanted: &Edits,
     now: Timestamp,
-) -> Result<Edited, Problem> {
+) -> Result<EditResult, Problem> {
     let edits = all_lawful(wanted)?;
     let history = logbook.load(run).await?;
     let (follows, told, standing) = (history.version(), history.told, history.standing.clone());
     let mut machine = history.into_machine()?;
     // Which workers there are is known once somebody drives the run.
-    let Planned { revision, flow, edited } = planned(library, &Takers::Anyone, &machine, wanted, &edits).await?;
+    let Planned { revision, flow, edited } =
+        planned(library, &QueueCoverage::AnyWorker, &machine, wanted, &edits).await?;
     if wanted.dry_run {
         return Ok(edited);
     }
@@ -40,11 +41,11 @@ pub async fn edit_alone(
     if records.is_empty() {
         return Err(conflict("the run cannot be changed so by now".into()));
     }
-    let standing = Standing { flow: machine.flow().name.clone(), state: machine.state(), ..standing };
+    let standing = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..standing };
     let append = Append { run: run.clone(), follows, records, standing, logs: Vec::new(), told };
     let appended = logbook.append(vec![append]).await.map_err(|error| Problem::broken(&error))?;
     match appended[..] {
-        [Appended::Durable] => Ok(Edited { applied: true, ..edited }),
+        [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),
         _ => Err(conflict("the run was changed by somebody else in the same moment".into())),
     }
 }

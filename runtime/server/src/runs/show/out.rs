@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client::api::Out;
+use client::api::OutstandingCall;
 use flow::{CallId, Machine, NodeName, WorkerName};
 use protocol::{json::rfc3339, lease, topology};
 use tracing::debug;
 
-use crate::Parts;
+use crate::Dependencies;
 
 /// What is told of each task's call; of several the one that is out longest.
-pub(super) async fn of(parts: &Parts, machine: &Machine) -> BTreeMap<NodeName, Out> {
+pub(super) async fn of(parts: &Dependencies, machine: &Machine) -> BTreeMap<NodeName, OutstandingCall> {
     let leased: BTreeMap<CallId, WorkerName> = machine.leased().collect();
     let silences = if leased.is_empty() { Vec::new() } else { parts.engine.silences(machine.run()).await };
     let mut untaken: BTreeMap<flow::QueueName, bool> = BTreeMap::new();
@@ -27,10 +27,10 @@ pub(super) async fn of(parts: &Parts, machine: &Machine) -> BTreeMap<NodeName, O
             let is_untaken = worker.is_none() && is_untaken(parts, &task.queue).await;
             untaken.insert(task.queue.clone(), is_untaken);
         }
-        let silent = silences.iter().find(|silence| silence.call == call && silence.since >= lease::SILENCE);
+        let silent = silences.iter().find(|silence| silence.call == call && silence.since >= lease::SILENT_AFTER);
         told.insert(
             name,
-            Out {
+            OutstandingCall {
                 queue: task.queue.to_string(),
                 since: rfc3339(at),
                 untaken: worker.is_none() && untaken[&task.queue],
@@ -43,7 +43,7 @@ pub(super) async fn of(parts: &Parts, machine: &Machine) -> BTreeMap<NodeName, O
 }
 
 /// Whether nobody takes jobs from a queue, as far as the broker says.
-async fn is_untaken(parts: &Parts, queue: &flow::QueueName) -> bool {
+async fn is_untaken(parts: &Dependencies, queue: &flow::QueueName) -> bool {
     match parts.broker.consumers(&topology::jobs(queue)).await {
         Ok(consumers) => consumers.unwrap_or_default() == 0,
         Err(error) => {

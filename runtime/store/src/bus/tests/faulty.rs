@@ -25,7 +25,7 @@ pub(super) enum Fault {
 type Plan = dyn FnMut(usize, &Message) -> Fault + Send;
 
 /// A broker over another, with faults in what is published through it.
-pub(super) struct Faulty {
+pub(super) struct FaultyBroker {
     inner: InProcess,
     state: Mutex<State>,
 }
@@ -36,7 +36,7 @@ struct State {
     late: Vec<Message>,
 }
 
-impl Faulty {
+impl FaultyBroker {
     pub(super) fn new(inner: &InProcess, plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> Self {
         let state = State { plan: Box::new(plan), published: 0, late: Vec::new() };
         Self { inner: inner.connect(), state: Mutex::new(state) }
@@ -71,7 +71,7 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Broker for Faulty {
+impl Broker for FaultyBroker {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
         self.inner.declare_exchange(exchange).await
     }

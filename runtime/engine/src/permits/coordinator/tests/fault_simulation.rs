@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
-use protocol::Wanted;
+use protocol::RequestedCall;
 
 use super::*;
 
-const MOST: usize = 2;
+const MAX_RUNNING: usize = 2;
 const KEEPERS: usize = 3;
 const SHARDS: [&str; 2] = ["1", "2"];
 
 /// Numbers that look drawn, the same for the same seed.
-struct Dice(u64);
+struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -29,21 +29,21 @@ struct ShardOwner {
     held: BTreeSet<CallId>,
     /// And in which claims they were told first.
     waiting: BTreeMap<CallId, Option<u64>>,
-    heard: VecDeque<Granted>,
+    heard: VecDeque<PermitGrant>,
 }
 
 /// A keeper, and what it has been brought.
 struct Consumer {
-    keeper: Keeper,
+    keeper: PermitCoordinator,
     brought: VecDeque<(bool, u64)>,
     unsettled: Vec<u64>,
 }
 
 struct FaultSimulation {
-    dice: Dice,
+    dice: SeededRng,
     now: Timestamp,
     number: u64,
-    messages: BTreeMap<u64, Permits>,
+    messages: BTreeMap<u64, PermitMessage>,
     /// What waits, and whether it was out before.
     queue: BTreeMap<u64, bool>,
     consumers: Vec<Consumer>,
@@ -62,7 +62,7 @@ impl FaultSimulation {
             unsettled: Vec::new(),
         };
         Self {
-            dice: Dice(seed),
+            dice: SeededRng(seed),
             now: Timestamp::default(),
             number: 0,
             messages: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl FaultSimulation {
         }
     }
 
-    fn publish(&mut self, message: Permits) {
+    fn publish(&mut self, message: PermitMessage) {
         self.number += 1;
         self.messages.insert(self.number, message);
         self.queue.insert(self.number, false);
@@ -88,12 +88,12 @@ impl FaultSimulation {
         let consumer = &mut self.consumers[at];
         if let Some((redelivered, number)) = consumer.brought.pop_front() {
             let is_settled = match consumer.keeper.hear(redelivered, self.messages[&number].clone()) {
-                Settles::Done => vec![number],
-                Settles::Keeps => {
+                DeliveryDisposition::Done => vec![number],
+                DeliveryDisposition::Keeps => {
                     consumer.unsettled.push(number);
                     Vec::new()
                 }
-                Settles::Replace => std::mem::replace(&mut consumer.unsettled, vec![number]),
+                DeliveryDisposition::Replace => std::mem::replace(&mut consumer.unsettled, vec![number]),
             };
             // What a keeper settles that was cut off meanwhile is not heard.
             if at == self.active {
@@ -103,9 +103,11 @@ impl FaultSimulation {
         consumer.keeper.turn(now);
         for say in consumer.keeper.says() {
             match say {
-                Say::Write(kept) => self.publish(Permits::Kept(kept)),
-                Say::Ask(beat) => self.publish(Permits::Beat(beat)),
-                Say::Tell(shard, granted) => self.holders.get_mut(&shard).unwrap().heard.push_back(granted),
+                CoordinatorAction::Write(kept) => self.publish(PermitMessage::Snapshot(kept)),
+                CoordinatorAction::Ask(beat) => self.publish(PermitMessage::Tick(beat)),
+                CoordinatorAction::Tell(shard, granted) => {
+                    self.holders.get_mut(&shard).unwrap().heard.push_back(granted)
+                }
             }
         }
     }
@@ -141,20 +143,20 @@ impl FaultSimulation {
     fn claim(&mut self, of: &Shard) {
         self.number += 1;
         let (number, holder) = (self.number, self.holders.get_mut(of).unwrap());
-        let wanted = holder.waiting.keys().map(|call| Wanted { call: call.clone(), priority: 0 }).collect();
+        let wanted = holder.waiting.keys().map(|call| RequestedCall { call: call.clone(), priority: 0 }).collect();
         holder.waiting.values_mut().for_each(|first| *first = first.or(Some(number)));
-        let claims = Claims {
+        let claims = PermitRequest {
             shard: of.clone(),
             engine: format!("h{}", holder.engine),
             since: Timestamp::from_micros(holder.engine),
             number,
-            pace: at_once(u32::try_from(MOST).unwrap()),
+            pace: at_once(u32::try_from(MAX_RUNNING).unwrap()),
             unread: Vec::new(),
             asks: true,
             held: holder.held.iter().cloned().collect(),
             wanted,
         };
-        self.publish(Permits::Claims(claims));
+        self.publish(PermitMessage::Request(claims));
     }
 
     fn hear_granted(&mut self, of: &Shard) {
@@ -220,7 +222,7 @@ impl FaultSimulation {
             }
             _ => self.take_over(&of),
         }
-        assert!(self.running.len() <= MOST, "seed {seed}: {:?} are out", self.running);
+        assert!(self.running.len() <= MAX_RUNNING, "seed {seed}: {:?} are out", self.running);
     }
 }
 
