@@ -186,13 +186,13 @@ async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyh
 }
 
 async fn start_over(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
-    let config = Config { id: id.into(), part: ShardAssignment::Shared };
+    let config = Config { id: id.into(), shards: ShardAssignment::Shared };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
 }
 
 async fn wait_for_jobs(broker: &InProcess, jobs: u64) -> anyhow::Result<()> {
-    let queue = topology::jobs(&"nobody".parse()?);
+    let queue = topology::job_queue(&"nobody".parse()?);
     while broker.waiting(&queue).await?.unwrap_or_default() < jobs {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

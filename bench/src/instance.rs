@@ -38,7 +38,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         let begun = Instant::now();
         for _ in 0..CALLS {
             let report = sandbox.call(&compiled, call(), Arc::new(NoopObserver)).await;
-            ensure!(matches!(report.answer, Completion::Succeeded(_)), "the no-op failed: {:?}", report.answer);
+            ensure!(matches!(report.completion, Completion::Succeeded(_)), "the no-op failed: {:?}", report.completion);
         }
         let ours = begun.elapsed().as_secs_f64() / f64::from(CALLS);
         let begun = Instant::now();
@@ -76,7 +76,7 @@ fn call() -> Call {
         inputs: Values::new(),
         action: Action::Apply,
         limits: Limits::default(),
-        promised: Vec::new(),
+        required_outputs: Vec::new(),
         interrupt: CancellationToken::new(),
     }
 }

@@ -119,7 +119,7 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
         let (origin, draft) = machine.plan(&[Edit::Add { text: addition.into() }]).map_err(|why| anyhow!("{why:?}"))?;
         let edited = Flow { origin: Some(Arc::new(origin)), ..waft.wire_draft(&draft, &Values::new())? };
         let wish = RunCommand::Edit { revision: machine.revision(), flow: Arc::new(edited) };
-        waft.engine().ask(&run, wish).await?;
+        waft.engine().command(&run, wish).await?;
         pairs.push(begun.elapsed().as_secs_f64(), submitted);
         waft.engine().abandon(run).await?;
     }

@@ -64,7 +64,7 @@ impl Waft {
         let queue = format!("bench-{unique}");
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
-        let config = engine::Config { id: unique.clone(), part: engine::ShardAssignment::Own(unique.parse()?) };
+        let config = engine::Config { id: unique.clone(), shards: engine::ShardAssignment::Own(unique.parse()?) };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;

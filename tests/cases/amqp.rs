@@ -172,7 +172,7 @@ fn a_stopping_worker_finishes_what_it_has_in_hand() {
     worker.signal("TERM");
     let ran = ended(run);
     assert_eq!(ran.expect(0).trace().join(" "), "t:running t:success");
-    assert!(worker.wait().success(), "{}", worker.heard());
+    assert!(worker.wait().success(), "{}", worker.output());
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_worker_that_is_told_twice_stops_at_once_and_its_job_goes_back() {
     worker.signal("TERM");
     worker.wait_for("takes nothing new");
     worker.signal("TERM");
-    assert!(worker.wait().success(), "{}", worker.heard());
+    assert!(worker.wait().success(), "{}", worker.output());
     let heir = format!("{queue}-heir");
     let _heir = Process::worker(&waft, &url, &["--queues", &queue, "--name", &heir]);
     wait_until_busy(&waft, &url, &heir, 1);

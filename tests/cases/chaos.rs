@@ -34,12 +34,12 @@ fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
     let number = |variable: &str| env::var(variable).ok().and_then(|text| text.parse().ok());
     let (runs, worlds) = (number("WAFT_CHAOS_RUNS").unwrap_or(RUNS), number("WAFT_CHAOS_WORLDS").unwrap_or(1));
     for world in 1..=worlds {
-        println!("world {world} of {worlds}: {}", live(runs, world));
+        println!("world {world} of {worlds}: {}", run_round(runs, world));
     }
 }
 
 /// Lives one world to its end; says what it came to. Each world begins with another fault.
-fn live(runs: u64, world: u64) -> String {
+fn run_round(runs: u64, world: u64) -> String {
     let mut house = Deployment::build();
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let submitting = house.submitter();
@@ -55,19 +55,19 @@ fn live(runs: u64, world: u64) -> String {
         });
         let mut faults = 0;
         while !done.load(Ordering::Relaxed) || faults < least || faults % house::FAULTS != 0 {
-            house.strike(faults, world);
+            house.inject_fault(faults, world);
             faults += 1;
             thread::sleep(Duration::from_millis(1_500));
         }
         faults
     });
-    house.calm_down();
-    let counts = judge(&mut house, runs);
+    house.restore();
+    let counts = verify(&mut house, runs);
     format!("{runs} runs through {faults} faults: {counts}")
 }
 
 /// Waits until every run has ended, then holds the ledger against the logbook.
-fn judge(house: &mut Deployment, runs: u64) -> String {
+fn verify(house: &mut Deployment, runs: u64) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let logbook = runtime.block_on(logbook::open(house.logbook())).expect("the logbook opens");
     until_ended(&runtime, &*logbook, house, runs);
@@ -104,7 +104,7 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: 
             return;
         }
         if Instant::now() > until {
-            let waits = open.iter().map(|summary| runtime.block_on(what_it_waits_for(logbook, &summary.run)));
+            let waits = open.iter().map(|summary| runtime.block_on(waiting_reason(logbook, &summary.run)));
             let waits: Vec<String> = waits.collect();
             panic!("not all runs end; {} of {runs} are there; these do not:\n{}", list.len(), waits.join("\n"));
         }
@@ -113,13 +113,13 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: 
 }
 
 /// Says of a run that does not end what it waits for, by its records.
-async fn what_it_waits_for(logbook: &dyn Logbook, run: &RunId) -> String {
+async fn waiting_reason(logbook: &dyn Logbook, run: &RunId) -> String {
     let Ok(history) = logbook.load(run).await else { return format!("{run} cannot be read") };
     let (shard, version) = (history.standing.shard.clone(), history.version().get());
     let last = history.records.last().map(|record| format!("{} at {}", record.fact.name(), record.at.as_micros()));
     let Ok(machine) = history.into_machine() else { return format!("{run} cannot be replayed") };
-    let leased: Vec<String> = machine.leased().map(|(call, worker)| format!("{call} by {worker}")).collect();
-    let out: Vec<String> = machine.calls_out().map(|call| call.to_string()).collect();
+    let leased: Vec<String> = machine.leased_calls().map(|(call, worker)| format!("{call} by {worker}")).collect();
+    let out: Vec<String> = machine.outstanding_calls().map(|call| call.to_string()).collect();
     format!(
         "{run} is {} on shard {shard} at version {version}; last record: {}; out: {out:?}; under leases: {leased:?}; due: {:?}",
         machine.state(),

@@ -269,7 +269,7 @@ fn an_interrupted_run_stops_a_busy_guest_here_too() {
     run.signal("INT");
     run.wait_for("stopping");
     run.signal("INT");
-    assert_eq!(run.wait().code(), Some(130), "{}", run.heard());
+    assert_eq!(run.wait().code(), Some(130), "{}", run.output());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn fails(uses: &str, keys: &str, kind: &str, message: &str) {
 
 /// Asserts how one task alone fails, where the message goes on.
 #[track_caller]
-fn fails_beginning(uses: &str, keys: &str, kind: &str, beginning: &str) {
+fn fails_with_prefix(uses: &str, keys: &str, kind: &str, beginning: &str) {
     let (actual, message) = failure_of(uses, keys);
     assert_eq!((actual.as_str(), message.starts_with(beginning)), (kind, true), "{message}");
 }
@@ -124,17 +124,17 @@ fn a_guest_that_sleeps_too_long_ends_in_timeout() {
 
 #[test]
 fn a_guest_that_takes_all_memory_ends_in_memory() {
-    fails_beginning("hostile#allocate", "memory = \"8MiB\"", "memory", "it asked for ");
+    fails_with_prefix("hostile#allocate", "memory = \"8MiB\"", "memory", "it asked for ");
 }
 
 #[test]
 fn a_guest_that_survives_its_memory_limit_ends_in_memory() {
-    fails_beginning("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it asked for ");
+    fails_with_prefix("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it asked for ");
 }
 
 #[test]
 fn a_guest_that_recurses_for_ever_traps() {
-    fails_beginning("hostile#recurse", "", "trap", "its call stack is exhausted, the limit is 512KiB");
+    fails_with_prefix("hostile#recurse", "", "trap", "its call stack is exhausted, the limit is 512KiB");
 }
 
 #[test]
@@ -146,22 +146,22 @@ fn a_guest_that_panics_traps_with_its_words() {
 
 #[test]
 fn a_guest_that_prints_endlessly_is_stopped() {
-    fails_beginning("hostile#print-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+    fails_with_prefix("hostile#print-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
 }
 
 #[test]
 fn a_guest_that_logs_endlessly_is_stopped() {
-    fails_beginning("hostile#log-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+    fails_with_prefix("hostile#log-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
 }
 
 #[test]
 fn a_guest_that_tells_its_progress_endlessly_ends_in_timeout() {
-    fails_beginning("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
+    fails_with_prefix("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
 }
 
 #[test]
 fn an_output_that_is_too_large_is_refused() {
-    fails_beginning("hostile#big", "with = { bytes = 2000000 }\noutput = \"1MiB\"", "output-limit", "it ");
+    fails_with_prefix("hostile#big", "with = { bytes = 2000000 }\noutput = \"1MiB\"", "output-limit", "it ");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_guest_that_wants_the_network_or_a_file_fails_for_good_and_is_told_why() {
         ("connect-or-panic", "guests have no network, threads or processes; then it failed: "),
         ("open-file", "guests have no files; then it failed: "),
     ] {
-        fails_beginning(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", lack);
+        fails_with_prefix(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", lack);
     }
 }
 

@@ -207,7 +207,7 @@ fn a_run_is_suspended_and_goes_on() {
     watch.wait_for("the run is suspended");
     assert_eq!(served.state("r1"), "suspended");
     assert_eq!(served.run(&["resume", "r1", "--json"]).expect(0).end(), json!({"run": "r1", "state": "running"}));
-    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.output());
     assert_eq!(served.state("r1"), "success");
 }
 
@@ -223,7 +223,7 @@ fn a_server_that_was_killed_goes_on_with_its_runs() {
     let listen = address.trim_start_matches("http://");
     let (server, address) = serve(&waft, listen);
     // Whoever watched it hears the rest from the new one.
-    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.output());
     let served = TestServer { waft, address, server };
     assert_eq!(served.state("r1"), "success");
     let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
@@ -238,10 +238,10 @@ fn a_server_that_is_told_to_stop_lets_calls_finish() {
     let mut watch = Process::spawn(&mut served.command(&["watch", "r1"]));
     watch.wait_for("a running");
     served.server.signal("TERM");
-    assert_eq!(served.server.wait().code(), Some(0), "{}", served.server.heard());
+    assert_eq!(served.server.wait().code(), Some(0), "{}", served.server.output());
     let (server, address) = serve(&served.waft, served.address.trim_start_matches("http://"));
     (served.server, served.address) = (server, address);
-    assert_eq!(watch.wait().code(), Some(0), "{}", watch.heard());
+    assert_eq!(watch.wait().code(), Some(0), "{}", watch.output());
     let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
     assert_eq!(shown["tasks"][0]["attempt"], 1, "the first call was recorded before the server went");
 }
@@ -296,11 +296,11 @@ fn what_cannot_be_reached_or_may_not_be_has_its_exit_code() {
     refuses(&waft.run(["list", "--server", address]), 2, "--token or WAFT_TOKEN");
     refuses(&waft.run(["list", "--server", address, "--token", "wrong"]), 2, "a token is needed");
     refuses(&waft.run(["list", "--server", address, "--token", "secret"]), 0, "there are no runs yet");
-    assert!(!server.heard().contains("secret"), "{}", server.heard());
+    assert!(!server.output().contains("secret"), "{}", server.output());
 }
 
 /// A flow that waits for an approval between two calls.
-fn approved(waft: &Waft) {
+fn approval_flow(waft: &Waft) {
     waft.flow(
         "name = \"order\"\npattern = \"linear\"\n[[task]]\nname = \"pack\"\nuse = \"hostile#noop\"\n\
          [[task]]\nname = \"approve\"\nwait = \"approval\"\nprovides = { by = \"approved_by\" }\ndeadline = \"2d\"\n\
@@ -311,7 +311,7 @@ fn approved(waft: &Waft) {
 #[test]
 fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
     let served = TestServer::new();
-    approved(&served.waft);
+    approval_flow(&served.waft);
     served.submit("r1");
     let waiting = |served: &TestServer| {
         let shown = served.run(&["show", "r1", "--json"]).expect(0).end();
@@ -354,7 +354,7 @@ fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
 #[test]
 fn a_run_of_its_own_process_does_not_wait_for_a_person() {
     let waft = Waft::default();
-    approved(&waft);
+    approval_flow(&waft);
     let ran = waft.run(["run", "flow.toml"]);
     assert!(ran.expect(2).stderr.contains("approve would wait to be notified"), "{}", ran.stderr);
 }

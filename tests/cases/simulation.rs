@@ -29,7 +29,7 @@ fn whatever_fails_each_record_is_written_once_and_nothing_applied_is_forgotten()
     let seeds: u64 = number("WAFT_SIMULATE_SEEDS").unwrap_or(SEEDS);
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let failed: Vec<(u64, String)> = thread::scope(|scope| {
-        let live = |thread| scope.spawn(move || live_every(first + thread, first + seeds, threads));
+        let live = |thread| scope.spawn(move || run_every(first + thread, first + seeds, threads));
         let threads: Vec<_> = (0..threads).map(live).collect();
         threads.into_iter().filter_map(|thread| thread.join().expect("a thread of worlds ends")).collect()
     });
@@ -41,15 +41,15 @@ fn whatever_fails_each_record_is_written_once_and_nothing_applied_is_forgotten()
 #[test]
 fn one_seed_is_one_world() {
     for seed in [1, 2, 3] {
-        assert_eq!(world::live(seed), world::live(seed), "seed {seed}");
+        assert_eq!(world::run_simulation(seed), world::run_simulation(seed), "seed {seed}");
     }
 }
 
 /// Lives every so many-th world; the first that fails, with its reason.
-fn live_every(first: u64, end: u64, step: u64) -> Option<(u64, String)> {
+fn run_every(first: u64, end: u64, step: u64) -> Option<(u64, String)> {
     let mut seed = first;
     while seed < end {
-        let lived = catch_unwind(AssertUnwindSafe(|| world::live(seed)));
+        let lived = catch_unwind(AssertUnwindSafe(|| world::run_simulation(seed)));
         match lived {
             Ok(Ok(_)) => {}
             Ok(Err(reason)) => return Some((seed, reason)),

@@ -99,7 +99,7 @@ fn job(module: Digest, export: &str) -> Job {
         export: Some(export.parse().expect("a name")),
         inputs: Values::new(),
         rollback: None,
-        promised: Vec::new(),
+        required_outputs: Vec::new(),
         limits: Limits::default(),
         at: Timestamp::from_micros(1_700_000_000_000_000),
         expires_at: None,
@@ -198,7 +198,7 @@ async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
     world.start_worker("other").await;
-    let first = Job { promised: vec!["observed".parse().expect("a name")], ..job(world.module, "observe") };
+    let first = Job { required_outputs: vec!["observed".parse().expect("a name")], ..job(world.module, "observe") };
     let second = Job { call: CallId { attempt: Attempt::new(2), ..first.call.clone() }, ..first.clone() };
     let mut answers = Vec::new();
     for (worker, job) in [("one", &first), ("one", &first), ("other", &first), ("one", &second)] {
@@ -220,7 +220,7 @@ async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
     world.publish("one", &Job { signal_to: "gone".into(), ..job(world.module, "spin") }).await;
     // A worker took it, and died.
-    let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+    let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
     drop(doomed.next().await.expect("the job"));
     drop(doomed);
     // It has one slot, so a call that spins would keep it from the next job.
@@ -237,7 +237,7 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
     let spinning = job(world.module, "spin");
     world.publish("one", &spinning).await;
     world.publish("one", &spinning).await;
-    let queue = topology::jobs(&"one".parse().expect("a name"));
+    let queue = topology::job_queue(&"one".parse().expect("a name"));
     while world.broker.waiting(&queue).await.expect("the broker is there") != Some(0) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -266,7 +266,7 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
     memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
     let connection = LossyConnection::to(&memory);
-    connection.be_silent("waft.jobs.dead", true);
+    connection.set_unresponsive("waft.jobs.dead", true);
     let queues = ["dead", "alive"].map(|queue| queue.parse().expect("a name")).to_vec();
     let guests = Arc::new(PanickingGuests { calls: AtomicU32::new(1) });
     let worker = Worker::connect(Config { queues, ..config("one") }, Arc::new(connection.clone()), guests).await;
@@ -280,7 +280,7 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
         world.publish("alive", &Job { call, ..job }).await;
         assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     }
-    connection.be_silent("waft.jobs.dead", false);
+    connection.set_unresponsive("waft.jobs.dead", false);
     while memory.waiting("waft.jobs.dead").await.expect("the broker is there").is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -295,7 +295,7 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
 async fn a_worker_takes_from_a_queue_again_that_somebody_deleted() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
-    let queue = topology::jobs(&"one".parse().expect("a name"));
+    let queue = topology::job_queue(&"one".parse().expect("a name"));
     world.broker.delete_queue(&queue).await.expect("it is there");
     while world.broker.waiting(&queue).await.expect("the broker is there").is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     process: Child,
     lines: mpsc::Receiver<String>,
-    heard: Vec<String>,
+    lines_read: Vec<String>,
 }
 
 impl Process {
@@ -40,7 +40,7 @@ impl Process {
         let (tx, lines) = mpsc::channel();
         // It ends with the process.
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
-        Self { process, lines, heard: Vec::new() }
+        Self { process, lines, lines_read: Vec::new() }
     }
 
     /// Waits until a line holds a text, and gives the line.
@@ -54,12 +54,12 @@ impl Process {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    self.heard.push(line.clone());
+                    self.lines_read.push(line.clone());
                     if line.contains(text) {
                         return line;
                     }
                 }
-                Err(error) => panic!("{text:?} was not said ({error}); heard:\n{}", self.heard.join("\n")),
+                Err(error) => panic!("{text:?} was not said ({error}); heard:\n{}", self.lines_read.join("\n")),
             }
         }
     }
@@ -96,16 +96,16 @@ impl Process {
         let until = Instant::now() + PATIENCE;
         // The pipe closes with the process.
         while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            self.heard.push(line);
+            self.lines_read.push(line);
         }
-        assert!(Instant::now() < until, "it does not end; heard:\n{}", self.heard.join("\n"));
+        assert!(Instant::now() < until, "it does not end; heard:\n{}", self.lines_read.join("\n"));
         self.process.wait().expect("it can be waited for")
     }
 
     /// All it said so far, as far as it was read.
     #[must_use]
-    pub fn heard(&self) -> String {
-        self.heard.join("\n")
+    pub fn output(&self) -> String {
+        self.lines_read.join("\n")
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Waft {
 /// What a command came to.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// Its exit code; `Strip` when it was killed.
+    /// Its exit code; `None` when it was killed.
     pub code: Option<i32>,
     /// What it printed.
     pub stdout: String,

@@ -69,7 +69,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     let parsed = match command.as_str() {
         "demo" if flag(&mut rest, "--live") => Command::Live(profile(&mut rest)),
         "demo" => Command::Demo(profile(&mut rest)),
-        "test" => Command::Test(wanted(&mut rest)?),
+        "test" => Command::Test(test_options(&mut rest)?),
         "audit" => Command::Audit,
         "bench" => Command::Bench(std::mem::take(&mut rest)),
         "build-guest" if rest.is_empty() => bail!("build-guest wants the PATH of a guest crate"),
@@ -113,7 +113,7 @@ fn flag(rest: &mut Vec<String>, flag: &str) -> bool {
 }
 
 /// Takes what it knows; what is left is a mistake.
-fn wanted(rest: &mut Vec<String>) -> Result<TestOptions> {
+fn test_options(rest: &mut Vec<String>) -> Result<TestOptions> {
     let mut wanted = TestOptions::default();
     if let Some(place) = rest.iter().position(|word| word == "--") {
         wanted.rest = rest.split_off(place + 1);
@@ -135,7 +135,7 @@ mod tests {
         parse(line.split_whitespace().map(String::from))
     }
 
-    fn mistake(line: &str) -> String {
+    fn usage_error(line: &str) -> String {
         parsed(line).unwrap_err().to_string()
     }
 
@@ -169,15 +169,15 @@ mod tests {
 
     #[test]
     fn a_mistake_names_the_culprit() {
-        assert_eq!(mistake(""), "no command");
-        assert_eq!(mistake("tset"), r#"no command is called "tset""#);
-        assert_eq!(mistake("demo fast"), r#"demo does not know "fast""#);
-        assert_eq!(mistake("test clippy"), r#"test does not know "clippy""#);
-        assert_eq!(mistake("test --only"), "--only wants the name of a step");
-        assert_eq!(mistake("test --only lint"), r#"no step is called "lint""#);
-        assert_eq!(mistake("build-guest"), "build-guest wants the PATH of a guest crate");
-        assert_eq!(mistake("chaos --runs many"), r#"--runs wants a number, not "many""#);
-        assert_eq!(mistake("build-guest a b"), r#"build-guest does not know "b""#);
+        assert_eq!(usage_error(""), "no command");
+        assert_eq!(usage_error("tset"), r#"no command is called "tset""#);
+        assert_eq!(usage_error("demo fast"), r#"demo does not know "fast""#);
+        assert_eq!(usage_error("test clippy"), r#"test does not know "clippy""#);
+        assert_eq!(usage_error("test --only"), "--only wants the name of a step");
+        assert_eq!(usage_error("test --only lint"), r#"no step is called "lint""#);
+        assert_eq!(usage_error("build-guest"), "build-guest wants the PATH of a guest crate");
+        assert_eq!(usage_error("chaos --runs many"), r#"--runs wants a number, not "many""#);
+        assert_eq!(usage_error("build-guest a b"), r#"build-guest does not know "b""#);
     }
 
     #[test]

@@ -88,14 +88,14 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
 
     title("what happened");
     for (name, ending, took) in table {
-        println!("{name:<20} {:<12} {:>6.2} s", ending.told(), took.as_secs_f64());
+        println!("{name:<20} {:<12} {:>6.2} s", ending.describe(), took.as_secs_f64());
     }
     println!("\n{}", what_next(&project::short(&waft), &project::short(&store)));
     Ok(ExitCode::SUCCESS)
 }
 
 impl Ending {
-    const fn told(self) -> &'static str {
+    const fn describe(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::RolledBack => "rolled-back",
@@ -140,7 +140,7 @@ fn expect(command: &mut Command, ending: Ending) -> Result<()> {
         bail!(
             "`{}` should have ended in {} with exit code {}, and ended with {status}",
             shown(command),
-            ending.told(),
+            ending.describe(),
             ending as i32
         );
     }

@@ -39,7 +39,7 @@ pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
         return Ok(python);
     }
     make(transcript, &folder)?;
-    transcript.say("installing Python packages into the build folder: the tests validate the description of the API with them, and make a client of it");
+    transcript.print("installing Python packages into the build folder: the tests validate the description of the API with them, and make a client of it");
     let mut pip = process::command(&python);
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--requirement"]).arg(&requirements);
     transcript.run(&mut pip).with_context(|| {

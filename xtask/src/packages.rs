@@ -47,10 +47,10 @@ pub fn install(transcript: &Transcript, packages: &[&str], why: &str) -> Result<
     let Some(mut command) = as_root() else {
         bail!("cannot install {list} here: that takes Debian, and root or sudo without a password")
     };
-    transcript.say(&format!("installing {list}: {why}"));
+    transcript.print(&format!("installing {list}: {why}"));
     command.args(["-c", INSTALL, "install"]).args(packages);
     let typed = format!("apt-get update && apt-get install --no-install-recommends {list}");
-    transcript.say(&format!("$ {typed}"));
+    transcript.print(&format!("$ {typed}"));
     transcript.run_as(&typed, &mut command)
 }
 

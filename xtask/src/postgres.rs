@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A running server. Dropped, it is killed and its files are removed; when the process dies, the server dies with it.
 #[derive(Debug)]
 pub struct Postgres {
-    /// `Strip` while it is killed.
+    /// `None` while it is killed.
     server: Option<Group>,
     programs: PathBuf,
     folder: PathBuf,
@@ -237,12 +237,12 @@ impl Database {
     /// When it cannot be installed or does not start.
     pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
         if let Some(url) = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty()) {
-            transcript.say(&format!("using the database server that {POSTGRES} names"));
+            transcript.print(&format!("using the database server that {POSTGRES} names"));
             return Ok(Self::Given(url));
         }
         install_if_missing(transcript)?;
         let postgres = Postgres::start()?;
-        transcript.say(&format!("started a PostgreSQL at {}", postgres.url()));
+        transcript.print(&format!("started a PostgreSQL at {}", postgres.url()));
         Ok(Self::Own(postgres))
     }
 

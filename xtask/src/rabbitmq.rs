@@ -46,7 +46,7 @@ const LOG_LINES: usize = 30;
 /// A running node. Dropped, it is killed and its files are removed; when the process dies, the node dies with it.
 #[derive(Debug)]
 pub struct Rabbit {
-    /// `Strip` while it is killed or stopped. Before `names`, which it needs.
+    /// `None` while it is killed or stopped. Before `names`, which it needs.
     node: Option<Group>,
     /// The port mapper of Erlang: its own, since a shared one would outlive it.
     names: Group,
@@ -316,12 +316,12 @@ impl Broker {
     /// When it cannot be installed or does not start.
     pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
         if let Some(url) = std::env::var(BROKER).ok().filter(|url| !url.is_empty()) {
-            transcript.say(&format!("using the broker that {BROKER} names"));
+            transcript.print(&format!("using the broker that {BROKER} names"));
             return Ok(Self::Given(url));
         }
         install_if_missing(transcript)?;
         let rabbit = Rabbit::start(&project::target().join("rabbitmq"))?;
-        transcript.say(&format!("started a RabbitMQ at {}", rabbit.url()));
+        transcript.print(&format!("started a RabbitMQ at {}", rabbit.url()));
         Ok(Self::Own(rabbit))
     }
 

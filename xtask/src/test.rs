@@ -43,13 +43,13 @@ pub(crate) fn run(wanted: &TestOptions) -> Result<ExitCode> {
             match ended {
                 Ok(()) => Outcome::Passed { took },
                 Err(error) => {
-                    transcript.say(&format!("error: {error:#}"));
+                    transcript.print(&format!("error: {error:#}"));
                     Outcome::Failed { took, transcript }
                 }
             },
         );
     }
     let count = session.count();
-    print!("{}", verdict.closing(count));
+    print!("{}", verdict.summary(count));
     Ok(if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -65,8 +65,8 @@ impl Amqp {
                 let declaration = &declaration;
                 async move { declaration.declare(&channel).await }
             });
-            let ((), session) = declaring.await.map_err(|undone| refused(&what, undone))?;
-            self.sessions.declared.remember(&declaration);
+            let ((), session) = declaring.await.map_err(|undone| declare_error(&what, undone))?;
+            self.sessions.declared.record(&declaration);
             if !session.is_lost() {
                 return Ok(());
             }
@@ -80,30 +80,30 @@ impl Drop for Amqp {
     }
 }
 
-fn refused(what: &str, undone: OperationError) -> DeclareError {
+fn declare_error(what: &str, undone: OperationError) -> DeclareError {
     let what = what.to_owned();
     match undone {
         OperationError::Closed => DeclareError::Closed,
         OperationError::Silent => DeclareError::TimedOut { what, seconds: session::OPERATION_TIMEOUT.as_secs() },
         OperationError::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
-            DeclareError::Mismatch { what, reason }
+            DeclareError::Mismatch { object: what, reason }
         }
         OperationError::Refused(Refusal { reason, .. }) => DeclareError::Refused { what, reason },
     }
 }
 
 /// For what is to be gone or may be missing.
-fn unless_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
+fn ok_if_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
     match done {
         Ok(answer) => Ok(Some(answer)),
         Err(OperationError::Refused(refusal)) if refusal.is_not_found() => Ok(None),
-        Err(undone) => Err(refused(what, undone)),
+        Err(undone) => Err(declare_error(what, undone)),
     }
 }
 
 impl Amqp {
-    /// What the broker tells of a queue; `Strip` when there is no such queue.
-    async fn look_at(&self, queue: &str) -> Result<Option<lapin::Queue>, DeclareError> {
+    /// What the broker tells of a queue; `None` when there is no such queue.
+    async fn passive_declare(&self, queue: &str) -> Result<Option<lapin::Queue>, DeclareError> {
         if check_name(queue).is_err() {
             return Ok(None);
         }
@@ -111,7 +111,7 @@ impl Amqp {
         let looking = self.sessions.operate(|channel| async move {
             channel.queue_declare(queue.into(), passive, FieldTable::default()).await
         });
-        let found = unless_missing(&format!("queue {queue:?}"), looking.await)?;
+        let found = ok_if_missing(&format!("queue {queue:?}"), looking.await)?;
         Ok(found.map(|(there, _)| there))
     }
 }
@@ -135,7 +135,7 @@ impl Broker for Amqp {
         if unbound.names().into_iter().any(|name| check_name(name).is_err()) {
             return Ok(());
         }
-        self.sessions.declared.forget_binding(binding);
+        self.sessions.declared.remove_binding(binding);
         let Binding { exchange, key, to } = binding;
         let unbinding = self.sessions.operate(|channel| async move {
             let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
@@ -147,7 +147,7 @@ impl Broker for Amqp {
                 }
             }
         });
-        unless_missing(&unbound.to_string(), unbinding.await)?;
+        ok_if_missing(&unbound.to_string(), unbinding.await)?;
         Ok(())
     }
 
@@ -155,11 +155,11 @@ impl Broker for Amqp {
         if check_name(name).is_err() {
             return Ok(());
         }
-        self.sessions.declared.forget_queue(name);
+        self.sessions.declared.remove_queue(name);
         let deleting = self
             .sessions
             .operate(|channel| async move { channel.queue_delete(name.into(), QueueDeleteOptions::default()).await });
-        unless_missing(&format!("queue {name:?}"), deleting.await)?;
+        ok_if_missing(&format!("queue {name:?}"), deleting.await)?;
         Ok(())
     }
 
@@ -172,11 +172,11 @@ impl Broker for Amqp {
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        Ok(self.look_at(queue).await?.map(|there| u64::from(there.message_count())))
+        Ok(self.passive_declare(queue).await?.map(|there| u64::from(there.message_count())))
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        Ok(self.look_at(queue).await?.map(|there| u64::from(there.consumer_count())))
+        Ok(self.passive_declare(queue).await?.map(|there| u64::from(there.consumer_count())))
     }
 
     async fn close(&self) {

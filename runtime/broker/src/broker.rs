@@ -8,10 +8,10 @@ use crate::{Binding, Consumer, Exchange, Message, Queue};
 #[derive(Debug, thiserror::Error)]
 pub enum DeclareError {
     /// It is there already and not what is wanted.
-    #[error("{what} is there already and differs: {reason}")]
+    #[error("{object} is there already and differs: {reason}")]
     Mismatch {
         /// The exchange, queue or binding.
-        what: String,
+        object: String,
         /// The broker's words.
         reason: String,
     },
@@ -137,12 +137,12 @@ pub trait Broker: Send + Sync + 'static {
     /// again. It ends when its queue is deleted.
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError>;
     /// Whether what it has taken is there when this process is not.
-    fn outlives_process(&self) -> bool {
+    fn is_durable(&self) -> bool {
         true
     }
-    /// How many messages wait in a queue, or `Strip` when there is no such queue.
+    /// How many messages wait in a queue, or `None` when there is no such queue.
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
-    /// How many consumers a queue has, or `Strip` when there is no such queue. One that is just reconnecting is not counted.
+    /// How many consumers a queue has, or `None` when there is no such queue. One that is just reconnecting is not counted.
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
     /// Closes in order: consumers end, what is unsettled goes back.
     async fn close(&self);

@@ -145,7 +145,7 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
 
 /// The next delivery, which must come.
 pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
-    soon(consumer.next()).await.expect("the consumer has not ended")
+    within_timeout(consumer.next()).await.expect("the consumer has not ended")
 }
 
 /// The body of the next delivery, which is accepted.
@@ -158,7 +158,7 @@ pub(crate) async fn take(consumer: &mut Consumer) -> String {
 
 /// Waits until the consumer has ended; nothing may come before.
 pub(crate) async fn end(consumer: &mut Consumer) {
-    let last = soon(consumer.next()).await;
+    let last = within_timeout(consumer.next()).await;
     assert!(last.is_none(), "a consumer that must end is given another delivery");
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn body(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.body.to_vec()).expect("these rules send text")
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     time::timeout(TEST_TIMEOUT, future).await.expect("what must happen happens in time")
 }
 
@@ -179,15 +179,15 @@ macro_rules! contract_tests {
             an_exchange_of_another_kind_differs,
             a_queue_of_another_kind_differs,
             a_binding_needs_both_ends,
-            a_binding_that_is_not_there_can_be_taken_back,
-            what_is_unbound_takes_nothing_more,
-            a_queue_that_is_not_there_can_be_deleted,
+            unbinding_a_missing_binding_succeeds,
+            an_unbound_queue_receives_nothing_more,
+            deleting_a_missing_queue_succeeds,
             a_deleted_queue_takes_its_messages_along,
-            an_exclusive_queue_is_refused_to_others,
-            an_exclusive_queue_goes_with_its_connection,
+            an_exclusive_queue_rejects_other_connections,
+            an_exclusive_queue_is_deleted_with_its_connection,
             a_transient_queue_is_for_everybody,
-            an_unused_queue_goes_when_its_time_is_over,
-            waiting_counts_what_nobody_was_given,
+            an_unused_queue_expires,
+            waiting_counts_undelivered_messages,
             consumers_are_counted,
             a_closed_broker_refuses_everything,
         }
@@ -196,45 +196,45 @@ macro_rules! contract_tests {
             a_mandatory_message_without_a_queue_is_unroutable,
             an_optional_message_may_have_no_queue,
             of_many_messages_only_the_unroutable_fail,
-            a_missing_exchange_is_refused_and_harms_nobody_else,
+            publishing_to_a_missing_exchange_affects_no_other_message,
             messages_keep_the_order_in_which_they_were_sent,
-            everything_about_a_message_arrives,
-            empty_and_big_bodies_arrive_whole,
+            all_message_properties_arrive,
+            empty_and_large_bodies_arrive_unchanged,
             a_priority_loses_no_message,
-            a_publish_may_be_given_up,
+            a_publish_may_be_cancelled,
         }
         $crate::contract_tests! { @file $connect, route:
-            a_direct_exchange_goes_by_the_whole_key,
-            a_topic_exchange_goes_by_patterns,
-            a_fanout_exchange_goes_to_everybody,
-            the_empty_exchange_goes_to_the_queue_of_that_name,
-            an_exchange_bound_to_another_hears_it,
+            a_direct_exchange_matches_the_exact_key,
+            a_topic_exchange_matches_patterns,
+            a_fanout_exchange_reaches_every_queue,
+            the_default_exchange_routes_by_queue_name,
+            a_bound_exchange_receives_messages,
             a_queue_bound_twice_gets_a_message_once,
         }
         $crate::contract_tests! { @file $connect, consume:
-            a_queue_that_is_not_there_cannot_be_consumed,
-            a_consumer_holds_no_more_than_its_prefetch,
+            consuming_a_missing_queue_fails,
+            prefetch_limits_unsettled_deliveries,
             a_prefetch_of_zero_is_one,
             consumers_share_a_queue,
-            a_single_active_consumer_gets_everything_until_it_goes,
-            a_cancelled_consumer_gives_back_what_it_fetched,
-            a_dropped_consumer_gives_back_what_it_fetched,
-            a_drained_consumer_hands_over_what_it_fetched,
+            a_single_active_consumer_receives_everything_until_it_ends,
+            a_cancelled_consumer_returns_fetched_deliveries,
+            a_dropped_consumer_returns_fetched_deliveries,
+            a_drained_consumer_returns_its_deliveries,
             a_delivery_can_be_settled_after_its_consumer_was_cancelled,
             a_deleted_queue_ends_its_consumers,
             a_closed_connection_ends_its_consumers,
-            a_closed_connection_gives_back_what_is_unsettled,
-            a_delivery_that_is_here_already_can_be_tried_for,
+            a_closed_connection_returns_unsettled_deliveries,
+            try_next_returns_a_fetched_delivery,
         }
         $crate::contract_tests! { @file $connect, settle:
-            a_message_comes_as_new_at_first,
-            an_accepted_message_never_comes_again,
-            a_requeued_message_comes_again_and_says_so,
-            a_dropped_delivery_comes_again,
-            a_returned_message_comes_before_later_ones,
-            without_a_limit_a_message_comes_back_any_number_of_times,
-            a_rejected_message_goes_to_the_dead_letter_queue,
-            a_message_that_came_back_too_often_goes_to_the_dead_letter_queue,
+            a_first_delivery_is_not_redelivered,
+            an_accepted_message_is_never_redelivered,
+            a_requeued_message_is_redelivered,
+            a_dropped_delivery_is_redelivered,
+            a_returned_message_keeps_its_position,
+            without_a_limit_a_message_is_redelivered_forever,
+            a_rejected_message_is_dead_lettered,
+            a_message_beyond_its_delivery_limit_is_dead_lettered,
             a_message_without_a_dead_letter_queue_is_dropped,
             a_delivery_can_be_settled_anywhere,
         }

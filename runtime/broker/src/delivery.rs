@@ -32,7 +32,7 @@ impl Consumer {
         self.renewals.clone()
     }
 
-    /// The next delivery; `Strip` once the consumer was cancelled, its queue deleted, or the broker closed.
+    /// The next delivery; `None` once the consumer was cancelled, its queue deleted, or the broker closed.
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {

@@ -23,7 +23,7 @@ pub struct InProcess {
     server: Arc<Server>,
     connection: Arc<Connection>,
     /// The most bytes of a message that is taken.
-    largest: usize,
+    max_message_bytes: usize,
 }
 
 impl InProcess {
@@ -31,18 +31,22 @@ impl InProcess {
     pub fn new() -> Self {
         let server = Arc::<Server>::default();
         let connection = server.connect();
-        Self { server, connection, largest: usize::MAX }
+        Self { server, connection, max_message_bytes: usize::MAX }
     }
 
     /// The same connection, which takes no message with more bytes than this, as brokers do that have a limit.
     #[must_use]
-    pub fn with_largest_message(self, largest: usize) -> Self {
-        Self { largest, ..self }
+    pub fn with_max_message_bytes(self, largest: usize) -> Self {
+        Self { max_message_bytes: largest, ..self }
     }
 
     /// One more connection to the same broker: exclusive queues and what is unsettled belong to a connection.
     pub fn connect(&self) -> Self {
-        Self { server: self.server.clone(), connection: self.server.connect(), largest: self.largest }
+        Self {
+            server: self.server.clone(),
+            connection: self.server.connect(),
+            max_message_bytes: self.max_message_bytes,
+        }
     }
 }
 
@@ -98,8 +102,8 @@ impl Broker for InProcess {
             return Err(PublishError::Closed);
         }
         let size = message.body.len();
-        if size > self.largest {
-            let reason = format!("its {size} bytes are more than {}", self.largest);
+        if size > self.max_message_bytes {
+            let reason = format!("its {size} bytes are more than {}", self.max_message_bytes);
             return Err(PublishError::TooLarge { exchange: message.exchange, key: message.key, reason });
         }
         let published = self.server.publish(message);
@@ -116,7 +120,7 @@ impl Broker for InProcess {
         self.server.consume(&self.connection, queue, prefetch)
     }
 
-    fn outlives_process(&self) -> bool {
+    fn is_durable(&self) -> bool {
         false
     }
 

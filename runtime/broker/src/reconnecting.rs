@@ -35,7 +35,7 @@ struct State {
     queues: Vec<Queue>,
     bindings: Vec<Binding>,
     /// The queues of which nothing is said.
-    silent: BTreeSet<String>,
+    unresponsive: BTreeSet<String>,
 }
 
 /// How long it takes until it is known that nothing is said of a queue, in seconds.
@@ -48,8 +48,12 @@ impl LossyConnection {
     /// One more connection to the broker of this one.
     #[must_use]
     pub fn to(broker: &InProcess) -> Self {
-        let state =
-            State { connection: broker.connect(), queues: Vec::new(), bindings: Vec::new(), silent: BTreeSet::new() };
+        let state = State {
+            connection: broker.connect(),
+            queues: Vec::new(),
+            bindings: Vec::new(),
+            unresponsive: BTreeSet::new(),
+        };
         let (lost, _) = watch::channel(0);
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -60,7 +64,7 @@ impl LossyConnection {
     }
 
     /// Loses the connection; the next one is there at once.
-    pub async fn lose(&self) {
+    pub async fn drop_connection(&self) {
         if self.closed.is_cancelled() {
             return;
         }
@@ -85,8 +89,8 @@ impl LossyConnection {
     }
 
     /// Says nothing of a queue from now on, or speaks of it again.
-    pub fn be_silent(&self, queue: &str, silent: bool) {
-        let all = &mut self.lock().silent;
+    pub fn set_unresponsive(&self, queue: &str, silent: bool) {
+        let all = &mut self.lock().unresponsive;
         if silent {
             all.insert(queue.to_owned());
         } else {
@@ -95,8 +99,8 @@ impl LossyConnection {
     }
 
     /// Waits for what never comes, where nothing is said of a queue.
-    async fn is_silent(&self, queue: &str) -> bool {
-        let is_silent = self.lock().silent.contains(queue);
+    async fn wait_if_unresponsive(&self, queue: &str) -> bool {
+        let is_silent = self.lock().unresponsive.contains(queue);
         if is_silent {
             tokio::time::sleep(Duration::from_secs(DECLARE_TIMEOUT_SECONDS)).await;
         }
@@ -170,7 +174,7 @@ impl Broker for LossyConnection {
     }
 
     async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        if self.is_silent(&queue.name).await {
+        if self.wait_if_unresponsive(&queue.name).await {
             return Err(DeclareError::TimedOut {
                 what: format!("queue {:?}", queue.name),
                 seconds: DECLARE_TIMEOUT_SECONDS,
@@ -211,7 +215,7 @@ impl Broker for LossyConnection {
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         let queue =
             if message.exchange.is_empty() { message.key.clone() } else { format!("waft.jobs.{}", message.key) };
-        if self.lock().silent.contains(&queue) {
+        if self.lock().unresponsive.contains(&queue) {
             tokio::time::sleep(CONFIRM_TIMEOUT).await;
             return Err(PublishError::Unconfirmed { key: message.key });
         }
@@ -219,7 +223,7 @@ impl Broker for LossyConnection {
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        if self.is_silent(queue).await {
+        if self.wait_if_unresponsive(queue).await {
             return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         let consumer = self.connection().consume(queue, prefetch).await?;
@@ -232,19 +236,19 @@ impl Broker for LossyConnection {
         Ok(Consumer::new(incoming, renewed, move || cancelled.cancel()))
     }
 
-    fn outlives_process(&self) -> bool {
+    fn is_durable(&self) -> bool {
         false
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        if self.is_silent(queue).await {
+        if self.wait_if_unresponsive(queue).await {
             return Err(DeclareError::TimedOut { what: format!("queue {queue:?}"), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         self.connection().waiting(queue).await
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        if self.is_silent(queue).await {
+        if self.wait_if_unresponsive(queue).await {
             return Err(DeclareError::TimedOut { what: format!("queue {queue:?}"), seconds: DECLARE_TIMEOUT_SECONDS });
         }
         self.connection().consumers(queue).await
@@ -285,7 +289,7 @@ mod tests {
         let mut renewals = consumer.renewals();
         broker.publish(message("kept")).await.unwrap();
         let before = consumer.next().await.unwrap();
-        broker.lose().await;
+        broker.drop_connection().await;
         renewals.next().await;
         before.accept();
         broker.publish(message("new")).await.unwrap();
@@ -311,7 +315,7 @@ mod tests {
         let (mut first, mut second) = (one.consume("q", 2).await.unwrap(), other.consume("q", 2).await.unwrap());
         one.publish(message("once")).await.unwrap();
         let delivery = first.next().await.unwrap();
-        one.lose().await;
+        one.drop_connection().await;
         delivery.accept();
         assert!(second.next().await.unwrap().redelivered, "it was accepted too late");
     }

@@ -25,7 +25,7 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
 /// Declares the queue of the jobs of a name and binds it to [`names::JOBS`]. The quarantine must be there:
 /// see [`declare_shared`].
 pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
-    let name = names::jobs(queue);
+    let name = names::job_queue(queue);
     let kind = QueueKind::Quorum {
         delivery_limit: Some(names::QUEUE_DELIVERY_LIMIT),
         dead_letter_to: Some(names::QUARANTINE.to_owned()),

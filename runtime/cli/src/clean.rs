@@ -16,7 +16,7 @@ pub(crate) enum ColourCodes {
 
 /// Makes text harmless: control characters, escape sequences, and characters that reverse the reading order stand there in
 /// writing, as `\x1b`. Line ends and tabs stay.
-pub(crate) fn clean(text: &str, colours: ColourCodes) -> String {
+pub(crate) fn sanitize(text: &str, colours: ColourCodes) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut is_coloured = false;
     let mut rest = text;
@@ -36,7 +36,7 @@ pub(crate) fn clean(text: &str, colours: ColourCodes) -> String {
                 cleaned.push_str(if std::mem::take(&mut is_coloured) { "\x1b[0m\n" } else { "\n" });
             }
             '\t' => cleaned.push(char),
-            char if is_harmful(char) => cleaned.push_str(&in_writing(char)),
+            char if is_control(char) => cleaned.push_str(&escape(char)),
             char => cleaned.push(char),
         }
     }
@@ -48,22 +48,22 @@ pub(crate) fn clean(text: &str, colours: ColourCodes) -> String {
 
 /// As [`clean`], for text that must not begin another line, which it could pass off as ours.
 pub(crate) fn one_line(text: &str) -> String {
-    clean(text.trim_end(), ColourCodes::Strip).replace('\n', " ⏎ ")
+    sanitize(text.trim_end(), ColourCodes::Strip).replace('\n', " ⏎ ")
 }
 
 /// As [`clean`], for text of several lines below a heading of ours: what follows the first is indented.
 pub(crate) fn indented(text: &str, columns: usize) -> String {
-    clean(text.trim_end(), ColourCodes::Strip).replace('\n', &format!("\n{:columns$}", ""))
+    sanitize(text.trim_end(), ColourCodes::Strip).replace('\n', &format!("\n{:columns$}", ""))
 }
 
 /// Makes JSON harmless that means the same afterwards: what a terminal might obey is escaped.
-pub(crate) fn json(text: &str) -> String {
+pub(crate) fn sanitize_json(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
             // Within strings JSON has them escaped: these stand between values.
             '\n' | '\r' | '\t' => cleaned.push(' '),
-            char if is_harmful(char) => cleaned.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char if is_control(char) => cleaned.push_str(&format!("\\u{:04x}", u32::from(char))),
             char => cleaned.push(char),
         }
     }
@@ -86,7 +86,7 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
             continue;
         }
         rest = &rest[char.len_utf8()..];
-        let char = if is_harmful(char) || char.is_control() { ' ' } else { char };
+        let char = if is_control(char) || char.is_control() { ' ' } else { char };
         let width = char.width().unwrap_or(0);
         is_full |= width > left;
         if !is_full {
@@ -98,13 +98,13 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
 }
 
 /// Whether a terminal may do more with a character than show it in its place.
-fn is_harmful(char: char) -> bool {
+fn is_control(char: char) -> bool {
     let reorders = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let ends_line = matches!(char, '\u{2028}' | '\u{2029}');
     char.is_control() && char != '\n' && char != '\t' || reorders || ends_line
 }
 
-fn in_writing(char: char) -> String {
+fn escape(char: char) -> String {
     match u32::from(char) {
         code @ ..=0xff => format!("\\x{code:02x}"),
         code => format!("\\u{{{code:x}}}"),
@@ -132,20 +132,20 @@ mod tests {
     #[test]
     fn what_commands_a_terminal_stands_there_in_writing() {
         let written = "\\x1b]0;title\\x07\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\x1b[8mhidden\\x9b2A\\u{202e}txt\\u{2028}\\x0dt success";
-        assert_eq!(clean(EVIL, ColourCodes::Strip), format!("{written}\nt success"));
-        assert_eq!(clean(EVIL, ColourCodes::Keep), format!("{written}\nt success"));
+        assert_eq!(sanitize(EVIL, ColourCodes::Strip), format!("{written}\nt success"));
+        assert_eq!(sanitize(EVIL, ColourCodes::Keep), format!("{written}\nt success"));
         assert_eq!(one_line(EVIL), format!("{written} ⏎ t success"));
         assert_eq!(indented("a\n\x1bb\n", 2), "a\n  \\x1bb");
-        assert_eq!(clean("ä\t漢 🎂\r\n", ColourCodes::Strip), "ä\t漢 🎂\n", "text is left as it is");
+        assert_eq!(sanitize("ä\t漢 🎂\r\n", ColourCodes::Strip), "ä\t漢 🎂\n", "text is left as it is");
     }
 
     #[test]
     fn colours_are_kept_where_they_are_shown_and_no_line_leaks_one() {
         let painted = "\x1b[1;31mred\x1b[0m";
-        assert_eq!(clean(painted, ColourCodes::Keep), painted);
-        assert_eq!(clean(painted, ColourCodes::Strip), "\\x1b[1;31mred\\x1b[0m");
+        assert_eq!(sanitize(painted, ColourCodes::Keep), painted);
+        assert_eq!(sanitize(painted, ColourCodes::Strip), "\\x1b[1;31mred\\x1b[0m");
         assert_eq!(
-            clean("\x1b[31mred\nplain\x1b[32mgreen", ColourCodes::Keep),
+            sanitize("\x1b[31mred\nplain\x1b[32mgreen", ColourCodes::Keep),
             "\x1b[31mred\x1b[0m\nplain\x1b[32mgreen\x1b[0m"
         );
     }
@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn json_that_is_made_harmless_means_the_same() {
         let text = serde_json::to_string(EVIL).unwrap();
-        let cleaned = json(&format!("[{text},\r\n\t1]"));
-        assert!(!cleaned.chars().any(is_harmful) && !cleaned.contains('\n'), "{cleaned}");
+        let cleaned = sanitize_json(&format!("[{text},\r\n\t1]"));
+        assert!(!cleaned.chars().any(is_control) && !cleaned.contains('\n'), "{cleaned}");
         assert_eq!(serde_json::from_str::<(String, u8)>(&cleaned).unwrap(), (EVIL.into(), 1));
     }
 

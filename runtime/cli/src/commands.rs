@@ -49,7 +49,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Cl
     // What only prints may be dropped anywhere.
     tokio::select! {
         done = perform(command, settings) => done,
-        () = crate::out::reader_gone() => Ok(Exit::ReaderGone),
+        () = crate::out::wait_for_reader_gone() => Ok(Exit::ReaderGone),
     }
 }
 
@@ -144,7 +144,7 @@ fn process_name() -> String {
 }
 
 /// How many cores this machine lets us use.
-fn cores() -> u16 {
+fn core_count() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u16::try_from(cores).unwrap_or(u16::MAX)
 }
@@ -154,11 +154,11 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Stops an engine, and waits until all that it has to say is said, or the person insists. What is durable stays so, and
 /// is sent when its runs go on.
-async fn end(engine: &engine::Engine, stop: &StopSignal) {
+async fn shut_down(engine: &engine::Engine, stop: &StopSignal) {
     // The first arm only waits: the engine goes on stopping without it.
     tokio::select! {
         () = engine.stop() => {}
-        () = stop.insisted.cancelled() => engine.abort().await,
+        () = stop.forced.cancelled() => engine.abort().await,
     }
 }
 
@@ -186,11 +186,11 @@ async fn local_modules(
 
 /// Opens the logbook that the settings name.
 async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, CliError> {
-    logbook::open(&settings.logbook).await.map_err(unusable)
+    logbook::open(&settings.logbook).await.map_err(logbook_error)
 }
 
 /// What a person can do about a logbook that cannot be used.
-fn unusable(error: logbook::OpenError) -> CliError {
+fn logbook_error(error: logbook::OpenError) -> CliError {
     match error {
         error @ logbook::OpenError::Address { .. } => {
             CliError::invalid(error).hint("write sqlite:PATH, postgres://user:password@host/database, or memory:")

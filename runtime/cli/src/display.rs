@@ -27,8 +27,8 @@ pub(crate) struct Display {
     flow: FlowName,
     style: Style,
     table: Table,
-    whole: FullValueHint,
-    guests: GuestLogs,
+    full_value_hint: FullValueHint,
+    guest_logs: GuestLogs,
 }
 
 /// Whether the log lines of guests are shown.
@@ -62,17 +62,24 @@ impl Display {
 
     /// Shows a run of which only the names of its tasks and controllers are known.
     pub(crate) fn of_nodes(run: RunId, flow: FlowName, nodes: impl Iterator<Item = NodeName>, as_json: bool) -> Self {
-        let style = match (as_json, paint::moves(Stream::Err)) {
+        let style = match (as_json, paint::is_interactive(Stream::Err)) {
             (true, _) => Style::Json,
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
         };
-        Self { run, table: Table::new(nodes), flow, style, whole: FullValueHint::Show, guests: GuestLogs::Show }
+        Self {
+            run,
+            table: Table::new(nodes),
+            flow,
+            style,
+            full_value_hint: FullValueHint::Show,
+            guest_logs: GuestLogs::Show,
+        }
     }
 
     /// Says where values that are shown cut are found whole, and whether guests are heard.
-    pub(crate) fn with(self, whole: FullValueHint, guests: GuestLogs) -> Self {
-        Self { whole, guests, ..self }
+    pub(crate) fn with_options(self, whole: FullValueHint, guests: GuestLogs) -> Self {
+        Self { full_value_hint: whole, guest_logs: guests, ..self }
     }
 
     /// A node or the run is in a new state.
@@ -102,7 +109,7 @@ impl Display {
 
     /// Says which run it is, where no table does.
     pub(crate) fn begin(&self) {
-        if self.style == Style::Lines && self.whole == FullValueHint::Show {
+        if self.style == Style::Lines && self.full_value_hint == FullValueHint::Show {
             out::note!("run {}", self.run);
         }
     }
@@ -110,7 +117,7 @@ impl Display {
     /// A guest has written something, and more than is kept where it is cut.
     pub(crate) fn log(&mut self, call: &CallId, lines: &[LiveLine], is_cut: bool) {
         let is_empty = lines.is_empty() && !is_cut;
-        if is_empty || self.style == Style::Json || self.guests == GuestLogs::Hide {
+        if is_empty || self.style == Style::Json || self.guest_logs == GuestLogs::Hide {
             return;
         }
         self.clear();
@@ -146,10 +153,10 @@ impl Display {
     }
 
     /// Leaves the last of a live table where it is: nothing follows but the summary.
-    pub(crate) fn leave(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.draw();
         if self.style == Style::Live {
-            self.table.leave();
+            self.table.finish();
         }
     }
 
@@ -158,10 +165,10 @@ impl Display {
         if self.style == Style::Json {
             return out::json(protocol::json::run_ended(machine, values));
         }
-        self.leave();
-        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err), self.whole);
+        self.finish();
+        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err), self.full_value_hint);
         out::diagnostic(summary.trim_end());
-        print_values(&values.provided, &self.whole.advice(machine.run()));
+        print_values(&values.provided, &self.full_value_hint.advice(machine.run()));
     }
 }
 
@@ -216,7 +223,7 @@ fn value_columns() -> usize {
 
 /// A value on a line of its own, and whether it is whole; one that does not fit is cut, with its size.
 fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
-    let line = format!("{name} = {}", clean::json(json));
+    let line = format!("{name} = {}", clean::sanitize_json(json));
     if clean::columns(&line) <= columns {
         return (line, true);
     }

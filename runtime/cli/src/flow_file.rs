@@ -19,24 +19,24 @@ use crate::{
 pub(crate) struct CheckedFlow {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// `Strip` when a mistake keeps it from running.
+    /// `None` when a mistake keeps it from running.
     pub(crate) flow: Option<Flow>,
-    pub(crate) mistakes: Vec<Diagnostic>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
 impl CheckedFlow {
     /// Prints the mistakes for a person.
-    pub(crate) fn print_mistakes(&self) {
-        if !self.mistakes.is_empty() {
+    pub(crate) fn print_diagnostics(&self) {
+        if !self.diagnostics.is_empty() {
             let name = self.path.display().to_string();
-            crate::out::note!("{}", flow::render(&self.mistakes, &name, &self.text));
+            crate::out::note!("{}", flow::render(&self.diagnostics, &name, &self.text));
         }
     }
 
     /// The flow; its mistakes are printed either way.
     pub(crate) fn into_flow(self) -> Result<Arc<Flow>, CliError> {
-        self.print_mistakes();
-        let refused = self.mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
+        self.print_diagnostics();
+        let refused = self.diagnostics.iter().filter(|mistake| mistake.severity == Severity::Error).count();
         match self.flow {
             Some(flow) => Ok(Arc::new(flow)),
             None => {
@@ -74,7 +74,7 @@ pub(crate) async fn check(
         }
         Err(mistakes) => (None, mistakes),
     };
-    Ok(CheckedFlow { path: path.to_owned(), text, flow, mistakes })
+    Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics: mistakes })
 }
 
 /// Finds the modules that a flow names. Those that cannot be had say why in the draft, for wiring to tell.
@@ -98,7 +98,7 @@ async fn find_modules(
 }
 
 /// Takes `--set` and `--set-file`; every mistake in them is told at once.
-pub(crate) fn given_values(flags: &ValueFlags) -> Result<Values, CliError> {
+pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
     let mut values = Values::new();
     let mut mistakes = Vec::new();
     for text in &flags.set {

@@ -56,7 +56,7 @@ fn usage(error: &clap::Error) -> Exit {
 
 /// The exit code of a command whose data may have been lost. A command that failed otherwise has something worse to say.
 fn finish(exit: Exit) -> Exit {
-    match (exit, Stream::Out.lost()) {
+    match (exit, Stream::Out.failure()) {
         (Exit::Success, Some(WriteFailure::ReaderGone)) => Exit::ReaderGone,
         (Exit::Success, Some(WriteFailure::Refused(error))) => {
             out::note!("error: could not write to standard output: {error}");

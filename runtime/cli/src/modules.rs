@@ -118,12 +118,12 @@ async fn by_name(library: &ModuleLibrary, text: &str, keep: Persist) -> Result<I
 pub(crate) async fn file(library: &ModuleLibrary, path: &Path, keep: Persist) -> anyhow::Result<InspectedModule> {
     let shown = path.display();
     let read = tokio::fs::read(path).await.with_context(|| format!("could not read {shown}"))?;
-    let found = library.read(read.into()).await.map_err(|error| match error {
+    let found = library.inspect(read.into()).await.map_err(|error| match error {
         LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
         error => anyhow!(error).context(format!("{shown} is not right")),
     })?;
     if keep == Persist::Store {
-        library.keep(&found).await.with_context(|| format!("could not store {shown}"))?;
+        library.store(&found).await.with_context(|| format!("could not store {shown}"))?;
     }
     Ok(found)
 }

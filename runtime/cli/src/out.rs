@@ -62,14 +62,14 @@ impl Stream {
     }
 
     /// Why data written to it was lost, if some was.
-    pub(crate) fn lost(self) -> Option<&'static WriteFailure> {
+    pub(crate) fn failure(self) -> Option<&'static WriteFailure> {
         WRITE_FAILURES[self as usize].get()
     }
 
     /// Writes all bytes, or notes that the stream is lost.
     fn write(self, mut bytes: &[u8]) {
         let _whole = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        while self.lost().is_none() && !bytes.is_empty() {
+        while self.failure().is_none() && !bytes.is_empty() {
             match rustix::io::write(self.descriptor(), bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(rustix::io::Errno::INTR) => {}
@@ -86,12 +86,12 @@ impl Stream {
 
 /// Writes a line of data.
 pub(crate) fn line(text: &str) {
-    Stream::Out.write(format!("{}\n", clean::clean(text, Stream::Out.colours())).as_bytes());
+    Stream::Out.write(format!("{}\n", clean::sanitize(text, Stream::Out.colours())).as_bytes());
 }
 
 /// Writes JSON as a line of data.
 pub(crate) fn json(json: impl Display) {
-    Stream::Out.write(format!("{}\n", clean::json(&json.to_string())).as_bytes());
+    Stream::Out.write(format!("{}\n", clean::sanitize_json(&json.to_string())).as_bytes());
 }
 
 /// Writes data as it is. It is nothing that somebody else made, or nobody looks at it.
@@ -101,7 +101,7 @@ pub(crate) fn bytes(bytes: &[u8]) {
 
 /// Writes a diagnostic, a line or several.
 pub(crate) fn diagnostic(text: &str) {
-    Stream::Err.write(format!("{}\n", clean::clean(text, Stream::Err.colours())).as_bytes());
+    Stream::Err.write(format!("{}\n", clean::sanitize(text, Stream::Err.colours())).as_bytes());
 }
 
 /// Writes what moves the cursor of the terminal that diagnostics go to. Its text was cleaned by [`clean::cut`].
@@ -111,7 +111,7 @@ pub(crate) fn draw(text: &str) {
 
 /// Waits until the reader of standard output leaves, which a command that has nothing to write would not notice. Waits for
 /// ever where there is no such reader: a file, a terminal.
-pub(crate) async fn reader_gone() {
+pub(crate) async fn wait_for_reader_gone() {
     let (tx, gone) = oneshot::channel();
     // It blocks until the reader leaves, and ends with the process at the latest.
     let watching = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
@@ -136,7 +136,7 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // One event each time: what it quotes must not begin another.
         let event = String::from_utf8_lossy(bytes);
-        let cleaned = clean::clean(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
+        let cleaned = clean::sanitize(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
         Stream::Err.write(format!("{cleaned}\n").as_bytes());
         Ok(bytes.len())
     }

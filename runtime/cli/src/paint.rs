@@ -6,11 +6,11 @@ use crate::out::Stream;
 
 /// Whether a stream takes colour.
 pub(crate) fn on(stream: Stream) -> bool {
-    moves(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+    is_interactive(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// Whether a stream is a terminal that knows more than text: `TERM=dumb` says that it does not, as in an editor's window.
-pub(crate) fn moves(stream: Stream) -> bool {
+pub(crate) fn is_interactive(stream: Stream) -> bool {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     stream.is_terminal() && !is_dumb
 }

@@ -100,7 +100,7 @@ pub(crate) struct Settings {
 
 impl RawSettings {
     /// These settings, and where they say nothing the lower ones. An empty text says nothing.
-    fn over(self, lower: Self) -> Self {
+    fn or(self, lower: Self) -> Self {
         let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
         Self {
             broker: text(self.broker, lower.broker),
@@ -157,9 +157,9 @@ impl Settings {
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let chosen = given.over(RawSettings::from_environment()).over(RawSettings::from_file()?);
+        let chosen = given.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
-        let written = chosen.over(parse(DEFAULT, "the built-in settings")?);
+        let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
         let store = flags.or_else(|| folder(written.store));
         let cache = folder(written.cache);
@@ -203,14 +203,14 @@ impl Settings {
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
             logbook: logbook.map_or_else(
-                || Ok(format!("sqlite:{}", home("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
+                || Ok(format!("sqlite:{}", default_dir("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
                 Ok,
             )?,
             logbook_is_named,
             server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
-            store: store.map_or_else(|| home("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
+            store: store.map_or_else(|| default_dir("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
             store_is_named,
-            cache: cache.map_or_else(|| home("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
+            cache: cache.map_or_else(|| default_dir("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),
             queues,
@@ -231,7 +231,7 @@ fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     })
 }
 
-fn home(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
+fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
     let base = match env::var_os(variable).filter(|value| Path::new(value).is_absolute()) {
         Some(base) => PathBuf::from(base),
         None => env::home_dir()

@@ -10,28 +10,28 @@ use crate::exit::{CliError, Exit};
 #[derive(Debug, Clone)]
 pub(crate) struct StopSignal {
     /// Somebody asked to stop.
-    pub(crate) asked: CancellationToken,
+    pub(crate) requested: CancellationToken,
     /// Somebody asked again: stop at once.
-    pub(crate) insisted: CancellationToken,
+    pub(crate) forced: CancellationToken,
 }
 
 impl StopSignal {
     /// Does something that nothing is lost by leaving out: it ends as soon as somebody asks to stop.
-    pub(crate) async fn unless_asked<Done>(
+    pub(crate) async fn until_stop_requested<Done>(
         &self,
         work: impl Future<Output = Result<Done, CliError>>,
     ) -> Result<Done, CliError> {
         let stopped = || CliError::new(Exit::Interrupted, anyhow!("stopped before it had begun"));
-        self.asked.run_until_cancelled(work).await.ok_or_else(stopped)?
+        self.requested.run_until_cancelled(work).await.ok_or_else(stopped)?
     }
 
     /// Listens for SIGINT and SIGTERM from now on.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        let stop = Self { asked: CancellationToken::new(), insisted: CancellationToken::new() };
+        let stop = Self { requested: CancellationToken::new(), forced: CancellationToken::new() };
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let heard = stop.clone();
         let listening = async move {
-            for token in [&heard.asked, &heard.insisted] {
+            for token in [&heard.requested, &heard.forced] {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = client.watch(&run).into_stream();
     while let Some(event) = events.try_next().await? {
         println!("{}", event.line);
-        if matches!(event.told(), Some(EventPayload::Firing(firing)) if firing.state == "success") {
+        if matches!(event.payload(), Some(EventPayload::Firing(firing)) if firing.state == "success") {
             client.cancel(&run).await?; // it would stay for ever
         }
     }

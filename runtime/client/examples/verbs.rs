@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     watch(&client).await?;
     edit(&client).await?;
     notify_and_wait(&client).await?;
-    steer(&client).await?;
+    send_commands(&client).await?;
     refused(&client).await
 }
 
@@ -76,7 +76,7 @@ async fn submit(client: &Client, flow: &Draft) -> Result<(), Box<dyn Error>> {
 async fn watch(client: &Client) -> Result<(), Box<dyn Error>> {
     let mut watch = client.watch("bake-1");
     while let Some(event) = watch.next().await? {
-        match event.told() {
+        match event.payload() {
             Some(EventPayload::Node(node)) if node.name == "taste" && node.state == "running" => break,
             Some(EventPayload::Node(node)) => println!("{} is {}", node.name, node.state),
             Some(EventPayload::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
@@ -106,7 +106,7 @@ async fn notify_and_wait(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn steer(client: &Client) -> Result<(), Box<dyn Error>> {
+async fn send_commands(client: &Client) -> Result<(), Box<dyn Error>> {
     client.suspend("icing-1").await?; // nothing new starts
     client.resume("icing-1").await?;
     client.cancel("icing-1").await?; // and what is under way is rolled back

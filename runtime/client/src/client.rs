@@ -113,7 +113,7 @@ impl Client {
     /// told to.
     ///
     /// # Errors
-    /// As [`Watchdog::next`].
+    /// As [`Watch::next`].
     pub async fn wait(&self, run: &str) -> Result<Run, ClientError> {
         let mut watch = self.watch(run);
         while watch.next().await?.is_some() {}
@@ -125,7 +125,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; with status 409 that means nothing for the run as it is.
     pub async fn cancel(&self, run: &str) -> Result<RunStateResponse, ClientError> {
-        self.wish(run, "cancel").await
+        self.run_command(run, "cancel").await
     }
 
     /// Lets a run start nothing new.
@@ -133,7 +133,7 @@ impl Client {
     /// # Errors
     /// As [`Client::cancel`].
     pub async fn suspend(&self, run: &str) -> Result<RunStateResponse, ClientError> {
-        self.wish(run, "suspend").await
+        self.run_command(run, "suspend").await
     }
 
     /// Lets a suspended run go on.
@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     /// As [`Client::cancel`].
     pub async fn resume(&self, run: &str) -> Result<RunStateResponse, ClientError> {
-        self.wish(run, "resume").await
+        self.run_command(run, "resume").await
     }
 
     /// Tries the rollbacks that failed for good again; a run that was rolled back, from the start.
@@ -149,7 +149,7 @@ impl Client {
     /// # Errors
     /// As [`Client::cancel`].
     pub async fn retry(&self, run: &str) -> Result<RunStateResponse, ClientError> {
-        self.wish(run, "retry").await
+        self.run_command(run, "retry").await
     }
 
     /// Takes the rollback of a task that failed for good as done.
@@ -186,7 +186,7 @@ impl Client {
         self.json(request.header(header::CONTENT_TYPE, "application/wasm")).await
     }
 
-    /// A module by digest or tag; `Strip` when the server does not have it.
+    /// A module by digest or tag; `None` when the server does not have it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -243,7 +243,7 @@ impl Client {
         self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
-    async fn wish(&self, run: &str, wish: &str) -> Result<RunStateResponse, ClientError> {
+    async fn run_command(&self, run: &str, wish: &str) -> Result<RunStateResponse, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, wish])?).await
     }
 

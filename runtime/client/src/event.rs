@@ -26,9 +26,9 @@ pub enum EventPayload {
 }
 
 impl Event {
-    /// What the line tells; `Strip` for what a newer server tells, and this client does not know.
+    /// What the line tells; `None` for what a newer server tells, and this client does not know.
     #[must_use]
-    pub fn told(&self) -> Option<EventPayload> {
+    pub fn payload(&self) -> Option<EventPayload> {
         #[derive(Deserialize)]
         struct Kind {
             event: String,
@@ -52,7 +52,7 @@ impl Event {
     /// The state the run is in, of a line about the run itself.
     #[must_use]
     pub fn run_state(&self) -> Option<RunState> {
-        match self.told() {
+        match self.payload() {
             Some(EventPayload::Run(state)) => Some(state),
             Some(EventPayload::Node(_) | EventPayload::Firing(_)) | None => None,
         }
@@ -93,7 +93,7 @@ mod tests {
             worker: None,
             digest: None,
         };
-        let Some(EventPayload::Node(node)) = event(protocol::json::node_changed(&change)).told() else {
+        let Some(EventPayload::Node(node)) = event(protocol::json::node_changed(&change)).payload() else {
             panic!("a node's line")
         };
         assert_eq!((node.name.as_str(), node.state.as_str(), node.attempt), ("mix", "success", Some(2)));
@@ -103,17 +103,17 @@ mod tests {
 
     #[test]
     fn runs_and_firings_are_told_and_what_is_not_known_is_not() {
-        assert!(event(protocol::json::trimmed(7)).told().is_none(), "it tells of no run, task or firing");
+        assert!(event(protocol::json::trimmed(7)).payload().is_none(), "it tells of no run, task or firing");
         let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
         assert!(
-            matches!(firing.told(), Some(EventPayload::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
+            matches!(firing.payload(), Some(EventPayload::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
         );
         let (run, flow) = ("r".parse().unwrap(), "f".parse().unwrap());
         let started = event(protocol::json::run_started(&run, &flow, Timestamp::default()));
         assert_eq!((started.run_state(), started.is_end()), (Some(RunState::Running), false));
         assert!(event("{\"event\":\"run\",\"state\":\"success\"}".into()).is_end());
         for line in ["{\"event\":\"weather\"}", "{\"event\":\"run\",\"state\":\"tired\"}", "hello", ""] {
-            assert!(event(line.into()).told().is_none(), "{line}");
+            assert!(event(line.into()).payload().is_none(), "{line}");
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Takes some bytes, and gives the events that they complete; `Strip` when a line is longer than any is.
+    /// Takes some bytes, and gives the events that they complete; `None` when a line is longer than any is.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<ServerSentEvent>> {
         let mut messages = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {

@@ -82,11 +82,11 @@ impl LogWatch {
         Self { watch: Watch::of_logs(client.clone(), run), client, shown: BTreeMap::new() }
     }
 
-    /// What comes next; `Strip` once the run has ended. When the connection breaks, another one goes on where it broke, and
+    /// What comes next; `None` once the run has ended. When the connection breaks, another one goes on where it broke, and
     /// each line comes once. Poll it to its end.
     ///
     /// # Errors
-    /// As [`Watchdog::next`].
+    /// As [`Watch::next`].
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
         while let Some(event) = self.watch.next().await? {
             let event: LogEvent =

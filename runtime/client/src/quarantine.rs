@@ -94,7 +94,7 @@ pub struct QuarantineResult {
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something; what was not decided about stays in quarantine.
-pub async fn decide(
+pub async fn apply(
     broker: Arc<dyn Broker>,
     id: Option<&str>,
     decision: QuarantineAction,
@@ -108,7 +108,7 @@ pub async fn decide(
         match decision {
             QuarantineAction::Drop => {}
             QuarantineAction::Release => {
-                let Some((exchange, key)) = message.queue.as_deref().map(way_to) else {
+                let Some((exchange, key)) = message.queue.as_deref().map(route_to) else {
                     decided.without_origin.push(message);
                     continue;
                 };
@@ -149,7 +149,7 @@ async fn consume(broker: &dyn Broker, most: usize) -> Result<Vec<Delivery>, Quar
 }
 
 /// The exchange and the routing key that lead to a queue.
-fn way_to(queue: &str) -> (String, String) {
+fn route_to(queue: &str) -> (String, String) {
     match queue.strip_prefix(topology::JOBS_PREFIX) {
         Some(key) => (topology::JOBS.to_owned(), key.to_owned()),
         None => (String::new(), queue.to_owned()),
@@ -228,7 +228,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_released_goes_back_to_where_it_came_from() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
+        assert_eq!(ids(&apply(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
         let again = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
         assert_eq!(again.message.properties.message_id.as_deref(), Some("two"));
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_could_not_be_read_is_listed_with_the_reason_and_released_to_its_own_queue() {
         let broker = poisoned(&[]).await;
-        let queue = topology::engine(&"3".parse().unwrap());
+        let queue = topology::shard_queue(&"3".parse().unwrap());
         for name in [queue.as_str(), "gone"] {
             let kind = QueueKind::Transient { expires: Duration::from_secs(60) };
             broker.declare_queue(&Queue { name: name.to_owned(), kind }).await.unwrap();
@@ -259,7 +259,7 @@ mod tests {
         let listed = list(broker.clone()).await.unwrap();
         assert_eq!((ids(&listed), listed[0].queue.as_deref()), (vec![queue.as_str(), "gone"], Some(queue.as_str())));
         assert_eq!(listed[0].reason.as_deref(), Some("it is of format version 9"));
-        let decided = decide(broker.clone(), None, QuarantineAction::Release).await.unwrap();
+        let decided = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!((ids(&decided.done), ids(&decided.without_origin)), (vec![queue.as_str()], vec!["gone"]));
         let again = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
         assert_eq!((again.message.properties.headers.len(), &again.message.body[..]), (0, &b"newer"[..]));
@@ -279,7 +279,7 @@ mod tests {
         };
         broker.publish(stray).await.unwrap();
         poison(&*broker, "last").await;
-        let decided = decide(broker.clone(), None, QuarantineAction::Release).await.unwrap();
+        let decided = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!(ids(&decided.done), ["one", "last"]);
         assert_eq!(ids(&decided.without_origin), ["stray"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["stray"]);
@@ -288,8 +288,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_dropped_is_gone() {
         let broker = poisoned(&["one", "two"]).await;
-        assert_eq!(ids(&decide(broker.clone(), Some("nobody"), QuarantineAction::Drop).await.unwrap().done), [""; 0]);
-        assert_eq!(ids(&decide(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);
+        assert_eq!(ids(&apply(broker.clone(), Some("nobody"), QuarantineAction::Drop).await.unwrap().done), [""; 0]);
+        assert_eq!(ids(&apply(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);
         assert_eq!(list(broker.clone()).await.unwrap(), []);
         assert_eq!(broker.waiting("waft.jobs.ovens").await.unwrap(), Some(0));
     }

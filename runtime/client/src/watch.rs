@@ -64,7 +64,7 @@ impl Watch {
         Self { what: Events::Logs, ..Self::new(client, run, None) }
     }
 
-    /// The next line; `Strip` once the run has ended. When the connection breaks, another one goes on where it broke.
+    /// The next line; `None` once the run has ended. When the connection breaks, another one goes on where it broke.
     /// Dropping the future loses no line, but a request that was on its way is sent again: poll it to its end.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Watch {
                     self.ended = event.is_end();
                     return Ok(Some(event));
                 }
-                if connection.fill().await {
+                if connection.read_more().await {
                     self.away = None;
                     continue;
                 }
@@ -133,7 +133,7 @@ impl Disconnected {
 
 impl Connection {
     /// Waits for more; `false` when there is no more to come.
-    async fn fill(&mut self) -> bool {
+    async fn read_more(&mut self) -> bool {
         let Some(Ok(bytes)) = self.body.next().await else { return false };
         let Some(messages) = self.parser.take(&bytes) else { return false };
         self.waiting.extend(messages);

@@ -107,8 +107,8 @@ async fn a_flow_is_submitted_as_the_text_of_a_flow_file_under_one_id() {
     assert_eq!(body, &requests[1].body, "what is submitted again is the same run");
     assert_eq!(body["inputs"], json!({"size": 3}));
     let read = file::parse(body["flow"].as_str().unwrap()).unwrap();
-    assert!(read.living.persistent && read.inputs.is_empty());
-    assert_eq!((read.listens.len(), read.body.nodes.len()), (1, 1));
+    assert!(read.triggers.persistent && read.inputs.is_empty());
+    assert_eq!((read.listeners.len(), read.body.nodes.len()), (1, 1));
 }
 
 #[tokio::test]

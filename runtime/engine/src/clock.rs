@@ -13,7 +13,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
     /// The time since some moment that stays the same while the process lives. Nobody sets it.
-    fn steady(&self) -> Duration;
+    fn monotonic(&self) -> Duration;
 }
 
 /// Reads a clock, and notices when it was set.
@@ -24,12 +24,12 @@ pub(crate) struct ClockReader {
 
 impl ClockReader {
     pub(crate) fn new(clock: &dyn Clock) -> Self {
-        Self { anchor: (clock.now(), clock.steady()) }
+        Self { anchor: (clock.now(), clock.monotonic()) }
     }
 
     /// The time now, and by how much the clock was set since the last reading.
     pub(crate) fn read(&mut self, clock: &dyn Clock) -> (Timestamp, Option<ClockShift>) {
-        let (now, steady) = (clock.now(), clock.steady());
+        let (now, steady) = (clock.now(), clock.monotonic());
         let expected = self.anchor.0.after(steady.saturating_sub(self.anchor.1));
         let by = ClockShift::between(expected, now);
         if by.is_some() {
@@ -49,7 +49,7 @@ impl Clock for SystemClock {
         Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
-    fn steady(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
     }

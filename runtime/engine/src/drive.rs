@@ -91,7 +91,7 @@ pub(crate) enum DriverRequest {
     /// Start a run.
     Submit { run: RunId, flow: Arc<Flow>, answer: oneshot::Sender<Result<Watch, SubmitError>> },
     /// Drive a run here that another process left.
-    Adopt { run: RunId, wish: RunCommand, answer: oneshot::Sender<Result<Watch, CommandError>> },
+    Adopt { run: RunId, command: RunCommand, answer: oneshot::Sender<Result<Watch, CommandError>> },
     /// Record a wish for a run of a shard that is driven here.
     Command { run: RunId, wish: RunCommand, answer: oneshot::Sender<Reply> },
     /// Give up the calls of a run that is being suspended.
@@ -125,7 +125,7 @@ struct ActiveRun {
     watcher: Option<mpsc::Sender<WatchEvent>>,
     due: Option<Timestamp>,
     /// Calls that were out when the run was loaded, and are sent again if no answer to them waits in the queue.
-    unanswered: BTreeSet<CallId>,
+    outstanding_at_load: BTreeSet<CallId>,
     /// Whether the run rested when it was loaded, and has not gone on since: its end was told long ago.
     is_suspended: bool,
 }
@@ -134,7 +134,7 @@ struct ActiveRun {
 struct RunEvent {
     run: RunId,
     event: Event,
-    answer: Option<ReplyTo>,
+    reply_to: Option<ReplyTo>,
 }
 
 /// Where the answer to a wish goes.
@@ -156,16 +156,16 @@ struct Batch {
     /// Runs that were read from the logbook for this turn.
     loaded: BTreeSet<RunId>,
     /// Runs that were looked for and are not there: what comes for them is done with.
-    missing: BTreeSet<RunId>,
+    not_found: BTreeSet<RunId>,
     /// What is done with once the messages of the round are out.
-    done: Vec<Delivery>,
+    to_accept: Vec<Delivery>,
     /// Runs of shards that are driven elsewhere: what comes for them is passed on.
-    elsewhere: BTreeMap<RunId, Shard>,
+    remote_runs: BTreeMap<RunId, Shard>,
 }
 
 impl Batch {
     fn push(&mut self, run: RunId, event: Event) {
-        self.events.push(RunEvent { run, event, answer: None });
+        self.events.push(RunEvent { run, event, reply_to: None });
     }
 }
 
@@ -185,7 +185,7 @@ struct StepResult {
     /// Calls that may have ended.
     ended: EndedCalls,
     /// Whether some of the commands may have been carried out before.
-    again: bool,
+    may_repeat: bool,
     /// Whether the run goes on in the next turn.
     is_unfinished: bool,
 }
@@ -197,16 +197,16 @@ pub(crate) struct DriverContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) out: mpsc::Sender<OutboxBatch>,
     /// What of it the broker has taken.
-    pub(crate) taken: ConfirmedVersions,
+    pub(crate) confirmed: ConfirmedVersions,
     /// Whether what the broker has taken outlives this process.
     pub(crate) is_durable: bool,
     pub(crate) declared: TopologyCache,
     /// Hears of every run that has new records.
-    pub(crate) changed: broadcast::Sender<RunId>,
+    pub(crate) changes: broadcast::Sender<RunId>,
     /// The queue that answers requests for content.
     pub(crate) store_queue: String,
     /// Where calls wait for a worker.
-    pub(crate) waiting: unserved_queues::Waiting,
+    pub(crate) waiting: unserved_queues::WaitingCalls,
 }
 
 /// Owns the runs of an engine's shards.
@@ -214,23 +214,23 @@ pub(crate) struct Driver {
     tools: DriverContext,
     shards: Shards,
     runs: BTreeMap<RunId, ActiveRun>,
-    lost: BTreeMap<RunId, StaleRun>,
+    stale: BTreeMap<RunId, StaleRun>,
     /// Runs that cannot be read, or that a bug of ours stopped: what comes for them is kept, unsettled, for whoever drives
     /// them after this process.
-    broken: BTreeMap<RunId, Vec<Delivery>>,
+    corrupt: BTreeMap<RunId, Vec<Delivery>>,
     /// What a bug of ours said that stopped a run, and which record or event brought it about.
     bugs: BTreeMap<RunId, String>,
     leases: Leases,
     withdrawals: Withdrawals,
-    errands: Fetches,
+    fetches: Fetches,
     due: BTreeSet<(Timestamp, RunId)>,
     listeners: Listeners,
     permits: PermitClient,
-    telling: PublishCursors,
-    echo: DeliveryBarrier,
+    publish_cursors: PublishCursors,
+    barrier: DeliveryBarrier,
     again: Republisher,
     /// Runs that another process left, and that were not taken up here: they may have permits.
-    left: BTreeSet<RunId>,
+    abandoned: BTreeSet<RunId>,
     /// What follows from the last turn, for the next.
     deferred: Vec<RunEvent>,
     /// When it was looked last which calls wait for a worker.
@@ -248,20 +248,20 @@ impl Driver {
             shards.known().for_each(|shard| again.add_shard(shard.clone()));
         }
         Self {
-            errands: Fetches::new(tools.store.clone()),
+            fetches: Fetches::new(tools.store.clone()),
             tools,
             shards,
             permits: gate,
-            telling: PublishCursors::default(),
-            echo: DeliveryBarrier::default(),
+            publish_cursors: PublishCursors::default(),
+            barrier: DeliveryBarrier::default(),
             again,
-            left: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
             deferred: Vec::new(),
             checked_waiting_at: None,
             clock,
             runs: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            broken: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            corrupt: BTreeMap::new(),
             bugs: BTreeMap::new(),
             leases: Leases::default(),
             withdrawals: Withdrawals::default(),
@@ -282,7 +282,7 @@ impl Driver {
         loop {
             let mut round = Batch::default();
             for aside in std::mem::take(&mut self.deferred) {
-                self.happen(aside, &mut round);
+                self.enqueue(aside, &mut round);
             }
             let now = self.tools.clock.now();
             let wait = self.due.first().map(|(at, _)| at.since(now));
@@ -292,16 +292,16 @@ impl Driver {
                 biased;
                 () = stop.cancelled() => break,
                 _ = beat.tick() => {
-                    self.permits.beat();
+                    self.permits.tick();
                     self.note_waiting();
                     self.persist_cursors(&mut round).await;
                     self.reload_stale(&mut round).await;
-                    self.beat(&inbox, &mut round).await;
+                    self.tick(&inbox, &mut round).await;
                 }
-                Some((run, event)) = self.errands.next(), if !self.errands.is_empty() => {
-                    self.happen(RunEvent { run, event, answer: None }, &mut round);
+                Some((run, event)) = self.fetches.next(), if !self.fetches.is_empty() => {
+                    self.enqueue(RunEvent { run, event, reply_to: None }, &mut round);
                 }
-                Some(request) = requests.recv() => self.answer(request, &mut round).await,
+                Some(request) = requests.recv() => self.reply(request, &mut round).await,
                 incoming = inbox.next() => match incoming {
                     Some(incoming) => self.on_incoming(incoming, &mut round).await,
                     None => break,
@@ -313,35 +313,35 @@ impl Driver {
             while round.events.len() < MAX_BATCH_SIGNALS
                 && let Ok(request) = requests.try_recv()
             {
-                self.answer(request, &mut round).await;
+                self.reply(request, &mut round).await;
             }
             while round.events.len() < MAX_BATCH_SIGNALS
                 && let Some(incoming) = inbox.try_next()
             {
                 self.on_incoming(incoming, &mut round).await;
             }
-            self.wake(&mut round);
+            self.add_due_runs(&mut round);
             self.step(round).await;
         }
         inbox.close();
     }
 
-    async fn answer(&mut self, request: DriverRequest, round: &mut Batch) {
+    async fn reply(&mut self, request: DriverRequest, round: &mut Batch) {
         match request {
             DriverRequest::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
-            DriverRequest::Adopt { run, wish, answer } => {
+            DriverRequest::Adopt { run, command: wish, answer } => {
                 let adopted = self.adopt(&run, wish, round).await;
                 // Whoever asked may be gone.
                 let _ = answer.send(adopted);
             }
             DriverRequest::Command { run, wish, answer } => {
-                self.wish(run, None, wish, Some(ReplyTo::Local(answer)), round).await
+                self.on_command(run, None, wish, Some(ReplyTo::Local(answer)), round).await
             }
             DriverRequest::Abandon { run } => {
                 if let Some(live) = self.runs.get(&run) {
-                    round.messages.extend(live.machine.calls_out().map(messages::interrupt));
+                    round.messages.extend(live.machine.outstanding_calls().map(messages::interrupt));
                 }
-                self.happen(RunEvent { run, event: Event::Abandon, answer: None }, round);
+                self.enqueue(RunEvent { run, event: Event::Abandon, reply_to: None }, round);
             }
             DriverRequest::SilentLeases { run, answer } => {
                 let _ = answer.send(self.silences(&run));
@@ -350,7 +350,7 @@ impl Driver {
                 let _ = answer.send(());
             }
             DriverRequest::CallLocations { answer } => {
-                let _ = answer.send(self.whereabouts());
+                let _ = answer.send(self.call_locations());
             }
         }
     }
@@ -363,8 +363,11 @@ impl Driver {
         self.checked_waiting_at = Some(tokio::time::Instant::now());
         let mut waiting = BTreeMap::new();
         for live in self.runs.values() {
-            let leased: BTreeSet<CallId> = live.machine.leased().map(|(call, _)| call).collect();
-            let out = live.machine.calls_out().filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
+            let leased: BTreeSet<CallId> = live.machine.leased_calls().map(|(call, _)| call).collect();
+            let out = live
+                .machine
+                .outstanding_calls()
+                .filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
             for task in out.filter_map(|call| live.machine.task(&call.task)) {
                 *waiting.entry(task.queue.clone()).or_default() += 1;
             }
@@ -375,10 +378,10 @@ impl Driver {
     fn silences(&self, run: &RunId) -> Vec<SilentLease> {
         let Some(live) = self.runs.get(run) else { return Vec::new() };
         let silence = |held: leases::CallHolder| {
-            let since = self.leases.silence(&live.shard, &held)?;
+            let since = self.leases.silent_time(&live.shard, &held)?;
             Some(SilentLease { call: held.0, worker: held.1, since })
         };
-        live.machine.leased().filter_map(silence).collect()
+        live.machine.leased_calls().filter_map(silence).collect()
     }
 
     async fn submit(
@@ -390,7 +393,7 @@ impl Driver {
     ) {
         let refused = if self.runs.contains_key(&run) {
             Err(SubmitError::Exists { run: run.clone() })
-        } else if self.lost.contains_key(&run) {
+        } else if self.stale.contains_key(&run) {
             // It may have begun: that is known with the next beat.
             Err(SubmitError::NoShard)
         } else {
@@ -417,7 +420,7 @@ impl Driver {
             shard,
             watcher: Some(watcher),
             due: None,
-            unanswered: BTreeSet::new(),
+            outstanding_at_load: BTreeSet::new(),
             is_suspended: false,
         };
         self.runs.insert(run.clone(), live);
@@ -426,7 +429,7 @@ impl Driver {
     }
 
     /// Adds the runs that have something due.
-    fn wake(&self, round: &mut Batch) {
+    fn add_due_runs(&self, round: &mut Batch) {
         let now = self.tools.clock.now();
         for (_, run) in self.due.iter().take_while(|(at, _)| *at <= now) {
             round.push(run.clone(), Event::Tick);
@@ -441,7 +444,7 @@ impl Driver {
                 seconds = by.as_micros() / 1_000_000,
                 "the clock was set: waits go on for as long as they would have"
             );
-            let set = |run: &RunId| RunEvent { run: run.clone(), event: Event::ClockSet { by }, answer: None };
+            let set = |run: &RunId| RunEvent { run: run.clone(), event: Event::ClockSet { by }, reply_to: None };
             round.events.splice(..0, self.runs.keys().map(set));
         }
         now
@@ -460,14 +463,14 @@ impl Driver {
             probes,
             watch_events: happenings,
             loaded: visited,
-            missing,
-            done,
-            elsewhere,
+            not_found: missing,
+            to_accept: done,
+            remote_runs: elsewhere,
         } = round;
         // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
         let gone: BTreeSet<RunId> = {
             let is_known =
-                |run: &RunId| missing.contains(run) || elsewhere.contains_key(run) || self.broken.contains_key(run);
+                |run: &RunId| missing.contains(run) || elsewhere.contains_key(run) || self.corrupt.contains_key(run);
             let is_gone = |run: &RunId| !self.runs.contains_key(run) && !is_known(run);
             signals.iter().map(|(run, _)| run).filter(|run| is_gone(run)).cloned().collect()
         };
@@ -476,11 +479,11 @@ impl Driver {
         let mut decided = Vec::new();
         let runs = events.iter().map(|happened| &happened.run).collect::<BTreeSet<_>>().len();
         let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, MAX_STEP_RECORDS);
-        for RunEvent { run, event, answer } in events {
+        for RunEvent { run, event, reply_to: answer } in events {
             let Some(live) = self.runs.get_mut(&run) else {
                 answer.into_iter().for_each(|answer| match answer {
                     ReplyTo::Remote { .. } if gone.contains(&run) => {}
-                    answer if self.broken.contains_key(&run) => {
+                    answer if self.corrupt.contains_key(&run) => {
                         let reason = self.bugs.get(&run).map(|reason| format!(": {reason}")).unwrap_or_default();
                         batch.answer(answer, Reply::Failed(format!("{BUG_MESSAGE}{reason}")));
                     }
@@ -492,22 +495,22 @@ impl Driver {
             // What was given up while the run rested is asked for again when it goes on.
             let given_up = if live.is_suspended { live.machine.pending() } else { Vec::new() };
             let left = share.saturating_sub(steps.get(&run).map_or(0, |stepped| stepped.records.len()));
-            let doing = || format!("after version {}, {}", live.version.get(), event.about());
+            let doing = || format!("after version {}, {}", live.version.get(), event.summary());
             let step = match catch_bug(&run, &doing(), || live.machine.step_within(now, &event, left)) {
                 Ok(step) => step,
                 Err(reason) => {
                     let earlier = steps.remove(&run).map(|stepped| stepped.answers).unwrap_or_default();
                     let reply = || Reply::Failed(format!("{BUG_MESSAGE}: {reason}"));
                     earlier.into_iter().chain(answer).for_each(|answer| batch.answer(answer, reply()));
-                    self.forget(&run);
-                    self.permits.forget(&run);
+                    self.remove_run(&run);
+                    self.permits.remove_run(&run);
                     self.bugs.insert(run.clone(), reason);
-                    self.broken.entry(run).or_default();
+                    self.corrupt.entry(run).or_default();
                     continue;
                 }
             };
             if step.records.is_empty() {
-                let reply = || refusal(&live.machine, &event);
+                let reply = || rejection(&live.machine, &event);
                 answer.into_iter().for_each(|answer| batch.answer(answer, reply()));
                 decided.push((run, event));
                 continue;
@@ -516,22 +519,22 @@ impl Driver {
             if live.is_suspended && !is_inactive(live.machine.state()) {
                 live.is_suspended = false;
                 // It may go on only to be rolled back.
-                let withdrawable: BTreeSet<CallId> = live.machine.withdrawable().collect();
+                let withdrawable: BTreeSet<CallId> = live.machine.withdrawable_calls().collect();
                 let is_sent = |command: &Command| match command {
                     Command::Call(call) => !withdrawable.contains(&call.id),
                     Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => true,
                 };
                 stepped.commands.extend(given_up.into_iter().filter(is_sent));
-                stepped.again = true;
+                stepped.may_repeat = true;
             }
             stepped.is_unfinished = step.is_unfinished;
-            stepped.ended = std::mem::take(&mut stepped.ended).and(EndedCalls::by(&event, &step.records));
+            stepped.ended = std::mem::take(&mut stepped.ended).and(EndedCalls::from_event(&event, &step.records));
             stepped.records.extend(step.records);
             stepped.commands.extend(step.commands);
             stepped.answers.extend(answer);
             decided.push((run, event));
         }
-        let written = self.watched(&logs);
+        let written = self.watched_logs(&logs);
         let mut refused = if steps.is_empty() { BTreeMap::new() } else { self.append(&steps, &mut logs).await };
         let gone: BTreeSet<RunId> = gone.into_iter().chain(refused.keys().cloned()).collect();
         let begun: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
@@ -546,11 +549,11 @@ impl Driver {
         decided.iter().for_each(|(run, event)| self.note_lease(run, event));
         debug_assert!(decided.iter().all(|(run, _)| self.watches_all(run)), "a lease is known and not watched");
         let (here, passed_on): (Vec<_>, Vec<_>) =
-            signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.broken.contains_key(run));
+            signals.into_iter().partition(|(run, _)| !elsewhere.contains_key(run) && !self.corrupt.contains_key(run));
         batch.signals = self.hold_for_stale(here, decided, &gone);
         batch.signals.extend(done);
         for (run, delivery) in passed_on {
-            if let Some(kept) = self.broken.get_mut(&run) {
+            if let Some(kept) = self.corrupt.get_mut(&run) {
                 kept.push(delivery);
                 continue;
             }
@@ -559,30 +562,30 @@ impl Driver {
             }
             batch.signals.push(delivery);
         }
-        for (run, StepResult { records, commands, answers, ended, again, is_unfinished }) in steps {
+        for (run, StepResult { records, commands, answers, ended, may_repeat: again, is_unfinished }) in steps {
             match refused.get(&run) {
                 None => {
                     let live = self.runs.get(&run);
                     live.into_iter().for_each(|live| skips::log(&live.machine, &records));
                     let state = live.map_or(RunState::Running, |live| live.machine.state());
                     if let Some(version) = live.map(|live| live.version) {
-                        self.telling.send(&run, version);
-                        batch.told.push((run.clone(), version));
+                        self.publish_cursors.send(&run, version);
+                        batch.published.push((run.clone(), version));
                     }
                     answers.into_iter().for_each(|answer| batch.answer(answer, Reply::Recorded(state)));
-                    let past = if again { DispatchHistory::Unknown } else { DispatchHistory::New };
+                    let past = if again { DispatchHistory::MaybeSent } else { DispatchHistory::NeverSent };
                     let stops = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
                     self.perform(&run, commands, past, &mut batch);
                     self.release_ended(&run, &ended);
                     if is_unfinished && self.runs.contains_key(&run) {
-                        self.deferred.push(RunEvent { run: run.clone(), event: Event::Tick, answer: None });
+                        self.deferred.push(RunEvent { run: run.clone(), event: Event::Tick, reply_to: None });
                     }
                     if let Some(live) = self.runs.get(&run).filter(|_| stops) {
                         // Whoever has begun a call has to stop it now, and can say so as well.
                         batch.messages.extend(self.query_started(&live.shard.clone()));
                     }
                     // Nobody has to listen.
-                    let _ = self.tools.changed.send(run);
+                    let _ = self.tools.changes.send(run);
                 }
                 Some(error) => {
                     let reply = || Reply::Failed(error.to_string());
@@ -593,7 +596,7 @@ impl Driver {
         for Submitted { run, answer, watch } in submitted {
             let result = match refused.remove(&run) {
                 Some(error) => Err(error),
-                None if self.broken.contains_key(&run) => Err(SubmitError::Bug { run }),
+                None if self.corrupt.contains_key(&run) => Err(SubmitError::Bug { run }),
                 None => Ok(watch),
             };
             // Whoever asked may be gone.
@@ -605,13 +608,16 @@ impl Driver {
                 self.close(&run, &mut batch);
             }
         }
-        self.claim(&mut batch);
+        self.send_permit_requests(&mut batch);
         self.add_republished(&mut batch);
         self.send(batch).await;
     }
 
     /// What guests wrote in runs that are watched.
-    fn watched(&self, logs: &BTreeMap<RunId, Vec<AttemptLog>>) -> Vec<(RunId, mpsc::Sender<WatchEvent>, WatchEvent)> {
+    fn watched_logs(
+        &self,
+        logs: &BTreeMap<RunId, Vec<AttemptLog>>,
+    ) -> Vec<(RunId, mpsc::Sender<WatchEvent>, WatchEvent)> {
         let of_run = |(run, logs): (&RunId, &Vec<AttemptLog>)| {
             let watcher = self.runs.get(run)?.watcher.clone()?;
             let told = |log: &AttemptLog| (run.clone(), watcher.clone(), WatchEvent::Log(log.clone()));
@@ -631,8 +637,8 @@ impl Driver {
             let flow = live.machine.flow().name.clone();
             let standing = RunInfo { shard: live.shard.clone(), flow, state: live.machine.state() };
             let (records, logs) = (stepped.records.clone(), logs.remove(run).unwrap_or_default());
-            let told = self.telling.told(run);
-            Some(Append { run: run.clone(), follows: live.version, records, standing, logs, told })
+            let told = self.publish_cursors.published(run);
+            Some(Append { run: run.clone(), follows: live.version, records, info: standing, logs, published: told })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
         let mut refused = BTreeMap::new();
@@ -644,7 +650,7 @@ impl Driver {
                             if let Some(live) = self.runs.get_mut(run) {
                                 live.version = live.version.after(&stepped.records);
                             }
-                            self.telling.noted(run, self.telling.told(run));
+                            self.publish_cursors.on_persisted(run, self.publish_cursors.published(run));
                             self.snapshot(run).await;
                         }
                         AppendOutcome::Conflict(version) => {
@@ -672,9 +678,9 @@ impl Driver {
         if since < worth || live.machine.state().is_final() {
             return;
         }
-        let lives = live.machine.flow().living.is_some();
+        let lives = live.machine.flow().triggers.is_some();
         // What was not told yet cannot be let go: at a high rate the next snapshot waits for that, or nothing ever would be.
-        if lives && !self.telling.is_published(run, live.snapshot) && since < MAX_SNAPSHOT_DELAY * worth {
+        if lives && !self.publish_cursors.is_published(run, live.snapshot) && since < MAX_SNAPSHOT_DELAY * worth {
             return;
         }
         let (version, snapshot) = (live.version, live.machine.snapshot());
@@ -685,14 +691,14 @@ impl Driver {
         {
             warn!(%run, %error, "the oldest records of a run were not let go");
         }
-        if let Err(error) = self.tools.logbook.keep_snapshot(run, version, snapshot).await {
+        if let Err(error) = self.tools.logbook.save_snapshot(run, version, snapshot).await {
             warn!(%run, %error, "a snapshot was not kept: the run loads from an older one");
         }
     }
 
     /// Turns commands into what the outbox sends, and lets go of the run if that was all.
     fn perform(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
-        self.carry_out(run, commands, past, batch);
+        self.dispatch(run, commands, past, batch);
         self.note_due(run);
         if let Some(live) = self.runs.get(run) {
             self.listeners.note(&live.shard, &live.machine);
@@ -702,7 +708,7 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
+    fn dispatch(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let flow = live.machine.flow().clone();
         for command in commands {
@@ -713,14 +719,14 @@ impl Driver {
                         let id = call.id.clone();
                         let job = messages::job(&to, &flow, task, *call);
                         if permits::is_paced(task, id.action) {
-                            let (now, asked) = (self.tools.clock.now(), permits::asked(task, id, job));
-                            batch.messages.extend(self.permits.ask(now, &live.shard, &flow.name, asked, past));
+                            let (now, asked) = (self.tools.clock.now(), permits::paced_call(task, id, job));
+                            batch.messages.extend(self.permits.request(now, &live.shard, &flow.name, asked, past));
                         } else {
                             batch.messages.push(job);
                         }
                     }
                 }
-                Command::Fetch(errand) => self.errands.send(run.clone(), *errand),
+                Command::Fetch(errand) => self.fetches.send(run.clone(), *errand),
                 Command::Interrupt(call) => batch.messages.push(messages::interrupt(call)),
                 Command::Publish(change) => {
                     if let Change::Node(change) = &change {
@@ -748,8 +754,8 @@ impl Driver {
 
     /// Lets go of a run that has ended, or rests.
     fn close(&mut self, run: &RunId, batch: &mut OutboxBatch) {
-        self.permits.forget(run);
-        let Some(live) = self.forget(run) else { return };
+        self.permits.remove_run(run);
+        let Some(live) = self.remove_run(run) else { return };
         let flow = &live.machine.flow().name;
         if !live.is_suspended {
             match live.machine.state() {
@@ -767,7 +773,7 @@ impl Driver {
         }
     }
 
-    fn forget(&mut self, run: &RunId) -> Option<ActiveRun> {
+    fn remove_run(&mut self, run: &RunId) -> Option<ActiveRun> {
         let live = self.runs.remove(run)?;
         if let Some(at) = live.due {
             self.due.remove(&(at, run.clone()));
@@ -812,18 +818,18 @@ fn catch_bug<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Res
 }
 
 /// Why an event meant nothing.
-fn refusal(machine: &Machine, event: &Event) -> Reply {
+fn rejection(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
     match event {
         Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
-        Event::Notify { task, answer, .. } if !is_inactive(state) => {
-            machine.refuses(task, answer).map_or(Reply::NotApplicable(state), Reply::Refused)
+        Event::Notify { task, result: answer, .. } if !is_inactive(state) => {
+            machine.notification_error(task, answer).map_or(Reply::NotApplicable(state), Reply::Refused)
         }
         Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
             "the flow is at revision {} by now, and the edit was made against {revision}",
             machine.revision()
         )),
-        Event::Edit { flow, .. } => Reply::Refused(machine.refuses_flow(flow).join("; ")),
+        Event::Edit { flow, .. } => Reply::Refused(machine.edit_errors(flow).join("; ")),
         _ => Reply::NotApplicable(state),
     }
 }
@@ -843,10 +849,10 @@ mod tests {
         assert_eq!(catch_bug(&run, "tick", || 7), Ok(7));
         let event = Event::Notify {
             task: "ask".parse().unwrap(),
-            answer: flow::TaskResult::Succeeded(flow::Values::new()),
+            result: flow::TaskResult::Succeeded(flow::Values::new()),
             key: None,
         };
-        let found = catch_bug(&run, &event.about(), || panic!("the machine accepts what it decided: record x"));
+        let found = catch_bug(&run, &event.summary(), || panic!("the machine accepts what it decided: record x"));
         assert_eq!(found, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
     }
 }

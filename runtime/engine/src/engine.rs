@@ -47,7 +47,7 @@ pub struct Config {
     /// Tells engines apart: chosen anew at each start.
     pub id: String,
     /// The runs it drives.
-    pub part: ShardAssignment,
+    pub shards: ShardAssignment,
 }
 
 /// The runs that an engine drives.
@@ -189,7 +189,7 @@ pub struct Engine {
     requests: mpsc::Sender<drive::DriverRequest>,
     logbook: Arc<dyn Logbook>,
     declared: TopologyCache,
-    elsewhere: RemoteEngineClient,
+    remote: RemoteEngineClient,
     store: Arc<dyn Store>,
     changed: broadcast::Sender<RunId>,
     stop: CancellationToken,
@@ -212,14 +212,14 @@ impl Engine {
     ) -> Result<Self, StartError> {
         // It goes into the names of queues.
         let _lawful = Shard::new(&config.id)?;
-        let (sharing, shards, store_queue) = match config.part {
-            ShardAssignment::Own(own) => (Sharing::Exclusive, vec![own.clone()], names::store(&own)),
+        let (sharing, shards, store_queue) = match config.shards {
+            ShardAssignment::Own(own) => (Sharing::Exclusive, vec![own.clone()], names::store_queue(&own)),
             ShardAssignment::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;
         let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
         let (out, batches) = mpsc::channel(outbox::OUTBOX_CAPACITY);
-        let (taken, is_lasting) = (outbox::ConfirmedVersions::default(), broker.outlives_process());
+        let (taken, is_lasting) = (outbox::ConfirmedVersions::default(), broker.is_durable());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
@@ -234,7 +234,7 @@ impl Engine {
         parts.spawn("store", server.run());
         let ways = outbox::OutboxContext::new(broker.clone(), store.clone());
         parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
-        let waiting = unserved_queues::Waiting::default();
+        let waiting = unserved_queues::WaitingCalls::default();
         let watching = unserved_queues::watch(broker.clone(), waiting.clone());
         let until_stopped = stop.clone().run_until_cancelled_owned(watching);
         parts.spawn("watch of queues", async move {
@@ -254,10 +254,10 @@ impl Engine {
             store: store.clone(),
             clock,
             out,
-            taken,
+            confirmed: taken,
             is_durable: is_lasting,
             declared: declared.clone(),
-            changed: changed.clone(),
+            changes: changed.clone(),
             store_queue,
             waiting,
         };
@@ -269,10 +269,10 @@ impl Engine {
             let _ends = ends;
             // Without one of its parts an engine would seem to work, and leave some of its runs waiting.
             // On the heap: what one turn of it holds is large.
-            parts.lost().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
+            parts.failed().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
         }));
         tasks.close();
-        Ok(Self { requests, logbook, declared, elsewhere, store, changed, stop, aborted, ended, tasks })
+        Ok(Self { requests, logbook, declared, remote: elsewhere, store, changed, stop, aborted, ended, tasks })
     }
 
     /// Starts a run and watches it. When this returns, the run's beginning is durable. Large values of the flow are put
@@ -310,7 +310,7 @@ impl Engine {
         let failed = |error: DeclareError| CommandError::Failed { reason: error.to_string() };
         self.declared.declare_for(machine.flow()).await.map_err(failed)?;
         let (answer, answered) = oneshot::channel();
-        self.send(drive::DriverRequest::Adopt { run, wish, answer }).await?;
+        self.send(drive::DriverRequest::Adopt { run, command: wish, answer }).await?;
         answered.await.map_err(|_| CommandError::Stopping)?
     }
 
@@ -320,7 +320,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError`] when that means nothing for the run, or could not be recorded. With [`CommandError::Unreachable`] it may
     /// be recorded later.
-    pub async fn ask(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
+    pub async fn command(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
         let shard = summary.standing.shard;
@@ -332,7 +332,7 @@ impl Engine {
             }
             wish => wish,
         };
-        let asking = self.elsewhere.ask(&shard, protocol::CommandRequest { run: run.clone(), wish });
+        let asking = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command: wish });
         match timeout(REPLY_TIMEOUT, asking).await {
             Ok(Ok(reply)) => CommandError::result(run, word, reply),
             Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
@@ -347,7 +347,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::ask`].
-    pub async fn ask_here(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
+    pub async fn command_local(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
         let (answer, answered) = oneshot::channel();
         self.send(drive::DriverRequest::Command { run: run.clone(), wish, answer }).await?;
@@ -367,7 +367,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`CommandError::Stopping`] when the engine is stopping.
-    pub async fn whereabouts(&self) -> Result<Vec<(CallId, CallLocation)>, CommandError> {
+    pub async fn call_locations(&self) -> Result<Vec<(CallId, CallLocation)>, CommandError> {
         let (answer, answered) = oneshot::channel();
         self.send(drive::DriverRequest::CallLocations { answer }).await?;
         answered.await.map_err(|_| CommandError::Stopping)
@@ -375,7 +375,7 @@ impl Engine {
 
     /// The calls of a run that workers have under a lease, and for how long no heartbeat of each has come. Nothing of a run
     /// that is not driven here.
-    pub async fn silences(&self, run: &RunId) -> Vec<SilentLease> {
+    pub async fn silent_leases(&self, run: &RunId) -> Vec<SilentLease> {
         let (answer, answered) = oneshot::channel();
         match self.send(drive::DriverRequest::SilentLeases { run: run.clone(), answer }).await {
             Ok(()) => answered.await.unwrap_or_default(),
@@ -400,7 +400,7 @@ impl Engine {
         let driver = async { answered.await.map_err(|_| "the engine has stopped".to_owned()) };
         let silent = |what: &str| format!("{what} has not answered for {} seconds", REPLY_TIMEOUT.as_secs());
         timeout(REPLY_TIMEOUT, driver).await.map_err(|_| silent("the engine"))??;
-        let broker = timeout(REPLY_TIMEOUT, self.elsewhere.check());
+        let broker = timeout(REPLY_TIMEOUT, self.remote.check());
         broker.await.map_err(|_| silent("the broker"))?.map_err(|error| format!("the broker: {error}"))?;
         let logbook = timeout(REPLY_TIMEOUT, self.logbook.check());
         logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())

@@ -32,17 +32,17 @@ impl ShardQueues {
     /// Declares the queue of a shard and consumes it.
     async fn open(&self, shard: &Shard) -> Result<Consumer, StartError> {
         topology::declare_shard(&*self.broker, shard, self.sharing).await?;
-        Ok(self.broker.consume(&names::engine(shard), self.prefetch).await?)
+        Ok(self.broker.consume(&names::shard_queue(shard), self.prefetch).await?)
     }
 
-    /// Opens the queue of a shard; `Strip` where it says nothing and others may be driven meanwhile.
+    /// Opens the queue of a shard; `None` where it says nothing and others may be driven meanwhile.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it, or an engine would have no other.
     pub(crate) async fn open_if_responsive(&self, shard: &Shard) -> Result<(Shard, Option<Consumer>), StartError> {
         match self.open(shard).await {
             Ok(consumer) => Ok((shard.clone(), Some(consumer))),
-            Err(error) if self.sharing == Sharing::Shared && is_silent(&error) => {
+            Err(error) if self.sharing == Sharing::Shared && is_timeout(&error) => {
                 warn!(%shard, error = &error as &dyn std::error::Error, "the shard cannot be driven: it is tried again");
                 Ok((shard.clone(), None))
             }
@@ -52,7 +52,7 @@ impl ShardQueues {
 }
 
 /// Whether the broker says nothing of a queue.
-fn is_silent(error: &StartError) -> bool {
+fn is_timeout(error: &StartError) -> bool {
     matches!(
         error,
         StartError::Declare(DeclareError::TimedOut { .. }) | StartError::Consume(ConsumeError::Silent { .. })
@@ -79,15 +79,15 @@ pub(crate) enum Incoming {
 
 /// The queues of all shards of an engine.
 pub(crate) struct Inbox {
-    arrived: mpsc::Receiver<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
     shards: Vec<ShardHandle>,
     stop: CancellationToken,
-    gone: CancellationToken,
+    closed: CancellationToken,
 }
 
 struct ShardHandle {
     shard: Shard,
-    let_go: mpsc::Sender<()>,
+    release: mpsc::Sender<()>,
 }
 
 impl Inbox {
@@ -111,35 +111,35 @@ impl Inbox {
                 let _gone = gone;
                 bringing.run(consumer).await;
             }));
-            ShardHandle { shard, let_go }
+            ShardHandle { shard, release: let_go }
         };
         let shards = consumers.into_iter().map(open).collect();
-        Self { arrived, shards, stop, gone }
+        Self { incoming: arrived, shards, stop, closed: gone }
     }
 
-    /// What arrived next; `Strip` once a queue is gone, or the broker closed. Cancel-safe.
+    /// What arrived next; `None` once a queue is gone, or the broker closed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Incoming> {
-        self.gone.run_until_cancelled(self.arrived.recv()).await?
+        self.closed.run_until_cancelled(self.incoming.recv()).await?
     }
 
     /// What is here already.
     pub(crate) fn try_next(&mut self) -> Option<Incoming> {
-        self.arrived.try_recv().ok()
+        self.incoming.try_recv().ok()
     }
 
     /// Lets another engine have a shard, if one waits for it.
-    pub(crate) fn let_go(&self, shard: &Shard) {
+    pub(crate) fn release(&self, shard: &Shard) {
         for opened in self.shards.iter().filter(|opened| opened.shard == *shard) {
             // One that waits already means the same.
-            let _ = opened.let_go.try_send(());
+            let _ = opened.release.try_send(());
         }
     }
 
     /// Asks for nothing more; what was not taken goes back.
     pub(crate) fn close(mut self) {
         self.stop.cancel();
-        self.arrived.close();
-        while self.arrived.try_recv().is_ok() {}
+        self.incoming.close();
+        while self.incoming.try_recv().is_ok() {}
     }
 }
 
@@ -219,7 +219,7 @@ impl ShardReceiver {
     async fn reconsume(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(RELEASE_DELAY)).await?;
-            let queue = names::engine(&self.shard);
+            let queue = names::shard_queue(&self.shard);
             let consuming = self.queues.broker.consume(&queue, self.queues.prefetch);
             match self.stop.run_until_cancelled(consuming).await? {
                 Ok(consumer) => return Some(consumer),

@@ -22,10 +22,10 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         export: task.export.clone(),
         inputs: call.inputs,
         rollback: call.rollback.map(|told| (told.outcome, told.failures)),
-        promised: task.provides.keys().cloned().collect(),
+        required_outputs: task.provides.keys().cloned().collect(),
         limits: task.limits,
         at: call.at,
-        signal_to: topology::engine(to.shard),
+        signal_to: topology::shard_queue(to.shard),
         fetch_from: to.store_queue.to_owned(),
         delivery_limit: task.delivery_limit,
         call: call.id,
@@ -82,25 +82,25 @@ pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
 }
 
 /// The message that tells a worker whether a call may begin.
-pub(crate) fn may_begin(reply_to: String, call: CallId, wanted: bool) -> Message {
+pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool) -> Message {
     to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted }.encode())
 }
 
 /// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
     let report = Report::Probe { engine: engine.to_owned(), number };
-    to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
+    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
 /// The message that says something of a task's permits to whoever keeps them. It is said again later if it is lost.
-pub(crate) fn permits(flow: &FlowName, task: &NodeName, permits: &PermitMessage) -> Message {
-    to_queue(topology::permits(flow, task), Routing::Optional, Properties::default(), permits.encode())
+pub(crate) fn permit_message(flow: &FlowName, task: &NodeName, permits: &PermitMessage) -> Message {
+    to_queue(topology::permit_queue(flow, task), Routing::Optional, Properties::default(), permits.encode())
 }
 
 /// The message that tells who drives a shard of permits.
-pub(crate) fn granted(shard: &Shard, granted: PermitGrant) -> Message {
+pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant) -> Message {
     let report = Report::PermitGrant(granted);
-    to_queue(topology::engine(shard), Routing::Optional, Properties::default(), report.encode())
+    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
 /// A report to the engine that drives a shard, as workers send them.
@@ -116,30 +116,34 @@ pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply
 
 /// The message that asks something of the engine that drives a run.
 pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, correlation_id: String) -> Message {
-    let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
+    let headers =
+        [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties {
         reply_to: Some(reply_to),
         correlation_id: Some(correlation_id),
         headers: headers.into(),
         ..Properties::default()
     };
-    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Command(request).encode());
+    let message =
+        to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
     // A wish outlives the engine that was to hear it.
     Message { persistent: true, ..message }
 }
 
 /// The message that asks something for a run of the engine that drives it, without an answer.
-pub(crate) fn tell(shard: &Shard, request: CommandRequest) -> Message {
-    let headers = [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.wish.as_str().to_owned())];
+pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message {
+    let headers =
+        [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties { headers: headers.into(), ..Properties::default() };
-    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, Report::Command(request).encode());
+    let message =
+        to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
     Message { persistent: true, ..message }
 }
 
 /// What came for a run that another shard has by now, to be heard there.
 pub(crate) fn forward(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { properties, body, .. } = delivery.message.clone();
-    let message = to_queue(topology::engine(shard), Routing::Mandatory, properties, body.to_vec());
+    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body.to_vec());
     Message { persistent: true, ..message }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct OutboxBatch {
     pub(crate) watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
     pub(crate) signals: Vec<Delivery>,
     /// Runs, and up to which version the batch has all that they tell, after the batches before.
-    pub(crate) told: Vec<(RunId, Version)>,
+    pub(crate) published: Vec<(RunId, Version)>,
 }
 
 /// What runs have told that the broker has taken: the outbox adds to it, and the driver takes it out, once a turn. Cheap to
@@ -91,15 +91,15 @@ struct UnconfirmedTargets(Arc<Mutex<BTreeSet<(String, String)>>>);
 
 impl UnconfirmedTargets {
     fn has(&self, message: &Message) -> bool {
-        self.lock().contains(&place(message))
+        self.lock().contains(&target(message))
     }
 
     fn note(&self, message: &Message) {
-        self.lock().insert(place(message));
+        self.lock().insert(target(message));
     }
 
     fn clear(&self, message: &Message) {
-        self.lock().remove(&place(message));
+        self.lock().remove(&target(message));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
@@ -108,18 +108,18 @@ impl UnconfirmedTargets {
     }
 }
 
-fn place(message: &Message) -> (String, String) {
+fn target(message: &Message) -> (String, String) {
     (message.exchange.clone(), message.key.clone())
 }
 
 /// A message, and what is told with it.
 struct OutgoingMessage {
     message: Message,
-    untold: Option<Arc<PendingPublication>>,
+    publication: Option<Arc<PendingPublication>>,
 }
 
 /// The messages of a batch. What its runs tell is told once all its notifications are out: no job has to be.
-fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &ConfirmedVersions) -> Vec<OutgoingMessage> {
+fn outgoing(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &ConfirmedVersions) -> Vec<OutgoingMessage> {
     let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
     let left = messages.iter().filter(|message| is_notification(message)).count();
     if left == 0 {
@@ -129,7 +129,7 @@ fn leaving(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Confirme
         (left > 0).then(|| Arc::new(PendingPublication { left: AtomicUsize::new(left), told, taken: taken.clone() }));
     let leave = |message: Message| {
         let untold = untold.clone().filter(|_| is_notification(&message));
-        OutgoingMessage { message, untold }
+        OutgoingMessage { message, publication: untold }
     };
     messages.into_iter().map(leave).collect()
 }
@@ -163,8 +163,8 @@ pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxB
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(OutboxBatch { messages, probes, watch_events, signals, told }) => {
-                    let leaving = leaving(messages, told, &taken);
+                Some(OutboxBatch { messages, probes, watch_events, signals, published }) => {
+                    let leaving = outgoing(messages, published, &taken);
                     in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in watch_events {
@@ -182,7 +182,7 @@ pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxB
             }
         }
         if trying.is_none() && !held_up.is_empty() {
-            trying = Some(try_again(ways.clone(), std::mem::take(&mut held_up)));
+            trying = Some(retry(ways.clone(), std::mem::take(&mut held_up)));
         }
     }
     if trying.is_some() {
@@ -206,19 +206,19 @@ async fn publish_all(
 
 /// Publishes until the broker has taken a message, or said that it does not.
 async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(), OutgoingMessage> {
-    large::shrink(&*ways.store, &mut leaving.message).await;
+    large::move_large_values(&*ways.store, &mut leaving.message).await;
     let message = &leaving.message;
     let mut unconfirmed = 0;
     loop {
         match ways.broker.publish(message.clone()).await {
             Ok(()) => {
                 ways.silent.clear(message);
-                leaving.untold.iter().for_each(|untold| untold.confirm_one());
+                leaving.publication.iter().for_each(|untold| untold.confirm_one());
                 return Ok(());
             }
             Err(error @ PublishError::TooLarge { .. }) => {
                 large::give_up(&*ways.broker, message, &error).await;
-                leaving.untold.iter().for_each(|untold| untold.confirm_one());
+                leaving.publication.iter().for_each(|untold| untold.confirm_one());
                 return Ok(());
             }
             // Whoever drives the run next tells it again.
@@ -253,12 +253,12 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
 /// refused once more.
 ///
 /// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
-fn try_again(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
+fn retry(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
     Box::pin(async move {
         tokio::time::sleep(RETRY_DELAY).await;
         let mut first = BTreeSet::new();
         let is_tried =
-            |leaving: &OutgoingMessage| !ways.silent.has(&leaving.message) || first.insert(place(&leaving.message));
+            |leaving: &OutgoingMessage| !ways.silent.has(&leaving.message) || first.insert(target(&leaving.message));
         let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
         let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
@@ -306,7 +306,7 @@ mod tests {
             body: "{}".into(),
         };
         let told = vec![("r".parse().expect("a lawful name"), Version::new(1))];
-        OutboxBatch { messages: vec![message], told, ..OutboxBatch::default() }
+        OutboxBatch { messages: vec![message], published: told, ..OutboxBatch::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ mod tests {
         };
         tokio::select! {
             () = running => panic!("it goes on for as long as there may be more"),
-            told = tokio::time::timeout(10 * RETRY_DELAY, told) => assert_eq!(told.expect("it is taken"), batch().told),
+            told = tokio::time::timeout(10 * RETRY_DELAY, told) => assert_eq!(told.expect("it is taken"), batch().published),
         }
         assert!(start.elapsed() >= RETRY_DELAY);
     }
@@ -349,7 +349,7 @@ mod tests {
             export: None,
             inputs: (0..values).map(value).collect(),
             rollback: None,
-            promised: Vec::new(),
+            required_outputs: Vec::new(),
             limits: flow::Limits::default(),
             at: flow::Timestamp::from_micros(0),
             expires_at: None,
@@ -361,7 +361,7 @@ mod tests {
 
     /// Sends a job over a broker that takes messages up to a size; what comes on its queue, and what on that of signals.
     async fn sent(job: &Job, largest: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
-        let broker = InProcess::new().with_largest_message(largest);
+        let broker = InProcess::new().with_max_message_bytes(largest);
         declare(&broker, ["default".parse().expect("a lawful name")].into()).await.expect("memory takes it");
         let kind = broker::QueueKind::Exclusive;
         broker.declare_queue(&broker::Queue { name: "signals".into(), kind }).await.expect("memory takes it");
@@ -394,7 +394,7 @@ mod tests {
         let (came, signal) = sent(&job, 1 << 20, store.clone()).await;
         let came = Job::decode(&came.expect("it was sent").message.body).expect("a job");
         assert!(came.encode().len() < 1 << 20 && signal.is_none());
-        assert_eq!(store::values::whole(&*store, came.inputs).await, job.inputs, "and nothing is lost");
+        assert_eq!(store::values::load_values(&*store, came.inputs).await, job.inputs, "and nothing is lost");
     }
 
     #[tokio::test(start_paused = true)]
@@ -419,7 +419,7 @@ mod tests {
         for queue in ["dead", "alive"] {
             broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
         }
-        broker.be_silent("waft.jobs.dead", true);
+        broker.set_unresponsive("waft.jobs.dead", true);
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         let running = tokio_util::task::TaskTracker::new();
         running.spawn(run(
@@ -442,7 +442,7 @@ mod tests {
         };
         let longest = 10 * Duration::from_secs(60);
         timeout(longest, sending).await.expect("what goes elsewhere is not held up");
-        broker.be_silent("waft.jobs.dead", false);
+        broker.set_unresponsive("waft.jobs.dead", false);
         let taken = async {
             while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
                 tokio::time::sleep(RETRY_DELAY).await;

@@ -20,7 +20,7 @@ use crate::{StartError, messages, supervisor::Supervisor};
 /// Answers on their way at once: people ask, not programs in a loop.
 const PREFETCH: u16 = 64;
 
-type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
+type PendingReplies = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
 
 /// Why something could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,8 @@ pub(crate) enum RemoteEngineError {
 pub(crate) struct RemoteEngineClient {
     broker: Arc<dyn Broker>,
     queue: String,
-    waiting: Waiting,
-    asked: Arc<AtomicU64>,
+    pending: PendingReplies,
+    next_id: Arc<AtomicU64>,
 }
 
 impl RemoteEngineClient {
@@ -50,16 +50,16 @@ impl RemoteEngineClient {
         parts: &Supervisor,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let queue = topology::replies(engine);
+        let queue = topology::reply_queue(engine);
         broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await?;
         let answers = broker.consume(&queue, PREFETCH).await?;
-        let waiting = Waiting::default();
-        parts.spawn("answers", hear(answers, waiting.clone(), stop));
-        Ok(Self { broker, queue, waiting, asked: Arc::default() })
+        let waiting = PendingReplies::default();
+        parts.spawn("answers", receive(answers, waiting.clone(), stop));
+        Ok(Self { broker, queue, pending: waiting, next_id: Arc::default() })
     }
 
     /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
-    pub(crate) async fn ask(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
+    pub(crate) async fn request(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
         let message = |id: String| messages::request(shard, request, self.queue.clone(), id);
         Ok(Reply::decode(&self.request_message(message).await?)?)
     }
@@ -79,10 +79,10 @@ impl RemoteEngineClient {
     }
 
     async fn request_message(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, RemoteEngineError> {
-        let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed).to_string();
         let (answer, answered) = oneshot::channel();
         {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = lock(&self.pending);
             // Those who gave up are forgotten with the next question.
             waiting.retain(|_, answer| !answer.is_closed());
             waiting.insert(id.clone(), answer);
@@ -92,7 +92,7 @@ impl RemoteEngineClient {
     }
 }
 
-async fn hear(mut answers: Consumer, waiting: Waiting, stop: CancellationToken) {
+async fn receive(mut answers: Consumer, waiting: PendingReplies, stop: CancellationToken) {
     while let Some(Some(delivery)) = stop.run_until_cancelled(answers.next()).await {
         let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
         if let Some(answer) = lock(&waiting).remove(id) {
@@ -104,7 +104,7 @@ async fn hear(mut answers: Consumer, waiting: Waiting, stop: CancellationToken) 
     lock(&waiting).clear();
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
+fn lock(waiting: &PendingReplies) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
     // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

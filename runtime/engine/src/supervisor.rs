@@ -18,7 +18,7 @@ pub(crate) struct Supervisor {
 /// Tells of the end of a part, whichever way it ends.
 struct ExitGuard {
     part: &'static str,
-    parts: Supervisor,
+    supervisor: Supervisor,
 }
 
 impl Supervisor {
@@ -29,7 +29,7 @@ impl Supervisor {
 
     /// Spawns a part of the engine.
     pub(crate) fn spawn(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let guard = ExitGuard { part, parts: self.clone() };
+        let guard = ExitGuard { part, supervisor: self.clone() };
         self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
             let _guard = guard;
             work.await;
@@ -37,16 +37,16 @@ impl Supervisor {
     }
 
     /// Cancelled once a part has ended that should not have.
-    pub(crate) fn lost(&self) -> &CancellationToken {
+    pub(crate) fn failed(&self) -> &CancellationToken {
         &self.lost
     }
 }
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
-        if !self.parts.stop.is_cancelled() && !self.parts.aborted.is_cancelled() {
+        if !self.supervisor.stop.is_cancelled() && !self.supervisor.aborted.is_cancelled() {
             error!(part = self.part, "a part of the engine has ended: the engine cannot go on");
-            self.parts.lost.cancel();
+            self.supervisor.lost.cancel();
         }
     }
 }
@@ -68,10 +68,10 @@ mod tests {
     async fn an_engine_fails_with_any_of_its_tasks() {
         let panicking = parts();
         panicking.spawn("panics", async { panic!("as the test wants it") });
-        panicking.lost().cancelled().await;
+        panicking.failed().cancelled().await;
         let ending = parts();
         ending.spawn("ends", async {});
-        ending.lost().cancelled().await;
+        ending.failed().cancelled().await;
     }
 
     #[tokio::test]
@@ -80,11 +80,11 @@ mod tests {
         stopped.spawn("ends when stopped", stopped.stop.clone().cancelled_owned());
         stopped.stop.cancel();
         all_ended(&stopped).await;
-        assert!(!stopped.lost().is_cancelled());
+        assert!(!stopped.failed().is_cancelled());
         let aborted = parts();
         aborted.spawn("never ends", std::future::pending());
         aborted.aborted.cancel();
         all_ended(&aborted).await;
-        assert!(!aborted.lost().is_cancelled());
+        assert!(!aborted.failed().is_cancelled());
     }
 }

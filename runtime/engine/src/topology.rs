@@ -29,7 +29,7 @@ pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: S
             Sharing::Shared => None,
         },
     };
-    broker.declare_queue(&Queue { name: topology::engine(shard), kind }).await
+    broker.declare_queue(&Queue { name: topology::shard_queue(shard), kind }).await
 }
 
 /// The tasks of a flow whose exchanges are declared at its first run: those that others of the flow listen to.
@@ -38,7 +38,7 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
         return Vec::new();
     }
     let is_listened_to = |index| {
-        let end = if flow.for_each(index).is_some() { flow.gather_of(index) } else { index };
+        let end = if flow.for_each(index).is_some() { flow.fan_in_of(index) } else { index };
         flow.node(end).after.iter().any(|after| match flow.node(*after).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) | Role::Begin => true,
             Role::Element(_) | Role::FanIn(_) | Role::End => false,
@@ -49,7 +49,7 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
 
 /// Declares the exchange of one task's notifications and binds it.
 pub(crate) async fn declare_task(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
-    let name = topology::task(flow, task);
+    let name = topology::task_exchange(flow, task);
     broker.declare_exchange(&Exchange { name: name.clone(), kind: ExchangeKind::Topic }).await?;
     let key = topology::task_pattern(flow, task);
     let to = Destination::Exchange(name);
@@ -76,6 +76,6 @@ fn bindings(exchange: &str, shard: &Shard) -> [Binding; 2] {
     [State::Success, State::Failure].map(|state| Binding {
         exchange: exchange.into(),
         key: format!("*.*.*.{state}"),
-        to: Destination::Queue(topology::engine(shard)),
+        to: Destination::Queue(topology::shard_queue(shard)),
     })
 }

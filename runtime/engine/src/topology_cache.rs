@@ -21,9 +21,9 @@ use crate::{permits::service::PermitService, topology};
 pub(crate) struct TopologyCache {
     broker: Arc<dyn Broker>,
     permits: PermitService,
-    known: Arc<Mutex<BTreeSet<String>>>,
+    declared: Arc<Mutex<BTreeSet<String>>>,
     /// The queues of jobs of which the broker says nothing, and since when that is known.
-    silent: Arc<Mutex<BTreeMap<String, Instant>>>,
+    unresponsive: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// How long one waits who must not wait for long. A broker that works takes milliseconds.
@@ -31,39 +31,39 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a queue of which the broker says nothing is not asked for again: each time takes as long as the broker has
 /// patience.
-const SILENCE: Duration = Duration::from_secs(60);
+const UNRESPONSIVE_FOR: Duration = Duration::from_secs(60);
 
 impl TopologyCache {
-    pub(crate) fn new(broker: Arc<dyn Broker>, keepers: PermitService) -> Self {
-        Self { broker, permits: keepers, known: Arc::default(), silent: Arc::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, permits: PermitService) -> Self {
+        Self { broker, permits, declared: Arc::default(), unresponsive: Arc::default() }
     }
 
     /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks, and what keeps the
     /// permits of those that have a pace. A queue of which the broker says nothing keeps none of the others back.
     pub(crate) async fn declare_for(&self, flow: &Flow) -> Result<(), DeclareError> {
         // Held over the declarations, so that of two runs of a flow the second waits for the first one's.
-        let mut known = self.known.lock().await;
+        let mut known = self.declared.lock().await;
         let queues: BTreeSet<_> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
         let mut silent = None;
         for queue in queues {
-            if known.contains(&names::jobs(queue)) {
+            if known.contains(&names::job_queue(queue)) {
                 continue;
             }
             match self.declare_jobs(queue).await {
-                Ok(()) => drop(known.insert(names::jobs(queue))),
+                Ok(()) => drop(known.insert(names::job_queue(queue))),
                 Err(error @ DeclareError::TimedOut { .. }) => silent = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_open()) {
-            let permits = names::permits(&flow.name, task);
+        for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_unlimited()) {
+            let permits = names::permit_queue(&flow.name, task);
             if !known.contains(&permits) {
-                self.permits.keep(&flow.name, task).await?;
+                self.permits.coordinate(&flow.name, task).await?;
                 known.insert(permits);
             }
         }
         for task in topology::notifying_tasks(flow) {
-            let exchange = names::task(&flow.name, &task);
+            let exchange = names::task_exchange(&flow.name, &task);
             if !known.contains(&exchange) {
                 topology::declare_task(&*self.broker, &flow.name, &task).await?;
                 known.insert(exchange);
@@ -83,15 +83,17 @@ impl TopologyCache {
     }
 
     async fn declare_jobs(&self, queue: &QueueName) -> Result<(), DeclareError> {
-        let name = names::jobs(queue);
-        if let Some(since) = self.silent.lock().await.get(&name).filter(|since| since.elapsed() < SILENCE) {
+        let name = names::job_queue(queue);
+        if let Some(since) =
+            self.unresponsive.lock().await.get(&name).filter(|since| since.elapsed() < UNRESPONSIVE_FOR)
+        {
             return Err(DeclareError::TimedOut { what: format!("queue {name:?}"), seconds: since.elapsed().as_secs() });
         }
         // Before the answer, which whoever asks may not wait for.
-        self.silent.lock().await.insert(name.clone(), Instant::now());
+        self.unresponsive.lock().await.insert(name.clone(), Instant::now());
         let declared = broker::topology::declare_jobs(&*self.broker, queue).await;
         if !matches!(declared, Err(DeclareError::TimedOut { .. })) {
-            self.silent.lock().await.remove(&name);
+            self.unresponsive.lock().await.remove(&name);
         }
         declared
     }
@@ -99,17 +101,17 @@ impl TopologyCache {
     /// Lets the queue of a shard hear the tasks of other flows that a flow listens to; their exchanges are declared where
     /// there are none yet.
     pub(crate) async fn bind_listeners(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
-        if flow.listens.is_empty() {
+        if flow.listeners.is_empty() {
             return Ok(());
         }
-        let mut known = self.known.lock().await;
-        for listen in &flow.listens {
-            let exchange = names::task(&listen.flow, &listen.task);
+        let mut known = self.declared.lock().await;
+        for listen in &flow.listeners {
+            let exchange = names::task_exchange(&listen.flow, &listen.task);
             if !known.contains(&exchange) {
                 topology::declare_task(&*self.broker, &listen.flow, &listen.task).await?;
                 known.insert(exchange.clone());
             }
-            let binding = format!("{exchange} {}", names::engine(shard));
+            let binding = format!("{exchange} {}", names::shard_queue(shard));
             if !known.contains(&binding) {
                 topology::bind_shard(&*self.broker, &exchange, shard).await?;
                 known.insert(binding);
@@ -121,8 +123,8 @@ impl TopologyCache {
     /// The queue of a shard need not hear a task of another flow any more: nobody here listens to it.
     pub(crate) async fn unbind_listener(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
         // Held meanwhile, so that who begins to listen now binds it anew afterwards.
-        let mut known = self.known.lock().await;
-        known.remove(&format!("{exchange} {}", names::engine(shard)));
+        let mut known = self.declared.lock().await;
+        known.remove(&format!("{exchange} {}", names::shard_queue(shard)));
         topology::unbind_shard(&*self.broker, exchange, shard).await
     }
 }

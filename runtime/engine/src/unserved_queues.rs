@@ -16,9 +16,9 @@ pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many calls wait in each queue, as far as is known: the driver writes it, each [`PERIOD`]. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Waiting(Arc<Mutex<BTreeMap<QueueName, usize>>>);
+pub(crate) struct WaitingCalls(Arc<Mutex<BTreeMap<QueueName, usize>>>);
 
-impl Waiting {
+impl WaitingCalls {
     pub(crate) fn set(&self, waiting: BTreeMap<QueueName, usize>) {
         *self.lock() = waiting;
     }
@@ -34,7 +34,7 @@ impl Waiting {
 }
 
 /// Says once of each queue that calls wait there and no worker takes them, and once that one does.
-pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: Waiting) {
+pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
     let mut untaken: BTreeSet<QueueName> = BTreeSet::new();
     loop {
         // Calls that wait at one look only are just being taken.
@@ -45,7 +45,7 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: Waiting) {
             if !before.contains_key(queue) {
                 continue;
             }
-            match broker.consumers(&topology::jobs(queue)).await {
+            match broker.consumers(&topology::job_queue(queue)).await {
                 Ok(None | Some(0)) => {
                     if untaken.insert(queue.clone()) {
                         warn!(%queue, calls, "calls wait for a worker, and none takes jobs from their queue");

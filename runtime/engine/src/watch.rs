@@ -29,7 +29,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What happened next; `Strip` after the run ended, or when its engine stopped. Cancel-safe.
+    /// What happened next; `None` after the run ended, or when its engine stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         self.happenings.recv().await
     }

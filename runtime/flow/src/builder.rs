@@ -35,7 +35,7 @@ pub struct Builder<Level = RootFlow> {
 /// Builds one task of a flow.
 #[derive(Debug)]
 pub struct TaskBuilder {
-    whose: String,
+    owner: String,
     requires: Option<Renames>,
     provides: Option<Renames>,
     with: Values,
@@ -50,7 +50,7 @@ pub struct TaskBuilder {
     starts: Option<StartTime>,
     deadline: Option<Duration>,
     for_each: Option<DraftForEach>,
-    mistakes: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 /// Builds one link of a flow.
@@ -104,7 +104,7 @@ impl Builder<RootFlow> {
     /// A value that runs start with.
     #[must_use]
     pub fn input(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        if let Some(name) = parsed(name.as_ref(), "an input", &mut self.draft.mistakes) {
+        if let Some(name) = parse_name(name.as_ref(), "an input", &mut self.draft.mistakes) {
             self.draft.inputs.insert(name, value.into());
         }
         self
@@ -152,11 +152,11 @@ impl<Level> Builder<Level> {
     }
 
     fn add_task(&mut self, name: &str, does: DraftTaskKind, built: TaskBuilder) {
-        self.draft.mistakes.extend(built.mistakes);
-        let Some(name) = parsed(name, "a task", &mut self.draft.mistakes) else { return };
+        self.draft.mistakes.extend(built.diagnostics);
+        let Some(name) = parse_name(name, "a task", &mut self.draft.mistakes) else { return };
         let task = DraftTask {
             name,
-            does,
+            kind: does,
             requires: built.requires,
             provides: built.provides,
             with: built.with,
@@ -186,7 +186,7 @@ impl<Level> Builder<Level> {
     ) -> Self {
         let Draft { body, mistakes, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
         self.draft.mistakes.extend(mistakes);
-        if let Some(name) = parsed(name.as_ref(), "a flow", &mut self.draft.mistakes) {
+        if let Some(name) = parse_name(name.as_ref(), "a flow", &mut self.draft.mistakes) {
             self.draft.body.nodes.push(DraftNode::Flow(DraftFlow { name, body, span: None }));
         }
         self
@@ -208,8 +208,8 @@ impl<Level> Builder<Level> {
     ) -> Self {
         let LinkBuilder { on, when, reach, join, mistakes } = build(LinkBuilder::default());
         self.draft.mistakes.extend(mistakes);
-        let from = parsed(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
-        let to = parsed(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
+        let from = parse_name(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
+        let to = parse_name(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
         if let (Some(from), Some(to)) = (from, to) {
             let spans = LinkSpans::default();
             self.draft.body.links.push(DraftLink { from, to, on, when, reach, join, spans });
@@ -234,7 +234,7 @@ impl<Level> Builder<Level> {
     /// Gives the flow a retry controller that provides its attempt number, or its value.
     #[must_use]
     pub fn retry_as(mut self, provides: impl AsRef<str>, strategy: Strategy, otherwise: Otherwise) -> Self {
-        let provides = parsed(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
+        let provides = parse_name(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
         self.draft.body.controller = Some(DraftController { strategy, otherwise, provides, span: None });
         self
     }
@@ -252,7 +252,7 @@ impl LinkBuilder {
     pub fn when(mut self, condition: impl AsRef<str>) -> Self {
         match Condition::new(condition.as_ref()) {
             Ok(condition) => self.when = Some(condition),
-            Err(error) => self.mistakes.push(Diagnostic::refused(None, "the condition of a link", &error)),
+            Err(error) => self.mistakes.push(Diagnostic::rejected(None, "the condition of a link", &error)),
         }
         self
     }
@@ -273,7 +273,7 @@ impl LinkBuilder {
 impl TaskBuilder {
     fn new(whose: String) -> Self {
         Self {
-            whose,
+            owner: whose,
             requires: None,
             provides: None,
             with: Values::new(),
@@ -288,15 +288,15 @@ impl TaskBuilder {
             starts: None,
             deadline: None,
             for_each: None,
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 
     /// Calls the task for each element of the list that a value holds; `element` is what the flow calls the element.
     #[must_use]
     pub fn for_each(mut self, list: impl AsRef<str>, element: impl AsRef<str>) -> Self {
-        let list = parsed(list.as_ref(), &self.whose, &mut self.mistakes);
-        let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
+        let list = parse_name(list.as_ref(), &self.owner, &mut self.diagnostics);
+        let element = parse_name(element.as_ref(), &self.owner, &mut self.diagnostics);
         if let Some(list) = list {
             self.for_each = Some(DraftForEach { list: DraftList::Value(list), element, max_parallel: None });
         }
@@ -306,7 +306,7 @@ impl TaskBuilder {
     /// Calls the task for each of these values; `element` is what the flow calls the value of a call.
     #[must_use]
     pub fn for_each_of(mut self, list: impl IntoIterator<Item = Json>, element: impl AsRef<str>) -> Self {
-        let element = parsed(element.as_ref(), &self.whose, &mut self.mistakes);
+        let element = parse_name(element.as_ref(), &self.owner, &mut self.diagnostics);
         let list = DraftList::Literal(list.into_iter().collect());
         self.for_each = Some(DraftForEach { list, element, max_parallel: None });
         self
@@ -364,8 +364,8 @@ impl TaskBuilder {
     /// A constant for a parameter.
     #[must_use]
     pub fn with(mut self, parameter: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        let whose = format!("\"with\" of {}", self.whose);
-        if let Some(parameter) = parsed(parameter.as_ref(), &whose, &mut self.mistakes) {
+        let whose = format!("\"with\" of {}", self.owner);
+        if let Some(parameter) = parse_name(parameter.as_ref(), &whose, &mut self.diagnostics) {
             self.with.insert(parameter, value.into());
         }
         self
@@ -389,7 +389,7 @@ impl TaskBuilder {
         match crate::parse_duration(text.as_ref()) {
             Ok(timeout) => self.limits.timeout = Some(timeout),
             Err(error) => {
-                self.mistakes.push(Diagnostic::refused(None, &format!("\"timeout\" of {}", self.whose), &error));
+                self.diagnostics.push(Diagnostic::rejected(None, &format!("\"timeout\" of {}", self.owner), &error));
             }
         }
         self
@@ -398,8 +398,8 @@ impl TaskBuilder {
     /// The queue its jobs go to.
     #[must_use]
     pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
-        let whose = format!("\"queue\" of {}", self.whose);
-        self.queue = parsed(queue.as_ref(), &whose, &mut self.mistakes).or(self.queue);
+        let whose = format!("\"queue\" of {}", self.owner);
+        self.queue = parse_name(queue.as_ref(), &whose, &mut self.diagnostics).or(self.queue);
         self
     }
 
@@ -428,8 +428,8 @@ impl TaskBuilder {
         match NonZeroU32::new(count) {
             Some(count) => self.pace.max_running = Some(count),
             None => {
-                let message = format!("\"max_running\" of {} is 0", self.whose);
-                self.mistakes.push(Diagnostic::error(None, message).hint("let at least 1 run"));
+                let message = format!("\"max_running\" of {} is 0", self.owner);
+                self.diagnostics.push(Diagnostic::error(None, message).hint("let at least 1 run"));
             }
         }
         self
@@ -440,7 +440,9 @@ impl TaskBuilder {
     pub fn rate(mut self, text: impl AsRef<str>) -> Self {
         match Rate::parse(text.as_ref()) {
             Ok(rate) => self.pace.rate = Some(rate),
-            Err(error) => self.mistakes.push(Diagnostic::refused(None, &format!("\"rate\" of {}", self.whose), &error)),
+            Err(error) => {
+                self.diagnostics.push(Diagnostic::rejected(None, &format!("\"rate\" of {}", self.owner), &error))
+            }
         }
         self
     }
@@ -452,20 +454,20 @@ impl TaskBuilder {
     }
 
     fn pair(&mut self, key: &str, own: &str, flows: &str) -> Option<(ValueName, ValueName)> {
-        let whose = format!("{key:?} of {}", self.whose);
-        let own_name = parsed(own, &whose, &mut self.mistakes);
+        let whose = format!("{key:?} of {}", self.owner);
+        let own_name = parse_name(own, &whose, &mut self.diagnostics);
         // One name that stands for both is told once.
-        let flows_name = if flows == own { own_name.clone() } else { parsed(flows, &whose, &mut self.mistakes) };
+        let flows_name = if flows == own { own_name.clone() } else { parse_name(flows, &whose, &mut self.diagnostics) };
         own_name.zip(flows_name)
     }
 }
 
 /// A name, or a mistake of what should have it.
-fn parsed<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
+fn parse_name<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
 where
     Name: FromStr<Err = InvalidName>,
 {
     let parsed = text.parse();
-    mistakes.extend(parsed.as_ref().err().map(|error| Diagnostic::refused(None, whose, error)));
+    mistakes.extend(parsed.as_ref().err().map(|error| Diagnostic::rejected(None, whose, error)));
     parsed.ok()
 }

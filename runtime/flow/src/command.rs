@@ -51,7 +51,7 @@ pub enum Event {
         /// The task.
         task: NodeName,
         /// What it comes to.
-        answer: TaskResult,
+        result: TaskResult,
         /// What tells it from other notifications; the same one twice fires once.
         key: Option<String>,
     },
@@ -62,7 +62,7 @@ pub enum Event {
         /// What for: the errand's id.
         id: CallId,
         /// What it came to.
-        brought: FetchResult,
+        result: FetchResult,
     },
     /// No worker has begun a call that nobody wants any more: it was never handed out, or it waits in a queue.
     Withdrawn {
@@ -88,7 +88,7 @@ pub enum Event {
 impl Event {
     /// What the event says and of which task, for people; nothing of its values.
     #[must_use]
-    pub fn about(&self) -> String {
+    pub fn summary(&self) -> String {
         let of = |what: &str, call: &CallId| {
             format!("{what} of {:?}, firing {}, {:?} attempt {}", call.task, call.firing, call.action, call.attempt)
         };
@@ -103,9 +103,9 @@ impl Event {
             Self::Lost { call, worker: _ } => of("lost lease", call),
             Self::Retry => "retry".into(),
             Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
-            Self::Notify { task, answer: _, key: _ } => format!("notification of {task:?}"),
+            Self::Notify { task, result: _, key: _ } => format!("notification of {task:?}"),
             Self::TaskNotification(heard) => format!("notification of task {:?} of flow {:?}", heard.task, heard.flow),
-            Self::Fetched { id, brought: _ } => of("fetched value", id),
+            Self::Fetched { id, result: _ } => of("fetched value", id),
             Self::Withdrawn { call } => of("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
@@ -122,7 +122,7 @@ pub struct TaskNotification {
     /// Its task.
     pub task: NodeName,
     /// What it came to.
-    pub end: NotificationOutcome,
+    pub outcome: NotificationOutcome,
     /// The same each time that this notification comes.
     pub key: String,
 }
@@ -180,7 +180,7 @@ pub struct ValueFetch {
     /// What it is for: the task, and its attempt.
     pub id: CallId,
     /// What is to be brought.
-    pub what: FetchTarget,
+    pub target: FetchTarget,
 }
 
 /// What is to be brought.

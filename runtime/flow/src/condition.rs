@@ -88,7 +88,7 @@ impl Condition {
     /// [`InvalidCondition`] for what does not parse, could take long, calls what CEL does not have, or surely is no yes or
     /// no.
     pub fn new(text: &str) -> Result<Self, InvalidCondition> {
-        let expression = bounded(text)?;
+        let expression = parse_bounded(text)?;
         let mut checker = Checker::new([]);
         let comes_to = checker.check(&expression).types;
         if let Some(Finding { message, hint, .. }) = checker.findings.into_iter().find(|finding| finding.is_error) {
@@ -104,8 +104,8 @@ impl Condition {
     ///
     /// # Errors
     /// [`InvalidCondition`] for what does not parse, or could take long.
-    pub fn recorded(text: &str) -> Result<Self, InvalidCondition> {
-        bounded(text)?;
+    pub fn from_record(text: &str) -> Result<Self, InvalidCondition> {
+        parse_bounded(text)?;
         Ok(Self(text.into()))
     }
 
@@ -125,7 +125,7 @@ impl Condition {
 
     /// The names of the values it reads, each once, in their order.
     #[must_use]
-    pub fn reads(&self) -> BTreeSet<String> {
+    pub fn variables(&self) -> BTreeSet<String> {
         let mut reads = BTreeSet::new();
         if let Ok(expression) = parse(&self.0) {
             complexity::collect_variables(&expression, &mut Vec::new(), &mut reads);
@@ -172,7 +172,7 @@ impl fmt::Display for Condition {
 }
 
 /// An expression that neither parsing nor evaluating takes long for.
-fn bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
+fn parse_bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
     if text.len() > MAX_LEN {
         return Err(InvalidCondition::TooLong { length: text.len() });
     }

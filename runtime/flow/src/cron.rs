@@ -116,7 +116,7 @@ impl Cron {
         self.times.pattern.hours.is_all_set()
     }
 
-    /// The first such time after another. `Strip` when there is none within the years that cron reckons with.
+    /// The first such time after another. `None` when there is none within the years that cron reckons with.
     ///
     /// Where the clock is set back, an interval goes on through both passes, and a fixed time happens in the first pass
     /// alone. Where the clock is set forward, a fixed time that is left out happens at the end of the gap.

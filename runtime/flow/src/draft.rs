@@ -10,13 +10,13 @@ use crate::{
     RetryPolicy, StartTime, TaskInfo, ValueName, Values,
 };
 
-/// Where in the flow file something was written, in bytes; `Strip` in flows built in Rust.
+/// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
 pub type Span = Option<Range<usize>>;
 
 /// A flow as it was written.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// The flow's name; `Strip` only when the file lacks it, which is a mistake that parsing reports.
+    /// The flow's name; `None` only when the file lacks it, which is a mistake that parsing reports.
     pub name: Option<FlowName>,
     /// The modules it speaks of, by alias: a path, a tag or a digest, not looked up yet.
     pub modules: BTreeMap<String, ModuleReference>,
@@ -29,9 +29,9 @@ pub struct Draft {
     /// How long a run may take.
     pub expires: Option<Duration>,
     /// How it lives, where it is passed through more than once.
-    pub living: DraftTriggers,
+    pub triggers: DraftTriggers,
     /// Tasks of other flows that it listens to.
-    pub listens: Vec<DraftListener>,
+    pub listeners: Vec<DraftListener>,
     /// Times at which it fires by itself.
     pub schedules: Vec<DraftSchedule>,
     /// What went wrong while it was read, or built in Rust: [`crate::wire`] tells it with all the rest.
@@ -134,7 +134,7 @@ pub struct FlowBody {
     pub links: Vec<DraftLink>,
     /// The retry controller, if it has one.
     pub controller: Option<DraftController>,
-    /// When it starts once it could; `Strip` at once.
+    /// When it starts once it could; `None` at once.
     pub starts: Option<StartTime>,
 }
 
@@ -187,10 +187,10 @@ pub struct DraftTask {
     /// Its name.
     pub name: NodeName,
     /// What it does.
-    pub does: DraftTaskKind,
-    /// What the task calls a value = what the flow calls it; `Strip` where nothing was said.
+    pub kind: DraftTaskKind,
+    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
     pub requires: Option<Renames>,
-    /// What the task calls a value = what the flow calls it; `Strip` where nothing was said.
+    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
     pub provides: Option<Renames>,
     /// Constants by parameter.
     pub with: Values,
@@ -204,17 +204,17 @@ pub struct DraftTask {
     pub priority: i32,
     /// How many of its calls run at once, and how often they start.
     pub pace: Pace,
-    /// How long a call may wait for a worker; `Strip` for ever.
+    /// How long a call may wait for a worker; `None` for ever.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call before it fails as poison; `Strip` for the default.
+    /// How many workers may be lost with one call before it fails as poison; `None` for the default.
     pub delivery_limit: Option<NonZeroU32>,
-    /// Whether it is rolled back by a guest; `Strip` leaves it to the module.
+    /// Whether it is rolled back by a guest; `None` leaves it to the module.
     pub rollback: Option<bool>,
-    /// When it starts once it could; `Strip` at once.
+    /// When it starts once it could; `None` at once.
     pub starts: Option<StartTime>,
-    /// How long one that waits does so; `Strip` for ever.
+    /// How long one that waits does so; `None` for ever.
     pub deadline: Option<Duration>,
-    /// The list it is called for, each element by itself; `Strip` where it is called once.
+    /// The list it is called for, each element by itself; `None` where it is called once.
     pub for_each: Option<DraftForEach>,
     /// Whether an edit has removed it after it had run.
     pub retired: bool,
@@ -228,7 +228,7 @@ pub struct DraftTask {
 pub struct DraftForEach {
     /// The list.
     pub list: DraftList,
-    /// What the flow calls the element that a call is for; `Strip` where nothing was said.
+    /// What the flow calls the element that a call is for; `None` where nothing was said.
     pub element: Option<ValueName>,
     /// So many calls at once.
     pub max_parallel: Option<u32>,
@@ -274,7 +274,7 @@ pub struct DraftLink {
     pub on: SourceOutcome,
     /// Asked once the target could start: a no leaves it out.
     pub when: Option<Condition>,
-    /// How far a no reaches; `Strip` where nothing was said.
+    /// How far a no reaches; `None` where nothing was said.
     pub reach: Option<SkipReach>,
     /// How it joins the others into its target.
     pub join: Join,
@@ -411,7 +411,7 @@ impl Diagnostic {
     }
 
     /// A text was refused. Our errors say what is wrong and then, after a colon, what to write.
-    pub(crate) fn refused(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
+    pub(crate) fn rejected(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
         let error = error.to_string();
         let (wrong, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
         Self::error(span, format!("{whose}: {wrong}")).hint(hint)

@@ -127,7 +127,7 @@ impl FlowSource {
     /// # Errors
     /// Why the text or an edit cannot be read: it comes from a waft that knew more.
     pub fn draft(&self) -> Result<Draft, String> {
-        let mut draft = file::parse(&self.text).map_err(|mistakes| told(&mistakes))?;
+        let mut draft = file::parse(&self.text).map_err(|mistakes| join_messages(&mistakes))?;
         self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
         for (alias, digest) in &self.modules {
             draft
@@ -138,7 +138,7 @@ impl FlowSource {
     }
 }
 
-fn told(mistakes: &[Diagnostic]) -> String {
+fn join_messages(mistakes: &[Diagnostic]) -> String {
     mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
@@ -164,7 +164,7 @@ impl Edit {
         let mut added = file::read(&format!("{NAME}{text}"));
         added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
         let FlowBody { pattern, controller, starts, .. } = &added.body;
-        let says_how_it_lives = !added.living.spans.is_empty();
+        let says_how_it_lives = !added.triggers.spans.is_empty();
         if *pattern != Pattern::default()
             || controller.is_some()
             || starts.is_some()
@@ -209,12 +209,12 @@ impl Edit {
                 } else {
                     remove(&mut draft.body, task);
                 }
-                draft.listens.retain(|listen| listen.to != *task);
+                draft.listeners.retain(|listen| listen.to != *task);
                 draft.schedules.retain(|schedule| schedule.to != *task);
                 Ok(())
             }
             Self::Link { from, to, on, when, reach, join } => {
-                let body = holding(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
+                let body = enclosing_body(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
                 body.links.retain(|link| (&link.from, &link.to) != (from, to));
                 let (on, when, reach, join) = (*on, when.clone(), *reach, *join);
                 let (from, to, spans) = (from.clone(), to.clone(), LinkSpans::default());
@@ -222,7 +222,7 @@ impl Edit {
                 Ok(())
             }
             Self::Unlink { from, to } => {
-                let body = holding(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
+                let body = enclosing_body(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
                 let before = body.links.len();
                 body.links.retain(|link| (&link.from, &link.to) != (from, to));
                 if body.links.len() < before {
@@ -238,7 +238,7 @@ impl Edit {
                     let reference = ModuleReference { text: module.into(), ..ModuleReference::default() };
                     draft.modules.insert(module.into(), reference);
                 }
-                match &mut find(&mut draft.body, task)?.does {
+                match &mut find(&mut draft.body, task)?.kind {
                     DraftTaskKind::Call(known) => known.clone_from(uses),
                     DraftTaskKind::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
                 }
@@ -259,26 +259,26 @@ impl Edit {
 }
 
 fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
-    let added = Edit::parse_addition(text).map_err(|mistakes| told(&mistakes))?;
+    let added = Edit::parse_addition(text).map_err(|mistakes| join_messages(&mistakes))?;
     for (alias, reference) in added.modules {
         draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
-    draft.listens.extend(added.listens.into_iter().map(|listen| DraftListener { span: None, ..listen }));
+    draft.listeners.extend(added.listeners.into_iter().map(|listen| DraftListener { span: None, ..listen }));
     draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
-    draft.body.nodes.extend(added.body.nodes.into_iter().map(without_places));
+    draft.body.nodes.extend(added.body.nodes.into_iter().map(without_spans));
     let links = added.body.links.into_iter();
     draft.body.links.extend(links.map(|link| DraftLink { spans: LinkSpans::default(), ..link }));
     Ok(())
 }
 
 /// A node whose places are in another text than the flow's.
-fn without_places(node: DraftNode) -> DraftNode {
+fn without_spans(node: DraftNode) -> DraftNode {
     match node {
         DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
         DraftNode::Flow(mut flow) => {
             flow.span = None;
-            flow.body.nodes = flow.body.nodes.into_iter().map(without_places).collect();
+            flow.body.nodes = flow.body.nodes.into_iter().map(without_spans).collect();
             flow.body.links.iter_mut().for_each(|link| link.spans = LinkSpans::default());
             DraftNode::Flow(flow)
         }
@@ -292,7 +292,7 @@ fn unknown_node(name: &NodeName) -> String {
 fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask, String> {
     let mut names = Vec::new();
     collect_names(body, &mut names);
-    let found = holding(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
+    let found = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
     match found {
         Some(DraftNode::Task(found)) => Ok(found),
         Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
@@ -313,18 +313,18 @@ fn collect_names(body: &FlowBody, names: &mut Vec<NodeName>) {
 }
 
 /// The flow that a node stands in. Flows nest no deeper than can be laid out.
-fn holding<'b>(body: &'b mut FlowBody, name: &NodeName) -> Option<&'b mut FlowBody> {
+fn enclosing_body<'b>(body: &'b mut FlowBody, name: &NodeName) -> Option<&'b mut FlowBody> {
     if body.nodes.iter().any(|node| node.name() == name) {
         return Some(body);
     }
     body.nodes.iter_mut().find_map(|node| match node {
-        DraftNode::Flow(flow) => holding(&mut flow.body, name),
+        DraftNode::Flow(flow) => enclosing_body(&mut flow.body, name),
         DraftNode::Task(_) => None,
     })
 }
 
 fn remove(body: &mut FlowBody, task: &NodeName) {
-    if let Some(body) = holding(body, task) {
+    if let Some(body) = enclosing_body(body, task) {
         body.nodes.retain(|node| node.name() != task);
         body.links.retain(|link| link.from != *task && link.to != *task);
     }

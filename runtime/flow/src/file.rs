@@ -43,44 +43,57 @@ pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
 pub fn read(text: &str) -> Draft {
     let (table, breaks) = DeTable::parse_recoverable(text);
     let mut found = Diagnostics::default();
-    let draft = whole(&table, &mut found);
+    let draft = read_root(&table, &mut found);
     let (mut mistakes, extent) = if breaks.is_empty() {
-        found.wrong.append(&mut found.missing);
-        (found.wrong, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
+        found.present.append(&mut found.missing);
+        (found.present, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
     } else {
-        (syntax_errors::with_syntax_errors(found.wrong, &breaks, text), ParseExtent::Nothing)
+        (syntax_errors::with_syntax_errors(found.present, &breaks, text), ParseExtent::Nothing)
     };
     mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     mistakes.dedup();
     Draft { mistakes, extent, ..draft }
 }
 
-fn whole(toml: &Spanned<DeTable<'_>>, mistakes: &mut Diagnostics) -> Draft {
+fn read_root(toml: &Spanned<DeTable<'_>>, mistakes: &mut Diagnostics) -> Draft {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the flow");
     if table.take("name").is_none() {
-        mistakes.push_missing(table.lacks("name", "name = \"my-flow\" at the top of the file"));
+        mistakes.push_missing(table.missing_key("name", "name = \"my-flow\" at the top of the file"));
     }
     let name = table.name_or_nearest::<FlowName>("name", mistakes).map(|name| name.value);
     let is_so_called =
         |name: &&FlowName| toml.get_ref().get("name").and_then(|toml| toml.get_ref().as_str()) == Some(name.as_str());
     if let Some(name) = name.as_ref().filter(is_so_called) {
-        table.whose = format!("flow {name:?}");
+        table.owner = format!("flow {name:?}");
     }
     // What the whole flow is called nothing else depends on.
     let name = name.or_else(|| FlowName::new("flow").ok());
     let modules = table.take("modules").map(|toml| modules(toml, mistakes)).unwrap_or_default();
-    let inputs = table.take("inputs").map(|toml| mistakes.needed(|mistakes| task::values(toml, "inputs", mistakes)));
+    let inputs =
+        table.take("inputs").map(|toml| mistakes.read_needed(|mistakes| task::values(toml, "inputs", mistakes)));
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, mistakes);
     let expires = table.duration("expires", mistakes);
-    let living = mistakes.needed(|mistakes| triggers::read(&mut table, mistakes));
+    let living = mistakes.read_needed(|mistakes| triggers::read(&mut table, mistakes));
     let listens = body::tables(&mut table, "listen", "[[listen]]", mistakes);
     let listens = listens.iter().filter_map(|toml| triggers::listen(toml, mistakes)).collect();
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
     let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, mistakes)).collect();
-    table.finish(foreign_keys::of_flow, mistakes);
+    table.finish(foreign_keys::suggest_flow_key, mistakes);
     let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
-    Draft { expires, name, modules, inputs, input_spans, body, living, listens, schedules, mistakes, extent }
+    Draft {
+        expires,
+        name,
+        modules,
+        inputs,
+        input_spans,
+        body,
+        triggers: living,
+        listeners: listens,
+        schedules,
+        mistakes,
+        extent,
+    }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {

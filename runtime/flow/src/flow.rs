@@ -52,11 +52,11 @@ pub struct Flow {
     /// What it was made of, where it can be edited.
     pub origin: Option<Arc<FlowSource>>,
     /// How it lives, where it is passed through more than once.
-    pub living: Option<Triggers>,
+    pub triggers: Option<Triggers>,
     /// Tasks of other flows whose notifications it hears.
-    pub listens: Vec<Listener>,
+    pub listeners: Vec<Listener>,
     /// The types of the values that notifications bring, as far as modules describe what their tasks take.
-    pub accepts: Vec<NotificationInput>,
+    pub notification_inputs: Vec<NotificationInput>,
 }
 
 /// How a flow lives that is passed through more than once: each pass is one firing.
@@ -71,7 +71,7 @@ pub struct Triggers {
     /// What begins no earlier than somebody notifies it: it and all that comes after it are not of the first pass.
     pub entries: BTreeSet<NodeIndex>,
     /// Links that fire their target anew.
-    pub turns: Vec<BackEdge>,
+    pub back_edges: Vec<BackEdge>,
     /// Times at which it fires by itself.
     pub schedules: Vec<Schedule>,
 }
@@ -84,7 +84,7 @@ pub struct BackEdge {
     /// What it fires.
     pub to: NodeIndex,
     /// When it fires.
-    pub moment: BackEdgeTiming,
+    pub timing: BackEdgeTiming,
 }
 
 /// When a link fires its target anew.
@@ -149,7 +149,7 @@ pub struct Listener {
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The flow it stands in; `Strip` for the whole.
+    /// The flow it stands in; `None` for the whole.
     pub parent: Option<ScopeIndex>,
     /// Its `Start` or controller: every node of it comes after this one.
     pub begin: NodeIndex,
@@ -166,7 +166,7 @@ pub struct Node {
     pub scope: ScopeIndex,
     /// What it does.
     pub role: Role,
-    /// When it starts once it could; `Strip` at once.
+    /// When it starts once it could; `None` at once.
     pub starts: Option<StartTime>,
     /// The links into it that say more than its order.
     pub links: Vec<Link>,
@@ -174,7 +174,7 @@ pub struct Node {
     pub retired: bool,
     /// Whether it stands aside: it listens to a failure, or comes after what does. It runs though its flow is rolled
     /// back, is not rolled back itself, and whether it fails changes nothing for the others.
-    pub aside: bool,
+    pub is_failure_handler: bool,
     /// What it waits for, each once.
     pub before: Vec<NodeIndex>,
     /// What waits for it, each once.
@@ -250,10 +250,10 @@ pub struct Element {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     /// What it waits for, in a word for people.
-    pub awaits: String,
+    pub waits_for: String,
     /// What a notification has to bring: how that calls it, and how the flow does.
     pub provides: BTreeMap<ValueName, ValueName>,
-    /// How long it waits before it fails; `Strip` for ever.
+    /// How long it waits before it fails; `None` for ever.
     pub deadline: Option<Duration>,
 }
 
@@ -262,7 +262,7 @@ pub struct Wait {
 pub struct Task {
     /// The module.
     pub module: Digest,
-    /// The task in the module; `Strip` for a WASI command.
+    /// The task in the module; `None` for a WASI command.
     pub export: Option<Export>,
     /// Where each of its parameters comes from, `rollback`'s own included.
     pub inputs: Vec<Input>,
@@ -280,9 +280,9 @@ pub struct Task {
     pub priority: i32,
     /// How many of its applies run at once, and how often they start: over all runs of flows of this name.
     pub pace: Pace,
-    /// How long an apply may wait for a worker, from when it is handed out; `Strip` for ever.
+    /// How long an apply may wait for a worker, from when it is handed out; `None` for ever.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call of it before the call fails as poison; `Strip`: [`DELIVERY_LIMIT`], or what
+    /// How many workers may be lost with one call of it before the call fails as poison; `None`: [`DELIVERY_LIMIT`], or what
     /// the worker's configuration says.
     pub delivery_limit: Option<NonZeroU32>,
 }
@@ -303,7 +303,7 @@ pub struct Input {
     /// Whether the task can do without.
     pub optional: bool,
     /// Which calls get it.
-    pub audience: InputUse,
+    pub used_by: InputUse,
 }
 
 /// Whether something can be done without a value.
@@ -349,7 +349,7 @@ pub enum Source {
         /// What the flow calls it.
         value: ValueName,
         /// Where it comes from the first time.
-        first: Box<Source>,
+        initial: Box<Source>,
     },
     /// Nobody provides it, and the task can do without.
     Absent,
@@ -372,7 +372,7 @@ impl Listener {
     /// Whether it is for what a task of another flow did.
     #[must_use]
     pub fn is_for(&self, heard: &TaskNotification) -> bool {
-        let is_meant = match heard.end {
+        let is_meant = match heard.outcome {
             NotificationOutcome::Success(_) => self.on != SourceOutcome::Failure,
             NotificationOutcome::Failure(_) => self.on != SourceOutcome::Success,
         };
@@ -384,7 +384,7 @@ impl TaskNotification {
     /// The values that come with it: what the task provided, or its failure.
     #[must_use]
     pub fn values(&self) -> Values {
-        match &self.end {
+        match &self.outcome {
             NotificationOutcome::Success(values) => values.clone(),
             NotificationOutcome::Failure(failure) => {
                 let name = ValueName::new("failure").expect("it is a lawful name");
@@ -403,15 +403,15 @@ impl Flow {
 
     /// Whether one node listens to the failure of another.
     #[must_use]
-    pub fn listens(&self, to: NodeIndex, from: NodeIndex) -> bool {
+    pub fn handles_failure_of(&self, to: NodeIndex, from: NodeIndex) -> bool {
         self.node(to).links.iter().any(|link| link.from == from && link.on != SourceOutcome::Success)
     }
 
-    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `Strip`
+    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `None`
     /// where every pass has all.
     #[must_use]
-    pub fn members(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
-        let living = self.living.as_ref()?;
+    pub fn nodes_of_firing(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
+        let living = self.triggers.as_ref()?;
         let whole = self.scope(ScopeIndex::ROOT);
         let around = [whole.begin, whole.end];
         match entry {
@@ -447,7 +447,7 @@ impl Flow {
                     continue;
                 }
             };
-            let is_optional = |input: &Input| input.optional || input.audience == InputUse::Rollback;
+            let is_optional = |input: &Input| input.optional || input.used_by == InputUse::Rollback;
             let sources = task.inputs.iter().map(|input| (&input.source, is_optional(input)));
             for (source, is_optional) in sources.chain(list) {
                 let (name, is_there) = match source {
@@ -490,7 +490,7 @@ impl Flow {
 
     /// What a node calls: a task, or one element of a list that a task is called for.
     #[must_use]
-    pub fn called(&self, index: NodeIndex) -> Option<&Task> {
+    pub fn task_called(&self, index: NodeIndex) -> Option<&Task> {
         match &self.node(index).role {
             Role::Task(task) => Some(task),
             Role::Element(element) => self.for_each(element.of).map(|each| &each.task),
@@ -515,7 +515,7 @@ impl Flow {
 
     /// What collects the results of a task that is called for each element of a list.
     #[must_use]
-    pub fn gather_of(&self, each: NodeIndex) -> NodeIndex {
+    pub fn fan_in_of(&self, each: NodeIndex) -> NodeIndex {
         NodeIndex(each.0 + 1)
     }
 

@@ -80,6 +80,6 @@ pub use command::{
 pub use machine::{
     Backlog, Expansion, FiringSnapshot, IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine,
     NextFiring, NodeRun, NodeState, NotificationKeys, PendingTrigger, QueuedFiring, SkipCount, Snapshot, Step,
-    TriggerState, elements, gathered, panic_message,
+    TriggerState, collect_results, elements, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

@@ -25,7 +25,7 @@ use crate::{
     CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision,
     Role, RunId, RunState, State, TaskResult, Timestamp, Values, WorkerName,
 };
-pub use firing::for_each::{Expansion, elements, gathered};
+pub use firing::for_each::{Expansion, collect_results, elements};
 pub use firing::node::{Intention, NodeRun, NodeState};
 use firing::{FiringMachine, FiringStart};
 pub use notifications::NotificationKeys;
@@ -74,9 +74,9 @@ pub struct Machine {
     revision: Revision,
     /// The passes that are under way, and those of which there may be more to hear. Of a run that fires once the only
     /// one, from its start.
-    passes: BTreeMap<Firing, FiringMachine>,
+    firings: BTreeMap<Firing, FiringMachine>,
     /// What is true of a run that fires more than once, besides.
-    life: Option<TriggerState>,
+    triggers: Option<TriggerState>,
     /// The notifications that it has received.
     notifications: NotificationKeys,
     /// When its last record was decided: a clock that shows an earlier time was set back.
@@ -88,9 +88,18 @@ impl Machine {
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
-        let life = flow.living.as_ref().map(|living| TriggerState::new(living.schedules.len()));
+        let life = flow.triggers.as_ref().map(|living| TriggerState::new(living.schedules.len()));
         let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
-        Self { run, flow, tasks, revision, passes, life, notifications: NotificationKeys::default(), latest }
+        Self {
+            run,
+            flow,
+            tasks,
+            revision,
+            firings: passes,
+            triggers: life,
+            notifications: NotificationKeys::default(),
+            latest,
+        }
     }
 
     /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
@@ -119,7 +128,7 @@ impl Machine {
     /// An event that came twice, late or out of order means nothing.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        if let Event::Notify { task, answer, .. } = event {
+        if let Event::Notify { task, result: answer, .. } = event {
             return self.decide_notify(now, task, answer, event);
         }
         self.decide_other(now, event)
@@ -127,7 +136,7 @@ impl Machine {
 
     fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
         let about_the_run = |fact| vec![Record { at: now, firing: None, fact }];
-        match (&self.life, self.only(), event) {
+        match (&self.triggers, self.single_firing(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
                 about_the_run(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
             }
@@ -135,7 +144,7 @@ impl Machine {
                 self.decide_edit(*revision, flow).map(about_the_run).unwrap_or_default()
             }
             (None, Some(pass), Event::TaskNotification(heard)) => {
-                let facts = pass.decide_heard(heard).into_iter();
+                let facts = pass.decide_task_notification(heard).into_iter();
                 facts.map(|fact| Record { at: now, firing: None, fact }).collect()
             }
             (None, Some(pass), event) => {
@@ -158,14 +167,14 @@ impl Machine {
         let evolved =
             evolved.unwrap_or_else(|panic| Err(format!("it meets a bug of waft: {}", panic_message(&*panic))));
         self.latest = record.at;
-        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.about(record), reason })
+        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.describe_record(record), reason })
     }
 
     /// What a record says and of which task and firing, for people; nothing of its values.
-    fn about(&self, record: &Record) -> String {
+    fn describe_record(&self, record: &Record) -> String {
         let node = record.fact.node().map(|node| {
             let of_pass = record.firing.unwrap_or(Firing::FIRST);
-            let flow = self.passes.get(&of_pass).map_or(&self.flow, |pass| &pass.flow);
+            let flow = self.firings.get(&of_pass).map_or(&self.flow, |pass| &pass.flow);
             match flow.nodes.get(node.0 as usize) {
                 Some(known) => format!(" of {:?}", known.name),
                 None => format!(" of node {}, which the flow does not have", node.0),
@@ -186,7 +195,7 @@ impl Machine {
                 Ok(self.start(*at))
             }
             (Fact::Edited { flow, revision }, None) => {
-                if let [reason, ..] = &self.refuses_flow(flow)[..] {
+                if let [reason, ..] = &self.edit_errors(flow)[..] {
                     return Err(reason.clone());
                 }
                 Ok(self.replace_flow(*at, flow, *revision))
@@ -195,8 +204,8 @@ impl Machine {
                 self.remember_notification(*node, key).map(|()| Vec::new())
             }
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
-            (fact, None) if self.life.is_some() => self.evolve_triggers(*at, fact),
-            (fact, None) => match self.passes.get_mut(&Firing::FIRST) {
+            (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
+            (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
                 Some(pass) => pass.evolve(*at, fact),
                 None => Err("the run has no pass".into()),
             },
@@ -204,22 +213,22 @@ impl Machine {
     }
 
     fn start(&mut self, at: Timestamp) -> Vec<Command> {
-        if self.life.is_some() {
+        if self.triggers.is_some() {
             return self.start_triggers(at);
         }
-        let mut pass = self.pass(FiringStart::only());
+        let mut pass = self.new_firing(FiringStart::single());
         pass.begin(at);
-        self.passes.insert(Firing::FIRST, pass);
+        self.firings.insert(Firing::FIRST, pass);
         vec![Command::Publish(Change::Run { state: RunState::Running, at })]
     }
 
-    fn pass(&self, beginning: FiringStart) -> FiringMachine {
+    fn new_firing(&self, beginning: FiringStart) -> FiringMachine {
         FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
     }
 
     /// The pass of a run that fires once.
-    fn only(&self) -> Option<&FiringMachine> {
-        if self.life.is_some() { None } else { self.passes.get(&Firing::FIRST) }
+    fn single_firing(&self) -> Option<&FiringMachine> {
+        if self.triggers.is_some() { None } else { self.firings.get(&Firing::FIRST) }
     }
 
     /// Decides about an event and goes on until nothing more follows from it at this time, or for [`MAX_STEP_RECORDS`] records.
@@ -256,7 +265,7 @@ impl Machine {
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= most && !self.passes.values().any(FiringMachine::has_missing_input) {
+            if step.records.len() >= most && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
@@ -274,8 +283,8 @@ impl Machine {
         } else {
             ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
         };
-        let is_timed = self.life.as_ref().is_some_and(TriggerState::has_timer)
-            || self.passes.values().any(FiringMachine::is_timed);
+        let is_timed = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
+            || self.firings.values().any(FiringMachine::has_timer);
         let has_begun = self.state() != RunState::Pending;
         let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
@@ -284,11 +293,11 @@ impl Machine {
     /// When to tell the machine [`Event::Tick`] if nothing happens before.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.life.as_ref().is_some_and(|life| life.state != RunState::Running) {
+        if self.triggers.as_ref().is_some_and(|life| life.state != RunState::Running) {
             return None;
         }
-        let of_passes = self.passes.values().filter_map(FiringMachine::next_due);
-        of_passes.chain(self.life.iter().filter_map(TriggerState::next_due)).min()
+        let of_passes = self.firings.values().filter_map(FiringMachine::next_due);
+        of_passes.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
     }
 
     /// The run's id.
@@ -312,21 +321,21 @@ impl Machine {
     /// The state of the run.
     #[must_use]
     pub fn state(&self) -> RunState {
-        match &self.life {
+        match &self.triggers {
             Some(life) => life.state,
-            None => self.only().map_or(RunState::Pending, |pass| pass.state),
+            None => self.single_firing().map_or(RunState::Pending, |pass| pass.state),
         }
     }
 
     /// How often it has fired: the number of its last firing, and 0 before the first.
     #[must_use]
-    pub fn fired(&self) -> u64 {
-        self.life.as_ref().map_or(u64::from(!self.passes.is_empty()), |life| life.fired)
+    pub fn firing_count(&self) -> u64 {
+        self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |life| life.firing_count)
     }
 
     /// The firings that are under way or need a person, and the state of each.
     pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
-        self.passes.iter().map(|(firing, pass)| (*firing, pass.state))
+        self.firings.iter().map(|(firing, pass)| (*firing, pass.state))
     }
 
     /// Every node that failed in the last pass, and why. Where apply and rollback both failed it is the
@@ -334,25 +343,25 @@ impl Machine {
     #[must_use]
     pub fn failures(&self) -> &Failures {
         static NONE: Failures = Failures::new();
-        match &self.life {
+        match &self.triggers {
             Some(life) => &life.failures,
-            None => self.only().map_or(&NONE, |pass| &pass.failures),
+            None => self.single_firing().map_or(&NONE, |pass| &pass.failures),
         }
     }
 
     /// Why the apply of a node failed whose rollback failed too.
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
-        self.passes.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
+        self.firings.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
     }
 
-    /// Why a notification of a task would be refused now, for people; `Strip` when it is waited for.
+    /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
     #[must_use]
-    pub fn refuses(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
+    pub fn notification_error(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
         if let Role::Wait(wait) = &self.flow.node(index).role {
-            let waiting = self.passes.values().find(|pass| pass.expected.contains(&index));
-            return match waiting.or_else(|| self.passes.values().next_back()) {
+            let waiting = self.firings.values().find(|pass| pass.waiting_tasks.contains(&index));
+            return match waiting.or_else(|| self.firings.values().next_back()) {
                 Some(pass) => pass.refuses(index, wait, answer),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
@@ -363,93 +372,93 @@ impl Machine {
     /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
     #[must_use]
     pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
-        let index = *self.tasks.get(&name.of_flow())?;
-        self.flow.called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
+        let index = *self.tasks.get(&name.base())?;
+        self.flow.task_called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
     }
 
-    /// The name of a node and what it calls, elements of lists included; `Strip` of what calls nobody.
+    /// The name of a node and what it calls, elements of lists included; `None` of what calls nobody.
     #[must_use]
     pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
-        let pass = self.passes.get(&firing.unwrap_or(Firing::FIRST))?;
-        Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.called(index)?))
+        let pass = self.firings.get(&firing.unwrap_or(Firing::FIRST))?;
+        Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.task_called(index)?))
     }
 
-    /// How many elements a task is called for, and how many of them are in success; `Strip` before its list is known, and of
+    /// How many elements a task is called for, and how many of them are in success; `None` before its list is known, and of
     /// one that is called once.
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
-        self.passes.values().rev().find_map(|pass| pass.progress(index))
+        self.firings.values().rev().find_map(|pass| pass.progress(index))
     }
 
     /// The flow of each pass, with the elements that its tasks are called for.
     #[cfg(test)]
     fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
-        self.passes.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
+        self.firings.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
     }
 
     /// How many nodes it has, and elements of lists, whether they have nodes by now or not: what a snapshot of it costs.
     #[must_use]
     pub fn size(&self) -> usize {
         let of_elements = |pass: &FiringMachine| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
-        self.flow.nodes.len() + self.passes.values().map(of_elements).sum::<usize>()
+        self.flow.nodes.len() + self.firings.values().map(of_elements).sum::<usize>()
     }
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
-    pub fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.passes.values().flat_map(FiringMachine::expected)
+    pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::expected)
     }
 
     /// The calls that are with the workers.
-    pub fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.passes.values().flat_map(FiringMachine::calls_out)
+    pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::calls_out)
     }
 
-    /// Since when a call is with the workers; `Strip` of one that is not.
+    /// Since when a call is with the workers; `None` of one that is not.
     #[must_use]
-    pub fn out_since(&self, call: &CallId) -> Option<Timestamp> {
-        self.passes.get(&call.firing)?.out_since(call)
+    pub fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
+        self.firings.get(&call.firing)?.out_since(call)
     }
 
     /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
     /// them: their worker is heard from, or the lease is missed.
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
-        self.passes.values().flat_map(FiringMachine::pending).collect()
+        self.firings.values().flat_map(FiringMachine::pending).collect()
     }
 
     /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody
     /// waits for any more.
-    pub fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.passes.values().flat_map(FiringMachine::leased)
+    pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::leased)
     }
 
     /// Whether a worker has a call under a lease, as far as is recorded.
     #[must_use]
-    pub fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
-        self.passes.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
+    pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
+        self.firings.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
     }
 
     /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them: they are
     /// to be withdrawn, unless one says so.
-    pub fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.passes.values().flat_map(FiringMachine::withdrawable)
+    pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::withdrawable)
     }
 
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
     #[must_use]
-    pub fn wants(&self, call: &CallId) -> bool {
-        self.passes.get(&call.firing).is_some_and(|pass| pass.wants(call))
+    pub fn is_wanted(&self, call: &CallId) -> bool {
+        self.firings.get(&call.firing).is_some_and(|pass| pass.wants(call))
     }
 
     /// Whether a worker that has the job of a call may begin it: nothing says that it was answered, withdrawn or given up, or
     /// is about to be, and it has not waited for longer than its task allows. Of a suspended run nothing begins: what is out is sent again when the run goes on.
     #[must_use]
-    pub fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
-        match self.passes.get(&call.firing) {
+    pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
+        match self.firings.get(&call.firing) {
             Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(now, call),
             Some(_) => true,
-            None => call.firing.get() > self.fired(),
+            None => call.firing.get() > self.firing_count(),
         }
     }
 
@@ -467,19 +476,21 @@ impl Machine {
         let mut values = Values::new();
         let mut add =
             |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if let Some(life) = &self.life {
-            life.latest.values().for_each(&mut add);
+        if let Some(life) = &self.triggers {
+            life.latest_values.values().for_each(&mut add);
         }
-        self.passes.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
+        self.firings.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
         values
     }
 
     /// The state of a node, as it is told; of a run that fires more than once, in the last firing that it is of.
     #[must_use]
     pub fn node_state(&self, index: NodeIndex) -> State {
-        match self.passes.values().rev().find(|pass| pass.has(index)) {
+        match self.firings.values().rev().find(|pass| pass.has(index)) {
             Some(pass) => pass.node_state(index),
-            None => self.life.as_ref().and_then(|life| life.last.get(&index)).copied().unwrap_or(State::Pending),
+            None => {
+                self.triggers.as_ref().and_then(|life| life.last_states.get(&index)).copied().unwrap_or(State::Pending)
+            }
         }
     }
 }

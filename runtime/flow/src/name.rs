@@ -143,11 +143,11 @@ impl NodeName {
 
     /// The node of the flow that it names, or of which it names an element.
     #[must_use]
-    pub fn of_flow(&self) -> Self {
+    pub fn base(&self) -> Self {
         self.as_element().map_or_else(|| self.clone(), |(of, _)| of)
     }
 
-    /// Which element of which task it names; `Strip` of a node of the flow.
+    /// Which element of which task it names; `None` of a node of the flow.
     #[must_use]
     pub fn as_element(&self) -> Option<(Self, u32)> {
         element(&self.0).map(|(of, number)| (Self(of.into()), number))

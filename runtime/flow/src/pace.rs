@@ -59,16 +59,16 @@ impl Per {
 impl Pace {
     /// Whether calls start as they come.
     #[must_use]
-    pub fn is_open(self) -> bool {
+    pub fn is_unlimited(self) -> bool {
         self.max_running.is_none() && self.rate.is_none()
     }
 
     /// What keeps to both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn min(self, other: Self) -> Self {
         Self {
             max_running: self.max_running.into_iter().chain(other.max_running).min(),
-            rate: self.rate.into_iter().chain(other.rate).max_by_key(|rate| (rate.spacing(), *rate)),
+            rate: self.rate.into_iter().chain(other.rate).max_by_key(|rate| (rate.min_interval(), *rate)),
         }
     }
 }
@@ -76,7 +76,7 @@ impl Pace {
 impl Rate {
     /// How far apart two starts are that follow one another.
     #[must_use]
-    pub fn spacing(self) -> Duration {
+    pub fn min_interval(self) -> Duration {
         // Rounded up, so that they are never more.
         let micros = u64::try_from(self.per.length().as_micros()).expect("an hour has few microseconds");
         Duration::from_micros(micros.div_ceil(self.count.get().into()))
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_rate_is_a_count_and_a_second_a_minute_or_an_hour() {
         for (text, spacing) in [("10/s", 100), ("60/m", 1_000), ("1/h", 3_600_000)] {
-            assert_eq!(rate(text).spacing(), Duration::from_millis(spacing));
+            assert_eq!(rate(text).min_interval(), Duration::from_millis(spacing));
             assert_eq!(rate(text).to_string(), text);
         }
         for bad in ["", "10", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "ten/s", "10/d", "10/sec", "10 /s", "1000001/s"] {
@@ -141,8 +141,8 @@ mod tests {
             max_running: NonZeroU32::new(max_running),
             rate: rate.map(|text| Rate::parse(text).unwrap()),
         };
-        assert_eq!(pace(2, None).and(pace(3, Some("1/s"))), pace(2, Some("1/s")));
-        assert_eq!(pace(0, Some("100/m")).and(pace(0, Some("1/s"))), pace(0, Some("1/s")));
-        assert!(pace(0, None).and(Pace::default()).is_open());
+        assert_eq!(pace(2, None).min(pace(3, Some("1/s"))), pace(2, Some("1/s")));
+        assert_eq!(pace(0, Some("100/m")).min(pace(0, Some("1/s"))), pace(0, Some("1/s")));
+        assert!(pace(0, None).min(Pace::default()).is_unlimited());
     }
 }

@@ -35,14 +35,14 @@ struct ArrowLabel<'f> {
     /// The values that go along.
     values: BTreeSet<&'f ValueName>,
     /// What links say besides the order.
-    says: Vec<String>,
+    conditions: Vec<String>,
 }
 
 impl ArrowLabel<'_> {
     /// The words on it; empty for most.
     fn label(&self) -> String {
         let values = self.values.iter().map(|value| value.to_string());
-        values.chain(self.says.iter().cloned()).collect::<Vec<_>>().join(", ")
+        values.chain(self.conditions.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -58,7 +58,7 @@ impl<'f> Drawings<'f> {
         let mut drawings = Self { flow, by_scope: flow.scopes.iter().map(|_| empty()).collect() };
         for index in flow.indices() {
             if let Some(shape) = drawings.shape_starting_at(index)
-                && let Some(home) = drawings.home(shape)
+                && let Some(home) = drawings.parent_scope(shape)
             {
                 drawings.by_scope[home.0 as usize].shapes.push(shape);
             }
@@ -95,7 +95,7 @@ impl<'f> Drawings<'f> {
     }
 
     /// The flow a shape is drawn in; none around the whole.
-    fn home(&self, shape: Shape) -> Option<ScopeIndex> {
+    fn parent_scope(&self, shape: Shape) -> Option<ScopeIndex> {
         match shape {
             Shape::Task(index) => Some(self.flow.node(index).scope),
             Shape::Flow(scope) => self.flow.scope(scope).parent,
@@ -107,7 +107,7 @@ impl<'f> Drawings<'f> {
         match shape {
             Shape::Task(index) => {
                 let for_each = self.flow.for_each(index).map(|_| "for each".to_owned());
-                let says: Vec<String> = for_each.into_iter().chain(self.flow.triggers(index)).collect();
+                let says: Vec<String> = for_each.into_iter().chain(self.flow.describe_triggers(index)).collect();
                 let name = &self.flow.node(index).name;
                 if says.is_empty() { name.to_string() } else { format!("{name} ({})", says.join(", ")) }
             }
@@ -117,7 +117,7 @@ impl<'f> Drawings<'f> {
 
     fn order_after(&mut self, index: NodeIndex) {
         let Some(from) = self.shape_ending_at(index) else { return };
-        let Some(home) = self.home(from) else { return };
+        let Some(home) = self.parent_scope(from) else { return };
         for after in &self.flow.node(index).after {
             if let Some(to) = self.shape_starting_at(*after) {
                 self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
@@ -148,11 +148,11 @@ impl<'f> Drawings<'f> {
 
     /// Writes a value on the arrow between the shapes of one flow that hold its provider and who requires it.
     fn add_value(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
-        let (from_line, to_line) = (self.holders(provider), self.holders(consumer));
+        let (from_line, to_line) = (self.enclosing_shapes(provider), self.enclosing_shapes(consumer));
         let apart = from_line.iter().zip(&to_line).find(|(from, to)| from != to);
         // A controller provides to what it holds, which needs no arrow.
         let Some((from, to)) = apart else { return };
-        let Some(home) = self.home(*from) else { return };
+        let Some(home) = self.parent_scope(*from) else { return };
         let arrows = &mut self.by_scope[home.0 as usize].arrows;
         // Where a link turned the order round, the value never arrives.
         if !arrows.contains_key(&(*to, *from)) {
@@ -162,7 +162,7 @@ impl<'f> Drawings<'f> {
 
     fn links_into(&mut self, index: NodeIndex) {
         let Some(to) = self.shape_starting_at(index) else { return };
-        let Some(home) = self.home(to) else { return };
+        let Some(home) = self.parent_scope(to) else { return };
         for link in &self.flow.node(index).links {
             let Some(from) = self.shape_ending_at(link.from) else { continue };
             let on = match link.on {
@@ -172,12 +172,12 @@ impl<'f> Drawings<'f> {
             };
             let when = link.when.as_ref().map(|condition| format!("when {condition}"));
             let words = self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
-            words.says.extend(on.into_iter().chain(when));
+            words.conditions.extend(on.into_iter().chain(when));
         }
     }
 
     /// What holds a node, from the whole flow inward, the node itself last.
-    fn holders(&self, index: NodeIndex) -> Vec<Shape> {
+    fn enclosing_shapes(&self, index: NodeIndex) -> Vec<Shape> {
         let node = self.flow.node(index);
         let mut holders = Vec::new();
         match node.role {

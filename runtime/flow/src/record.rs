@@ -12,7 +12,7 @@ use crate::{
 pub struct Record {
     /// When it was decided.
     pub at: Timestamp,
-    /// Which firing it is about; `Strip` for what is about the run, which in a run that fires once is the same.
+    /// Which firing it is about; `None` for what is about the run, which in a run that fires once is the same.
     pub firing: Option<Firing>,
     /// What was decided.
     pub fact: Fact,
@@ -52,9 +52,9 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// Why.
         failure: Failure,
-        /// When it is tried again; `Strip` when it failed for good.
+        /// When it is tried again; `None` when it failed for good.
         retry_at: Option<Timestamp>,
-        /// Which time of calling it this was; `Strip` where no worker has answered.
+        /// Which time of calling it this was; `None` where no worker has answered.
         execution: Option<Execution>,
         /// Whether the attempt had begun before, on a worker that was lost with its answer.
         redelivered: bool,
@@ -87,9 +87,9 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
-        /// Which time of calling it this was; `Strip` where its lease was missed and it has not answered.
+        /// Which time of calling it this was; `None` where its lease was missed and it has not answered.
         execution: Option<Execution>,
-        /// What an apply came to, by the flow's names; `Strip` of a rollback.
+        /// What an apply came to, by the flow's names; `None` of a rollback.
         outcome: Option<Outcome>,
         /// Who answered.
         worker: Option<WorkerName>,
@@ -107,7 +107,7 @@ pub enum Fact {
         attempt: NodeAttempt,
         /// Why.
         failure: Failure,
-        /// When it is tried again; `Strip` when it failed for good.
+        /// When it is tried again; `None` when it failed for good.
         retry_at: Option<Timestamp>,
         /// Who called it.
         worker: Option<WorkerName>,
@@ -186,7 +186,7 @@ pub enum Fact {
     /// A link that could have fired its target did not: its condition said no, or there were enough firings.
     BackEdgeSkipped {
         /// Which of the flow's links.
-        turn: u32,
+        back_edge: u32,
         /// Why, for people.
         reason: String,
     },
@@ -194,7 +194,7 @@ pub enum Fact {
     Scheduled {
         /// Which of the flow's schedules.
         schedule: u32,
-        /// When; `Strip` never again.
+        /// When; `None` never again.
         next: Option<Timestamp>,
     },
     /// Something came that triggers the run, and fires nothing.
@@ -221,7 +221,7 @@ pub enum Fact {
     BacklogFired {
         /// Which of the flow's schedules.
         schedule: u32,
-        /// The next one of the same span; `Strip` when that was its last.
+        /// The next one of the same span; `None` when that was its last.
         next: Option<Timestamp>,
     },
     /// The clock by which the run's times are written was set.
@@ -402,15 +402,15 @@ impl Record {
     /// What of the store the record refers to: modules, and values too large to stand in it.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
-        fn stored(values: &Values) -> impl Iterator<Item = Digest> + use<'_> {
+        fn stored_digests(values: &Values) -> impl Iterator<Item = Digest> + use<'_> {
             values.values().filter_map(Value::digest)
         }
         match &self.fact {
             Fact::RunStarted { flow, .. } | Fact::Edited { flow, .. } => flow.digests(),
             Fact::Succeeded { provided, .. } | Fact::LateOutcome { outcome: Some(Outcome::Provided(provided)), .. } => {
-                stored(provided).collect()
+                stored_digests(provided).collect()
             }
-            Fact::Triggered { values, .. } => stored(values).collect(),
+            Fact::Triggered { values, .. } => stored_digests(values).collect(),
             Fact::ControllerRan { value, .. } => value.iter().filter_map(Value::digest).collect(),
             Fact::Started { .. }
             | Fact::Failed { .. }
@@ -447,7 +447,7 @@ impl Record {
 }
 
 impl Fact {
-    /// The node that the record is about; `Strip` of what concerns the whole run.
+    /// The node that the record is about; `None` of what concerns the whole run.
     #[must_use]
     pub const fn node(&self) -> Option<NodeIndex> {
         match self {

@@ -43,11 +43,11 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 #[must_use]
 pub fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
-    let shown = mistakes.iter().map(|mistake| one(mistake, file, &lines));
+    let shown = mistakes.iter().map(|mistake| render_one(mistake, file, &lines));
     shown.collect::<Vec<_>>().join("\n")
 }
 
-fn one(mistake: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
+fn render_one(mistake: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
     let severity = match mistake.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

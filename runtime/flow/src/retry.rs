@@ -39,11 +39,11 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after the `failed`-th attempt of a row (from 1), or `Strip` when no attempt is left.
+    /// The pause after the `failed`-th attempt of a row (from 1), or `None` when no attempt is left.
     ///
     /// `seed` decides the jitter, so that live and replay agree.
     #[must_use]
-    pub fn pause(&self, failed: u32, seed: u64) -> Option<Duration> {
+    pub fn delay(&self, failed: u32, seed: u64) -> Option<Duration> {
         if failed >= self.attempts {
             return None;
         }
@@ -82,7 +82,7 @@ mod tests {
             jitter: false,
             ..RetryPolicy::default()
         };
-        let pauses: Vec<_> = (1..=5).map(|failed| policy.pause(failed, 0)).collect();
+        let pauses: Vec<_> = (1..=5).map(|failed| policy.delay(failed, 0)).collect();
         let millis = |count| Some(Duration::from_millis(count));
         assert_eq!(pauses, [millis(200), millis(400), millis(700), millis(700), None]);
     }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn jitter_is_between_half_and_full_delay() {
         let policy = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
-        let drawn: Vec<_> = (0..100).map(|seed| policy.pause(1, seed).unwrap()).collect();
+        let drawn: Vec<_> = (0..100).map(|seed| policy.delay(1, seed).unwrap()).collect();
         assert!(drawn.iter().all(|pause| (500..=1000).contains(&pause.as_millis())));
         assert!(drawn.iter().any(|pause| *pause != drawn[0]), "it varies");
     }

@@ -29,16 +29,16 @@ pub struct Schema(Tree);
 
 /// A part of a schema, and the whole that its references are looked up in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct VisibleProviders<'s> {
+pub(crate) struct SchemaView<'s> {
     root: &'s Tree,
-    here: &'s Tree,
+    node: &'s Tree,
 }
 
 /// What a schema says of a field of an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field<'s> {
     /// It is this.
-    Known(VisibleProviders<'s>),
+    Known(SchemaView<'s>),
     /// The object has other fields, and no more.
     Absent,
     /// Nothing.
@@ -52,11 +52,11 @@ impl Schema {
         Self(text.to_tree().unwrap_or(Tree::Bool(true)))
     }
 
-    /// The first reason why a value is surely not of this schema; `Strip` where it may be.
+    /// The first reason why a value is surely not of this schema; `None` where it may be.
     ///
     /// Bytes stand for their text where they are UTF-8, as guests read them. What the store keeps is not looked at.
     #[must_use]
-    pub fn refuses(&self, value: &Value) -> Option<SchemaMismatch> {
+    pub fn mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
         match value {
             Value::Json(json) => check::find_mismatch(self.view(), &json.to_tree().ok()?),
             Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
@@ -71,7 +71,7 @@ impl Schema {
     pub(crate) fn element_mismatch(&self, list: &Json) -> Option<(usize, SchemaMismatch)> {
         let elements = list.elements()?;
         elements.into_iter().enumerate().find_map(|(place, element)| {
-            let misfit = self.refuses(&Value::Json(element))?;
+            let misfit = self.mismatch(&Value::Json(element))?;
             Some((place, misfit))
         })
     }
@@ -81,12 +81,12 @@ impl Schema {
         Json::from(&self.0)
     }
 
-    pub(crate) fn view(&self) -> VisibleProviders<'_> {
-        VisibleProviders { root: &self.0, here: &self.0 }
+    pub(crate) fn view(&self) -> SchemaView<'_> {
+        SchemaView { root: &self.0, node: &self.0 }
     }
 
     /// The schema of a list whose elements are of this one.
-    pub(crate) fn listed(self) -> Self {
+    pub(crate) fn list_of(self) -> Self {
         // References stay those of the elements' own schema, which is the whole no more.
         let has_references = self.0.to_string().contains("\"$ref\"");
         let items = if has_references { Tree::Bool(true) } else { self.0 };
@@ -136,17 +136,17 @@ fn shape(value: &Tree, depth: usize) -> Tree {
     }
 }
 
-impl<'s> VisibleProviders<'s> {
+impl<'s> SchemaView<'s> {
     fn at(self, here: &'s Tree) -> Self {
-        Self { here, ..self }
+        Self { node: here, ..self }
     }
 
     fn keyword(self, name: &str) -> Option<&'s Tree> {
-        self.here.get(name)
+        self.node.get(name)
     }
 
     /// The schema that this one refers to, if it does nothing but refer.
-    fn followed(mut self) -> Self {
+    fn resolve_reference(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
             let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
             let found = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
@@ -162,12 +162,12 @@ impl<'s> VisibleProviders<'s> {
     }
 
     fn types_within(self, depth: usize, seen: &mut usize) -> ValueTypes {
-        let view = self.followed();
+        let view = self.resolve_reference();
         *seen += 1;
-        if depth == 0 || *seen > MAX_ALTERNATIVES || view.here == &Tree::Bool(true) {
+        if depth == 0 || *seen > MAX_ALTERNATIVES || view.node == &Tree::Bool(true) {
             return ValueTypes::ANY;
         }
-        if view.here == &Tree::Bool(false) {
+        if view.node == &Tree::Bool(false) {
             return ValueTypes::NONE;
         }
         let mut types = match view.keyword("type") {
@@ -196,7 +196,7 @@ impl<'s> VisibleProviders<'s> {
 
     /// What it says of a field of the object that it is of.
     pub(crate) fn field(self, name: &str) -> Field<'s> {
-        let view = self.followed();
+        let view = self.resolve_reference();
         let has_more = ["patternProperties", "anyOf", "oneOf", "allOf", "$ref"];
         let Some(Tree::Object(fields)) = view.keyword("properties") else { return Field::Unspecified };
         match (fields.get(name), view.keyword("additionalProperties")) {
@@ -210,13 +210,13 @@ impl<'s> VisibleProviders<'s> {
 
     /// The names of the fields that it speaks of.
     pub(crate) fn field_names(self) -> impl Iterator<Item = &'s str> {
-        let fields = self.followed().keyword("properties").and_then(Tree::as_object);
+        let fields = self.resolve_reference().keyword("properties").and_then(Tree::as_object);
         fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str))
     }
 
     /// What it says of each element of the list that it is of.
     pub(crate) fn element(self) -> Option<Self> {
-        let view = self.followed();
+        let view = self.resolve_reference();
         let items = view.keyword("items").filter(|_| view.keyword("prefixItems").is_none())?;
         (items.is_object() || items.is_boolean()).then(|| view.at(items))
     }

@@ -10,7 +10,7 @@ impl SeededRng {
         usize::try_from(self.0 >> 33).expect("31 bits fit") % end
     }
 
-    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }

@@ -27,7 +27,7 @@ impl Timestamp {
 
     /// The same moment by a clock that was set since.
     #[must_use]
-    pub fn shifted(self, by: ClockShift) -> Self {
+    pub fn shift(self, by: ClockShift) -> Self {
         Self(self.0.saturating_add_signed(by.as_micros()))
     }
 
@@ -58,7 +58,7 @@ impl ClockShift {
         self.0
     }
 
-    /// What a clock was set by that shows `now` where it would have shown `expected`; `Strip` within
+    /// What a clock was set by that shows `now` where it would have shown `expected`; `None` within
     /// [`ClockShift::TOLERANCE`].
     #[must_use]
     pub fn between(expected: Timestamp, now: Timestamp) -> Option<Self> {
@@ -67,7 +67,7 @@ impl ClockShift {
         (u128::from(by.unsigned_abs()) > Self::TOLERANCE.as_micros()).then_some(Self(by))
     }
 
-    /// How far the clock was set back; `Strip` where it was set forward.
+    /// How far the clock was set back; `None` where it was set forward.
     #[must_use]
     pub fn back(self) -> Option<Duration> {
         (self.0 < 0).then(|| Duration::from_micros(self.0.unsigned_abs()))

@@ -84,7 +84,7 @@ impl Json {
     /// As [`Json::parse`].
     pub fn check(text: &str) -> Result<(), InvalidJson> {
         serde_json::from_str::<serde::de::IgnoredAny>(text)?;
-        match keys::doubled(text) {
+        match keys::find_duplicate_key(text) {
             Some(key) => Err(InvalidJson::DuplicateKey { key }),
             None => Ok(()),
         }

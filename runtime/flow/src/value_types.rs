@@ -46,7 +46,7 @@ impl ValueType {
     }
 
     /// The type as messages tell it.
-    pub(crate) const fn noun(self) -> &'static str {
+    pub(crate) const fn describe(self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool => "true or false",
@@ -110,7 +110,7 @@ impl fmt::Display for ValueTypes {
         }
         let has_double = self.has(ValueType::Double);
         let is_told = |value: &ValueType| !(has_double && Self::INTEGER.has(*value));
-        let mut nouns: Vec<&str> = self.iter().filter(is_told).map(ValueType::noun).collect();
+        let mut nouns: Vec<&str> = self.iter().filter(is_told).map(ValueType::describe).collect();
         nouns.dedup();
         out.write_str(&nouns.join(" or "))
     }

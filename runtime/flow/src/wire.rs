@@ -88,7 +88,7 @@ fn try_wire(
     let mut graphs = BTreeMap::new();
     let mut exports: BTreeMap<ScopeIndex, ScopeOutputs> = BTreeMap::new();
     let mut answers: Vec<ResolvedInput> = Vec::new();
-    let is_living = draft.living.persistent || draft.living.cyclic;
+    let is_living = draft.triggers.persistent || draft.triggers.cyclic;
     let listeners = links::listeners(&layout);
     let mut said = LinkProperties::default();
     let (mut rounds, mut turns) = (Cycles::default(), Vec::new());
@@ -102,26 +102,26 @@ fn try_wire(
             scope,
             tasks: &tasks,
             exports: &exports,
-            everywhere: &providers,
+            all_providers: &providers,
             carried: &none,
         };
         if scope == ScopeIndex::ROOT {
-            rounds = triggers::rounds(&home, draft, &wanted, mistakes);
-            home.carried = &rounds.carried;
+            rounds = triggers::find_cycles(&home, draft, &wanted, mistakes);
+            home.carried = &rounds.loop_carried;
         } else {
             check_any_joins(&layout, scope, mistakes);
         }
         let is_turn = |place: usize| scope == ScopeIndex::ROOT && rounds.turns.contains_key(&place);
         let explicit = order::explicit(&layout, scope, is_turn, mistakes);
-        let found = scope_resolver::find(&home, explicit, wanted, mistakes);
-        cycles::tell(&layout, scope, &found.graph, mistakes);
+        let found = scope_resolver::resolve(&home, explicit, wanted, mistakes);
+        cycles::report_cycles(&layout, scope, &found.graph, mistakes);
         let schemas = Schemas { layout: &layout, tasks: &tasks, inputs: (!is_living).then_some(&inputs) };
         let known = links::LinkContext { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
         known.read(scope, is_turn, &found.graph, &mut said, mistakes);
         if scope == ScopeIndex::ROOT {
-            turns = known.turns(&rounds, &mut said.inputs, mistakes);
+            turns = known.back_edges(&rounds, &mut said.inputs, mistakes);
         }
-        answers.extend(found.answers);
+        answers.extend(found.inputs);
         let outward = wants.entry(layout.flow(scope).parent.map_or(NO_SCOPE, |place| place.scope)).or_default();
         let member = layout.flow(scope).parent.map_or(0, |place| place.member);
         outward.extend(
@@ -134,7 +134,7 @@ fn try_wire(
     let rest =
         root_resolver::RootResolver { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     let mut awaiting = BTreeSet::new();
-    answers.extend(rest.answer(left.collect(), &mut awaiting, mistakes));
+    answers.extend(rest.resolve(left.collect(), &mut awaiting, mistakes));
     check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&answers), mistakes);
     rest.unused(&answers, &said.inputs, mistakes);
     let fits =
@@ -142,16 +142,16 @@ fn try_wire(
     fits.check_constants(sure);
     fits.check_inputs(&answers, sure);
     fits.check_between(&answers, mistakes);
-    if tasks.values().any(|task| !task.is_known()) {
+    if tasks.values().any(|task| !task.is_resolved()) {
         // What nobody seems to provide such a task may.
         awaiting.clear();
     }
     let ends = if is_living { EndDependencies::All } else { EndDependencies::Last };
-    let accepts = fits.accepts(&answers);
+    let accepts = fits.notification_inputs(&answers);
     let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
-    let flow = triggers::live(&layout, draft, turns, &awaiting, flow, mistakes);
-    empty_cycles::refuse(&layout, &flow, mistakes);
-    Flow { expires: draft.expires, accepts, ..flow }
+    let flow = triggers::build_triggers(&layout, draft, turns, &awaiting, flow, mistakes);
+    empty_cycles::check_empty_cycles(&layout, &flow, mistakes);
+    Flow { expires: draft.expires, notification_inputs: accepts, ..flow }
 }
 
 /// Only the links of the whole flow can begin another pass.
@@ -186,7 +186,7 @@ fn resolve_tasks(
     modules: &BTreeMap<String, ModuleInfo>,
     mistakes: &mut Vec<Diagnostic>,
 ) -> BTreeMap<NodeIndex, ResolvedTask> {
-    let modules = task::Modules { known: modules, named: &draft.modules };
+    let modules = task::Modules { resolved: modules, named: &draft.modules };
     root_resolver::report_missing_modules(layout, &modules, mistakes);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
@@ -221,7 +221,7 @@ fn requirements_by_scope(
     for (index, slot) in layout.slots() {
         let Slot::Task { place, .. } = slot else { continue };
         let of_flow = wants.entry(place.scope).or_default();
-        for want in &tasks[&index].wants {
+        for want in &tasks[&index].requirements {
             match listeners.get(&index) {
                 Some(sources) if links::is_failure(&want.value) => {
                     let source = Source::Failure(sources.clone());
@@ -245,8 +245,8 @@ fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requ
             parameter: value.clone(),
             value: value.clone(),
             optional: false,
-            turned: None,
-            carried: Vec::new(),
+            reversed_provider: None,
+            loop_carried: Vec::new(),
         }),
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::Always => None,
     }
@@ -286,6 +286,6 @@ fn check_shadowing(
 }
 
 /// A source that a node provides.
-fn of_node(node: NodeIndex, value: &ValueName) -> Source {
+fn node_source(node: NodeIndex, value: &ValueName) -> Source {
     Source::Node { node, value: value.clone() }
 }

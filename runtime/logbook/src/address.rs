@@ -20,7 +20,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
 ///
 /// # Errors
 /// [`OpenError::Address`] when no logbook can be there.
-pub fn may_be_there(url: &str) -> Result<bool, OpenError> {
+pub fn may_exist(url: &str) -> Result<bool, OpenError> {
     Ok(match parse(url)? {
         Address::Memory => false,
         Address::Sqlite(path) => path.exists(),
@@ -38,17 +38,21 @@ pub(crate) enum Address<'a> {
 
 pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
     let Some((scheme, rest)) = scheme(url) else {
-        return if url.is_empty() { Err(refused(url)) } else { Ok(Address::Sqlite(url.into())) };
+        return if url.is_empty() { Err(address_error(url)) } else { Ok(Address::Sqlite(url.into())) };
     };
     match scheme {
         "memory" if rest.is_empty() => Ok(Address::Memory),
         "sqlite" => {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             // SQLite's own word for a file that is none: it would not be shared by our two connections.
-            if path.is_empty() || path == ":memory:" { Err(refused(url)) } else { Ok(Address::Sqlite(path.into())) }
+            if path.is_empty() || path == ":memory:" {
+                Err(address_error(url))
+            } else {
+                Ok(Address::Sqlite(path.into()))
+            }
         }
         "postgres" | "postgresql" if rest.starts_with("//") => Ok(Address::Postgres(url)),
-        _ => Err(refused(url)),
+        _ => Err(address_error(url)),
     }
 }
 
@@ -61,7 +65,7 @@ fn scheme(url: &str) -> Option<(&str, &str)> {
 
 /// The error for an address that is of no use. It shows the scheme alone: a password may stand anywhere behind it when
 /// the rest is malformed.
-pub(crate) fn refused(url: &str) -> OpenError {
+pub(crate) fn address_error(url: &str) -> OpenError {
     let shown = match scheme(url) {
         Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…"),
         Some((scheme, "")) => format!("{scheme}:"),

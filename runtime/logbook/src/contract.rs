@@ -18,27 +18,27 @@ use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInf
 /// # Panics
 /// When a rule is broken.
 pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Making) {
-    records_come_back_in_order(make().await).await;
+    records_are_read_in_order(make().await).await;
     records_are_read_from_any_version(make().await).await;
-    of_two_that_follow_one_version_one_loses(make().await).await;
-    a_conflict_in_a_batch_keeps_nobody_else_from_being_written(make().await).await;
+    one_of_two_appends_to_one_version_conflicts(make().await).await;
+    a_conflict_does_not_block_the_rest_of_a_batch(make().await).await;
     two_appends_to_one_run_in_a_batch_follow_one_another(make().await).await;
-    a_run_that_is_not_there_is_missing(make().await).await;
-    a_summary_tells_where_a_run_stands(make().await).await;
-    open_runs_are_those_an_engine_has_work_with(make().await).await;
-    a_list_is_filtered_and_comes_in_pages(make().await).await;
-    a_snapshot_stands_for_the_records_before_it(make().await).await;
-    a_record_that_cannot_be_taken_is_named_with_its_version(make().await).await;
-    logs_are_kept_with_the_run(make().await).await;
-    only_runs_that_ended_long_ago_are_forgotten(make().await).await;
-    what_runs_refer_to_is_known_as_long_as_they_are(make().await).await;
+    a_missing_run_is_reported(make().await).await;
+    a_summary_describes_a_run(make().await).await;
+    open_runs_are_running_or_suspending(make().await).await;
+    a_list_is_filtered_and_paged(make().await).await;
+    a_snapshot_replaces_earlier_records(make().await).await;
+    an_illegal_record_is_reported_with_its_version(make().await).await;
+    logs_are_stored_with_the_run(make().await).await;
+    only_runs_ended_before_the_limit_are_deleted(make().await).await;
+    digests_are_listed_while_their_runs_exist(make().await).await;
     a_check_writes_and_reads(make().await).await;
     a_run_is_locked_by_one_at_a_time(make().await).await;
-    told::what_was_told_is_noted_with_the_next_append_or_by_itself(make().await).await;
-    told::runs_that_were_not_told_to_their_end_are_known(make().await).await;
-    trim::a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(make().await).await;
-    trim::what_only_records_refer_to_that_were_let_go_is_needed_no_more(make().await).await;
-    trim::a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept(make().await).await;
+    told::the_publish_cursor_is_saved_with_an_append_or_alone(make().await).await;
+    told::unpublished_runs_are_listed(make().await).await;
+    trim::a_trimmed_run_starts_with_a_snapshot(make().await).await;
+    trim::digests_of_trimmed_records_are_released(make().await).await;
+    trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(make().await).await;
 }
 
 fn run(name: &str) -> RunId {
@@ -63,7 +63,14 @@ fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append
 
 fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
-    Append { run: run(name), follows: Version::new(follows), records, standing, logs: Vec::new(), told: Version::NONE }
+    Append {
+        run: run(name),
+        follows: Version::new(follows),
+        records,
+        info: standing,
+        logs: Vec::new(),
+        published: Version::NONE,
+    }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<AppendOutcome> {
@@ -95,7 +102,7 @@ async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
     drop(other);
 }
 
-async fn records_come_back_in_order(logbook: impl Logbook) {
+async fn records_are_read_in_order(logbook: impl Logbook) {
     assert_eq!(write(&logbook, vec![append("a", 0, [1, 2]), append("b", 0, [7])]).await, [AppendOutcome::Durable; 2]);
     assert_eq!(write(&logbook, vec![append("a", 2, [3])]).await, [AppendOutcome::Durable]);
     let history = logbook.load(&run("a")).await.expect("the run is there");
@@ -115,7 +122,7 @@ async fn records_are_read_from_any_version(logbook: impl Logbook) {
     }
 }
 
-async fn of_two_that_follow_one_version_one_loses(logbook: impl Logbook) {
+async fn one_of_two_appends_to_one_version_conflicts(logbook: impl Logbook) {
     assert_eq!(write(&logbook, vec![append("a", 0, [1])]).await, [AppendOutcome::Durable]);
     assert_eq!(write(&logbook, vec![append("a", 0, [2])]).await, [AppendOutcome::Conflict(Version::new(1))]);
     assert_eq!(write(&logbook, vec![append("a", 5, [2])]).await, [AppendOutcome::Conflict(Version::new(1))]);
@@ -129,7 +136,7 @@ async fn write_one(logbook: &impl Logbook, append: Append) -> AppendOutcome {
     write(logbook, vec![append]).await[0]
 }
 
-async fn a_conflict_in_a_batch_keeps_nobody_else_from_being_written(logbook: impl Logbook) {
+async fn a_conflict_does_not_block_the_rest_of_a_batch(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [1])]).await;
     let batch = vec![append("a", 0, [9]), append("b", 0, [2])];
     assert_eq!(write(&logbook, batch).await, [AppendOutcome::Conflict(Version::new(1)), AppendOutcome::Durable]);
@@ -144,7 +151,7 @@ async fn two_appends_to_one_run_in_a_batch_follow_one_another(logbook: impl Logb
     assert_eq!(records(&logbook, "a").await, [record(1), record(2), record(3)]);
 }
 
-async fn a_run_that_is_not_there_is_missing(logbook: impl Logbook) {
+async fn a_missing_run_is_reported(logbook: impl Logbook) {
     let nobody = run("nobody");
     let error = logbook.read(&nobody, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
@@ -156,7 +163,7 @@ async fn a_run_that_is_not_there_is_missing(logbook: impl Logbook) {
     }
 }
 
-async fn a_summary_tells_where_a_run_stands(logbook: impl Logbook) {
+async fn a_summary_describes_a_run(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [10, 11])]).await;
     let ended = standing("s", "f", RunState::RolledBack);
     write(&logbook, vec![append_as("a", 2, [15], ended.clone())]).await;
@@ -171,7 +178,7 @@ async fn a_summary_tells_where_a_run_stands(logbook: impl Logbook) {
     assert_eq!(summary, expected);
 }
 
-async fn open_runs_are_those_an_engine_has_work_with(logbook: impl Logbook) {
+async fn open_runs_are_running_or_suspending(logbook: impl Logbook) {
     for (at, state) in (0..).zip(RunState::ALL) {
         // The names stand against the order of time.
         let name = format!("{}-{state}", 9 - at);
@@ -186,7 +193,7 @@ async fn open_runs_are_those_an_engine_has_work_with(logbook: impl Logbook) {
     assert_eq!(logbook.open_runs(&shard("u")).await.expect("the logbook can be read"), []);
 }
 
-async fn a_list_is_filtered_and_comes_in_pages(logbook: impl Logbook) {
+async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
     for (name, at, flow, state) in [
         ("a", 1, "f", RunState::Success),
         ("b", 2, "g", RunState::Running),
@@ -209,7 +216,7 @@ async fn a_list_is_filtered_and_comes_in_pages(logbook: impl Logbook) {
 }
 
 /// A run of one task, as far as its call.
-fn begun() -> (Machine, Vec<Record>) {
+fn started_run() -> (Machine, Vec<Record>) {
     let mut machine = Machine::new(run("long"), flow());
     let records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
     (machine, records)
@@ -236,8 +243,8 @@ fn digest() -> Digest {
     Digest::from_bytes([1; 32])
 }
 
-async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
-    let (mut machine, records) = begun();
+async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
+    let (mut machine, records) = started_run();
     let known = Version::NONE.after(&records);
     let length = records.len();
     let standing = standing("s", "f", RunState::Running);
@@ -245,13 +252,13 @@ async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
         run: run("long"),
         follows,
         records,
-        standing: standing.clone(),
+        info: standing.clone(),
         logs: Vec::new(),
-        told: Version::NONE,
+        published: Version::NONE,
     };
     write(&logbook, vec![append(Version::NONE, records)]).await;
     let early = machine.snapshot();
-    logbook.keep_snapshot(&run("long"), known, early.clone()).await.expect("the logbook can be written");
+    logbook.save_snapshot(&run("long"), known, early.clone()).await.expect("the logbook can be written");
     let suspend = machine.step(Timestamp::from_micros(6), &Event::Suspend).records;
     write(&logbook, vec![append(known, suspend.clone())]).await;
     let history = logbook.load(&run("long")).await.expect("the run is there");
@@ -263,22 +270,28 @@ async fn a_snapshot_stands_for_the_records_before_it(logbook: impl Logbook) {
     let all = logbook.read(&run("long"), Version::NONE, 100).await.expect("the run is there");
     assert_eq!(all.len(), length + suspend.len());
     let late = (known.after(&suspend), machine.snapshot());
-    logbook.keep_snapshot(&run("long"), late.0, late.1.clone()).await.expect("the logbook can be written");
-    logbook.keep_snapshot(&run("long"), known, early).await.expect("the logbook can be written");
+    logbook.save_snapshot(&run("long"), late.0, late.1.clone()).await.expect("the logbook can be written");
+    logbook.save_snapshot(&run("long"), known, early).await.expect("the logbook can be written");
     let history = logbook.load(&run("long")).await.expect("the run is there");
     assert_eq!(history.snapshot, Some(late), "an older one is dropped");
     assert_eq!(history.records, []);
 }
 
 /// Of a run that cannot be read it is told which of its records is to blame.
-async fn a_record_that_cannot_be_taken_is_named_with_its_version(logbook: impl Logbook) {
-    let (_, mut records) = begun();
+async fn an_illegal_record_is_reported_with_its_version(logbook: impl Logbook) {
+    let (_, mut records) = started_run();
     let first = records.first().expect("it has begun").clone();
     records.push(first);
     let version = records.len();
     let standing = standing("s", "f", RunState::Running);
-    let append =
-        Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new(), told: Version::NONE };
+    let append = Append {
+        run: run("long"),
+        follows: Version::NONE,
+        records,
+        info: standing,
+        logs: Vec::new(),
+        published: Version::NONE,
+    };
     write(&logbook, vec![append]).await;
     let history = logbook.load(&run("long")).await.expect("the run is there");
     let error = history.into_machine().expect_err("it was started twice").to_string();
@@ -286,7 +299,7 @@ async fn a_record_that_cannot_be_taken_is_named_with_its_version(logbook: impl L
     assert!(error.contains(&wanted), "{error}");
 }
 
-async fn logs_are_kept_with_the_run(logbook: impl Logbook) {
+async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
     let log = |task: &str, text: &str| {
         let mut log = CallLog::default();
         log.push("info", text);
@@ -309,13 +322,13 @@ async fn logs_are_kept_with_the_run(logbook: impl Logbook) {
     assert_eq!(logs(2).await, []);
 }
 
-async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {
+async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {
     for state in RunState::ALL {
         write(&logbook, vec![append_as(state.as_str(), 0, [1], standing("s", "f", state))]).await;
     }
     let late = standing("s", "f", RunState::Success);
     write(&logbook, vec![append_as("late", 0, [1, 10], late)]).await;
-    assert_eq!(logbook.forget(Timestamp::from_micros(10)).await.expect("the logbook can be written"), 2);
+    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(10)).await.expect("the logbook can be written"), 2);
     let left = names(&logbook, Filter::default()).await;
     assert_eq!(left, ["suspending", "suspended", "running", "pending", "late", "failure"]);
     let error = logbook.load(&run("success")).await.expect_err("it is forgotten");
@@ -325,14 +338,20 @@ async fn only_runs_that_ended_long_ago_are_forgotten(logbook: impl Logbook) {
     assert_eq!(records(&logbook, "success").await, [record(20)]);
 }
 
-async fn what_runs_refer_to_is_known_as_long_as_they_are(logbook: impl Logbook) {
-    let (_, records) = begun();
+async fn digests_are_listed_while_their_runs_exist(logbook: impl Logbook) {
+    let (_, records) = started_run();
     let standing = standing("s", "f", RunState::Success);
-    let append =
-        Append { run: run("long"), follows: Version::NONE, records, standing, logs: Vec::new(), told: Version::NONE };
+    let append = Append {
+        run: run("long"),
+        follows: Version::NONE,
+        records,
+        info: standing,
+        logs: Vec::new(),
+        published: Version::NONE,
+    };
     write(&logbook, vec![append]).await;
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
-    logbook.forget(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
+    logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [].into());
 }
 

@@ -28,9 +28,9 @@ pub trait AppendInterceptor: Send + Sync + 'static {
     /// What the guard makes up.
     async fn after(&self) -> Result<(), AppendError>;
 
-    /// How long after its answer an append is written that is said to have failed; `Strip` where it is written before its
+    /// How long after its answer an append is written that is said to have failed; `None` where it is written before its
     /// answer, or not at all. A database that loses a connection may still commit what came over it.
-    fn writes_late(&self) -> Option<Duration> {
+    fn late_write_delay(&self) -> Option<Duration> {
         None
     }
 
@@ -38,7 +38,7 @@ pub trait AppendInterceptor: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the guard makes up.
-    async fn reading(&self) -> Result<(), LoadError> {
+    async fn before_load(&self) -> Result<(), LoadError> {
         Ok(())
     }
 
@@ -49,22 +49,22 @@ pub trait AppendInterceptor: Send + Sync + 'static {
 /// A logbook with a guard.
 pub struct InterceptedLogbook {
     inner: Arc<dyn Logbook>,
-    guard: Arc<dyn AppendInterceptor>,
+    interceptor: Arc<dyn AppendInterceptor>,
 }
 
 impl InterceptedLogbook {
     /// Puts a guard before a logbook.
     #[must_use]
     pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn AppendInterceptor>) -> Self {
-        Self { inner, guard }
+        Self { inner, interceptor: guard }
     }
 }
 
 #[async_trait]
 impl Logbook for InterceptedLogbook {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
-        self.guard.before(&appends).await?;
-        if let Some(delay) = self.guard.writes_late() {
+        self.interceptor.before(&appends).await?;
+        if let Some(delay) = self.interceptor.late_write_delay() {
             let inner = self.inner.clone();
             TaskTracker::new().spawn(async move {
                 tokio::time::sleep(delay).await;
@@ -74,55 +74,55 @@ impl Logbook for InterceptedLogbook {
             return Err(AppendError::Unavailable { reason: "its answer was lost".into() });
         }
         let appended = self.inner.append(appends).await?;
-        self.guard.after().await?;
+        self.interceptor.after().await?;
         Ok(appended)
     }
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        self.guard.reading().await?;
+        self.interceptor.before_load().await?;
         self.inner.load(run).await
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.guard.reading().await?;
-        self.guard.before_read().await;
+        self.interceptor.before_load().await?;
+        self.interceptor.before_read().await;
         self.inner.read(run, after, limit).await
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        self.guard.reading().await?;
+        self.interceptor.before_load().await?;
         self.inner.summary(run).await
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
-        self.guard.reading().await?;
+        self.interceptor.before_load().await?;
         self.inner.open_runs(shard).await
     }
 
-    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
-        self.inner.told(told).await
+    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+        self.inner.mark_published(told).await
     }
 
-    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
-        self.guard.reading().await?;
-        self.inner.untold(shard, limit).await
+    async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+        self.interceptor.before_load().await?;
+        self.inner.unpublished_runs(shard, limit).await
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        self.guard.reading().await?;
+        self.interceptor.before_load().await?;
         self.inner.list(filter).await
     }
 
-    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
-        self.inner.keep_snapshot(run, version, snapshot).await
+    async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+        self.inner.save_snapshot(run, version, snapshot).await
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
         self.inner.trim(run, before).await
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        self.inner.beginning(run).await
+    async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
+        self.inner.trim_point(run).await
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
@@ -137,8 +137,8 @@ impl Logbook for InterceptedLogbook {
         self.inner.run_lock_holder(run).await
     }
 
-    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
-        self.inner.forget(ended_before).await
+    async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+        self.inner.delete_ended_runs(ended_before).await
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {

@@ -19,7 +19,7 @@ pub enum Inspection {
     Absent {
         /// Where it would be.
         place: String,
-        /// Why it could not be made there; `Strip` when it could.
+        /// Why it could not be made there; `None` when it could.
         obstacle: Option<String>,
     },
     /// A logbook.
@@ -58,7 +58,7 @@ pub(crate) enum Opened {
 }
 
 impl Found {
-    /// The logbook, to be read; `Strip` when its schema is older: this waft's statements do not fit it. What writes fails, or
+    /// The logbook, to be read; `None` when its schema is older: this waft's statements do not fit it. What writes fails, or
     /// must not be called.
     #[must_use]
     pub fn logbook(&self) -> Option<Arc<dyn Logbook>> {
@@ -68,7 +68,7 @@ impl Found {
         })
     }
 
-    /// Whether a process holds the lock of a run; `Strip` where that cannot be told.
+    /// Whether a process holds the lock of a run; `None` where that cannot be told.
     pub async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         match &self.opened {
             Opened::Sqlite(sqlite) => sqlite.is_run_locked(run).await,

@@ -22,12 +22,12 @@ mod row;
 mod run_lock;
 mod trim;
 
-pub use address::{may_be_there, open};
+pub use address::{may_exist, open};
 pub use inspect::{ClockReading, Found, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunInfo, Summary,
-    Version, is_open, may_be_forgotten,
+    Version, is_deletable, is_open,
 };
 pub use memory::Memory;
 pub use postgres::Postgres;

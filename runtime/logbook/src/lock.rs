@@ -60,7 +60,7 @@ impl EngineLock {
 }
 
 /// The path of a file beside a database. Whoever names the database by a link means the same file.
-pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
     // One that is not there yet has no links that lead to it.
     let mut path = database.canonicalize().unwrap_or_else(|_| database.to_owned());
     path.as_mut_os_string().push(suffix);
@@ -69,7 +69,7 @@ pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
 
 /// Locks the file beside a database. The system unlocks it when the process ends.
 fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
-    let path = beside(&path, ".lock");
+    let path = sibling_path(&path, ".lock");
     let unavailable =
         |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
     let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;

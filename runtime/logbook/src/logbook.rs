@@ -45,12 +45,12 @@ pub struct Append {
     /// The records; at least one.
     pub records: Vec<Record>,
     /// Where the run stands after them.
-    pub standing: RunInfo,
+    pub info: RunInfo,
     /// What guests wrote during attempts that the records answer.
     pub logs: Vec<AttemptLog>,
     /// Up to which version all that the run's records changed is known to have been told. One that is below what is known
     /// already means nothing.
-    pub told: Version,
+    pub published: Version,
 }
 
 /// Where a run stands: what is known of it without its records.
@@ -238,11 +238,11 @@ pub enum OpenError {
     },
     /// A newer waft has written it.
     #[error(
-        "the logbook {place} has schema {found}, and this waft knows up to {known}: it was written by a newer waft"
+        "the logbook {location} has schema {found}, and this waft knows up to {known}: it was written by a newer waft"
     )]
     Newer {
         /// Which logbook.
-        place: String,
+        location: String,
         /// Its schema.
         found: i64,
         /// The newest schema known here.
@@ -313,13 +313,13 @@ pub trait Logbook: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError`] when it is not known whether it was noted: it may be told once more then.
-    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError>;
+    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError>;
 
     /// At most `limit` runs of a shard that have ended or rest, and of which it is not known that all was told.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
-    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError>;
+    async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError>;
 
     /// The runs that pass a filter, the youngest first.
     ///
@@ -332,7 +332,7 @@ pub trait Logbook: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError`] when it was not written: the run then loads from an older one.
-    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError>;
+    async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError>;
 
     /// Lets go of the records of a run up to a version, and of what guests wrote by then: its last snapshot, which has to be
     /// of that version, is what the run begins with from then on. Nothing is done where the last snapshot is another one, or
@@ -342,11 +342,11 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`AppendError`] when it was not done, as far as is known.
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError>;
 
-    /// What a run begins with whose oldest records were let go; `Strip` where all are there.
+    /// What a run begins with whose oldest records were let go; `None` where all are there.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
+    async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
     /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered; only what came
     /// with records after a version. With [`Version::NONE`] that is all of it.
@@ -355,14 +355,14 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
 
-    /// Takes the exclusive lock of a run, which need not be there yet; `Strip` when another process holds it, or this one
+    /// Takes the exclusive lock of a run, which need not be there yet; `None` when another process holds it, or this one
     /// already. Engines that share their runs over a broker take none.
     ///
     /// # Errors
     /// [`AppendError`] when the lock could not be asked for.
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
 
-    /// The process that holds the exclusive lock of a run, named for people; `Strip` when nobody does. It may end in the
+    /// The process that holds the exclusive lock of a run, named for people; `None` when nobody does. It may end in the
     /// same moment.
     ///
     /// # Errors
@@ -374,7 +374,7 @@ pub trait Logbook: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError`] when it broke off: some may be forgotten then, each of them whole.
-    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError>;
+    async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError>;
 
     /// The digests of modules and values that the runs refer to.
     ///
@@ -400,7 +400,7 @@ pub const fn is_open(state: RunState) -> bool {
 
 /// The states of runs that may be forgotten.
 #[must_use]
-pub const fn may_be_forgotten(state: RunState) -> bool {
+pub const fn is_deletable(state: RunState) -> bool {
     match state {
         RunState::Success | RunState::RolledBack => true,
         RunState::Pending | RunState::Running | RunState::Failure | RunState::Suspending | RunState::Suspended => false,

@@ -11,8 +11,8 @@ use protocol::AttemptLog;
 
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
-    TrimPoint, Version, is_open, may_be_forgotten, row, run_lock,
-    trim::{referred, revised},
+    TrimPoint, Version, is_deletable, is_open, row, run_lock,
+    trim::{referenced_digests, revision_entries},
 };
 
 /// A logbook that lasts as long as its process.
@@ -44,7 +44,7 @@ struct StoredRun {
     logs: Vec<(Version, AttemptLog)>,
     told: Version,
     started_at: Timestamp,
-    beginning: Option<TrimPoint>,
+    trim_point: Option<TrimPoint>,
 }
 
 impl Memory {
@@ -77,7 +77,7 @@ impl StoredRun {
 
     /// The version that the first record follows.
     fn first(&self) -> Version {
-        self.beginning.as_ref().map_or(Version::NONE, |beginning| beginning.version)
+        self.trim_point.as_ref().map_or(Version::NONE, |beginning| beginning.version)
     }
 
     fn version(&self) -> Version {
@@ -98,10 +98,10 @@ impl StoredRun {
         let kept = self.after(before).to_vec();
         let old = std::mem::replace(&mut self.records, kept);
         let gone = old.len() - self.records.len();
-        let mut revisions = self.beginning.take().map(|beginning| beginning.revisions).unwrap_or_default();
-        revisions.extend(revised(&old[..gone]));
+        let mut revisions = self.trim_point.take().map(|beginning| beginning.revisions).unwrap_or_default();
+        revisions.extend(revision_entries(&old[..gone]));
         self.logs.retain(|(first, _)| *first >= before);
-        self.beginning = Some(TrimPoint { version: before, snapshot, revisions });
+        self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
     }
 }
 
@@ -109,7 +109,7 @@ impl StoredRun {
 impl Logbook for Memory {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
-        let append = |Append { run, follows, records, standing, logs, told }: Append| {
+        let append = |Append { run, follows, records, info, logs, published }: Append| {
             let known = runs.get(&run).map_or(Version::NONE, StoredRun::version);
             if follows != known {
                 return AppendOutcome::Conflict(known);
@@ -118,14 +118,17 @@ impl Logbook for Memory {
             match runs.get_mut(&run) {
                 Some(kept) => {
                     kept.records.extend(records);
-                    kept.standing = standing;
+                    kept.standing = info;
                     kept.logs.extend(logs);
-                    kept.told = kept.told.max(told);
+                    kept.told = kept.told.max(published);
                 }
                 None => {
                     let started_at = records.first().map_or(Timestamp::default(), |record| record.at);
-                    let (snapshot, beginning, logs) = (None, None, logs.collect());
-                    runs.insert(run, StoredRun { standing, records, snapshot, logs, told, started_at, beginning });
+                    let (snapshot, trim_point, logs) = (None, None, logs.collect());
+                    runs.insert(
+                        run,
+                        StoredRun { standing: info, records, snapshot, logs, told: published, started_at, trim_point },
+                    );
                 }
             }
             AppendOutcome::Durable
@@ -165,7 +168,7 @@ impl Logbook for Memory {
         Ok(open.into_iter().map(|summary| (summary.run, summary.version)).collect())
     }
 
-    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
         let mut runs = self.runs();
         for (run, version) in told {
             if let Some(kept) = runs.get_mut(run).filter(|kept| kept.version() >= *version) {
@@ -175,7 +178,7 @@ impl Logbook for Memory {
         Ok(())
     }
 
-    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+    async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let runs = self.runs();
         let is_untold = |kept: &StoredRun| {
             let RunInfo { shard: of, state, .. } = &kept.standing;
@@ -198,7 +201,7 @@ impl Logbook for Memory {
         Ok(all.into_iter().filter(passes).take(filter.limit).collect())
     }
 
-    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+    async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         if let Some(kept) = self.runs().get_mut(run)
             && kept.snapshot.as_ref().is_none_or(|(known, _)| *known < version)
         {
@@ -214,8 +217,8 @@ impl Logbook for Memory {
         Ok(())
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        self.read_run(run, |kept| kept.beginning.clone())
+    async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
+        self.read_run(run, |kept| kept.trim_point.clone())
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
@@ -233,16 +236,16 @@ impl Logbook for Memory {
         Ok(is_held.then(run_lock::this_process))
     }
 
-    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+    async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let mut runs = self.runs();
         let known = runs.len();
-        runs.retain(|run, kept| !may_be_forgotten(kept.standing.state) || kept.summary(run).changed_at >= ended_before);
+        runs.retain(|run, kept| !is_deletable(kept.standing.state) || kept.summary(run).changed_at >= ended_before);
         Ok((known - runs.len()) as u64)
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let of_run = |kept: &StoredRun| match &kept.beginning {
-            Some(beginning) => referred(&beginning.snapshot, &kept.records),
+        let of_run = |kept: &StoredRun| match &kept.trim_point {
+            Some(beginning) => referenced_digests(&beginning.snapshot, &kept.records),
             None => kept.records.iter().flat_map(Record::digests).collect(),
         };
         Ok(self.runs().values().flat_map(of_run).collect())

@@ -99,24 +99,24 @@ impl Postgres {
 
     /// Does something with a connection, which a healthy server does in moments. The error is a reason for people; what
     /// was to be written may be.
-    async fn ask<Answer>(
+    async fn with_connection<Answer>(
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
         let mut client = self.connections.get().await?;
         match timeout(QUERY_TIMEOUT, work(&mut client)).await {
-            Ok(result) => result.map_err(|error| self.connections.failed(client, &error)),
-            Err(_) => Err(self.connections.silent(client, QUERY_TIMEOUT)),
+            Ok(result) => result.map_err(|error| self.connections.reason_for(client, &error)),
+            Err(_) => Err(self.connections.timed_out(client, QUERY_TIMEOUT)),
         }
     }
 
     /// Does something with a connection that may take as long as the whole logbook is large.
-    async fn ask_for_all<Answer>(
+    async fn with_connection_unbounded<Answer>(
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
         let mut client = self.connections.get().await?;
-        work(&mut client).await.map_err(|error| self.connections.failed(client, &error))
+        work(&mut client).await.map_err(|error| self.connections.reason_for(client, &error))
     }
 }
 
@@ -125,14 +125,14 @@ async fn of_run<Found>(
     run: &RunId,
     found: impl Future<Output = Result<Option<Found>, String>>,
 ) -> Result<Found, LoadError> {
-    found.await.map_err(unread)?.ok_or_else(|| LoadError::Missing { run: run.clone() })
+    found.await.map_err(load_error)?.ok_or_else(|| LoadError::Missing { run: run.clone() })
 }
 
-fn unwritten(reason: String) -> AppendError {
+fn append_error(reason: String) -> AppendError {
     AppendError::Unavailable { reason }
 }
 
-fn unread(reason: String) -> LoadError {
+fn load_error(reason: String) -> LoadError {
     LoadError::Unavailable { reason }
 }
 
@@ -140,85 +140,92 @@ fn unread(reason: String) -> LoadError {
 impl Logbook for Postgres {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let rows: Vec<AppendRow> = appends.into_iter().map(AppendRow::from).collect();
-        self.ask(async |client| append::append(client, &rows).await).await.map_err(unwritten)
+        self.with_connection(async |client| append::append(client, &rows).await).await.map_err(append_error)
     }
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        let loaded = of_run(run, self.ask(async |client| read::load(client, run.as_str()).await)).await?;
+        let loaded = of_run(run, self.with_connection(async |client| read::load(client, run.as_str()).await)).await?;
         row::history(run, loaded.run, loaded.snapshot, loaded.pieces)
-            .map_err(|error| error.within(self.connections.place()))
+            .map_err(|error| error.within(self.connections.location()))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
-        let found = self.ask(async |client| read::read(client, run.as_str(), first, end).await);
-        let read::RecordRows { run: found, beginning, pieces } = of_run(run, found).await?;
-        if first < beginning {
-            return Err(row::trimmed(run, row::count(run, beginning)?));
+        let found = self.with_connection(async |client| read::read(client, run.as_str(), first, end).await);
+        let read::RecordRows { run: found, trim_version, pieces } = of_run(run, found).await?;
+        if first < trim_version {
+            return Err(row::trimmed(run, row::count(run, trim_version)?));
         }
         let until = until.min(row::count(run, found.version)?);
-        Ok(row::join(run, pieces, after.get(), until).map_err(|error| error.within(self.connections.place()))?)
+        Ok(row::concat_chunks(run, pieces, after.get(), until)
+            .map_err(|error| error.within(self.connections.location()))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        of_run(run, self.ask(async |client| read::summary(client, run.as_str()).await)).await?.into_summary()
+        of_run(run, self.with_connection(async |client| read::summary(client, run.as_str()).await))
+            .await?
+            .into_summary()
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
-        let open = self.ask(async |client| read::open_runs(client, shard.as_str()).await).await;
-        open.map_err(unread)?.iter().map(|(id, version)| row::open_run(id, *version)).collect()
+        let open = self.with_connection(async |client| read::open_runs(client, shard.as_str()).await).await;
+        open.map_err(load_error)?.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
-    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
         let runs: Vec<&str> = told.iter().map(|(run, _)| run.as_str()).collect();
         let versions: Vec<i64> = told.iter().map(|(_, version)| column(version.get())).collect();
-        let noted = self.ask(async |client| {
+        let noted = self.with_connection(async |client| {
             let statement = client.prepare_cached(MARK_PUBLISHED).await?;
             client.execute(&statement, &[&runs, &versions]).await
         });
-        noted.await.map(drop).map_err(unwritten)
+        noted.await.map(drop).map_err(append_error)
     }
 
-    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+    async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let limit = column(limit as u64);
-        let ids = self.ask(async |client| read::untold(client, shard.as_str(), limit).await).await;
-        ids.map_err(unread)?.iter().map(|id| row::run_id(id)).collect()
+        let ids = self.with_connection(async |client| read::unpublished(client, shard.as_str(), limit).await).await;
+        ids.map_err(load_error)?.iter().map(|id| row::run_id(id)).collect()
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        let rows = self.ask_for_all(async |client| read::list(client, filter).await).await;
-        rows.map_err(unread)?.into_iter().map(RunRow::into_summary).collect()
+        let rows = self.with_connection_unbounded(async |client| read::list(client, filter).await).await;
+        rows.map_err(load_error)?.into_iter().map(RunRow::into_summary).collect()
     }
 
-    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+    async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         let (version, body) = (column(version.get()), encode_snapshot(&snapshot));
-        let kept = self.ask(async |client| {
+        let kept = self.with_connection(async |client| {
             let statement = client.prepare_cached(SAVE_SNAPSHOT).await?;
             client.execute(&statement, &[&run.as_str(), &version, &body]).await
         });
-        kept.await.map(drop).map_err(unwritten)
+        kept.await.map(drop).map_err(append_error)
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
         let before = column(before.get());
-        let trimmed = self.ask(async |client| trim::trim(client, run.as_str(), before).await).await;
+        let trimmed = self.with_connection(async |client| trim::trim(client, run.as_str(), before).await).await;
         trimmed
-            .map_err(unwritten)?
-            .map_err(|error| unwritten(format!("the records of run {run} cannot be read: {error}")))
+            .map_err(append_error)?
+            .map_err(|error| append_error(format!("the records of run {run} cannot be read: {error}")))
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        let found = of_run(run, self.ask(async |client| trim::beginning(client, run.as_str()).await)).await?;
+    async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
+        let found =
+            of_run(run, self.with_connection(async |client| trim::trim_point(client, run.as_str()).await)).await?;
         found
-            .map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(self.connections.place())))
+            .map(|beginning| row::trim_point(run, beginning).map_err(|error| error.within(self.connections.location())))
             .transpose()
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
         let after = column(after.get());
-        let logs = of_run(run, self.ask(async |client| read::logs(client, run.as_str(), after).await)).await?;
-        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(self.connections.place()))).collect()
+        let logs =
+            of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), after).await)).await?;
+        logs.into_iter()
+            .map(|log| log.into_log(run).map_err(|error| error.within(self.connections.location())))
+            .collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
@@ -234,23 +241,26 @@ impl Logbook for Postgres {
                 Ok(Some(RunLock::new(Client::take(client))))
             }
             Ok(Ok(false)) => Ok(None),
-            Ok(Err(error)) => Err(unavailable(self.connections.failed(client, &error))),
-            Err(_) => Err(unavailable(self.connections.silent(client, QUERY_TIMEOUT))),
+            Ok(Err(error)) => Err(unavailable(self.connections.reason_for(client, &error))),
+            Err(_) => Err(unavailable(self.connections.timed_out(client, QUERY_TIMEOUT))),
         }
     }
 
     async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
         let unread = |reason| LoadError::Unavailable { reason };
-        let found = self.ask(async |client| client.query_opt(LOCK_HOLDER, &[&run.as_str()]).await).await;
+        let found = self.with_connection(async |client| client.query_opt(LOCK_HOLDER, &[&run.as_str()]).await).await;
         let Some(row) = found.map_err(unread)? else { return Ok(None) };
         row.try_get(0).map(Some).map_err(|error| unread(error.to_string()))
     }
 
-    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+    async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let before = column(ended_before.as_micros());
         let mut forgotten = 0;
         loop {
-            let gone = self.ask_for_all(async |client| forget_slice(client, before).await).await.map_err(unwritten)?;
+            let gone = self
+                .with_connection_unbounded(async |client| delete_batch(client, before).await)
+                .await
+                .map_err(append_error)?;
             forgotten += gone as u64;
             if gone < DELETE_BATCH {
                 return Ok(forgotten);
@@ -259,27 +269,27 @@ impl Logbook for Postgres {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let digests = self.ask_for_all(async |client| read::digests(client).await).await;
-        digests.map_err(unread)?.iter().map(|digest| row::digest(digest)).collect()
+        let digests = self.with_connection_unbounded(async |client| read::digests(client).await).await;
+        digests.map_err(load_error)?.iter().map(|digest| row::digest(digest)).collect()
     }
 
     async fn check(&self) -> Result<(), AppendError> {
-        let checked = self.ask(async |client| {
+        let checked = self.with_connection(async |client| {
             let written: i64 = client.query_one(CHECK, &[]).await?.try_get(0)?;
             let read: i64 = client.query_one(CHECKED, &[]).await?.try_get(0)?;
             Ok((written, read))
         });
-        let (written, read) = checked.await.map_err(unwritten)?;
+        let (written, read) = checked.await.map_err(append_error)?;
         // Another process may have checked in between.
         if read < written {
-            let place = self.connections.place();
-            return Err(unwritten(format!("{place}: {written} was written, and {read} was read")));
+            let place = self.connections.location();
+            return Err(append_error(format!("{place}: {written} was written, and {read} was read")));
         }
         Ok(())
     }
 }
 
-async fn forget_slice(client: &mut Client, before: i64) -> Result<usize, Error> {
+async fn delete_batch(client: &mut Client, before: i64) -> Result<usize, Error> {
     let transaction = client.transaction().await?;
     let statement = transaction.prepare_cached(SELECT_DELETABLE).await?;
     let rows = transaction.query(&statement, &[&before, &(DELETE_BATCH as i64)]).await?;

@@ -13,7 +13,7 @@ const PAGE_RECORDS: usize = 1_000;
 pub struct Replay {
     run: RunId,
     logbook: Arc<dyn Logbook>,
-    /// `Strip` before the first record.
+    /// `None` before the first record.
     machine: Option<Machine>,
     version: Version,
     revisions: Vec<RevisionEntry>,
@@ -25,7 +25,7 @@ pub struct Page {
     /// The records, to be taken one after the other.
     pub records: Vec<Record>,
     /// Whether the replay begins with this page: what was noted of earlier pages, if there were any, is obsolete.
-    pub begins: bool,
+    pub starts_replay: bool,
 }
 
 /// One record that the machine has taken.
@@ -43,7 +43,7 @@ impl Replay {
         Self { run, logbook, machine: None, version: Version::NONE, revisions: Vec::new() }
     }
 
-    /// The run as far as it was read; `Strip` before its first record.
+    /// The run as far as it was read; `None` before its first record.
     #[must_use]
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
@@ -70,15 +70,15 @@ impl Replay {
     pub async fn read(&mut self) -> Result<Page, LoadError> {
         let mut begins = self.machine.is_none();
         if begins {
-            self.begin().await?;
+            self.load_trim_point().await?;
         }
         loop {
             match self.logbook.read(&self.run, self.version, PAGE_RECORDS).await {
-                Ok(records) => return Ok(Page { records, begins }),
+                Ok(records) => return Ok(Page { records, starts_replay: begins }),
                 // Each turn of this loop needs another trim since the snapshot was read.
                 Err(ReadError::Trimmed { .. }) => {
                     begins = true;
-                    self.begin().await?;
+                    self.load_trim_point().await?;
                 }
                 Err(ReadError::Load(error)) => return Err(error),
             }
@@ -86,8 +86,8 @@ impl Replay {
     }
 
     /// Begins with the snapshot that stands for the trimmed records, if there is one.
-    async fn begin(&mut self) -> Result<(), LoadError> {
-        let beginning = self.logbook.beginning(&self.run).await?;
+    async fn load_trim_point(&mut self) -> Result<(), LoadError> {
+        let beginning = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = beginning else { return Ok(()) };
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
         let restored = Machine::restore(self.run.clone(), snapshot);
@@ -100,7 +100,7 @@ impl Replay {
     ///
     /// # Errors
     /// [`LoadError::Damaged`] when it cannot follow what was taken.
-    pub fn take(&mut self, record: &Record) -> Result<AppliedRecord, LoadError> {
+    pub fn apply(&mut self, record: &Record) -> Result<AppliedRecord, LoadError> {
         let version = self.version.after(std::slice::from_ref(record));
         let changes = take(&self.run, &mut self.machine, version, record)?;
         self.version = version;

@@ -24,21 +24,21 @@ pub(crate) struct AppendRow {
     pub(crate) body: Vec<u8>,
     pub(crate) logs: Vec<LogRow>,
     pub(crate) content: BTreeSet<Digest>,
-    pub(crate) told: i64,
+    pub(crate) published: i64,
     /// Whether the run has ended or rests with these records, so that nothing will tell by itself that they were told.
-    pub(crate) owing: bool,
+    pub(crate) has_unpublished: bool,
 }
 
 impl From<Append> for AppendRow {
-    fn from(Append { run, follows, records, standing, logs, told }: Append) -> Self {
+    fn from(Append { run, follows, records, info: standing, logs, published: told }: Append) -> Self {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
         Self {
             follows: column(follows.get()),
             version: column(follows.after(&records).get()),
-            told: column(told.get()),
-            owing: !is_open(standing.state),
+            published: column(told.get()),
+            has_unpublished: !is_open(standing.state),
             standing,
             started_at: column(first.at.as_micros()),
             changed_at: column(last.at.as_micros()),
@@ -125,7 +125,7 @@ pub(crate) fn history(
         None => None,
     };
     let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
-    let records = join(run, pieces, after, summary.version.get())?;
+    let records = concat_chunks(run, pieces, after, summary.version.get())?;
     Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
 }
 
@@ -136,7 +136,7 @@ pub(crate) type TrimPointRow = (i64, Vec<u8>, Vec<RevisionRow>);
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when they hold what none of ours would.
-pub(crate) fn beginning(run: &RunId, (version, body, revisions): TrimPointRow) -> Result<TrimPoint, LoadError> {
+pub(crate) fn trim_point(run: &RunId, (version, body, revisions): TrimPointRow) -> Result<TrimPoint, LoadError> {
     let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
     let revised = |RevisionRow { revision, at, edits }| {
         Ok(RevisionEntry {
@@ -216,7 +216,7 @@ pub(crate) struct RecordChunk {
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when one does not decode, or when there is a gap.
-pub(crate) fn join(
+pub(crate) fn concat_chunks(
     run: &RunId,
     pieces: impl IntoIterator<Item = RecordChunk>,
     after: u64,
@@ -317,7 +317,8 @@ mod tests {
     }
 
     fn joined(pieces: impl IntoIterator<Item = RecordChunk>, after: u64, until: u64) -> Result<Vec<u64>, String> {
-        let records = join(&RunId::new("r").unwrap(), pieces, after, until).map_err(|error| error.to_string())?;
+        let records =
+            concat_chunks(&RunId::new("r").unwrap(), pieces, after, until).map_err(|error| error.to_string())?;
         Ok(records.into_iter().map(|record| record.at.as_micros()).collect())
     }
 

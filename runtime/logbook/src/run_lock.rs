@@ -15,12 +15,12 @@ use flow::RunId;
 
 /// The exclusive lock of a run, until it is dropped.
 pub struct RunLock {
-    _held: Box<dyn Send + Sync>,
+    _handle: Box<dyn Send + Sync>,
 }
 
 impl RunLock {
     pub(crate) fn new(held: impl Send + Sync + 'static) -> Self {
-        Self { _held: Box::new(held) }
+        Self { _handle: Box::new(held) }
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
     }
 }
 
-/// Locks a run by a file in a folder; `Strip` when another process holds it. It blocks for moments.
+/// Locks a run by a file in a folder; `None` when another process holds it. It blocks for moments.
 pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock>> {
     fs::create_dir_all(folder)?;
     let path = folder.join(run.as_str());
@@ -92,7 +92,7 @@ pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock
     }
 }
 
-/// The process that holds the lock of a run, for people; `Strip` when nobody does. What a killed process left counts as nothing.
+/// The process that holds the lock of a run, for people; `None` when nobody does. What a killed process left counts as nothing.
 pub(crate) fn holder(folder: &Path, run: &RunId) -> io::Result<Option<String>> {
     let path = folder.join(run.as_str());
     let file = match File::open(&path) {

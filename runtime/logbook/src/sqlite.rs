@@ -69,22 +69,22 @@ impl Sqlite {
         let file = path.clone();
         let writer = ConnectionThread::start(&place, move || open_writer(&file)).await?;
         // The file is there now, so that links to it are followed.
-        let locks = lock::beside(&path, ".locks");
+        let locks = lock::sibling_path(&path, ".locks");
         let reader = ConnectionThread::start(&place, move || open_reader(&path)).await?;
         Ok(Self { place, writer, reader, locks })
     }
 
-    /// Whether a process holds the lock of a run; `Strip` where that cannot be told.
+    /// Whether a process holds the lock of a run; `None` where that cannot be told.
     pub(crate) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         let (locks, run) = (self.locks.clone(), run.clone());
         tokio::task::spawn_blocking(move || run_lock::is_locked(&locks, &run)).await.ok()?.ok()
     }
 
-    fn unwritten(&self, failure: Failure) -> AppendError {
+    fn append_error(&self, failure: Failure) -> AppendError {
         AppendError::Unavailable { reason: format!("{}: {failure}", self.place) }
     }
 
-    fn unread(&self, failure: Failure) -> LoadError {
+    fn load_error(&self, failure: Failure) -> LoadError {
         LoadError::Unavailable { reason: format!("{}: {failure}", self.place) }
     }
 
@@ -95,10 +95,10 @@ impl Sqlite {
         Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Found>> + Send + 'static,
     {
         let id = run.clone();
-        let found = self.reader.ask(move |connection| work(connection, id.as_str())).await;
+        let found = self.reader.run(move |connection| work(connection, id.as_str())).await;
         let found = found.map_err(|failure| match failure {
             Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.place)),
-            Failure::Unavailable(_) => self.unread(failure),
+            Failure::Unavailable(_) => self.load_error(failure),
         })?;
         found.ok_or_else(|| LoadError::Missing { run: run.clone() })
     }
@@ -109,7 +109,7 @@ impl Logbook for Sqlite {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         // Encoded here, so that the one thread has only to write.
         let rows = appends.into_iter().map(AppendRow::from).collect();
-        self.writer.append(rows).await.map_err(|failure| self.unwritten(failure))
+        self.writer.append(rows).await.map_err(|failure| self.append_error(failure))
     }
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
@@ -126,7 +126,7 @@ impl Logbook for Sqlite {
             return Err(row::trimmed(run, row::count(run, beginning)?));
         }
         let until = until.min(row::count(run, found.version)?);
-        Ok(row::join(run, pieces, after.get(), until).map_err(|error| error.within(&self.place))?)
+        Ok(row::concat_chunks(run, pieces, after.get(), until).map_err(|error| error.within(&self.place))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -135,46 +135,46 @@ impl Logbook for Sqlite {
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
         let shard = shard.clone();
-        let open = self.reader.ask(move |connection| read::open_runs(connection, shard.as_str())).await;
-        let open = open.map_err(|failure| self.unread(failure))?;
+        let open = self.reader.run(move |connection| read::open_runs(connection, shard.as_str())).await;
+        let open = open.map_err(|failure| self.load_error(failure))?;
         open.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
-    async fn told(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
         let told: Vec<_> = told.iter().map(|(run, version)| (run.to_string(), column(version.get()))).collect();
-        let noted = self.writer.ask(move |connection| append::told(connection, &told)).await;
-        noted.map_err(|failure| self.unwritten(failure))
+        let noted = self.writer.run(move |connection| append::mark_published(connection, &told)).await;
+        noted.map_err(|failure| self.append_error(failure))
     }
 
-    async fn untold(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
+    async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let (shard, limit) = (shard.clone(), column(limit as u64));
-        let ids = self.reader.ask(move |connection| read::untold(connection, shard.as_str(), limit)).await;
-        ids.map_err(|failure| self.unread(failure))?.iter().map(|id| row::run_id(id)).collect()
+        let ids = self.reader.run(move |connection| read::unpublished(connection, shard.as_str(), limit)).await;
+        ids.map_err(|failure| self.load_error(failure))?.iter().map(|id| row::run_id(id)).collect()
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
         let filter = filter.clone();
-        let rows = self.reader.ask(move |connection| read::list(connection, &filter)).await;
-        rows.map_err(|failure| self.unread(failure))?.into_iter().map(RunRow::into_summary).collect()
+        let rows = self.reader.run(move |connection| read::list(connection, &filter)).await;
+        rows.map_err(|failure| self.load_error(failure))?.into_iter().map(RunRow::into_summary).collect()
     }
 
-    async fn keep_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
+    async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         let (run, version, body) = (run.clone(), column(version.get()), encode_snapshot(&snapshot));
-        let kept = self.writer.ask(move |connection| {
+        let kept = self.writer.run(move |connection| {
             connection.prepare_cached(KEEP_SNAPSHOT)?.execute(params![run.as_str(), version, body])
         });
-        kept.await.map(drop).map_err(|failure| self.unwritten(failure))
+        kept.await.map(drop).map_err(|failure| self.append_error(failure))
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
         let (run, before) = (run.clone(), column(before.get()));
-        let trimmed = self.writer.ask(move |connection| trim::trim(connection, run.as_str(), before)).await;
-        trimmed.map_err(|failure| self.unwritten(failure))
+        let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before)).await;
+        trimmed.map_err(|failure| self.append_error(failure))
     }
 
-    async fn beginning(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
+    async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let found = self.of_run(run, trim::beginning).await?;
-        found.map(|beginning| row::beginning(run, beginning).map_err(|error| error.within(&self.place))).transpose()
+        found.map(|beginning| row::trim_point(run, beginning).map_err(|error| error.within(&self.place))).transpose()
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
@@ -193,14 +193,14 @@ impl Logbook for Sqlite {
         held.map_err(|error| LoadError::Unavailable { reason: format!("{}: {error}", self.locks.display()) })
     }
 
-    async fn forget(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
+    async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let before = column(ended_before.as_micros());
         let mut forgotten = 0;
         loop {
-            let slice = self.writer.ask(move |connection| {
+            let slice = self.writer.run(move |connection| {
                 connection.prepare_cached(FORGET)?.execute(params![before, DELETE_BATCH as i64])
             });
-            let gone = slice.await.map_err(|failure| self.unwritten(failure))?;
+            let gone = slice.await.map_err(|failure| self.append_error(failure))?;
             forgotten += gone as u64;
             if gone < DELETE_BATCH {
                 return Ok(forgotten);
@@ -209,20 +209,20 @@ impl Logbook for Sqlite {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let digests = self.reader.ask(|connection| read::digests(connection)).await;
-        digests.map_err(|failure| self.unread(failure))?.iter().map(|digest| row::digest(digest)).collect()
+        let digests = self.reader.run(|connection| read::digests(connection)).await;
+        digests.map_err(|failure| self.load_error(failure))?.iter().map(|digest| row::digest(digest)).collect()
     }
 
     async fn check(&self) -> Result<(), AppendError> {
-        let written = self.writer.ask(|connection| {
+        let written = self.writer.run(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let number: i64 = transaction.query_row(CHECK, [], |row| row.get(0))?;
             transaction.commit()?;
             Ok(number)
         });
-        let written = written.await.map_err(|failure| self.unwritten(failure))?;
-        let read = self.reader.ask(|connection| connection.query_row(CHECKED, [], |row| row.get::<_, i64>(0))).await;
-        let read = read.map_err(|failure| self.unwritten(failure))?;
+        let written = written.await.map_err(|failure| self.append_error(failure))?;
+        let read = self.reader.run(|connection| connection.query_row(CHECKED, [], |row| row.get::<_, i64>(0))).await;
+        let read = read.map_err(|failure| self.append_error(failure))?;
         // Another process may have checked in between.
         if read < written {
             let reason = format!("{}: {written} was written, and {read} was read", self.place);

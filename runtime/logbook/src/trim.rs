@@ -29,7 +29,7 @@ pub struct RevisionEntry {
 }
 
 /// How records that are let go changed the flow.
-pub(crate) fn revised<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
+pub(crate) fn revision_entries<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
     let revised = |record: &Record| {
         let Fact::Edited { flow, revision } = &record.fact else { return None };
         let edits = flow.origin.as_ref().map_or(0, |origin| origin.edits.len());
@@ -39,6 +39,9 @@ pub(crate) fn revised<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<
 }
 
 /// What of the store a run still refers to, by what it begins with and the records after that.
-pub(crate) fn referred<'a>(beginning: &Snapshot, records: impl IntoIterator<Item = &'a Record>) -> BTreeSet<Digest> {
+pub(crate) fn referenced_digests<'a>(
+    beginning: &Snapshot,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> BTreeSet<Digest> {
     beginning.digests().into_iter().chain(records.into_iter().flat_map(Record::digests)).collect()
 }

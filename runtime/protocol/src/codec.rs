@@ -10,7 +10,7 @@
 //!   Nothing else is needed: bodies of earlier versions read as they did.
 //! - **A field** changes the bytes around it. The earlier struct stays, named with the last version that has it
 //!   (`WireItemV2`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
-//!   matches [`FlowBody::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
+//!   matches [`Body::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
 //!   type parameter, so that it is not written down twice.
 //!
 //! `codec/growth.rs` is the worked example.
@@ -77,20 +77,20 @@ impl MessageKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes begin differently.
-    #[error("not a {what}: {length} bytes that begin {beginning:02x?}")]
+    #[error("not a {what}: {length} bytes that begin {prefix:02x?}")]
     NotThisKind {
         /// What was expected.
         what: &'static str,
         /// How many bytes there were.
         length: usize,
         /// The first of them.
-        beginning: Vec<u8>,
+        prefix: Vec<u8>,
     },
     /// The message has a version that this build does not know.
-    #[error("a {what} of format version {version}; this waft reads up to {known}: upgrade it")]
+    #[error("a {expected} of format version {version}; this waft reads up to {known}: upgrade it")]
     Version {
         /// What was expected.
-        what: &'static str,
+        expected: &'static str,
         /// Its version.
         version: u8,
         /// The newest version known here.
@@ -153,13 +153,13 @@ impl<'a> Body<'a> {
     pub(crate) fn open(kind: MessageKind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let Some(rest) = bytes.strip_prefix(&kind.magic) else {
             let beginning = bytes.iter().take(8).copied().collect();
-            return Err(DecodeError::NotThisKind { what: kind.name, length: bytes.len(), beginning });
+            return Err(DecodeError::NotThisKind { what: kind.name, length: bytes.len(), prefix: beginning });
         };
         let Some((&version, bytes)) = rest.split_first() else {
             return Err(damaged(kind, "it ends before its version"));
         };
         if version == 0 || version > kind.version {
-            return Err(DecodeError::Version { what: kind.name, version, known: kind.version });
+            return Err(DecodeError::Version { expected: kind.name, version, known: kind.version });
         }
         Ok(Self { kind, version, bytes })
     }

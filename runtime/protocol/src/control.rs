@@ -15,10 +15,10 @@ pub enum Control {
     Ping(Ping),
     /// Stop this attempt, if you have it.
     Interrupt(CallId),
-    /// Nobody wants these calls any more: whoever has begun one says so with [`CallReport::Begun`](crate::Report::Begun), and
+    /// Nobody wants these calls any more: whoever has begun one says so with [`Report::Begun`](crate::Report::Begun), and
     /// whoever gets the job of one does not begin it before an engine says that it may.
     Withdraw(Vec<CallId>),
-    /// An engine's answer to one worker that asked with [`CallReport::MayStart`](crate::Report::MayBegin).
+    /// An engine's answer to one worker that asked with [`Report::MayStart`](crate::Report::MayBegin).
     MayStart {
         /// Which call.
         call: CallId,

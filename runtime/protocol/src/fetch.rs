@@ -40,7 +40,7 @@ pub struct FetchReply<'a> {
     /// The content that was asked for.
     pub digest: Digest,
     /// The answer.
-    pub answer: FetchResponse<'a>,
+    pub response: FetchResponse<'a>,
 }
 
 /// What became of a request for content.
@@ -137,7 +137,7 @@ impl<'a> FetchReply<'a> {
     /// The reply as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let answer = match self.answer {
+        let answer = match self.response {
             FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
             FetchResponse::Stored => WireAnswer::Kept,
             FetchResponse::Missing => WireAnswer::Missing,
@@ -160,6 +160,6 @@ impl<'a> FetchReply<'a> {
             WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },
             WireAnswer::Unreadable { reason } => FetchResponse::Unreadable { reason },
         };
-        Ok(Self { digest: Digest::from_bytes(digest), answer })
+        Ok(Self { digest: Digest::from_bytes(digest), response: answer })
     }
 }

@@ -22,7 +22,7 @@ pub fn headers(call: &CallId) -> BTreeMap<String, String> {
     ])
 }
 
-/// The call that headers tell of; `Strip` where they are not those of a call.
+/// The call that headers tell of; `None` where they are not those of a call.
 #[must_use]
 pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     let header = |name: &str| headers.get(name).map(String::as_str);

@@ -22,14 +22,14 @@ pub struct Job {
     pub flow: FlowName,
     /// The module to call.
     pub module: Digest,
-    /// The task in the module; `Strip` for a WASI command.
+    /// The task in the module; `None` for a WASI command.
     pub export: Option<Export>,
     /// What it takes, by the module's names.
     pub inputs: Values,
-    /// What a rollback is told: what apply left, and which tasks failed. `Strip` for an apply.
+    /// What a rollback is told: what apply left, and which tasks failed. `None` for an apply.
     pub rollback: Option<(Outcome, FailureSummary)>,
     /// What it must leave, by the module's names.
-    pub promised: Vec<ValueName>,
+    pub required_outputs: Vec<ValueName>,
     /// What it may use.
     pub limits: Limits,
     /// When it was handed out: the guest's clock stands here.
@@ -40,7 +40,7 @@ pub struct Job {
     pub signal_to: String,
     /// The queue that answers requests for modules.
     pub fetch_from: String,
-    /// How often it may come back before it is taken for poison; `Strip` leaves that to the worker.
+    /// How often it may come back before it is taken for poison; `None` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
 }
 
@@ -84,7 +84,7 @@ impl Job {
                 failures: failures_to_wire(&failures.first),
                 failures_total: failures.total,
             }),
-            promised: self.promised.iter().map(ValueName::as_str).collect(),
+            promised: self.required_outputs.iter().map(ValueName::as_str).collect(),
             limits: self.limits.into(),
             at_micros: self.at.as_micros(),
             expires_at_micros: time_to_wire(self.expires_at),
@@ -120,7 +120,12 @@ impl WireJob<'_> {
             export: self.export.map(Export::new).transpose().map_err(invalid)?,
             inputs: values_from_wire(self.inputs)?,
             rollback,
-            promised: self.promised.into_iter().map(ValueName::new).collect::<Result<_, _>>().map_err(invalid)?,
+            required_outputs: self
+                .promised
+                .into_iter()
+                .map(ValueName::new)
+                .collect::<Result<_, _>>()
+                .map_err(invalid)?,
             limits: self.limits.into(),
             at: Timestamp::from_micros(self.at_micros),
             expires_at: time_from_wire(self.expires_at_micros),

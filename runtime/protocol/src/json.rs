@@ -166,12 +166,12 @@ struct NotificationFailure<'a> {
     details: Option<&'a RawValue>,
 }
 
-/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `Strip` for one
+/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `None` for one
 /// that tells of anything else.
 ///
 /// # Errors
 /// [`DecodeError`] for whatever is no notification.
-pub fn heard(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
+pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
     let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
     let told: NotificationLine<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
     let end = match (&*told.state, &told.failure) {
@@ -196,7 +196,7 @@ pub fn heard(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
         key: format!("{run}/{name}/{firing}/{attempt}/{state}"),
         flow: FlowName::new(flow).map_err(|error| damaged(error.to_string()))?,
         task: NodeName::new(name).map_err(|error| damaged(error.to_string()))?,
-        end,
+        outcome: end,
     }))
 }
 

@@ -37,9 +37,9 @@ pub struct PermitRequest {
     /// What the runs say of the task's pace.
     pub pace: Pace,
     /// Runs of the shard of which the engine does not know yet what they have.
-    pub unread: Vec<RunId>,
+    pub unloaded: Vec<RunId>,
     /// Whether an answer is wanted even if there is nothing new.
-    pub asks: bool,
+    pub wants_reply: bool,
     /// The calls that have a permit.
     pub held: Vec<CallId>,
     /// Those that want one.
@@ -59,7 +59,7 @@ pub struct RequestedCall {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PermitSnapshot {
     /// The engine.
-    pub keeper: String,
+    pub coordinator: String,
     /// One more than the last it knew of.
     pub number: u64,
     /// When the next call may start, by the task's rate.
@@ -78,7 +78,7 @@ pub struct Permit {
     /// The engine that asked for it.
     pub engine: String,
     /// The claims of that engine that it answers.
-    pub asked: u64,
+    pub request_number: u64,
 }
 
 /// Who consumes the queue asks whether it still does.
@@ -148,7 +148,7 @@ impl PermitMessage {
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
             Self::Request(claims) => WirePermits::Claims(claims.into()),
-            Self::Snapshot(PermitSnapshot { keeper, number, free_at, permits }) => WirePermits::Kept {
+            Self::Snapshot(PermitSnapshot { coordinator: keeper, number, free_at, permits }) => WirePermits::Kept {
                 keeper,
                 number: *number,
                 free_at_micros: free_at.as_micros(),
@@ -165,16 +165,16 @@ impl PermitMessage {
     /// [`DecodeError`] for whatever is no such message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WirePermits<'_> = codec::decode(MessageKind::PERMITS, bytes)?;
-        wire.into_permits().map_err(|reason| codec::damaged(MessageKind::PERMITS, reason))
+        wire.into_message().map_err(|reason| codec::damaged(MessageKind::PERMITS, reason))
     }
 }
 
 impl WirePermits<'_> {
-    fn into_permits(self) -> Result<PermitMessage, Invalid> {
+    fn into_message(self) -> Result<PermitMessage, Invalid> {
         Ok(match self {
-            Self::Claims(claims) => PermitMessage::Request(claims.into_claims()?),
+            Self::Claims(claims) => PermitMessage::Request(claims.into_request()?),
             Self::Kept { keeper, number, free_at_micros, permits } => PermitMessage::Snapshot(PermitSnapshot {
-                keeper: keeper.into(),
+                coordinator: keeper.into(),
                 number,
                 free_at: Timestamp::from_micros(free_at_micros),
                 permits: permits.into_iter().map(WirePermit::into_permit).collect::<Result<_, _>>()?,
@@ -186,7 +186,8 @@ impl WirePermits<'_> {
 
 impl<'a> From<&'a PermitRequest> for WireClaims<'a> {
     fn from(claims: &'a PermitRequest) -> Self {
-        let PermitRequest { shard, engine, since, number, pace, unread, asks, held, wanted } = claims;
+        let PermitRequest { shard, engine, since, number, pace, unloaded: unread, wants_reply: asks, held, wanted } =
+            claims;
         Self {
             shard: shard.as_str(),
             engine,
@@ -202,7 +203,7 @@ impl<'a> From<&'a PermitRequest> for WireClaims<'a> {
 }
 
 impl WireClaims<'_> {
-    fn into_claims(self) -> Result<PermitRequest, Invalid> {
+    fn into_request(self) -> Result<PermitRequest, Invalid> {
         let wanted = |(call, priority): (WireCall<'_>, i32)| {
             Ok::<_, Invalid>(RequestedCall { call: call.into_call()?, priority })
         };
@@ -212,8 +213,8 @@ impl WireClaims<'_> {
             since: Timestamp::from_micros(self.since_micros),
             number: self.number,
             pace: self.pace.into_pace()?,
-            unread: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(invalid)?,
-            asks: self.asks,
+            unloaded: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(invalid)?,
+            wants_reply: self.asks,
             held: self.held.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
             wanted: self.wanted.into_iter().map(wanted).collect::<Result<_, _>>()?,
         })
@@ -222,7 +223,7 @@ impl WireClaims<'_> {
 
 impl<'a> From<&'a Permit> for WirePermit<'a> {
     fn from(permit: &'a Permit) -> Self {
-        let Permit { call, shard, engine, asked } = permit;
+        let Permit { call, shard, engine, request_number: asked } = permit;
         Self { call: call.into(), shard: shard.as_str(), engine, asked: *asked }
     }
 }
@@ -231,7 +232,7 @@ impl WirePermit<'_> {
     fn into_permit(self) -> Result<Permit, Invalid> {
         let Self { call, shard, engine, asked } = self;
         let shard = Shard::new(shard).map_err(invalid)?;
-        Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), asked })
+        Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), request_number: asked })
     }
 }
 
@@ -244,7 +245,7 @@ impl<'a> From<&'a PermitGrant> for WireGranted<'a> {
 }
 
 impl WireGranted<'_> {
-    pub(crate) fn into_granted(self) -> Result<PermitGrant, Invalid> {
+    pub(crate) fn into_grant(self) -> Result<PermitGrant, Invalid> {
         Ok(PermitGrant {
             flow: FlowName::new(self.flow).map_err(invalid)?,
             task: NodeName::new(self.task).map_err(invalid)?,

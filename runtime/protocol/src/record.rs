@@ -53,7 +53,7 @@ enum WireFact<'a> {
     Delayed { node: u32, until_micros: u64 },
     Expanded { node: u32, list: Vec<&'a str> },
     Triggered(WireTriggered<'a>),
-    BackEdgeSkipped { turn: u32, reason: &'a str },
+    BackEdgeSkipped { back_edge: u32, reason: &'a str },
     TriggerSkipped(WireSkip<'a>),
     Scheduled { schedule: u32, next_micros: Option<u64> },
     Backlogged(WireBacklog),
@@ -148,7 +148,7 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
             Fact::Triggered { firing, entry, by, values } => {
                 Self::Triggered(WireTriggered::new(*firing, *entry, by, values))
             }
-            Fact::BackEdgeSkipped { turn, reason } => Self::BackEdgeSkipped { turn: *turn, reason },
+            Fact::BackEdgeSkipped { back_edge: turn, reason } => Self::BackEdgeSkipped { back_edge: *turn, reason },
             Fact::TriggerSkipped { entry, by, reason, count } => {
                 Self::TriggerSkipped(WireSkip::new(*entry, by, *reason, *count))
             }
@@ -218,7 +218,9 @@ impl WireFact<'_> {
             }
             Self::Expanded { node, list } => Fact::Expanded { node: NodeIndex(node), list: list_from_wire(list)? },
             Self::Triggered(triggered) => triggered.into_fact()?,
-            Self::BackEdgeSkipped { turn, reason } => Fact::BackEdgeSkipped { turn, reason: reason.into() },
+            Self::BackEdgeSkipped { back_edge: turn, reason } => {
+                Fact::BackEdgeSkipped { back_edge: turn, reason: reason.into() }
+            }
             Self::TriggerSkipped(skip) => skip.into(),
             Self::Scheduled { schedule, next_micros } => {
                 Fact::Scheduled { schedule, next: time_from_wire(next_micros) }

@@ -159,7 +159,7 @@ impl WireReport<'_> {
             Self::Released { call, worker } => Report::Released { call: call.into_call()?, worker: named(worker)? },
             Self::Request(request) => Report::Command(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
-            Self::Granted(granted) => Report::PermitGrant(granted.into_granted()?),
+            Self::Granted(granted) => Report::PermitGrant(granted.into_grant()?),
             Self::MayBegin { call } => Report::MayBegin { call: call.into_call()? },
             Self::Begun { call, worker } => Report::Started { call: call.into_call()?, worker: named(worker)? },
         })

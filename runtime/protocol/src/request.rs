@@ -18,7 +18,7 @@ pub struct CommandRequest {
     /// The run.
     pub run: RunId,
     /// What is asked.
-    pub wish: RunCommand,
+    pub command: RunCommand,
 }
 
 /// What is asked for a run.
@@ -127,7 +127,7 @@ enum WireReply<'a> {
 
 impl<'a> From<&'a CommandRequest> for WireRequest<'a> {
     fn from(request: &'a CommandRequest) -> Self {
-        let wish = match &request.wish {
+        let wish = match &request.command {
             RunCommand::Cancel => WireWish::Cancel,
             RunCommand::Suspend => WireWish::Suspend,
             RunCommand::Resume => WireWish::Resume,
@@ -136,7 +136,7 @@ impl<'a> From<&'a CommandRequest> for WireRequest<'a> {
             RunCommand::Edit { revision, flow } => {
                 WireWish::Edit { revision: revision.get(), flow: Box::new((&**flow).into()) }
             }
-            RunCommand::TaskNotification(TaskNotification { flow, task, end, key }) => WireWish::Hear {
+            RunCommand::TaskNotification(TaskNotification { flow, task, outcome: end, key }) => WireWish::Hear {
                 flow: flow.as_str(),
                 task: task.as_str(),
                 key,
@@ -174,7 +174,7 @@ impl WireRequest<'_> {
                 flow: FlowName::new(flow).map_err(invalid)?,
                 task: NodeName::new(task).map_err(invalid)?,
                 key: key.into(),
-                end: match end {
+                outcome: match end {
                     WireHeardEnd::Success(values) => NotificationOutcome::Success(values_from_wire(values)?),
                     WireHeardEnd::Failure(failure) => NotificationOutcome::Failure(value_from_wire(failure)?),
                 },
@@ -190,7 +190,7 @@ impl WireRequest<'_> {
                 key: None,
             },
         };
-        Ok(CommandRequest { run: RunId::new(self.run).map_err(invalid)?, wish })
+        Ok(CommandRequest { run: RunId::new(self.run).map_err(invalid)?, command: wish })
     }
 }
 

@@ -33,7 +33,7 @@ struct WireSnapshot<'a> {
 /// A snapshot as bytes.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
-    let Snapshot { flow, revision, passes, life, notifications, latest } = snapshot;
+    let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
     let wire = WireSnapshot {
         flow: (&**flow).into(),
         revision: revision.get(),
@@ -59,8 +59,8 @@ impl WireSnapshot<'_> {
         Ok(Snapshot {
             flow: self.flow.into_flow()?,
             revision: Revision::new(self.revision),
-            passes: self.firings.into_iter().map(WireFiring::into_pass).collect::<Result<_, _>>()?,
-            life: self.triggers.map(WireTriggerState::into_life).transpose()?,
+            firings: self.firings.into_iter().map(WireFiring::into_firing).collect::<Result<_, _>>()?,
+            triggers: self.triggers.map(WireTriggerState::into_trigger_state).transpose()?,
             notifications: NotificationKeys::from_hashes(self.notifications),
             latest: Timestamp::from_micros(self.latest_micros),
         })

@@ -40,13 +40,13 @@ pub const JOBS_PREFIX: &str = "waft.jobs.";
 
 /// The queue of the jobs of a name.
 #[must_use]
-pub fn jobs(queue: &QueueName) -> String {
+pub fn job_queue(queue: &QueueName) -> String {
     format!("{JOBS_PREFIX}{queue}")
 }
 
 /// The queue of a shard's signals.
 #[must_use]
-pub fn engine(shard: &Shard) -> String {
+pub fn shard_queue(shard: &Shard) -> String {
     format!("waft.engine.{shard}")
 }
 
@@ -63,7 +63,7 @@ pub fn shards() -> impl Iterator<Item = Shard> {
 
 /// The queue on which an engine takes answers.
 #[must_use]
-pub fn replies(engine: &str) -> String {
+pub fn reply_queue(engine: &str) -> String {
     format!("waft.reply.{engine}")
 }
 
@@ -73,25 +73,25 @@ pub const SHARED_STORE: &str = "waft.store.shared";
 
 /// The queue that answers requests for content.
 #[must_use]
-pub fn store(shard: &Shard) -> String {
+pub fn store_queue(shard: &Shard) -> String {
     format!("waft.store.{shard}")
 }
 
 /// The queue that takes content for the store that answers on a queue.
 #[must_use]
-pub fn store_puts(store_queue: &str) -> String {
+pub fn store_put_queue(store_queue: &str) -> String {
     format!("{store_queue}.put")
 }
 
 /// The exchange of one task's notifications.
 #[must_use]
-pub fn task(flow: &FlowName, task: &NodeName) -> String {
+pub fn task_exchange(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.task.{flow}.{task}")
 }
 
 /// The queue of a task's permits: whoever consumes it keeps them.
 #[must_use]
-pub fn permits(flow: &FlowName, task: &NodeName) -> String {
+pub fn permit_queue(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.permits.{flow}.{task}")
 }
 

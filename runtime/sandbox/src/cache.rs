@@ -32,7 +32,7 @@ pub(crate) struct Compatibility([u8; 32]);
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     folder: PathBuf,
-    largest: u64,
+    max_bytes: u64,
     compatibility: Compatibility,
     written: AtomicU64,
 }
@@ -95,7 +95,7 @@ impl DiskCache {
         if metadata.mode() & 0o077 != 0 {
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
-        Ok(Self { folder, largest, compatibility, written: AtomicU64::new(0) })
+        Ok(Self { folder, max_bytes: largest, compatibility, written: AtomicU64::new(0) })
     }
 
     /// The code of a module, if it is here and whole.
@@ -125,7 +125,7 @@ impl DiskCache {
     /// Keeps the code of a module, and makes room for it. A cache that cannot be written costs time, not the call.
     pub(crate) fn store(&self, digest: &Digest, code: &[u8]) {
         let path = self.path(digest);
-        if let Err(error) = self.write(&path, digest, code).and_then(|()| self.make_room()) {
+        if let Err(error) = self.write(&path, digest, code).and_then(|()| self.evict()) {
             tracing::warn!(path = %path.display(), %error, "could not keep compiled code on disk");
         }
     }
@@ -183,7 +183,7 @@ impl DiskCache {
 
     /// Removes what was unused for longest until the rest fits. Files of other engines and leftovers of crashes
     /// count like any other, and age away.
-    fn make_room(&self) -> io::Result<()> {
+    fn evict(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in self.folder.read_dir()? {
             let entry = entry?;
@@ -194,7 +194,7 @@ impl DiskCache {
         files.sort_unstable();
         let mut size: u64 = files.iter().map(|(_, length, _)| length).sum();
         for (_, length, path) in files {
-            if size <= self.largest {
+            if size <= self.max_bytes {
                 break;
             }
             match std::fs::remove_file(&path) {

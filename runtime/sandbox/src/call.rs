@@ -32,7 +32,7 @@ pub struct Call {
     /// What the call may use.
     pub limits: Limits,
     /// What it must leave, by its module's names.
-    pub promised: Vec<ValueName>,
+    pub required_outputs: Vec<ValueName>,
     /// Cancelled to stop this one call.
     pub interrupt: CancellationToken,
 }
@@ -55,7 +55,7 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct CallReport {
     /// The answer.
-    pub answer: Completion,
+    pub completion: Completion,
     /// The lines the guest logged, up to the limit.
     pub log: Vec<LogLine>,
     /// What it wrote to standard output. A command's apply answers there: then this is empty.

@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::Command;
 
 use crate::{
     call::{Action, Call},
-    guest::{invalid, promised},
+    guest::{invalid, require_outputs},
     world::{Exited, HostState, Process, Stdout},
 };
 
@@ -95,10 +95,10 @@ pub(crate) async fn call(
     };
     let streams = &store.data().streams;
     if status != 0 {
-        return Ok(Err(failure(status, &streams.last_words())));
+        return Ok(Err(failure(status, &streams.stderr_tail())));
     }
     Ok(match &call.action {
-        Action::Apply => answered(&streams.take_answer(), &call.promised),
+        Action::Apply => parse_outputs(&streams.take_output(), &call.required_outputs),
         Action::Rollback { .. } => Ok(Values::new()),
     })
 }
@@ -113,11 +113,11 @@ fn failure(status: u8, stderr: &str) -> Failure {
 }
 
 /// The outputs that a program wrote, if they are what it promised. A program that wrote nothing left nothing.
-fn answered(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
+fn parse_outputs(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
     let text = std::str::from_utf8(stdout)
         .map_err(|error| invalid(format!("its standard output is not UTF-8 from byte {} on", error.valid_up_to())))?;
     if text.trim().is_empty() {
-        return promised(Values::new(), names);
+        return require_outputs(Values::new(), names);
     }
     let mut left: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
     let is_name = |name: &str| ValueName::new(name).is_ok();
@@ -125,7 +125,7 @@ fn answered(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
     left.retain(|name| !is_name(name) || names.iter().any(|promised| promised.as_str() == name));
     let values =
         left.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
-    promised(values, names)
+    require_outputs(values, names)
 }
 
 fn not_an_object(text: &str, error: &serde_json::Error) -> Failure {

@@ -24,7 +24,7 @@ struct Inner {
     allocation: Allocation,
     engines: Arc<Engines>,
     /// What each engine needs to call it: the first when it is compiled, others when a call needs them.
-    ready: [OnceLock<LinkedModule>; EngineKind::COUNT],
+    linked: [OnceLock<LinkedModule>; EngineKind::COUNT],
 }
 
 /// A component whose imports are linked.
@@ -91,7 +91,7 @@ impl Compiled {
     pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
         let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        let room = engines.room(EngineKind::first(Allocation::Pooled)).map_err(refused)?;
+        let room = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(refused)?;
         room.engine.precompile_component(bytes).map_err(refused)
     }
 
@@ -107,23 +107,24 @@ impl Compiled {
             .map_err(|error| CompileError::ContractMismatch { digest, reason: format!("{error:#}") })?;
         let ready = std::array::from_fn(|_| OnceLock::new());
         let _ = ready[kind.index()].set(first);
-        let inner = Inner { digest, size: code.len(), allocation: kind.allocation(), engines: engines.clone(), ready };
+        let inner =
+            Inner { digest, size: code.len(), allocation: kind.allocation(), engines: engines.clone(), linked: ready };
         Ok(Self(Arc::new(inner)))
     }
 
     /// The module for one of the engines, if it is there.
     pub(crate) fn ready(&self, kind: EngineKind) -> Option<&LinkedModule> {
-        self.0.ready[kind.index()].get()
+        self.0.linked[kind.index()].get()
     }
 
     /// Makes the module ready for one of the engines. Takes its time: not for async.
     pub(crate) fn prepare(&self, kind: EngineKind) -> wasmtime::Result<()> {
         let inner = &*self.0;
-        let first = inner.ready.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
+        let first = inner.linked.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
         let code = first.component().serialize()?;
         let (_, room, component) = load_into(&inner.engines, kind, &code)?;
         // Should two prepare it at once, either will do.
-        let _ = inner.ready[kind.index()].set(link(room, component)?);
+        let _ = inner.linked[kind.index()].set(link(room, component)?);
         Ok(())
     }
 }
@@ -147,7 +148,7 @@ fn load_into<'a>(
     kind: EngineKind,
     code: &[u8],
 ) -> wasmtime::Result<(EngineKind, &'a LinkedEngine, Component)> {
-    let room = engines.room(kind)?;
+    let room = engines.linked_engine(kind)?;
     #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate makes it")]
     // SAFETY: the bytes are what `Engine::precompile_component` gave to this process just now, what
     // `Component::serialize` gave from it, or what the same wrote to a folder that only this user can write to, with

@@ -39,12 +39,12 @@ pub enum DescribeError {
         failure: Failure,
     },
     /// Its answer cannot be.
-    #[error("module {} describes itself wrongly: {lie}", digest.short())]
+    #[error("module {} describes itself wrongly: {reason}", digest.short())]
     Invalid {
         /// The module.
         digest: Digest,
         /// What is wrong.
-        lie: String,
+        reason: String,
     },
     /// All guests were stopped.
     #[error("describing module {} was interrupted", digest.short())]
@@ -57,27 +57,27 @@ pub enum DescribeError {
 /// What a module says of itself.
 pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
     let digest = compiled.digest();
-    match ask(shared, compiled).await {
+    match call_describe(shared, compiled).await {
         Ok(None) => Ok(ModuleContent::Command),
         Ok(Some(tasks)) => match content(tasks) {
             Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
-            Err(lie) => Err(DescribeError::Invalid { digest, lie }),
+            Err(lie) => Err(DescribeError::Invalid { digest, reason: lie }),
         },
         Err(Completion::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
         Err(Completion::Interrupted | Completion::Succeeded(_)) => Err(DescribeError::Interrupted { digest }),
     }
 }
 
-/// The guest's words; `Strip` for a command, which has none.
-async fn ask(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
+/// The guest's words; `None` for a command, which has none.
+async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
     let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
     let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
-    let place = waiting.over(async { Ok(shared.describing().acquire().await?) }).await;
+    let place = waiting.run(async { Ok(shared.describing().acquire().await?) }).await;
     let watch = Watchdog::start(limits.timeout, interrupts);
     let kind = EngineKind::of(&limits, compiled.allocation());
     let _place = place.map_err(|error| verdict::without_guest(&error, &watch))?;
-    let ready = watch.over(run::ready(compiled, kind)).await;
+    let ready = watch.run(run::ready(compiled, kind)).await;
     let pre = match ready.map_err(|error| verdict::without_guest(&error, &watch))? {
         LinkedModule::Command { .. } => return Ok(None),
         LinkedModule::Tasks { pre, .. } => pre,
@@ -90,9 +90,9 @@ async fn ask(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::Tas
         let task = pre.instantiate_async(&mut store).await?;
         task.waft_task_guest().call_describe(&mut store).await
     };
-    match watch.over(asking).await {
+    match watch.run(asking).await {
         Ok(tasks) => Ok(Some(tasks)),
-        Err(error) => Err(verdict::of(Err(error), store.data(), kind.stack())),
+        Err(error) => Err(verdict::classify(Err(error), store.data(), kind.stack())),
     }
 }
 

@@ -59,8 +59,8 @@ pub(crate) struct LinkedEngine {
 
 /// All engines of a sandbox.
 pub(crate) struct Engines {
-    rooms: [OnceLock<LinkedEngine>; EngineKind::COUNT],
-    places: u32,
+    engines: [OnceLock<LinkedEngine>; EngineKind::COUNT],
+    pool_slots: u32,
     ticker: Ticker,
 }
 
@@ -103,8 +103,8 @@ impl EngineKind {
 impl Engines {
     /// Makes the engine that is always needed.
     pub(crate) fn new(places: u32, ticker: Ticker) -> wasmtime::Result<Self> {
-        let engines = Self { rooms: std::array::from_fn(|_| OnceLock::new()), places, ticker };
-        engines.room(EngineKind::first(Allocation::Pooled))?;
+        let engines = Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots: places, ticker };
+        engines.linked_engine(EngineKind::first(Allocation::Pooled))?;
         Ok(engines)
     }
 
@@ -113,8 +113,8 @@ impl Engines {
     }
 
     /// The engine of this kind, made now if it is not there.
-    pub(crate) fn room(&self, kind: EngineKind) -> wasmtime::Result<&LinkedEngine> {
-        let place = &self.rooms[kind.index()];
+    pub(crate) fn linked_engine(&self, kind: EngineKind) -> wasmtime::Result<&LinkedEngine> {
+        let place = &self.engines[kind.index()];
         if let Some(room) = place.get() {
             return Ok(room);
         }
@@ -132,11 +132,11 @@ impl Engines {
         let mut config = config(kind.stack());
         match kind.allocation {
             Allocation::Pooled => {
-                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self.places)));
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self.pool_slots)));
                 Engine::new(&config).or_else(|error| {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        places = self.places,
+                        places = self.pool_slots,
                         "no pool of instances can be made here, so every call allocates its own and is slower; \
                          is the address space limited (ulimit -v)? fewer slots need less of it"
                     );

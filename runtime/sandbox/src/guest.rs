@@ -68,15 +68,15 @@ pub(crate) async fn call(
     call: &Call,
 ) -> wasmtime::Result<Result<Values, Failure>> {
     let guest = task.waft_task_guest();
-    let (told, inputs) = (told(call), lent(&call.inputs));
+    let (told, inputs) = (wit_call(call), borrow_values(&call.inputs));
     match &call.action {
         Action::Apply => {
             let answer = guest.call_apply(store, told, &inputs).await?;
-            Ok(answer.map_err(failure).and_then(|left| checked(left, call)))
+            Ok(answer.map_err(failure).and_then(|left| checked_outputs(left, call)))
         }
         Action::Rollback { outcome, failures } => {
             let provided = match outcome {
-                Outcome::Provided(values) => lent(values),
+                Outcome::Provided(values) => borrow_values(values),
                 Outcome::Failed(_) | Outcome::Unknown => Vec::new(),
             };
             let outcome = match outcome {
@@ -95,7 +95,7 @@ pub(crate) async fn call(
     }
 }
 
-fn told(call: &Call) -> wit::Call<'_> {
+fn wit_call(call: &Call) -> wit::Call<'_> {
     let deadline = call.job_time.after(call.limits.timeout);
     wit::Call {
         run: call.run.as_str(),
@@ -109,11 +109,11 @@ fn told(call: &Call) -> wit::Call<'_> {
     }
 }
 
-fn lent(values: &Values) -> Vec<wit::ValueParam<'_>> {
-    values.iter().map(|(name, value)| wit::ValueParam { name: name.as_str(), content: lent_content(value) }).collect()
+fn borrow_values(values: &Values) -> Vec<wit::ValueParam<'_>> {
+    values.iter().map(|(name, value)| wit::ValueParam { name: name.as_str(), content: borrow_content(value) }).collect()
 }
 
-fn lent_content(value: &Value) -> wit::ContentParam<'_> {
+fn borrow_content(value: &Value) -> wit::ContentParam<'_> {
     match value {
         Value::Json(json) => wit::ContentParam::Json(json.as_str()),
         Value::Bytes(bytes) => wit::ContentParam::Bytes(bytes),
@@ -153,7 +153,7 @@ fn failure(said: wit::Failure) -> Failure {
 }
 
 /// The values that an apply left, if they are what it promised.
-fn checked(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
+fn checked_outputs(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
     let used: u64 = left.iter().map(size).sum();
     if used > call.limits.output {
         let limit = Size(call.limits.output);
@@ -171,11 +171,11 @@ fn checked(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> 
             return Err(invalid(format!("it left the value {name} twice")));
         }
         // What nobody was promised is dropped, unread.
-        if call.promised.contains(&name) {
+        if call.required_outputs.contains(&name) {
             values.insert(name.clone(), parsed(&name, value.content)?);
         }
     }
-    promised(values, &call.promised)
+    require_outputs(values, &call.required_outputs)
 }
 
 fn size(value: &wit::ValueResult) -> u64 {
@@ -197,7 +197,7 @@ fn parsed(name: &ValueName, content: wit::ContentResult) -> Result<Value, Failur
 }
 
 /// The values, if all that was promised is there.
-pub(crate) fn promised(values: Values, promised: &[ValueName]) -> Result<Values, Failure> {
+pub(crate) fn require_outputs(values: Values, promised: &[ValueName]) -> Result<Values, Failure> {
     let missing: Vec<&str> =
         promised.iter().filter(|name| !values.contains_key(*name)).map(ValueName::as_str).collect();
     if missing.is_empty() {

@@ -10,7 +10,7 @@ pub(crate) struct Meter {
     limits: Limits,
     memory: u64,
     table_elements: u64,
-    refused: Option<DeniedGrowth>,
+    denied: Option<DeniedGrowth>,
 }
 
 /// The last thing that a guest asked for and was not granted.
@@ -22,7 +22,7 @@ enum DeniedGrowth {
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, table_elements: 0, refused: None }
+        Self { limits, memory: 0, table_elements: 0, denied: None }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -35,8 +35,8 @@ impl Meter {
     }
 
     /// What was refused, with limit and use, if anything was.
-    pub(crate) fn refusal(&self) -> Option<String> {
-        Some(match self.refused? {
+    pub(crate) fn denied(&self) -> Option<String> {
+        Some(match self.denied? {
             DeniedGrowth::Memory { asked } => {
                 let (asked, limit) = (Size(asked), Size(self.limits.memory));
                 format!("it asked for {asked} of memory in all, the limit is {limit}")
@@ -65,7 +65,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.memory, current, desired, self.limits.memory) {
             Err(asked) => {
-                self.refused = Some(DeniedGrowth::Memory { asked });
+                self.denied = Some(DeniedGrowth::Memory { asked });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
@@ -79,7 +79,7 @@ impl ResourceLimiter for Meter {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.table_elements, current, desired, self.limits.table_elements) {
             Err(asked) => {
-                self.refused = Some(DeniedGrowth::TableElements { asked });
+                self.denied = Some(DeniedGrowth::TableElements { asked });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
@@ -112,7 +112,7 @@ mod tests {
         let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
         assert!(meter.memory_growing(0, 60, None).unwrap(), "the first memory");
         assert!(!meter.memory_growing(0, 60, None).unwrap(), "the second one");
-        assert_eq!(meter.refusal().unwrap(), "it asked for 120B of memory in all, the limit is 100B");
+        assert_eq!(meter.denied().unwrap(), "it asked for 120B of memory in all, the limit is 100B");
         assert!(meter.memory_growing(60, 100, None).unwrap());
         assert_eq!(meter.memory(), 100);
     }
@@ -121,6 +121,6 @@ mod tests {
     fn a_growth_beyond_what_the_module_declares_is_not_counted() {
         let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
         assert!(!meter.memory_growing(0, 60, Some(50)).unwrap());
-        assert_eq!((meter.memory(), meter.refusal()), (0, None));
+        assert_eq!((meter.memory(), meter.denied()), (0, None));
     }
 }

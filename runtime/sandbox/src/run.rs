@@ -65,7 +65,7 @@ impl Watchdog {
     }
 
     /// Runs some work until it ends or must. This ends what waits; what computes is ended by [`Watchdog::check`].
-    pub(crate) async fn over<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let [one, all] = &self.interrupts;
         tokio::select! {
             // A guest that is ready is not stopped any more. What is dropped in the other arms is a guest, with all
@@ -104,14 +104,14 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let interrupts = [call.interrupt.clone(), shared.interrupts()];
     // Its time starts when it has a slot.
     let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
-    let slot = waiting.over(async { Ok(shared.slots().acquire().await?) }).await;
+    let slot = waiting.run(async { Ok(shared.slots().acquire().await?) }).await;
     let watch = Watchdog::start(call.limits.timeout, interrupts);
     let kind = EngineKind::of(&call.limits, compiled.allocation());
     let _slot = match slot {
         Ok(slot) => slot,
         Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
     };
-    let ready = match watch.over(ready(compiled, kind)).await {
+    let ready = match watch.run(ready(compiled, kind)).await {
         Ok(ready) => ready,
         Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
     };
@@ -125,8 +125,8 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let world = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
     let _running = shared.ticker().begin();
     let mut store = store(ready.component().engine(), world);
-    let ended = watch.over(act(ready, &mut store, call)).await;
-    let answer = verdict::of(ended, store.data(), kind.stack());
+    let ended = watch.run(act(ready, &mut store, call)).await;
+    let answer = verdict::classify(ended, store.data(), kind.stack());
     CallReport::of(answer, store.into_data())
 }
 
@@ -161,13 +161,13 @@ impl CallReport {
     fn of(answer: Completion, world: HostState) -> Self {
         let stats = Stats { duration: world.watch.elapsed(), memory: world.meter.memory() };
         let CapturedOutput { log, stdout, stderr } = world.streams.take();
-        Self { answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+        Self { completion: answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
     }
 
     /// The guest was not called at all.
     fn without_guest(answer: Completion) -> Self {
         Self {
-            answer,
+            completion: answer,
             log: Vec::new(),
             stdout: bytes::Bytes::new(),
             stderr: bytes::Bytes::new(),

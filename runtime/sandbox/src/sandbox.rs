@@ -32,7 +32,7 @@ const MAX_CONCURRENT_DESCRIBES: u32 = 2;
 /// What a sandbox needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where compiled code is kept between processes; `Strip` keeps none. The folder is made, and closed to others.
+    /// Where compiled code is kept between processes; `None` keeps none. The folder is made, and closed to others.
     pub cache_dir: Option<PathBuf>,
     /// How many bytes that folder may hold.
     pub cache_size: u64,
@@ -89,7 +89,7 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let engines = Engines::new(slots.saturating_add(MAX_CONCURRENT_DESCRIBES), ticker).map_err(engine_error)?;
-        let room = engines.room(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
+        let room = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
         let compatibility = Compatibility::of(&room.engine);
         let cache = config.cache_dir.and_then(|folder| open_cache(folder, config.cache_size, compatibility));
         Ok(Self(Arc::new(Shared {

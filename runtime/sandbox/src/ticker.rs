@@ -33,14 +33,14 @@ pub(crate) struct Ticker {
 struct Shared {
     /// Calls that run now.
     running: AtomicUsize,
-    resting: AtomicBool,
+    idle: AtomicBool,
     ended: AtomicBool,
     engines: Mutex<Vec<Engine>>,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Shared").field("running", &self.running).field("resting", &self.resting).finish()
+        out.debug_struct("Shared").field("running", &self.running).field("resting", &self.idle).finish()
     }
 }
 
@@ -66,7 +66,7 @@ impl Ticker {
     /// A call begins.
     pub(crate) fn begin(&self) -> ActiveCall<'_> {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
-        if self.shared.resting.swap(false, Ordering::SeqCst) {
+        if self.shared.idle.swap(false, Ordering::SeqCst) {
             self.thread.thread().unpark();
         }
         ActiveCall(&self.shared)
@@ -92,7 +92,7 @@ impl Shared {
         while !self.ended.load(Ordering::SeqCst) {
             idle = if self.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
             if idle > IDLE_TICKS {
-                self.rest();
+                self.wait_for_call();
                 idle = 0;
             }
             thread::sleep(PERIOD);
@@ -104,14 +104,14 @@ impl Shared {
 
     /// Waits for a call. One that begins either finds us resting and wakes us, or is seen by us here: of the two
     /// stores, each looks at the other's after its own.
-    fn rest(&self) {
-        self.resting.store(true, Ordering::SeqCst);
-        while self.resting.load(Ordering::SeqCst)
+    fn wait_for_call(&self) {
+        self.idle.store(true, Ordering::SeqCst);
+        while self.idle.load(Ordering::SeqCst)
             && self.running.load(Ordering::SeqCst) == 0
             && !self.ended.load(Ordering::SeqCst)
         {
             thread::park();
         }
-        self.resting.store(false, Ordering::SeqCst);
+        self.idle.store(false, Ordering::SeqCst);
     }
 }

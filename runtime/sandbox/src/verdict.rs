@@ -16,10 +16,14 @@ const MAX_FRAMES: usize = 5;
 const MAX_STDERR_LINES: usize = 3;
 
 /// Judges a guest that ran. A limit that was hit names the kind, whatever the guest then did about it.
-pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &HostState, stack: usize) -> Completion {
+pub(crate) fn classify(
+    ended: wasmtime::Result<Result<Values, Failure>>,
+    world: &HostState,
+    stack: usize,
+) -> Completion {
     match ended {
         Ok(Ok(values)) => Completion::Succeeded(values),
-        Ok(Err(failure)) => Completion::Failed(match world.meter.refusal() {
+        Ok(Err(failure)) => Completion::Failed(match world.meter.denied() {
             Some(refusal) if failure.kind != FailureKind::OutputLimit => {
                 let message = format!("{refusal}; then it gave up: {}", failure.message);
                 Failure { details: failure.details, ..Failure::new(FailureKind::Memory, message) }
@@ -29,7 +33,7 @@ pub(crate) fn of(ended: wasmtime::Result<Result<Values, Failure>>, world: &HostS
         Err(error) => match error.downcast_ref::<StopReason>() {
             Some(StopReason::Interrupt) => Completion::Interrupted,
             Some(StopReason::Timeout) => Completion::Failed(timeout(&world.watch)),
-            None => Completion::Failed(not_granted(broken_off(&error, world, stack), world)),
+            None => Completion::Failed(not_granted(classify_error(&error, world, stack), world)),
         },
     }
 }
@@ -47,7 +51,7 @@ const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
 /// lacks is told.
 fn not_granted(failure: Failure, world: &HostState) -> Failure {
     let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
-    let tried = world.tried().map(|tried| format!("{}, and guests have no network", tried.told()));
+    let tried = world.denied().map(|tried| format!("{}, and guests have no network", tried.describe()));
     let said = || {
         MISSING_CAPABILITY_MESSAGES
             .iter()
@@ -78,13 +82,13 @@ fn timeout(watch: &Watchdog) -> Failure {
 }
 
 /// Judges a guest that ended without an answer.
-fn broken_off(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failure {
+fn classify_error(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failure {
     let limits = world.meter.limits();
     let root = error.root_cause().to_string();
     if let Some(overflow) = world.streams.overflow() {
         return Failure::new(FailureKind::OutputLimit, overflow);
     }
-    if let Some(refusal) = world.meter.refusal() {
+    if let Some(refusal) = world.meter.denied() {
         let then = trap(error, world, stack);
         return Failure::new(FailureKind::Memory, format!("{refusal}; then it broke off: {then}"));
     }
@@ -100,7 +104,7 @@ fn broken_off(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failu
         return Failure::new(FailureKind::Memory, message);
     }
     if let Some(Exited(status)) = error.downcast_ref::<Exited>() {
-        let message = format!("it exited with status {status} and gave no answer{}", last_words(world));
+        let message = format!("it exited with status {status} and gave no answer{}", stderr_tail(world));
         return Failure::new(FailureKind::Trap, message);
     }
     Failure::new(FailureKind::Trap, trap(error, world, stack))
@@ -113,15 +117,15 @@ fn trap(error: &wasmtime::Error, world: &HostState, stack: usize) -> String {
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         None => error.root_cause().to_string(),
     };
-    let place = place(error);
-    match panic_message(&world.streams.last_words()) {
+    let place = backtrace(error);
+    match panic_message(&world.streams.stderr_tail()) {
         Some(panic) => format!("{panic} ({cause}{place})"),
-        None => format!("{cause}{place}{}", last_words(world)),
+        None => format!("{cause}{place}{}", stderr_tail(world)),
     }
 }
 
 /// The functions a trap passed through, innermost first, as far as the module kept their names.
-fn place(error: &wasmtime::Error) -> String {
+fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     let names: Vec<String> = backtrace
         .frames()
@@ -141,8 +145,8 @@ fn panic_message(stderr: &str) -> Option<String> {
     Some(lines.join(" ").trim().to_owned())
 }
 
-fn last_words(world: &HostState) -> String {
-    let stderr = world.streams.last_words();
+fn stderr_tail(world: &HostState) -> String {
+    let stderr = world.streams.stderr_tail();
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     let lines = &lines[lines.len().saturating_sub(MAX_STDERR_LINES)..];
     if lines.is_empty() { String::new() } else { format!("; its last words: {}", lines.join(" | ")) }

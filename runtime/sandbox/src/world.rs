@@ -45,7 +45,7 @@ pub(crate) struct HostState {
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
     /// What the guest tried first that no guest is granted.
-    tried: Option<DeniedCapability>,
+    denied: Option<DeniedCapability>,
 }
 
 /// Something that WASI offers and that no guest is granted.
@@ -61,7 +61,7 @@ pub(crate) enum DeniedCapability {
 
 impl DeniedCapability {
     /// What the guest tried, for people.
-    pub(crate) fn told(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Tcp => "it opened a TCP socket",
             Self::Udp => "it opened a UDP socket",
@@ -110,13 +110,13 @@ impl HostState {
             terminals: WasiCliCtx::default(),
             files: WasiFilesystemCtx::default(),
             sockets: WasiSocketsCtx::default(),
-            tried: None,
+            denied: None,
         }
     }
 
     /// What the guest tried first that no guest is granted.
-    pub(crate) fn tried(&self) -> Option<DeniedCapability> {
-        self.tried
+    pub(crate) fn denied(&self) -> Option<DeniedCapability> {
+        self.denied
     }
 }
 
@@ -199,15 +199,15 @@ fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         WasiSocketsCtxView { ctx: &mut world.sockets, table: &mut world.table }
     }
     fn names(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(DeniedCapability::Names);
+        world.denied.get_or_insert(DeniedCapability::Names);
         network(world)
     }
     fn tcp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(DeniedCapability::Tcp);
+        world.denied.get_or_insert(DeniedCapability::Tcp);
         network(world)
     }
     fn udp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.tried.get_or_insert(DeniedCapability::Udp);
+        world.denied.get_or_insert(DeniedCapability::Udp);
         network(world)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;

@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(4);
 /// Where a waft stands: addresses and folders. It has no `Debug`: addresses hold passwords.
 #[derive(Clone)]
 pub struct Places {
-    /// The broker; `Strip` where everything happens in one process.
+    /// The broker; `None` where everything happens in one process.
     pub broker: Option<::broker::Options>,
     /// The address of the logbook.
     pub logbook: String,
@@ -111,7 +111,7 @@ pub fn is_well(checks: &[Check]) -> bool {
     checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::Skipped))
 }
 
-/// What came within a time; `Strip` when nothing did.
+/// What came within a time; `None` when nothing did.
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }

@@ -9,7 +9,7 @@ pub struct Config {
     /// What requests must carry, if anything.
     pub token: Option<Token>,
     /// The most bytes of a request's body that are read.
-    pub largest_request: u64,
+    pub max_request_bytes: u64,
 }
 
 /// What requests must carry. It is never shown.

@@ -49,8 +49,8 @@ pub(crate) async fn events(
         })?,
     };
     // Subscribed before anything is read, so that nothing is missed between.
-    let changes = state.parts.engine.changes();
-    let lines = Lines::open(run, state.parts.logbook.clone(), state.parts.modules.store.clone()).await?;
+    let changes = state.dependencies.engine.changes();
+    let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
     let lines = lines.after(position).told_of(changes);
     let events = stream::unfold(lines, async |mut lines| match lines.next().await {
         Ok(line) => line.map(|Line { id, text }| (Ok(Event::default().id(id).data(text)), lines)),

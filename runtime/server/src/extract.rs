@@ -45,7 +45,7 @@ impl<State: Send + Sync> FromRequest<State> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(too_large_or_broken)
+        Bytes::from_request(request, state).await.map(Self).map_err(body_error)
     }
 }
 
@@ -77,7 +77,7 @@ fn read<Value: DeserializeOwned>(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn too_large_or_broken(rejection: BytesRejection) -> Problem {
+fn body_error(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let detail = "the body is larger than this server takes";
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail).hint(

@@ -14,10 +14,10 @@ use crate::{Token, problem::Problem, state};
 /// Lets a request pass that carries the token. Without a token, the server listens to this machine alone, and a page of
 /// the web that has a name of its own lead here must not speak for its visitor: the request must name an address, or
 /// `localhost`.
-pub(crate) async fn token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
+pub(crate) async fn require_token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
     match &state.token {
-        Some(_) if !knows(request.headers(), state.token.as_ref()) => unauthorized(),
-        None if !names_this_machine(request.headers()) => {
+        Some(_) if !has_token(request.headers(), state.token.as_ref()) => unauthorized(),
+        None if !is_local_host(request.headers()) => {
             let detail = "without a token, requests name this machine by its address or as localhost";
             Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail)
                 .hint("set a token, and requests may come under any name")
@@ -28,7 +28,7 @@ pub(crate) async fn token(State(state): State<Arc<state::State>>, request: Reque
 }
 
 /// Refuses what a web page of another origin asks for.
-pub(crate) async fn origin(request: Request, next: Next) -> Response {
+pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let Some(origin) = text(headers, &header::ORIGIN) else { return next.run(request).await };
     let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -40,11 +40,11 @@ pub(crate) async fn origin(request: Request, next: Next) -> Response {
 }
 
 /// Whether who asks has the token, if there is one.
-pub(crate) fn knows(headers: &HeaderMap, token: Option<&Token>) -> bool {
-    token.is_none_or(|token| carries(headers, token))
+pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
+    token.is_none_or(|token| bears(headers, token))
 }
 
-fn carries(headers: &HeaderMap, token: &Token) -> bool {
+fn bears(headers: &HeaderMap, token: &Token) -> bool {
     let Some((scheme, given)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' ')) else {
         return false;
     };
@@ -58,7 +58,7 @@ fn unauthorized() -> Response {
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
-fn names_this_machine(headers: &HeaderMap) -> bool {
+fn is_local_host(headers: &HeaderMap) -> bool {
     // HTTP/1.1 has it always; what comes without is no browser.
     let Some(host) = text(headers, &header::HOST) else { return true };
     let name = match host.strip_prefix('[') {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_named_by_address_or_as_localhost() {
-        let named = |host: &str| names_this_machine(&HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]));
+        let named = |host: &str| is_local_host(&HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]));
         for good in ["127.0.0.1:7468", "localhost:7468", "LOCALHOST", "[::1]:7468", "[::1]", "10.0.0.1"] {
             assert!(named(good), "{good} was refused");
         }

@@ -30,9 +30,9 @@ pub(crate) async fn health() -> Json<Health> {
     (status = 503, description = "Something does not work, and what", body = api::Problem,
         content_type = "application/problem+json")))]
 pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Json<Health>, Problem> {
-    match state.readiness.check(&state.parts.engine).await {
+    match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
-        Err(reason) if guard::knows(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
+        Err(reason) if guard::has_token(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the server is not ready: who has its token is told why")),
     }
 }
@@ -43,7 +43,7 @@ pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Js
     (status = 200, description = "What was found, whether all is well or not", body = Checks),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
-    let checks = state.examination.make(&state.parts).await;
+    let checks = state.examination.make(&state.dependencies).await;
     let at = rfc3339(SystemClock.now());
     Json(Checks { version: env!("CARGO_PKG_VERSION").to_owned(), at, checks })
 }

@@ -85,7 +85,7 @@ impl ModuleLibrary {
     pub async fn find(&self, text: &str) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve(text).await?;
         let bytes = self.store.fetch(&digest).await?;
-        self.look_into(digest, bytes).await
+        self.describe(digest, bytes).await
     }
 
     /// Finds a module in the store for a run that is about to refer to it: from now on it counts as new, so that nobody who
@@ -99,7 +99,7 @@ impl ModuleLibrary {
             return Err(FetchError::Missing { digest }.into());
         }
         let bytes = self.store.fetch(&digest).await?;
-        self.look_into(digest, bytes).await
+        self.describe(digest, bytes).await
     }
 
     /// The digest that a tag or digest stands for. Whether the store has it is another matter.
@@ -118,26 +118,26 @@ impl ModuleLibrary {
     ///
     /// # Errors
     /// [`LibraryError`] when it is no module, or not right.
-    pub async fn read(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
+    pub async fn inspect(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
         // Both take a while.
         let making = tokio::task::spawn_blocking(move || {
             let bytes = Module::componentize(&bytes)?.into_bytes();
             Ok::<_, ModuleError>((store::digest_of(&bytes), bytes))
         });
         let (digest, bytes) = making.await.map_err(|_| LibraryError::Stopping)??;
-        self.look_into(digest, bytes).await
+        self.describe(digest, bytes).await
     }
 
     /// Stores what was read.
     ///
     /// # Errors
     /// [`LibraryError`] when it could not be kept.
-    pub async fn keep(&self, found: &InspectedModule) -> Result<(), LibraryError> {
+    pub async fn store(&self, found: &InspectedModule) -> Result<(), LibraryError> {
         self.store.put(found.bytes.clone()).await?;
         Ok(())
     }
 
-    async fn look_into(&self, digest: Digest, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
+    async fn describe(&self, digest: Digest, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
         let compiled = self.compiled(digest, &bytes).await?;
         let content = self.sandbox.describe(&compiled).await?;
         Ok(InspectedModule { digest, bytes, content })

@@ -92,7 +92,7 @@ impl Lines {
         &self.run
     }
 
-    /// The next line, once there is one; `Strip` after the last line of a run that has ended.
+    /// The next line, once there is one; `None` after the last line of a run that has ended.
     ///
     /// # Errors
     /// [`LoadError`] when the records cannot be read.
@@ -113,15 +113,15 @@ impl Lines {
 
     /// Reads a page of records, and what they tell.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
-        let Page { records, begins } = self.replay.read().await?;
+        let Page { records, starts_replay: begins } = self.replay.read().await?;
         if begins {
-            self.tell_beginning();
+            self.send_trimmed();
         }
         if records.is_empty() {
             return Ok(if self.waiting.is_empty() { PageRead::Nothing } else { PageRead::Some });
         }
         for record in &records {
-            let taken = self.replay.take(record)?;
+            let taken = self.replay.apply(record)?;
             self.tell(taken).await;
         }
         Ok(PageRead::Some)
@@ -129,7 +129,7 @@ impl Lines {
 
     /// Tells whoever has not heard of the records that are not kept any more how many they are; and who has heard of nothing
     /// yet, which run it is.
-    fn tell_beginning(&mut self) {
+    fn send_trimmed(&mut self) {
         let Some(machine) = self.replay.machine() else { return };
         let version = self.replay.version();
         if self.position >= (EventPosition { version: version.get(), told: 0 }) {
@@ -149,7 +149,7 @@ impl Lines {
     async fn tell(&mut self, taken: AppliedRecord) {
         let AppliedRecord { version, changes } = taken;
         let machine = self.replay.machine().expect("it has taken a record");
-        let told: Vec<&Change> = changes.iter().filter(|change| is_told(change)).collect();
+        let told: Vec<&Change> = changes.iter().filter(|change| is_event(change)).collect();
         for (index, change) in told.iter().enumerate() {
             let position = EventPosition::after(version, index, told.len());
             if position <= self.position {
@@ -185,7 +185,7 @@ enum PageRead {
     Nothing,
 }
 
-fn is_told(change: &Change) -> bool {
+fn is_event(change: &Change) -> bool {
     match change {
         Change::Node(_) | Change::Firing { .. } => true,
         Change::Run { state, .. } => match state {
@@ -203,16 +203,16 @@ async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
         Change::Run { state: RunState::Running, at } => {
             protocol::json::run_started(machine.run(), &machine.flow().name, *at)
         }
-        Change::Run { .. } => protocol::json::run_ended(machine, &store::values::whole_of_run(store, machine).await),
+        Change::Run { .. } => protocol::json::run_ended(machine, &store::values::load_run_values(store, machine).await),
         Change::Firing { firing, state, at } => protocol::json::firing_changed(*firing, *state, *at),
-        Change::Node(change) => protocol::json::node_changed(&whole(store, change).await),
+        Change::Node(change) => protocol::json::node_changed(&load_values(store, change).await),
     }
 }
 
 /// The change with the values that only the store has.
-pub(crate) async fn whole(store: &dyn Store, change: &NodeChange) -> NodeChange {
+pub(crate) async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeChange {
     let provides = match &change.provides {
-        Some(provides) => Some(store::values::whole(store, provides.clone()).await),
+        Some(provides) => Some(store::values::load_values(store, provides.clone()).await),
         None => None,
     };
     NodeChange { provides, ..change.clone() }

@@ -48,13 +48,13 @@ pub(crate) async fn push(
     Query(query): Query<PushQuery>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<api::Module>), Problem> {
-    let library = &state.parts.modules;
+    let library = &state.dependencies.modules;
     let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let found = library.read(bytes).await.map_err(refused)?;
-    library.keep(&found).await.map_err(refused)?;
+    let found = library.inspect(bytes).await.map_err(refused)?;
+    library.store(&found).await.map_err(refused)?;
     if let Some(tag) = tag {
-        library.store.tag(&tag, &found.digest).await.map_err(|error| Problem::broken(&error))?;
+        library.store.tag(&tag, &found.digest).await.map_err(|error| Problem::internal(&error))?;
     }
     Ok((StatusCode::CREATED, Json(module(&found))))
 }
@@ -64,9 +64,9 @@ pub(crate) async fn push(
     (status = 200, description = "In order of digest", body = Modules),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
-    let store = &state.parts.modules.store;
-    let entries = store.list().await.map_err(|error| Problem::broken(&error))?;
-    let tags = store.tags().await.map_err(|error| Problem::broken(&error))?;
+    let store = &state.dependencies.modules.store;
+    let entries = store.list().await.map_err(|error| Problem::internal(&error))?;
+    let tags = store.tags().await.map_err(|error| Problem::internal(&error))?;
     let tags_of = |digest: Digest| {
         let named = tags.iter().filter(|(_, named)| *named == digest);
         named.map(|(tag, _)| tag.to_string()).collect()
@@ -88,7 +88,7 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Json<api::Module>, Problem> {
-    let found = state.parts.modules.find(&name).await.map_err(refused)?;
+    let found = state.dependencies.modules.find(&name).await.map_err(refused)?;
     Ok(Json(module(&found)))
 }
 
@@ -112,7 +112,7 @@ fn refused(error: LibraryError) -> Problem {
                 .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
         }
         LibraryError::Tag(_) | LibraryError::Fetch(_) | LibraryError::Put(_) | LibraryError::Stopping => {
-            Problem::broken(&error)
+            Problem::internal(&error)
         }
     }
 }

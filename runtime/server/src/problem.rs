@@ -15,14 +15,14 @@ use tracing::warn;
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    said: Box<api::Problem>,
+    problem: Box<api::Problem>,
 }
 
 impl Problem {
     /// What is said of it, as a server answers it.
     #[must_use]
     pub fn into_said(self) -> api::Problem {
-        *self.said
+        *self.problem
     }
 
     /// A problem of a kind: its word, its title, and what is wrong this time.
@@ -35,7 +35,7 @@ impl Problem {
             hint: None,
             mistakes: Vec::new(),
         };
-        Self { status, said: Box::new(said) }
+        Self { status, problem: Box::new(said) }
     }
 
     /// Something in the request cannot be read.
@@ -50,25 +50,25 @@ impl Problem {
     }
 
     /// What the server stands on does not work, with the chain of its reasons.
-    pub(crate) fn broken(error: &dyn Error) -> Self {
+    pub(crate) fn internal(error: &dyn Error) -> Self {
         let told = chain(error);
         warn!(error = told, "a request failed");
         Self::unavailable(told)
     }
 
     /// Something that is kept is damaged.
-    fn damaged(detail: String) -> Self {
+    fn corrupt(detail: String) -> Self {
         warn!(error = detail, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "what is kept of the run is damaged", detail)
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.said.hint = Some(hint.into());
+        self.problem.hint = Some(hint.into());
         self
     }
 
-    pub(crate) fn mistakes(mut self, mistakes: Vec<api::Diagnostic>) -> Self {
-        self.said.mistakes = mistakes;
+    pub(crate) fn diagnostics(mut self, mistakes: Vec<api::Diagnostic>) -> Self {
+        self.problem.mistakes = mistakes;
         self
     }
 
@@ -80,7 +80,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_string(&*self.said).expect("texts and numbers serialize");
+        let body = serde_json::to_string(&*self.problem).expect("texts and numbers serialize");
         (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }
@@ -89,8 +89,8 @@ impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Missing { .. } => Self::missing_run(error.to_string()),
-            LoadError::Damaged { .. } => Self::damaged(error.to_string()),
-            LoadError::Unavailable { .. } => Self::broken(&error),
+            LoadError::Damaged { .. } => Self::corrupt(error.to_string()),
+            LoadError::Unavailable { .. } => Self::internal(&error),
         }
     }
 }
@@ -116,7 +116,7 @@ impl From<CommandError> for Problem {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run cannot take that now", detail)
                     .hint("`waft show RUN` or GET /v1/runs/RUN shows what it waits for")
             }
-            CommandError::Failed { .. } | CommandError::Stopping => Self::broken(&error),
+            CommandError::Failed { .. } | CommandError::Stopping => Self::internal(&error),
         }
     }
 }
@@ -133,7 +133,7 @@ impl From<SubmitError> for Problem {
             | SubmitError::Bug { .. }
             | SubmitError::Stopping
             | SubmitError::Append(_) => {
-                Self::broken(&error).hint("submit it again with the same run id: it starts once")
+                Self::internal(&error).hint("submit it again with the same run id: it starts once")
             }
         }
     }

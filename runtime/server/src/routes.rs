@@ -43,9 +43,12 @@ pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
     let (open, _) = open.split_for_parts();
     // What is not there asks for a token too: nobody outside learns what is.
     let guarded = guarded.fallback(unknown).method_not_allowed_fallback(wrong_method);
-    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::token));
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::require_token));
     let router = guarded.merge(open.method_not_allowed_fallback(wrong_method));
-    router.layer(DefaultBodyLimit::max(largest_request)).layer(middleware::from_fn(guard::origin)).with_state(state)
+    router
+        .layer(DefaultBodyLimit::max(largest_request))
+        .layer(middleware::from_fn(guard::reject_foreign_origin))
+        .with_state(state)
 }
 
 async fn unknown(uri: Uri) -> Problem {

@@ -54,7 +54,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] when it may not, or would be open to everybody.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listen, token, largest_request } = config;
+        let Config { listen, token, max_request_bytes: largest_request } = config;
         if token.is_none() && !is_loopback(listen.ip()) {
             return Err(BindError::NoToken { listen });
         }
@@ -79,7 +79,7 @@ impl Server {
     pub async fn run(self, parts: Dependencies, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, token, largest_request, local_addr: _ } = self;
         let state = State {
-            parts,
+            dependencies: parts,
             token,
             readiness: Readiness::default(),
             examination: Examination::default(),

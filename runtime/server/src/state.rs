@@ -24,7 +24,7 @@ pub struct Dependencies {
     /// Where workers are asked who they are: the engine's.
     pub broker: Arc<dyn Broker>,
     /// Who takes jobs.
-    pub takers: QueueCoverage,
+    pub coverage: QueueCoverage,
     /// Where all of it is, to be checked.
     pub places: Places,
 }
@@ -39,7 +39,7 @@ pub enum QueueCoverage {
 }
 
 pub(crate) struct State {
-    pub(crate) parts: Dependencies,
+    pub(crate) dependencies: Dependencies,
     pub(crate) token: Option<Token>,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

@@ -15,8 +15,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
     (status = 200, description = "The workers, in order of name", body = Workers),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Workers>, Problem> {
-    let answered = client::workers(state.parts.broker.clone(), REPLY_TIMEOUT).await;
-    let answered = answered.map_err(|error| Problem::broken(&error))?;
+    let answered = client::workers(state.dependencies.broker.clone(), REPLY_TIMEOUT).await;
+    let answered = answered.map_err(|error| Problem::internal(&error))?;
     let mut workers: Vec<Worker> = answered.iter().map(Worker::from).collect();
     workers.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Json(Workers { workers }))

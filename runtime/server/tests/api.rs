@@ -41,7 +41,7 @@ fn config(token: Option<&str>) -> Config {
     Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         token: token.and_then(Token::new),
-        largest_request: LARGEST,
+        max_request_bytes: LARGEST,
     }
 }
 
@@ -52,7 +52,7 @@ async fn parts() -> Dependencies {
 async fn parts_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
     let store = Arc::new(store::Memory::new());
-    let config = engine::Config { id: "here".into(), part: ShardAssignment::Shared };
+    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared };
     let clock = Arc::new(SystemClock);
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = ModuleLibrary { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
@@ -64,7 +64,7 @@ async fn parts_over(logbook: Arc<dyn Logbook>) -> Dependencies {
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
     };
-    Dependencies { engine, logbook, modules: library, broker, takers, places }
+    Dependencies { engine, logbook, modules: library, broker, coverage: takers, places }
 }
 
 impl Harness {
@@ -494,8 +494,8 @@ impl AppendInterceptor for TrimsBeforeReads {
         let (logbook, run) = (&self.0, RunId::new("r").unwrap());
         let history = logbook.load(&run).await.unwrap();
         let version = history.version();
-        logbook.told(&[(run.clone(), version)]).await.unwrap();
-        logbook.keep_snapshot(&run, version, history.into_machine().unwrap().snapshot()).await.unwrap();
+        logbook.mark_published(&[(run.clone(), version)]).await.unwrap();
+        logbook.save_snapshot(&run, version, history.into_machine().unwrap().snapshot()).await.unwrap();
         logbook.trim(&run, version).await.unwrap();
     }
 }
@@ -508,7 +508,7 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     world.run("r", "f").await;
     let shown = world.client().run("r").await.unwrap();
     assert_eq!((shown.state.as_str(), shown.tasks.len()), ("running", 1));
-    assert!(memory.beginning(&"r".parse().unwrap()).await.unwrap().is_some(), "it was trimmed meanwhile");
+    assert!(memory.trim_point(&"r".parse().unwrap()).await.unwrap().is_some(), "it was trimmed meanwhile");
     let first = world.client().watch("r").next().await.unwrap();
     assert!(format!("{first:?}").contains("trimmed"), "{first:?}");
 }

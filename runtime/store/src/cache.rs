@@ -17,10 +17,10 @@ use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest
 /// fetched instead, and handed out without being kept.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// `Strip` where nothing is kept.
+    /// `None` where nothing is kept.
     folder: Option<Arc<Folder>>,
     size: u64,
-    flights: SingleFlight,
+    single_flight: SingleFlight,
 }
 
 impl Cache {
@@ -31,13 +31,13 @@ impl Cache {
     /// [`OpenError`] when the folder cannot be made, or is of a format unknown here.
     pub async fn open(folder: PathBuf, size: u64) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open(folder)).await?;
-        Ok(Self { folder: Some(Arc::new(folder)), size, flights: SingleFlight::default() })
+        Ok(Self { folder: Some(Arc::new(folder)), size, single_flight: SingleFlight::default() })
     }
 
     /// A cache that keeps nothing: for a machine whose disk cannot be written.
     #[must_use]
     pub fn none() -> Self {
-        Self { folder: None, size: 0, flights: SingleFlight::default() }
+        Self { folder: None, size: 0, single_flight: SingleFlight::default() }
     }
 
     /// The bytes of a digest: from disk, or else from `fetch`, which is not polled otherwise. Of those who want the
@@ -56,9 +56,9 @@ impl Cache {
                 return Ok(bytes);
             }
             let bytes = fetch.await?;
-            self.keep(digest, bytes).await
+            self.verify_and_store(digest, bytes).await
         };
-        self.flights.share(digest, getting).await
+        self.single_flight.share(digest, getting).await
     }
 
     async fn read(&self, digest: Digest) -> Option<Bytes> {
@@ -81,7 +81,7 @@ impl Cache {
     }
 
     /// Checks what was fetched, and keeps it if there is room.
-    async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<Bytes, FetchError> {
+    async fn verify_and_store(&self, digest: Digest, bytes: Bytes) -> Result<Bytes, FetchError> {
         let (folder, size) = (self.folder.clone(), self.size);
         blocking(move || {
             let actual = digest_of(&bytes);
@@ -97,7 +97,7 @@ impl Cache {
                 warn!(error = &error as &dyn std::error::Error, "a module is used without being cached");
                 return Ok(bytes);
             }
-            if let Err(error) = make_room(&folder, size, digest) {
+            if let Err(error) = evict(&folder, size, digest) {
                 warn!(error = &error as &dyn std::error::Error, "the cache may be larger than it should be");
             }
             Ok(bytes)
@@ -108,7 +108,7 @@ impl Cache {
 
 /// Removes what was used longest ago until the rest fits, and never what has just come. It happens after something
 /// new has come, so that whoever is last of several at once sees all of it.
-fn make_room(folder: &Folder, size: u64, newest: Digest) -> Result<(), ListError> {
+fn evict(folder: &Folder, size: u64, newest: Digest) -> Result<(), ListError> {
     let mut entries = folder.entries()?;
     let mut used: u64 = entries.iter().map(|entry| entry.size).sum();
     entries.sort_by_key(|entry| (entry.stored_at, entry.digest));

@@ -13,12 +13,12 @@ pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     fetching(&store, async |digest| store.fetch(&digest).await).await;
     putting_twice_is_putting_once(make().await).await;
-    what_was_put_or_touched_since_it_was_listed_is_not_removed(make().await).await;
-    what_was_put_is_listed_in_order_of_digest(make().await).await;
-    a_tag_stands_for_what_it_was_last_set_to(make().await).await;
-    what_was_removed_is_gone_and_can_be_put_again(make().await).await;
-    a_tag_never_stands_for_what_is_not_there(make().await).await;
-    many_at_once_do_not_disturb_one_another(make().await).await;
+    content_touched_after_listing_is_not_removed(make().await).await;
+    content_is_listed_by_digest(make().await).await;
+    a_tag_resolves_to_its_last_digest(make().await).await;
+    removed_content_can_be_put_again(make().await).await;
+    a_tag_never_resolves_to_missing_content(make().await).await;
+    concurrent_operations_are_independent(make().await).await;
 }
 
 /// Runs the rules of fetching, for whatever way leads from a digest to the bytes in `store`.
@@ -26,8 +26,8 @@ pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
 /// # Panics
 /// When a rule is broken.
 pub async fn fetching(store: &dyn Store, fetch: impl AsyncFn(Digest) -> Result<Bytes, FetchError>) {
-    what_was_put_is_fetched_by_its_digest(store, &fetch).await;
-    what_is_not_there_is_missing(&fetch).await;
+    put_content_is_fetched_by_digest(store, &fetch).await;
+    missing_content_is_reported(&fetch).await;
 }
 
 async fn put(store: &dyn Store, bytes: impl Into<Bytes>) -> Digest {
@@ -38,7 +38,7 @@ fn tag(text: &str) -> Tag {
     text.parse().expect("a lawful tag")
 }
 
-async fn what_was_put_is_fetched_by_its_digest(
+async fn put_content_is_fetched_by_digest(
     store: &dyn Store,
     fetch: &impl AsyncFn(Digest) -> Result<Bytes, FetchError>,
 ) {
@@ -52,7 +52,7 @@ async fn what_was_put_is_fetched_by_its_digest(
     }
 }
 
-async fn what_is_not_there_is_missing(fetch: &impl AsyncFn(Digest) -> Result<Bytes, FetchError>) {
+async fn missing_content_is_reported(fetch: &impl AsyncFn(Digest) -> Result<Bytes, FetchError>) {
     let nobody = digest_of(b"never put");
     match fetch(nobody).await {
         Err(FetchError::Missing { digest }) => assert_eq!(digest, nobody),
@@ -75,7 +75,7 @@ async fn listed(store: &impl Store, digest: Digest) -> Entry {
     entries.into_iter().find(|entry| entry.digest == digest).expect("it is there")
 }
 
-async fn what_was_put_or_touched_since_it_was_listed_is_not_removed(store: impl Store) {
+async fn content_touched_after_listing_is_not_removed(store: impl Store) {
     let digest = put(&store, "pan").await;
     let old = listed(&store, digest).await;
     assert_eq!(put(&store, "pan").await, digest);
@@ -90,7 +90,7 @@ async fn what_was_put_or_touched_since_it_was_listed_is_not_removed(store: impl 
     assert!(!store.touch(&digest).await.expect("the store can be written"), "it is gone");
 }
 
-async fn what_was_put_is_listed_in_order_of_digest(store: impl Store) {
+async fn content_is_listed_by_digest(store: impl Store) {
     assert_eq!(store.list().await.expect("the store can be listed"), []);
     let mut expected = Vec::new();
     for size in [5, 1, 70_000] {
@@ -104,7 +104,7 @@ async fn what_was_put_is_listed_in_order_of_digest(store: impl Store) {
     assert!(!store.contains(&nobody).await.expect("the store can be read"));
 }
 
-async fn a_tag_stands_for_what_it_was_last_set_to(store: impl Store) {
+async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
     let (old, new) = (put(&store, "old").await, put(&store, "new").await);
     let (moved, fixed) = (tag("kitchen"), tag("kitchen:1.2"));
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), None);
@@ -115,7 +115,7 @@ async fn a_tag_stands_for_what_it_was_last_set_to(store: impl Store) {
     assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old)]);
 }
 
-async fn what_was_removed_is_gone_and_can_be_put_again(store: impl Store) {
+async fn removed_content_can_be_put_again(store: impl Store) {
     let (gone, kept) = (put(&store, "gone").await, put(&store, "kept").await);
     let entry = listed(&store, gone).await;
     assert!(store.remove(&entry).await.expect("it can be removed"));
@@ -126,7 +126,7 @@ async fn what_was_removed_is_gone_and_can_be_put_again(store: impl Store) {
     assert_eq!(store.fetch(&gone).await.expect("it is there again"), "gone");
 }
 
-async fn a_tag_never_stands_for_what_is_not_there(store: impl Store) {
+async fn a_tag_never_resolves_to_missing_content(store: impl Store) {
     let nobody = digest_of(b"never put");
     match store.tag(&tag("kitchen"), &nobody).await {
         Err(TagError::Missing { digest, .. }) => assert_eq!(digest, nobody),
@@ -135,7 +135,7 @@ async fn a_tag_never_stands_for_what_is_not_there(store: impl Store) {
     assert_eq!(store.tags().await.expect("tags can be read"), []);
 }
 
-async fn many_at_once_do_not_disturb_one_another(store: impl Store) {
+async fn concurrent_operations_are_independent(store: impl Store) {
     let store = &store;
     let digests = futures::future::join_all((0..12).map(|index| put(store, sample(index % 4)))).await;
     for (index, digest) in digests.iter().enumerate() {

@@ -120,7 +120,7 @@ impl Store for Directory {
 fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<(), TagError> {
     let path = folder.tags().join(tag.as_str());
     let written = match folder.contains(&digest) {
-        Ok(true) => folder.write_whole(&path, format!("{digest}\n").as_bytes()),
+        Ok(true) => folder.write_atomic(&path, format!("{digest}\n").as_bytes()),
         Ok(false) => return Err(TagError::Missing { tag, digest }),
         Err(error) => Err(error),
     };

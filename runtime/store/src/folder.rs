@@ -68,7 +68,7 @@ impl Folder {
             fs::create_dir_all(&part).map_err(|source| OpenError::SetUp { path: part, source })?;
         }
         folder.check_format()?;
-        folder.sweep(SystemTime::now());
+        folder.remove_stale(SystemTime::now());
         Ok(folder)
     }
 
@@ -84,7 +84,7 @@ impl Folder {
             return Ok(());
         }
         let path = self.root.join("format");
-        self.write_whole(&path, FORMAT.as_bytes()).map_err(|source| OpenError::SetUp { path, source })
+        self.write_atomic(&path, FORMAT.as_bytes()).map_err(|source| OpenError::SetUp { path, source })
     }
 
     /// Whether the folder says its format, which has to be ours.
@@ -104,7 +104,7 @@ impl Folder {
     }
 
     /// Removes what nobody writes any more. Another process may do the same; what cannot be removed does no harm.
-    fn sweep(&self, now: SystemTime) {
+    fn remove_stale(&self, now: SystemTime) {
         let Ok(incoming) = fs::read_dir(self.incoming()) else { return };
         for file in incoming.flatten() {
             let written = file.metadata().and_then(|metadata| metadata.modified());
@@ -136,7 +136,7 @@ impl Folder {
     }
 
     /// Writes a file that appears under its name whole or not at all, and lasts from then on.
-    pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Others may read it, as far as this process's mask lets them.
         let permissions = Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(self.incoming())?;
@@ -153,24 +153,24 @@ impl Folder {
         let path = self.path(digest);
         let _with_others = self.lock(File::lock_shared);
         let written = match fs::read(&path) {
-            Ok(known) if known == bytes => self.renew(digest, &path, bytes),
+            Ok(known) if known == bytes => self.refresh(digest, &path, bytes),
             Ok(_) => {
                 warn!(%digest, path = %path.display(), "other bytes are in the place of a module; they are replaced");
-                self.write_whole(&path, bytes)
+                self.write_atomic(&path, bytes)
             }
             // Whatever keeps it from being read and is no obstacle to writing it anew is repaired by that.
-            Err(_) => self.write_whole(&path, bytes),
+            Err(_) => self.write_atomic(&path, bytes),
         };
         written.map_err(|source| PutError::new(*digest, path, source))
     }
 
     /// Makes what is there as new as if it had just been written, so that nobody who cleans up takes it for old.
-    fn renew(&self, digest: &Digest, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn refresh(&self, digest: &Digest, path: &Path, bytes: &[u8]) -> io::Result<()> {
         match self.set_modified(digest) {
             // Somebody else may have put it in this moment, and not have come to this yet.
             Ok(()) => sync_name(path),
             // It may be another user's file. Written anew it is ours.
-            Err(_) => self.write_whole(path, bytes),
+            Err(_) => self.write_atomic(path, bytes),
         }
     }
 
@@ -260,7 +260,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, ListError> {
     listed.map_err(|source| ListError::Read { path: folder.into(), source })
 }
 
-/// What a file holds by its name; `Strip` for a foreign one, and for one that was removed in this moment.
+/// What a file holds by its name; `None` for a foreign one, and for one that was removed in this moment.
 fn entry(file: &fs::DirEntry) -> Option<Entry> {
     let digest = format!("sha256:{}", file.file_name().to_str()?).parse().ok()?;
     let metadata = file.metadata().ok()?;

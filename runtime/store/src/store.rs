@@ -181,14 +181,14 @@ pub enum FetchError {
         queue: String,
     },
     /// The other end of the bus said nothing for long.
-    #[error("nobody has answered on {queue:?} for {} seconds: module {digest} could not be fetched", silence.as_secs())]
+    #[error("nobody has answered on {queue:?} for {} seconds: module {digest} could not be fetched", waited.as_secs())]
     TimedOut {
         /// What was asked for.
         digest: Digest,
         /// The queue that was asked.
         queue: String,
         /// For how long nothing came.
-        silence: std::time::Duration,
+        waited: std::time::Duration,
     },
     /// This side of the bus is closed.
     #[error("module {digest} cannot be fetched: the connection to the broker is closed")]

@@ -17,7 +17,7 @@ use crate::{PutError, Store};
 /// # Errors
 /// [`PutError`] when one could not be kept; the values are as they were, or some are put away already.
 pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), PutError> {
-    for name in large(values.iter()) {
+    for name in too_large_for_message(values.iter()) {
         if let Some(value) = values.get_mut(&name) {
             put(store, value).await?;
         }
@@ -27,7 +27,7 @@ pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), Put
 
 /// Which of some values are too large for one message: those over [`MAX_INLINE_BYTES`], and then the largest until the others
 /// have [`MAX_INLINE_TOTAL_BYTES`] at most.
-pub fn large<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Name> {
+pub fn too_large_for_message<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Name> {
     let inline = values.filter(|(_, value)| value.digest().is_none());
     let mut by_size: Vec<(usize, &Name)> = inline.map(|(name, value)| (value.size(), name)).collect();
     by_size.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
@@ -69,7 +69,7 @@ pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), Pu
 /// [`PutError`] when one could not be kept.
 pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc<Flow>, PutError> {
     let is_large = |value: &Value| value.digest().is_none() && value.size() > MAX_INLINE_BYTES;
-    if large(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
+    if too_large_for_message(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
         return Ok(flow);
     }
     let mut flow = Arc::unwrap_or_clone(flow);
@@ -81,7 +81,7 @@ pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc
 }
 
 /// Makes values whole for one who shows them. One that the store cannot give stays a digest.
-pub async fn whole(store: &dyn Store, mut values: Values) -> Values {
+pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
     for (name, value) in &mut values {
         let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
         let bytes = match store.fetch(&digest).await {
@@ -100,12 +100,12 @@ pub async fn whole(store: &dyn Store, mut values: Values) -> Values {
 }
 
 /// The values of a run, made whole as [`whole`] does.
-pub async fn whole_of_run(store: &dyn Store, machine: &Machine) -> RunValues {
-    let inputs = whole(store, machine.flow().inputs.clone()).await;
-    RunValues { inputs, provided: whole(store, machine.provided()).await }
+pub async fn load_run_values(store: &dyn Store, machine: &Machine) -> RunValues {
+    let inputs = load_values(store, machine.flow().inputs.clone()).await;
+    RunValues { inputs, provided: load_values(store, machine.provided()).await }
 }
 
-/// The bytes of a value; `Strip` for one that is put away already.
+/// The bytes of a value; `None` for one that is put away already.
 #[must_use]
 pub fn bytes_of(value: &Value) -> Option<(Bytes, ValueKind)> {
     let (bytes, form) = match value {
@@ -165,7 +165,7 @@ mod tests {
         assert!(inline <= MAX_INLINE_TOTAL_BYTES, "{inline}");
         assert_eq!(stored(&many).iter().filter(|stored| **stored).count(), 12, "no more than have to");
         assert!(stored(&many)[..12].iter().all(|stored| *stored), "the largest first");
-        let whole = whole(&store, many).await;
+        let whole = load_values(&store, many).await;
         assert!(whole.values().all(|value| value.digest().is_none()), "and nothing is lost");
     }
 }

@@ -32,7 +32,7 @@ pub(crate) enum StartDecision {
     /// It does not: nobody wants it any more.
     Withdrawn {
         /// Whether the engine knows that, and waits for no answer.
-        is_sure: bool,
+        is_confirmed: bool,
     },
     /// The worker stops: another one begins it.
     GiveBack,
@@ -42,7 +42,7 @@ impl JobHandler {
     /// Asks an engine whether a call is still wanted, where that has to be known first. If no engine answers in time, a call
     /// begins that was not withdrawn as far as this worker knows: what it does is then taken back as a late outcome, if it
     /// was withdrawn.
-    pub(crate) async fn may_begin(
+    pub(crate) async fn check_start(
         &self,
         job: &Job,
         first: StartPrecondition,
@@ -50,13 +50,13 @@ impl JobHandler {
     ) -> StartDecision {
         let StartPrecondition::AskEngine { wanted, is_withdrawn } = first else { return StartDecision::Start };
         let asking = async {
-            if !self.ask(job).await {
+            if !self.send_question(job).await {
                 warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
-                return StartDecision::Withdrawn { is_sure: true };
+                return StartDecision::Withdrawn { is_confirmed: true };
             }
             match wanted.await {
                 Ok(true) => StartDecision::Start,
-                Ok(false) => StartDecision::Withdrawn { is_sure: true },
+                Ok(false) => StartDecision::Withdrawn { is_confirmed: true },
                 // The call is forgotten with its sender, and not before.
                 Err(_) => std::future::pending().await,
             }
@@ -66,21 +66,21 @@ impl JobHandler {
             biased;
             () = self.abandon.cancelled() => return StartDecision::GiveBack,
             // An engine that interrupts a call waits for no answer of one that has not begun.
-            () = interrupt.cancelled() => StartDecision::Withdrawn { is_sure: true },
+            () = interrupt.cancelled() => StartDecision::Withdrawn { is_confirmed: true },
             asked = timeout(REPLY_TIMEOUT, asking) => match asked {
                 Ok(leave) => leave,
-                Err(_) if is_withdrawn => StartDecision::Withdrawn { is_sure: false },
+                Err(_) if is_withdrawn => StartDecision::Withdrawn { is_confirmed: false },
                 Err(_) => StartDecision::Start,
             },
         };
         if leave == StartDecision::Start {
-            self.calls.begin_unasked(job);
+            self.calls.start_without_reply(job);
         }
         leave
     }
 
     /// Sends the question until the broker has it; answers whether anybody can hear it.
-    async fn ask(&self, job: &Job) -> bool {
+    async fn send_question(&self, job: &Job) -> bool {
         let message = Message {
             exchange: String::new(),
             key: job.signal_to.clone(),
@@ -114,10 +114,10 @@ impl JobHandler {
 
     /// Leaves a call that nobody wants. Nobody waits for an answer, unless a worker had the job before: that one may have
     /// executed it, which nobody else can tell.
-    pub(crate) async fn leave(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_sure: bool) {
+    pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_sure: bool) {
         debug!("the call was withdrawn before it began");
         let again = call.end();
-        let came_back = control::came_back(&delivery) || again.came;
+        let came_back = control::was_redelivered(&delivery) || again.was_redelivered;
         if is_sure && !came_back {
             return delivery.accept();
         }

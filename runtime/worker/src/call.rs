@@ -52,7 +52,7 @@ enum CallHold {
     Lease,
 }
 
-/// What came of a call: `Strip` when the worker stopped it.
+/// What came of a call: `None` when the worker stopped it.
 type CallResult = Option<(TaskResult, CallLog)>;
 
 /// What all jobs of a worker share.
@@ -75,7 +75,7 @@ impl JobHandler {
     /// limit allows, is kept in quarantine, and its run is told.
     ///
     /// The slot is free once the guest has answered.
-    pub(crate) async fn answer(self: Arc<Self>, delivery: Delivery, slot: Slot) {
+    pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
         match Job::decode(&delivery.message.body) {
             Ok(job) => {
                 let span = info_span!(
@@ -86,7 +86,7 @@ impl JobHandler {
                     attempt = %job.call.attempt,
                     digest = %job.module.short(),
                 );
-                self.answer_job(delivery, job, slot).instrument(span).await;
+                self.handle_job(delivery, job, slot).instrument(span).await;
             }
             Err(error) => {
                 let message_id = delivery.message.properties.message_id.as_deref();
@@ -99,8 +99,8 @@ impl JobHandler {
         }
     }
 
-    async fn answer_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
-        let came_back = control::came_back(&delivery);
+    async fn handle_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
+        let came_back = control::was_redelivered(&delivery);
         // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
         // again, and not by what was answered before.
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
@@ -110,12 +110,14 @@ impl JobHandler {
             let signalled = self.send_signal(&job.call, answer, &job.signal_to).await;
             return settle(delivery, signalled.unwrap_or(PublishOutcome::Unconfirmed));
         }
-        let Some(AcceptedCall { delivery, call, first }) = self.calls.begin(&job, delivery) else {
+        let Some(AcceptedCall { delivery, call, precondition: first }) = self.calls.accept(&job, delivery) else {
             return debug!("the job runs here already");
         };
-        match self.may_begin(&job, first, &call.interrupt).await {
+        match self.check_start(&job, first, &call.interrupt).await {
             StartDecision::Start => {}
-            StartDecision::Withdrawn { is_sure } => return self.leave(delivery, &job, call, is_sure).await,
+            StartDecision::Withdrawn { is_confirmed: is_sure } => {
+                return self.drop_withdrawn(delivery, &job, call, is_sure).await;
+            }
             StartDecision::GiveBack => {
                 delivery.requeue();
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
@@ -141,13 +143,13 @@ impl JobHandler {
             debug!(%failure, "the call failed");
         }
         // Between two deliveries to this worker there may have been one to another, which was lost.
-        let signal = self.signal_of(&job, answer, came_back || again.came);
+        let signal = self.signal_of(&job, answer, came_back || again.was_redelivered);
         let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
         match hold {
             CallHold::Delivery(delivery) => {
                 let signalled = self.send_answer(&mut body, &signal, &job.signal_to).await;
                 if signalled == PublishOutcome::Confirmed {
-                    self.recent.keep(&job.call, &job.signal_to, &body);
+                    self.recent.insert(&job.call, &job.signal_to, &body);
                 }
                 settle(*delivery, signalled);
                 again.deliveries.into_iter().for_each(|delivery| settle(delivery, signalled));
@@ -196,7 +198,7 @@ impl JobHandler {
         loop {
             match hold {
                 CallHold::Delivery(_) => {
-                    if self.tell_engine(job, self.heartbeat(job), DeliveryGuarantee::AtLeastOnce).await
+                    if self.report(job, self.heartbeat(job), DeliveryGuarantee::AtLeastOnce).await
                         == PublishOutcome::Confirmed
                         && let CallHold::Delivery(delivery) = std::mem::replace(hold, CallHold::Lease)
                     {
@@ -206,7 +208,7 @@ impl JobHandler {
                     }
                 }
                 CallHold::Lease => {
-                    self.tell_engine(job, self.heartbeat(job), DeliveryGuarantee::BestEffort).await;
+                    self.report(job, self.heartbeat(job), DeliveryGuarantee::BestEffort).await;
                 }
             }
             tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
@@ -292,7 +294,7 @@ impl JobHandler {
     }
 
     /// Tells the engine of a call that runs.
-    async fn tell_engine(&self, job: &Job, report: Report, told: DeliveryGuarantee) -> PublishOutcome {
+    async fn report(&self, job: &Job, report: Report, told: DeliveryGuarantee) -> PublishOutcome {
         let message = self.message(&job.call, &job.signal_to, report.encode().into());
         let telling = async {
             match told {
@@ -348,11 +350,11 @@ impl JobHandler {
         Ok(PublishOutcome::Unconfirmed)
     }
 
-    /// Calls the guest; `Strip` when the worker stopped the call and the job is to go back.
+    /// Calls the guest; `None` when the worker stopped the call and the job is to go back.
     async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
         let said = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
-        let telling = progress::tell(
+        let telling = progress::report_progress(
             self.broker.clone(),
             job.signal_to.clone(),
             job.call.clone(),

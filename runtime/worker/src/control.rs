@@ -22,7 +22,7 @@ const MAX_WITHDRAWN_CALLS: usize = 10_000;
 
 /// The calls a worker has now, and what it was told of others.
 pub(crate) struct CallRegistry {
-    known: Mutex<RegistryState>,
+    state: Mutex<RegistryState>,
     followed: Followed,
 }
 
@@ -41,7 +41,7 @@ struct RunningCall {
     interrupt: CancellationToken,
     stage: CallStage,
     is_leased: bool,
-    again: Redeliveries,
+    redeliveries: Redeliveries,
 }
 
 /// How far a call has come.
@@ -58,7 +58,7 @@ enum CallStage {
 #[derive(Default)]
 pub(crate) struct Redeliveries {
     /// Whether it was delivered again.
-    pub(crate) came: bool,
+    pub(crate) was_redelivered: bool,
     /// Its later deliveries, which wait for the outcome of the call.
     pub(crate) deliveries: Vec<Delivery>,
 }
@@ -70,7 +70,7 @@ pub(crate) struct AcceptedCall<'a> {
     /// The call.
     pub(crate) call: CallGuard<'a>,
     /// What has to be known before it begins.
-    pub(crate) first: StartPrecondition,
+    pub(crate) precondition: StartPrecondition,
 }
 
 /// What has to be known before a call begins.
@@ -90,7 +90,7 @@ impl CallRegistry {
     /// Of a worker that hears what is withdrawn from this time on.
     pub(crate) fn new(since: Timestamp) -> Self {
         let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
-        Self { known: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
+        Self { state: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
     }
 
     /// The runs that somebody begins to follow from now on.
@@ -98,40 +98,44 @@ impl CallRegistry {
         self.followed.subscribe()
     }
 
-    /// Takes a call on. `Strip` when it runs here already: the delivery is kept until that has ended, since the one that it
+    /// Takes a call on. `None` when it runs here already: the delivery is kept until that has ended, since the one that it
     /// was begun with may be dead when its job comes again.
     ///
     /// Whether the call is wanted is asked where this worker cannot know that it is: its job was sent before this worker
     /// listened, was delivered before, may have expired by the engine's clock, or is of a call that was interrupted or
     /// withdrawn.
-    pub(crate) fn begin<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
+    pub(crate) fn accept<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
         let mut known = self.lock();
         if let Some(running) = known.running.get_mut(&key(job)) {
-            running.again.came = true;
+            running.redeliveries.was_redelivered = true;
             if running.is_leased {
                 delivery.accept();
             } else {
-                running.again.deliveries.push(delivery);
+                running.redeliveries.deliveries.push(delivery);
             }
             return None;
         }
         let interrupt = CancellationToken::new();
         let is_withdrawn = known.withdrawn.contains(&job.call);
-        let may_be_withdrawn = came_back(&delivery) || job.at < known.since || job.expires_at.is_some();
+        let may_be_withdrawn = was_redelivered(&delivery) || job.at < known.since || job.expires_at.is_some();
         let (stage, first) = if is_withdrawn || may_be_withdrawn {
             let (answer, wanted) = oneshot::channel();
             (CallStage::AwaitingReply(answer), StartPrecondition::AskEngine { wanted, is_withdrawn })
         } else {
             (CallStage::Started, StartPrecondition::Nothing)
         };
-        let running =
-            RunningCall { interrupt: interrupt.clone(), stage, is_leased: false, again: Redeliveries::default() };
+        let running = RunningCall {
+            interrupt: interrupt.clone(),
+            stage,
+            is_leased: false,
+            redeliveries: Redeliveries::default(),
+        };
         known.running.insert(key(job), running);
-        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, first })
+        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, precondition: first })
     }
 
     /// A call begins though no engine has said that it may.
-    pub(crate) fn begin_unasked(&self, job: &Job) {
+    pub(crate) fn start_without_reply(&self, job: &Job) {
         if let Some(running) = self.lock().running.get_mut(&key(job)) {
             running.stage = CallStage::Started;
         }
@@ -141,12 +145,12 @@ impl CallRegistry {
     pub(crate) fn lease(&self, job: &Job) {
         if let Some(running) = self.lock().running.get_mut(&key(job)) {
             running.is_leased = true;
-            running.again.deliveries.drain(..).for_each(Delivery::accept);
+            running.redeliveries.deliveries.drain(..).for_each(Delivery::accept);
         }
     }
 
     fn end(&self, job: &Job) -> Redeliveries {
-        self.lock().running.remove(&key(job)).map(|running| running.again).unwrap_or_default()
+        self.lock().running.remove(&key(job)).map(|running| running.redeliveries).unwrap_or_default()
     }
 
     fn interrupt(&self, call: CallId) {
@@ -156,7 +160,7 @@ impl CallRegistry {
             return running.for_each(|(_, running)| running.interrupt.cancel());
         }
         drop(running);
-        known.remember(call);
+        known.add_withdrawn(call);
     }
 
     /// Takes note of a call that nobody wants any more; answers where it is to be said that it has begun here.
@@ -165,13 +169,13 @@ impl CallRegistry {
         let begun = known.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
         let begun: Vec<String> = begun.map(|((_, signal_to), _)| signal_to.clone()).collect();
         if known.running_as(&call).next().is_none() {
-            known.remember(call);
+            known.add_withdrawn(call);
         }
         begun
     }
 
     /// An engine has said whether a call is to begin.
-    fn answered(&self, call: &CallId, wanted: bool) {
+    fn on_may_start(&self, call: &CallId, wanted: bool) {
         for (_, running) in self.lock().running_as(call) {
             if !matches!(running.stage, CallStage::AwaitingReply(_)) {
                 continue;
@@ -190,14 +194,14 @@ impl CallRegistry {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
         // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call that this worker has, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
 pub(crate) struct CallGuard<'a> {
     calls: &'a CallRegistry,
-    /// `Strip` once it has ended.
+    /// `None` once it has ended.
     job: Option<&'a Job>,
     /// Cancelled when the call is to stop.
     pub(crate) interrupt: CancellationToken,
@@ -225,7 +229,7 @@ impl RegistryState {
         self.running.iter_mut().filter(move |((running, _), _)| running == call)
     }
 
-    fn remember(&mut self, call: CallId) {
+    fn add_withdrawn(&mut self, call: CallId) {
         if self.withdrawn.insert(call.clone()) {
             self.oldest.push_back(call);
         }
@@ -245,7 +249,7 @@ fn now() -> Timestamp {
 }
 
 /// Whether a job was delivered before: the worker that had it may have executed it.
-pub(crate) fn came_back(delivery: &Delivery) -> bool {
+pub(crate) fn was_redelivered(delivery: &Delivery) -> bool {
     delivery.redelivered || times_returned(delivery) > 0
 }
 
@@ -276,7 +280,7 @@ pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Co
 }
 
 /// Answers control messages until told to stop.
-pub(crate) async fn answer(
+pub(crate) async fn serve(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
     calls: Arc<CallRegistry>,
@@ -295,12 +299,12 @@ pub(crate) async fn answer(
                 });
                 for (call, signal_to) in begun.collect::<Vec<_>>() {
                     // If it is lost, the call is taken for withdrawn, and its answer for a late one.
-                    if let Err(error) = broker.publish(begun_here(call, signal_to, &status.name)).await {
+                    if let Err(error) = broker.publish(started_report(call, signal_to, &status.name)).await {
                         tracing::debug!(%error, "an engine was not told that a call has begun");
                     }
                 }
             }
-            Ok(Control::MayStart { call, wanted }) => calls.answered(&call, wanted),
+            Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
             // Of no use where nothing runs.
             Ok(Control::TellLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
@@ -322,7 +326,7 @@ fn reply(to: String, status: &WorkerStatus) -> Message {
 }
 
 /// The message that says that a call has begun here which an engine wants to withdraw.
-fn begun_here(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
+fn started_report(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
     to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode())
 }

@@ -34,7 +34,7 @@ impl GuestRunner for ContentSource {
         let stopped = interrupt.clone();
         let calling = async {
             let module = self.find(job.module, &job.fetch_from).await?;
-            let whole = self.with_whole_values(job).await?;
+            let whole = self.with_loaded_values(job).await?;
             Ok((module, whole))
         };
         let found = match stopped.run_until_cancelled(calling).await {
@@ -47,7 +47,7 @@ impl GuestRunner for ContentSource {
         let (module, job) = found;
         let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
         let log = log(&report);
-        let answer = match report.answer {
+        let answer = match report.completion {
             sandbox::Completion::Succeeded(values) => {
                 sandbox::Completion::Succeeded(self.put_large(values, &job.fetch_from).await)
             }
@@ -78,7 +78,7 @@ fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
         inputs: job.inputs.clone(),
         action,
         limits: job.limits,
-        promised: job.promised.clone(),
+        required_outputs: job.required_outputs.clone(),
         interrupt,
     }
 }

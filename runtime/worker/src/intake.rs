@@ -55,7 +55,7 @@ type Opening = BoxFuture<'static, (QueueName, Result<JobQueue, WorkerError>)>;
 /// A queue of jobs.
 struct JobQueue {
     name: QueueName,
-    /// `Strip` while no slot is free and calls are long.
+    /// `None` while no slot is free and calls are long.
     consumer: Option<Consumer>,
     /// How many deliveries may be out over it.
     prefetch: u16,
@@ -72,7 +72,7 @@ impl Intake {
         for (name, opened) in names.iter().zip(opened) {
             match opened {
                 Ok(queue) => intake.queues.push(queue),
-                Err(error) if is_silent(&error) => intake.open_later(broker, name.clone(), &error),
+                Err(error) if is_timeout(&error) => intake.open_later(broker, name.clone(), &error),
                 Err(error) => return Err(error),
             }
         }
@@ -93,17 +93,17 @@ impl Intake {
             let Some((delivery, mut slot)) = self.next(&broker, &stop).await else { continue };
             slot.begin();
             let caller = caller.clone();
-            let answering = async move { caller.answer(delivery, slot).await };
+            let answering = async move { caller.handle(delivery, slot).await };
             calls.spawn(crash.clone().run_until_cancelled_owned(answering));
         }
         abandon.run_until_cancelled(self.give_back(&*broker)).await;
     }
 
-    /// The next job, and a slot for it; `Strip` when it is to stop, or the queues have to be looked after first.
+    /// The next job, and a slot for it; `None` when it is to stop, or the queues have to be looked after first.
     async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
         let slot = self.slot(broker, stop).await?;
         self.adjust(broker).await;
-        let leaves_slots_idle = self.leaves_slots_idle();
+        let leaves_slots_idle = self.underuses_slots();
         self.fetched.retain(|delivery| !delivery.is_lost());
         if let Some(delivery) = self.fetched.pop_front() {
             return Some((delivery, slot));
@@ -116,7 +116,7 @@ impl Intake {
             biased;
             () = stop.cancelled() => return None,
             Some((name, opened)) = self.opening.next() => {
-                self.take(broker, name, opened);
+                self.on_opened(broker, name, opened);
                 return None;
             }
             fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
@@ -133,7 +133,7 @@ impl Intake {
         }
     }
 
-    /// A free slot; `Strip` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
+    /// A free slot; `None` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
     async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
         let mut waits_since = Instant::now();
         loop {
@@ -145,12 +145,12 @@ impl Intake {
                 slot = self.slots.acquire() => return Some(slot),
                 () = tokio::time::sleep_until(waits_since + MAX_FETCHED_WAIT), if has_fetched => {
                     debug!("no slot becomes free soon: what was fetched goes back");
-                    self.slots.stalled(MAX_FETCHED_WAIT);
+                    self.slots.on_stalled(MAX_FETCHED_WAIT);
                     self.give_back(&**broker).await;
                     return None;
                 }
                 Some((name, opened)) = self.opening.next() => {
-                    self.take(broker, name, opened);
+                    self.on_opened(broker, name, opened);
                     return None;
                 }
                 (place, delivery) = fetch(&mut self.queues) => match delivery {
@@ -183,7 +183,7 @@ impl Intake {
     }
 
     /// Takes from a queue from now on, if it could be opened.
-    fn take(&mut self, broker: &Arc<dyn Broker>, name: QueueName, opened: Result<JobQueue, WorkerError>) {
+    fn on_opened(&mut self, broker: &Arc<dyn Broker>, name: QueueName, opened: Result<JobQueue, WorkerError>) {
         match opened {
             Ok(queue) => self.queues.push(queue),
             // The worker's own connection is closed: it takes nothing any more.
@@ -193,7 +193,7 @@ impl Intake {
     }
 
     /// Whether the broker may give fewer jobs than there are free slots.
-    fn leaves_slots_idle(&self) -> bool {
+    fn underuses_slots(&self) -> bool {
         self.slots.prefetch() > self.prefetch && self.prefetch < self.slots.count()
     }
 
@@ -203,7 +203,7 @@ impl Intake {
         let is_other = |queue: &JobQueue| queue.consumer.is_none() || queue.prefetch != self.prefetch;
         let wanted = self.slots.prefetch();
         let differs =
-            self.leaves_slots_idle() || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
+            self.underuses_slots() || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
         if !self.queues.iter().any(is_other) && (!differs || self.opened_at.elapsed() < MIN_OPEN_TIME) {
             return;
         }
@@ -230,14 +230,14 @@ impl Intake {
     async fn give_back(&mut self, broker: &dyn Broker) {
         self.close().await;
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
-        let publishing = fetched.map(|delivery| publish_again(broker, delivery));
+        let publishing = fetched.map(|delivery| republish(broker, delivery));
         // What is not published in time is dropped, and so goes back as it is.
         let _ = timeout(GIVE_BACK_TIMEOUT, join_all(publishing)).await;
     }
 }
 
 /// Whether the broker says nothing of a queue.
-fn is_silent(error: &WorkerError) -> bool {
+fn is_timeout(error: &WorkerError) -> bool {
     matches!(
         error,
         WorkerError::Declare(DeclareError::TimedOut { .. }) | WorkerError::Consume(ConsumeError::Silent { .. })
@@ -257,7 +257,7 @@ fn open_after(pause: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetc
 impl JobQueue {
     async fn open(broker: &dyn Broker, name: &QueueName, prefetch: u16) -> Result<Self, WorkerError> {
         broker::topology::declare_jobs(broker, name).await?;
-        let consumer = broker.consume(&topology::jobs(name), prefetch).await?;
+        let consumer = broker.consume(&topology::job_queue(name), prefetch).await?;
         Ok(Self { name: name.clone(), consumer: Some(consumer), prefetch })
     }
 }
@@ -276,7 +276,7 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
 
 /// Publishes a job that nobody started again, as a new message. Both may be there if the worker dies in between, as after
 /// any lost acknowledgement.
-async fn publish_again(broker: &dyn Broker, delivery: Delivery) {
+async fn republish(broker: &dyn Broker, delivery: Delivery) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
     let before = protocol::returned(&message.properties.headers);
     // A delivery that was out before may have been executed, even where the queue does not count.

@@ -88,7 +88,7 @@ impl Lines {
         }
     }
 
-    /// The next lines to be published, and whether there are no more to come; `Strip` when there is nothing new.
+    /// The next lines to be published, and whether there are no more to come; `None` when there is nothing new.
     fn take(&self) -> Option<(Vec<LiveLine>, bool)> {
         self.gathered().take()
     }

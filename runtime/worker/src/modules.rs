@@ -45,7 +45,7 @@ impl ContentSource {
     ///
     /// # Errors
     /// A failure of kind `module` that says which value could not be had, and why.
-    pub(crate) async fn with_whole_values(&self, job: &Job) -> Result<Job, Failure> {
+    pub(crate) async fn with_loaded_values(&self, job: &Job) -> Result<Job, Failure> {
         let mut job = job.clone();
         let fetch_from = job.fetch_from.clone();
         self.fetch_large(&mut job.inputs, &fetch_from).await?;
@@ -67,7 +67,7 @@ impl ContentSource {
 
     /// The values with the large ones put into the engine's store. One that cannot be put there travels as it is.
     pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
-        for name in store::values::large(values.iter()) {
+        for name in store::values::too_large_for_message(values.iter()) {
             let Some((value, (bytes, form))) =
                 values.get_mut(&name).and_then(|value| store::values::bytes_of(value).map(|bytes| (value, bytes)))
             else {

@@ -53,17 +53,17 @@ impl sandbox::Observer for LastProgress {
 }
 
 /// Tells the engine of a call every [`PERIOD`] until `done`: that it runs here, then whatever is new.
-pub(crate) async fn tell(
+pub(crate) async fn report_progress(
     broker: Arc<dyn Broker>,
     signal_to: String,
     call: CallId,
     worker: WorkerName,
-    said: Arc<LastProgress>,
+    progress: Arc<LastProgress>,
     done: CancellationToken,
 ) {
     let mut told = None;
     while done.run_until_cancelled(tokio::time::sleep(REPORT_INTERVAL)).await.is_some() {
-        let now = said.last();
+        let now = progress.last();
         if told.as_ref() == Some(&now) {
             continue;
         }

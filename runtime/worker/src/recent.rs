@@ -22,7 +22,7 @@ const MAX_ENTRY_BYTES: usize = 8 << 10;
 /// Answers that were given lately, by call and by the queue they went to.
 #[derive(Debug, Default)]
 pub(crate) struct ResultCache {
-    kept: Mutex<CacheEntries>,
+    entries: Mutex<CacheEntries>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ struct CacheEntries {
 }
 
 impl ResultCache {
-    pub(crate) fn keep(&self, call: &CallId, signal_to: &str, answer: &Bytes) {
+    pub(crate) fn insert(&self, call: &CallId, signal_to: &str, answer: &Bytes) {
         if answer.len() > MAX_ENTRY_BYTES {
             return;
         }
@@ -54,7 +54,7 @@ impl ResultCache {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CacheEntries> {
         // A panic elsewhere can at worst have left a key without its answer, or one that is forgotten late.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

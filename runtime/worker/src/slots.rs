@@ -57,7 +57,7 @@ impl Slots {
     /// Waits for a free slot. Cancel-safe.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Slot {
         let permit = self.free.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Slot { slots: self.clone(), _permit: permit, begun: None, opening: 0, is_counted: false }
+        Slot { slots: self.clone(), _permit: permit, started_at: None, opening: 0, is_counted: false }
     }
 
     /// How many jobs of a queue may be at hand now, running ones included: one for each slot, and as many more as the
@@ -78,7 +78,7 @@ impl Slots {
     }
 
     /// Notes that calls run longer than fetched jobs may wait.
-    pub(crate) fn stalled(&self, waited: Duration) {
+    pub(crate) fn on_stalled(&self, waited: Duration) {
         let mut state = self.lock();
         state.length = state.length.max(waited);
     }
@@ -94,7 +94,7 @@ pub(crate) struct Slot {
     slots: Arc<Slots>,
     _permit: OwnedSemaphorePermit,
     /// When its job came.
-    begun: Option<Instant>,
+    started_at: Option<Instant>,
     /// The opening whose consumer delivered its job.
     opening: u64,
     is_counted: bool,
@@ -105,7 +105,7 @@ impl Slot {
     pub(crate) fn begin(&mut self) {
         let mut state = self.slots.lock();
         state.running += 1;
-        self.begun = Some(Instant::now());
+        self.started_at = Some(Instant::now());
         self.opening = state.opening;
         self.is_counted = true;
     }
@@ -122,7 +122,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(begun) = self.begun else { return };
+        let Some(begun) = self.started_at else { return };
         let mut state = self.slots.lock();
         state.running = state.running.saturating_sub(1);
         if !self.is_counted || self.opening != state.opening {

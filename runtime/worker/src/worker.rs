@@ -116,7 +116,7 @@ impl Worker {
         let _crashes_with_this_future = crash.clone().drop_guard();
         let no_control = CancellationToken::new();
         let status = status(&config);
-        let answering = control::answer(broker, control, caller.calls.clone(), status, no_control.clone());
+        let answering = control::serve(broker, control, caller.calls.clone(), status, no_control.clone());
         listening.spawn(crash.clone().run_until_cancelled_owned(answering));
         let intake = TaskTracker::new();
         let taking = jobs.run(caller.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);

@@ -92,7 +92,7 @@ impl Deployment {
     }
 
     /// Does something terrible, each kind in its turn, and each world from another one on.
-    pub(crate) fn strike(&mut self, turn: u64, world: u64) {
+    pub(crate) fn inject_fault(&mut self, turn: u64, world: u64) {
         let round = (turn / FAULTS) as usize;
         match (turn + world - 1) % FAULTS {
             0 => self.engines[round % ENGINES].kill(),
@@ -110,9 +110,9 @@ impl Deployment {
                 self.postgres.restart().expect("PostgreSQL starts again");
             }
             5 => {
-                self.proxy.be_silent(true);
+                self.proxy.set_silent(true);
                 thread::sleep(SILENCE);
-                self.proxy.be_silent(false);
+                self.proxy.set_silent(false);
             }
             6 => {
                 self.rabbit.stop();
@@ -129,8 +129,8 @@ impl Deployment {
     }
 
     /// Everything works again.
-    pub(crate) fn calm_down(&mut self) {
-        self.proxy.be_silent(false);
+    pub(crate) fn restore(&mut self) {
+        self.proxy.set_silent(false);
         self.start_what_is_down();
     }
 

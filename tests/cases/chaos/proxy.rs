@@ -56,7 +56,7 @@ impl Proxy {
     }
 
     /// Passes nothing on until told otherwise; nobody is told.
-    pub(crate) fn be_silent(&self, silent: bool) {
+    pub(crate) fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
     }
 }

@@ -180,7 +180,7 @@ fn a_run_shows_what_guests_write_while_they_run() {
     assert_eq!(waft.run(["show", "r", "--json"]).expect(0).end()["state"], "running");
     run.signal("INT");
     assert_eq!(run.wait().code(), Some(130));
-    assert_eq!(run.heard().matches("t | info   hello").count(), 1, "{}", run.heard());
+    assert_eq!(run.output().matches("t | info   hello").count(), 1, "{}", run.output());
 }
 
 #[test]
@@ -215,5 +215,5 @@ fn a_run_of_schedules_shows_when_each_fires_next() {
     let next = waft.run(["show", "r", "--json"]).expect(0).end()["schedules"][0].clone();
     assert_eq!(next["task"], "t");
     run.signal("INT");
-    assert_eq!(run.wait().code(), Some(130), "{}", run.heard());
+    assert_eq!(run.wait().code(), Some(130), "{}", run.output());
 }

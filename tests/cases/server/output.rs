@@ -19,7 +19,7 @@ fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
     assert!(ran.expect(0).stderr.contains("no run fits"), "{}", ran.stderr);
     served.server.signal("TERM");
     served.server.wait();
-    let heard = served.server.heard();
+    let heard = served.server.output();
     assert!(heard.lines().filter(|line| line.contains("shard")).count() <= 1, "{heard}");
 }
 

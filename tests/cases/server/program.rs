@@ -39,7 +39,7 @@ fn order() -> Draft {
 async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String> {
     let mut heard = Vec::new();
     while let Some(event) = watch.next().await.expect("the server is there") {
-        if let Some(EventPayload::Node(node)) = event.told() {
+        if let Some(EventPayload::Node(node)) = event.payload() {
             heard.push(format!("{}:{}", node.name, node.state));
             if node.name == task && node.state == state {
                 return heard;
@@ -127,7 +127,7 @@ async fn a_program_registers_a_listener_to_another_flow() {
     client.submit(&order).await.expect("it can run");
     let mut watch = client.watch("c");
     while let Some(event) = watch.next().await.expect("the server is there") {
-        match event.told() {
+        match event.payload() {
             Some(EventPayload::Firing(firing)) if firing.state == "success" => break,
             Some(EventPayload::Firing(_) | EventPayload::Node(_) | EventPayload::Run(_)) | None => {}
         }

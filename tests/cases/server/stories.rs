@@ -28,17 +28,17 @@ impl ScenarioSetup {
     }
 
     fn submit(&self, story: &str, arguments: &[&str]) {
-        let flow = story_file(story);
+        let flow = scenario_file(story);
         let ran = self.served.run(&[&["submit", &flow][..], arguments].concat());
         ran.expect(0);
     }
 
     fn edit(&self, run: &str, what: &str, story: &str) {
-        self.served.run(&["edit", run, what, &story_file(story)]).expect(0);
+        self.served.run(&["edit", run, what, &scenario_file(story)]).expect(0);
     }
 }
 
-fn story_file(name: &str) -> String {
+fn scenario_file(name: &str) -> String {
     example(&format!("provision/stories/{name}.toml")).display().to_string()
 }
 

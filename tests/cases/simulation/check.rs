@@ -32,15 +32,19 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
         return Err(format!("{run}: its snapshot restores another machine"));
     }
     if !machine.state().is_final() {
-        return Err(format!("{run} is {} in the end: {:?}", machine.state(), machine.calls_out().collect::<Vec<_>>()));
+        return Err(format!(
+            "{run} is {} in the end: {:?}",
+            machine.state(),
+            machine.outstanding_calls().collect::<Vec<_>>()
+        ));
     }
     let named = named(run, records)?;
     each_attempt_is_answered_once(run, &named)?;
     let mine: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
     what_succeeded_was_applied(run, &named, &mine)?;
-    match machine.flow().living {
-        Some(_) => no_firing_that_was_rolled_back_stands(run, &machine, records, &mine)?,
-        None => nothing_unwanted_stands(run, &machine, &mine)?,
+    match machine.flow().triggers {
+        Some(_) => no_effect_of_a_rolled_back_firing_stands(run, &machine, records, &mine)?,
+        None => no_unwanted_effect_stands(run, &machine, &mine)?,
     }
     Ok(machine.state())
 }
@@ -97,13 +101,13 @@ fn what_succeeded_was_applied(run: &RunId, named: &TaskResults, ledger: &[&Entry
 }
 
 /// After the last thing that an apply did which nobody wants any more comes a rollback of it.
-fn nothing_unwanted_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
+fn no_unwanted_effect_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
     let is_unwanted = |index: NodeIndex| match machine.node_state(index) {
         State::RolledBack | State::Ignored => true,
         _ => machine.state() == RunState::RolledBack,
     };
     for (_, name, _) in machine.flow().tasks().filter(|(index, _, task)| task.rollback && is_unwanted(*index)) {
-        if let Some(name) = what_stands(ledger, name, None) {
+        if let Some(name) = standing_effect(ledger, name, None) {
             return Err(format!("{run} is {}, and what {name} applied stands", machine.state()));
         }
     }
@@ -111,7 +115,7 @@ fn nothing_unwanted_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) ->
 }
 
 /// After the last thing that an apply did in a firing that was rolled back comes a rollback of it.
-fn no_firing_that_was_rolled_back_stands(
+fn no_effect_of_a_rolled_back_firing_stands(
     run: &RunId,
     machine: &Machine,
     records: &[Record],
@@ -126,8 +130,8 @@ fn no_firing_that_was_rolled_back_stands(
     let unwanted = ended.into_iter().filter(|(_, state)| *state == RunState::RolledBack);
     for (firing, _) in unwanted {
         for (index, name, task) in machine.flow().tasks() {
-            let is_aside = machine.flow().node(index).aside;
-            if let Some(name) = what_stands(ledger, name, Some(firing)).filter(|_| task.rollback && !is_aside) {
+            let is_aside = machine.flow().node(index).is_failure_handler;
+            if let Some(name) = standing_effect(ledger, name, Some(firing)).filter(|_| task.rollback && !is_aside) {
                 return Err(format!("firing {firing} of {run} was rolled back, and what {name} applied stands"));
             }
         }
@@ -136,9 +140,8 @@ fn no_firing_that_was_rolled_back_stands(
 }
 
 /// Of a task and of the elements that it was called for, one of which the last thing that happened is an apply.
-fn what_stands(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
-    let is_of_it =
-        |entry: &&&Entry| entry.task.of_flow() == *task && firing.is_none_or(|firing| entry.firing == firing);
+fn standing_effect(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
+    let is_of_it = |entry: &&&Entry| entry.task.base() == *task && firing.is_none_or(|firing| entry.firing == firing);
     let last: BTreeMap<&NodeName, Action> =
         ledger.iter().filter(is_of_it).map(|entry| (&entry.task, entry.action)).collect();
     last.into_iter().find(|(_, action)| *action == Action::Apply).map(|(name, _)| name.clone())

@@ -172,7 +172,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
         for life in 0.. {
             let fate = FaultPlan {
                 dice: dice.clone(),
-                storm: Arc::new(AtomicBool::new(false)),
+                faults_active: Arc::new(AtomicBool::new(false)),
                 crash: CancellationToken::new(),
                 actions_left: Arc::new(AtomicU64::new(die_at)),
                 database: Database::default(),
@@ -191,7 +191,7 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
                     let _ = engine.submit(run.clone(), flow.clone()).await;
                     if let Some(flow) = edited.clone() {
                         // It may be made since an earlier life, and is refused then.
-                        let _ = engine.ask(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
+                        let _ = engine.command(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
                     }
                     let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
                     while !logbook.summary(&run).await.is_ok_and(is_final) {
@@ -230,9 +230,9 @@ async fn start_engine(
     life: u32,
     start: Instant,
 ) -> Result<Engine, String> {
-    let net = Arc::new(FaultyBroker { inner: LossyConnection::to(broker), fate: fate.clone() });
+    let net = Arc::new(FaultyBroker { inner: LossyConnection::to(broker), faults: fate.clone() });
     let guarded = Arc::new(InterceptedLogbook::new(logbook.clone(), Arc::new(fate.clone())));
-    let config = Config { id: format!("e{life}"), part: ShardAssignment::Shared };
+    let config = Config { id: format!("e{life}"), shards: ShardAssignment::Shared };
     let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;
     engine.map_err(|error| error.to_string())
 }

@@ -15,7 +15,7 @@ pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
     let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
     let mut names = 0;
     if dice.percent(15) {
-        living(dice, &mut names, &mut text);
+        random_triggered_flow(dice, &mut names, &mut text);
     }
     body(dice, "", 0, &mut names, &mut text);
     text.push_str("[modules]\ng = \"g.wasm\"\n");
@@ -23,7 +23,7 @@ pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
 }
 
 /// A flow that goes round in a circle, or fires by a schedule.
-fn living(dice: &SeededRng, names: &mut u32, text: &mut String) {
+fn random_triggered_flow(dice: &SeededRng, names: &mut u32, text: &mut String) {
     let (first, last) = (*names + 1, *names + 2);
     *names = last;
     let (kind, fires) = if dice.percent(50) {
@@ -110,7 +110,7 @@ pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
     let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
     let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
     // Without what its schedule fires a persistent run would stay for ever.
-    let may_remove = flow.living.as_ref().is_none_or(|living| !living.persistent);
+    let may_remove = flow.triggers.as_ref().is_none_or(|living| !living.persistent);
     let edit = match dice.below(4) {
         0 if !may_remove => return None,
         0 => Edit::Remove { task: any()?, ran: false },

@@ -21,7 +21,7 @@ use super::dice::SeededRng;
 #[derive(Clone)]
 pub(crate) struct FaultPlan {
     pub(crate) dice: SeededRng,
-    pub(crate) storm: Arc<AtomicBool>,
+    pub(crate) faults_active: Arc<AtomicBool>,
     /// Cancelled to kill the process.
     pub(crate) crash: CancellationToken,
     /// How many durable or visible actions are left before the process dies.
@@ -54,19 +54,19 @@ impl Database {
 }
 
 impl FaultPlan {
-    fn strikes(&self, hundredths: u64) -> bool {
-        self.storm.load(Ordering::Relaxed) && self.dice.percent(hundredths)
+    fn fails(&self, hundredths: u64) -> bool {
+        self.faults_active.load(Ordering::Relaxed) && self.dice.percent(hundredths)
     }
 
     /// Counts a durable or visible action; the process may die before it or after it.
-    async fn act(&self) {
+    async fn count_action(&self) {
         if self.actions_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.die().await;
+            self.crash().await;
         }
     }
 
     /// The process dies here: nothing after this happens.
-    async fn die(&self) {
+    async fn crash(&self) {
         self.crash.cancel();
         std::future::pending::<()>().await;
     }
@@ -75,7 +75,7 @@ impl FaultPlan {
 /// One process's connection to the broker.
 pub(crate) struct FaultyBroker {
     pub(crate) inner: LossyConnection,
-    pub(crate) fate: FaultPlan,
+    pub(crate) faults: FaultPlan,
 }
 
 impl FaultyBroker {
@@ -107,27 +107,27 @@ impl Broker for FaultyBroker {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let fate = &self.fate;
-        fate.act().await;
-        if fate.strikes(1) {
-            fate.die().await;
+        let fate = &self.faults;
+        fate.count_action().await;
+        if fate.fails(1) {
+            fate.crash().await;
         }
-        if fate.strikes(30) {
+        if fate.fails(30) {
             tokio::time::sleep(Duration::from_millis(fate.dice.below(500))).await;
         }
         let unconfirmed = Err(PublishError::Unconfirmed { key: message.key.clone() });
-        if fate.strikes(3) {
+        if fate.fails(3) {
             return unconfirmed;
         }
-        if fate.strikes(3) {
+        if fate.fails(3) {
             self.deliver(message.clone()).await?;
         }
         self.deliver(message).await?;
-        fate.act().await;
-        if fate.strikes(1) {
-            fate.die().await;
+        fate.count_action().await;
+        if fate.fails(1) {
+            fate.crash().await;
         }
-        if fate.strikes(3) { unconfirmed } else { Ok(()) }
+        if fate.fails(3) { unconfirmed } else { Ok(()) }
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
@@ -151,26 +151,26 @@ impl Broker for FaultyBroker {
 #[async_trait::async_trait]
 impl AppendInterceptor for FaultPlan {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
-        self.act().await;
-        if self.strikes(1) {
-            self.die().await;
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if self.database.is(Database::DOWN) || self.strikes(2) { Err(broken()) } else { Ok(()) }
+        if self.database.is(Database::DOWN) || self.fails(2) { Err(append_error()) } else { Ok(()) }
     }
 
     async fn after(&self) -> Result<(), AppendError> {
-        self.act().await;
-        if self.strikes(1) {
-            self.die().await;
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if self.database.is(Database::ENDING) || self.strikes(2) { Err(broken()) } else { Ok(()) }
+        if self.database.is(Database::ENDING) || self.fails(2) { Err(append_error()) } else { Ok(()) }
     }
 
-    fn writes_late(&self) -> Option<Duration> {
-        self.strikes(1).then(|| Duration::from_millis(self.dice.below(4_000)))
+    fn late_write_delay(&self) -> Option<Duration> {
+        self.fails(1).then(|| Duration::from_millis(self.dice.below(4_000)))
     }
 
-    async fn reading(&self) -> Result<(), LoadError> {
+    async fn before_load(&self) -> Result<(), LoadError> {
         if self.database.is(Database::UP) {
             return Ok(());
         }
@@ -178,6 +178,6 @@ impl AppendInterceptor for FaultPlan {
     }
 }
 
-fn broken() -> AppendError {
+fn append_error() -> AppendError {
     AppendError::Unavailable { reason: "as fate wants it".into() }
 }

@@ -27,7 +27,7 @@ const MAX_UNTRACKED: Duration = Duration::from_secs(40);
 const MAX_PROBE_SILENCE: Duration = Duration::from_secs(20);
 
 /// Looks until a call is forgotten; says which.
-pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker: &InProcess) -> String {
+pub(super) async fn find_lost_call(engines: &Mutex<Vec<Option<Engine>>>, broker: &InProcess) -> String {
     let mut nowhere: BTreeMap<(usize, CallId), Instant> = BTreeMap::new();
     loop {
         sleep(CHECK_INTERVAL).await;
@@ -38,7 +38,7 @@ pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker
         let mut still = BTreeSet::new();
         for (number, engine) in alive {
             // One that is busy, or dies just now, is asked again.
-            let Ok(Ok(calls)) = timeout(CHECK_INTERVAL, engine.whereabouts()).await else {
+            let Ok(Ok(calls)) = timeout(CHECK_INTERVAL, engine.call_locations()).await else {
                 still.extend(nowhere.keys().filter(|(of, _)| *of == number).cloned());
                 continue;
             };
@@ -49,9 +49,9 @@ pub(super) async fn until_forgotten(engines: &Mutex<Vec<Option<Engine>>>, broker
             let told_of: BTreeSet<CallId> = told_of.collect();
             let is_nowhere = |call: &CallId, place: &CallLocation| match place {
                 // A lease is missed by the time for which the queue was heard: without that it never is.
-                CallLocation::Watched { silent_for, .. } => *silent_for > MAX_PROBE_SILENCE,
-                CallLocation::WaitsForPermit | CallLocation::WaitsForAnswers => false,
-                CallLocation::Unwatched { .. } => true,
+                CallLocation::UnderLease { silent_for, .. } => *silent_for > MAX_PROBE_SILENCE,
+                CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier => false,
+                CallLocation::UnwatchedLease { .. } => true,
                 CallLocation::Sent => !told_of.contains(call),
             };
             still.extend(calls.into_iter().filter(|(call, at)| is_nowhere(call, at)).map(|(call, _)| (number, call)));

@@ -45,7 +45,7 @@ pub(crate) struct SimulationResult {
 }
 
 /// Lives one world to its end.
-pub(crate) fn live(seed: u64) -> Result<SimulationResult, String> {
+pub(crate) fn run_simulation(seed: u64) -> Result<SimulationResult, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let lived = runtime.block_on(Simulation::new(seed).live());
@@ -77,7 +77,7 @@ impl Clock for WorldClock {
         Timestamp::from_micros(1_000_000).after(self.0.elapsed())
     }
 
-    fn steady(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.0.elapsed()
     }
 }
@@ -115,30 +115,30 @@ impl Simulation {
             flows.insert(run.clone(), flow.clone());
             processes.spawn(self.clone().submit(run, flow));
         }
-        processes.spawn(self.clone().people(flows.keys().cloned().collect()));
-        processes.spawn(self.clone().restarts());
+        processes.spawn(self.clone().simulate_operators(flows.keys().cloned().collect()));
+        processes.spawn(self.clone().simulate_restarts());
         let living = async {
             sleep(FAULT_PERIOD).await;
             self.storm.store(false, Ordering::Relaxed);
-            tokio::time::timeout(END_TIMEOUT, self.until_calm(&flows)).await
+            tokio::time::timeout(END_TIMEOUT, self.until_idle(&flows)).await
         };
         // What is forgotten is told at once, with where everything else is.
         let ended = tokio::select! {
             biased;
-            forgotten = watch::until_forgotten(&self.engines, &self.broker) => Err(forgotten),
+            forgotten = watch::find_lost_call(&self.engines, &self.broker) => Err(forgotten),
             ended = living => Ok(ended),
         };
         self.over.cancel();
         processes.close();
         processes.wait().await;
         match ended? {
-            Ok(()) => self.judge(&flows).await,
+            Ok(()) => self.verify(&flows).await,
             // What has not ended says so itself.
-            Err(_) => Err(self.judge(&flows).await.err().unwrap_or_else(|| "it never comes to rest".into())),
+            Err(_) => Err(self.verify(&flows).await.err().unwrap_or_else(|| "it never comes to rest".into())),
         }
     }
 
-    async fn judge(&self, flows: &BTreeMap<RunId, Arc<Flow>>) -> Result<SimulationResult, String> {
+    async fn verify(&self, flows: &BTreeMap<RunId, Arc<Flow>>) -> Result<SimulationResult, String> {
         let ledger = self.ledger.entries();
         let mut states = Vec::new();
         for run in flows.keys() {
@@ -149,7 +149,7 @@ impl Simulation {
     }
 
     /// Waits until every run has ended and nothing is on its way any more.
-    async fn until_calm(&self, flows: &BTreeMap<RunId, Arc<Flow>>) {
+    async fn until_idle(&self, flows: &BTreeMap<RunId, Arc<Flow>>) {
         let mut quiet = 0;
         let mut known = 0;
         while quiet < 12 {
@@ -158,11 +158,11 @@ impl Simulation {
             for run in flows.keys() {
                 match self.logbook.summary(run).await {
                     Ok(summary) if summary.standing.state == RunState::Suspended => {
-                        self.wish(run, RunCommand::Resume).await;
+                        self.send_command(run, RunCommand::Resume).await;
                         ended = false;
                     }
                     Ok(summary) if summary.standing.state == RunState::Failure => {
-                        self.wish(run, RunCommand::Retry).await;
+                        self.send_command(run, RunCommand::Retry).await;
                         ended = false;
                     }
                     Ok(summary) => ended &= summary.standing.state.is_final(),
@@ -195,7 +195,7 @@ impl Simulation {
     }
 
     /// The broker and the database are restarted now and then, and connections are lost.
-    async fn restarts(self: Arc<Self>) {
+    async fn simulate_restarts(self: Arc<Self>) {
         loop {
             sleep(Duration::from_millis(3_000 + self.dice.below(17_000))).await;
             if !self.storm.load(Ordering::Relaxed) {
@@ -204,17 +204,17 @@ impl Simulation {
             let connections = self.connections.lock().expect("nobody panics with them").clone();
             match self.dice.below(4) {
                 0 => self.database.restart(&self.dice).await,
-                1 => futures::future::join_all(connections.iter().map(LossyConnection::lose)).await.clear(),
+                1 => futures::future::join_all(connections.iter().map(LossyConnection::drop_connection)).await.clear(),
                 _ => {
                     let one = connections.get(self.dice.below(connections.len() as u64) as usize);
-                    futures::future::join_all(one.map(LossyConnection::lose)).await.clear();
+                    futures::future::join_all(one.map(LossyConnection::drop_connection)).await.clear();
                 }
             }
         }
     }
 
     /// People suspend, resume, cancel and edit now and then.
-    async fn people(self: Arc<Self>, runs: Vec<RunId>) {
+    async fn simulate_operators(self: Arc<Self>, runs: Vec<RunId>) {
         while self.storm.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(2_000 + self.dice.below(20_000))).await;
             let run = &runs[self.dice.below(runs.len() as u64) as usize];
@@ -225,15 +225,15 @@ impl Simulation {
                 _ => Some(RunCommand::Resume),
             };
             if let Some(wish) = wish {
-                self.wish(run, wish).await;
+                self.send_command(run, wish).await;
             }
         }
     }
 
-    async fn wish(&self, run: &RunId, wish: RunCommand) {
+    async fn send_command(&self, run: &RunId, wish: RunCommand) {
         if let Some(engine) = self.some_engine() {
             // Whether it was heard shows in the records, or it is wished again.
-            let _ = tokio::time::timeout(Duration::from_secs(30), engine.ask(run, wish)).await;
+            let _ = tokio::time::timeout(Duration::from_secs(30), engine.command(run, wish)).await;
         }
     }
 
@@ -247,7 +247,7 @@ impl Simulation {
         let actions_left = Arc::new(AtomicU64::new(u64::MAX));
         FaultPlan {
             dice: self.dice.clone(),
-            storm: self.storm.clone(),
+            faults_active: self.storm.clone(),
             crash: CancellationToken::new(),
             actions_left,
             database: self.database.clone(),
@@ -259,7 +259,7 @@ impl Simulation {
         let mut connections = self.connections.lock().expect("nobody panics with them");
         connections.retain(|connection| !connection.is_closed());
         connections.push(inner.clone());
-        Arc::new(FaultyBroker { inner, fate: fate.clone() })
+        Arc::new(FaultyBroker { inner, faults: fate.clone() })
     }
 
     /// An engine that is started again whenever it dies.
@@ -270,11 +270,11 @@ impl Simulation {
             let fate = self.fate();
             let broker = self.net(&fate);
             let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(fate.clone())));
-            let config = Config { id: format!("e{number}-{starts}"), part: ShardAssignment::Shared };
+            let config = Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(WorldClock(self.start)));
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
                 self.engines.lock().expect("nobody panics with the engines")[number] = Some(engine.clone());
-                self.until_death(&fate).await;
+                self.until_crash(&fate).await;
                 self.engines.lock().expect("nobody panics with the engines")[number] = None;
                 engine.abort().await;
             }
@@ -314,14 +314,14 @@ impl Simulation {
                 // Dropped, it crashes; now and then it is stopped in order.
                 if self.dice.percent(30) {
                     let stopping = async {
-                        self.until_death(&fate).await;
+                        self.until_crash(&fate).await;
                         stop.cancel();
                     };
                     futures::join!(running, stopping);
                 } else {
                     tokio::select! {
                         biased;
-                        () = self.until_death(&fate) => {}
+                        () = self.until_crash(&fate) => {}
                         () = running => {}
                     }
                 }
@@ -332,7 +332,7 @@ impl Simulation {
     }
 
     /// Waits until the process dies: of what happened to it, of a signal, or with the world.
-    async fn until_death(&self, fate: &FaultPlan) {
+    async fn until_crash(&self, fate: &FaultPlan) {
         let killed = async {
             loop {
                 sleep(Duration::from_millis(5_000 + self.dice.below(40_000))).await;

@@ -18,7 +18,7 @@ async fn lines(world: &Harness) -> Consumer {
 fn say(world: &Harness, ms: u32) -> Job {
     let inputs = [("text", Value::json(&"hi".into())), ("ms", Value::json(&ms.into()))];
     let inputs = inputs.map(|(name, value)| (name.parse().expect("a name"), value)).into();
-    Job { inputs, promised: vec!["said".parse().expect("a name")], ..job(world.module, "say") }
+    Job { inputs, required_outputs: vec!["said".parse().expect("a name")], ..job(world.module, "say") }
 }
 
 async fn next(lines: &mut Consumer) -> LiveLog {
@@ -64,7 +64,7 @@ async fn calls_that_are_short_or_write_nothing_publish_no_lines() {
     world.start_worker("one").await;
     let asleep = Job {
         inputs: [("ms".parse().expect("a name"), Value::json(&600.into()))].into(),
-        promised: vec!["slept_ms".parse().expect("a name")],
+        required_outputs: vec!["slept_ms".parse().expect("a name")],
         ..job(world.module, "sleep")
     };
     let short = say(&world, 0);

@@ -25,14 +25,14 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
     };
     world.broker.publish(message).await.expect("the queue is there");
     for _ in 0..lost {
-        let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+        let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
         let delivery = doomed.next().await.expect("the job");
         // First the consumer: what goes back would come to it again.
         drop(doomed);
         drop(delivery);
     }
     world.start_worker("one").await;
-    world.answer_asked(true).await;
+    world.reply_may_start(true).await;
     let answer = world.answer().await;
     world.stop().await;
     answer

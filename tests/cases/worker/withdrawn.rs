@@ -23,7 +23,7 @@ impl Harness {
     }
 
     /// Waits until a worker asks whether it may begin a call; where the answer goes.
-    async fn asked(&mut self) -> (CallId, String) {
+    async fn next_may_start(&mut self) -> (CallId, String) {
         let delivery = self.signals.next().await.expect("the broker is there");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         let reply_to = delivery.message.properties.reply_to.clone().expect("it says where");
@@ -34,8 +34,8 @@ impl Harness {
         }
     }
 
-    pub(super) async fn answer_asked(&mut self, wanted: bool) -> CallId {
-        let (call, reply_to) = self.asked().await;
+    pub(super) async fn reply_may_start(&mut self, wanted: bool) -> CallId {
+        let (call, reply_to) = self.next_may_start().await;
         self.control(Destination::Queue(reply_to), &Control::MayStart { call: call.clone(), wanted }).await;
         call
     }
@@ -53,17 +53,17 @@ async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
     world.start_worker("one").await;
     let (withdrawn, fresh) = (early(world.module, "noop"), another(world.module));
     world.publish("one", &withdrawn).await;
-    assert_eq!(world.answer_asked(false).await, withdrawn.call);
+    assert_eq!(world.reply_may_start(false).await, withdrawn.call);
     world.publish("one", &fresh).await;
     match world.report().await {
         Report::Signal(signal, _) => assert_eq!(signal.call, fresh.call, "nobody hears of what did not begin"),
         other => panic!("{other:?}"),
     }
-    let queue = topology::jobs(&"one".parse().expect("a name"));
+    let queue = topology::job_queue(&"one".parse().expect("a name"));
     assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(0), "its job is done with");
     let wanted = Job { call: CallId { attempt: Attempt::new(2), ..withdrawn.call.clone() }, ..withdrawn };
     world.publish("one", &wanted).await;
-    assert_eq!(world.answer_asked(true).await, wanted.call);
+    assert_eq!(world.reply_may_start(true).await, wanted.call);
     assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
     world.stop().await;
 }
@@ -76,9 +76,9 @@ async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worke
     let long_ago = Some(Timestamp::from_micros(1_700_000_000_000_001));
     let far_off = Some(Timestamp::from_micros(9_000_000_000_000_000));
     world.publish("one", &Job { expires_at: far_off, ..withdrawn.clone() }).await;
-    assert_eq!(world.answer_asked(false).await, withdrawn.call);
+    assert_eq!(world.reply_may_start(false).await, withdrawn.call);
     world.publish("one", &Job { expires_at: long_ago, ..wanted.clone() }).await;
-    assert_eq!(world.answer_asked(true).await, wanted.call);
+    assert_eq!(world.reply_may_start(true).await, wanted.call);
     match world.report().await {
         Report::Signal(signal, _) => {
             assert_eq!((signal.call, signal.answer), (wanted.call, TaskResult::Succeeded(Values::new())));
@@ -96,11 +96,11 @@ async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_ap
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
     world.publish("one", &job(world.module, "noop")).await;
     // A worker took it, and died.
-    let mut doomed = world.broker.consume(&topology::jobs(&queue), 1).await.expect("it is there");
+    let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
     drop(doomed.next().await.expect("the job"));
     drop(doomed);
     world.start_worker("one").await;
-    world.answer_asked(false).await;
+    world.reply_may_start(false).await;
     match world.report().await {
         Report::Signal(signal, _) => {
             assert!(signal.redelivered);
@@ -126,7 +126,7 @@ async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_othe
     let worker = WorkerName::new("one").expect("a name");
     assert_eq!(world.report().await, Report::Started { call: spinning.call.clone(), worker });
     world.publish("one", &other).await;
-    assert_eq!(world.asked().await.0, other.call);
+    assert_eq!(world.next_may_start().await.0, other.call);
     // What is interrupted before it begins does not begin.
     for call in [other.call, spinning.call.clone()] {
         world.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;

@@ -31,13 +31,13 @@ impl Toolchain {
         }
         if process::find("rustup", &[]).is_some() {
             transcript
-                .say(&format!("adding the target {TARGET}: guests are compiled for it, and this toolchain lacks it"));
+                .print(&format!("adding the target {TARGET}: guests are compiled for it, and this toolchain lacks it"));
             let added =
                 transcript.run(process::command("rustup").args(["target", "add", TARGET]).current_dir(project::root()));
             if added.is_ok() && active_has_target() {
                 return Ok(Self::Active);
             }
-            transcript.say("rustup has no such target to give here");
+            transcript.print("rustup has no such target to give here");
         }
         if !packages::can_install() {
             bail!("no toolchain builds for {TARGET} here: `rustup target add {TARGET}` adds the target to one")

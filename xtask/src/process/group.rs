@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A running program and everything it started. Dropped, all of it is killed.
 #[derive(Debug)]
 pub struct Group {
-    guard: Child,
+    supervisor: Child,
 }
 
 impl Group {
@@ -54,17 +54,17 @@ impl Group {
         }
         guard.stdin(Stdio::piped()).stdout(log.try_clone().with_context(context)?).stderr(log);
         let guard = guard.process_group(0).spawn().with_context(context)?;
-        Ok(Self { guard })
+        Ok(Self { supervisor: guard })
     }
 
     /// Whether the program has ended by itself.
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.guard.try_wait(), Ok(None))
+        !matches!(self.supervisor.try_wait(), Ok(None))
     }
 
     /// Asks the program to end, and waits until it has, or kills it when it takes longer than `grace`.
     pub fn stop(mut self, grace: Duration) {
-        if let Some(leash) = &mut self.guard.stdin {
+        if let Some(leash) = &mut self.supervisor.stdin {
             // Without a reader it has ended already.
             let _ = leash.write_all(b"stop\n");
         }
@@ -82,9 +82,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        drop(self.guard.stdin.take());
+        drop(self.supervisor.stdin.take());
         // It cannot fail for a child that nobody else waits for.
-        let _ = self.guard.wait();
+        let _ = self.supervisor.wait();
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut group, stream) = start(&listener, "echo done >&4");
         assert_eq!(said(stream), "done\n");
-        group.guard.wait().unwrap();
+        group.supervisor.wait().unwrap();
         assert!(group.has_ended());
     }
 }

@@ -28,7 +28,7 @@ impl Transcript {
     }
 
     /// Tells a person what is done and why.
-    pub fn say(&self, line: &str) {
+    pub fn print(&self, line: &str) {
         println!("{line}");
         self.keep(line.as_bytes());
         self.keep(b"\n");
@@ -61,7 +61,7 @@ impl Transcript {
     /// When the command cannot be started.
     pub fn status(&self, command: &mut Command) -> Result<ExitStatus> {
         let line = shown(command);
-        self.say(&format!("$ {line}"));
+        self.print(&format!("$ {line}"));
         self.listen(&line, command)
     }
 

@@ -52,7 +52,7 @@ impl TestReport {
     }
 
     /// The last words: the steps; then the count where all is good, or else what failed and how to do it again.
-    pub(super) fn closing(&self, count: Count) -> String {
+    pub(super) fn summary(&self, count: Count) -> String {
         let mut text = String::from("\n");
         for (step, outcome) in &self.steps {
             let (word, took) = match outcome {
@@ -89,7 +89,7 @@ mod tests {
 
     fn failed(line: &str) -> Outcome {
         let transcript = Transcript::new();
-        transcript.say(line);
+        transcript.print(line);
         Outcome::Failed { took: TOOK, transcript }
     }
 
@@ -99,7 +99,7 @@ mod tests {
         verdict.add(Step::Format, Outcome::Passed { took: TOOK });
         verdict.add(Step::Tests, Outcome::Passed { took: TOOK });
         assert!(verdict.is_good());
-        let closing = verdict.closing(Count { passed: 7, failed: 0 });
+        let closing = verdict.summary(Count { passed: 7, failed: 0 });
         assert_eq!(
             closing,
             "\nfmt          ok           1.2 s\ntests        ok           1.2 s\n\n7 passed, 0 failed\n"
@@ -114,7 +114,7 @@ mod tests {
         verdict.add(Step::Guests, failed("no toolchain"));
         assert!(verdict.must_stop());
         verdict.add(Step::Tests, Outcome::Skipped);
-        let closing = verdict.closing(Count::default());
+        let closing = verdict.summary(Count::default());
         assert_eq!(
             closing,
             "

@@ -146,9 +146,9 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
 /// What an error of the connection itself means.
 pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> ConnectError {
     let address = endpoint.address();
-    if endpoint.uses_tls() && speaks_of_tls(&source) {
+    if endpoint.uses_tls() && is_tls_error(&source) {
         ConnectError::Tls { address, source }
-    } else if comes_after_the_connection(&source) || source.kind() == io::ErrorKind::Other {
+    } else if is_after_connect(&source) || source.kind() == io::ErrorKind::Other {
         ConnectError::Interrupted { address, source: Box::new(source) }
     } else {
         ConnectError::Unreachable { address, source }
@@ -157,11 +157,11 @@ pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> Connect
 
 /// Whether an error says more than that the connection broke off.
 fn speaks_of_the_connection(endpoint: &Endpoint, error: &io::Error) -> bool {
-    endpoint.uses_tls() && speaks_of_tls(error) || !comes_after_the_connection(error)
+    endpoint.uses_tls() && is_tls_error(error) || !is_after_connect(error)
 }
 
 /// lapin makes an abort of its own when the other side closes.
-fn comes_after_the_connection(error: &io::Error) -> bool {
+fn is_after_connect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
@@ -169,6 +169,6 @@ fn comes_after_the_connection(error: &io::Error) -> bool {
 }
 
 /// rustls reports through these kinds; what TCP reports has kinds of its own.
-fn speaks_of_tls(error: &io::Error) -> bool {
+fn is_tls_error(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }

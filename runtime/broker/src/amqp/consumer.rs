@@ -39,7 +39,7 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
     let subscription = Arc::new(Subscription {
         queue: queue.to_owned(),
         prefetch: prefetch.max(1),
-        place: Mutex::new(ConsumeState::None),
+        state: Mutex::new(ConsumeState::None),
     });
     let incoming = subscription.open(sessions).await?;
     // As many as may be unsettled; what came over a lost connection may hold the room of others until it is seen.
@@ -54,7 +54,7 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
 struct Subscription {
     queue: String,
     prefetch: u16,
-    place: Mutex<ConsumeState>,
+    state: Mutex<ConsumeState>,
 }
 
 /// Where it is consumed now.
@@ -79,7 +79,7 @@ struct Incoming {
 
 impl Subscription {
     fn lock(&self) -> MutexGuard<'_, ConsumeState> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Consumes on the session there is, or the next.
@@ -101,7 +101,7 @@ impl Subscription {
                 Some(Refusal { reason, .. }) => {
                     return Err(ConsumeError::Refused { queue: queue(), reason });
                 }
-                None => session.settle_down(LOSS_GRACE).await,
+                None => session.wait_for_loss(LOSS_GRACE).await,
             }
         }
     }
@@ -114,7 +114,7 @@ impl Subscription {
             let stream = channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await?;
             Ok((channel, stream))
         };
-        let (channel, stream) = session.in_time(opening).await?;
+        let (channel, stream) = session.with_timeout(opening).await?;
         self.settle_on(&channel);
         Ok(Incoming { stream, settler: Arc::new(ChannelSettler { channel }) })
     }
@@ -152,7 +152,7 @@ fn cancel(channel: &Channel) {
 /// Hands on what comes, from one channel after another.
 async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut incoming: Incoming, outgoing: Outgoing) {
     loop {
-        if sessions.stop.run_until_cancelled(drain(&mut incoming, &outgoing.deliveries)).await.is_none() {
+        if sessions.stop.run_until_cancelled(forward_all(&mut incoming, &outgoing.deliveries)).await.is_none() {
             // Or else lapin would, when it is too late.
             return subscription.cancel();
         }
@@ -179,7 +179,7 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
 }
 
 /// Hands on what comes over one channel, until nothing more will come.
-async fn drain(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
+async fn forward_all(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
     while let Some(Ok(delivery)) = incoming.stream.next().await {
         // When nobody listens any more the delivery goes back by being dropped.
         let _ = deliveries.send(incoming.settler.take(delivery)).await;

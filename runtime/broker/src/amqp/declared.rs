@@ -57,7 +57,7 @@ impl Declaration {
                 channel.exchange_declare(name, kind, options, FieldTable::default()).await
             }
             Self::Queue(queue) => {
-                let (options, arguments) = how_to_keep(&queue.kind);
+                let (options, arguments) = queue_options(&queue.kind);
                 channel.queue_declare(queue.name.as_str().into(), options, arguments).await?;
                 Ok(())
             }
@@ -112,7 +112,7 @@ impl fmt::Display for Declaration {
     }
 }
 
-fn how_to_keep(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
+fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
@@ -169,7 +169,7 @@ impl RecordedTopology {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn remember(&self, declaration: &Declaration) {
+    pub(super) fn record(&self, declaration: &Declaration) {
         let mut all = self.lock();
         match declaration.clone() {
             Declaration::Exchange(exchange) => {
@@ -184,12 +184,12 @@ impl RecordedTopology {
         }
     }
 
-    pub(super) fn forget_binding(&self, binding: &Binding) {
+    pub(super) fn remove_binding(&self, binding: &Binding) {
         self.lock().bindings.remove(binding);
     }
 
     /// A queue takes the bindings to it along.
-    pub(super) fn forget_queue(&self, name: &str) {
+    pub(super) fn remove_queue(&self, name: &str) {
         let mut all = self.lock();
         all.queues.remove(name);
         all.bindings.retain(|binding| !matches!(&binding.to, Destination::Queue(to) if to == name));
@@ -227,9 +227,9 @@ async fn restore(session: &Session, declaration: &Declaration) {
             return;
         }
         match failure.refusal() {
-            None => session.settle_down(LOSS_GRACE).await,
+            None => session.wait_for_loss(LOSS_GRACE).await,
             Some(_) if declaration.is_exclusive() && waited < EXCLUSIVE_RELEASE_TIMEOUT => {
-                session.settle_down(EXCLUSIVE_RETRY_DELAY).await;
+                session.wait_for_loss(EXCLUSIVE_RETRY_DELAY).await;
                 waited += EXCLUSIVE_RETRY_DELAY;
             }
             Some(Refusal { reason, .. }) => {

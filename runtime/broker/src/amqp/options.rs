@@ -29,7 +29,7 @@ impl Options {
         Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
     }
 
-    /// Host and port, and the user that logs in, for people; `Strip` when the address is of no use.
+    /// Host and port, and the user that logs in, for people; `None` when the address is of no use.
     #[must_use]
     pub fn address_and_user(&self) -> Option<(String, String)> {
         let endpoint = Endpoint::parse(self.clone()).ok()?;

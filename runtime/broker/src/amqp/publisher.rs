@@ -42,7 +42,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A publish and who waits for it.
 struct QueuedPublish {
     message: Message,
-    answer: ConfirmSender,
+    confirm: ConfirmSender,
 }
 
 /// Where the outcome goes. Whoever waited may be gone, which is fine: a publish may be given up.
@@ -69,7 +69,7 @@ impl Publisher {
             return Err(PublishError::Refused { exchange, key, reason });
         }
         let (answer, answered) = oneshot::channel();
-        self.queue.send(QueuedPublish { message, answer }).map_err(|_| PublishError::Closed)?;
+        self.queue.send(QueuedPublish { message, confirm: answer }).map_err(|_| PublishError::Closed)?;
         // What was sent is always answered.
         answered.await.unwrap_or(Err(PublishError::Closed))
     }
@@ -82,7 +82,7 @@ async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedP
             Ok(channel) => {
                 let mut outgoing = Outgoing::new(&session, channel);
                 let end = sessions.stop.run_until_cancelled(outgoing.publish(&mut queue)).await;
-                outgoing.confirms.give_up();
+                outgoing.confirms.fail_all();
                 match end {
                     Some(PublishEnd::Channel) => {}
                     Some(PublishEnd::AllSendersDropped) | None => return,
@@ -90,7 +90,7 @@ async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedP
             }
             Err(error) => {
                 tracing::debug!(%error, "could not open a channel to publish on");
-                session.settle_down(LOSS_GRACE).await;
+                session.wait_for_loss(LOSS_GRACE).await;
             }
         }
     }
@@ -143,7 +143,7 @@ impl<'session> Outgoing<'session> {
                 }
                 _ = look.tick() => {
                     if !self.session.is_blocked() {
-                        self.confirms.give_up_old(CONFIRM_TIMEOUT);
+                        self.confirms.fail_older_than(CONFIRM_TIMEOUT);
                     }
                 }
                 taken = queue.recv_many(&mut turn, room), if room > 0 => {
@@ -159,13 +159,13 @@ impl<'session> Outgoing<'session> {
     }
 
     async fn send(&mut self, waiting: QueuedPublish) {
-        if waiting.answer.is_closed() {
+        if waiting.confirm.is_closed() {
             return;
         }
         match self.find_exchange(&waiting.message.exchange).await {
             Ok(()) => self.confirms.send(waiting).await,
             Err(reason) => {
-                let QueuedPublish { message: Message { exchange, key, .. }, answer } = waiting;
+                let QueuedPublish { message: Message { exchange, key, .. }, confirm: answer } = waiting;
                 let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
             }
         }

@@ -21,7 +21,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// `Strip` when the channel or the connection went away, so that the operation may be tried again.
+    /// `None` when the channel or the connection went away, so that the operation may be tried again.
     pub(super) fn of(error: &lapin::Error) -> Option<Self> {
         let ErrorKind::ProtocolError(said) = error.kind() else { return None };
         let code = said.get_id();

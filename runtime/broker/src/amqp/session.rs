@@ -56,7 +56,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     connection: Connection,
     /// Channels at rest. An operation the broker refuses costs its channel, so none is ever shared.
-    resting: Mutex<Vec<Arc<Channel>>>,
+    idle: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
     lost: CancellationToken,
     /// Whether the broker has said that it takes no messages for now.
@@ -67,7 +67,7 @@ impl Session {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            resting: Mutex::default(),
+            idle: Mutex::default(),
             operations: Semaphore::new(OPERATIONS),
             lost: CancellationToken::new(),
             is_blocked: AtomicBool::new(false),
@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// Waits after a failure that may be the connection's: until it is known to be lost, or for a moment.
-    pub(super) async fn settle_down(&self, moment: Duration) {
+    pub(super) async fn wait_for_loss(&self, moment: Duration) {
         // Either way it is time to look again.
         let _ = time::timeout(moment, self.lost()).await;
     }
@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// Waits for what the broker answers, but not for ever.
-    pub(super) async fn in_time<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
+    pub(super) async fn with_timeout<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
         match time::timeout(OPERATION_TIMEOUT, answer).await {
             Ok(answer) => answer.map_err(Failure::Lapin),
             Err(_) => match time::timeout(OPERATION_TIMEOUT, self.open_channel()).await {
@@ -117,18 +117,18 @@ impl Session {
         F: Future<Output = lapin::Result<T>>,
     {
         let _permit = self.operations.acquire().await.expect("the semaphore is never closed");
-        let channel = match self.rested() {
+        let channel = match self.idle_channel() {
             Some(channel) => channel,
-            None => self.in_time(self.open_channel()).await?,
+            None => self.with_timeout(self.open_channel()).await?,
         };
-        let answer = self.in_time(operation(channel.clone())).await;
+        let answer = self.with_timeout(operation(channel.clone())).await;
         if answer.is_ok() {
             self.lock().push(channel);
         }
         answer
     }
 
-    fn rested(&self) -> Option<Arc<Channel>> {
+    fn idle_channel(&self) -> Option<Arc<Channel>> {
         let mut resting = self.lock();
         while let Some(channel) = resting.pop() {
             if channel.status().connected() {
@@ -139,11 +139,11 @@ impl Session {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Channel>>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows the connection until it is lost.
-    pub(super) async fn follow(&self) {
+    pub(super) async fn monitor(&self) {
         let mut events = pin!(self.connection.events_listener());
         while self.connection.status().connected() {
             match time::timeout(STATUS_INTERVAL, events.next()).await {

@@ -61,11 +61,11 @@ impl Sessions {
             Self { state, declared: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let keeper =
             Reconnector { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
-        sessions.tasks.spawn(keeper.keep(first));
+        sessions.tasks.spawn(keeper.run(first));
         sessions
     }
 
-    /// The session there is, or the next; `Strip` once closed.
+    /// The session there is, or the next; `None` once closed.
     pub(super) async fn current(&self) -> Option<Arc<Session>> {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
@@ -90,7 +90,7 @@ impl Sessions {
                 Err(Failure::Silent) if !session.is_lost() => return Err(OperationError::Silent),
                 Err(failure) => match failure.refusal() {
                     Some(refusal) => return Err(OperationError::Refused(refusal)),
-                    None => session.settle_down(LOSS_GRACE).await,
+                    None => session.wait_for_loss(LOSS_GRACE).await,
                 },
             }
         }
@@ -113,14 +113,14 @@ impl Drop for Reconnector {
 }
 
 impl Reconnector {
-    async fn keep(self, mut session: Arc<Session>) {
+    async fn run(self, mut session: Arc<Session>) {
         loop {
-            if self.stop.run_until_cancelled(session.follow()).await.is_none() {
+            if self.stop.run_until_cancelled(session.monitor()).await.is_none() {
                 break;
             }
             self.state.send_replace(State::Down);
             tracing::warn!(broker = self.endpoint.address(), "the connection to the broker was lost");
-            match self.stop.run_until_cancelled(self.replace()).await {
+            match self.stop.run_until_cancelled(self.reconnect()).await {
                 Some(next) => session = next,
                 None => break,
             }
@@ -132,7 +132,7 @@ impl Reconnector {
     }
 
     /// The next session, with everything declared on it that was declared before.
-    async fn replace(&self) -> Arc<Session> {
+    async fn reconnect(&self) -> Arc<Session> {
         let mut pause = INITIAL_RETRY_DELAY;
         loop {
             time::sleep(jittered(pause)).await;
@@ -155,7 +155,7 @@ impl Reconnector {
     /// Whether the new session lasted until everything was declared on it.
     async fn restore(&self, session: &Session) -> bool {
         tokio::select! {
-            () = session.follow() => false,
+            () = session.monitor() => false,
             () = self.declared.restore(session) => true,
         }
     }

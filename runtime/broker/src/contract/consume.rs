@@ -6,7 +6,7 @@ use super::{Harness, body, end, message, next, quorum, take};
 use crate::{ConsumeError, QueueKind};
 
 /// The refusal names it.
-pub async fn a_queue_that_is_not_there_cannot_be_consumed(world: &Harness) {
+pub async fn consuming_a_missing_queue_fails(world: &Harness) {
     let nowhere = world.unique("nowhere");
     match world.broker.consume(&nowhere, 1).await {
         Err(ConsumeError::NoQueue { queue }) => assert_eq!(queue, nowhere),
@@ -16,7 +16,7 @@ pub async fn a_queue_that_is_not_there_cannot_be_consumed(world: &Harness) {
 }
 
 /// It is still out: whoever drained it settles it. Nothing comes after it.
-pub async fn a_drained_consumer_hands_over_what_it_fetched(world: &Harness) {
+pub async fn a_drained_consumer_returns_its_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for text in ["a", "b", "c", "d"] {
         world.send(&queue, text).await;
@@ -43,7 +43,7 @@ pub async fn a_drained_consumer_hands_over_what_it_fetched(world: &Harness) {
 }
 
 /// What it may not have is there for another.
-pub async fn a_consumer_holds_no_more_than_its_prefetch(world: &Harness) {
+pub async fn prefetch_limits_unsettled_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut greedy = world.consume(&queue, 3).await;
     for number in 0..5 {
@@ -94,7 +94,7 @@ pub async fn consumers_share_a_queue(world: &Harness) {
 
 /// Another gets nothing even while the active one holds all it may; then it takes over, beginning with what the
 /// first left.
-pub async fn a_single_active_consumer_gets_everything_until_it_goes(world: &Harness) {
+pub async fn a_single_active_consumer_receives_everything_until_it_ends(world: &Harness) {
     let kind =
         QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: true, expires: None };
     let queue = world.queue("queue", kind).await;
@@ -116,7 +116,7 @@ pub async fn a_single_active_consumer_gets_everything_until_it_goes(world: &Harn
 }
 
 /// In the same order, marked as redelivered.
-pub async fn a_cancelled_consumer_gives_back_what_it_fetched(world: &Harness) {
+pub async fn a_cancelled_consumer_returns_fetched_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 3).await;
     for body in ["taken", "fetched", "fetched too"] {
@@ -133,7 +133,7 @@ pub async fn a_cancelled_consumer_gives_back_what_it_fetched(world: &Harness) {
 }
 
 /// The same without a word.
-pub async fn a_dropped_consumer_gives_back_what_it_fetched(world: &Harness) {
+pub async fn a_dropped_consumer_returns_fetched_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 2).await;
     world.send(&queue, "taken").await;
@@ -188,7 +188,7 @@ pub async fn a_closed_connection_ends_its_consumers(world: &Harness) {
 }
 
 /// What was taken and what was only fetched; settling it later changes nothing.
-pub async fn a_closed_connection_gives_back_what_is_unsettled(world: &Harness) {
+pub async fn a_closed_connection_returns_unsettled_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
     let mut consumer = other.consume(&queue, 2).await.expect("the queue is there");
@@ -206,7 +206,7 @@ pub async fn a_closed_connection_gives_back_what_is_unsettled(world: &Harness) {
 }
 
 /// Without waiting, and then the rest by waiting.
-pub async fn a_delivery_that_is_here_already_can_be_tried_for(world: &Harness) {
+pub async fn try_next_returns_a_fetched_delivery(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 10).await;
     assert!(consumer.try_next().is_none(), "nothing was sent");

@@ -42,7 +42,7 @@ pub async fn an_exchange_of_another_kind_differs(world: &Harness) {
     let name = world.exchange("exchange", ExchangeKind::Direct).await;
     let other = Exchange { name: name.clone(), kind: ExchangeKind::Fanout };
     match world.broker.declare_exchange(&other).await {
-        Err(DeclareError::Mismatch { what, .. }) => assert!(what.contains(&name), "{what}"),
+        Err(DeclareError::Mismatch { object: what, .. }) => assert!(what.contains(&name), "{what}"),
         other => panic!("it must differ, and is {other:?}"),
     }
 }
@@ -58,7 +58,7 @@ pub async fn a_queue_of_another_kind_differs(world: &Harness) {
     let name = world.queue("queue", with(Some(3), false)).await;
     for kind in [with(Some(4), false), with(Some(3), true), TRANSIENT] {
         match world.broker.declare_queue(&Queue { name: name.clone(), kind }).await {
-            Err(DeclareError::Mismatch { what, .. }) => assert!(what.contains(&name), "{what}"),
+            Err(DeclareError::Mismatch { object: what, .. }) => assert!(what.contains(&name), "{what}"),
             other => panic!("it must differ, and is {other:?}"),
         }
     }
@@ -81,7 +81,7 @@ pub async fn a_binding_needs_both_ends(world: &Harness) {
 }
 
 /// Taking back is idempotent too.
-pub async fn a_binding_that_is_not_there_can_be_taken_back(world: &Harness) {
+pub async fn unbinding_a_missing_binding_succeeds(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
     let binding = to_queue(&exchange, "key", &queue);
@@ -92,7 +92,7 @@ pub async fn a_binding_that_is_not_there_can_be_taken_back(world: &Harness) {
 }
 
 /// Other bindings of the queue stay.
-pub async fn what_is_unbound_takes_nothing_more(world: &Harness) {
+pub async fn an_unbound_queue_receives_nothing_more(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
     world.bind(&exchange, "left", &queue).await;
@@ -106,7 +106,7 @@ pub async fn what_is_unbound_takes_nothing_more(world: &Harness) {
 }
 
 /// And so is deleting.
-pub async fn a_queue_that_is_not_there_can_be_deleted(world: &Harness) {
+pub async fn deleting_a_missing_queue_succeeds(world: &Harness) {
     let nowhere = world.unique("nowhere");
     world.broker.delete_queue(&nowhere).await.expect("it was never there");
     let queue = world.queue("queue", quorum()).await;
@@ -131,7 +131,7 @@ pub async fn a_deleted_queue_takes_its_messages_along(world: &Harness) {
 }
 
 /// Whatever they want of it; but anybody may publish to it.
-pub async fn an_exclusive_queue_is_refused_to_others(world: &Harness) {
+pub async fn an_exclusive_queue_rejects_other_connections(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("mine", QueueKind::Exclusive).await;
     let other = world.another().await;
@@ -151,7 +151,7 @@ pub async fn an_exclusive_queue_is_refused_to_others(world: &Harness) {
 }
 
 /// It is gone once the connection is closed.
-pub async fn an_exclusive_queue_goes_with_its_connection(world: &Harness) {
+pub async fn an_exclusive_queue_is_deleted_with_its_connection(world: &Harness) {
     let queue = world.name_queue("mine");
     let other = world.another().await;
     let exclusive = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
@@ -163,7 +163,7 @@ pub async fn an_exclusive_queue_goes_with_its_connection(world: &Harness) {
 }
 
 /// Whatever its kind, a queue that is to go when it is unused goes then, and not while it has a consumer.
-pub async fn an_unused_queue_goes_when_its_time_is_over(world: &Harness) {
+pub async fn an_unused_queue_expires(world: &Harness) {
     let expires = Duration::from_millis(200);
     for kind in [
         QueueKind::Transient { expires },
@@ -200,7 +200,7 @@ pub async fn a_transient_queue_is_for_everybody(world: &Harness) {
 }
 
 /// And there is no number for a queue that is not there.
-pub async fn waiting_counts_what_nobody_was_given(world: &Harness) {
+pub async fn waiting_counts_undelivered_messages(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     assert_eq!(world.waiting(&queue).await, 0);
     for body in ["one", "two", "three"] {

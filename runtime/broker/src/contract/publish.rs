@@ -58,7 +58,7 @@ pub async fn of_many_messages_only_the_unroutable_fail(world: &Harness) {
 }
 
 /// The refusal names the exchange; messages sent before and after it arrive.
-pub async fn a_missing_exchange_is_refused_and_harms_nobody_else(world: &Harness) {
+pub async fn publishing_to_a_missing_exchange_affects_no_other_message(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
     let publishes = (0..100).map(|number| {
@@ -92,7 +92,7 @@ pub async fn messages_keep_the_order_in_which_they_were_sent(world: &Harness) {
 }
 
 /// Exchange, key, persistence, ids and headers.
-pub async fn everything_about_a_message_arrives(world: &Harness) {
+pub async fn all_message_properties_arrive(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
     let queue = world.queue("queue", quorum()).await;
     world.bind(&exchange, "#", &queue).await;
@@ -124,7 +124,7 @@ pub async fn everything_about_a_message_arrives(world: &Harness) {
 }
 
 /// Byte for byte.
-pub async fn empty_and_big_bodies_arrive_whole(world: &Harness) {
+pub async fn empty_and_large_bodies_arrive_unchanged(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     // No frame, one, and many: a broker cuts at about 128 KiB.
@@ -158,7 +158,7 @@ pub async fn a_priority_loses_no_message(world: &Harness) {
 }
 
 /// Whether the message arrives then is open; that others do is not.
-pub async fn a_publish_may_be_given_up(world: &Harness) {
+pub async fn a_publish_may_be_cancelled(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for _ in 0..20 {
         drop(world.broker.publish(message("", &queue, "perhaps")).now_or_never());

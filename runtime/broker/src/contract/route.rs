@@ -26,7 +26,7 @@ async fn publish(world: &Harness, exchange: &str, key: &str) {
 }
 
 /// And all queues bound with the same key get it.
-pub async fn a_direct_exchange_goes_by_the_whole_key(world: &Harness) {
+pub async fn a_direct_exchange_matches_the_exact_key(world: &Harness) {
     let exchange = world.exchange("direct", ExchangeKind::Direct).await;
     let bound = queues::<3>(world).await;
     world.bind(&exchange, "a.b", &bound[0]).await;
@@ -39,7 +39,7 @@ pub async fn a_direct_exchange_goes_by_the_whole_key(world: &Harness) {
 }
 
 /// `*` is one word, `#` none or more.
-pub async fn a_topic_exchange_goes_by_patterns(world: &Harness) {
+pub async fn a_topic_exchange_matches_patterns(world: &Harness) {
     let exchange = world.exchange("topic", ExchangeKind::Topic).await;
     let bound = queues::<4>(world).await;
     for (pattern, queue) in ["cake.bake.#", "cake.*", "#", "*.bake.*.success"].iter().zip(&bound) {
@@ -58,7 +58,7 @@ pub async fn a_topic_exchange_goes_by_patterns(world: &Harness) {
 }
 
 /// Whatever the keys.
-pub async fn a_fanout_exchange_goes_to_everybody(world: &Harness) {
+pub async fn a_fanout_exchange_reaches_every_queue(world: &Harness) {
     let exchange = world.exchange("fanout", ExchangeKind::Fanout).await;
     let bound = queues::<3>(world).await;
     for (key, queue) in ["", "a", "b"].iter().zip(&bound) {
@@ -69,14 +69,14 @@ pub async fn a_fanout_exchange_goes_to_everybody(world: &Harness) {
 }
 
 /// Without any binding.
-pub async fn the_empty_exchange_goes_to_the_queue_of_that_name(world: &Harness) {
+pub async fn the_default_exchange_routes_by_queue_name(world: &Harness) {
     let two = queues::<2>(world).await;
     publish(world, "", &two[1]).await;
     assert_eq!(counts(world, &two).await, [0, 1]);
 }
 
 /// As far as its binding says, and over several exchanges.
-pub async fn an_exchange_bound_to_another_hears_it(world: &Harness) {
+pub async fn a_bound_exchange_receives_messages(world: &Harness) {
     let all = world.exchange("all", ExchangeKind::Topic).await;
     let task = world.exchange("task", ExchangeKind::Topic).await;
     let everybody = world.exchange("everybody", ExchangeKind::Fanout).await;

@@ -6,7 +6,7 @@ use super::{Harness, body, next, quorum, take};
 use crate::{Delivery, QueueKind};
 
 /// It was not out before.
-pub async fn a_message_comes_as_new_at_first(world: &Harness) {
+pub async fn a_first_delivery_is_not_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "new").await;
     let delivery = next(&mut world.consume(&queue, 1).await).await;
@@ -15,7 +15,7 @@ pub async fn a_message_comes_as_new_at_first(world: &Harness) {
 }
 
 /// Not even when the connection that accepted it goes.
-pub async fn an_accepted_message_never_comes_again(world: &Harness) {
+pub async fn an_accepted_message_is_never_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
     let mut consumer = other.consume(&queue, 10).await.expect("the queue is there");
@@ -39,7 +39,7 @@ pub async fn an_accepted_message_never_comes_again(world: &Harness) {
 }
 
 /// Each time it counts one more.
-pub async fn a_requeued_message_comes_again_and_says_so(world: &Harness) {
+pub async fn a_requeued_message_is_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     world.send(&queue, "again").await;
@@ -54,7 +54,7 @@ pub async fn a_requeued_message_comes_again_and_says_so(world: &Harness) {
 }
 
 /// Nobody has to say anything.
-pub async fn a_dropped_delivery_comes_again(world: &Harness) {
+pub async fn a_dropped_delivery_is_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
     world.send(&queue, "again").await;
@@ -65,7 +65,7 @@ pub async fn a_dropped_delivery_comes_again(world: &Harness) {
 }
 
 /// It keeps its place, whether or not there is a limit.
-pub async fn a_returned_message_comes_before_later_ones(world: &Harness) {
+pub async fn a_returned_message_keeps_its_position(world: &Harness) {
     for kind in [quorum(), with_limit(5, None)] {
         let queue = world.queue("queue", kind).await;
         for body in ["first", "second", "third"] {
@@ -80,7 +80,7 @@ pub async fn a_returned_message_comes_before_later_ones(world: &Harness) {
 }
 
 /// More often than any broker allows by itself.
-pub async fn without_a_limit_a_message_comes_back_any_number_of_times(world: &Harness) {
+pub async fn without_a_limit_a_message_is_redelivered_forever(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "again").await;
     let mut consumer = world.consume(&queue, 1).await;
@@ -98,7 +98,7 @@ fn with_limit(limit: u32, dead_letter_to: Option<String>) -> QueueKind {
 }
 
 /// Checks how a message arrived in its dead-letter queue.
-fn check_dead(delivery: &Delivery, from: &str, reason: &str, original: &str) {
+fn check_dead_letter(delivery: &Delivery, from: &str, reason: &str, original: &str) {
     let headers = &delivery.message.properties.headers;
     let header = |name: &str| headers.get(name).map(String::as_str);
     assert_eq!(header("x-first-death-queue"), Some(from));
@@ -108,7 +108,7 @@ fn check_dead(delivery: &Delivery, from: &str, reason: &str, original: &str) {
 }
 
 /// With the reason, and everything it had.
-pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &Harness) {
+pub async fn a_rejected_message_is_dead_lettered(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(5, Some(dead.clone()))).await;
     let mut message = super::message("", &queue, "refused");
@@ -117,12 +117,12 @@ pub async fn a_rejected_message_goes_to_the_dead_letter_queue(world: &Harness) {
     world.broker.publish(message).await.expect("the queue is there");
     next(&mut world.consume(&queue, 1).await).await.dead_letter();
     let buried = next(&mut world.consume(&dead, 1).await).await;
-    check_dead(&buried, &queue, "rejected", "refused");
+    check_dead_letter(&buried, &queue, "rejected", "refused");
     assert_eq!(buried.message.properties.message_id.as_deref(), Some("message-1"));
 }
 
 /// The limit says how often it may come back; the next time is too often.
-pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(world: &Harness) {
+pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(2, Some(dead.clone()))).await;
     let mut message = super::message("", &queue, "poison");
@@ -135,7 +135,7 @@ pub async fn a_message_that_came_back_too_often_goes_to_the_dead_letter_queue(wo
         drop(delivery);
     }
     let buried = next(&mut world.consume(&dead, 1).await).await;
-    check_dead(&buried, &queue, "delivery_limit", "poison");
+    check_dead_letter(&buried, &queue, "delivery_limit", "poison");
     world.send(&queue, "healthy").await;
     assert_eq!(take(&mut consumer).await, "healthy");
 }

@@ -75,7 +75,7 @@ pub(super) struct Queue {
     ready: BTreeMap<MessagePosition, ReadyMessage>,
     /// The first is served next; with a single active consumer, it alone is served.
     subscribers: VecDeque<Subscriber>,
-    out: HashMap<u64, Outstanding>,
+    outstanding: HashMap<u64, Outstanding>,
     unused_since: Option<Instant>,
 }
 
@@ -87,7 +87,7 @@ impl Queue {
             numbers,
             ready: BTreeMap::new(),
             subscribers: VecDeque::new(),
-            out: HashMap::new(),
+            outstanding: HashMap::new(),
             unused_since: None,
         };
         queue.touch();
@@ -113,7 +113,7 @@ impl Queue {
     }
 
     /// Whether a connection may use it.
-    pub(super) fn admits(&self, connection: u64) -> bool {
+    pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
             QueueKind::Exclusive => self.owner == connection,
             QueueKind::Transient { .. } | QueueKind::Quorum { .. } => true,
@@ -133,7 +133,7 @@ impl Queue {
 
     /// What waits, and what is out.
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
-        let out = self.out.values().map(|out| &out.entry);
+        let out = self.outstanding.values().map(|out| &out.entry);
         self.ready.values().chain(out).map(|entry| &*entry.message)
     }
 
@@ -164,13 +164,13 @@ impl Queue {
 
     /// Settles what is out under this tag, unless that was done before.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<DeadLetter> {
-        let out = self.out.remove(&tag)?;
+        let out = self.outstanding.remove(&tag)?;
         if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == out.consumer) {
             subscriber.credit += 1;
         }
         let dead = match settlement {
             Settlement::Accept => None,
-            Settlement::Requeue => self.put_back(out),
+            Settlement::Requeue => self.requeue(out),
             Settlement::DeadLetter => Some(DeadLetter { message: out.entry.message, reason: "rejected" }),
         };
         self.dispatch();
@@ -178,14 +178,14 @@ impl Queue {
     }
 
     /// Takes back everything from a connection that closed. The subscribers are for the caller to drop.
-    pub(super) fn leave(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<DeadLetter>) {
+    pub(super) fn remove_connection(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<DeadLetter>) {
         let (gone, stay) = mem::take(&mut self.subscribers)
             .into_iter()
             .partition::<Vec<_>, _>(|subscriber| subscriber.connection == connection);
         self.subscribers = stay.into();
         let returned: Vec<Outstanding> =
-            self.out.extract_if(|_, out| out.connection == connection).map(|(_, out)| out).collect();
-        let dead = returned.into_iter().filter_map(|out| self.put_back(out)).collect();
+            self.outstanding.extract_if(|_, out| out.connection == connection).map(|(_, out)| out).collect();
+        let dead = returned.into_iter().filter_map(|out| self.requeue(out)).collect();
         if !gone.is_empty() {
             self.touch();
         }
@@ -193,7 +193,7 @@ impl Queue {
         (gone, dead)
     }
 
-    fn put_back(&mut self, out: Outstanding) -> Option<DeadLetter> {
+    fn requeue(&mut self, out: Outstanding) -> Option<DeadLetter> {
         let Outstanding { place, mut entry, .. } = out;
         entry.redelivered = true;
         match self.kind {
@@ -228,7 +228,7 @@ impl Queue {
             ));
             subscriber.credit -= 1;
             let (consumer, connection) = (subscriber.id, subscriber.connection);
-            self.out.insert(tag, Outstanding { place, entry, consumer, connection });
+            self.outstanding.insert(tag, Outstanding { place, entry, consumer, connection });
             if !self.is_single_active() {
                 self.subscribers.rotate_left(1);
             }

@@ -76,7 +76,7 @@ impl Routes {
     }
 
     /// Forgets every binding that ends there.
-    pub(super) fn forget(&mut self, end: &BindingTarget) {
+    pub(super) fn remove_target(&mut self, end: &BindingTarget) {
         match self {
             Self::Direct(routes) => routes.retain(|_, ends| {
                 ends.retain(|other| other != end);

@@ -78,7 +78,7 @@ impl Server {
         let mut state = self.lock();
         match state.exchanges.get(exchange.name.as_str()) {
             Some(routes) if routes.kind() != exchange.kind => Err(DeclareError::Mismatch {
-                what: format!("exchange {:?}", exchange.name),
+                object: format!("exchange {:?}", exchange.name),
                 reason: format!("it is of kind {:?}", routes.kind()),
             }),
             Some(_) => Ok(()),
@@ -92,11 +92,11 @@ impl Server {
 
     pub(super) fn declare_queue(&self, connection: &Connection, queue: &crate::Queue) -> Result<(), DeclareError> {
         let mut state = self.lock();
-        let swept = state.sweep();
+        let swept = state.expire_queues();
         let answer = match state.queue(&queue.name) {
-            Some(there) if !there.admits(connection.id) => Err(locked(&queue.name)),
+            Some(there) if !there.allows(connection.id) => Err(locked(&queue.name)),
             Some(there) if there.kind != queue.kind => Err(DeclareError::Mismatch {
-                what: format!("queue {:?}", queue.name),
+                object: format!("queue {:?}", queue.name),
                 reason: format!("it is {:?}", there.kind),
             }),
             Some(there) => {
@@ -119,7 +119,7 @@ impl Server {
         let end = BindingTarget::from(&binding.to);
         match &end {
             BindingTarget::Queue(name) => match state.queue(name) {
-                Some(queue) if !queue.admits(connection.id) => return Err(locked(name)),
+                Some(queue) if !queue.allows(connection.id) => return Err(locked(name)),
                 Some(_) => {}
                 None => return Err(missing(binding, &format!("queue {name:?}"))),
             },
@@ -145,7 +145,7 @@ impl Server {
 
     pub(super) fn delete_queue(&self, connection: &Connection, name: &str) -> Result<(), DeclareError> {
         let mut state = self.lock();
-        if state.queue(name).is_some_and(|queue| !queue.admits(connection.id)) {
+        if state.queue(name).is_some_and(|queue| !queue.allows(connection.id)) {
             return Err(locked(name));
         }
         let gone = state.remove_queue(name);
@@ -156,7 +156,7 @@ impl Server {
 
     pub(super) fn waiting(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {
         match self.lock().queue(name) {
-            Some(queue) if !queue.admits(connection.id) => Err(locked(name)),
+            Some(queue) if !queue.allows(connection.id) => Err(locked(name)),
             Some(queue) => Ok(Some(queue.waiting())),
             None => Ok(None),
         }
@@ -172,7 +172,7 @@ impl Server {
 
     pub(super) fn consumers(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {
         match self.lock().queue(name) {
-            Some(queue) if !queue.admits(connection.id) => Err(locked(name)),
+            Some(queue) if !queue.allows(connection.id) => Err(locked(name)),
             Some(queue) => Ok(Some(queue.consumers())),
             None => Ok(None),
         }
@@ -211,7 +211,7 @@ impl Server {
         let Some((queue_name, queue)) = state.named_queue(name) else {
             return Err(ConsumeError::NoQueue { queue: name.to_owned() });
         };
-        if !queue.admits(connection.id) {
+        if !queue.allows(connection.id) {
             let reason = LOCKED.to_owned();
             return Err(ConsumeError::Refused { queue: name.to_owned(), reason });
         }
@@ -243,7 +243,7 @@ impl Server {
         let mut state = self.lock();
         let Some(from) = state.queues.get_mut(queue) else { return };
         if let Some(dead) = from.settle(tag, settlement) {
-            state.bury(queue, dead);
+            state.dead_letter(queue, dead);
         }
     }
 
@@ -263,10 +263,10 @@ impl Server {
                 deleted.extend(state.remove_queue(&name));
                 continue;
             }
-            let (gone, dead) = queue.leave(connection.id);
+            let (gone, dead) = queue.remove_connection(connection.id);
             subscribers.extend(gone);
             for dead in dead {
-                state.bury(&name, dead);
+                state.dead_letter(&name, dead);
             }
         }
         drop(state);
@@ -294,19 +294,19 @@ impl State {
     fn remove_queue(&mut self, name: &str) -> Option<Queue> {
         let (name, queue) = self.queues.remove_entry(name)?;
         let end = BindingTarget::Queue(name);
-        self.exchanges.values_mut().for_each(|routes| routes.forget(&end));
+        self.exchanges.values_mut().for_each(|routes| routes.remove_target(&end));
         Some(queue)
     }
 
     /// Removes the transient queues whose time is over. Nobody can see when that happens, so it happens when
     /// another queue comes.
-    fn sweep(&mut self) -> Vec<Queue> {
+    fn expire_queues(&mut self) -> Vec<Queue> {
         let expired: Vec<Arc<str>> =
             self.queues.iter().filter(|(_, queue)| queue.is_expired()).map(|(name, _)| name.clone()).collect();
         expired.iter().filter_map(|name| self.remove_queue(name)).collect()
     }
 
-    /// The queues that take a message, each once; `Strip` when there is no such exchange.
+    /// The queues that take a message, each once; `None` when there is no such exchange.
     fn route(&mut self, exchange: &str, key: &str) -> Option<Vec<Arc<str>>> {
         if exchange.is_empty() {
             return Some(self.named_queue(key).map(|(name, _)| name).into_iter().collect());
@@ -336,7 +336,7 @@ impl State {
     }
 
     /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ gives it.
-    fn bury(&mut self, from: &str, dead: DeadLetter) {
+    fn dead_letter(&mut self, from: &str, dead: DeadLetter) {
         let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
         let mut message = Message::clone(&dead.message);
         let headers = &mut message.properties.headers;

@@ -21,7 +21,7 @@ struct Line {
     /// Cancelled, they are cut.
     cut: CancellationToken,
     /// Cancelled, the client hears nothing more.
-    deaf: CancellationToken,
+    muted: CancellationToken,
     /// Cancelled, new ones are closed at once.
     closed: CancellationToken,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     line: Arc<Mutex<Line>>,
     /// The queue that nothing may be asked of; empty for none.
-    swallowed: Arc<Mutex<String>>,
+    filtered_queue: Arc<Mutex<String>>,
     stop: CancellationToken,
 }
 
@@ -44,7 +44,7 @@ impl Proxy {
         let swallowed = Arc::<Mutex<String>>::default();
         let serving = serve(listener, broker, line.clone(), swallowed.clone());
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(serving));
-        Self { address, line, swallowed, stop }
+        Self { address, line, filtered_queue: swallowed, stop }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -69,13 +69,13 @@ impl Proxy {
     }
 
     /// Lets nothing through from now on that asks something about a queue: the broker seems to say nothing of it.
-    pub(crate) fn swallow(&self, queue: &str) {
-        *self.swallowed.lock().unwrap() = queue.to_owned();
+    pub(crate) fn filter_queue(&self, queue: &str) {
+        *self.filtered_queue.lock().unwrap() = queue.to_owned();
     }
 
     /// Holds back what the broker says over the connections there are.
     pub(crate) fn hold_answers(&self) {
-        self.line.lock().unwrap().deaf.cancel();
+        self.line.lock().unwrap().muted.cancel();
     }
 
     fn replace(&self, line: Line) {
@@ -96,7 +96,7 @@ async fn serve(listener: TcpListener, broker: String, line: Arc<Mutex<Line>>, sw
         let (client, _) = listener.accept().await.unwrap();
         let line = line.lock().unwrap().clone();
         if !line.closed.is_cancelled() {
-            let passing = pass(client, broker.clone(), line.deaf, swallowed.clone());
+            let passing = pass(client, broker.clone(), line.muted, swallowed.clone());
             connections.spawn(line.cut.run_until_cancelled_owned(passing));
         }
     }
@@ -107,13 +107,13 @@ async fn pass(client: TcpStream, broker: String, deaf: CancellationToken, swallo
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = ask(from_client, to_server, swallowed) => {}
+        () = forward_client(from_client, to_server, swallowed) => {}
         () = copy(from_server, to_client, deaf) => {}
     }
 }
 
 /// Copies what the client says, but for what asks about the queue that is swallowed.
-async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mutex<String>>) {
+async fn forward_client(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mutex<String>>) {
     let mut header = [0; 8];
     if from.read_exact(&mut header).await.is_err() || to.write_all(&header).await.is_err() {
         return;
@@ -129,7 +129,7 @@ async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mut
         if from.read_exact(&mut frame[7..]).await.is_err() {
             return;
         }
-        let is_swallowed = asks_about(&frame, swallowed.lock().unwrap().as_bytes());
+        let is_swallowed = names_queue(&frame, swallowed.lock().unwrap().as_bytes());
         if !is_swallowed && to.write_all(&frame).await.is_err() {
             return;
         }
@@ -137,7 +137,7 @@ async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mut
 }
 
 /// Whether a frame declares, deletes or consumes a queue: the class and the method, two bytes that mean nothing, and its name.
-fn asks_about(frame: &[u8], queue: &[u8]) -> bool {
+fn names_queue(frame: &[u8], queue: &[u8]) -> bool {
     const ASKING: [[u8; 4]; 3] = [[0, 50, 0, 10], [0, 50, 0, 40], [0, 60, 0, 20]];
     let is_method = frame[0] == 1 && ASKING.iter().any(|asking| frame[7..].starts_with(asking));
     let name = || frame.get(14..14 + usize::from(*frame.get(13)?));

@@ -22,7 +22,7 @@ fn queue(name: &str) -> Queue {
 async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
     let world = Harness::new().await;
     let silent = unique("silent");
-    world.proxy.swallow(&silent);
+    world.proxy.filter_queue(&silent);
     let asking = async {
         let wanted = queue(&silent);
         let declaring = world.broker.declare_queue(&wanted);
@@ -53,14 +53,14 @@ async fn a_queue_of_which_nothing_is_said_after_a_reconnect_holds_up_nothing_els
     world.broker.declare_queue(&queue(&silent)).await.unwrap();
     let mut of_silent = world.broker.consume(&silent, 1).await.unwrap();
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
-    world.proxy.swallow(&silent);
+    world.proxy.filter_queue(&silent);
     world.proxy.cut();
     // What was sent over the connection that was cut is not confirmed.
     while soon(world.broker.publish(message("", &world.queue, "through"))).await.is_err() {}
     let delivery = next(&mut consumer).await;
     assert_eq!(body(&delivery), b"through");
     delivery.accept();
-    world.proxy.swallow("");
+    world.proxy.filter_queue("");
     world.direct.publish(message("", &silent, "late")).await.unwrap();
     let delivery = time::timeout(2 * Duration::from_secs(60), of_silent.next()).await.expect("it comes").unwrap();
     assert_eq!(delivery.message.body, Bytes::from_static(b"late"));

@@ -23,7 +23,7 @@ pub(super) async fn run(
     provides: &[String],
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::given_values(values)?;
+    let given = flow_file::parse_values(values)?;
     let (module, export) = match task.rsplit_once('#') {
         Some((module, export)) => (module, Some(export)),
         None => (task, None),
@@ -34,7 +34,7 @@ pub(super) async fn run(
         .map_err(|error| CliError::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
     let provides = provides.map_err(CliError::invalid)?;
-    refuse_unknown(&given, &found.content, export)?;
+    reject_unknown_inputs(&given, &found.content, export)?;
     let draft = Draft::builder("call").map_err(CliError::invalid)?.module("module", module);
     let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
     let node = task_name(export);
@@ -58,7 +58,7 @@ pub(super) async fn run(
 
 /// Refuses a value that the task does not take: as a constant it would reach the guest unheard. A command takes any, and
 /// what is wrong with the task's own name is told when the flow is wired.
-fn refuse_unknown(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
+fn reject_unknown_inputs(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
     let ModuleContent::Tasks(tasks) = content else { return Ok(()) };
     let Some(task) = tasks.iter().find(|task| export.is_none_or(|name| task.name.as_str() == name)) else {
         return Ok(());

@@ -19,12 +19,12 @@ pub(super) async fn run(
     values: &ValueFlags,
     as_json: bool,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::given_values(values)?;
+    let given = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
     let checked = flow_file::check(&library, flow, &given, Persist::Nothing).await?;
     if as_json {
-        for mistake in &checked.mistakes {
-            crate::out::json(mistake_json(flow, &checked.text, mistake));
+        for mistake in &checked.diagnostics {
+            crate::out::json(diagnostic_json(flow, &checked.text, mistake));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
@@ -34,18 +34,18 @@ pub(super) async fn run(
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::out::say!("{}: {count} {tasks}, ready to run", flow.name);
     for index in flow.indices() {
-        let triggers = flow.triggers(index);
+        let triggers = flow.describe_triggers(index);
         if !triggers.is_empty() {
             crate::out::say!("  {} fires {}", flow.node(index).name, triggers.join(", and "));
         }
     }
-    if !flow.listens.is_empty() {
+    if !flow.listeners.is_empty() {
         crate::out::say!("  The flows that are listened to need not exist yet: it waits for them.");
     }
     Ok(Exit::Success)
 }
 
-fn mistake_json(file: &Path, text: &str, mistake: &Diagnostic) -> serde_json::Value {
+fn diagnostic_json(file: &Path, text: &str, mistake: &Diagnostic) -> serde_json::Value {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     json!({
         "severity": match mistake.severity { Severity::Error => "error", Severity::Warning => "warning" },

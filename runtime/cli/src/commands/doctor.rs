@@ -87,10 +87,10 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
             let server = [answered(client.server(), &version), clock(&at, SystemTime::now())];
             Ok(server.into_iter().chain(checks).collect())
         }
-        Err(error @ ClientError::Address { .. }) => Err(remote::failed(error)),
+        Err(error @ ClientError::Address { .. }) => Err(remote::cli_error(error)),
         Err(error) => {
             let is_older = error.status() == Some(404);
-            let CliError { error, hint, .. } = remote::failed(error);
+            let CliError { error, hint, .. } = remote::cli_error(error);
             let here = WITHOUT_SERVER;
             let (detail, advice) = if is_older {
                 (
@@ -143,14 +143,14 @@ fn print(checks: &[Check]) {
     for Check { check, outcome, detail, advice } in checks {
         // Names of queues and runs, and what a broker or a server says.
         let line = clean::one_line(&format!("{check:width$}  {detail}"));
-        out::line(&format!("{} {line}", word(*outcome, colour)));
+        out::line(&format!("{} {line}", state_label(*outcome, colour)));
         if let Some(advice) = advice {
             out::line(&format!("      → {}", clean::one_line(advice)));
         }
     }
 }
 
-fn word(outcome: Outcome, colour: bool) -> String {
+fn state_label(outcome: Outcome, colour: bool) -> String {
     let (word, paint) = match outcome {
         Outcome::Ok => ("ok  ", Colour::Green),
         Outcome::Skipped => ("skip", Colour::Dim),

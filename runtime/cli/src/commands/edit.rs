@@ -12,7 +12,7 @@ use flow::{Value, file::ParsedEdit};
 use serde_json::{json, value::RawValue};
 
 use super::{
-    place::{LocalRun, RunLocation, place},
+    place::{LocalRun, RunLocation, locate},
     remote,
     submit::{Target, mistaken, push_file, push_modules, refused},
 };
@@ -32,7 +32,7 @@ pub(super) struct EditRequest {
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_json: bool) -> Result<Exit, CliError> {
-    let edited = match place(settings, run).await? {
+    let edited = match locate(settings, run).await? {
         RunLocation::Server(client) => edit_there(&client, run, wanted).await?,
         RunLocation::Local(here) => {
             let edited = edit_here(settings, here, wanted).await?;
@@ -165,7 +165,7 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let written = match flow::file::edits(&text) {
         Ok(written) => written,
         Err(mistakes) => {
-            let checked = CheckedFlow { path: file.into(), text, flow: None, mistakes };
+            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics: mistakes };
             return checked.into_flow().map(|_| Vec::new());
         }
     };
@@ -177,14 +177,14 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
             ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {
                 uses(target, folder, task.to_string(), &module).await?
             }
-            ParsedEdit::Edit(edit) => asked(edit),
+            ParsedEdit::Edit(edit) => to_api_edit(edit),
         });
     }
     Ok(edits)
 }
 
 /// An edit as a server is asked for it.
-fn asked(edit: flow::Edit) -> Edit {
+fn to_api_edit(edit: flow::Edit) -> Edit {
     match edit {
         flow::Edit::Add { text } => Edit::Add { text: text.to_string(), modules: BTreeMap::new() },
         flow::Edit::Remove { task, ran: _ } => Edit::Remove { task: task.to_string() },

@@ -59,7 +59,7 @@ impl RunFollower<'_> {
                     asked.ok()?;
                 }
                 happening = watch.next() => match happening? {
-                    WatchEvent::Change(change) => display.change(&whole(store, change).await),
+                    WatchEvent::Change(change) => display.change(&load_values(store, change).await),
                     WatchEvent::Log(AttemptLog { call, log, .. }) => {
                         display.log(&call, &lines.recorded(&call, &log), log.cut);
                     }
@@ -76,17 +76,17 @@ impl RunFollower<'_> {
                     advised = true;
                     advice.iter().for_each(|advice| display.note(advice));
                 }
-                () = stop.asked.cancelled(), if !asked => {
+                () = stop.requested.cancelled(), if !asked => {
                     asked = true;
                     patience.as_mut().reset(tokio::time::Instant::now() + STOP_GRACE);
                     display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    asking = Some(Box::pin(async { engine.ask_here(run_id, RunCommand::Suspend).await.map(drop) }));
+                    asking = Some(Box::pin(async { engine.command_local(run_id, RunCommand::Suspend).await.map(drop) }));
                 }
                 () = &mut patience, if asked && !gave_up => {
                     gave_up = true;
                     asking = Some(Box::pin(engine.abandon(run_id.clone())));
                 }
-                () = stop.insisted.cancelled() => return None,
+                () = stop.forced.cancelled() => return None,
             }
         }
     }
@@ -105,11 +105,11 @@ async fn next_lines(live: &mut Option<LiveLines>) -> LiveLog {
 }
 
 /// The change with the values that only the store has.
-async fn whole(store: &dyn Store, change: Change) -> Change {
+async fn load_values(store: &dyn Store, change: Change) -> Change {
     match change {
         Change::Node(change) => {
             let provides = match change.provides {
-                Some(provides) => Some(store::values::whole(store, provides).await),
+                Some(provides) => Some(store::values::load_values(store, provides).await),
                 None => None,
             };
             Change::Node(NodeChange { provides, ..change })

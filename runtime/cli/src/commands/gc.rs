@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::anyhow;
 use flow::{Digest, RunState, Size, Timestamp};
-use logbook::{Filter, Logbook, ReadError, Summary, Version, may_be_forgotten};
+use logbook::{Filter, Logbook, ReadError, Summary, Version, is_deletable};
 use store::{Entry, Store};
 
 use super::{list::before, open_logbook, serve::without_password};
@@ -37,37 +37,37 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     out::note!("logbook  {shown_logbook}\nstore    {shown_store}");
     let ended_before = before(age);
     if dry_run {
-        let (going, staying) = sorted(&*logbook, ended_before).await?;
+        let (going, staying) = partition_runs(&*logbook, ended_before).await?;
         going.iter().for_each(|run| crate::out::say!("would forget run {}", run.run));
-        let old = old(&*store, age).await?;
+        let old = list_older_than(&*store, age).await?;
         let needed = digests_of(&*logbook, &staying).await?;
-        let entries = unneeded(&*store, old, &needed).await?;
+        let entries = unreferenced(&*store, old, &needed).await?;
         entries.iter().for_each(|entry| crate::out::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
-        tell("would go", going.len() as u64, &entries);
+        print_counts("would go", going.len() as u64, &entries);
         return Ok(Exit::Success);
     }
-    let forgotten = logbook.forget(ended_before).await.map_err(CliError::unreachable)?;
+    let forgotten = logbook.delete_ended_runs(ended_before).await.map_err(CliError::unreachable)?;
     // Listed before it is asked what runs need: what a run needs that begins meanwhile is put or touched, and stays.
-    let old = old(&*store, age).await?;
+    let old = list_older_than(&*store, age).await?;
     let needed = logbook.digests().await.map_err(CliError::unreachable)?;
     let mut removed = Vec::new();
-    for entry in unneeded(&*store, old, &needed).await? {
+    for entry in unreferenced(&*store, old, &needed).await? {
         if store.remove(&entry).await.map_err(CliError::unreachable)? {
             crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
             removed.push(entry);
         }
     }
-    tell("went", forgotten, &removed);
+    print_counts("went", forgotten, &removed);
     Ok(Exit::Success)
 }
 
-fn tell(what: &str, runs: u64, entries: &[Entry]) {
+fn print_counts(what: &str, runs: u64, entries: &[Entry]) {
     let size: u64 = entries.iter().map(|entry| entry.size).sum();
     crate::out::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
 /// What has been in the store for long: what came lately may be for a run that is just being submitted.
-async fn old(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, CliError> {
+async fn list_older_than(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, CliError> {
     let now = SystemTime::now();
     let mut entries = store.list().await.map_err(CliError::unreachable)?;
     entries.retain(|entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age));
@@ -75,7 +75,11 @@ async fn old(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, CliError> {
 }
 
 /// What of it no run and no tag refers to.
-async fn unneeded(store: &dyn Store, mut old: Vec<Entry>, needed: &BTreeSet<Digest>) -> Result<Vec<Entry>, CliError> {
+async fn unreferenced(
+    store: &dyn Store,
+    mut old: Vec<Entry>,
+    needed: &BTreeSet<Digest>,
+) -> Result<Vec<Entry>, CliError> {
     let tags = store.tags().await.map_err(CliError::unreachable)?;
     let tagged: BTreeSet<Digest> = tags.into_iter().map(|(_, digest)| digest).collect();
     old.retain(|entry| !needed.contains(&entry.digest) && !tagged.contains(&entry.digest));
@@ -83,7 +87,10 @@ async fn unneeded(store: &dyn Store, mut old: Vec<Entry>, needed: &BTreeSet<Dige
 }
 
 /// All runs: those that would be forgotten, and those that would stay.
-async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<Summary>, Vec<Summary>), CliError> {
+async fn partition_runs(
+    logbook: &dyn Logbook,
+    ended_before: Timestamp,
+) -> Result<(Vec<Summary>, Vec<Summary>), CliError> {
     let mut filter = Filter { limit: PAGE, states: RunState::ALL.to_vec(), ..Filter::default() };
     let mut all: Vec<Summary> = Vec::new();
     loop {
@@ -92,7 +99,7 @@ async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<S
         filter.after = Some((last.started_at, last.run.clone()));
         all.extend(page);
     }
-    let goes = |run: &Summary| may_be_forgotten(run.standing.state) && run.changed_at < ended_before;
+    let goes = |run: &Summary| is_deletable(run.standing.state) && run.changed_at < ended_before;
     Ok(all.into_iter().partition(goes))
 }
 
@@ -100,12 +107,12 @@ async fn sorted(logbook: &dyn Logbook, ended_before: Timestamp) -> Result<(Vec<S
 async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, CliError> {
     let mut digests = BTreeSet::new();
     for run in runs {
-        let mut version = begin(logbook, run, &mut digests).await?;
+        let mut version = add_trim_point(logbook, run, &mut digests).await?;
         loop {
             let records = match logbook.read(&run.run, version, PAGE).await {
                 Ok(records) => records,
                 Err(ReadError::Trimmed { .. }) => {
-                    version = begin(logbook, run, &mut digests).await?;
+                    version = add_trim_point(logbook, run, &mut digests).await?;
                     continue;
                 }
                 Err(ReadError::Load(error)) => return Err(CliError::unreachable(error)),
@@ -121,8 +128,12 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
 }
 
 /// The version after the trimmed records of a run; adds the digests that the snapshot in their place refers to.
-async fn begin(logbook: &dyn Logbook, run: &Summary, digests: &mut BTreeSet<Digest>) -> Result<Version, CliError> {
-    let beginning = logbook.beginning(&run.run).await.map_err(CliError::unreachable)?;
+async fn add_trim_point(
+    logbook: &dyn Logbook,
+    run: &Summary,
+    digests: &mut BTreeSet<Digest>,
+) -> Result<Version, CliError> {
+    let beginning = logbook.trim_point(&run.run).await.map_err(CliError::unreachable)?;
     digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
     Ok(beginning.map_or(Version::NONE, |beginning| beginning.version))
 }

@@ -16,7 +16,7 @@ pub(super) async fn run(
     format: Picture,
     values: &ValueFlags,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::given_values(values)?;
+    let given = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
     let flow = flow_file::check(&library, flow, &given, Persist::Nothing).await?.into_flow()?;
     let picture = match format {

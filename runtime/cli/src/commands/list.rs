@@ -24,14 +24,14 @@ const PAGE: usize = 1_000;
 /// Where runs are listed from.
 enum Listed {
     Server(Client),
-    /// The logbook of this machine; `Strip` where there is none yet.
+    /// The logbook of this machine; `None` where there is none yet.
     Here(Option<Arc<dyn Logbook>>),
 }
 
 impl Listed {
     async fn page(&self, query: &ListQuery) -> Result<Runs, CliError> {
         match self {
-            Self::Server(client) => client.list(query).await.map_err(remote::failed),
+            Self::Server(client) => client.list(query).await.map_err(remote::cli_error),
             Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
                 .await
                 .map_err(|problem| remote::refused_here(problem.into_said())),
@@ -46,7 +46,7 @@ async fn listed(settings: &Settings) -> Result<Listed, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(Listed::Server);
     }
-    let logbook = if logbook::may_be_there(&settings.logbook).map_err(super::unusable)? {
+    let logbook = if logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
         Some(super::open_logbook(settings).await?)
     } else {
         None

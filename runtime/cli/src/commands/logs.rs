@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
     let logs = match place_to_read(settings, run).await? {
-        RunLocation::Server(client) => client.logs(run).await.map_err(remote::failed)?.logs,
+        RunLocation::Server(client) => client.logs(run).await.map_err(remote::cli_error)?.logs,
         RunLocation::Local(LocalRun { logbook, run }) => {
             ::server::logs(&*logbook, &run).await.map_err(CliError::unreachable)?.logs
         }
@@ -51,7 +51,7 @@ pub(super) async fn follow(
     as_json: bool,
 ) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
-    let source = stop.unless_asked(Source::of(settings, run)).await?;
+    let source = stop.until_stop_requested(Source::of(settings, run)).await?;
     let logs = match &source {
         Source::Server(client) => Logs::Server(Box::new(client.follow_logs(run))),
         Source::Here(LocalRun { logbook, run }, _) => {
@@ -61,7 +61,7 @@ pub(super) async fn follow(
     // The run goes on without whoever followed it.
     tokio::select! {
         shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
-        () = stop.asked.cancelled() => {
+        () = stop.requested.cancelled() => {
             Err(CliError::new(Exit::Interrupted, anyhow!("stopped following; run {run} goes on")))
         }
     }
@@ -77,7 +77,7 @@ enum Logs {
 impl Logs {
     async fn next(&mut self) -> Result<Option<LogEvent>, CliError> {
         match self {
-            Self::Server(watch) => watch.next().await.map_err(remote::failed),
+            Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
             Self::Here(follow) => Ok(follow.next().await.map_err(CliError::unreachable)?.map(|(_, event)| event)),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
     let (place, held) = if settings.server.is_chosen() {
         let client = remote::client(settings)?;
-        let held = client.modules().await.map_err(remote::failed)?.modules;
+        let held = client.modules().await.map_err(remote::cli_error)?.modules;
         (format!("the store of {}", client.server()), held)
     } else {
         (format!("the store {}", settings.store.display()), local(settings).await?)

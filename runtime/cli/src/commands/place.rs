@@ -35,7 +35,7 @@ pub(super) fn reads_logbook(settings: &Settings) -> bool {
 ///
 /// # Errors
 /// A run that is neither in the logbook nor with a server that can be asked.
-pub(super) async fn place(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
+pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(RunLocation::Server);
     }
@@ -69,7 +69,7 @@ pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<RunL
     {
         return Ok(RunLocation::Local(LocalRun { logbook, run }));
     }
-    place(settings, run).await
+    locate(settings, run).await
 }
 
 /// There is no such run.
@@ -93,12 +93,12 @@ enum Found {
 }
 
 async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, CliError> {
-    if !logbook::may_be_there(&settings.logbook).map_err(super::unusable)? {
+    if !logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
         return Ok(Found::Nothing);
     }
     let logbook = match logbook::open(&settings.logbook).await {
         Ok(logbook) => logbook,
-        Err(error) if settings.logbook_is_named => return Err(super::unusable(error)),
+        Err(error) if settings.logbook_is_named => return Err(super::logbook_error(error)),
         Err(error) => {
             debug!(%error, "the logbook of this machine cannot be read: the server is asked");
             return Ok(Found::Unknown);

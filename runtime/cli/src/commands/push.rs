@@ -50,7 +50,7 @@ async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as
             .await
             .map_err(|error| CliError::invalid(anyhow!(error).context(format!("could not read {}", file.display()))))?;
         let pushed = client.push(bytes, tag.map(Tag::as_str)).await.map_err(|error| {
-            let CliError { exit, error, hint } = remote::failed(error);
+            let CliError { exit, error, hint } = remote::cli_error(error);
             CliError { exit, error: error.context(format!("could not push {}", file.display())), hint }
         })?;
         print(file, &pushed.digest, pushed.size, &pushed.tasks, as_json);

@@ -42,7 +42,7 @@ async fn decide(
 ) -> Result<Exit, CliError> {
     let id = which.id.clone();
     let QuarantineResult { done, without_origin } =
-        with_broker(settings, broker, async |broker| quarantine::decide(broker, id.as_deref(), decision).await).await?;
+        with_broker(settings, broker, async |broker| quarantine::apply(broker, id.as_deref(), decision).await).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
         let stay: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();

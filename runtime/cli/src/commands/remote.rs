@@ -21,11 +21,11 @@ use crate::{
 
 /// A client for the server that the settings name.
 pub(super) fn client(settings: &Settings) -> Result<Client, CliError> {
-    Client::new(settings.server.url(), settings.token.clone()).map_err(failed)
+    Client::new(settings.server.url(), settings.token.clone()).map_err(cli_error)
 }
 
 /// What an error means for the process and the person.
-pub(super) fn failed(error: ClientError) -> CliError {
+pub(super) fn cli_error(error: ClientError) -> CliError {
     match &error {
         ClientError::Address { .. } => CliError::invalid(error).hint("write --server http://host:port"),
         ClientError::Unreachable { .. } => CliError::unreachable(error)
@@ -92,11 +92,11 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
         // The run goes on; it only has no watcher any more.
-        () = out::reader_gone() => {
+        () = out::wait_for_reader_gone() => {
             display.clear();
             return Ok(Exit::ReaderGone);
         }
-        () = stop.asked.cancelled() => {
+        () = stop.requested.cancelled() => {
             display.clear();
             let run = &run.run;
             return Err(CliError::new(Exit::Interrupted, anyhow!("stopped watching; run {run} goes on"))
@@ -110,7 +110,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let run = source.run(&run.run).await?;
     let exit = Exit::of(state(&run)?);
     if !as_json {
-        display.leave();
+        display.finish();
         out::diagnostic(summary(&run, state(&run)?, Stream::Err).trim_end());
         print_values(&run);
     }
@@ -150,7 +150,7 @@ async fn show(
                     _ = looking.tick() => source.is_left().await?,
                     _ = asking.tick(), if !as_json => {
                         // A server that cannot say it now is asked again; its run goes on all the same.
-                        let waits = source.run(&run.run).await.map(|run| waits(&run)).unwrap_or_default();
+                        let waits = source.run(&run.run).await.map(|run| waiting_reasons(&run)).unwrap_or_default();
                         waits.into_iter().filter(|wait| told.insert(wait.clone())).for_each(|wait| display.note(&wait));
                     }
                 }
@@ -168,13 +168,13 @@ async fn show(
 }
 
 /// What keeps the calls of a run from their end, as far as a person can do something about it.
-fn waits(run: &Run) -> Vec<String> {
+fn waiting_reasons(run: &Run) -> Vec<String> {
     let tell = |node: &Node| {
         let out = node.out.as_ref()?;
         let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
         match worker {
             Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
-            None if out.untaken => Some(format!("{}: {}", node.name, super::show::whereabouts(out))),
+            None if out.untaken => Some(format!("{}: {}", node.name, super::show::call_location(out))),
             None => None,
         }
     };
@@ -226,7 +226,7 @@ pub(super) fn print_values(run: &Run) {
     display::print_values(&values, &display::FullValueHint::Show.advice(&run.run));
 }
 
-/// How long between two times as a server tells them; `Strip` where one is no time.
+/// How long between two times as a server tells them; `None` where one is no time.
 pub(super) fn between(from: &str, until: &str) -> Option<Duration> {
     let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
     Some(Duration::from_micros(u64::try_from(micros(until)? - micros(from)?).ok()?))

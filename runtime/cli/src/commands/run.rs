@@ -10,12 +10,12 @@ use logbook::{LoadError, Logbook, RunLock};
 use protocol::RunCommand;
 
 use super::{
-    STOP_GRACE, broker_url, connect, cores, end,
+    STOP_GRACE, broker_url, connect, core_count,
     following::{RunFollower, live_lines},
     here::EmbeddedWorker as Worker,
     open_logbook,
     place::{LocalRun, is_own, missing},
-    process_name,
+    process_name, shut_down,
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
@@ -67,7 +67,7 @@ pub(super) async fn run(
     run_id: Option<&str>,
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::given_values(values)?;
+    let given = flow_file::parse_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
     let library = modules::open(settings, slots(settings)).await?;
     let flow = flow_file::check(&library, flow, &given, Persist::Store).await?.into_flow()?;
@@ -97,11 +97,11 @@ pub(super) async fn resume(
 ) -> Result<Exit, CliError> {
     let run = RunId::new(run).map_err(CliError::invalid)?;
     let logbook = open_logbook(settings).await?;
-    go_on(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
+    continue_run(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
 }
 
 /// Drives a run that no process drives to its end, after what a person asks for it.
-pub(super) async fn go_on(
+pub(super) async fn continue_run(
     settings: &Settings,
     LocalRun { logbook, run }: LocalRun,
     wish: RunCommand,
@@ -122,7 +122,7 @@ pub(super) async fn go_on(
     let modules = modules::open(settings, slots(settings)).await?;
     let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(CliError::unreachable)?;
     if wish == RunCommand::Resume && machine.state().is_final() {
-        let values = store::values::whole_of_run(&*modules.store, &machine).await;
+        let values = store::values::load_run_values(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
@@ -132,7 +132,7 @@ pub(super) async fn go_on(
         let hint = unknown.hint();
         return Err(CliError::invalid(unknown).hint(hint));
     }
-    if let Some(reason) = refuses(&machine, &wish) {
+    if let Some(reason) = command_rejection(&machine, &wish) {
         return Err(CliError::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
     }
     let (flow, whole, run) = (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, wish });
@@ -141,7 +141,7 @@ pub(super) async fn go_on(
 }
 
 /// Why a run does not take what a person asks for it.
-fn refuses(machine: &Machine, wish: &RunCommand) -> Option<String> {
+fn command_rejection(machine: &Machine, wish: &RunCommand) -> Option<String> {
     let (run, state) = (machine.run(), machine.state());
     let node = |task: &NodeName| machine.flow().indices().find(|index| machine.flow().node(*index).name == *task);
     let takes = match wish {
@@ -149,7 +149,7 @@ fn refuses(machine: &Machine, wish: &RunCommand) -> Option<String> {
         RunCommand::Retry => matches!(state, RunState::Failure | RunState::RolledBack),
         RunCommand::Skip { task, .. } if state == RunState::Failure => {
             let stuck = |index| machine.node_state(index) == State::RollbackFailure;
-            return (!node(&task.of_flow()).is_some_and(stuck))
+            return (!node(&task.base()).is_some_and(stuck))
                 .then(|| format!("task {task:?} of run {run} has no rollback that failed: there is nothing to skip"));
         }
         RunCommand::Skip { .. } => false,
@@ -176,7 +176,7 @@ pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, 
 
 /// How many slots a run on its own has.
 pub(super) fn slots(settings: &Settings) -> u16 {
-    settings.slots.unwrap_or_else(cores).max(MIN_SLOTS)
+    settings.slots.unwrap_or_else(core_count).max(MIN_SLOTS)
 }
 
 /// Runs a flow to its end and shows it.
@@ -199,14 +199,14 @@ pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> 
     match broker_url(running.settings, running.broker) {
         Some(url) => {
             let name = format!("waft run {}", process_name());
-            let broker = stop.unless_asked(connect(url, running.broker.tls_ca.clone(), &name)).await?;
+            let broker = stop.until_stop_requested(connect(url, running.broker.tls_ca.clone(), &name)).await?;
             let missing = missing_workers(broker.clone(), running.flow.clone());
             let exit = drive(&running, broker.clone(), shard, run_id, &stop, missing).await;
-            stop.insisted.run_until_cancelled(broker.close()).await;
+            stop.forced.run_until_cancelled(broker.close()).await;
             exit
         }
         None => {
-            refuse_to_wait(&running.flow)?;
+            reject_waiting_tasks(&running.flow)?;
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
             let queues = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
             let here = Worker {
@@ -217,7 +217,7 @@ pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> 
             };
             let here = here.start(running.settings, broker.clone()).await?;
             let exit = drive(&running, broker.clone(), shard, run_id, &stop, std::future::pending()).await;
-            here.stop(&stop.insisted).await;
+            here.stop(&stop.forced).await;
             broker.close().await;
             exit
         }
@@ -225,11 +225,11 @@ pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> 
 }
 
 /// A run in this process alone has nobody to be notified by.
-fn refuse_to_wait(flow: &Flow) -> Result<(), CliError> {
+fn reject_waiting_tasks(flow: &Flow) -> Result<(), CliError> {
     let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
     let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
     if waiting.is_empty() {
-        let is_idle = flow.living.as_ref().is_some_and(|living| living.persistent && living.schedules.is_empty());
+        let is_idle = flow.triggers.as_ref().is_some_and(|living| living.persistent && living.schedules.is_empty());
         if is_idle {
             let error = anyhow!("flow {} is persistent, and nobody can notify a run of this process", flow.name);
             return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
@@ -265,10 +265,10 @@ async fn drive(
     advice: impl Future<Output = Option<String>>,
 ) -> Result<Exit, CliError> {
     let (flow, modules) = (running.flow.clone(), &running.modules);
-    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: ShardAssignment::Own(shard.clone()) };
+    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Own(shard.clone()) };
     let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
-    let engine = stop.unless_asked(async { starting.await.map_err(CliError::unreachable) }).await?;
+    let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;
     let live = match running.as_json || running.guests == GuestLogs::Hide {
         true => None,
         false => live_lines(&broker, &run_id).await,
@@ -290,32 +290,32 @@ async fn drive(
         let hint = format!("`waft run --resume {run_id}` goes on with it, if it had begun");
         CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
     };
-    let watch = match stop.insisted.run_until_cancelled(beginning).await.unwrap_or_else(|| Err(stopped())) {
+    let watch = match stop.forced.run_until_cancelled(beginning).await.unwrap_or_else(|| Err(stopped())) {
         Ok(watch) => watch,
         Err(failed) => {
-            end(&engine, stop).await;
-            stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
+            shut_down(&engine, stop).await;
+            stop.forced.run_until_cancelled(delete_queues(&*broker, &shard)).await;
             return Err(failed);
         }
     };
-    let mut display = Display::new(run_id.clone(), &flow, running.as_json).with(running.whole, running.guests);
+    let mut display = Display::new(run_id.clone(), &flow, running.as_json).with_options(running.whole, running.guests);
     display.begin();
     let following = RunFollower { engine: &engine, run_id: &run_id, store: &*modules.store };
     let ended = following.run(watch, live, &mut display, stop, advice).await;
-    end(&engine, stop).await;
+    shut_down(&engine, stop).await;
     if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
-        stop.insisted.run_until_cancelled(delete_queues(&*broker, &shard)).await;
+        stop.forced.run_until_cancelled(delete_queues(&*broker, &shard)).await;
     }
     let Some(machine) = ended else {
         display.clear();
         let hint = format!("`waft run --resume {run_id}` goes on with it");
-        return Err(if stop.insisted.is_cancelled() {
+        return Err(if stop.forced.is_cancelled() {
             CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
         } else {
             CliError::unreachable(anyhow!("the engine cannot go on")).hint(hint)
         });
     };
-    let values = store::values::whole_of_run(&*modules.store, &machine).await;
+    let values = store::values::load_run_values(&*modules.store, &machine).await;
     display.end(&machine, &values);
     Ok(Exit::of(machine.state()))
 }
@@ -324,7 +324,7 @@ async fn drive(
 /// workers are still answering, and RabbitMQ 3 closes the connection of a worker whose signal meets a quorum queue that is
 /// just being deleted.
 async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
-    for queue in [protocol::topology::engine(shard), protocol::topology::store(shard)] {
+    for queue in [protocol::topology::shard_queue(shard), protocol::topology::store_queue(shard)] {
         // Left behind, it goes by itself.
         let _ = broker.delete_queue(&queue).await;
     }

@@ -10,7 +10,7 @@ use flow::QueueName;
 use logbook::{EngineLock, LockMode, Logbook};
 use tracing::info;
 
-use super::{broker_url, connect, end, here::EmbeddedWorker, open_logbook, process_name};
+use super::{broker_url, connect, here::EmbeddedWorker, open_logbook, process_name, shut_down};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -34,19 +34,19 @@ pub(super) async fn run(
     let config = ::server::Config {
         listen: settings.listen,
         token: settings.token.as_deref().and_then(Token::new),
-        largest_request: settings.largest_request,
+        max_request_bytes: settings.largest_request,
     };
     let server = Server::bind(config).await.map_err(refused)?;
     let library = modules::open(&settings, slots).await?;
-    let logbook = stop.unless_asked(open_logbook(&settings)).await?;
+    let logbook = stop.until_stop_requested(open_logbook(&settings)).await?;
     // Engines that share a broker divide the runs; one without a broker has to be the only one.
     let mode = broker_url(&settings, flag).map_or(LockMode::Exclusive, |_| LockMode::Shared);
-    let lock = stop.unless_asked(lock(&settings, mode)).await?;
+    let lock = stop.until_stop_requested(lock(&settings, mode)).await?;
     let served = match broker_url(&settings, flag) {
         Some(url) => {
             let shown = without_password(&url);
             let name = format!("waft serve {}", process_name());
-            let broker = stop.unless_asked(connect(url, flag.tls_ca.clone(), &name)).await?;
+            let broker = stop.until_stop_requested(connect(url, flag.tls_ca.clone(), &name)).await?;
             let broker_flag = flag;
             let serving = ServeContext {
                 settings: &settings,
@@ -56,10 +56,10 @@ pub(super) async fn run(
                 lock,
                 broker_flag,
             };
-            let engine = stop.unless_asked(serving.start()).await?;
+            let engine = stop.until_stop_requested(serving.start()).await?;
             let served = serving.run(server, &engine, QueueCoverage::AnyWorker, &shown, &stop).await;
-            end(&engine, &stop).await;
-            stop.insisted.run_until_cancelled(broker.close()).await;
+            shut_down(&engine, &stop).await;
+            stop.forced.run_until_cancelled(broker.close()).await;
             served
         }
         None => {
@@ -82,8 +82,8 @@ pub(super) async fn run(
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, QueueCoverage::Embedded(queues), &shown, &stop).await;
             // The engine is still there to record what running calls answer.
-            here.stop(&stop.insisted).await;
-            end(&engine, &stop).await;
+            here.stop(&stop.forced).await;
+            shut_down(&engine, &stop).await;
             broker.close().await;
             served
         }
@@ -109,12 +109,12 @@ struct ServeContext<'a> {
 }
 
 async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliError> {
-    EngineLock::take(&settings.logbook, mode).await.map_err(super::unusable)
+    EngineLock::take(&settings.logbook, mode).await.map_err(super::logbook_error)
 }
 
 impl ServeContext<'_> {
     async fn start(&self) -> Result<Engine, CliError> {
-        let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), part: ShardAssignment::Shared };
+        let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Shared };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, self.broker.clone(), self.logbook.clone(), store, clock);
         engine.await.map_err(CliError::unreachable)
@@ -137,12 +137,12 @@ impl ServeContext<'_> {
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let parts = Dependencies { engine: engine.clone(), logbook, modules, broker, takers, places };
+        let parts = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage: takers, places };
         // Dropped, the server leaves requests unanswered: nobody is left to answer them.
         tokio::select! {
             biased;
-            served = server.run(parts, stop.asked.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
-            error = lock.lost() => Err(super::unusable(error)),
+            served = server.run(parts, stop.requested.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
+            error = lock.lost() => Err(super::logbook_error(error)),
             () = engine.ended() => Err(CliError::unreachable(anyhow!("the engine cannot go on"))
                 .hint("the lines above say why; no run is lost: start the server again")),
         }

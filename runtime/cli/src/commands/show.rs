@@ -103,7 +103,7 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
 }
 
 /// Where a call is that is out.
-pub(super) fn whereabouts(out: &OutstandingCall) -> String {
+pub(super) fn call_location(out: &OutstandingCall) -> String {
     let OutstandingCall { queue, since, worker, untaken, silent_for } = out;
     let since = short(since);
     match (worker, silent_for) {
@@ -143,7 +143,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
         }
         until.iter().for_each(|until| line.push_str(&format!(", until {}", short(until))));
     }
-    node.out.iter().for_each(|out| line.push_str(&format!("  {}", whereabouts(out))));
+    node.out.iter().for_each(|out| line.push_str(&format!("  {}", call_location(out))));
     if let Some(lost) = lost(&node.lost) {
         line.push_str(&format!("  {lost}"));
     }

@@ -45,7 +45,7 @@ impl Source {
     /// The run with all its tasks.
     pub(super) async fn run(&self, run: &str) -> Result<Run, CliError> {
         match self {
-            Self::Server(client) => client.run(run).await.map_err(remote::failed),
+            Self::Server(client) => client.run(run).await.map_err(remote::cli_error),
             Self::Here(LocalRun { logbook, run }, store) => {
                 ::server::run(logbook, &**store, run).await.map_err(CliError::unreachable)
             }
@@ -81,10 +81,10 @@ impl Source {
 }
 
 impl Watching {
-    /// The next line; `Strip` after the last one of a run that has ended. It is polled to its end.
+    /// The next line; `None` after the last one of a run that has ended. It is polled to its end.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, CliError> {
         match self {
-            Self::Server(watch) => watch.next().await.map_err(remote::failed),
+            Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
             Self::Here(lines) => {
                 let line = lines.next().await.map_err(CliError::unreachable)?;
                 Ok(line.map(|line| Event { id: line.id, line: line.text }))

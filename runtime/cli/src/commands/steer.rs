@@ -9,15 +9,15 @@ use flow::NodeName;
 use serde_json::json;
 
 use super::{
-    place::{LocalRun, RunLocation, place},
+    place::{LocalRun, RunLocation, locate},
     remote,
-    run::go_on,
+    run::continue_run,
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
     display::GuestLogs,
     exit::{CliError, Exit},
-    flow_file::given_values,
+    flow_file::parse_values,
     settings::Settings,
 };
 
@@ -32,9 +32,9 @@ pub(super) enum ControlCommand {
 }
 
 pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as_json: bool) -> Result<Exit, CliError> {
-    let client = match place(settings, run).await? {
+    let client = match locate(settings, run).await? {
         RunLocation::Server(client) => client,
-        RunLocation::Local(here) => return ask_here(settings, here, wish, as_json).await,
+        RunLocation::Local(here) => return control_local(settings, here, wish, as_json).await,
     };
     let answer = match wish {
         ControlCommand::Cancel => client.cancel(run).await,
@@ -43,11 +43,11 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
         ControlCommand::Retry => client.retry(run).await,
         ControlCommand::Skip { task, reason } => client.skip(run, &SkipRollback { task, reason }).await,
         ControlCommand::Notify { task, values, failure, key } => {
-            let values = ValuesObject::from(&given_values(&values)?);
+            let values = ValuesObject::from(&parse_values(&values)?);
             client.notify(run, &Notification { task, values, failure, key }).await
         }
     };
-    let answer = answer.map_err(remote::failed)?;
+    let answer = answer.map_err(remote::cli_error)?;
     if as_json {
         let mut told = json!({"run": answer.run, "state": answer.state});
         if answer.cancelling {
@@ -62,7 +62,12 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
 }
 
 /// Takes up a run that a `waft run` left.
-async fn ask_here(settings: &Settings, here: LocalRun, wish: ControlCommand, as_json: bool) -> Result<Exit, CliError> {
+async fn control_local(
+    settings: &Settings,
+    here: LocalRun,
+    wish: ControlCommand,
+    as_json: bool,
+) -> Result<Exit, CliError> {
     let wish = match wish {
         ControlCommand::Cancel => protocol::RunCommand::Cancel,
         ControlCommand::Suspend => protocol::RunCommand::Suspend,
@@ -80,5 +85,5 @@ async fn ask_here(settings: &Settings, here: LocalRun, wish: ControlCommand, as_
             return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
         }
     };
-    go_on(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, GuestLogs::Show)).await
+    continue_run(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, GuestLogs::Show)).await
 }

@@ -22,7 +22,7 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
     let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
-    let given = flow_file::given_values(&values)?;
+    let given = flow_file::parse_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
@@ -82,7 +82,7 @@ pub(super) async fn push_modules(
     }
     if !mistakes.is_empty() {
         mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, mistakes };
+        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics: mistakes };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
     let mut digests = BTreeMap::new();
@@ -101,8 +101,8 @@ async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<Stri
             return stored.map(|digest| digest.to_string()).map_err(CliError::unreachable);
         }
     };
-    if client.module(&digest).await.map_err(remote::failed)?.is_none() {
-        client.push(bytes, None).await.map_err(remote::failed)?;
+    if client.module(&digest).await.map_err(remote::cli_error)?.is_none() {
+        client.push(bytes, None).await.map_err(remote::cli_error)?;
     }
     Ok(digest)
 }
@@ -129,7 +129,7 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     match &error {
         ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
-        _ => remote::failed(error),
+        _ => remote::cli_error(error),
     }
 }
 

@@ -8,7 +8,7 @@ use engine::Clock;
 use flow::{QueueName, WorkerName};
 use tracing::info;
 
-use super::{connect, cores, process_name, required_broker_url};
+use super::{connect, core_count, process_name, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -25,7 +25,7 @@ pub(super) async fn run(
     name: Option<String>,
 ) -> Result<Exit, CliError> {
     let url = required_broker_url(&settings, flag)?;
-    let slots = slots.or(settings.slots).unwrap_or_else(cores);
+    let slots = slots.or(settings.slots).unwrap_or_else(core_count);
     if slots == 0 {
         return Err(CliError::invalid(anyhow!("a worker without slots takes no jobs")).hint("give --slots 1 or more"));
     }
@@ -48,7 +48,7 @@ pub(super) async fn run(
             error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => CliError::unreachable(error),
         })?;
     info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
-    worker.run(stop.asked, stop.insisted).await;
+    worker.run(stop.requested, stop.forced).await;
     broker::Broker::close(&*broker).await;
     info!("the worker has stopped");
     Ok(Exit::Success)

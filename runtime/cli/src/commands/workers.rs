@@ -19,7 +19,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // A broker that is named here and now is meant.
     let workers = if settings.server.is_chosen() && flag.broker.is_none() {
-        remote::client(settings)?.workers().await.map_err(remote::failed)?.workers
+        remote::client(settings)?.workers().await.map_err(remote::cli_error)?.workers
     } else {
         at_broker(settings, flag).await?
     };

@@ -38,7 +38,7 @@ struct LineFailure {
     message: String,
 }
 
-/// The change of a node or of a firing that a line tells, as far as it is shown; `Strip` for other lines.
+/// The change of a node or of a firing that a line tells, as far as it is shown; `None` for other lines.
 pub(crate) fn change_of(line: &str) -> Option<Change> {
     let Kind { event } = serde_json::from_str(line).ok()?;
     match event.as_str() {

@@ -52,7 +52,7 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Fu
 fn failures(machine: &Machine, colour: bool, text: &mut String) {
     for (name, failure) in machine.failures() {
         let kind = failure.kind;
-        let stuck = machine.apply_failure(name).is_some() || is_stuck(machine, name.as_str());
+        let stuck = machine.apply_failure(name).is_some() || rollback_failed(machine, name.as_str());
         let what = if stuck { "could not be rolled back" } else { "failed" };
         let message = clean::indented(&failure.message, 4);
         let _ = writeln!(text, "  {} {what} ({kind}): {message}", Colour::Red.text(name.as_str(), colour));
@@ -63,7 +63,7 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
     }
 }
 
-fn is_stuck(machine: &Machine, name: &str) -> bool {
+fn rollback_failed(machine: &Machine, name: &str) -> bool {
     let flow = machine.flow();
     let found = flow.indices().find(|index| flow.node(*index).name.as_str() == name);
     found.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)

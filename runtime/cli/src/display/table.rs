@@ -24,7 +24,7 @@ use crate::{
 pub(super) struct Table {
     rows: Vec<Row>,
     by_name: BTreeMap<NodeName, usize>,
-    begun: Instant,
+    started_at: Instant,
     drawn_lines: u16,
     name_width: usize,
 }
@@ -38,7 +38,7 @@ struct Row {
     /// How long it took, once it is neither running nor rolling back.
     took: Option<Duration>,
     worker: Option<String>,
-    said: String,
+    message: String,
     elements: ElementStates,
 }
 
@@ -67,17 +67,17 @@ impl Table {
             since: Instant::now(),
             took: None,
             worker: None,
-            said: String::new(),
+            message: String::new(),
             elements: ElementStates::default(),
         };
         let rows: Vec<Row> = nodes.map(row).collect();
         let by_name = rows.iter().enumerate().map(|(index, row)| (row.name.clone(), index)).collect();
         let name_width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0).min(40);
-        Self { rows, by_name, begun: Instant::now(), drawn_lines: 0, name_width }
+        Self { rows, by_name, started_at: Instant::now(), drawn_lines: 0, name_width }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.started_at.elapsed()
     }
 
     pub(super) fn change(&mut self, change: &NodeChange) {
@@ -90,7 +90,7 @@ impl Table {
             State::Running | State::RollingBack => {
                 row.since = Instant::now();
                 row.took = None;
-                row.said.clear();
+                row.message.clear();
                 row.worker = None;
             }
             State::Pending => row.took = None,
@@ -107,11 +107,11 @@ impl Table {
             row.worker = Some(worker.to_string());
         }
         match (&change.failure, change.retry_in) {
-            (Some(failure), Some(pause)) => row.said = format!("again in {:.1}s: {failure}", pause.as_secs_f64()),
-            (Some(failure), None) => row.said = failure.to_string(),
+            (Some(failure), Some(pause)) => row.message = format!("again in {:.1}s: {failure}", pause.as_secs_f64()),
+            (Some(failure), None) => row.message = failure.to_string(),
             (None, _) if change.kind == NodeKind::Retry => {
                 let provided = change.provides.as_ref().and_then(|provided| provided.values().next());
-                row.said = provided.map(|value| format!("{value:?}")).unwrap_or_default();
+                row.message = provided.map(|value| format!("{value:?}")).unwrap_or_default();
             }
             (None, _) => {}
         }
@@ -121,9 +121,9 @@ impl Table {
     fn element_changed(&mut self, of: &NodeName, number: u32, change: &NodeChange) {
         let Some(row) = self.by_name.get(of).and_then(|index| self.rows.get_mut(*index)) else { return };
         row.elements.note(number, change.state == State::Success);
-        row.said = format!("{} of {} elements", row.elements.succeeded, row.elements.done.len());
+        row.message = format!("{} of {} elements", row.elements.succeeded, row.elements.done.len());
         if let Some(failure) = &change.failure {
-            row.said = format!("{}; element {number}: {failure}", row.said);
+            row.message = format!("{}; element {number}: {failure}", row.message);
         }
     }
 
@@ -131,8 +131,8 @@ impl Table {
         let row = self.by_name.get(&progress.call.task).and_then(|index| self.rows.get_mut(*index));
         let Some(row) = row.filter(|row| matches!(row.state, State::Running | State::RollingBack)) else { return };
         row.worker = Some(progress.worker.to_string());
-        row.said = progress.fraction.map(|fraction| format!("{:3.0}% ", fraction * 100.0)).unwrap_or_default();
-        row.said.push_str(progress.message.as_deref().unwrap_or_default());
+        row.message = progress.fraction.map(|fraction| format!("{:3.0}% ", fraction * 100.0)).unwrap_or_default();
+        row.message.push_str(progress.message.as_deref().unwrap_or_default());
     }
 
     /// Draws the table where it stands, or below what is there.
@@ -162,7 +162,7 @@ impl Table {
     }
 
     /// Lets the table stand.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.drawn_lines = 0;
     }
 
@@ -174,7 +174,7 @@ impl Table {
         let shown = self.shown(most.saturating_sub(2));
         lines.extend(shown.iter().map(|row| self.line(row, colour)));
         if shown.len() < self.rows.len() {
-            lines.push(Colour::Dim.text(&self.rest(), colour));
+            lines.push(Colour::Dim.text(&self.summary_line(), colour));
         }
         lines
     }
@@ -198,7 +198,7 @@ impl Table {
         order.into_iter().map(|index| &self.rows[index]).collect()
     }
 
-    fn rest(&self) -> String {
+    fn summary_line(&self) -> String {
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
         for row in &self.rows {
             *counts.entry(row.state).or_default() += 1;
@@ -220,7 +220,7 @@ impl Table {
         if let Some(worker) = &row.worker {
             let _ = write!(line, "  {}", Colour::Dim.text(worker, colour));
         }
-        if let Some(said) = row.said.lines().next() {
+        if let Some(said) = row.message.lines().next() {
             let _ = write!(line, "  {said}");
         }
         line

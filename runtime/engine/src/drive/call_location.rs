@@ -10,7 +10,7 @@ use super::{ActiveRun, Driver};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallLocation {
     /// Under the lease of a worker, whose heartbeats are waited for.
-    Watched {
+    UnderLease {
         /// The worker.
         worker: WorkerName,
         /// For how long nothing proved that the queue of the shard is heard here. A lease is missed only by the time for
@@ -18,41 +18,41 @@ pub enum CallLocation {
         silent_for: Duration,
     },
     /// Under the lease of a worker, whose heartbeats nobody waits for: this never is.
-    Unwatched {
+    UnwatchedLease {
         /// The worker.
         worker: WorkerName,
     },
     /// With the engine, until there is a permit for it.
-    WaitsForPermit,
+    AwaitingPermit,
     /// With the engine, until every answer that waits in the queue of its shard was read: it may be among them.
-    WaitsForAnswers,
+    AwaitingBarrier,
     /// With the broker: in a queue, with a worker's delivery, or answered and not heard yet.
     Sent,
 }
 
 impl Driver {
     /// Where each call is that is out, of all runs that are driven here.
-    pub(super) fn whereabouts(&self) -> Vec<(CallId, CallLocation)> {
+    pub(super) fn call_locations(&self) -> Vec<(CallId, CallLocation)> {
         self.runs.values().flat_map(|live| self.whereabouts_of(live)).collect()
     }
 
     fn whereabouts_of<'a>(&'a self, live: &'a ActiveRun) -> impl Iterator<Item = (CallId, CallLocation)> + 'a {
-        let leased: Vec<(CallId, WorkerName)> = live.machine.leased().collect();
-        live.machine.calls_out().map(move |call| {
+        let leased: Vec<(CallId, WorkerName)> = live.machine.leased_calls().collect();
+        live.machine.outstanding_calls().map(move |call| {
             let mut holders = leased.iter().filter(|(held, _)| *held == call);
             let at = match holders.next() {
                 Some((_, worker)) => {
                     let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&live.shard, held));
                     match watched {
                         Some((_, worker)) => {
-                            let silent_for = self.leases.silent_for(&live.shard);
-                            CallLocation::Watched { worker: worker.clone(), silent_for }
+                            let silent_for = self.leases.queue_silent_time(&live.shard);
+                            CallLocation::UnderLease { worker: worker.clone(), silent_for }
                         }
-                        None => CallLocation::Unwatched { worker: worker.clone() },
+                        None => CallLocation::UnwatchedLease { worker: worker.clone() },
                     }
                 }
-                None if self.permits.waits(&call) => CallLocation::WaitsForPermit,
-                None if live.unanswered.contains(&call) => CallLocation::WaitsForAnswers,
+                None if self.permits.is_queued(&call) => CallLocation::AwaitingPermit,
+                None if live.outstanding_at_load.contains(&call) => CallLocation::AwaitingBarrier,
                 None => CallLocation::Sent,
             };
             (call, at)

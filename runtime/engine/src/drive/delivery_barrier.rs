@@ -14,8 +14,8 @@ pub(super) struct DeliveryBarrier {
     /// What waits for its turn.
     waiting: Vec<(RunId, Version)>,
     /// What this turn is about.
-    group: Vec<(RunId, Version)>,
-    way: BarrierPhase,
+    current: Vec<(RunId, Version)>,
+    phase: BarrierPhase,
     /// Probes that have not come back.
     out: BTreeMap<Shard, u64>,
     needs_probes: bool,
@@ -33,35 +33,35 @@ enum BarrierPhase {
 
 impl DeliveryBarrier {
     /// The broker has taken this.
-    pub(super) fn wait_for(&mut self, taken: Vec<(RunId, Version)>) {
+    pub(super) fn add(&mut self, taken: Vec<(RunId, Version)>) {
         self.waiting.extend(taken);
     }
 
     /// All that waits: nothing has to be waited for any more.
     pub(super) fn give_up(&mut self) -> Vec<(RunId, Version)> {
-        let Self { waiting, group, .. } = std::mem::take(self);
+        let Self { waiting, current: group, .. } = std::mem::take(self);
         group.into_iter().chain(waiting).collect()
     }
 
     /// Goes on where all probes are back; answers what is recorded by now. `is_recorded` says whether everything that has
     /// been heard is.
-    pub(super) fn beat(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
+    pub(super) fn advance(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
         if !self.out.is_empty() {
             return Vec::new();
         }
         let mut done = Vec::new();
-        if !self.group.is_empty() {
+        if !self.current.is_empty() {
             self.needs_probes = true;
-            match self.way {
-                BarrierPhase::First => self.way = BarrierPhase::Second,
-                BarrierPhase::Second if is_recorded => done = std::mem::take(&mut self.group),
+            match self.phase {
+                BarrierPhase::First => self.phase = BarrierPhase::Second,
+                BarrierPhase::Second if is_recorded => done = std::mem::take(&mut self.current),
                 BarrierPhase::Second => {}
             }
         }
-        if self.group.is_empty() {
-            self.group = std::mem::take(&mut self.waiting);
-            self.way = BarrierPhase::First;
-            self.needs_probes = !self.group.is_empty();
+        if self.current.is_empty() {
+            self.current = std::mem::take(&mut self.waiting);
+            self.phase = BarrierPhase::First;
+            self.needs_probes = !self.current.is_empty();
         }
         done
     }
@@ -78,7 +78,7 @@ impl DeliveryBarrier {
     }
 
     /// A probe has come back.
-    pub(super) fn came_back(&mut self, shard: &Shard, number: u64) {
+    pub(super) fn on_probe(&mut self, shard: &Shard, number: u64) {
         if self.out.get(shard).is_some_and(|awaited| number >= *awaited) {
             self.out.remove(shard);
         }
@@ -94,28 +94,28 @@ mod tests {
         let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a lawful name"));
         let taken = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
         let mut echo = DeliveryBarrier::default();
-        assert_eq!(echo.beat(true), []);
+        assert_eq!(echo.advance(true), []);
         assert!(!echo.needs_probes());
-        echo.wait_for(taken("r"));
+        echo.add(taken("r"));
         let mut number = 0;
         let mut go_round = |echo: &mut DeliveryBarrier| {
             number += 1;
             assert!(echo.needs_probes());
             echo.probed(shards.iter().map(|shard| (shard.clone(), number)));
             for shard in &shards {
-                echo.came_back(shard, number - 1);
-                assert_eq!(echo.beat(true), [], "not all are back");
-                echo.came_back(shard, number);
+                echo.on_probe(shard, number - 1);
+                assert_eq!(echo.advance(true), [], "not all are back");
+                echo.on_probe(shard, number);
             }
         };
-        assert_eq!(echo.beat(true), []);
+        assert_eq!(echo.advance(true), []);
         go_round(&mut echo);
-        echo.wait_for(taken("later"));
-        assert_eq!(echo.beat(true), []);
+        echo.add(taken("later"));
+        assert_eq!(echo.advance(true), []);
         go_round(&mut echo);
-        assert_eq!(echo.beat(false), [], "something that was heard is not recorded");
+        assert_eq!(echo.advance(false), [], "something that was heard is not recorded");
         go_round(&mut echo);
-        assert_eq!(echo.beat(true), taken("r"));
+        assert_eq!(echo.advance(true), taken("r"));
         assert_eq!(echo.give_up(), taken("later"));
     }
 }

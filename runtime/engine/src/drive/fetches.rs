@@ -28,7 +28,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 const MAX_TRIES: u32 = 14;
 
 /// The longest that a store may take for one value.
-const PATIENCE: Duration = Duration::from_secs(120);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The fetches of an engine's runs that are under way.
 ///
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// their engine.
 pub(super) struct Fetches {
     store: Arc<dyn Store>,
-    under_way: JoinSet<Result<FetchResult, String>>,
+    running: JoinSet<Result<FetchResult, String>>,
     /// What each task fetches. A task that panics answers nothing but its id.
     fetches: HashMap<Id, PendingFetch>,
 }
@@ -45,72 +45,72 @@ pub(super) struct Fetches {
 /// One fetch, over all its tries.
 struct PendingFetch {
     run: RunId,
-    errand: ValueFetch,
+    fetch: ValueFetch,
     /// Tries that have failed.
     failed: u32,
 }
 
 impl Fetches {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, under_way: JoinSet::new(), fetches: HashMap::new() }
+        Self { store, running: JoinSet::new(), fetches: HashMap::new() }
     }
 
     /// Starts a fetch.
     pub(super) fn send(&mut self, run: RunId, errand: ValueFetch) {
-        self.start(PendingFetch { run, errand, failed: 0 });
+        self.start(PendingFetch { run, fetch: errand, failed: 0 });
     }
 
     fn start(&mut self, fetch: PendingFetch) {
-        let (store, what) = (self.store.clone(), fetch.errand.what.clone());
+        let (store, target) = (self.store.clone(), fetch.fetch.target.clone());
         let pause = fetch.failed.checked_sub(1).map(retry_delay);
-        let task = self.under_way.spawn(async move {
+        let task = self.running.spawn(async move {
             if let Some(pause) = pause {
                 sleep(pause).await;
             }
-            bring(&*store, &what).await
+            fetch_target(&*store, &target).await
         });
         self.fetches.insert(task.id(), fetch);
     }
 
-    /// The next fetch that ends; `Strip` when none is under way. Cancel-safe.
+    /// The next fetch that ends; `None` when none is under way. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<(RunId, Event)> {
         loop {
-            let (id, ended) = match self.under_way.join_next_with_id().await? {
+            let (id, ended) = match self.running.join_next_with_id().await? {
                 Ok((id, ended)) => (id, ended),
                 Err(lost) => (lost.id(), Err(format!("the task that fetched it was lost: {lost}"))),
             };
             let Some(fetch) = self.fetches.remove(&id) else { continue };
-            if let Some(ended) = self.ended(fetch, ended) {
+            if let Some(ended) = self.on_try_ended(fetch, ended) {
                 return Some(ended);
             }
         }
     }
 
     /// Takes the end of one try: its result, or one more try.
-    fn ended(&mut self, fetch: PendingFetch, ended: Result<FetchResult, String>) -> Option<(RunId, Event)> {
-        let PendingFetch { run, errand, failed } = fetch;
+    fn on_try_ended(&mut self, fetch: PendingFetch, ended: Result<FetchResult, String>) -> Option<(RunId, Event)> {
+        let PendingFetch { run, fetch: errand, failed } = fetch;
         let brought = match ended {
             Ok(brought) => brought,
             Err(reason) if failed + 1 < MAX_TRIES => {
                 warn!(%run, task = %errand.id.task, tries = failed + 1, reason, "a list could not be fetched yet");
-                self.start(PendingFetch { run, errand, failed: failed + 1 });
+                self.start(PendingFetch { run, fetch: errand, failed: failed + 1 });
                 return None;
             }
             Err(reason) => {
                 error!(%run, task = %errand.id.task, tries = MAX_TRIES, reason, "a list could not be fetched");
                 let message = format!("its list could not be fetched in {MAX_TRIES} tries: {reason}");
                 let failure = Failure::new(FailureKind::Transient, message);
-                match errand.what {
+                match errand.target {
                     What::List(_) => FetchResult::List(Err(failure)),
                     What::Results(_) => FetchResult::Results(Err(failure)),
                 }
             }
         };
-        Some((run, Event::Fetched { id: errand.id, brought }))
+        Some((run, Event::Fetched { id: errand.id, result: brought }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.running.is_empty()
     }
 }
 
@@ -122,7 +122,7 @@ fn retry_delay(more: u32) -> Duration {
 /// Why something cannot be brought.
 enum FetchFailure {
     /// It may be another time.
-    Now(String),
+    Transient(String),
     /// It never will.
     Permanent(Failure),
 }
@@ -130,61 +130,64 @@ enum FetchFailure {
 impl From<FetchError> for FetchFailure {
     fn from(error: FetchError) -> Self {
         match error.disposition() {
-            RetryAdvice::Later => Self::Now(error.to_string()),
+            RetryAdvice::Later => Self::Transient(error.to_string()),
             RetryAdvice::Never => Self::Permanent(Failure::new(FailureKind::Permanent, error.to_string())),
         }
     }
 }
 
 /// Tries once. An error says why another try may succeed.
-async fn bring(store: &dyn Store, what: &What) -> Result<FetchResult, String> {
-    let brought = match what {
-        What::List(list) => elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
-        What::Results(results) => gather(store, results).await.map(|gathered| FetchResult::Results(Ok(gathered))),
+async fn fetch_target(store: &dyn Store, target: &What) -> Result<FetchResult, String> {
+    let brought = match target {
+        What::List(list) => fetch_elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
+        What::Results(results) => {
+            fetch_results(store, results).await.map(|gathered| FetchResult::Results(Ok(gathered)))
+        }
     };
-    brought.or_else(|obstacle| match (obstacle, what) {
-        (FetchFailure::Now(reason), _) => Err(reason),
+    brought.or_else(|obstacle| match (obstacle, target) {
+        (FetchFailure::Transient(reason), _) => Err(reason),
         (FetchFailure::Permanent(failure), What::List(_)) => Ok(FetchResult::List(Err(failure))),
         (FetchFailure::Permanent(failure), What::Results(_)) => Ok(FetchResult::Results(Err(failure))),
     })
 }
 
 /// Waits for a store that may never answer.
-async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, FetchFailure> {
-    let late = |_| FetchFailure::Now(format!("the store has not answered for {} seconds", PATIENCE.as_secs()));
-    timeout(PATIENCE, answer).await.map_err(late)
+async fn with_timeout<T>(answer: impl Future<Output = T>) -> Result<T, FetchFailure> {
+    let late =
+        |_| FetchFailure::Transient(format!("the store has not answered for {} seconds", FETCH_TIMEOUT.as_secs()));
+    timeout(FETCH_TIMEOUT, answer).await.map_err(late)
 }
 
-async fn elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, FetchFailure> {
+async fn fetch_elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, FetchFailure> {
     let wrong = |reason: String| FetchFailure::Permanent(Failure::new(FailureKind::Permanent, reason));
-    match whole(store, list).await? {
+    match fetch_value(store, list).await? {
         Value::Json(json) => flow::elements(&json).map_err(wrong),
         Value::Bytes(_) | Value::Stored(_) => Err(wrong("the value to be called for each element of is bytes".into())),
     }
 }
 
-async fn gather(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<Values, FetchFailure> {
+async fn fetch_results(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<Values, FetchFailure> {
     let mut complete = BTreeMap::new();
     for (name, values) in results {
         let mut list = Vec::with_capacity(values.len());
         for value in values {
-            list.push(whole(store, value).await?);
+            list.push(fetch_value(store, value).await?);
         }
         complete.insert(name.clone(), list);
     }
-    let mut gathered = flow::gathered(complete).map_err(FetchFailure::Permanent)?;
-    let put = in_time(store::values::put_large(store, &mut gathered)).await?;
-    put.map_err(|error| FetchFailure::Now(error.to_string()))?;
+    let mut gathered = flow::collect_results(complete).map_err(FetchFailure::Permanent)?;
+    let put = with_timeout(store::values::put_large(store, &mut gathered)).await?;
+    put.map_err(|error| FetchFailure::Transient(error.to_string()))?;
     Ok(gathered)
 }
 
-async fn whole(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {
+async fn fetch_value(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {
     let Value::Stored(stored) = value else { return Ok(value.clone()) };
     if stored.form == ValueKind::Bytes {
         // Nobody has to fetch what no list can hold.
         return Ok(Value::Bytes(Vec::new().into()));
     }
-    let bytes = in_time(store.fetch(&stored.digest)).await??;
+    let bytes = with_timeout(store.fetch(&stored.digest)).await??;
     let wrong = |error: store::values::InvalidContent| {
         FetchFailure::Permanent(Failure::new(FailureKind::Permanent, error.to_string()))
     };

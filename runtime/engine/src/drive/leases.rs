@@ -39,9 +39,9 @@ pub(super) struct Leases {
 #[derive(Debug)]
 struct ShardLeases {
     /// For how long, in all.
-    time: Duration,
+    received_for: Duration,
     /// When the last probe that came back was sent.
-    until: Instant,
+    received_until: Instant,
     /// When it came back.
     back_at: Instant,
     /// Probes on their way, and when they were sent.
@@ -50,25 +50,25 @@ struct ShardLeases {
     expiry: BTreeMap<CallHolder, Duration>,
     order: BTreeSet<(Duration, CallHolder)>,
     /// Those whose heartbeats have stopped, which was said.
-    silent: BTreeSet<CallHolder>,
+    reported_silent: BTreeSet<CallHolder>,
 }
 
 impl ShardLeases {
     fn new() -> Self {
         let now = Instant::now();
         Self {
-            time: Duration::ZERO,
-            until: now,
+            received_for: Duration::ZERO,
+            received_until: now,
             back_at: now,
             probes: BTreeMap::new(),
             expiry: BTreeMap::new(),
             order: BTreeSet::new(),
-            silent: BTreeSet::new(),
+            reported_silent: BTreeSet::new(),
         }
     }
 
     fn end(&mut self, call: &CallHolder) {
-        self.silent.remove(call);
+        self.reported_silent.remove(call);
         if let Some(until) = self.expiry.remove(call) {
             self.order.remove(&(until, call.clone()));
         }
@@ -80,7 +80,7 @@ impl Leases {
     pub(super) fn renew(&mut self, shard: &Shard, call: CallHolder) {
         let heard = self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new);
         heard.end(&call);
-        let until = heard.time + lease::LEASE_DURATION;
+        let until = heard.received_for + lease::LEASE_DURATION;
         heard.order.insert((until, call.clone()));
         heard.expiry.insert(call, until);
     }
@@ -91,20 +91,20 @@ impl Leases {
     }
 
     /// For how long no heartbeat of a call has come, by the time for which the queue was received.
-    pub(super) fn silence(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
+    pub(super) fn silent_time(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
         let heard = self.shards.get(shard)?;
         let until = heard.expiry.get(call)?;
-        Some((heard.time + lease::LEASE_DURATION).saturating_sub(*until))
+        Some((heard.received_for + lease::LEASE_DURATION).saturating_sub(*until))
     }
 
     /// The calls whose heartbeats have stopped since this was asked last.
     pub(super) fn newly_silent(&mut self, shard: &Shard) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
-        let time = heard.time;
+        let time = heard.received_for;
         let is_silent = |until: Duration| time + lease::LEASE_DURATION >= until + lease::SILENT_AFTER;
         let silent = heard.order.iter().take_while(|(until, _)| is_silent(*until)).map(|(_, call)| call.clone());
-        let silent: Vec<CallHolder> = silent.filter(|call| !heard.silent.contains(call)).collect();
-        heard.silent.extend(silent.iter().cloned());
+        let silent: Vec<CallHolder> = silent.filter(|call| !heard.reported_silent.contains(call)).collect();
+        heard.reported_silent.extend(silent.iter().cloned());
         silent
     }
 
@@ -119,12 +119,12 @@ impl Leases {
     }
 
     /// A shard is driven here no more.
-    pub(super) fn let_go(&mut self, shard: &Shard) {
+    pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);
     }
 
     /// For how long no probe of a shard has come back.
-    pub(super) fn silent_for(&self, shard: &Shard) -> Duration {
+    pub(super) fn queue_silent_time(&self, shard: &Shard) -> Duration {
         self.shards.get(shard).map_or(Duration::ZERO, |heard| heard.back_at.elapsed())
     }
 
@@ -134,7 +134,7 @@ impl Leases {
     }
 
     /// A probe goes out now.
-    pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
+    pub(super) fn probe_sent(&mut self, shard: &Shard, number: u64) {
         if let Some(heard) = self.shards.get_mut(shard) {
             heard.probes.insert(number, Instant::now());
             if heard.probes.len() > MAX_OUTSTANDING_PROBES {
@@ -144,22 +144,24 @@ impl Leases {
     }
 
     /// A probe has come back. Takes out the leases that are missed by then.
-    pub(super) fn heard(&mut self, shard: &Shard, number: u64) -> Vec<CallHolder> {
+    pub(super) fn on_probe(&mut self, shard: &Shard, number: u64) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = heard.probes.remove(&number) else { return Vec::new() };
         heard.probes.retain(|other, _| *other > number);
         let now = Instant::now();
         // Many that come back at once are one proof: after a silence others have not been heard of yet.
-        let step =
-            sent.saturating_duration_since(heard.until).min(now.duration_since(heard.back_at)).min(MAX_PROBE_STEP);
-        heard.time += step;
-        heard.until = heard.until.max(sent);
+        let step = sent
+            .saturating_duration_since(heard.received_until)
+            .min(now.duration_since(heard.back_at))
+            .min(MAX_PROBE_STEP);
+        heard.received_for += step;
+        heard.received_until = heard.received_until.max(sent);
         heard.back_at = now;
         let mut missed = Vec::new();
-        while let Some((until, call)) = heard.order.first().filter(|(until, _)| *until <= heard.time).cloned() {
+        while let Some((until, call)) = heard.order.first().filter(|(until, _)| *until <= heard.received_for).cloned() {
             heard.order.remove(&(until, call.clone()));
             heard.expiry.remove(&call);
-            heard.silent.remove(&call);
+            heard.reported_silent.remove(&call);
             missed.push(call);
         }
         if heard.expiry.is_empty() {
@@ -176,7 +178,7 @@ impl Driver {
     /// Watches every lease that the records of a run tell of: it has just been read.
     pub(super) fn watch_leases(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
-        for held in live.machine.leased() {
+        for held in live.machine.leased_calls() {
             if !self.leases.holds(&live.shard, &held) {
                 self.leases.renew(&live.shard, held);
             }
@@ -210,7 +212,7 @@ impl Driver {
         };
         let is_watched = self.leases.holds(&live.shard, &held);
         // An execution that nobody wants has no lease, and is watched all the same, so that only its first heartbeat is news.
-        match is_heartbeat || live.machine.holds(&held.0, &held.1) {
+        match is_heartbeat || live.machine.has_lease(&held.0, &held.1) {
             true if !is_watched => self.leases.renew(&live.shard, held),
             true => {}
             false => self.leases.end(&live.shard, &held),
@@ -222,6 +224,6 @@ impl Driver {
         let Some(live) = self.runs.get(run).filter(|live| live.machine.size() <= MAX_CHECKED_CALLS) else {
             return true;
         };
-        live.machine.leased().all(|held| self.leases.holds(&live.shard, &held))
+        live.machine.leased_calls().all(|held| self.leases.holds(&live.shard, &held))
     }
 }

@@ -23,7 +23,7 @@ impl Listeners {
     /// Takes note of what a run listens to now; nothing, once it has ended.
     pub(super) fn note(&mut self, shard: &Shard, machine: &Machine) {
         if !machine.state().is_final() {
-            for listen in &machine.flow().listens {
+            for listen in &machine.flow().listeners {
                 let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
                 let runs = self.runs.entry(key).or_default();
                 if !runs.contains(machine.run()) {
@@ -32,7 +32,7 @@ impl Listeners {
             }
             return;
         }
-        for listen in &machine.flow().listens {
+        for listen in &machine.flow().listeners {
             let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
             if let Some(runs) = self.runs.get_mut(&key) {
                 runs.remove(machine.run());
@@ -45,7 +45,7 @@ impl Listeners {
     }
 
     /// Forgets the runs of a shard that is driven elsewhere.
-    pub(super) fn let_go(&mut self, shard: &Shard) {
+    pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.runs.retain(|(of, ..), _| of != shard);
     }
 }
@@ -53,7 +53,7 @@ impl Listeners {
 impl Driver {
     /// Takes a notification of another flow's task.
     pub(super) async fn on_notification(&mut self, shard: &Shard, delivery: Delivery, round: &mut Batch) {
-        let heard = match protocol::json::heard(&delivery.message.body) {
+        let heard = match protocol::json::parse_notification(&delivery.message.body) {
             Ok(Some(heard)) => heard,
             Ok(None) => return delivery.accept(),
             Err(error) => {
@@ -63,16 +63,16 @@ impl Driver {
         };
         let Some(runs) = self.listeners.of(shard, &heard) else {
             debug!(flow = %heard.flow, task = %heard.task, "nobody listens to the task any more");
-            let exchange = names::task(&heard.flow, &heard.task);
+            let exchange = names::task_exchange(&heard.flow, &heard.task);
             if let Err(error) = self.tools.declared.unbind_listener(&exchange, shard).await {
                 debug!(%error, "it is heard once more");
             }
             return delivery.accept();
         };
         round.messages.extend(runs.iter().map(|run| {
-            let request = CommandRequest { run: run.clone(), wish: RunCommand::TaskNotification(heard.clone()) };
-            messages::tell(shard, request)
+            let request = CommandRequest { run: run.clone(), command: RunCommand::TaskNotification(heard.clone()) };
+            messages::one_way_command(shard, request)
         }));
-        round.done.push(delivery);
+        round.to_accept.push(delivery);
     }
 }

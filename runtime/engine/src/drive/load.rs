@@ -29,7 +29,7 @@ pub(super) struct StaleRun {
     /// What arrived for it since, unsettled.
     pub(super) signals: Vec<Delivery>,
     /// What was asked for it since.
-    pub(super) asked: Vec<RunEvent>,
+    pub(super) pending: Vec<RunEvent>,
 }
 
 impl StaleRun {
@@ -40,7 +40,7 @@ impl StaleRun {
     /// A call of it was heard of: that its lease was missed meanwhile means nothing.
     pub(super) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
         let is_lost = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
-        self.asked.retain(|happened| !is_lost(&happened.event));
+        self.pending.retain(|happened| !is_lost(&happened.event));
     }
 
     pub(super) fn may_be_of(&self, shard: &Shard) -> bool {
@@ -55,7 +55,7 @@ impl StaleRun {
     /// Answers those who asked here, and gives back what arrived, unsettled: dropped, it goes back, and what was asked over
     /// the broker with it.
     pub(super) fn give_up(self, reply: &Reply) -> Vec<Delivery> {
-        for answer in self.asked.into_iter().filter_map(|happened| happened.answer) {
+        for answer in self.pending.into_iter().filter_map(|happened| happened.reply_to) {
             match answer {
                 // Whoever asked may be gone.
                 ReplyTo::Local(answer) => drop(answer.send(reply.clone())),
@@ -69,12 +69,12 @@ impl StaleRun {
 impl Driver {
     /// Drops the machine of a run that is ahead of its records, to be read again if the run had begun.
     pub(super) fn drop_machine(&mut self, run: &RunId, had_begun: bool) {
-        let Some(live) = self.forget(run) else { return };
+        let Some(live) = self.remove_run(run) else { return };
         // A shard that was lost with the append is read by whoever drives it now.
         if had_begun && self.shards.owns(&live.shard) {
             let lost =
                 StaleRun { shard: Some(live.shard), told: live.version, watcher: live.watcher, ..StaleRun::default() };
-            self.lost.insert(run.clone(), lost);
+            self.stale.insert(run.clone(), lost);
         }
     }
 
@@ -84,13 +84,13 @@ impl Driver {
         &mut self,
         signals: Vec<(RunId, Delivery)>,
         events: Vec<(RunId, Event)>,
-        gone: &BTreeSet<RunId>,
+        unowned: &BTreeSet<RunId>,
     ) -> Vec<Delivery> {
         for (run, event) in events {
             match event {
                 Event::Abandon => {
-                    if let Some(lost) = self.lost.get_mut(&run) {
-                        lost.asked.push(RunEvent { run, event, answer: None });
+                    if let Some(lost) = self.stale.get_mut(&run) {
+                        lost.pending.push(RunEvent { run, event, reply_to: None });
                     }
                 }
                 // A signal or a heartbeat is kept with its delivery, a beginning or a wish was answered, what was sent for is
@@ -115,9 +115,9 @@ impl Driver {
         }
         let mut done = Vec::with_capacity(signals.len());
         for (run, delivery) in signals {
-            match self.lost.get_mut(&run) {
+            match self.stale.get_mut(&run) {
                 Some(lost) => lost.signals.push(delivery),
-                None if gone.contains(&run) => delivery.requeue(),
+                None if unowned.contains(&run) => delivery.requeue(),
                 None => done.push(delivery),
             }
         }
@@ -125,30 +125,30 @@ impl Driver {
     }
 
     /// Whether it is known here where a run stands, or that its records have to be read.
-    pub(super) fn is_known(&self, run: &RunId) -> bool {
-        self.runs.contains_key(run) || self.lost.contains_key(run) || self.broken.contains_key(run)
+    pub(super) fn is_loaded_or_stale(&self, run: &RunId) -> bool {
+        self.runs.contains_key(run) || self.stale.contains_key(run) || self.corrupt.contains_key(run)
     }
 
     /// Lets a run of a shard wait until its records are read, with the next beat.
     pub(super) fn mark_stale(&mut self, run: RunId, shard: &Shard) {
-        self.lost.entry(run).or_insert_with(|| StaleRun::of(shard));
+        self.stale.entry(run).or_insert_with(|| StaleRun::of(shard));
     }
 
     /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
     /// once.
     pub(super) async fn reload_stale(&mut self, round: &mut Batch) {
-        let mut lost = std::mem::take(&mut self.lost);
+        let mut lost = std::mem::take(&mut self.stale);
         while let Some((run, lost_run)) = lost.pop_first() {
-            if !self.find(run, lost_run, round).await {
+            if !self.reload(run, lost_run, round).await {
                 // What came for a run that was found may have lost others meanwhile.
-                self.lost.append(&mut lost);
+                self.stale.append(&mut lost);
                 return;
             }
         }
     }
 
     /// Reads the records of a lost run. Answers whether the logbook can be read.
-    async fn find(&mut self, run: RunId, lost: StaleRun, round: &mut Batch) -> bool {
+    async fn reload(&mut self, run: RunId, lost: StaleRun, round: &mut Batch) -> bool {
         match self.load_for_publishing(&run, lost.told).await {
             Ok((live, changes)) => {
                 // A run that was adopted has its new shard in no record yet.
@@ -167,26 +167,26 @@ impl Driver {
                 let live = ActiveRun { shard: shard.clone(), watcher: lost.watcher, ..live };
                 self.republish(&run, &live, changes);
                 self.activate(run, live, round);
-                round.events.extend(lost.asked);
+                round.events.extend(lost.pending);
                 for delivery in lost.signals {
-                    self.hear(ShardDelivery { shard: shard.clone(), term, delivery }, round).await;
+                    self.on_delivery(ShardDelivery { shard: shard.clone(), term, delivery }, round).await;
                 }
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot go on yet");
-                self.lost.insert(run, lost);
+                self.stale.insert(run, lost);
                 return false;
             }
             Err(error @ LoadError::Missing { .. }) => {
                 warn!(%run, %error, "the run did not begin");
-                self.permits.forget(&run);
+                self.permits.remove_run(&run);
                 drop(lost.give_up(&Reply::Failed(error.to_string())));
             }
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
-                self.permits.forget(&run);
+                self.permits.remove_run(&run);
                 let kept = lost.give_up(&Reply::Failed(error.to_string()));
-                self.broken.entry(run).or_default().extend(kept);
+                self.corrupt.entry(run).or_default().extend(kept);
             }
         }
         true
@@ -210,7 +210,7 @@ impl Driver {
                 return Ok(());
             }
             for record in &records {
-                let taken = replay.take(record)?;
+                let taken = replay.apply(record)?;
                 if taken.version > told {
                     let changes = taken.changes.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
                     round.watch_events.extend(changes);
@@ -229,7 +229,7 @@ impl Driver {
         let count = open.len();
         let mut is_readable = true;
         for (run, _) in open {
-            if self.runs.contains_key(&run) || self.broken.contains_key(&run) {
+            if self.runs.contains_key(&run) || self.corrupt.contains_key(&run) {
                 continue;
             }
             if !is_readable {
@@ -241,14 +241,14 @@ impl Driver {
                     self.republish(&run, &live, changes);
                     let (paced, others) = split_paced(&live.machine, live.machine.pending());
                     let unanswered = others.iter().filter_map(call_id).collect();
-                    self.insert(run.clone(), ActiveRun { unanswered, ..live });
+                    self.insert(run.clone(), ActiveRun { outstanding_at_load: unanswered, ..live });
                     // Their permits come behind every answer that waits in the queue.
-                    self.take_again(&run, paced, round);
+                    self.resend(&run, paced, round);
                     round.push(run, Event::Tick);
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is left alone");
-                    self.broken.entry(run).or_default();
+                    self.corrupt.entry(run).or_default();
                 }
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
@@ -282,18 +282,18 @@ impl Driver {
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
             let Some(live) = self.runs.get_mut(&run) else { continue };
-            let unanswered = std::mem::take(&mut live.unanswered);
+            let unanswered = std::mem::take(&mut live.outstanding_at_load);
             // What the round decides about in a moment is still out here, and is sent once too often.
             let mut commands = live.machine.pending();
             commands.retain(|command| call_id(command).is_none_or(|call| unanswered.contains(&call)));
-            self.take_again(&run, commands, round);
+            self.resend(&run, commands, round);
         }
     }
 
     /// Carries out what may have been carried out before.
-    fn take_again(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Batch) {
+    fn resend(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Batch) {
         let mut batch = OutboxBatch::default();
-        self.carry_out(run, commands, DispatchHistory::Unknown, &mut batch);
+        self.dispatch(run, commands, DispatchHistory::MaybeSent, &mut batch);
         round.messages.append(&mut batch.messages);
         self.release_ended(run, &EndedCalls::Any);
     }
@@ -301,21 +301,21 @@ impl Driver {
     /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
     /// round; one that cannot be read yet is lost for now.
     pub(super) async fn load_inactive(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Batch) {
-        if self.is_known(run) {
+        if self.is_loaded_or_stale(run) {
             return;
         }
         match self.read(run).await {
             Ok(live) if self.shards.owns(&live.shard) => self.activate(run.clone(), live, round),
             // It was adopted since. What comes late is news to whoever drives it.
-            Ok(live) => drop(round.elsewhere.insert(run.clone(), live.shard)),
-            Err(LoadError::Missing { .. }) => drop(round.missing.insert(run.clone())),
+            Ok(live) => drop(round.remote_runs.insert(run.clone(), live.shard)),
+            Err(LoadError::Missing { .. }) => drop(round.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
-                self.broken.entry(run.clone()).or_default();
+                self.corrupt.entry(run.clone()).or_default();
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot be read yet");
-                self.lost.insert(run.clone(), StaleRun { shard: shard.cloned(), ..StaleRun::default() });
+                self.stale.insert(run.clone(), StaleRun { shard: shard.cloned(), ..StaleRun::default() });
             }
         }
     }
@@ -346,14 +346,14 @@ impl Driver {
             return Err(CommandError::NotApplicable { run: run.clone(), wish: wish.as_str(), state });
         }
         let shard = self.shards.for_new(run).ok_or(CommandError::Unreachable { run: run.clone() })?;
-        if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_open()) {
+        if live.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_unlimited()) {
             self.note_adopted(&shard).await;
         }
         let (watcher, happenings) = mpsc::channel(watch::WATCH_CAPACITY);
         let live = ActiveRun { shard, watcher: Some(watcher), ..live };
         self.republish(run, &live, changes);
         self.activate(run.clone(), live, round);
-        self.wish(run.clone(), None, wish, None, round).await;
+        self.on_command(run.clone(), None, wish, None, round).await;
         Ok(Watch { happenings })
     }
 
@@ -361,20 +361,20 @@ impl Driver {
     /// or for as long as what happens in it takes.
     fn activate(&mut self, run: RunId, live: ActiveRun, round: &mut Batch) {
         if is_inactive(live.machine.state()) {
-            self.permits.forget(&run);
+            self.permits.remove_run(&run);
             self.insert(run.clone(), ActiveRun { is_suspended: true, ..live });
             round.loaded.insert(run);
             return;
         }
         let commands = live.machine.pending();
         self.insert(run.clone(), live);
-        self.take_again(&run, commands, round);
+        self.resend(&run, commands, round);
         round.push(run, Event::Tick);
     }
 
     fn insert(&mut self, run: RunId, live: ActiveRun) {
         self.listeners.note(&live.shard, &live.machine);
-        self.left.remove(&run);
+        self.abandoned.remove(&run);
         self.runs.insert(run.clone(), live);
         self.note_due(&run);
         self.watch_leases(&run);
@@ -405,7 +405,16 @@ impl Driver {
             warn!(%run, %error, "the run does not hear the tasks that it listens to until it is read again");
         }
         let (watcher, due, unanswered, at_rest) = (None, None, BTreeSet::new(), false);
-        Ok(ActiveRun { machine, version, snapshot, shard, watcher, due, unanswered, is_suspended: at_rest })
+        Ok(ActiveRun {
+            machine,
+            version,
+            snapshot,
+            shard,
+            watcher,
+            due,
+            outstanding_at_load: unanswered,
+            is_suspended: at_rest,
+        })
     }
 }
 

@@ -27,7 +27,7 @@ impl Default for EndedCalls {
 
 impl EndedCalls {
     /// Which calls an event may have ended that led to some records.
-    pub(super) fn by(event: &Event, records: &[Record]) -> Self {
+    pub(super) fn from_event(event: &Event, records: &[Record]) -> Self {
         let takes_back = |record: &Record| {
             matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
         };
@@ -69,11 +69,11 @@ impl EndedCalls {
 
 /// Whether a call needs a permit. What takes back never waits behind what applies.
 pub(super) fn is_paced(task: &Task, action: Action) -> bool {
-    action == Action::Apply && !task.pace.is_open()
+    action == Action::Apply && !task.pace.is_unlimited()
 }
 
 /// A call that wants a permit, and the job that hands it out.
-pub(super) fn asked(task: &Task, call: CallId, job: Message) -> PacedCall {
+pub(super) fn paced_call(task: &Task, call: CallId, job: Message) -> PacedCall {
     PacedCall { call, pace: task.pace, priority: task.priority, job }
 }
 
@@ -85,12 +85,12 @@ impl Driver {
         let pace =
             |call: &CallId| machine.task(&call.task).filter(|task| is_paced(task, call.action)).map(|task| task.pace);
         let leased: BTreeMap<CallId, Pace> =
-            machine.leased().filter_map(|(call, _)| pace(&call).map(|pace| (call, pace))).collect();
+            machine.leased_calls().filter_map(|(call, _)| pace(&call).map(|pace| (call, pace))).collect();
         if leased.is_empty() {
             return;
         }
         let now = self.tools.clock.now();
-        for call in machine.calls_out() {
+        for call in machine.outstanding_calls() {
             if let Some(pace) = leased.get(&call) {
                 self.permits.hold(now, &live.shard, &machine.flow().name, call, *pace);
             }
@@ -102,7 +102,7 @@ impl Driver {
         match self.tools.logbook.open_runs(shard).await {
             Ok(open) => {
                 let open = open.into_iter().map(|(run, _)| run);
-                self.left.extend(open.filter(|run| !self.runs.contains_key(run)));
+                self.abandoned.extend(open.filter(|run| !self.runs.contains_key(run)));
             }
             Err(error) => warn!(%shard, %error, "what other runs of the shard have is not known"),
         }
@@ -110,7 +110,7 @@ impl Driver {
 
     /// Hears which calls have a permit by now, and hands them out.
     pub(super) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant, round: &mut Batch) {
-        let (jobs, known) = self.permits.granted(shard, granted);
+        let (jobs, known) = self.permits.on_grant(shard, granted);
         round.messages.extend(jobs);
         for run in known {
             self.release_ended(&run, &EndedCalls::Any);
@@ -130,17 +130,17 @@ impl Driver {
         match ended {
             EndedCalls::Calls(calls) => calls.iter().for_each(|call| self.permits.release(call)),
             EndedCalls::Any => {
-                let out: BTreeSet<CallId> = live.machine.calls_out().collect();
+                let out: BTreeSet<CallId> = live.machine.outstanding_calls().collect();
                 let nodes = live.machine.flow().nodes.iter();
                 let removed: BTreeSet<&NodeName> = nodes.filter(|node| node.retired).map(|node| &node.name).collect();
                 for call in self.permits.calls_of(run) {
-                    let is_wanted = || live.machine.wants(&call) && !removed.contains(&call.task.of_flow());
+                    let is_wanted = || live.machine.is_wanted(&call) && !removed.contains(&call.task.base());
                     if !out.contains(&call) {
                         self.permits.release(&call);
                     } else if self.permits.is_waiting(&call) && !is_wanted() {
                         self.permits.release(&call);
                         let (run, event) = (run.clone(), Event::Withdrawn { call });
-                        self.deferred.push(RunEvent { run, event, answer: None });
+                        self.deferred.push(RunEvent { run, event, reply_to: None });
                     }
                 }
                 self.permits.set_requesting(run, live.machine.state() != RunState::Suspending);
@@ -148,21 +148,21 @@ impl Driver {
         }
         // Nothing of it is with a worker, and nothing new may be: it rests, and asks anew when it goes on.
         if live.machine.state() == RunState::Suspending {
-            let mut out = live.machine.calls_out().peekable();
+            let mut out = live.machine.outstanding_calls().peekable();
             if out.peek().is_some() && out.all(|call| self.permits.is_waiting(&call)) {
-                self.deferred.push(RunEvent { run: run.clone(), event: Event::Abandon, answer: None });
+                self.deferred.push(RunEvent { run: run.clone(), event: Event::Abandon, reply_to: None });
             }
         }
     }
 
     /// Tells the keepers what has changed.
-    pub(super) fn claim(&mut self, batch: &mut OutboxBatch) {
-        let (shards, lost, left) = (&self.shards, &self.lost, &self.left);
+    pub(super) fn send_permit_requests(&mut self, batch: &mut OutboxBatch) {
+        let (shards, lost, left) = (&self.shards, &self.stale, &self.abandoned);
         let unread = |shard: &Shard| {
             let lost = lost.iter().filter(|(_, lost)| lost.may_be_of(shard) || lost.has_unknown_shard());
             shards.owns(shard).then(|| lost.map(|(run, _)| run).chain(left).cloned().collect())
         };
-        batch.probes.extend(self.permits.claims(self.tools.clock.now(), unread));
+        batch.probes.extend(self.permits.take_requests(self.tools.clock.now(), unread));
     }
 }
 

@@ -21,18 +21,18 @@ pub(super) struct PublishCursors {
 #[derive(Default)]
 struct PublishCursor {
     /// What is on its way: each up to a version.
-    out: BTreeSet<Version>,
+    in_flight: BTreeSet<Version>,
     /// What has arrived before something that is older.
-    early: BTreeSet<Version>,
-    told: Version,
-    noted: Version,
+    confirmed_early: BTreeSet<Version>,
+    published: Version,
+    persisted: Version,
     /// Whether something was sent since the last beat.
     is_busy: bool,
 }
 
 impl PublishCursor {
     fn is_done(&self) -> bool {
-        self.out.is_empty() && self.early.is_empty() && self.noted >= self.told
+        self.in_flight.is_empty() && self.confirmed_early.is_empty() && self.persisted >= self.published
     }
 }
 
@@ -40,46 +40,48 @@ impl PublishCursors {
     /// The changes of a run up to a version are on their way, or are to be.
     pub(super) fn send(&mut self, run: &RunId, version: Version) {
         let told = self.runs.entry(run.clone()).or_default();
-        told.out.insert(version);
+        told.in_flight.insert(version);
         told.is_busy = true;
     }
 
     /// What was sent up to a version has arrived.
-    pub(super) fn arrived(&mut self, run: &RunId, version: Version) {
+    pub(super) fn on_confirmed(&mut self, run: &RunId, version: Version) {
         let Some(told) = self.runs.get_mut(run) else { return };
-        if !told.out.remove(&version) {
+        if !told.in_flight.remove(&version) {
             return;
         }
-        told.early.insert(version);
-        while let Some(first) = told.early.first().copied()
-            && told.out.first().is_none_or(|out| first < *out)
+        told.confirmed_early.insert(version);
+        while let Some(first) = told.confirmed_early.first().copied()
+            && told.in_flight.first().is_none_or(|out| first < *out)
         {
-            told.early.remove(&first);
-            told.told = told.told.max(first);
+            told.confirmed_early.remove(&first);
+            told.published = told.published.max(first);
         }
     }
 
     /// Up to where all of a run was told, as far as it is known here.
-    pub(super) fn told(&self, run: &RunId) -> Version {
-        self.runs.get(run).map_or(Version::NONE, |told| told.told)
+    pub(super) fn published(&self, run: &RunId) -> Version {
+        self.runs.get(run).map_or(Version::NONE, |told| told.published)
     }
 
     /// Whether nothing of a run up to a version is on its way any more.
     pub(super) fn is_published(&self, run: &RunId, version: Version) -> bool {
-        let has = |told: &PublishCursor| told.told >= version || told.out.first().is_none_or(|first| *first > version);
+        let has = |told: &PublishCursor| {
+            told.published >= version || told.in_flight.first().is_none_or(|first| *first > version)
+        };
         self.runs.get(run).is_none_or(has)
     }
 
     /// That stands in the logbook now.
-    pub(super) fn noted(&mut self, run: &RunId, version: Version) {
+    pub(super) fn on_persisted(&mut self, run: &RunId, version: Version) {
         if let Some(told) = self.runs.get_mut(run) {
-            told.noted = told.noted.max(version);
+            told.persisted = told.persisted.max(version);
         }
     }
 
     /// Whether something of a run is on its way, or is to be.
-    pub(super) fn sends(&self, run: &RunId) -> bool {
-        self.runs.get(run).is_some_and(|told| !told.out.is_empty())
+    pub(super) fn is_publishing(&self, run: &RunId) -> bool {
+        self.runs.get(run).is_some_and(|told| !told.in_flight.is_empty())
     }
 
     /// Whether nothing is left to be told and noted of runs but of some.
@@ -94,8 +96,8 @@ impl PublishCursors {
         let mut due = Vec::new();
         for (run, told) in &mut self.runs {
             let is_busy = std::mem::take(&mut told.is_busy) && is_open(run);
-            if !is_busy && told.told > told.noted {
-                due.push((run.clone(), told.told));
+            if !is_busy && told.published > told.persisted {
+                due.push((run.clone(), told.published));
             }
         }
         due
@@ -105,12 +107,12 @@ impl PublishCursors {
 impl Driver {
     /// Hears what the broker has taken.
     pub(super) fn on_confirmed_versions(&mut self) {
-        let taken = self.tools.taken.take();
+        let taken = self.tools.confirmed.take();
         if self.is_lasting() {
-            let before = self.echo.give_up();
-            before.into_iter().chain(taken).for_each(|(run, version)| self.telling.arrived(&run, version));
+            let before = self.barrier.give_up();
+            before.into_iter().chain(taken).for_each(|(run, version)| self.publish_cursors.on_confirmed(&run, version));
         } else {
-            self.echo.wait_for(taken);
+            self.barrier.add(taken);
         }
     }
 
@@ -124,20 +126,20 @@ impl Driver {
     pub(super) async fn persist_cursors(&mut self, round: &mut Batch) {
         self.on_confirmed_versions();
         if !self.is_lasting() {
-            let is_recorded = self.lost.is_empty() && !self.shards.has_deferred();
-            for (run, version) in self.echo.beat(is_recorded) {
-                self.telling.arrived(&run, version);
+            let is_recorded = self.stale.is_empty() && !self.shards.has_deferred();
+            for (run, version) in self.barrier.advance(is_recorded) {
+                self.publish_cursors.on_confirmed(&run, version);
             }
-            if self.echo.needs_probes() {
+            if self.barrier.needs_probes() {
                 let probes = self.shards.probe_all();
-                self.echo.probed(probes.iter().map(|(shard, number, _)| (shard.clone(), *number)));
+                self.barrier.probed(probes.iter().map(|(shard, number, _)| (shard.clone(), *number)));
                 round.messages.extend(probes.into_iter().map(|(_, _, probe)| probe));
             }
         }
-        let due = self.telling.due(|run| self.runs.contains_key(run));
+        let due = self.publish_cursors.due(|run| self.runs.contains_key(run));
         if !due.is_empty() {
-            match self.tools.logbook.told(&due).await {
-                Ok(()) => due.iter().for_each(|(run, version)| self.telling.noted(run, *version)),
+            match self.tools.logbook.mark_published(&due).await {
+                Ok(()) => due.iter().for_each(|(run, version)| self.publish_cursors.on_persisted(run, *version)),
                 Err(error) => warn!(%error, "what was told is not noted: it may be told once more"),
             }
         }
@@ -162,8 +164,8 @@ mod tests {
         let mut telling = PublishCursors::default();
         [2, 5, 9].into_iter().for_each(|sent| telling.send(&run(), version(sent)));
         let mut told = |arrived| {
-            telling.arrived(&run(), version(arrived));
-            telling.told(&run()).get()
+            telling.on_confirmed(&run(), version(arrived));
+            telling.published(&run()).get()
         };
         assert_eq!([told(5), told(2), told(2), told(7), told(9)], [0, 5, 5, 5, 9]);
     }
@@ -172,16 +174,16 @@ mod tests {
     fn a_cursor_without_an_append_becomes_due() {
         let mut telling = PublishCursors::default();
         telling.send(&run(), version(2));
-        telling.arrived(&run(), version(2));
+        telling.on_confirmed(&run(), version(2));
         assert_eq!(telling.due(|_| true), [], "the next append may note it");
         assert_eq!(telling.due(|_| true), [(run(), version(2))]);
         telling.send(&run(), version(3));
-        telling.arrived(&run(), version(3));
+        telling.on_confirmed(&run(), version(3));
         assert_eq!(telling.due(|_| false), [(run(), version(3))], "there is no next append");
         assert!(!telling.is_done_but(|_| false));
-        telling.noted(&run(), version(3));
+        telling.on_persisted(&run(), version(3));
         assert!(telling.is_done_but(|_| false));
         assert_eq!(telling.due(|_| false), []);
-        assert_eq!(telling.told(&run()), Version::NONE, "it is let go");
+        assert_eq!(telling.published(&run()), Version::NONE, "it is let go");
     }
 }

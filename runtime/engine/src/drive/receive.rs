@@ -19,7 +19,7 @@ const JSON: &str = "application/json";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnwantedCallPolicy {
     /// It is told to stop.
-    Stops,
+    Interrupt,
     /// It may finish.
     LetFinish,
 }
@@ -28,13 +28,13 @@ impl Driver {
     /// Takes in what came from the queues of the shards.
     pub(super) async fn on_incoming(&mut self, incoming: Incoming, round: &mut Batch) {
         match incoming {
-            Incoming::Delivery(arrived) => self.hear(arrived, round).await,
+            Incoming::Delivery(arrived) => self.on_delivery(arrived, round).await,
             Incoming::Term { shard, term } => self.begin_term(&shard, term),
         }
     }
 
     /// Takes a delivery into the round, or passes on what needs no record.
-    pub(super) async fn hear(&mut self, arrived: ShardDelivery, round: &mut Batch) {
+    pub(super) async fn on_delivery(&mut self, arrived: ShardDelivery, round: &mut Batch) {
         let ShardDelivery { shard, term, delivery } = arrived;
         if !self.shards.is_current(&shard, term) {
             // It was delivered before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
@@ -42,7 +42,7 @@ impl Driver {
         }
         // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
         if !self.shards.owns(&shard) && (self.shards.has_deferred() || !self.take_over(&shard, round).await) {
-            self.shards.hold(ShardDelivery { shard, term, delivery });
+            self.shards.defer(ShardDelivery { shard, term, delivery });
             return;
         }
         match Report::decode(&delivery.message.body) {
@@ -64,7 +64,7 @@ impl Driver {
                 delivery.accept();
             }
             Ok(Report::Heartbeat { call, worker }) => {
-                self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::Stops, delivery, round).await;
+                self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::Interrupt, delivery, round).await;
             }
             Ok(Report::Started { call, worker }) => {
                 self.on_heartbeat(&shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, round).await;
@@ -72,14 +72,14 @@ impl Driver {
             Ok(Report::MayBegin { call }) => self.reply_may_start(&shard, call, delivery, round).await,
             Ok(Report::Released { call, worker }) => {
                 let run = call.run.clone();
-                self.lose(&shard, (call, worker), round).await;
+                self.on_call_lost(&shard, (call, worker), round).await;
                 round.signals.push((run, delivery));
             }
-            Ok(Report::Command(CommandRequest { run, wish })) => {
+            Ok(Report::Command(CommandRequest { run, command: wish })) => {
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
                 let answer = properties.reply_to.clone().map(|queue| ReplyTo::Remote { queue, correlation_id });
-                self.wish(run.clone(), Some(&shard), wish, answer, round).await;
+                self.on_command(run.clone(), Some(&shard), wish, answer, round).await;
                 round.signals.push((run, delivery));
             }
             Ok(Report::Probe { engine, number }) => {
@@ -87,10 +87,10 @@ impl Driver {
                     self.resend_outstanding(&shard, round);
                 }
                 if self.shards.is_self(&engine) {
-                    self.echo.came_back(&shard, number);
-                    for (call, worker) in self.leases.heard(&shard, number) {
+                    self.barrier.on_probe(&shard, number);
+                    for (call, worker) in self.leases.on_probe(&shard, number) {
                         warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
-                        self.lose(&shard, (call, worker), round).await;
+                        self.on_call_lost(&shard, (call, worker), round).await;
                     }
                     for (call, worker) in self.leases.newly_silent(&shard) {
                         let silence = protocol::lease::SILENT_AFTER;
@@ -113,15 +113,15 @@ impl Driver {
     }
 
     /// A worker has a call no more, and no answer to it is to be waited for.
-    async fn lose(&mut self, shard: &Shard, (call, worker): CallHolder, round: &mut Batch) {
+    async fn on_call_lost(&mut self, shard: &Shard, (call, worker): CallHolder, round: &mut Batch) {
         let run = call.run.clone();
         self.load_inactive(&run, Some(shard), round).await;
-        self.happen(RunEvent { run, event: Event::Lost { call, worker }, answer: None }, round);
+        self.enqueue(RunEvent { run, event: Event::Lost { call, worker }, reply_to: None }, round);
     }
 
     async fn on_signal(&mut self, shard: &Shard, signal: Signal, delivery: Delivery, round: &mut Batch) {
         let run = signal.call.run.clone();
-        if let Some(lost) = self.lost.get_mut(&run) {
+        if let Some(lost) = self.stale.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
@@ -134,18 +134,18 @@ impl Driver {
     /// Tells a worker whether it may begin a call, by the records that are durable.
     async fn reply_may_start(&mut self, shard: &Shard, call: CallId, delivery: Delivery, round: &mut Batch) {
         let run = call.run.clone();
-        if let Some(lost) = self.lost.get_mut(&run) {
+        if let Some(lost) = self.stale.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
         self.load_inactive(&run, Some(shard), round).await;
         // What is driven elsewhere is answered there; of what cannot be read, nothing is known.
         let wanted = match self.runs.get(&run) {
-            Some(live) => Some(live.machine.may_call(self.tools.clock.now(), &call)),
-            None => round.missing.contains(&run).then_some(false),
+            Some(live) => Some(live.machine.may_start(self.tools.clock.now(), &call)),
+            None => round.not_found.contains(&run).then_some(false),
         };
         if let Some((wanted, reply_to)) = wanted.zip(delivery.message.properties.reply_to.clone()) {
-            round.messages.push(messages::may_begin(reply_to, call, wanted));
+            round.messages.push(messages::may_start(reply_to, call, wanted));
         }
         round.signals.push((run, delivery));
     }
@@ -166,16 +166,16 @@ impl Driver {
         if is_watched {
             self.leases.renew(shard, held.clone());
         }
-        if let Some(lost) = self.lost.get_mut(&run) {
+        if let Some(lost) = self.stale.get_mut(&run) {
             lost.note_heartbeat(&held);
             return if is_watched { delivery.accept() } else { lost.signals.push(delivery) };
         }
         let (call, worker) = held;
-        let is_wanted = self.runs.get(&run).is_some_and(|live| live.machine.wants(&call));
-        if unwanted == UnwantedCallPolicy::Stops && !is_wanted && !self.broken.contains_key(&run) {
+        let is_wanted = self.runs.get(&run).is_some_and(|live| live.machine.is_wanted(&call));
+        if unwanted == UnwantedCallPolicy::Interrupt && !is_wanted && !self.corrupt.contains_key(&run) {
             round.messages.push(messages::interrupt(call.clone()));
         }
-        if is_watched || round.missing.contains(&run) {
+        if is_watched || round.not_found.contains(&run) {
             return delivery.accept();
         }
         round.push(run.clone(), Event::Leased { call, worker });
@@ -183,7 +183,7 @@ impl Driver {
     }
 
     /// Takes a wish for a run into the round; the run is read from the logbook where it rests.
-    pub(super) async fn wish(
+    pub(super) async fn on_command(
         &mut self,
         run: RunId,
         shard: Option<&Shard>,
@@ -199,7 +199,7 @@ impl Driver {
             RunCommand::Retry => Event::Retry,
             RunCommand::Skip { task, reason } => Event::Skip { task, reason },
             RunCommand::TaskNotification(heard) => Event::TaskNotification(heard),
-            RunCommand::Notify { task, answer, key } => Event::Notify { task, answer, key },
+            RunCommand::Notify { task, answer, key } => Event::Notify { task, result: answer, key },
             RunCommand::Edit { revision, flow } => {
                 // What the new tasks need on the broker; a job without a queue would declare it too, later.
                 let shard = self.runs.get(&run).map(|live| live.shard.clone());
@@ -213,13 +213,13 @@ impl Driver {
                 Event::Edit { revision, flow }
             }
         };
-        self.happen(RunEvent { run, event, answer }, round);
+        self.enqueue(RunEvent { run, event, reply_to: answer }, round);
     }
 
     /// Takes something into the round, or keeps it for a run whose records are to be read first.
-    pub(super) fn happen(&mut self, happened: RunEvent, round: &mut Batch) {
-        match self.lost.get_mut(&happened.run) {
-            Some(lost) => lost.asked.push(happened),
+    pub(super) fn enqueue(&mut self, happened: RunEvent, round: &mut Batch) {
+        match self.stale.get_mut(&happened.run) {
+            Some(lost) => lost.pending.push(happened),
             None => round.events.push(happened),
         }
     }

@@ -15,7 +15,7 @@ use super::{Driver, is_inactive};
 
 impl Driver {
     /// Compares one shard with the logbook: what differs is read again.
-    pub(super) async fn compare(&mut self) {
+    pub(super) async fn reconcile(&mut self) {
         // A broker that ends with this process has no other engines beside it.
         if !self.is_lasting() {
             return;
@@ -28,7 +28,7 @@ impl Driver {
     }
 
     fn reload_changed(&mut self, shard: &Shard, open: BTreeMap<RunId, Version>) {
-        for run in open.keys().filter(|run| !self.is_known(run)).cloned().collect::<Vec<_>>() {
+        for run in open.keys().filter(|run| !self.is_loaded_or_stale(run)).cloned().collect::<Vec<_>>() {
             warn!(%run, %shard, "the run was begun, and not by this engine: it is driven here");
             self.mark_stale(run, shard);
         }

@@ -17,16 +17,16 @@ use crate::{messages, outbox::OutboxBatch};
 
 /// Runs that have ended and are told again at once; more follow when these were. As many as an engine ends in some
 /// seconds, which is what one leaves that dies.
-const AT_ONCE: usize = 1_000;
+const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
 /// What is told again, and what is not told yet.
 #[derive(Default)]
 pub(super) struct Republisher {
     notifications: Vec<Message>,
     /// Runs, and up to which version those have all that they tell.
-    told: Vec<(RunId, Version)>,
+    published: Vec<(RunId, Version)>,
     /// Shards of which more runs that have ended are to be told again.
-    more: BTreeSet<Shard>,
+    shards_with_more: BTreeSet<Shard>,
     /// Whether everyone who listens can hear by now.
     listeners_bound: bool,
 }
@@ -34,7 +34,7 @@ pub(super) struct Republisher {
 impl Republisher {
     /// Runs of a shard that have ended are to be looked for.
     pub(super) fn add_shard(&mut self, shard: Shard) {
-        self.more.insert(shard);
+        self.shards_with_more.insert(shard);
     }
 }
 
@@ -44,13 +44,13 @@ impl Driver {
     /// # Errors
     /// [`LoadError`] when they cannot be read; those that could are told again all the same.
     pub(super) async fn load_unpublished(&mut self, shard: &Shard) -> Result<(), LoadError> {
-        self.again.more.remove(shard);
-        let runs = self.tools.logbook.untold(shard, AT_ONCE).await?;
-        if runs.len() == AT_ONCE {
-            self.again.more.insert(shard.clone());
+        self.again.shards_with_more.remove(shard);
+        let runs = self.tools.logbook.unpublished_runs(shard, MAX_REPUBLISHED_RUNS).await?;
+        if runs.len() == MAX_REPUBLISHED_RUNS {
+            self.again.shards_with_more.insert(shard.clone());
         }
         for run in runs {
-            if self.is_known(&run) || self.telling.sends(&run) {
+            if self.is_loaded_or_stale(&run) || self.publish_cursors.is_publishing(&run) {
                 continue;
             }
             match self.load_for_publishing(&run, Version::NONE).await {
@@ -67,13 +67,15 @@ impl Driver {
 
     /// Reads more of them, once the others were told.
     pub(super) async fn load_more_unpublished(&mut self) {
-        if self.again.more.is_empty() || !self.telling.is_done_but(|run| self.runs.contains_key(run)) {
+        if self.again.shards_with_more.is_empty()
+            || !self.publish_cursors.is_done_but(|run| self.runs.contains_key(run))
+        {
             return;
         }
-        for shard in self.again.more.clone() {
+        for shard in self.again.shards_with_more.clone() {
             if let Err(error) = self.load_unpublished(&shard).await {
                 warn!(%shard, %error, "the runs of the shard that have ended are not known");
-                self.again.more.insert(shard);
+                self.again.shards_with_more.insert(shard);
             }
         }
     }
@@ -83,25 +85,25 @@ impl Driver {
         let Some(changes) = changes else { return };
         let flow = live.machine.flow();
         self.again.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change)));
-        self.again.told.push((run.clone(), live.version));
-        self.telling.send(run, live.version);
+        self.again.published.push((run.clone(), live.version));
+        self.publish_cursors.send(run, live.version);
     }
 
     /// Adds what is to be told again to a batch. A broker that has begun with this process gets no notification before all
     /// runs have been read: until then those who listen may not be bound.
     pub(super) fn add_republished(&mut self, batch: &mut OutboxBatch) {
-        self.again.listeners_bound |= self.is_lasting() || (self.shards.owns_all() && self.lost.is_empty());
+        self.again.listeners_bound |= self.is_lasting() || (self.shards.owns_all() && self.stale.is_empty());
         if self.again.listeners_bound {
             batch.messages.splice(0..0, self.again.notifications.drain(..));
-            batch.told.splice(0..0, self.again.told.drain(..));
+            batch.published.splice(0..0, self.again.published.drain(..));
             return;
         }
         let is_notification = |message: &mut Message| message.exchange == names::NOTIFICATIONS;
         self.again.notifications.extend(batch.messages.extract_if(.., is_notification));
-        self.again.told.append(&mut batch.told);
+        self.again.published.append(&mut batch.published);
     }
 
-    /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `Strip`
+    /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `None`
     /// where it has told all.
     pub(super) async fn load_for_publishing(
         &self,
@@ -136,7 +138,7 @@ impl Driver {
                 return Ok(changes);
             }
             for record in &records {
-                let taken = replay.take(record)?;
+                let taken = replay.apply(record)?;
                 if taken.version > until {
                     return Ok(changes);
                 }

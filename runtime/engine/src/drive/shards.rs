@@ -33,11 +33,11 @@ const MIN_OWNERSHIP: Duration = Duration::from_secs(3);
 pub(crate) struct Shards {
     engine: String,
     sharing: Sharing,
-    known: BTreeMap<Shard, ShardState>,
+    states: BTreeMap<Shard, ShardState>,
     /// Other engines, and when each was heard of.
     peers: BTreeMap<String, Instant>,
     /// What arrived for a shard whose runs could not be read yet.
-    held: Vec<ShardDelivery>,
+    deferred: Vec<ShardDelivery>,
     probes: u64,
     changed_at: Option<Instant>,
     /// Which of the shards driven here was compared with the logbook last.
@@ -60,7 +60,7 @@ pub(crate) enum Sharing {
 
 struct ShardState {
     owned: bool,
-    /// The term whose deliveries count; `Strip` from when the shard was let go until its queue is consumed again.
+    /// The term whose deliveries count; `None` from when the shard was let go until its queue is consumed again.
     term: Option<u64>,
     /// The probe behind which no answer to what was sent before can come.
     barrier: Option<u64>,
@@ -74,9 +74,9 @@ impl Shards {
         Self {
             engine,
             sharing,
-            known,
+            states: known,
             peers: BTreeMap::new(),
-            held: Vec::new(),
+            deferred: Vec::new(),
             probes: 0,
             changed_at: None,
             compared: 0,
@@ -85,7 +85,7 @@ impl Shards {
     }
 
     pub(super) fn owns(&self, shard: &Shard) -> bool {
-        self.known.get(shard).is_some_and(|known| known.owned)
+        self.states.get(shard).is_some_and(|known| known.owned)
     }
 
     /// Whether something was delivered in the term that counts.
@@ -94,7 +94,7 @@ impl Shards {
     }
 
     pub(super) fn term(&self, shard: &Shard) -> Option<u64> {
-        self.known.get(shard)?.term
+        self.states.get(shard)?.term
     }
 
     pub(super) fn sharing(&self) -> Sharing {
@@ -103,7 +103,7 @@ impl Shards {
 
     /// All shards that could be driven here.
     pub(super) fn known(&self) -> impl Iterator<Item = &Shard> {
-        self.known.keys()
+        self.states.keys()
     }
 
     /// The shard that is to be compared with the logbook this time, if any.
@@ -113,7 +113,7 @@ impl Shards {
     }
 
     fn owned(&self) -> impl Iterator<Item = &Shard> {
-        self.known.iter().filter(|(_, known)| known.owned).map(|(shard, _)| shard)
+        self.states.iter().filter(|(_, known)| known.owned).map(|(shard, _)| shard)
     }
 
     /// The shard that a new run goes to: one that is driven here, the same for the same run as long as those stay.
@@ -124,15 +124,15 @@ impl Shards {
     }
 
     pub(super) fn has_deferred(&self) -> bool {
-        !self.held.is_empty()
+        !self.deferred.is_empty()
     }
 
     fn has_deferred_for(&self, shard: &Shard) -> bool {
-        self.held.iter().any(|arrived| arrived.shard == *shard)
+        self.deferred.iter().any(|arrived| arrived.shard == *shard)
     }
 
-    pub(super) fn hold(&mut self, arrived: ShardDelivery) {
-        self.held.push(arrived);
+    pub(super) fn defer(&mut self, arrived: ShardDelivery) {
+        self.deferred.push(arrived);
     }
 
     /// The name of this engine.
@@ -146,7 +146,7 @@ impl Shards {
     }
 
     /// Another engine has said that it is there.
-    fn heard_of(&mut self, engine: String) {
+    fn note_peer(&mut self, engine: String) {
         if engine != self.engine {
             self.peers.insert(engine, Instant::now());
         }
@@ -155,10 +155,10 @@ impl Shards {
     /// Whether a probe is the one behind which no old answer can come.
     pub(super) fn is_barrier(&mut self, shard: &Shard, engine: &str, number: u64) -> bool {
         if engine != self.engine {
-            self.heard_of(engine.to_owned());
+            self.note_peer(engine.to_owned());
             return false;
         }
-        let Some(known) = self.known.get_mut(shard) else { return false };
+        let Some(known) = self.states.get_mut(shard) else { return false };
         let is_barrier = known.owned && known.barrier == Some(number);
         if is_barrier {
             known.barrier = None;
@@ -168,7 +168,7 @@ impl Shards {
 
     /// Whether all runs that there are are driven here.
     pub(super) fn owns_all(&self) -> bool {
-        self.known.values().all(|known| known.owned)
+        self.states.values().all(|known| known.owned)
     }
 
     /// Whether other engines were heard of.
@@ -178,7 +178,7 @@ impl Shards {
 
     /// A probe for each shard, and its number.
     pub(super) fn probe_all(&mut self) -> Vec<(Shard, u64, broker::Message)> {
-        let shards: Vec<Shard> = self.known.keys().cloned().collect();
+        let shards: Vec<Shard> = self.states.keys().cloned().collect();
         let probe = |shard: Shard| {
             let probe = self.probe(&shard);
             (shard, self.probes, probe)
@@ -195,7 +195,7 @@ impl Shards {
     fn fair_share(&self) -> usize {
         let now = Instant::now();
         let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < PEER_TIMEOUT).count();
-        self.known.len().div_ceil(peers + 1)
+        self.states.len().div_ceil(peers + 1)
     }
 }
 
@@ -213,7 +213,7 @@ impl Driver {
                 let probe = self.shards.probe(shard);
                 let number = self.shards.probes;
                 self.shards.changed_at = Some(Instant::now());
-                if let Some(known) = self.shards.known.get_mut(shard) {
+                if let Some(known) = self.shards.states.get_mut(shard) {
                     known.owned = true;
                     known.barrier = Some(number);
                 }
@@ -244,7 +244,7 @@ impl Driver {
         if self.shards.sharing == Sharing::Shared && self.shards.owns(shard) {
             self.release_shard(shard);
         }
-        if let Some(known) = self.shards.known.get_mut(shard) {
+        if let Some(known) = self.shards.states.get_mut(shard) {
             known.term = Some(term);
         }
     }
@@ -253,7 +253,7 @@ impl Driver {
     fn release_shard(&mut self, shard: &Shard) {
         debug!(%shard, "drives the shard no more");
         self.shards.changed_at = Some(Instant::now());
-        if let Some(known) = self.shards.known.get_mut(shard) {
+        if let Some(known) = self.shards.states.get_mut(shard) {
             known.owned = false;
             known.barrier = None;
         }
@@ -262,56 +262,56 @@ impl Driver {
 
     /// Forgets what is known of the runs of a shard.
     fn remove_shard(&mut self, shard: &Shard) {
-        self.leases.let_go(shard);
-        self.withdrawals.let_go(shard);
-        self.listeners.let_go(shard);
-        self.permits.let_go(shard);
+        self.leases.drop_shard(shard);
+        self.withdrawals.drop_shard(shard);
+        self.listeners.drop_shard(shard);
+        self.permits.drop_shard(shard);
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
-            self.forget(&run);
+            self.remove_run(&run);
         }
-        for (_, lost) in self.lost.extract_if(.., |_, lost| lost.may_be_of(shard)) {
+        for (_, lost) in self.stale.extract_if(.., |_, lost| lost.may_be_of(shard)) {
             drop(lost.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
         }
     }
 
     /// Looks after what nobody else brings about: shards without an owner, and a fair part for each engine.
-    pub(super) async fn beat(&mut self, inbox: &Inbox, round: &mut Batch) {
-        for arrived in std::mem::take(&mut self.shards.held) {
-            self.hear(arrived, round).await;
+    pub(super) async fn tick(&mut self, inbox: &Inbox, round: &mut Batch) {
+        for arrived in std::mem::take(&mut self.shards.deferred) {
+            self.on_delivery(arrived, round).await;
         }
         let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
         for shard in probed {
             round.messages.extend(self.query_started(&shard));
             round.probes.push(self.shards.probe(&shard));
-            self.leases.probed(&shard, self.shards.probes);
+            self.leases.probe_sent(&shard, self.shards.probes);
             self.withdrawals.probed(&shard, self.shards.probes);
         }
         if self.shards.sharing == Sharing::Exclusive {
             return;
         }
         let unowned: Vec<Shard> =
-            self.shards.known.iter().filter(|(_, known)| !known.owned).map(|(shard, _)| shard.clone()).collect();
+            self.shards.states.iter().filter(|(_, known)| !known.owned).map(|(shard, _)| shard.clone()).collect();
         for shard in unowned.into_iter().filter(|shard| !self.shards.has_deferred_for(shard)).collect::<Vec<_>>() {
             round.probes.push(self.shards.probe(&shard));
         }
-        self.compare().await;
+        self.reconcile().await;
         let owned: Vec<Shard> = self.shards.owned().cloned().collect();
         let is_steady = self.shards.changed_at.is_none_or(|at| at.elapsed() >= MIN_OWNERSHIP);
         if is_steady && self.shards.logged_at != self.shards.changed_at {
             self.shards.logged_at = self.shards.changed_at;
-            info!(shards = owned.len(), of = self.shards.known.len(), "the engine drives its part of all runs");
+            info!(shards = owned.len(), of = self.shards.states.len(), "the engine drives its part of all runs");
         }
         let fair = self.shards.fair_share();
         if is_steady && owned.len() > fair {
             let many: BTreeSet<Shard> = owned.into_iter().skip(fair).collect();
             for shard in many {
                 self.release_shard(&shard);
-                if let Some(known) = self.shards.known.get_mut(&shard) {
+                if let Some(known) = self.shards.states.get_mut(&shard) {
                     known.term = None;
                 }
-                inbox.let_go(&shard);
+                inbox.release(&shard);
             }
         }
     }

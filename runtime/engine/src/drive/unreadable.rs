@@ -22,7 +22,7 @@ impl Driver {
         error: &DecodeError,
         round: &mut Batch,
     ) {
-        let queue = names::engine(shard);
+        let queue = names::shard_queue(shard);
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a report that is sent again, or obsolete soon, cannot be read; it is dropped");
             return delivery.accept();
@@ -50,11 +50,11 @@ impl Driver {
         round: &mut Batch,
     ) {
         let run = call.run.clone();
-        if let Some(lost) = self.lost.get_mut(&run) {
+        if let Some(lost) = self.stale.get_mut(&run) {
             lost.signals.push(delivery);
             return;
         }
-        let queue = names::engine(shard);
+        let queue = names::shard_queue(shard);
         warn!(queue, %call, reason, "a report of a worker cannot be read: the call fails, and the report is kept in waft.quarantine");
         let mut hasher = DefaultHasher::new();
         delivery.message.body.hash(&mut hasher);
@@ -77,9 +77,9 @@ impl Driver {
 
     /// Moves a delivery to the quarantine: it is accepted once the broker has the copy.
     pub(super) fn quarantine(&self, shard: &Shard, delivery: Delivery, reason: &str, round: &mut Batch) {
-        let queue = names::engine(shard);
+        let queue = names::shard_queue(shard);
         warn!(queue, reason, "a message is kept in waft.quarantine");
         round.messages.push(quarantined(&delivery.message, &queue, reason));
-        round.done.push(delivery);
+        round.to_accept.push(delivery);
     }
 }

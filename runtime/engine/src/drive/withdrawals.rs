@@ -37,7 +37,7 @@ pub(super) struct Withdrawals {
 /// The calls of one shard.
 #[derive(Debug, Default)]
 struct ShardWithdrawals {
-    /// When workers were asked about each; `Strip` before they are.
+    /// When workers were asked about each; `None` before they are.
     asked: BTreeMap<CallId, Option<Instant>>,
     /// Probes on their way, and when they were sent.
     probes: BTreeMap<u64, Instant>,
@@ -51,7 +51,7 @@ impl Withdrawals {
     }
 
     /// The calls of a shard that workers are asked about now.
-    fn ask(&mut self, shard: &Shard) -> Vec<CallId> {
+    fn take_queries(&mut self, shard: &Shard) -> Vec<CallId> {
         let Some(calls) = self.shards.get_mut(shard) else { return Vec::new() };
         let now = Instant::now();
         let unasked = calls.asked.iter_mut().filter(|(_, asked)| asked.is_none());
@@ -93,7 +93,7 @@ impl Withdrawals {
     }
 
     /// A shard is driven here no more.
-    pub(super) fn let_go(&mut self, shard: &Shard) {
+    pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);
     }
 }
@@ -102,7 +102,7 @@ impl Driver {
     /// Takes note of the calls of a run that nobody wants any more. Those that wait for a permit are no worker's.
     pub(super) fn note_withdrawable(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
-        for call in live.machine.withdrawable().filter(|call| !self.permits.is_waiting(call)) {
+        for call in live.machine.withdrawable_calls().filter(|call| !self.permits.is_waiting(call)) {
             self.withdrawals.add(&live.shard, call);
         }
     }
@@ -110,7 +110,7 @@ impl Driver {
     /// Asks workers which of a shard's calls that nobody wants have begun.
     pub(super) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
         self.withdrawals
-            .ask(shard)
+            .take_queries(shard)
             .chunks(MAX_CALLS_PER_MESSAGE)
             .map(|calls| messages::withdraw(calls.to_vec()))
             .collect()
@@ -120,12 +120,12 @@ impl Driver {
     pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, round: &mut Batch) {
         for call in self.withdrawals.take_due(shard, number) {
             let run = call.run.clone();
-            let is_withdrawable = |machine: &flow::Machine| machine.withdrawable().any(|other| other == call);
+            let is_withdrawable = |machine: &flow::Machine| machine.withdrawable_calls().any(|other| other == call);
             if !self.runs.get(&run).is_some_and(|live| is_withdrawable(&live.machine)) {
                 continue;
             }
             info!(%call, "the call is withdrawn: no worker has begun it");
-            self.happen(RunEvent { run, event: Event::Withdrawn { call }, answer: None }, round);
+            self.enqueue(RunEvent { run, event: Event::Withdrawn { call }, reply_to: None }, round);
         }
     }
 }

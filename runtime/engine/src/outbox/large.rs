@@ -22,7 +22,7 @@ enum ValueSlot {
 }
 
 /// Moves the largest values of a large job to the store. One that cannot be put there travels as it is, if the broker takes it.
-pub(super) async fn shrink(store: &dyn Store, message: &mut Message) {
+pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) {
     if message.exchange != names::JOBS || message.body.len() <= MAX_INLINE_JOB_BYTES {
         return;
     }
@@ -32,7 +32,7 @@ pub(super) async fn shrink(store: &dyn Store, message: &mut Message) {
     if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
         values.extend(provided.iter_mut().map(|(name, value)| (ValueSlot::Provided(name.clone()), value)));
     }
-    for place in store::values::large(values.iter().map(|(place, value)| (place, &**value))) {
+    for place in store::values::too_large_for_message(values.iter().map(|(place, value)| (place, &**value))) {
         let Some(value) = values.get_mut(&place) else { continue };
         if let Err(error) = store::values::put(store, value).await {
             warn!(call = %job.call, ?place, %error, "a value of a large job could not be put into the store");

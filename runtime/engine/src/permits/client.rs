@@ -11,7 +11,7 @@ use protocol::{PermitGrant, PermitMessage, PermitRequest, RequestedCall};
 
 use crate::{
     messages,
-    permits::fair_queue::{FairQueue, Place},
+    permits::fair_queue::{FairQueue, QueuePosition},
 };
 
 /// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
@@ -24,9 +24,9 @@ const FINAL_REQUESTS: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DispatchHistory {
     /// It was never handed out.
-    New,
+    NeverSent,
     /// It may have been handed out before, with a permit that its keeper knows of.
-    Unknown,
+    MaybeSent,
 }
 
 /// A call that wants a permit.
@@ -41,10 +41,10 @@ pub(crate) struct PacedCall {
 /// All calls of tasks with a pace, of all shards that are driven here.
 pub(crate) struct PermitClient {
     engine: String,
-    told: u64,
+    requested: u64,
     arrivals: u64,
     since: BTreeMap<Shard, Timestamp>,
-    tasks: BTreeMap<TaskKey, Calls>,
+    tasks: BTreeMap<TaskKey, TaskCalls>,
     runs: BTreeMap<RunId, BTreeMap<CallId, TaskKey>>,
 }
 
@@ -58,14 +58,14 @@ struct TaskKey {
 
 /// The calls of one task from one shard.
 #[derive(Default)]
-struct Calls {
-    waiting: BTreeMap<CallId, Waiting>,
+struct TaskCalls {
+    waiting: BTreeMap<CallId, WaitingCall>,
     /// Those that have a permit and keep it until they are answered.
     held: BTreeMap<CallId, Pace>,
     /// Those that wait and may be given a permit, in the order in which they are told: their runs take turns.
     order: FairQueue<CallId>,
     /// Those that may have one.
-    unknown: BTreeSet<CallId>,
+    maybe_granted: BTreeSet<CallId>,
     /// Those that were told, and in which claims first.
     told: BTreeMap<CallId, u64>,
     /// How many say so of the pace.
@@ -74,19 +74,19 @@ struct Calls {
     final_requests: u32,
 }
 
-struct Waiting {
-    asked: PacedCall,
+struct WaitingCall {
+    paced: PacedCall,
     arrival: u64,
-    past: DispatchHistory,
+    history: DispatchHistory,
 }
 
-impl Waiting {
-    fn place(&self) -> Place {
-        Place { priority: self.asked.priority, run: self.asked.call.run.clone(), arrival: self.arrival }
+impl WaitingCall {
+    fn place(&self) -> QueuePosition {
+        QueuePosition { priority: self.paced.priority, run: self.paced.call.run.clone(), arrival: self.arrival }
     }
 }
 
-impl Calls {
+impl TaskCalls {
     fn count(&mut self, pace: Pace) {
         *self.paces.entry(pace).or_default() += 1;
     }
@@ -101,14 +101,14 @@ impl Calls {
     }
 
     /// A call waits no more.
-    fn leave(&mut self, call: &CallId) -> Option<PacedCall> {
+    fn remove(&mut self, call: &CallId) -> Option<PacedCall> {
         let waiting = self.waiting.remove(call)?;
         self.order.remove(&waiting.place());
-        self.unknown.remove(call);
+        self.maybe_granted.remove(call);
         self.told.remove(call);
-        self.discount(waiting.asked.pace);
+        self.discount(waiting.paced.pace);
         self.changed = true;
-        Some(waiting.asked)
+        Some(waiting.paced)
     }
 
     fn hold(&mut self, call: CallId, pace: Pace) {
@@ -125,11 +125,18 @@ impl Calls {
 
 impl PermitClient {
     pub(crate) fn new(engine: String) -> Self {
-        Self { engine, told: 0, arrivals: 0, since: BTreeMap::new(), tasks: BTreeMap::new(), runs: BTreeMap::new() }
+        Self {
+            engine,
+            requested: 0,
+            arrivals: 0,
+            since: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        }
     }
 
     /// A call wants a permit. Answers what hands it out, if it has one already.
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &mut self,
         now: Timestamp,
         shard: &Shard,
@@ -139,7 +146,7 @@ impl PermitClient {
     ) -> Option<Message> {
         self.since.entry(shard.clone()).or_insert(now);
         let (call, pace) = (asked.call.clone(), asked.pace);
-        let door = self.enter(shard, flow, &call);
+        let door = self.register(shard, flow, &call);
         let calls = self.tasks.entry(door).or_default();
         if calls.held.contains_key(&call) {
             return Some(asked.job);
@@ -148,10 +155,10 @@ impl PermitClient {
             return None;
         }
         self.arrivals += 1;
-        let waiting = Waiting { asked, arrival: self.arrivals, past };
+        let waiting = WaitingCall { paced: asked, arrival: self.arrivals, history: past };
         match past {
-            DispatchHistory::New => drop(calls.order.insert(&waiting.place(), call.clone())),
-            DispatchHistory::Unknown => drop(calls.unknown.insert(call.clone())),
+            DispatchHistory::NeverSent => drop(calls.order.insert(&waiting.place(), call.clone())),
+            DispatchHistory::MaybeSent => drop(calls.maybe_granted.insert(call.clone())),
         }
         calls.waiting.insert(call, waiting);
         calls.count(pace);
@@ -162,29 +169,29 @@ impl PermitClient {
     /// A call is known to be with a worker.
     pub(crate) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
         self.since.entry(shard.clone()).or_insert(now);
-        let door = self.enter(shard, flow, &call);
+        let door = self.register(shard, flow, &call);
         let calls = self.tasks.entry(door).or_default();
-        calls.leave(&call);
+        calls.remove(&call);
         calls.hold(call, pace);
     }
 
-    fn enter(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> TaskKey {
-        let door = TaskKey { shard: shard.clone(), flow: flow.clone(), task: call.task.of_flow() };
+    fn register(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> TaskKey {
+        let door = TaskKey { shard: shard.clone(), flow: flow.clone(), task: call.task.base() };
         self.runs.entry(call.run.clone()).or_default().insert(call.clone(), door.clone());
         door
     }
 
     /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
     /// known by now that they have none.
-    pub(crate) fn granted(&mut self, shard: &Shard, granted: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
+    pub(crate) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
         let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
         let calls = self.tasks.entry(door).or_default();
         let is_answer = granted.engine == self.engine;
         let (mut jobs, mut out) = (Vec::new(), Vec::new());
         for call in &granted.calls {
             let is_told = is_answer && calls.told.get(call).is_some_and(|first| *first <= granted.number);
-            if is_told && let Some(asked) = calls.leave(call) {
-                calls.order.served(asked.priority, &call.run);
+            if is_told && let Some(asked) = calls.remove(call) {
+                calls.order.mark_served(asked.priority, &call.run);
                 jobs.push(asked.job);
                 match asked.pace.max_running {
                     Some(_) => calls.hold(call.clone(), asked.pace),
@@ -198,15 +205,15 @@ impl PermitClient {
         let mut known = BTreeSet::new();
         if is_answer {
             let is_told = |call: &CallId| calls.told.get(call).is_some_and(|first| *first <= granted.number);
-            for call in calls.unknown.extract_if(.., |call| is_told(call)) {
+            for call in calls.maybe_granted.extract_if(.., |call| is_told(call)) {
                 if let Some(waiting) = calls.waiting.get_mut(&call) {
-                    waiting.past = DispatchHistory::New;
+                    waiting.history = DispatchHistory::NeverSent;
                     calls.order.insert(&waiting.place(), call.clone());
                     known.insert(call.run.clone());
                 }
             }
             // Those that were not told yet are next.
-            calls.changed |= !known.is_empty() && !calls.unknown.is_empty();
+            calls.changed |= !known.is_empty() && !calls.maybe_granted.is_empty();
         } else {
             calls.changed = true;
         }
@@ -226,15 +233,15 @@ impl PermitClient {
 
     /// Whether a call waits for a permit, and was never handed out.
     pub(crate) fn is_waiting(&self, call: &CallId) -> bool {
-        self.waiting(call).is_some_and(|waiting| waiting.past == DispatchHistory::New)
+        self.waiting(call).is_some_and(|waiting| waiting.history == DispatchHistory::NeverSent)
     }
 
     /// Whether a call waits for a permit.
-    pub(crate) fn waits(&self, call: &CallId) -> bool {
+    pub(crate) fn is_queued(&self, call: &CallId) -> bool {
         self.waiting(call).is_some()
     }
 
-    fn waiting(&self, call: &CallId) -> Option<&Waiting> {
+    fn waiting(&self, call: &CallId) -> Option<&WaitingCall> {
         let door = self.runs.get(&call.run)?.get(call)?;
         self.tasks.get(door)?.waiting.get(call)
     }
@@ -243,7 +250,8 @@ impl PermitClient {
     pub(crate) fn set_requesting(&mut self, run: &RunId, asks: bool) {
         for (call, door) in self.runs.get(run).into_iter().flatten() {
             let Some(calls) = self.tasks.get_mut(door) else { continue };
-            let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.past == DispatchHistory::New) else {
+            let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.history == DispatchHistory::NeverSent)
+            else {
                 continue;
             };
             let place = waiting.place();
@@ -258,7 +266,7 @@ impl PermitClient {
     pub(crate) fn release(&mut self, call: &CallId) {
         let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
         if let Some(calls) = self.tasks.get_mut(door) {
-            calls.leave(call);
+            calls.remove(call);
             if let Some(pace) = calls.held.remove(call) {
                 calls.discount(pace);
                 calls.changed = true;
@@ -277,14 +285,14 @@ impl PermitClient {
     }
 
     /// A run has ended, or rests.
-    pub(crate) fn forget(&mut self, run: &RunId) {
+    pub(crate) fn remove_run(&mut self, run: &RunId) {
         for call in self.calls_of(run) {
             self.release(&call);
         }
     }
 
     /// A shard is driven here no more: who drives it now speaks for its runs.
-    pub(crate) fn let_go(&mut self, shard: &Shard) {
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.since.remove(shard);
         self.tasks.retain(|door, _| door.shard != *shard);
         self.runs.retain(|_, calls| {
@@ -294,33 +302,37 @@ impl PermitClient {
     }
 
     /// A beat of time has passed: all is told once more.
-    pub(crate) fn beat(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.tasks.retain(|_, calls| {
             calls.changed = true;
             !calls.is_empty() || calls.final_requests < FINAL_REQUESTS
         });
     }
 
-    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `Strip` for one that is
+    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `None` for one that is
     /// not driven here.
-    pub(crate) fn claims(&mut self, now: Timestamp, unread: impl Fn(&Shard) -> Option<Vec<RunId>>) -> Vec<Message> {
+    pub(crate) fn take_requests(
+        &mut self,
+        now: Timestamp,
+        unread: impl Fn(&Shard) -> Option<Vec<RunId>>,
+    ) -> Vec<Message> {
         let mut messages = Vec::new();
         for (door, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
             let Some(mut unread) = unread(&door.shard) else { continue };
             calls.changed = false;
             calls.final_requests = if calls.is_empty() { calls.final_requests + 1 } else { 0 };
-            self.told += 1;
-            let number = self.told;
+            self.requested += 1;
+            let number = self.requested;
             let in_order = calls.order.first(MAX_REQUESTED_CALLS);
             let wanted: Vec<RequestedCall> = in_order
                 .into_iter()
-                .chain(calls.unknown.iter().take(MAX_REQUESTED_CALLS))
+                .chain(calls.maybe_granted.iter().take(MAX_REQUESTED_CALLS))
                 .filter_map(|call| calls.waiting.get(call))
-                .map(|waiting| RequestedCall { call: waiting.asked.call.clone(), priority: waiting.asked.priority })
+                .map(|waiting| RequestedCall { call: waiting.paced.call.clone(), priority: waiting.paced.priority })
                 .collect();
             // Of the others it is not known yet either what they have.
             let untold: BTreeSet<&RunId> =
-                calls.unknown.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
+                calls.maybe_granted.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
             unread.extend(untold.into_iter().cloned());
             let first = |call: &CallId| calls.told.get(call).copied().unwrap_or(number);
             calls.told = wanted.iter().map(|wanted| (wanted.call.clone(), first(&wanted.call))).collect();
@@ -329,13 +341,13 @@ impl PermitClient {
                 engine: self.engine.clone(),
                 since: self.since.get(&door.shard).copied().unwrap_or(now),
                 number,
-                pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.and(*other)),
-                unread,
-                asks: !calls.unknown.is_empty(),
+                pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other)),
+                unloaded: unread,
+                wants_reply: !calls.maybe_granted.is_empty(),
                 held: calls.held.keys().cloned().collect(),
                 wanted,
             };
-            messages.push(messages::permits(&door.flow, &door.task, &PermitMessage::Request(claims)));
+            messages.push(messages::permit_message(&door.flow, &door.task, &PermitMessage::Request(claims)));
         }
         messages
     }

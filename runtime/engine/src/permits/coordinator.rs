@@ -16,7 +16,7 @@ use std::{
 use flow::{CallId, FlowName, NodeName, Pace, Rate, Shard, Timestamp};
 use protocol::{Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick};
 
-use super::fair_queue::{FairQueue, Place};
+use super::fair_queue::{FairQueue, QueuePosition};
 
 /// So many beats may be heard without any word from a shard: then what its runs had is given to others.
 pub(crate) const LOST_SHARD_TICKS: u32 = 60;
@@ -40,9 +40,9 @@ const MAX_GRANTS_PER_SNAPSHOT: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryDisposition {
     /// It is accepted.
-    Done,
+    Accept,
     /// It stays unsettled, beside those before it.
-    Keeps,
+    Hold,
     /// It stays unsettled, and those before it are accepted.
     Replace,
 }
@@ -51,11 +51,11 @@ pub(crate) enum DeliveryDisposition {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum CoordinatorAction {
     /// On its own queue, until it is there.
-    Write(PermitSnapshot),
+    WriteSnapshot(PermitSnapshot),
     /// On its own queue, now or never.
-    Ask(PermitTick),
+    SendTick(PermitTick),
     /// To whoever drives a shard, now or never.
-    Tell(Shard, PermitGrant),
+    Grant(Shard, PermitGrant),
 }
 
 /// Keeps the permits of one task.
@@ -70,19 +70,19 @@ pub(crate) struct PermitCoordinator {
     /// For how many beats shards have said nothing that have permits, and no claimant.
     absent: BTreeMap<Shard, u32>,
     /// Calls that want a permit. Their runs take turns.
-    line: FairQueue<QueuedRequest>,
+    queue: FairQueue<QueuedRequest>,
     arrivals: u64,
     /// When the next may start by the rate, if they started evenly.
     free_at: Timestamp,
     /// The number of the last message that says which permits are out.
-    kept: u64,
+    snapshot_number: u64,
     pending_snapshot: Option<PendingSnapshot>,
     /// Whether what is kept unsettled does not say, or not for long enough, which permits are out.
-    renew: bool,
+    needs_renewal: bool,
     age: u32,
-    beats: u64,
-    unheard: u32,
-    says: Vec<CoordinatorAction>,
+    ticks: u64,
+    unanswered_ticks: u32,
+    actions: Vec<CoordinatorAction>,
 }
 
 /// What a keeper knows of itself.
@@ -91,7 +91,7 @@ enum Leadership {
     /// It has heard nothing.
     Idle,
     /// It asks, with this beat and those after it: once that is back, all that was said before is heard.
-    Asking { beat: u64 },
+    Probing { beat: u64 },
     /// It gives permits.
     Active,
 }
@@ -111,7 +111,7 @@ struct Requester {
     number: u64,
     pace: Pace,
     silent: u32,
-    wants: BTreeMap<CallId, Place>,
+    requests: BTreeMap<CallId, QueuePosition>,
 }
 
 /// What was written and not heard yet.
@@ -130,104 +130,104 @@ impl PermitCoordinator {
             permits: BTreeMap::new(),
             requesters: BTreeMap::new(),
             absent: BTreeMap::new(),
-            line: FairQueue::default(),
+            queue: FairQueue::default(),
             arrivals: 0,
             free_at: Timestamp::default(),
-            kept: 0,
+            snapshot_number: 0,
             pending_snapshot: None,
-            renew: false,
+            needs_renewal: false,
             age: 0,
-            beats: 0,
-            unheard: 0,
-            says: Vec::new(),
+            ticks: 0,
+            unanswered_ticks: 0,
+            actions: Vec::new(),
         }
     }
 
     /// What it has to say since it was asked last.
-    pub(crate) fn says(&mut self) -> Vec<CoordinatorAction> {
-        std::mem::take(&mut self.says)
+    pub(crate) fn take_actions(&mut self) -> Vec<CoordinatorAction> {
+        std::mem::take(&mut self.actions)
     }
 
     /// The queue was gone, and is there anew: what was kept unsettled is lost.
     pub(crate) fn restart(&mut self) {
         self.stage = Leadership::Idle;
         self.pending_snapshot = None;
-        self.renew = true;
+        self.needs_renewal = true;
     }
 
     /// Hears a message; `redelivered` says that somebody had it before.
-    pub(crate) fn hear(&mut self, redelivered: bool, message: PermitMessage) -> DeliveryDisposition {
-        let is_asking = matches!(self.stage, Leadership::Asking { .. });
+    pub(crate) fn on_message(&mut self, redelivered: bool, message: PermitMessage) -> DeliveryDisposition {
+        let is_asking = matches!(self.stage, Leadership::Probing { .. });
         if !is_asking && (redelivered || self.stage == Leadership::Idle) {
             self.pending_snapshot = None;
-            self.stage = Leadership::Asking { beat: self.beats + 1 };
-            self.ask();
+            self.stage = Leadership::Probing { beat: self.ticks + 1 };
+            self.probe();
         }
         match message {
             PermitMessage::Request(claims) => {
                 self.on_request(claims);
-                DeliveryDisposition::Done
+                DeliveryDisposition::Accept
             }
             PermitMessage::Snapshot(kept) => self.on_snapshot(kept),
             PermitMessage::Tick(beat) => {
                 if beat.keeper == self.engine {
                     self.on_tick(beat.number);
                 }
-                DeliveryDisposition::Done
+                DeliveryDisposition::Accept
             }
         }
     }
 
     /// A beat of time has passed.
-    pub(crate) fn beat(&mut self) {
+    pub(crate) fn tick(&mut self) {
         let is_idle = self.requesters.is_empty() && self.permits.is_empty();
         match self.stage {
             Leadership::Idle => {}
             Leadership::Active if is_idle => {}
-            Leadership::Asking { .. } | Leadership::Active if self.unheard >= MAX_UNANSWERED_TICKS => {
+            Leadership::Probing { .. } | Leadership::Active if self.unanswered_ticks >= MAX_UNANSWERED_TICKS => {
                 self.stage = Leadership::Idle;
                 self.pending_snapshot = None;
             }
-            Leadership::Asking { .. } | Leadership::Active => self.ask(),
+            Leadership::Probing { .. } | Leadership::Active => self.probe(),
         }
     }
 
-    fn ask(&mut self) {
-        self.beats += 1;
-        self.unheard += 1;
-        self.says.push(CoordinatorAction::Ask(PermitTick { keeper: self.engine.clone(), number: self.beats }));
+    fn probe(&mut self) {
+        self.ticks += 1;
+        self.unanswered_ticks += 1;
+        self.actions.push(CoordinatorAction::SendTick(PermitTick { keeper: self.engine.clone(), number: self.ticks }));
     }
 
     /// Gives what there is to give. Answers when to ask again if nothing is heard before.
-    pub(crate) fn turn(&mut self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn poll_grants(&mut self, now: Timestamp) -> Option<Timestamp> {
         if self.stage != Leadership::Active || self.pending_snapshot.is_some() {
             return None;
         }
-        let pace = self.requesters.values().fold(Pace::default(), |pace, claimant| pace.and(claimant.pace));
+        let pace = self.requesters.values().fold(Pace::default(), |pace, claimant| pace.min(claimant.pace));
         let room = pace.max_running.map_or(usize::MAX, |most| {
             usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
         });
         let (calls, due) = match pace.rate {
             None => (self.next(room), None),
-            Some(rate) => self.in_time(now, rate, room),
+            Some(rate) => self.within_rate(now, rate, room),
         };
         if calls.is_empty() {
-            self.renew &= !self.permits.is_empty() || self.free_at > now;
+            self.needs_renewal &= !self.permits.is_empty() || self.free_at > now;
         }
-        if !calls.is_empty() || self.renew {
-            self.write(calls);
+        if !calls.is_empty() || self.needs_renewal {
+            self.write_snapshot(calls);
         }
         due
     }
 
     /// The first in the line, at most so many.
     fn next(&self, room: usize) -> Vec<QueuedRequest> {
-        self.line.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
+        self.queue.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
     }
 
     /// Those of the first in the line who may start by now, and when the next may.
-    fn in_time(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<QueuedRequest>, Option<Timestamp>) {
-        let spacing = rate.spacing();
+    fn within_rate(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<QueuedRequest>, Option<Timestamp>) {
+        let spacing = rate.min_interval();
         let together = MAX_BURST.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
         // A clock that was set back must not make anybody wait for longer than the rate does.
@@ -244,22 +244,27 @@ impl PermitCoordinator {
     }
 
     /// Writes which permits are out, with new ones for these calls.
-    fn write(&mut self, calls: Vec<QueuedRequest>) {
-        let number = self.kept + 1;
+    fn write_snapshot(&mut self, calls: Vec<QueuedRequest>) {
+        let number = self.snapshot_number + 1;
         let new = calls.iter().filter_map(|wanted| self.permit(&wanted.shard, &wanted.call));
         let permits = self.permits.values().cloned().chain(new).collect();
         let (keeper, free_at) = (self.engine.clone(), self.free_at);
-        self.says.push(CoordinatorAction::Write(PermitSnapshot { keeper, number, free_at, permits }));
-        calls.iter().for_each(|wanted| self.line.served(wanted.priority, &wanted.call.run));
+        self.actions.push(CoordinatorAction::WriteSnapshot(PermitSnapshot {
+            coordinator: keeper,
+            number,
+            free_at,
+            permits,
+        }));
+        calls.iter().for_each(|wanted| self.queue.mark_served(wanted.priority, &wanted.call.run));
         let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
         self.pending_snapshot = Some(PendingSnapshot { number, calls });
-        self.renew = false;
+        self.needs_renewal = false;
         self.age = 0;
     }
 
     fn permit(&self, shard: &Shard, call: &CallId) -> Option<Permit> {
         let Requester { engine, number, .. } = self.requesters.get(shard)?;
-        Some(Permit { call: call.clone(), shard: shard.clone(), engine: engine.clone(), asked: *number })
+        Some(Permit { call: call.clone(), shard: shard.clone(), engine: engine.clone(), request_number: *number })
     }
 
     /// Whether nothing is known that has to outlive this keeper: what was kept unsettled can be accepted.
@@ -275,10 +280,10 @@ impl PermitCoordinator {
         }
         let earlier = self.requesters.remove(&shard);
         self.absent.remove(&shard);
-        let mut places = earlier.map(|earlier| earlier.wants).unwrap_or_default();
+        let mut places = earlier.map(|earlier| earlier.requests).unwrap_or_default();
         let permit = |call: &CallId| {
             let (shard, engine) = (claims.shard.clone(), claims.engine.clone());
-            Permit { call: call.clone(), shard, engine, asked: claims.number }
+            Permit { call: call.clone(), shard, engine, request_number: claims.number }
         };
         let (mut wants, mut told) = (BTreeMap::new(), Vec::new());
         for wanted in &claims.wanted {
@@ -289,62 +294,63 @@ impl PermitCoordinator {
             }
             let place = places.remove(&wanted.call).unwrap_or_else(|| {
                 self.arrivals += 1;
-                Place { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
+                QueuePosition { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
             });
             let (shard, call, priority) = (shard.clone(), wanted.call.clone(), place.priority);
-            self.line.insert(&place, QueuedRequest { shard, call, priority });
+            self.queue.insert(&place, QueuedRequest { shard, call, priority });
             wants.insert(wanted.call.clone(), place);
         }
         for place in places.into_values() {
-            self.line.remove(&place);
+            self.queue.remove(&place);
         }
         let named: BTreeSet<&CallId> =
             claims.held.iter().chain(claims.wanted.iter().map(|wanted| &wanted.call)).collect();
         self.permits.retain(|call, permit| {
-            let is_newer = permit.engine == claims.engine && permit.asked >= claims.number;
-            permit.shard != shard || named.contains(call) || is_newer || claims.unread.contains(&call.run)
+            let is_newer = permit.engine == claims.engine && permit.request_number >= claims.number;
+            permit.shard != shard || named.contains(call) || is_newer || claims.unloaded.contains(&call.run)
         });
         self.permits.extend(claims.held.iter().map(|call| (call.clone(), permit(call))));
-        if self.stage == Leadership::Active && (claims.asks || !told.is_empty()) {
-            self.tell(shard.clone(), claims.engine.clone(), claims.number, told);
+        if self.stage == Leadership::Active && (claims.wants_reply || !told.is_empty()) {
+            self.send_grant(shard.clone(), claims.engine.clone(), claims.number, told);
         }
         if !wants.is_empty() || !claims.held.is_empty() {
             let PermitRequest { engine, since, number, pace, .. } = claims;
-            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, wants });
+            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, requests: wants });
         }
     }
 
-    fn tell(&mut self, shard: Shard, engine: String, number: u64, calls: Vec<CallId>) {
+    fn send_grant(&mut self, shard: Shard, engine: String, number: u64, calls: Vec<CallId>) {
         let (flow, task) = (self.flow.clone(), self.task.clone());
-        self.says.push(CoordinatorAction::Tell(shard, PermitGrant { flow, task, engine, number, calls }));
+        self.actions.push(CoordinatorAction::Grant(shard, PermitGrant { flow, task, engine, number, calls }));
     }
 
     fn on_snapshot(&mut self, kept: PermitSnapshot) -> DeliveryDisposition {
-        let is_proposed = |proposed: &mut PendingSnapshot| kept.keeper == self.engine && proposed.number == kept.number;
+        let is_proposed =
+            |proposed: &mut PendingSnapshot| kept.coordinator == self.engine && proposed.number == kept.number;
         if let Some(proposed) = self.pending_snapshot.take_if(is_proposed) {
-            self.kept = kept.number;
-            self.give(proposed.calls);
+            self.snapshot_number = kept.number;
+            self.grant(proposed.calls);
             return DeliveryDisposition::Replace;
         }
         match self.stage {
             // Whoever wrote it may have given what it says.
-            Leadership::Asking { .. } => {
-                self.kept = self.kept.max(kept.number);
+            Leadership::Probing { .. } => {
+                self.snapshot_number = self.snapshot_number.max(kept.number);
                 self.free_at = self.free_at.max(kept.free_at);
                 for permit in kept.permits {
                     self.dequeue(&permit.shard, &permit.call);
                     self.permits.entry(permit.call.clone()).or_insert(permit);
                 }
-                self.renew = true;
-                DeliveryDisposition::Keeps
+                self.needs_renewal = true;
+                DeliveryDisposition::Hold
             }
             // Its writer does not hear it, and so gives nothing.
-            Leadership::Idle | Leadership::Active => DeliveryDisposition::Done,
+            Leadership::Idle | Leadership::Active => DeliveryDisposition::Accept,
         }
     }
 
     /// Gives these calls what was written for them, if they still want it.
-    fn give(&mut self, calls: Vec<(Shard, CallId)>) {
+    fn grant(&mut self, calls: Vec<(Shard, CallId)>) {
         let mut given: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
         for (shard, call) in calls {
             if self.dequeue(&shard, &call)
@@ -357,21 +363,21 @@ impl PermitCoordinator {
         for (shard, calls) in given {
             if let Some(Requester { engine, number, .. }) = self.requesters.get(&shard) {
                 let (engine, number) = (engine.clone(), *number);
-                self.tell(shard, engine, number, calls);
+                self.send_grant(shard, engine, number, calls);
             }
         }
     }
 
     /// A call wants no permit any more. Answers whether it did.
     fn dequeue(&mut self, shard: &Shard, call: &CallId) -> bool {
-        let place = self.requesters.get_mut(shard).and_then(|claimant| claimant.wants.remove(call));
-        place.is_some_and(|place| self.line.remove(&place).is_some())
+        let place = self.requesters.get_mut(shard).and_then(|claimant| claimant.requests.remove(call));
+        place.is_some_and(|place| self.queue.remove(&place).is_some())
     }
 
     /// One of its own beats is back: it is the keeper, and whoever speaks could have been heard for another beat.
     fn on_tick(&mut self, number: u64) {
-        self.unheard = 0;
-        if let Leadership::Asking { beat } = self.stage
+        self.unanswered_ticks = 0;
+        if let Leadership::Probing { beat } = self.stage
             && number >= beat
         {
             self.stage = Leadership::Active;
@@ -380,7 +386,7 @@ impl PermitCoordinator {
             return;
         }
         self.age += 1;
-        self.renew |= self.age >= SNAPSHOT_RENEW_TICKS;
+        self.needs_renewal |= self.age >= SNAPSHOT_RENEW_TICKS;
         for claimant in self.requesters.values_mut() {
             claimant.silent += 1;
         }
@@ -405,13 +411,13 @@ impl PermitCoordinator {
             if silent < LOST_SHARD_TICKS {
                 let has = self.permits.values().filter(|permit| permit.shard == shard);
                 let calls = has.map(|permit| permit.call.clone()).collect();
-                self.tell(shard, String::new(), 0, calls);
+                self.send_grant(shard, String::new(), 0, calls);
                 continue;
             }
             self.absent.remove(&shard);
             self.permits.retain(|_, permit| permit.shard != shard);
-            for place in self.requesters.remove(&shard).into_iter().flat_map(|gone| gone.wants.into_values()) {
-                self.line.remove(&place);
+            for place in self.requesters.remove(&shard).into_iter().flat_map(|gone| gone.requests.into_values()) {
+                self.queue.remove(&place);
             }
         }
     }

@@ -10,7 +10,7 @@ use flow::RunId;
 
 /// Where a call stands in the line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct QueuePosition {
     pub(crate) priority: i32,
     pub(crate) run: RunId,
     /// Its number among all that ever came.
@@ -19,7 +19,7 @@ pub(crate) struct Place {
 
 /// The calls of one run with one priority.
 struct RunQueue<Call> {
-    turn: u64,
+    next_turn: u64,
     calls: BTreeMap<u64, Call>,
 }
 
@@ -27,54 +27,54 @@ struct RunQueue<Call> {
 pub(crate) struct FairQueue<Call> {
     queues: BTreeMap<(i32, RunId), RunQueue<Call>>,
     /// Whose turn it is.
-    turns: BTreeMap<(Reverse<i32>, u64), RunId>,
+    rotation: BTreeMap<(Reverse<i32>, u64), RunId>,
     turn: u64,
 }
 
 impl<Call> Default for FairQueue<Call> {
     fn default() -> Self {
-        Self { queues: BTreeMap::new(), turns: BTreeMap::new(), turn: 0 }
+        Self { queues: BTreeMap::new(), rotation: BTreeMap::new(), turn: 0 }
     }
 }
 
 impl<Call> FairQueue<Call> {
     /// Puts a call in. Answers whether it was not there.
-    pub(crate) fn insert(&mut self, place: &Place, call: Call) -> bool {
-        let Place { priority, run, arrival } = place;
+    pub(crate) fn insert(&mut self, place: &QueuePosition, call: Call) -> bool {
+        let QueuePosition { priority, run, arrival } = place;
         let queue = self.queues.entry((*priority, run.clone())).or_insert_with(|| {
             self.turn += 1;
-            self.turns.insert((Reverse(*priority), self.turn), run.clone());
-            RunQueue { turn: self.turn, calls: BTreeMap::new() }
+            self.rotation.insert((Reverse(*priority), self.turn), run.clone());
+            RunQueue { next_turn: self.turn, calls: BTreeMap::new() }
         });
         queue.calls.insert(*arrival, call).is_none()
     }
 
     /// Takes a call out, if it is there.
-    pub(crate) fn remove(&mut self, place: &Place) -> Option<Call> {
+    pub(crate) fn remove(&mut self, place: &QueuePosition) -> Option<Call> {
         let key = (place.priority, place.run.clone());
         let queue = self.queues.get_mut(&key)?;
         let call = queue.calls.remove(&place.arrival);
         if queue.calls.is_empty() {
-            self.turns.remove(&(Reverse(place.priority), queue.turn));
+            self.rotation.remove(&(Reverse(place.priority), queue.next_turn));
             self.queues.remove(&key);
         }
         call
     }
 
     /// A call of a run was served: the others come before the next one of it.
-    pub(crate) fn served(&mut self, priority: i32, run: &RunId) {
+    pub(crate) fn mark_served(&mut self, priority: i32, run: &RunId) {
         if let Some(queue) = self.queues.get_mut(&(priority, run.clone())) {
-            self.turns.remove(&(Reverse(priority), queue.turn));
+            self.rotation.remove(&(Reverse(priority), queue.next_turn));
             self.turn += 1;
-            queue.turn = self.turn;
-            self.turns.insert((Reverse(priority), queue.turn), run.clone());
+            queue.next_turn = self.turn;
+            self.rotation.insert((Reverse(priority), queue.next_turn), run.clone());
         }
     }
 
     /// The next calls, at most so many, in the order in which they are served if no others come.
     pub(crate) fn first(&self, most: usize) -> Vec<&Call> {
         let mut first = Vec::new();
-        let mut turns = self.turns.iter().peekable();
+        let mut turns = self.rotation.iter().peekable();
         while let Some(((priority, _), _)) = turns.peek().copied() {
             let mut queues = Vec::new();
             while let Some(((_, _), run)) = turns.next_if(|((other, _), _)| other == priority) {
@@ -105,19 +105,19 @@ impl<Call> FairQueue<Call> {
 mod tests {
     use super::*;
 
-    fn place(run: &str, priority: i32, arrival: u64) -> Place {
-        Place { priority, run: run.parse().unwrap(), arrival }
+    fn place(run: &str, priority: i32, arrival: u64) -> QueuePosition {
+        QueuePosition { priority, run: run.parse().unwrap(), arrival }
     }
 
     /// Serves all that wait, each in its turn.
-    fn served(line: &mut FairQueue<Place>) -> String {
+    fn served(line: &mut FairQueue<QueuePosition>) -> String {
         let mut order = String::new();
         while let Some(next) = line.first(1).first().map(|place| (*place).clone()) {
             assert!(line.remove(&next).is_some());
-            line.served(next.priority, &next.run);
+            line.mark_served(next.priority, &next.run);
             order.push_str(&format!("{}{} ", next.run, next.arrival));
         }
-        assert!(line.queues.is_empty() && line.turns.is_empty(), "nothing is left of it");
+        assert!(line.queues.is_empty() && line.rotation.is_empty(), "nothing is left of it");
         order.trim_end().to_owned()
     }
 
@@ -147,7 +147,7 @@ mod tests {
         }
         let next = line.first(1)[0].clone();
         line.remove(&next);
-        line.served(0, &next.run);
+        line.mark_served(0, &next.run);
         let new = place("a", 0, 1_000);
         line.insert(&new, new.clone());
         let told: Vec<u64> = line.first(3).iter().map(|place| place.arrival).collect();

@@ -31,7 +31,7 @@ const DELIVERY_LIMIT: u32 = 1_000;
 const PREFETCH: u16 = 256;
 
 /// How long to wait before what was not taken is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Gets this engine into the lines of those who keep permits. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub(crate) struct PermitService {
 
 impl PermitService {
     /// Declares the queue of a task's permits, and consumes it from now on.
-    pub(crate) async fn keep(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
+    pub(crate) async fn coordinate(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
         declare(&*self.broker, flow, task).await?;
         let keeping = CoordinatorRunner {
             keepers: self.clone(),
@@ -69,7 +69,7 @@ async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Resul
         single_active_consumer: true,
         expires: Some(PERMIT_QUEUE_EXPIRY),
     };
-    broker.declare_queue(&Queue { name: names::permits(flow, task), kind }).await
+    broker.declare_queue(&Queue { name: names::permit_queue(flow, task), kind }).await
 }
 
 /// The permits of one task, as far as they are kept here.
@@ -84,7 +84,7 @@ struct CoordinatorRunner {
 
 impl CoordinatorRunner {
     async fn run(mut self) {
-        let queue = names::permits(&self.flow, &self.task);
+        let queue = names::permit_queue(&self.flow, &self.task);
         let mut keeper = PermitCoordinator::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
         loop {
             match self.keepers.broker.consume(&queue, PREFETCH).await {
@@ -94,7 +94,7 @@ impl CoordinatorRunner {
             }
             self.held_snapshots.clear();
             keeper.restart();
-            sleep(PAUSE).await;
+            sleep(RETRY_DELAY).await;
             match declare(&*self.keepers.broker, &self.flow, &self.task).await {
                 Ok(()) => {}
                 Err(DeclareError::Closed) => return,
@@ -115,32 +115,32 @@ impl CoordinatorRunner {
             tokio::select! {
                 biased;
                 delivery = consumer.next() => match delivery {
-                    Some(delivery) => self.hear(keeper, delivery),
+                    Some(delivery) => self.on_delivery(keeper, delivery),
                     None => return,
                 },
                 Some(()) = self.publishing.next() => continue,
-                _ = beat.tick() => keeper.beat(),
+                _ = beat.tick() => keeper.tick(),
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             let now = self.keepers.clock.now();
-            due = keeper.turn(now);
+            due = keeper.poll_grants(now);
             if keeper.is_empty(now) {
                 self.held_snapshots.drain(..).for_each(Delivery::accept);
             }
-            for say in keeper.says() {
-                self.publishing.push(self.said(say));
+            for say in keeper.take_actions() {
+                self.publishing.push(self.perform(say));
             }
         }
     }
 
-    fn hear(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery) {
+    fn on_delivery(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery) {
         let message = match PermitMessage::decode(&delivery.message.body) {
             Ok(message) => message,
             Err(error) => return self.on_unreadable(keeper, delivery, &error),
         };
-        match keeper.hear(delivery.redelivered, message) {
-            DeliveryDisposition::Done => delivery.accept(),
-            DeliveryDisposition::Keeps => self.held_snapshots.push(delivery),
+        match keeper.on_message(delivery.redelivered, message) {
+            DeliveryDisposition::Accept => delivery.accept(),
+            DeliveryDisposition::Hold => self.held_snapshots.push(delivery),
             DeliveryDisposition::Replace => {
                 let earlier = std::mem::replace(&mut self.held_snapshots, vec![delivery]);
                 earlier.into_iter().for_each(Delivery::accept);
@@ -151,7 +151,7 @@ impl CoordinatorRunner {
     /// Moves what cannot be read to the quarantine, unless it is said again. Where it may say which permits are out, the
     /// keeper knows that no more, and asks all engines before it gives any.
     fn on_unreadable(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
-        let queue = names::permits(&self.flow, &self.task);
+        let queue = names::permit_queue(&self.flow, &self.task);
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
             return delivery.accept();
@@ -163,35 +163,40 @@ impl CoordinatorRunner {
         self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
     }
 
-    fn said(&self, say: CoordinatorAction) -> BoxFuture<'static, ()> {
+    fn perform(&self, say: CoordinatorAction) -> BoxFuture<'static, ()> {
         let broker = self.keepers.broker.clone();
-        let to_own = |permits: &PermitMessage| messages::permits(&self.flow, &self.task, permits);
+        let to_own = |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits);
         match say {
             // Persistent, unlike what is said again: nobody else knows it.
-            CoordinatorAction::Write(kept) => {
-                Box::pin(write(broker, Message { persistent: true, ..to_own(&PermitMessage::Snapshot(kept)) }))
+            CoordinatorAction::WriteSnapshot(kept) => Box::pin(publish_until_confirmed(
+                broker,
+                Message { persistent: true, ..to_own(&PermitMessage::Snapshot(kept)) },
+            )),
+            CoordinatorAction::SendTick(beat) => {
+                Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(beat))))
             }
-            CoordinatorAction::Ask(beat) => Box::pin(tell(broker, to_own(&PermitMessage::Tick(beat)))),
-            CoordinatorAction::Tell(shard, granted) => Box::pin(tell(broker, messages::granted(&shard, granted))),
+            CoordinatorAction::Grant(shard, granted) => {
+                Box::pin(publish_best_effort(broker, messages::permit_grant(&shard, granted)))
+            }
         }
     }
 }
 
 /// Publishes until the broker has taken it, or its queue is gone: then its consumer is too, and begins anew.
-async fn write(broker: Arc<dyn Broker>, message: Message) {
+async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
     loop {
         match broker.publish(message.clone()).await {
             Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
             Err(error @ PublishError::TooLarge { .. }) => return error!(%error, "which permits are out is not written"),
             Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
                 debug!(%error, "which permits are out is written again");
-                sleep(PAUSE).await;
+                sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
 /// Publishes what is said again later if it is lost.
-async fn tell(broker: Arc<dyn Broker>, message: Message) {
+async fn publish_best_effort(broker: Arc<dyn Broker>, message: Message) {
     let _ = timeout(TICK, broker.publish(message)).await;
 }

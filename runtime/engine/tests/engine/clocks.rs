@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{FailureKind, RunState};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{World, wired};
+use crate::harness::{Harness, wired};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
@@ -19,7 +19,7 @@ const SCHEDULED: &str = "name = \"g\"\npersistent = true\n[modules]\ng = \"g.was
                          [[schedule]]\ncron = \"*/2 * * * * *\"\nto = \"a\"\n";
 
 /// How many seconds go by until the next job.
-async fn seconds_to_next(world: &mut World) -> u64 {
+async fn seconds_to_next(world: &mut Harness) -> u64 {
     let start = Instant::now();
     let next = timeout(Duration::from_secs(600), world.answer_next()).await;
     assert!(next.is_ok(), "no job comes: {:?}", world.facts("r").await);
@@ -29,7 +29,7 @@ async fn seconds_to_next(world: &mut World) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn setting_the_clock_does_not_change_a_retry_delay() {
     for sets in [&[HOUR, -HOUR][..], &[-DAY], &[DAY], &[-3]] {
-        let mut world = World::new().await;
+        let mut world = Harness::new().await;
         world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
         let first = world.take_job().await;
         world.fail(&first.call, FailureKind::Transient).await;
@@ -40,13 +40,13 @@ async fn setting_the_clock_does_not_change_a_retry_delay() {
         let before = 5 * sets.len() as u64;
         let waited = before + seconds_to_next(&mut world).await;
         assert!((29..=31).contains(&waited), "{waited} seconds: {sets:?}");
-        world.until("r", RunState::Success).await;
+        world.wait_for_state("r", RunState::Success).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_change_without_an_engine_does_not_extend_a_delay() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     world.clock.set(DAY);
     sleep(Duration::from_secs(10)).await;
     world.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
@@ -61,12 +61,12 @@ async fn a_clock_change_without_an_engine_does_not_extend_a_delay() {
     // And what it takes to take the shards over.
     let waited = start.elapsed().as_secs();
     assert!((29..=60).contains(&waited), "{waited} seconds");
-    world.until("r", RunState::Success).await;
+    world.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_recovers_from_a_clock_an_hour_ahead() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.submit("r", &wired(SCHEDULED)).await.map(drop).expect("the run begins");
     world.answer_next().await;
     world.clock.set(HOUR);

@@ -56,7 +56,7 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
 /// The queue of all jobs here.
 const JOBS: &str = "waft.jobs.default";
 
-pub(crate) struct World {
+pub(crate) struct Harness {
     pub(crate) engine: Engine,
     pub(crate) faults: Arc<AppendFaults>,
     pub(crate) logbook: Arc<dyn Logbook>,
@@ -71,19 +71,19 @@ pub(crate) struct World {
     signal_to: String,
 }
 
-impl World {
+impl Harness {
     pub(crate) async fn new() -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
-        Self::over(InProcess::new(), logbook, faults, "one", own("one")).await
+        Self::on_broker(InProcess::new(), logbook, faults, "one", own("one")).await
     }
 
     /// Another engine over the same broker and logbook.
     pub(crate) async fn another_engine(&self) -> Self {
-        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await
+        Self::on_broker(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await
     }
 
-    async fn over(
+    async fn on_broker(
         broker: InProcess,
         logbook: Arc<dyn Logbook>,
         faults: Arc<AppendFaults>,
@@ -102,10 +102,10 @@ impl World {
         part: ShardAssignment,
     ) -> Self {
         let signal_to = match &part {
-            ShardAssignment::Own(shard) => topology::engine(shard),
-            ShardAssignment::Shared => topology::engine(&id.parse().unwrap()),
+            ShardAssignment::Own(shard) => topology::shard_queue(shard),
+            ShardAssignment::Shared => topology::shard_queue(&id.parse().unwrap()),
         };
-        let config = Config { id: id.into(), part };
+        let config = Config { id: id.into(), shards: part };
         let store = Arc::new(store::Memory::new());
         let clock = Arc::new(PausedClock { start: Instant::now(), set_by: AtomicI64::new(0) });
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
@@ -120,7 +120,7 @@ impl World {
     pub(crate) async fn shared() -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
-        Self::over(InProcess::new(), logbook, faults, "one", ShardAssignment::Shared).await
+        Self::on_broker(InProcess::new(), logbook, faults, "one", ShardAssignment::Shared).await
     }
 
     /// A world whose engine starts while the broker says nothing of a queue.
@@ -129,20 +129,21 @@ impl World {
         let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
         let broker = InProcess::new();
         let connection = LossyConnection::to(&broker);
-        connection.be_silent(queue, true);
+        connection.set_unresponsive(queue, true);
         Self::on(connection, broker, logbook, faults, "one", ShardAssignment::Shared).await
     }
 
     /// An engine that shares the shards with this one.
     pub(crate) async fn sharing_engine(&self, id: &str) -> Self {
-        Self::over(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, ShardAssignment::Shared).await
+        Self::on_broker(self.broker.connect(), self.logbook.clone(), self.faults.clone(), id, ShardAssignment::Shared)
+            .await
     }
 
     /// The process dies, and its queues with it; another starts that shares the logbook.
     pub(crate) async fn new_process(self) -> Self {
         self.engine.abort().await;
-        self.faults.go_on();
-        Self::over(InProcess::new(), self.logbook, self.faults, "again", ShardAssignment::Shared).await
+        self.faults.resume();
+        Self::on_broker(InProcess::new(), self.logbook, self.faults, "again", ShardAssignment::Shared).await
     }
 
     /// The engine dies, and another starts for the same shard.
@@ -150,7 +151,7 @@ impl World {
         self.engine.abort().await;
         let (broker, jobs, control) = (self.broker.connect(), self.jobs, self.control);
         drop(control);
-        let again = Self::over(broker, self.logbook, self.faults, "again", own("one")).await;
+        let again = Self::on_broker(broker, self.logbook, self.faults, "again", own("one")).await;
         Self { jobs, ..again }
     }
 
@@ -268,7 +269,7 @@ impl World {
     }
 
     /// Waits until the run is recorded to be in a state.
-    pub(crate) async fn until(&self, run: &str, state: RunState) {
+    pub(crate) async fn wait_for_state(&self, run: &str, state: RunState) {
         while self.state(run).await != state {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
@@ -454,10 +455,10 @@ impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
         let by = ClockShift::from_micros(self.set_by.load(Ordering::SeqCst) * 1_000_000);
         // Late enough to be set back by days.
-        Timestamp::from_micros(1_000_000_000_000).after(self.start.elapsed()).shifted(by)
+        Timestamp::from_micros(1_000_000_000_000).after(self.start.elapsed()).shift(by)
     }
 
-    fn steady(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.start.elapsed()
     }
 }
@@ -543,7 +544,7 @@ impl AppendFaults {
     }
 
     /// Whoever drives runs from now on does not stop.
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         *self.stop.lock().unwrap() = None;
     }
 

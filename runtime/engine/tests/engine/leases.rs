@@ -5,14 +5,14 @@ use std::time::Duration;
 use flow::{Action, FailureKind, RunState};
 use protocol::lease;
 
-use crate::harness::{Fault, World, linear};
+use crate::harness::{Fault, Harness, linear};
 
 /// Longer than a lease lasts.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_starts_a_new_attempt() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = world.take_job().await;
     world.heartbeat(&first.call).await;
@@ -22,12 +22,12 @@ async fn an_expired_lease_starts_a_new_attempt() {
     assert_eq!(second.call.attempt, first.call.attempt.next());
     assert_eq!(second.call.idempotency_key(), first.call.idempotency_key());
     world.signal(&second.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_renew_a_lease() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     for _ in 0..20 {
@@ -35,7 +35,7 @@ async fn heartbeats_renew_a_lease() {
         tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     }
     world.signal(&job.call).await;
-    let machine = World::end(watch).await;
+    let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::Success);
     let facts = world.facts("r").await;
     assert_eq!(facts.iter().filter(|fact| **fact == "leased").count(), 1, "heartbeats are no records: {facts:?}");
@@ -44,26 +44,26 @@ async fn heartbeats_renew_a_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_worker_is_reported_before_its_lease_expires() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     let run = job.call.run.clone();
-    assert_eq!(world.engine.silences(&run).await, [], "it has no lease yet");
+    assert_eq!(world.engine.silent_leases(&run).await, [], "it has no lease yet");
     world.heartbeat(&job.call).await;
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     world.heartbeat(&job.call).await;
     tokio::time::sleep(lease::SILENT_AFTER + Duration::from_secs(2)).await;
-    let [silence] = &world.engine.silences(&run).await[..] else { panic!("one call has a lease") };
+    let [silence] = &world.engine.silent_leases(&run).await[..] else { panic!("one call has a lease") };
     assert_eq!((&silence.call, silence.worker.as_str()), (&job.call, "w"));
     assert!(silence.since >= lease::SILENT_AFTER && silence.since < lease::LEASE_DURATION, "{silence:?}");
     world.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(world.engine.silences(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
+    assert!(world.engine.silent_leases(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_released_call_is_retried_immediately() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = world.take_job().await;
     world.heartbeat(&first.call).await;
@@ -71,12 +71,12 @@ async fn a_released_call_is_retried_immediately() {
     let second = world.take_job().await;
     assert_eq!(second.call.attempt, first.call.attempt.next());
     world.signal(&second.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothing() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let first = world.take_job().await;
     world.heartbeat(&first.call).await;
@@ -86,7 +86,7 @@ async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothi
     world.signal(&first.call).await;
     world.signal(&second.call).await;
     assert_eq!(world.answer_next().await.task.as_str(), "b");
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     let facts = world.facts("r").await;
     assert_eq!(facts.iter().filter(|fact| **fact == "late").count(), 1, "{facts:?}");
     assert_eq!(world.successes("r").await, ["a", "b"]);
@@ -94,7 +94,7 @@ async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothi
 
 #[tokio::test(start_paused = true)]
 async fn a_late_apply_is_rolled_back_again() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let lost = world.take_job().await;
     world.heartbeat(&lost.call).await;
@@ -105,19 +105,19 @@ async fn a_late_apply_is_rolled_back_again() {
     let (outcome, _) = rollback.rollback.expect("it is a rollback");
     assert_eq!(outcome, flow::Outcome::Unknown, "the lost attempt may have applied");
     world.signal(&rollback.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
     // Only now does the lost worker say that it applied, and the run has long been let go of.
     world.signal(&lost.call).await;
     let again = world.take_job().await;
     assert_eq!(again.call.action, Action::Rollback);
     assert!(matches!(again.rollback, Some((flow::Outcome::Provided(_), _))), "{:?}", again.rollback);
     world.signal(&again.call).await;
-    world.until("r", RunState::RolledBack).await;
+    world.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_engine_does_not_resend_leased_calls() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     world.heartbeat(&job.call).await;
@@ -130,12 +130,12 @@ async fn a_restarted_engine_does_not_resend_leased_calls() {
     tokio::time::sleep(LONG).await;
     let second = world.answer_next().await;
     assert_eq!(second.attempt, job.call.attempt.next());
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_loses_worker_after_worker_is_poison() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     for _ in 0..5 {
         let job = world.take_job().await;
@@ -143,7 +143,7 @@ async fn a_call_that_loses_worker_after_worker_is_poison() {
         tokio::time::sleep(LONG).await;
     }
     assert_eq!(world.answer_next().await.action, Action::Rollback);
-    let machine = World::end(watch).await;
+    let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::RolledBack);
     let failure = &machine.failures()["a"];
     assert_eq!(failure.kind, FailureKind::Poison, "{failure}");
@@ -152,7 +152,7 @@ async fn a_call_that_loses_worker_after_worker_is_poison() {
 #[tokio::test(start_paused = true)]
 async fn an_unrecorded_lease_is_recorded_later() {
     for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
-        let mut world = World::new().await;
+        let mut world = Harness::new().await;
         let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
         let job = world.take_job().await;
         world.faults.fail_next(fault);
@@ -160,13 +160,13 @@ async fn an_unrecorded_lease_is_recorded_later() {
         tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         assert_eq!(world.facts("r").await.iter().filter(|fact| **fact == "leased").count(), 1, "{fault:?}");
         world.signal(&job.call).await;
-        assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
+        assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_logbook_expires_no_lease() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     world.heartbeat(&job.call).await;
@@ -183,7 +183,7 @@ async fn a_slow_logbook_expires_no_lease() {
     submitted.expect("the other run begins");
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     world.signal(&job.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     let facts = world.facts("r").await;
     assert!(!facts.contains(&"lost"), "{facts:?}");
 }

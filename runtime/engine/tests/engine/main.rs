@@ -16,12 +16,12 @@ mod harness;
 
 use engine::{SubmitError, WatchEvent};
 use flow::{Action, Change, RunState};
-use harness::{Fault, World, linear};
+use harness::{Fault, Harness, linear};
 use protocol::RunCommand;
 
 #[tokio::test]
 async fn no_command_is_sent_before_its_record_is_durable() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.faults.hold();
     let flow = linear(&["a"]);
     let watch = {
@@ -37,57 +37,57 @@ async fn no_command_is_sent_before_its_record_is_durable() {
         submitting.await.expect("the run begins")
     };
     world.answer_next().await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test]
 async fn a_run_is_driven_to_its_end() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     assert_eq!(world.answer_next().await.task.as_str(), "a");
     assert_eq!(world.answer_next().await.task.as_str(), "b");
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test]
 async fn a_duplicate_signal_is_recorded_once() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let first = world.answer_next().await;
     world.signal(&first).await;
     world.answer_next().await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     assert_eq!(world.successes("r").await, ["a", "b"]);
 }
 
 #[tokio::test]
 async fn an_invalid_message_changes_nothing() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     for garbage in [&b""[..], b"garbage", b"wR\x09", b"wR\x01\xff\xff\xff"] {
         world.publish_to_engine(garbage).await;
     }
     world.answer_next().await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_append_reloads_the_run() {
     for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
-        let mut world = World::new().await;
+        let mut world = Harness::new().await;
         let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
         world.faults.fail_next(fault);
         // Its signal cannot be recorded; the run goes on from its records all the same.
         world.answer_next().await;
         while world.answer_next().await.task.as_str() != "b" {}
-        assert_eq!(World::end(watch).await.state(), RunState::Success, "{fault:?}");
+        assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");
         assert_eq!(world.successes("r").await, ["a", "b"], "each once, {fault:?}");
     }
 }
 
 #[tokio::test]
 async fn a_run_whose_first_append_fails_is_rejected() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.faults.fail_next(Fault::NotWritten);
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
     assert_eq!(error.to_string(), "could not write the run's first records");
@@ -96,7 +96,7 @@ async fn a_run_whose_first_append_fails_is_rejected() {
 
 #[tokio::test]
 async fn a_second_run_with_the_same_id_is_rejected() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
     assert_eq!(error.to_string(), "there is a run r already");
@@ -104,7 +104,7 @@ async fn a_second_run_with_the_same_id_is_rejected() {
 
 #[tokio::test]
 async fn only_one_of_two_engines_drives_a_run() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let other = world.another_engine().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let Err(error) = other.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
@@ -114,11 +114,11 @@ async fn only_one_of_two_engines_drives_a_run() {
 
 #[tokio::test]
 async fn cancelling_rolls_the_run_back() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
-    let state = world.engine.ask_here(&"r".parse().unwrap(), RunCommand::Cancel).await;
+    let state = world.engine.command_local(&"r".parse().unwrap(), RunCommand::Cancel).await;
     assert_eq!(state.expect("the run is cancelled"), RunState::Running);
     assert_eq!(world.next_interrupt().await, b.call, "the running call is told to stop");
     world.fail(&b.call, flow::FailureKind::Cancelled).await;
@@ -126,16 +126,16 @@ async fn cancelling_rolls_the_run_back() {
         let undone = world.answer_next().await;
         assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
     }
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
 #[tokio::test]
 async fn every_change_is_a_notification_in_json() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let mut heard = world.listen("f.a.#").await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.answer_next().await;
-    World::end(watch).await;
+    Harness::end(watch).await;
     let mut states = Vec::new();
     for _ in 0..2 {
         let delivery = heard.next().await.expect("a notification");
@@ -151,17 +151,17 @@ async fn every_change_is_a_notification_in_json() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_with_an_uncertain_first_append_is_driven_if_written() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     world.faults.fail_next(Fault::WrittenUnconfirmed);
     let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("whether it began is not known") };
     assert_eq!(error.to_string(), "could not write the run's first records");
     world.answer_next().await;
-    world.until("r", RunState::Success).await;
+    world.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_end_reaches_the_watcher() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let mut watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     world.faults.fail_next(Fault::WrittenUnconfirmed);
@@ -182,18 +182,18 @@ async fn an_uncertain_end_reaches_the_watcher() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_job_queue_is_redeclared_and_blocks_nothing() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let job = world.take_job().await;
     world.delete_jobs().await;
     world.signal(&job.call).await;
     assert_eq!(world.answer_next().await.task.as_str(), "b");
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_with_a_deleted_queue_reports_failure() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.delete_own_queue().await;
     world.engine.ended().await;

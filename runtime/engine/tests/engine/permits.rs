@@ -6,7 +6,7 @@ use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
 use protocol::{Job, RunCommand};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{World, wired};
+use crate::harness::{Harness, wired};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -23,20 +23,20 @@ fn paced(pace: &str) -> Arc<Flow> {
 }
 
 /// Two engines that share the shards.
-async fn two_engines() -> (World, World) {
-    let one = World::shared().await;
+async fn two_engines() -> (Harness, Harness) {
+    let one = Harness::shared().await;
     sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     sleep(SETTLED).await;
     (one, two)
 }
 
-async fn job_within(world: &mut World, time: Duration) -> Option<Job> {
+async fn job_within(world: &mut Harness, time: Duration) -> Option<Job> {
     timeout(time, world.take_job()).await.ok()
 }
 
 /// The jobs that come, until none comes for some time.
-async fn jobs(world: &mut World) -> Vec<CallId> {
+async fn jobs(world: &mut Harness) -> Vec<CallId> {
     let mut calls = Vec::new();
     while let Some(job) = job_within(world, SHORT_TIMEOUT).await {
         calls.push(job.call);
@@ -45,7 +45,7 @@ async fn jobs(world: &mut World) -> Vec<CallId> {
 }
 
 /// Answers jobs to the end, and asserts that no more are out at once than may be.
-async fn work(world: &mut World, most: usize, mut out: Vec<Job>) -> usize {
+async fn work(world: &mut Harness, most: usize, mut out: Vec<Job>) -> usize {
     let mut done = 0;
     loop {
         match job_within(world, TAKEN_OVER).await {
@@ -73,8 +73,8 @@ async fn max_running_holds_over_all_engines() {
     }
     assert_eq!(work(&mut one, 2, Vec::new()).await, 8);
     for number in 0..4 {
-        one.until(&format!("one-{number}"), RunState::Success).await;
-        one.until(&format!("two-{number}"), RunState::Success).await;
+        one.wait_for_state(&format!("one-{number}"), RunState::Success).await;
+        one.wait_for_state(&format!("two-{number}"), RunState::Success).await;
     }
 }
 
@@ -115,8 +115,8 @@ async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
     one.engine.abort().await;
     assert_eq!(work(&mut one, 2, out).await, 8);
     for number in 0..4 {
-        two.until(&format!("one-{number}"), RunState::Success).await;
-        two.until(&format!("two-{number}"), RunState::Success).await;
+        two.wait_for_state(&format!("one-{number}"), RunState::Success).await;
+        two.wait_for_state(&format!("two-{number}"), RunState::Success).await;
     }
 }
 
@@ -128,7 +128,7 @@ async fn permits_of_a_dead_engine_are_released_on_takeover() {
     two.submit("first", &flow).await.map(drop).expect("the run begins");
     let job = one.take_job().await;
     one.signal_job(&job).await;
-    two.until("first", RunState::Success).await;
+    two.wait_for_state("first", RunState::Success).await;
     one.submit("held", &flow).await.map(drop).expect("the run begins");
     let held = one.take_job().await;
     two.submit("waits", &flow).await.map(drop).expect("the run begins");
@@ -140,7 +140,7 @@ async fn permits_of_a_dead_engine_are_released_on_takeover() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_a_dead_engine_still_count() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = paced("max_running = 1");
     let runs = ["r1", "r2", "r3"];
     for run in runs {
@@ -165,17 +165,17 @@ async fn calls_of_a_dead_engine_still_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
         world.submit(run, &flow).await.map(drop).expect("the run begins");
     }
     let first = world.take_job().await;
     assert!(jobs(&mut world).await.is_empty());
-    world.engine.ask_here(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
-    world.until("r2", RunState::RolledBack).await;
+    world.engine.command_local(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
+    world.wait_for_state("r2", RunState::RolledBack).await;
     assert!(jobs(&mut world).await.is_empty(), "nobody takes back what nobody was called for");
-    world.engine.ask_here(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
+    world.engine.command_local(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
     world.signal(&first.call).await;
     let mut out = jobs(&mut world).await;
     out.sort_unstable();
@@ -184,34 +184,34 @@ async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
     for call in &out {
         world.signal(call).await;
     }
-    world.until("r1", RunState::RolledBack).await;
-    world.until("r3", RunState::Success).await;
+    world.wait_for_state("r1", RunState::RolledBack).await;
+    world.wait_for_state("r3", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_suspended_call_leaves_the_queue_and_requests_again_on_resume() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
         world.submit(run, &flow).await.map(drop).expect("the run begins");
     }
     let first = world.take_job().await;
     let run = || "r2".parse().unwrap();
-    world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
-    world.until("r2", RunState::Suspended).await;
+    world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    world.wait_for_state("r2", RunState::Suspended).await;
     world.signal(&first.call).await;
     let third = world.take_job().await;
     assert_eq!(third.call.run.as_str(), "r3");
-    world.engine.ask_here(&run(), RunCommand::Resume).await.expect("it is recorded");
+    world.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded");
     assert!(jobs(&mut world).await.is_empty());
     world.signal(&third.call).await;
     assert_eq!(world.answer_next().await.run.as_str(), "r2");
-    world.until("r2", RunState::Success).await;
+    world.wait_for_state("r2", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_removed_while_it_waits_is_not_called() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2"] {
         world.submit(run, &flow).await.map(drop).expect("the run begins");
@@ -220,15 +220,15 @@ async fn a_task_that_is_removed_while_it_waits_is_not_called() {
     let mut without = Arc::unwrap_or_clone(flow.clone());
     without.nodes.iter_mut().filter(|node| node.name.as_str() == "a").for_each(|node| node.retired = true);
     let wish = RunCommand::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
-    world.engine.ask(&"r2".parse().unwrap(), wish).await.expect("it is recorded");
-    world.until("r2", RunState::Success).await;
+    world.engine.command(&"r2".parse().unwrap(), wish).await.expect("it is recorded");
+    world.wait_for_state("r2", RunState::Success).await;
     world.signal(&first.call).await;
     assert!(jobs(&mut world).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_attempt_needs_its_own_permit() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = paced("max_running = 1\nretry = { attempts = 2, initial = \"1s\", jitter = false }");
     for run in ["r1", "r2"] {
         world.submit(run, &flow).await.map(drop).expect("the run begins");
@@ -241,12 +241,12 @@ async fn each_attempt_needs_its_own_permit() {
     world.signal(&second.call).await;
     let again = world.answer_next().await;
     assert_eq!((again.run.as_str(), again.attempt.get()), ("r1", 2));
-    world.until("r1", RunState::Success).await;
+    world.wait_for_state("r1", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn tasks_without_a_pace_need_no_permit() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let free = wired("name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n");
     world.submit("r1", &paced("max_running = 1")).await.map(drop).expect("the run begins");
     world.submit("r2", &paced("max_running = 1")).await.map(drop).expect("the run begins");
@@ -257,7 +257,7 @@ async fn tasks_without_a_pace_need_no_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn elements_share_their_tasks_permits_through_an_engine_crash() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let list: Vec<u32> = (0..600).collect();
     let flow = paced(&format!("for_each = {list:?}\nas = \"item\"\nmax_running = 2"));
     world.submit("r1", &flow).await.map(drop).expect("the run begins");
@@ -275,12 +275,12 @@ async fn elements_share_their_tasks_permits_through_an_engine_crash() {
     for job in &out {
         world.signal_job(job).await;
     }
-    world.until("r1", RunState::Success).await;
+    world.wait_for_state("r1", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_list_does_not_delay_later_runs() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     sleep(SETTLED).await;
     let list = |length: u32| {
         let elements: Vec<String> = (0..length).map(|element| element.to_string()).collect();

@@ -6,7 +6,7 @@ use flow::{Event, Execution, Flow, Machine, RunState, Signal, TaskResult, Timest
 use logbook::{Append, RunInfo, Version};
 use protocol::topology;
 
-use crate::harness::{Fault, StopPoint, World, linear, wired};
+use crate::harness::{Fault, Harness, StopPoint, linear, wired};
 
 /// Long enough for an engine to take all shards, and to note what was told.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -19,36 +19,36 @@ fn listening() -> Arc<Flow> {
     )
 }
 
-async fn fired(world: &World, run: &str) -> u64 {
-    world.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().fired()
+async fn fired(world: &Harness, run: &str) -> u64 {
+    world.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().firing_count()
 }
 
 /// Whether all that a run has recorded is known to have been told.
-async fn is_told(world: &World, run: &str) -> bool {
+async fn is_published(world: &Harness, run: &str) -> bool {
     let history = world.logbook.load(&run.parse().unwrap()).await.unwrap();
     assert!(history.told <= history.version());
     history.told == history.version()
 }
 
 /// Runs that have ended, and are not known to have told all.
-async fn untold(world: &World) -> Vec<String> {
+async fn unpublished(world: &Harness) -> Vec<String> {
     let mut untold = Vec::new();
     for shard in topology::shards() {
-        let runs = world.logbook.untold(&shard, usize::MAX >> 1).await.unwrap();
+        let runs = world.logbook.unpublished_runs(&shard, usize::MAX >> 1).await.unwrap();
         untold.extend(runs.iter().map(ToString::to_string));
     }
     untold
 }
 
 /// The listening run has fired once, and does not fire again, whoever drives it.
-async fn fires_once(mut world: World) {
+async fn fires_once(mut world: Harness) {
     let heard = world.take_job().await;
     assert_eq!((heard.call.run.as_str(), heard.call.task.as_str()), ("l", "heard"));
     world.signal_job(&heard).await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&world, "l").await, 1);
-    assert_eq!(untold(&world).await, Vec::<String>::new());
-    assert!(is_told(&world, "r").await && is_told(&world, "l").await);
+    assert_eq!(unpublished(&world).await, Vec::<String>::new());
+    assert!(is_published(&world, "r").await && is_published(&world, "l").await);
     let again = world.new_process().await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&again, "l").await, 1);
@@ -58,7 +58,7 @@ async fn fires_once(mut world: World) {
 async fn changes_before_a_crash_are_received_once() {
     for (tasks, end) in [(&["a"][..], RunState::Success), (&["a", "b"], RunState::Running)] {
         for moment in [StopPoint::After, StopPoint::Before] {
-            let mut world = World::shared().await;
+            let mut world = Harness::shared().await;
             tokio::time::sleep(SETTLED).await;
             world.submit("l", &listening()).await.expect("the run begins");
             world.submit("r", &linear(tasks)).await.expect("the run begins");
@@ -69,7 +69,7 @@ async fn changes_before_a_crash_are_received_once() {
             world.faults.until_stopped().await;
             assert_eq!(world.state("r").await, end);
             assert_eq!(fired(&world, "l").await, 0);
-            assert!(!is_told(&world, "r").await);
+            assert!(!is_published(&world, "r").await);
             let mut again = world.new_process().await;
             if end == RunState::Running {
                 let b = loop {
@@ -81,7 +81,7 @@ async fn changes_before_a_crash_are_received_once() {
                     again.signal_job(&job).await;
                 };
                 again.signal_job(&b).await;
-                again.until("r", RunState::Success).await;
+                again.wait_for_state("r", RunState::Success).await;
                 tokio::time::sleep(SETTLED).await;
                 assert_eq!(fired(&again, "l").await, 1, "{moment:?}");
                 continue;
@@ -93,7 +93,7 @@ async fn changes_before_a_crash_are_received_once() {
 
 #[tokio::test(start_paused = true)]
 async fn unpublished_changes_are_published_by_the_next_engine() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     tokio::time::sleep(SETTLED).await;
@@ -104,19 +104,19 @@ async fn unpublished_changes_are_published_by_the_next_engine() {
     one.signal_job(&a).await;
     one.faults.until_stopped().await;
     one.engine.abort().await;
-    one.faults.go_on();
+    one.faults.resume();
     let heard = one.take_job().await;
     assert_eq!(heard.call.run.as_str(), "l");
     one.signal_job(&heard).await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&two, "l").await, 1);
-    assert_eq!(untold(&two).await, Vec::<String>::new());
-    assert!(is_told(&two, "r").await && is_told(&two, "l").await);
+    assert_eq!(unpublished(&two).await, Vec::<String>::new());
+    assert!(is_published(&two, "r").await && is_published(&two, "l").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn published_changes_are_not_republished() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.submit("open", &linear(&["a"])).await.expect("the run begins");
@@ -127,8 +127,8 @@ async fn published_changes_are_not_republished() {
         }
     }
     tokio::time::sleep(SETTLED).await;
-    assert!(is_told(&world, "r").await && is_told(&world, "open").await);
-    assert_eq!(untold(&world).await, Vec::<String>::new());
+    assert!(is_published(&world, "r").await && is_published(&world, "open").await);
+    assert_eq!(unpublished(&world).await, Vec::<String>::new());
     let again = world.new_process().await;
     let mut told = again.listen("#").await;
     tokio::time::sleep(SETTLED).await;
@@ -139,7 +139,7 @@ async fn published_changes_are_not_republished() {
 
 #[tokio::test(start_paused = true)]
 async fn changes_of_an_uncertain_append_are_published() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let mut told = world.listen("f.a.r.success").await;
     let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await;
@@ -152,7 +152,7 @@ async fn changes_of_an_uncertain_append_are_published() {
 
 #[tokio::test(start_paused = true)]
 async fn a_republished_change_equals_the_first() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let mut first = world.listen("f.a.r.*").await;
     world.submit("r", &linear(&["a"])).await.expect("the run begins");
@@ -177,10 +177,10 @@ async fn a_republished_change_equals_the_first() {
 
 #[tokio::test(start_paused = true)]
 async fn unpublished_changes_before_a_snapshot_are_republished() {
-    let world = World::shared().await;
+    let world = Harness::shared().await;
     let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));
     let mut records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
-    let call = machine.calls_out().next().unwrap();
+    let call = machine.outstanding_calls().next().unwrap();
     let (answer, execution) = (TaskResult::Succeeded(Values::new()), Execution::new(1));
     let signal = Signal { call, answer, execution, redelivered: false, worker: None };
     records.extend(machine.step(Timestamp::from_micros(6), &Event::Signal(signal)).records);
@@ -190,12 +190,12 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         run: run.clone(),
         follows: Version::NONE,
         records,
-        standing: RunInfo { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        info: RunInfo { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
-        told: Version::NONE,
+        published: Version::NONE,
     };
     world.logbook.append(vec![append]).await.unwrap();
-    world.logbook.keep_snapshot(&run, version, machine.snapshot()).await.unwrap();
+    world.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();
     let again = world.new_process().await;
     let mut told = again.listen("f.a.r.*").await;
     for state in ["running", "success"] {
@@ -204,5 +204,5 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         delivery.accept();
     }
     tokio::time::sleep(SETTLED).await;
-    assert!(is_told(&again, "r").await);
+    assert!(is_published(&again, "r").await);
 }

@@ -4,7 +4,7 @@ use engine::CommandError;
 use flow::{Action, FailureKind, RunId, RunState};
 use protocol::RunCommand;
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 fn run() -> RunId {
     "r".parse().unwrap()
@@ -12,24 +12,30 @@ fn run() -> RunId {
 
 #[tokio::test]
 async fn a_run_suspends_and_resumes() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await;
-    assert_eq!(world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded"), RunState::Suspending);
+    assert_eq!(
+        world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded"),
+        RunState::Suspending
+    );
     world.signal(&a.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Suspended, "what ran has finished, and b has not begun");
-    assert_eq!(world.engine.ask_here(&run(), RunCommand::Resume).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended, "what ran has finished, and b has not begun");
+    assert_eq!(
+        world.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded"),
+        RunState::Running
+    );
     assert_eq!(world.answer_next().await.task.as_str(), "b");
-    world.until("r", RunState::Success).await;
+    world.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test]
 async fn a_cancelled_run_stays_cancelled_after_a_restart() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
-    world.engine.ask_here(&run(), RunCommand::Cancel).await.expect("it is recorded");
+    world.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded");
     let mut world = world.restart().await;
     let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     // The call that was out is not sent again; whatever comes of it, it is taken back.
@@ -40,12 +46,12 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
         let undone = world.answer_next().await;
         assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
     }
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
 /// A run whose rollback of `a` has failed for good.
-async fn stuck() -> World {
-    let mut world = World::new().await;
+async fn run_with_failed_rollback() -> Harness {
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     world.answer_next().await;
     let b = world.take_job().await;
@@ -54,57 +60,58 @@ async fn stuck() -> World {
     let a = world.take_job().await;
     assert_eq!(a.call.action, Action::Rollback);
     world.fail(&a.call, FailureKind::Permanent).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Failure);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Failure);
     world
 }
 
 #[tokio::test]
 async fn retry_repeats_a_failed_rollback() {
-    let mut world = stuck().await;
-    assert_eq!(world.engine.ask_here(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
+    let mut world = run_with_failed_rollback().await;
+    assert_eq!(world.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
     let again = world.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Rollback, 2));
-    world.until("r", RunState::RolledBack).await;
+    world.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test]
 async fn skip_settles_a_failed_rollback_with_a_reason() {
-    let world = stuck().await;
+    let world = run_with_failed_rollback().await;
     let wish = |task: &str| RunCommand::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
-    let error = world.engine.ask_here(&run(), wish("b")).await.expect_err("b is rolled back already");
+    let error = world.engine.command_local(&run(), wish("b")).await.expect_err("b is rolled back already");
     assert!(matches!(error, CommandError::NotApplicable { state: RunState::Failure, .. }), "{error}");
-    let state = world.engine.ask_here(&run(), wish("a")).await.expect("it is recorded");
+    let state = world.engine.command_local(&run(), wish("a")).await.expect("it is recorded");
     assert_eq!(state, RunState::RolledBack);
     assert!(world.facts("r").await.contains(&"rollback-skipped"));
 }
 
 #[tokio::test]
 async fn retry_restarts_a_rolled_back_run() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let a = world.take_job().await;
     world.fail(&a.call, FailureKind::Permanent).await;
     assert_eq!(world.answer_next().await.action, Action::Rollback);
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
-    assert_eq!(world.engine.ask_here(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(world.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
     let again = world.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Apply, 2));
-    world.until("r", RunState::Success).await;
+    world.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test]
 async fn an_inapplicable_command_is_rejected_without_a_record() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.answer_next().await;
-    World::end(watch).await;
+    Harness::end(watch).await;
     let facts = world.facts("r").await;
     for wish in [RunCommand::Cancel, RunCommand::Suspend, RunCommand::Resume, RunCommand::Retry] {
-        let error = world.engine.ask_here(&run(), wish).await.expect_err("the run has ended");
+        let error = world.engine.command_local(&run(), wish).await.expect_err("the run has ended");
         assert!(matches!(error, CommandError::NotApplicable { state: RunState::Success, .. }), "{error}");
     }
     assert_eq!(world.facts("r").await, facts);
-    let error = world.engine.ask_here(&"nobody".parse().unwrap(), RunCommand::Cancel).await.expect_err("there is none");
+    let error =
+        world.engine.command_local(&"nobody".parse().unwrap(), RunCommand::Cancel).await.expect_err("there is none");
     assert!(matches!(error, CommandError::Missing { .. }), "{error}");
 }
 
@@ -117,7 +124,7 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let before = wired(&format!("{head}{}{rest}{}", task("old", ""), link("c", "old")));
     // Without the first task, the others stand in other places.
     let after = wired(&format!("{head}{rest}"));
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &before).await.expect("the run begins");
     let a = world.take_job().await;
     world.faults.hold();
@@ -129,7 +136,7 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         // Both wait in the queue, one behind the other, and are taken in one turn.
         world.signal(&a.call).await;
-        let edited = tokio::join!(other.ask(&run, wish), async {
+        let edited = tokio::join!(other.command(&run, wish), async {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             world.faults.release();
         });
@@ -142,5 +149,5 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     assert_eq!((b.call.task.as_str(), b.limits.timeout.as_secs()), ("b", 7), "the job is that of its task");
     world.signal(&b.call).await;
     assert_eq!(world.answer_next().await.task.as_str(), "c");
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

@@ -8,7 +8,7 @@ use logbook::{Append, AppendOutcome, RunInfo, Version};
 use protocol::RunCommand;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 /// Long enough for engines to find one another and to share what there is.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
 async fn another_engine_takes_over_a_run() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     let other = one.sharing_engine("other").await;
     let _watch = one.submit("r", &linear(&["a", "b", "c"])).await.expect("the run begins");
     assert_eq!(one.answer_shared("r").await.task.as_str(), "a");
@@ -28,18 +28,18 @@ async fn another_engine_takes_over_a_run() {
     // Its answer waits in the queue of the shard, for whoever drives it next.
     one.signal_job(&b).await;
     assert_eq!(one.answer_shared("r").await.task.as_str(), "c");
-    other.until("r", RunState::Success).await;
+    other.wait_for_state("r", RunState::Success).await;
     assert_eq!(other.successes("r").await, ["a", "b", "c"], "each once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_returning_shard_owner_loads_leases_recorded_meanwhile() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     let other = one.sharing_engine("other").await;
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = one.take_job().await;
     // From here on the messages of the shard go to the other engine, which records the lease.
-    one.connection.lose().await;
+    one.connection.drop_connection().await;
     one.heartbeat_job(&first).await;
     one.wait_for_fact("r", "leased").await;
     // They come here again, and nothing else ever comes of the call: its worker is dead.
@@ -51,43 +51,43 @@ async fn a_returning_shard_owner_loads_leases_recorded_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_driven_by_the_owner_of_its_shard() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     let _other = one.sharing_engine("other").await;
     sleep(SETTLED).await;
     // Whoever took itself for the driver of the shard writes that the run begins, and never comes to more.
     let (run, flow) = ("r".parse().unwrap(), linear(&["a"]));
     let mut machine = Machine::new(run, flow.clone());
     let records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
-    let standing = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
+    let info = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
     let run = machine.run().clone();
-    let told = Version::NONE;
-    let append = Append { run, follows: Version::NONE, records, standing, logs: Vec::new(), told };
+    let published = Version::NONE;
+    let append = Append { run, follows: Version::NONE, records, info, logs: Vec::new(), published };
     assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [AppendOutcome::Durable]);
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
     one.signal_job(&job).await;
-    one.until("r", RunState::Success).await;
+    one.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_shard_queue_blocks_no_other_shard() {
-    let mut one = World::with_unresponsive_queue("waft.engine.3").await;
+    let mut one = Harness::with_unresponsive_queue("waft.engine.3").await;
     let flow = linear(&["a"]);
     let mut shards = BTreeSet::new();
     for number in 0..20 {
         let run = format!("before-{number}");
         let _watch = one.submit(&run, &flow).await.expect("the run begins");
         one.answer_shared(&run).await;
-        one.until(&run, RunState::Success).await;
+        one.wait_for_state(&run, RunState::Success).await;
         shards.insert(one.shard(&run).await);
     }
     assert!(shards.len() > 1 && !shards.contains("3"), "{shards:?}");
-    one.connection.be_silent("waft.engine.3", false);
+    one.connection.set_unresponsive("waft.engine.3", false);
     let driven = async {
         for number in 0.. {
             let run = format!("after-{number}");
             let _watch = one.submit(&run, &flow).await.expect("the run begins");
             one.answer_shared(&run).await;
-            one.until(&run, RunState::Success).await;
+            one.wait_for_state(&run, RunState::Success).await;
             if one.shard(&run).await == "3" {
                 return;
             }
@@ -99,7 +99,7 @@ async fn an_unresponsive_shard_queue_blocks_no_other_shard() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flow_with_an_unresponsive_queue_is_rejected() {
-    let mut one = World::with_unresponsive_queue("waft.jobs.dead").await;
+    let mut one = Harness::with_unresponsive_queue("waft.jobs.dead").await;
     let dead =
         wired("name = \"d\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nqueue = \"dead\"\n[modules]\ng = \"g.wasm\"\n");
     let refused = one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
@@ -110,12 +110,12 @@ async fn a_flow_with_an_unresponsive_queue_is_rejected() {
     assert_eq!(start.elapsed(), Duration::ZERO, "it was asked a moment ago");
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     one.answer_shared("r").await;
-    one.until("r", RunState::Success).await;
+    one.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn unsent_messages_of_a_dead_engine_are_sent() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     let flow = linear(&["a"]);
     let _watch = one.submit("r", &flow).await.expect("the run begins");
     let first = one.take_job().await;
@@ -125,12 +125,12 @@ async fn unsent_messages_of_a_dead_engine_are_sent() {
     let again = one.take_job().await;
     assert_eq!(again.call, first.call);
     one.signal_job(&again).await;
-    other.until("r", RunState::Success).await;
+    other.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn engines_share_the_shards_evenly() {
-    let one = World::shared().await;
+    let one = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     tokio::time::sleep(SETTLED).await;
@@ -146,18 +146,18 @@ async fn engines_share_the_shards_evenly() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_command_reaches_the_driving_engine() {
-    let one = World::shared().await;
+    let one = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let state = two.engine.ask(&"r".parse().unwrap(), protocol::RunCommand::Suspend).await.expect("it is recorded");
+    let state = two.engine.command(&"r".parse().unwrap(), protocol::RunCommand::Suspend).await.expect("it is recorded");
     assert_eq!(state, RunState::Suspending);
     assert_eq!(one.state("r").await, RunState::Suspending);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_engine_passes_its_check() {
-    let world = World::shared().await;
+    let world = Harness::shared().await;
     assert_eq!(world.engine.check().await, Ok(()));
     world.engine.stop().await;
     assert_eq!(world.engine.check().await, Err("the engine is stopping".into()));
@@ -165,16 +165,16 @@ async fn a_healthy_engine_passes_its_check() {
 
 #[tokio::test(start_paused = true)]
 async fn late_messages_for_an_adopted_run_are_forwarded() {
-    let mut one = World::shared().await;
+    let mut one = Harness::shared().await;
     let run = || "r".parse().unwrap();
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     let a = one.take_job().await;
-    one.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    one.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
     one.engine.abandon(run()).await.expect("the engine is there");
-    one.until("r", RunState::Suspended).await;
+    one.wait_for_state("r", RunState::Suspended).await;
     let other = one.another_engine().await;
     let watch = other.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     // The answer goes where the job said, and its run has moved.
     one.signal_job(&a).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

@@ -6,7 +6,7 @@ use flow::{Flow, RunState};
 use protocol::RunCommand;
 use tokio::time::sleep;
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 /// A circle in which nobody is called.
 fn idle_circle() -> Arc<Flow> {
@@ -25,24 +25,24 @@ fn wide(tasks: u32) -> Arc<Flow> {
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let spinning = world.submit("spins", &idle_circle()).await.expect("the run begins");
     sleep(Duration::from_secs(5)).await;
     let other = world.submit("other", &linear(&["a"])).await.expect("another run begins");
     world.answer_next().await;
-    assert_eq!(World::end(other).await.state(), RunState::Success);
-    world.engine.ask_here(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
-    let ended = World::end(spinning).await;
+    assert_eq!(Harness::end(other).await.state(), RunState::Success);
+    world.engine.command_local(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
+    let ended = Harness::end(spinning).await;
     assert_eq!(ended.state(), RunState::RolledBack);
-    assert!((45..=55).contains(&ended.fired()), "ten turns a second: {}", ended.fired());
+    assert!((45..=55).contains(&ended.firing_count()), "ten turns a second: {}", ended.firing_count());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_decision_continues_in_further_steps() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &wide(1_500)).await.expect("the run begins");
     for _ in 0..1_500 {
         world.answer_next().await;
     }
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

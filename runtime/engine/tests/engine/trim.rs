@@ -6,7 +6,7 @@ use flow::{Flow, Machine, RunId, TaskResult, Values};
 use logbook::{Replay, Version};
 use protocol::RunCommand;
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 /// Long enough for an engine to know what was told.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ fn persistent() -> Arc<Flow> {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     let run: RunId = "l".parse().unwrap();
     tokio::time::sleep(SETTLED).await;
     world.faults.copy("l");
@@ -33,7 +33,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
         for _ in 0..AT_A_TIME {
             let task = "heard".parse().unwrap();
             let wish = RunCommand::Notify { task, answer: TaskResult::Succeeded(Values::new()), key: None };
-            world.engine.ask_here(&run, wish).await.expect("it fires");
+            world.engine.command_local(&run, wish).await.expect("it fires");
             let job = world.take_job().await;
             world.signal_job(&job).await;
         }
@@ -41,13 +41,13 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     }
     let all = world.faults.copied();
     let whole = Machine::replay(run.clone(), &all).unwrap();
-    assert_eq!(whole.fired(), TIMES * AT_A_TIME);
+    assert_eq!(whole.firing_count(), TIMES * AT_A_TIME);
     let again = world.new_process().await;
     tokio::time::sleep(SETTLED).await;
     let history = again.logbook.load(&run).await.unwrap();
     assert_eq!(history.version().get(), all.len() as u64);
     assert!(history.into_machine().unwrap() == whole, "it loads as it was");
-    let beginning = again.logbook.beginning(&run).await.unwrap().expect("its oldest records were let go");
+    let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were let go");
     let kept = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
     assert!((1_000..4_000).contains(&kept.len()), "{} of {} are kept", kept.len(), all.len());
     let mut replay = Replay::new(run.clone(), again.logbook.clone());
@@ -56,14 +56,14 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
         if records.is_empty() {
             break;
         }
-        records.iter().for_each(|record| drop(replay.take(record).unwrap()));
+        records.iter().for_each(|record| drop(replay.apply(record).unwrap()));
     }
     assert!(replay.machine() == Some(&whole), "it is replayed as it was");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_fires_once_keeps_all_its_records() {
-    let mut world = World::shared().await;
+    let mut world = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let names: Vec<String> = (0..1_200).map(|number| format!("t{number}")).collect();
     let tasks: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -79,6 +79,6 @@ async fn a_run_that_fires_once_keeps_all_its_records() {
     assert!(all.len() > 2_400, "{}", all.len());
 }
 
-async fn begins_at(world: &World, run: &RunId) -> Option<Version> {
-    world.logbook.beginning(run).await.unwrap().map(|beginning| beginning.version)
+async fn begins_at(world: &Harness, run: &RunId) -> Option<Version> {
+    world.logbook.trim_point(run).await.unwrap().map(|beginning| beginning.version)
 }

@@ -6,7 +6,7 @@ use broker::{Broker as _, Consumer, Message, Properties, Queue, QueueKind, Routi
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{CallLog, CommandRequest, Reply, Report, RunCommand, topology};
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 /// The same message as a later waft would write it: the third byte is the version of the format.
 fn newer(mut body: Vec<u8>) -> Vec<u8> {
@@ -36,13 +36,13 @@ fn success(call: &CallId) -> Vec<u8> {
     Report::Signal(signal, CallLog::default()).encode()
 }
 
-async fn quarantined(world: &World) -> u64 {
+async fn quarantined(world: &Harness) -> u64 {
     world.broker().waiting(topology::QUARANTINE).await.unwrap().unwrap_or(0)
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_report_is_quarantined_with_a_reason() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let json = Properties { content_type: Some("application/json".into()), ..Properties::default() };
     for (properties, says) in [(Properties::default(), "not a report"), (json, "could not read a notification")] {
         world.publish_message(message(world.signal_to(), false, properties, b"garbage".to_vec())).await;
@@ -52,13 +52,13 @@ async fn an_unreadable_report_is_quarantined_with_a_reason() {
     }
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     world.answer_next().await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     assert_eq!(world.broker().waiting(world.signal_to()).await.unwrap(), Some(0), "nothing comes for ever");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     let answer = message(world.signal_to(), true, of_call(&job.call), newer(success(&job.call)));
@@ -70,7 +70,7 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let rollback = world.take_job().await;
     assert_eq!(rollback.call.action, flow::Action::Rollback);
     world.signal(&rollback.call).await;
-    let machine = World::end(watch).await;
+    let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::RolledBack);
     let failure = machine.failures().values().next().expect("its failure is told");
     assert_eq!(failure.kind, FailureKind::Poison);
@@ -83,23 +83,23 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
 
 #[tokio::test(start_paused = true)]
 async fn repeated_and_transient_messages_are_not_quarantined() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = world.take_job().await;
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
     world.publish_message(message(world.signal_to(), false, of_call(&job.call), newer(heartbeat.encode()))).await;
     world.signal(&job.call).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     assert_eq!(quarantined(&world).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_request_gets_a_reply() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let replies = Queue { name: "replies".into(), kind: QueueKind::Exclusive };
     world.broker().declare_queue(&replies).await.unwrap();
     let mut answers: Consumer = world.broker().consume("replies", 1).await.unwrap();
-    let request = CommandRequest { run: "r".parse().unwrap(), wish: RunCommand::Cancel };
+    let request = CommandRequest { run: "r".parse().unwrap(), command: RunCommand::Cancel };
     let asking =
         Properties { reply_to: Some("replies".into()), correlation_id: Some("1".into()), ..Properties::default() };
     world.publish_message(message(world.signal_to(), true, asking, newer(Report::Command(request).encode()))).await;
@@ -114,12 +114,12 @@ async fn an_unreadable_request_gets_a_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_permit_message_is_quarantined_and_granting_continues() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let flow = "name = \"f\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nmax_running = 1\n";
     let first = world.submit("one", &wired(flow)).await.expect("the run begins");
     let second = world.submit("two", &wired(flow)).await.expect("the run begins");
     let job = world.take_job().await;
-    let queue = topology::permits(&"f".parse().unwrap(), &"a".parse().unwrap());
+    let queue = topology::permit_queue(&"f".parse().unwrap(), &"a".parse().unwrap());
     world.publish_message(message(&queue, false, Properties::default(), b"garbage".to_vec())).await;
     let (kept, from, reason) = world.next_quarantined().await;
     assert_eq!((&kept.body[..], from), (&b"garbage"[..], queue.clone()));
@@ -128,7 +128,7 @@ async fn an_unreadable_permit_message_is_quarantined_and_granting_continues() {
     assert!(taken.is_err(), "the permit that is out stays out: {taken:?}");
     world.signal(&job.call).await;
     world.answer_next().await;
-    assert_eq!(World::end(first).await.state(), RunState::Success);
-    assert_eq!(World::end(second).await.state(), RunState::Success);
+    assert_eq!(Harness::end(first).await.state(), RunState::Success);
+    assert_eq!(Harness::end(second).await.state(), RunState::Success);
     assert_eq!(world.broker().waiting(&queue).await.unwrap().unwrap_or(0), 0);
 }

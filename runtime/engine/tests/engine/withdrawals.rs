@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{Action, FailureKind, RunId, RunState};
 use protocol::RunCommand;
 
-use crate::harness::{World, linear, wired};
+use crate::harness::{Harness, linear, wired};
 
 /// Within this a call is withdrawn that no worker has begun: workers have half a second to say so, and probes go each second.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -18,17 +18,17 @@ fn run() -> RunId {
     "r".parse().unwrap()
 }
 
-async fn cancel(world: &World) -> RunState {
-    world.engine.ask_here(&run(), RunCommand::Cancel).await.expect("it is recorded")
+async fn cancel(world: &Harness) -> RunState {
+    world.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded")
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     assert_eq!(cancel(&world).await, RunState::Running, "workers are asked first");
     let call = world.next_withdrawn().await.pop().expect("there is one");
-    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
+    let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
     let facts = world.facts("r").await;
     assert_eq!(facts[2..], ["cancel-requested", "failed", "passed-rollback", "run-entered"], "{facts:?}");
@@ -38,7 +38,7 @@ async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
 
 #[tokio::test(start_paused = true)]
 async fn only_wanted_calls_may_start() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = world.take_job().await.call;
     assert!(world.may_begin(&a).await);
@@ -51,12 +51,12 @@ async fn only_wanted_calls_may_start() {
     let missing = flow::CallId { run: "gone".parse().unwrap(), ..b.clone() };
     assert!(!world.may_begin(&missing).await, "there is no such run");
     world.signal(&b).await;
-    assert_eq!(World::end(watch).await.state(), RunState::Success);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_started_call_is_awaited_and_rolled_back() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
     cancel(&world).await;
@@ -66,26 +66,26 @@ async fn a_started_call_is_awaited_and_rolled_back() {
     assert_eq!(world.state("r").await, RunState::Running, "its worker answers, or its lease is missed");
     world.fail(&call, FailureKind::Cancelled).await;
     assert_eq!(world.answer_next().await.action, Action::Rollback);
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_call_that_ran_is_rolled_back() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
     cancel(&world).await;
-    assert_eq!(World::end(watch).await.state(), RunState::RolledBack);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
     world.signal(&call).await;
     let undone = world.answer_next().await;
     assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
-    world.until("r", RunState::RolledBack).await;
+    world.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
     for begun in [false, true] {
-        let mut world = World::new().await;
+        let mut world = Harness::new().await;
         let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
         let a = world.take_job().await.call;
         let b = world.take_job().await.call;
@@ -101,41 +101,43 @@ async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
             let undone = world.answer_next().await;
             assert_eq!((undone.task, undone.action), (b.task, Action::Rollback));
         }
-        let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("nothing holds it up");
+        let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
         assert_eq!(ended.state(), RunState::RolledBack);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn takeover_of_a_cancelled_run_resends_no_call() {
-    let world = World::new().await;
+    let world = Harness::new().await;
     let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     cancel(&world).await;
     assert_eq!(world.jobs_waiting().await, 1);
     let world = world.restart().await;
     let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
-    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("it is rolled back at once");
+    let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
     assert_eq!(world.jobs_waiting().await, 1, "the first one, and no other");
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancel_of_a_suspended_run_resends_no_call() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = world.take_job().await.call;
-    world.engine.ask_here(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
     world.engine.abandon(run()).await.expect("it is recorded");
-    assert_eq!(World::end(watch).await.state(), RunState::Suspended);
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
     assert!(!world.may_begin(&call).await, "of a suspended run nothing begins");
     cancel(&world).await;
-    tokio::time::timeout(AT_ONCE, world.until("r", RunState::RolledBack)).await.expect("it is rolled back at once");
+    tokio::time::timeout(AT_ONCE, world.wait_for_state("r", RunState::RolledBack))
+        .await
+        .expect("it is rolled back at once");
     assert_eq!(world.jobs_waiting().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn removing_a_task_withdraws_its_call() {
-    let mut world = World::new().await;
+    let mut world = Harness::new().await;
     let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
     let a = world.take_job().await.call;
     let machine = world.logbook.load(&run()).await.unwrap().into_machine().unwrap();
@@ -145,9 +147,9 @@ async fn removing_a_task_withdraws_its_call() {
     });
     let flow = flow::Flow { nodes: removed.collect(), ..(**machine.flow()).clone() };
     let edit = RunCommand::Edit { revision: machine.revision(), flow: flow.into() };
-    world.engine.ask_here(&run(), edit).await.expect("it is recorded");
+    world.engine.command_local(&run(), edit).await.expect("it is recorded");
     assert_eq!(world.next_withdrawn().await.pop().expect("there is one").task.as_str(), "b");
     world.signal(&a).await;
-    let ended = tokio::time::timeout(AT_ONCE, World::end(watch)).await.expect("nothing holds it up");
+    let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
     assert_eq!(ended.state(), RunState::Success);
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, time::Duration};
 
-use super::{Builder, RootFlow, parsed};
+use super::{Builder, RootFlow, parse_name};
 use crate::{
     Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
     SourceOutcome,
@@ -28,32 +28,32 @@ impl Builder<RootFlow> {
     /// A run stays, and fires each time it is notified.
     #[must_use]
     pub fn persistent(mut self) -> Self {
-        self.draft.living.persistent = true;
+        self.draft.triggers.persistent = true;
         self
     }
 
     /// Links may lead round in circles: each turn is a firing.
     #[must_use]
     pub fn cyclic(mut self) -> Self {
-        self.draft.living.cyclic = true;
+        self.draft.triggers.cyclic = true;
         self
     }
 
     /// So many firings of a run, from one, and no more.
     #[must_use]
     pub fn max_firings(mut self, firings: u64) -> Self {
-        self.draft.living.max_firings = self.counted("max_firings", firings, u64::MAX);
+        self.draft.triggers.max_firings = self.set_count("max_firings", firings, u64::MAX);
         self
     }
 
     /// So many firings at once, from one to ten thousand; others wait for their turn.
     #[must_use]
     pub fn max_parallel(mut self, firings: u32) -> Self {
-        self.draft.living.max_parallel = self.counted("max_parallel", firings, DraftTriggers::MAX_PARALLEL_FIRINGS);
+        self.draft.triggers.max_parallel = self.set_count("max_parallel", firings, DraftTriggers::MAX_PARALLEL_FIRINGS);
         self
     }
 
-    fn counted<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, most: N) -> Option<N> {
+    fn set_count<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, most: N) -> Option<N> {
         if N::from(1) <= count && count <= most {
             return Some(count);
         }
@@ -78,11 +78,11 @@ impl Builder<RootFlow> {
         to: impl AsRef<str>,
     ) -> Self {
         let mistakes = &mut self.draft.mistakes;
-        let flow: Option<FlowName> = parsed(flow.as_ref(), "the flow that is listened to", mistakes);
-        let task: Option<NodeName> = parsed(task.as_ref(), "the task that is listened to", mistakes);
-        let to: Option<NodeName> = parsed(to.as_ref(), "what listens to another flow", mistakes);
+        let flow: Option<FlowName> = parse_name(flow.as_ref(), "the flow that is listened to", mistakes);
+        let task: Option<NodeName> = parse_name(task.as_ref(), "the task that is listened to", mistakes);
+        let to: Option<NodeName> = parse_name(to.as_ref(), "what listens to another flow", mistakes);
         if let (Some(flow), Some(task), Some(to)) = (flow, task, to) {
-            self.draft.listens.push(DraftListener { flow, task, on, to, span: None });
+            self.draft.listeners.push(DraftListener { flow, task, on, to, span: None });
         }
         self
     }
@@ -104,13 +104,13 @@ impl Builder<RootFlow> {
         let default =
             ScheduleBuilder { zone: "UTC".into(), overlap: OverlapPolicy::default(), missed: MissedPolicy::default() };
         let ScheduleBuilder { zone, overlap, missed } = build(default);
-        let to: Option<NodeName> = parsed(to.as_ref(), "what a schedule fires", &mut self.draft.mistakes);
+        let to: Option<NodeName> = parse_name(to.as_ref(), "what a schedule fires", &mut self.draft.mistakes);
         match (Cron::new(cron.as_ref(), &zone), to) {
             (Ok(cron), Some(to)) => {
                 self.draft.schedules.push(DraftSchedule { cron, to, overlap, missed, span: None });
             }
             (Ok(_), None) => {}
-            (Err(error), _) => self.draft.mistakes.push(Diagnostic::refused(None, "a schedule", &error)),
+            (Err(error), _) => self.draft.mistakes.push(Diagnostic::rejected(None, "a schedule", &error)),
         }
         self
     }

@@ -11,7 +11,7 @@ pub(super) fn loops(expression: &IdedExpr) -> usize {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
             let deepest = |parts: &[&IdedExpr]| parts.iter().map(|part| loops(part)).max().unwrap_or(0);
-            deepest(&around(comprehension)).max(1 + deepest(&inside(comprehension)))
+            deepest(&outer_parts(comprehension)).max(1 + deepest(&inner_parts(comprehension)))
         }
         _ => parts(expression).into_iter().map(loops).max().unwrap_or(0),
     }
@@ -20,7 +20,7 @@ pub(super) fn loops(expression: &IdedExpr) -> usize {
 pub(super) fn count_loops(expression: &IdedExpr) -> usize {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
-            let parts = around(comprehension).into_iter().chain(inside(comprehension));
+            let parts = outer_parts(comprehension).into_iter().chain(inner_parts(comprehension));
             1 + parts.map(count_loops).sum::<usize>()
         }
         _ => parts(expression).into_iter().map(count_loops).sum(),
@@ -32,9 +32,9 @@ pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut 
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
             gathered.push(&comprehension.accu_var);
-            let joins = inside(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered));
+            let joins = inner_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered));
             gathered.pop();
-            joins || around(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered))
+            joins || outer_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered))
         }
         Expr::Call(call) if call.func_name == operators::ADD && !gathered.is_empty() => {
             let gathers = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if gathered.contains(&name.as_str())));
@@ -49,11 +49,11 @@ pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e 
     match &expression.expr {
         Expr::Ident(name) if !own.contains(&name.as_str()) => drop(reads.insert(name.clone())),
         Expr::Comprehension(comprehension) => {
-            around(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
+            outer_parts(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
             let before = own.len();
             own.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
             own.extend(comprehension.iter_var2.as_deref());
-            inside(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
+            inner_parts(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
             own.truncate(before);
         }
         _ => parts(expression).into_iter().for_each(|part| collect_variables(part, own, reads)),
@@ -61,12 +61,12 @@ pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e 
 }
 
 /// What of a loop does not see its variables.
-pub(super) fn around(comprehension: &ComprehensionExpr) -> [&IdedExpr; 2] {
+pub(super) fn outer_parts(comprehension: &ComprehensionExpr) -> [&IdedExpr; 2] {
     [&comprehension.iter_range, &comprehension.accu_init]
 }
 
 /// What of a loop sees its variables.
-fn inside(comprehension: &ComprehensionExpr) -> [&IdedExpr; 3] {
+fn inner_parts(comprehension: &ComprehensionExpr) -> [&IdedExpr; 3] {
     [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result]
 }
 

@@ -95,7 +95,7 @@ fn a_malicious_condition_is_rejected() {
 #[test]
 fn a_condition_lists_the_variables_it_reads() {
     let condition = Condition::new("pan.lids.all(lid, lid > least) && pan.size > 3").unwrap();
-    assert_eq!(condition.reads(), ["least".to_owned(), "pan".to_owned()].into());
+    assert_eq!(condition.variables(), ["least".to_owned(), "pan".to_owned()].into());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use cel::{
 
 use super::complexity;
 use crate::{
-    schema::{Field, VisibleProviders},
+    schema::{Field, SchemaView},
     suggest,
     value_types::{ValueType, ValueTypes},
 };
@@ -60,7 +60,7 @@ pub(crate) struct Finding {
 #[derive(Clone, Copy)]
 pub(crate) struct StaticType<'s> {
     pub(crate) types: ValueTypes,
-    pub(crate) schema: Option<VisibleProviders<'s>>,
+    pub(crate) schema: Option<SchemaView<'s>>,
 }
 
 impl<'s> StaticType<'s> {
@@ -70,7 +70,7 @@ impl<'s> StaticType<'s> {
         Self { types, schema: None }
     }
 
-    pub(crate) fn of_schema(schema: VisibleProviders<'s>) -> Self {
+    pub(crate) fn of_schema(schema: SchemaView<'s>) -> Self {
         Self { types: schema.types(), schema: Some(schema) }
     }
 }
@@ -191,10 +191,8 @@ impl<'s> Checker<'s> {
             }
             (operators::INDEX, [of, _]) => {
                 let taken = self.probe(call, target, &given);
-                let element = of
-                    .schema
-                    .and_then(VisibleProviders::element)
-                    .filter(|_| of.types == ValueTypes::of(ValueType::List));
+                let element =
+                    of.schema.and_then(SchemaView::element).filter(|_| of.types == ValueTypes::of(ValueType::List));
                 element.map_or(taken, StaticType::of_schema)
             }
             _ => self.probe(call, target, &given),
@@ -214,8 +212,10 @@ impl<'s> Checker<'s> {
         let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
         for combination in combinations(&all) {
             let key = (call.func_name.clone(), target.is_some(), combination);
-            let probed =
-                *self.probed.entry(key).or_insert_with_key(|(name, has_target, of)| ask(name, *has_target, of));
+            let probed = *self
+                .probed
+                .entry(key)
+                .or_insert_with_key(|(name, has_target, of)| probe_function(name, *has_target, of));
             is_unknown &= probed == ProbeResult::Unknown;
             if let ProbeResult::Returns(came_to) = probed {
                 types = types.or(came_to);
@@ -228,7 +228,7 @@ impl<'s> Checker<'s> {
         let form = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form);
         match (is_unknown, form) {
             (_, Some(form)) => {
-                self.error(format!("calls `{name}` with {}", arguments(&all)), format!("write it as {form}"));
+                self.error(format!("calls `{name}` with {}", describe_arguments(&all)), format!("write it as {form}"));
             }
             (true, None) => {
                 let names = || FUNCTIONS.iter().map(|(known, _)| *known);
@@ -244,7 +244,7 @@ impl<'s> Checker<'s> {
                     operators::LOGICAL_NOT => "compare it with something",
                     _ => "it takes values of one type: turn one with int(), double() or string()",
                 };
-                self.error(format!("has {} at `{operator}`", arguments(&all)), hint);
+                self.error(format!("has {} at `{operator}`", describe_arguments(&all)), hint);
             }
         }
         StaticType::ANY
@@ -259,7 +259,7 @@ impl<'s> Checker<'s> {
         let is_list = range.types == ValueTypes::of(ValueType::List);
         let element = range
             .schema
-            .and_then(VisibleProviders::element)
+            .and_then(SchemaView::element)
             .filter(|_| is_list)
             .map_or(StaticType::ANY, StaticType::of_schema);
         let gathered = self.check(&comprehension.accu_init);
@@ -293,7 +293,7 @@ fn of_literal(literal: &LiteralValue) -> ValueType {
     }
 }
 
-fn arguments(all: &[ValueTypes]) -> String {
+fn describe_arguments(all: &[ValueTypes]) -> String {
     match all {
         [] => "nothing".into(),
         all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
@@ -314,7 +314,7 @@ fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
 }
 
 /// Calls a function of CEL with one value of each of these types.
-fn ask(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
+fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
     let mut context = Context::with_env(ENVIRONMENT.clone());
     let mut arguments: Vec<IdedExpr> = Vec::new();
     for (place, value) in of.iter().enumerate() {

@@ -16,9 +16,10 @@ use crate::{
 
 /// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> FlowBody {
-    let pattern = mistakes.needed(|mistakes| table.word("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
+    let pattern =
+        mistakes.read_needed(|mistakes| table.keyword("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
     let controller = table.take("retry").and_then(|toml| {
-        let controller = retry::controller(toml, &table.whose, mistakes);
+        let controller = retry::controller(toml, &table.owner, mistakes);
         mistakes.is_partial |= controller.is_none();
         controller
     });
@@ -32,7 +33,7 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> FlowBo
     nodes.sort_by_key(|(start, _)| *start);
     let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
     let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
-    mistakes.needed(|mistakes| apply_order(table, pattern, &mut nodes, mistakes));
+    mistakes.read_needed(|mistakes| apply_order(table, pattern, &mut nodes, mistakes));
     let starts = table.starts(mistakes);
     FlowBody { pattern, nodes, links, controller, starts }
 }
@@ -44,11 +45,11 @@ pub(super) fn tables<'t>(
     mistakes: &mut Diagnostics,
 ) -> &'t [Spanned<DeValue<'t>>] {
     let what = format!("a list of tables, each begun by {example}");
-    mistakes.needed(|mistakes| table.list(key, &what, mistakes)).map_or(&[], |list| list.value)
+    mistakes.read_needed(|mistakes| table.list(key, &what, mistakes)).map_or(&[], |list| list.value)
 }
 
 fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftFlow> {
-    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes))?;
+    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes))?;
     let name = task::name(&mut table, "inner-flow", mistakes);
     let body = read(&mut table, mistakes);
     let foreign = |key: &str| match key {
@@ -57,7 +58,7 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Opt
         "persistent" | "cyclic" | "max_firings" | "max_parallel" | "listen" | "schedule" => {
             Some(format!("{key} is said of the whole flow: move it to the top of the file"))
         }
-        _ => foreign_keys::of_flow(key),
+        _ => foreign_keys::suggest_flow_key(key),
     };
     table.finish(foreign, mistakes);
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })
@@ -65,11 +66,11 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Opt
 
 fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftLink> {
     let example = "{ from = \"mix\", to = \"bake\" }";
-    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a link", example, mistakes))?;
+    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a link", example, mistakes))?;
     let mut end = |key| {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.push_missing(table.lacks(key, &format!("{key} = \"the name of a node\"")));
+            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"the name of a node\"")));
         }
         table.name_or_nearest::<NodeName>(key, mistakes)
     };
@@ -77,7 +78,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Optio
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
-    let said = mistakes.needed(|mistakes| said(&mut table, mistakes));
+    let said = mistakes.read_needed(|mistakes| read_link_options(&mut table, mistakes));
     table.finish(|_| None, mistakes);
     let (from, to) = (from?, to?);
     let spans = LinkSpans {
@@ -100,18 +101,18 @@ pub(super) struct LinkOptions {
     pub(super) join: Join,
 }
 
-pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> LinkOptions {
-    let on = table.word("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
+pub(super) fn read_link_options(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> LinkOptions {
+    let on = table.keyword("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
     let when =
-        table.text("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
+        table.string("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
             Ok(condition) => Some(condition),
             Err(error) => {
-                mistakes.push(Diagnostic::refused(Some(text.span), "\"when\" of a link", &error));
+                mistakes.push(Diagnostic::rejected(Some(text.span), "\"when\" of a link", &error));
                 None
             }
         });
-    let reach = table.word("reach", SkipReach::WORDS, mistakes);
-    let join = table.word("join", Join::WORDS, mistakes).unwrap_or_default();
+    let reach = table.keyword("reach", SkipReach::WORDS, mistakes);
+    let join = table.keyword("join", Join::WORDS, mistakes).unwrap_or_default();
     LinkOptions { on, when, reach, join }
 }
 
@@ -119,14 +120,14 @@ pub(super) fn said(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> LinkOp
 fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Diagnostics) {
     let Some(order) = table.list("order", "a list of names", mistakes) else { return };
     if pattern != Pattern::Linear {
-        let message = format!("{} has an order, but is not linear", table.whose);
+        let message = format!("{} has an order, but is not linear", table.owner);
         mistakes
             .push(Diagnostic::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
         return;
     }
-    let places = places(&order, &table.whose, nodes, mistakes);
+    let places = order_positions(&order, &table.owner, nodes, mistakes);
     for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
-        let message = format!("the order of {} misses {:?}", table.whose, node.name());
+        let message = format!("the order of {} misses {:?}", table.owner, node.name());
         mistakes.push_missing(
             Diagnostic::error(Some(order.span.clone()), message).hint("name every node of the flow once"),
         );
@@ -134,7 +135,7 @@ fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode]
     nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
 }
 
-fn places<'t>(
+fn order_positions<'t>(
     order: &WithSpan<&'t [Spanned<DeValue<'t>>]>,
     whose: &str,
     nodes: &[DraftNode],
@@ -154,7 +155,7 @@ fn places<'t>(
         };
         if !known.contains(name) {
             let message = format!("the order of {whose} names {name:?}, which is no node of it");
-            let is_read = mistakes.wrong.len() < suggest::MAX_SUGGESTIONS;
+            let is_read = mistakes.present.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
             let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
             mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));

@@ -47,24 +47,25 @@ const KINDS: [(&str, &[&str]); 7] = [
 pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
     let (table, found) = DeTable::parse_recoverable(text);
     let mut mistakes = Diagnostics::default();
-    let edits = whole(&table, &mut mistakes);
+    let edits = read_root(&table, &mut mistakes);
     let mut wrong = if found.is_empty() {
-        mistakes.wrong.append(&mut mistakes.missing);
-        mistakes.wrong
+        mistakes.present.append(&mut mistakes.missing);
+        mistakes.present
     } else {
-        syntax_errors::with_syntax_errors(mistakes.wrong, &found, text)
+        syntax_errors::with_syntax_errors(mistakes.present, &found, text)
     };
     wrong.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
     wrong.dedup();
     if wrong.is_empty() { Ok(edits) } else { Err(wrong) }
 }
 
-fn whole<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
     let tables = body::tables(&mut table, "edit", "[[edit]]", mistakes);
     if tables.is_empty() {
-        mistakes
-            .push_missing(table.lacks("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"));
+        mistakes.push_missing(
+            table.missing_key("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"),
+        );
     }
     let edits = tables.iter().flat_map(|toml| edit(toml, mistakes)).collect();
     table.finish(|_| None, mistakes);
@@ -91,7 +92,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<P
         let mistake = Diagnostic::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
         mistakes.push(mistake.hint("an edit does one thing: begin another with [[edit]]"));
     }
-    table.whose = format!("the edit {kind:?}");
+    table.owner = format!("the edit {kind:?}");
     let edits = read(kind, &mut table, mistakes);
     // That these are there was told already.
     for (other, also) in said.iter().skip(1) {
@@ -111,13 +112,13 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
     let one = |edit: Option<Edit>| edit.map(ParsedEdit::Edit).into_iter().collect();
     match kind {
         "add" => {
-            let file = table.text("add", "the path of a file", mistakes);
+            let file = table.string("add", "the path of a file", mistakes);
             file.map(|file| ParsedEdit::Add { file: file.value.into() }).into_iter().collect()
         }
         "remove" => one(table.name("remove", mistakes).map(|task| Edit::Remove { task: task.value, ran: false })),
         "link" => {
             let ends = ends(table, "link", mistakes);
-            let body::LinkOptions { on, when, reach, join } = body::said(table, mistakes);
+            let body::LinkOptions { on, when, reach, join } = body::read_link_options(table, mistakes);
             one(ends.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }))
         }
         "unlink" => one(ends(table, "unlink", mistakes).map(|(from, to)| Edit::Unlink { from, to })),
@@ -125,7 +126,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
             let what = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
             let pair = pair(table, "use", what, mistakes);
             one(pair.and_then(|[task, uses]| {
-                let task = named(task, &table.whose, mistakes)?;
+                let task = parse_name(task, &table.owner, mistakes)?;
                 Some(Edit::Use { task, uses: uses.0.to_owned() })
             }))
         }
@@ -140,7 +141,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
             let task = table.name::<NodeName>("require", mistakes);
             let renames = task::renames(table, "requires", &mut BTreeMap::new(), mistakes);
             if renames.as_ref().is_none_or(BTreeMap::is_empty) {
-                mistakes.push_missing(table.lacks("requires", "requires = { pan = \"first_pan\" }"));
+                mistakes.push_missing(table.missing_key("requires", "requires = { pan = \"first_pan\" }"));
             }
             let Some(task) = task else { return Vec::new() };
             let require = |(parameter, value)| Edit::Require { task: task.value.clone(), parameter, value };
@@ -152,12 +153,12 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
 
 /// The constants of an edit that sets some.
 fn constants(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Values {
-    let lacks = |table: &Reader<'_>| table.lacks("with", "with = { celsius = 180 }");
+    let lacks = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
         mistakes.push_missing(lacks(table));
         return Values::new();
     };
-    let (values, places) = task::values(toml, &format!("\"with\" of {}", table.whose), mistakes);
+    let (values, places) = task::values(toml, &format!("\"with\" of {}", table.owner), mistakes);
     if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && places.is_empty() {
         mistakes.push_missing(lacks(table));
     }
@@ -166,7 +167,7 @@ fn constants(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Values {
 
 fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Diagnostics) -> Option<(NodeName, NodeName)> {
     let pair = pair(table, key, "two names, as in [\"mix\", \"bake\"]", mistakes)?;
-    let [from, to] = pair.map(|end| named(end, &table.whose, mistakes));
+    let [from, to] = pair.map(|end| parse_name(end, &table.owner, mistakes));
     Some((from?, to?))
 }
 
@@ -189,19 +190,19 @@ fn pair<'t>(
     }
     match list.value.iter().find(|toml| toml.get_ref().as_str().is_none()) {
         Some(other) => {
-            let whose = format!("an element of {key:?} of {}", table.whose);
+            let whose = format!("an element of {key:?} of {}", table.owner);
             mistakes.push(wrong_type(&whose, "a text in quotes", other.get_ref(), other.span()));
         }
         None => {
-            let message = format!("{key:?} of {} does not have two elements", table.whose);
+            let message = format!("{key:?} of {} does not have two elements", table.owner);
             mistakes.push(Diagnostic::error(Some(list.span), message).hint(format!("write {what}")));
         }
     }
     None
 }
 
-fn named((text, span): Text<'_>, whose: &str, mistakes: &mut Diagnostics) -> Option<NodeName> {
-    NodeName::new(text).map_err(|error| mistakes.push(Diagnostic::refused(Some(span), whose, &error))).ok()
+fn parse_name((text, span): Text<'_>, whose: &str, mistakes: &mut Diagnostics) -> Option<NodeName> {
+    NodeName::new(text).map_err(|error| mistakes.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
 }
 
 #[cfg(test)]

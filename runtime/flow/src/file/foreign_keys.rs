@@ -1,7 +1,7 @@
 //! What other systems call what a flow file calls otherwise: words too far from ours to be taken for misspelt.
 
 /// What a key of a task was meant to be.
-pub(super) fn of_task(key: &str) -> Option<String> {
+pub(super) fn suggest_task_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { attempts = n }?",
         "retry_delay" | "retry_backoff" | "backoff" => "did you mean retry = { initial = \"1s\" }?",
@@ -24,7 +24,7 @@ pub(super) fn of_task(key: &str) -> Option<String> {
 }
 
 /// What a key of a flow was meant to be.
-pub(super) fn of_flow(key: &str) -> Option<String> {
+pub(super) fn suggest_flow_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { times = n }?",
         "tasks" => "each task is a table of its own, begun by [[task]]",

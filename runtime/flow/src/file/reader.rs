@@ -27,7 +27,7 @@ pub(super) struct WithSpan<T> {
 #[derive(Default)]
 pub(super) struct Diagnostics {
     /// What is there and should not be so.
-    pub(super) wrong: Vec<Diagnostic>,
+    pub(super) present: Vec<Diagnostic>,
     /// What should be there and is not; in a file that is not TOML it may only be lost.
     pub(super) missing: Vec<Diagnostic>,
     /// Whether something could not be read that other parts depend on.
@@ -36,7 +36,7 @@ pub(super) struct Diagnostics {
 
 impl Diagnostics {
     pub(super) fn push(&mut self, mistake: Diagnostic) {
-        self.wrong.push(mistake);
+        self.present.push(mistake);
     }
 
     pub(super) fn push_missing(&mut self, mistake: Diagnostic) {
@@ -44,8 +44,8 @@ impl Diagnostics {
     }
 
     /// Reads what other parts depend on: without it they would seem to be wrong, too.
-    pub(super) fn needed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let count = |mistakes: &Self| mistakes.wrong.len() + mistakes.missing.len();
+    pub(super) fn read_needed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let count = |mistakes: &Self| mistakes.present.len() + mistakes.missing.len();
         let before = count(self);
         let read = read(self);
         self.is_partial |= count(self) > before;
@@ -85,13 +85,13 @@ pub(super) struct Reader<'t> {
     /// Where it stands: its header, or the whole of an inline table.
     pub(super) span: Range<usize>,
     /// What it is, as mistakes tell it: `task "mix"`.
-    pub(super) whose: String,
-    asked: Vec<&'static str>,
+    pub(super) owner: String,
+    read_keys: Vec<&'static str>,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, whose: impl Into<String>) -> Self {
-        Self { table, span, whose: whose.into(), asked: Vec::new() }
+        Self { table, span, owner: whose.into(), read_keys: Vec::new() }
     }
 
     /// Reads a value that must be a table; `example` is one.
@@ -111,15 +111,15 @@ impl<'t> Reader<'t> {
 
     /// The value of a key, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
-        if !self.asked.contains(&key) {
-            self.asked.push(key);
+        if !self.read_keys.contains(&key) {
+            self.read_keys.push(key);
         }
         self.table.get(key)
     }
 
     /// Says that a key must be there.
-    pub(super) fn lacks(&self, key: &str, example: &str) -> Diagnostic {
-        Diagnostic::error(Some(self.span.clone()), format!("{} has no {key:?}", self.whose))
+    pub(super) fn missing_key(&self, key: &str, example: &str) -> Diagnostic {
+        Diagnostic::error(Some(self.span.clone()), format!("{} has no {key:?}", self.owner))
             .hint(format!("write {example}"))
     }
 
@@ -140,7 +140,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The text of a key.
-    pub(super) fn text(
+    pub(super) fn string(
         &mut self,
         key: &'static str,
         what: &str,
@@ -154,11 +154,11 @@ impl<'t> Reader<'t> {
     where
         Name: FromStr<Err = InvalidName>,
     {
-        let text = self.text(key, "a name in quotes", mistakes)?;
+        let text = self.string(key, "a name in quotes", mistakes)?;
         match text.value.parse() {
             Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(error) => {
-                mistakes.push(Diagnostic::refused(Some(text.span), &self.of(key), &error));
+                mistakes.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
                 None
             }
         }
@@ -174,23 +174,23 @@ impl<'t> Reader<'t> {
     where
         Name: FromStr<Err = InvalidName>,
     {
-        let text = mistakes.needed(|mistakes| self.text(key, "a name in quotes", mistakes))?;
+        let text = mistakes.read_needed(|mistakes| self.string(key, "a name in quotes", mistakes))?;
         let value = text.value.parse().or_else(|error: InvalidName| {
-            mistakes.push(Diagnostic::refused(Some(text.span.clone()), &self.of(key), &error));
+            mistakes.push(Diagnostic::rejected(Some(text.span.clone()), &self.of(key), &error));
             error.closest_valid().parse()
         });
         Some(WithSpan { value: value.ok()?, span: text.span })
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(
+    pub(super) fn keyword<T: Copy>(
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
         mistakes: &mut Diagnostics,
     ) -> Option<T> {
         let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
-        let text = self.text(key, &known, mistakes)?;
+        let text = self.string(key, &known, mistakes)?;
         let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
         if found.is_none() {
             let mistake = Diagnostic::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
@@ -233,14 +233,14 @@ impl<'t> Reader<'t> {
     pub(super) fn starts(&mut self, mistakes: &mut Diagnostics) -> Option<StartTime> {
         let after = self.duration("start_after", mistakes).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
-        let Some(at) = moment(toml.get_ref()) else {
+        let Some(at) = timestamp(toml.get_ref()) else {
             let message = format!("{} is no moment that a clock will show", self.of("start_at"));
             let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
             mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             return after;
         };
         if after.is_some() {
-            let message = format!("{} has both \"start_after\" and \"start_at\"", self.whose);
+            let message = format!("{} has both \"start_after\" and \"start_at\"", self.owner);
             mistakes.push(Diagnostic::error(Some(toml.span()), message).hint("keep one of them"));
         }
         Some(StartTime::At(at))
@@ -266,11 +266,11 @@ impl<'t> Reader<'t> {
         parse: impl Fn(&str) -> Result<T, Invalid>,
         mistakes: &mut Diagnostics,
     ) -> Option<T> {
-        let text = self.text(key, what, mistakes)?;
+        let text = self.string(key, what, mistakes)?;
         match parse(text.value) {
             Ok(value) => Some(value),
             Err(error) => {
-                mistakes.push(Diagnostic::refused(Some(text.span), &self.of(key), &error));
+                mistakes.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
                 None
             }
         }
@@ -288,28 +288,28 @@ impl<'t> Reader<'t> {
 
     /// Tells the keys nobody asked for. `foreign` knows those that belong elsewhere.
     pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Diagnostics) {
-        for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
+        for key in self.table.keys().filter(|key| !self.read_keys.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let mistake = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.whose));
+            let mistake = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.owner));
             let later =
                 || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
-            let meant = suggest::closest(name, self.asked.iter().copied());
+            let meant = suggest::closest(name, self.read_keys.iter().copied());
             mistakes.is_partial |= meant.is_some_and(|meant| NEEDED.contains(&meant));
             let hint = foreign(name)
                 .or_else(later)
                 .or_else(|| meant.map(suggest::hint))
-                .unwrap_or_else(|| format!("the keys known here are {}", self.asked.join(", ")));
+                .unwrap_or_else(|| format!("the keys known here are {}", self.read_keys.join(", ")));
             mistakes.push(mistake.hint(hint));
         }
     }
 
     fn of(&self, key: &str) -> String {
-        format!("{key:?} of {}", self.whose)
+        format!("{key:?} of {}", self.owner)
     }
 }
 
 /// A moment, written as TOML's own date or as a text.
-fn moment(toml: &DeValue<'_>) -> Option<Timestamp> {
+fn timestamp(toml: &DeValue<'_>) -> Option<Timestamp> {
     let text = match toml {
         DeValue::Datetime(moment) => moment.to_string(),
         DeValue::String(text) => text.to_string(),

@@ -21,7 +21,7 @@ pub(super) fn policy<'t>(
     let default = RetryPolicy::default();
     let policy = RetryPolicy {
         attempts: table.integer("attempts", 1..=u32::MAX, mistakes).unwrap_or(default.attempts),
-        backoff: table.word("backoff", Backoff::WORDS, mistakes).unwrap_or(default.backoff),
+        backoff: table.keyword("backoff", Backoff::WORDS, mistakes).unwrap_or(default.backoff),
         initial: table.duration("initial", mistakes).unwrap_or(default.initial),
         max: table.duration("max", mistakes).unwrap_or(default.max),
         jitter: table.boolean("jitter", mistakes).map_or(default.jitter, |jitter| jitter.value),
@@ -44,9 +44,9 @@ pub(super) fn controller<'t>(
 ) -> Option<DraftController> {
     let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", mistakes)?;
     let times = table.integer("times", 0..=u32::MAX, mistakes).map(Strategy::Times);
-    let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.whose, mistakes));
-    let always = table.word("always", Otherwise::WORDS, mistakes);
-    let otherwise = table.word("otherwise", Otherwise::WORDS, mistakes);
+    let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.owner, mistakes));
+    let always = table.keyword("always", Otherwise::WORDS, mistakes);
+    let otherwise = table.keyword("otherwise", Otherwise::WORDS, mistakes);
     let provides: Option<WithSpan<ValueName>> = table.name("provides", mistakes);
     one_strategy(&table, toml, mistakes);
     let foreign = |key: &str| {
@@ -75,13 +75,13 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Diagnostics
             let values = elements.iter().map(|element| json::json(element, &whose));
             let (values, refused): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
             let known = refused.is_empty();
-            mistakes.wrong.extend(refused.into_iter().filter_map(Result::err));
+            mistakes.present.extend(refused.into_iter().filter_map(Result::err));
             known.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
         }
         DeValue::String(name) => match ValueName::new(name) {
             Ok(name) => Some(Strategy::ForEachOf(name)),
             Err(error) => {
-                mistakes.push(Diagnostic::refused(Some(toml.span()), &whose, &error));
+                mistakes.push(Diagnostic::rejected(Some(toml.span()), &whose, &error));
                 None
             }
         },
@@ -102,20 +102,20 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut 
     let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();
     match strategies.as_slice() {
         [] => {
-            let message = format!("{} does not say what it does", table.whose);
+            let message = format!("{} does not say what it does", table.owner);
             let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
             mistakes.push_missing(Diagnostic::error(Some(toml.span()), message).hint(hint));
         }
         [_] => {}
         [one, other, ..] => {
-            let message = format!("{} has both {one} and {other}", table.whose);
+            let message = format!("{} has both {one} and {other}", table.owner);
             mistakes.push(
                 Diagnostic::error(Some(toml.span()), message).hint("a retry controller does one of them: keep one"),
             );
         }
     }
     if said(&"always") && said(&"otherwise") {
-        let message = format!("{} has both always and otherwise", table.whose);
+        let message = format!("{} has both always and otherwise", table.owner);
         mistakes.push(
             Diagnostic::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"),
         );

@@ -10,7 +10,7 @@ use toml::de::Error;
 use crate::{Diagnostic, render::Lines};
 
 /// The longest piece of the text that a message repeats, in characters.
-const LONGEST: usize = 60;
+const MAX_QUOTED_CHARS: usize = 60;
 
 /// The breaks of a text, and those of its other mistakes that no break can be the cause of.
 pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
@@ -27,17 +27,17 @@ pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], te
     let broken: BTreeSet<usize> = first.keys().copied().collect();
     let elsewhere = |mistake: &Diagnostic| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
     let mut all: Vec<Diagnostic> = mistakes.into_iter().filter(elsewhere).collect();
-    all.extend(first.into_values().map(|(_, error)| mistake(error, text)));
-    all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| mistake(error, text)));
+    all.extend(first.into_values().map(|(_, error)| diagnostic(error, text)));
+    all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| diagnostic(error, text)));
     all
 }
 
-fn mistake(error: &Error, text: &str) -> Diagnostic {
+fn diagnostic(error: &Error, text: &str) -> Diagnostic {
     let span = error.span();
     let excerpt = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
     let before = span.as_ref().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let (wrong, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), "nothing"));
-    let shown: String = excerpt.chars().filter(|char| !char.is_control()).take(LONGEST).collect();
+    let shown: String = excerpt.chars().filter(|char| !char.is_control()).take(MAX_QUOTED_CHARS).collect();
     let (message, hint) = match wrong {
         "duplicate key" => {
             (format!("{shown} is written twice"), "write each key once; each table of a list begins with [[..]]".into())

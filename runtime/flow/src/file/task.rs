@@ -16,22 +16,22 @@ use crate::{
 
 pub(super) type Spans = BTreeMap<String, Range<usize>>;
 
-/// Reads a task; `Strip` when it is not even known what it is.
+/// Reads a task; `None` when it is not even known what it is.
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftTask> {
     let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
-    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
+    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
     let name = name(&mut table, "first-task", mistakes);
-    let does = does(&mut table, &mut spans, mistakes);
+    let does = task_kind(&mut table, &mut spans, mistakes);
     mistakes.is_partial |= does.is_none();
-    let (requires, provides, with) = mistakes.needed(|mistakes| {
+    let (requires, provides, with) = mistakes.read_needed(|mistakes| {
         let requires = renames(&mut table, "requires", &mut spans, mistakes);
         let provides = renames(&mut table, "provides", &mut spans, mistakes);
         (requires, provides, constants(&mut table, &mut spans, mistakes))
     });
     let retry = table.take("retry").and_then(|toml| {
         spans.insert("retry".into(), toml.span());
-        retry::policy(toml, &table.whose, mistakes)
+        retry::policy(toml, &table.owner, mistakes)
     });
     let limits = LimitOverrides {
         timeout: table.duration("timeout", mistakes),
@@ -50,11 +50,11 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostic
     let rollback = table.boolean("rollback", mistakes);
     let starts = table.starts(mistakes);
     let deadline = table.duration("deadline", mistakes);
-    let for_each = mistakes.needed(|mistakes| for_each(&mut table, mistakes));
+    let for_each = mistakes.read_needed(|mistakes| for_each(&mut table, mistakes));
     for key in CALL_KEYS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
-    table.finish(foreign_keys::of_task, mistakes);
+    table.finish(foreign_keys::suggest_task_key, mistakes);
     let (name, does) = (name?, does?);
     spans.insert("name".into(), name.span);
     let rollback = rollback.map(|rollback| {
@@ -65,7 +65,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostic
     let name = name.value;
     Some(DraftTask {
         name,
-        does,
+        kind: does,
         requires,
         provides,
         with,
@@ -118,14 +118,14 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftF
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
             if let Some(toml) = table.take(key) {
-                let message = format!("{} says {key:?}, and is called once", table.whose);
+                let message = format!("{} says {key:?}, and is called once", table.owner);
                 let hint = "say for_each = \"a list\", or leave it out";
                 mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             }
         }
         return None;
     };
-    let whose = format!("\"for_each\" of {}", table.whose);
+    let whose = format!("\"for_each\" of {}", table.owner);
     let list = match toml.get_ref() {
         DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &whose, mistakes)?),
         DeValue::Array(elements) => {
@@ -151,17 +151,17 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftF
 }
 
 /// What a task does: it calls a guest, or waits.
-fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Option<DraftTaskKind> {
-    let uses = table.text("use", "a text such as \"module#task\"", mistakes);
-    let wait = table.text("wait", "a text such as \"approval\"", mistakes);
+fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Option<DraftTaskKind> {
+    let uses = table.string("use", "a text such as \"module#task\"", mistakes);
+    let wait = table.string("wait", "a text such as \"approval\"", mistakes);
     let (calls, waits) = (table.take("use").is_some(), table.take("wait").is_some());
     if calls && let Some(wait) = &wait {
-        let message = format!("{} has both \"use\" and \"wait\"", table.whose);
+        let message = format!("{} has both \"use\" and \"wait\"", table.owner);
         mistakes
             .push(Diagnostic::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
     }
     if !calls && !waits {
-        mistakes.push_missing(table.lacks("use", "use = \"module#task\", or wait = \"approval\""));
+        mistakes.push_missing(table.missing_key("use", "use = \"module#task\", or wait = \"approval\""));
     }
     match (uses, wait) {
         (Some(uses), _) => {
@@ -180,13 +180,13 @@ fn does(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -
 pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Diagnostics) -> Option<WithSpan<NodeName>> {
     if table.take("name").is_none() {
         mistakes.is_partial = true;
-        mistakes.push_missing(table.lacks("name", &format!("name = {example:?}")));
+        mistakes.push_missing(table.missing_key("name", &format!("name = {example:?}")));
     }
     let name: WithSpan<NodeName> = table.name_or_nearest("name", mistakes)?;
     let is_so_called = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
     if is_so_called {
-        let kind = table.whose.trim_start_matches("a ");
-        table.whose = format!("{kind} {:?}", name.value);
+        let kind = table.owner.trim_start_matches("a ");
+        table.owner = format!("{kind} {:?}", name.value);
     }
     Some(name)
 }
@@ -199,7 +199,7 @@ pub(super) fn renames(
     mistakes: &mut Diagnostics,
 ) -> Option<Renames> {
     let toml = table.take(key)?;
-    let whose = format!("{key:?} of {}", table.whose);
+    let whose = format!("{key:?} of {}", table.owner);
     let mut renames = Renames::new();
     spans.insert(key.into(), toml.span());
     match toml.get_ref() {
@@ -237,7 +237,7 @@ pub(super) fn renames(
 fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Values {
     let Some(toml) = table.take("with") else { return Values::new() };
     spans.insert("with".into(), toml.span());
-    let (values, places) = values(toml, &format!("\"with\" of {}", table.whose), mistakes);
+    let (values, places) = values(toml, &format!("\"with\" of {}", table.owner), mistakes);
     spans.extend(places.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
     values
 }
@@ -285,5 +285,5 @@ fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, mistakes: &mu
 }
 
 fn parse_name(text: &str, span: Range<usize>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
-    ValueName::new(text).map_err(|error| mistakes.push(Diagnostic::refused(Some(span), whose, &error))).ok()
+    ValueName::new(text).map_err(|error| mistakes.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
 }

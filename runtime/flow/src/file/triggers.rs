@@ -23,35 +23,35 @@ pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> DraftT
 
 pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
-    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
+    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
     for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.push_missing(table.lacks(key, &format!("{key} = \"{what}\"")));
+            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
         }
     }
     let flow = table.name_or_nearest::<FlowName>("flow", mistakes);
     let task = table.name_or_nearest::<NodeName>("task", mistakes);
     let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let on = table.word("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
+    let on = table.keyword("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     Some(DraftListener { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
 pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftSchedule> {
     let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
-    let mut table = mistakes.needed(|mistakes| Reader::open(toml, "a schedule", example, mistakes))?;
+    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a schedule", example, mistakes))?;
     for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
             mistakes.is_partial = true;
-            mistakes.push_missing(table.lacks(key, &format!("{key} = \"{what}\"")));
+            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
         }
     }
-    let line = table.text("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
-    let zone = table.text("zone", "the name of a time zone", mistakes);
+    let line = table.string("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
+    let zone = table.string("zone", "the name of a time zone", mistakes);
     let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let overlap = table.word("overlap", OverlapPolicy::WORDS, mistakes).unwrap_or_default();
-    let missed = table.word("missed", MissedPolicy::WORDS, mistakes).unwrap_or_default();
+    let overlap = table.keyword("overlap", OverlapPolicy::WORDS, mistakes).unwrap_or_default();
+    let missed = table.keyword("missed", MissedPolicy::WORDS, mistakes).unwrap_or_default();
     table.finish(|_| None, mistakes);
     let Some(line) = line else {
         mistakes.is_partial = true;
@@ -63,7 +63,7 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagno
             let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
             let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
             mistakes.is_partial = true;
-            mistakes.push(Diagnostic::refused(Some(span), "a schedule", &error));
+            mistakes.push(Diagnostic::rejected(Some(span), "a schedule", &error));
             None
         }
     };

@@ -19,13 +19,13 @@ use crate::{
 
 /// A flow that cannot be written as a flow file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the flow cannot be written as a flow file: {}", told(.mistakes))]
+#[error("the flow cannot be written as a flow file: {}", join_messages(.mistakes))]
 pub struct WriteError {
     /// Every reason: what went wrong while it was built, and what flow files have no way to say.
     pub mistakes: Vec<Diagnostic>,
 }
 
-fn told(mistakes: &[Diagnostic]) -> String {
+fn join_messages(mistakes: &[Diagnostic]) -> String {
     let told = mistakes.iter().map(|mistake| match &mistake.hint {
         Some(hint) => format!("{}: {hint}", mistake.message),
         None => mistake.message.clone(),
@@ -44,7 +44,7 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
     let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
     let mut top = Table::new(whose);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
-    let text = whole(top, draft, &mut mistakes);
+    let text = write_root(top, draft, &mut mistakes);
     let read = parse(&text);
     verify(text, read, mistakes)
 }
@@ -55,7 +55,7 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 /// As [`write()`], and where the draft says something of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     let mut mistakes = draft.mistakes.clone();
-    let text = whole(Table::new("the flow"), draft, &mut mistakes);
+    let text = write_root(Table::new("the flow"), draft, &mut mistakes);
     let read = Edit::parse_addition(&text);
     verify(text, read, mistakes)
 }
@@ -76,7 +76,7 @@ fn verify(
     }
 }
 
-fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
+fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
     // The name is said above, or nowhere.
     let Draft {
         name: _,
@@ -85,14 +85,14 @@ fn whole(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> Strin
         input_spans: _,
         body,
         expires,
-        living,
-        listens,
+        triggers: living,
+        listeners: listens,
         schedules,
         mistakes: _,
         extent: _,
     } = draft;
     write_flow_keys(body, &mut top, mistakes);
-    top.duration("expires", *expires, mistakes);
+    top.format_duration("expires", *expires, mistakes);
     let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
     top.flag("persistent", persistent.then_some(true));
     top.flag("cyclic", cyclic.then_some(true));
@@ -134,10 +134,10 @@ fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Diagnostic>) ->
 /// What a flow says of itself, whole or nested.
 fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
     let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
-    table.word("pattern", pattern.as_str(), *pattern != Pattern::default());
+    table.keyword("pattern", pattern.as_str(), *pattern != Pattern::default());
     table.starts(*starts, mistakes);
     if let Some(said) = controller {
-        let retry = controller_table(said, table.whose(), mistakes);
+        let retry = controller_table(said, table.owner(), mistakes);
         table.inline("retry", &retry);
     }
 }
@@ -162,7 +162,7 @@ fn members(body: &FlowBody, prefix: &str, text: &mut String, mistakes: &mut Vec<
 fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
     let DraftTask {
         name,
-        does,
+        kind: does,
         requires,
         provides,
         with,
@@ -190,11 +190,11 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
-        let constants = values_table(with, &format!("\"with\" of {}", table.whose()), mistakes);
+        let constants = values_table(with, &format!("\"with\" of {}", table.owner()), mistakes);
         table.inline("with", &constants);
     }
     if let Some(policy) = retry {
-        let policy = policy_table(policy, table.whose(), mistakes);
+        let policy = policy_table(policy, table.owner(), mistakes);
         table.inline("retry", &policy);
     }
     write_limits(limits, &mut table, mistakes);
@@ -203,11 +203,11 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
     let Pace { max_running, rate } = pace;
     table.number("max_running", *max_running);
     rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
-    table.duration("expires", *expires, mistakes);
+    table.format_duration("expires", *expires, mistakes);
     table.number("delivery_limit", *delivery_limit);
     table.flag("rollback", *rollback);
     table.starts(*starts, mistakes);
-    table.duration("deadline", *deadline, mistakes);
+    table.format_duration("deadline", *deadline, mistakes);
     if *retired {
         let mistake = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
         mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
@@ -227,7 +227,7 @@ fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Dia
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
     let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
-    table.duration("timeout", timeout, mistakes);
+    table.format_duration("timeout", timeout, mistakes);
     for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
         table.size(key, size);
     }
@@ -240,9 +240,9 @@ fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Diagnostic>)
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
     table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
-    table.word("backoff", backoff.as_str(), backoff != default.backoff);
-    table.duration("initial", Some(initial).filter(|initial| *initial != default.initial), mistakes);
-    table.duration("max", Some(max).filter(|max| *max != default.max), mistakes);
+    table.keyword("backoff", backoff.as_str(), backoff != default.backoff);
+    table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), mistakes);
+    table.format_duration("max", Some(max).filter(|max| *max != default.max), mistakes);
     table.flag("jitter", Some(jitter).filter(|jitter| *jitter != default.jitter));
     table
 }
@@ -254,10 +254,10 @@ fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Diag
         Strategy::Times(times) => table.number("times", Some(*times)),
         Strategy::ForEach(values) => table.list("for_each", values, mistakes),
         Strategy::ForEachOf(value) => table.text("for_each", value.as_str()),
-        Strategy::Always => table.word("always", otherwise.as_str(), true),
+        Strategy::Always => table.keyword("always", otherwise.as_str(), true),
     }
     let is_said = *strategy != Strategy::Always && *otherwise != Otherwise::default();
-    table.word("otherwise", otherwise.as_str(), is_said);
+    table.keyword("otherwise", otherwise.as_str(), is_said);
     provides.iter().for_each(|value| table.text("provides", value.as_str()));
     table
 }
@@ -267,10 +267,10 @@ fn link(said: &DraftLink) -> Table {
     let mut table = Table::new("a link");
     table.text("from", from.as_str());
     table.text("to", to.as_str());
-    table.word("on", on.as_str(), *on != SourceOutcome::default());
+    table.keyword("on", on.as_str(), *on != SourceOutcome::default());
     when.iter().for_each(|when| table.text("when", when.as_str()));
-    reach.iter().for_each(|reach| table.word("reach", reach.as_str(), true));
-    table.word("join", join.as_str(), *join != Join::default());
+    reach.iter().for_each(|reach| table.keyword("reach", reach.as_str(), true));
+    table.keyword("join", join.as_str(), *join != Join::default());
     table
 }
 
@@ -279,7 +279,7 @@ fn listen(said: &DraftListener) -> Table {
     let mut table = Table::new("a listen");
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());
-    table.word("on", on.as_str(), *on != SourceOutcome::default());
+    table.keyword("on", on.as_str(), *on != SourceOutcome::default());
     table.text("to", to.as_str());
     table
 }
@@ -288,9 +288,9 @@ fn schedule(said: &DraftSchedule) -> Table {
     let DraftSchedule { cron, to, overlap, missed, span: _ } = said;
     let mut table = Table::new("a schedule");
     table.text("cron", cron.line());
-    table.word("zone", cron.zone(), cron.zone() != "UTC");
+    table.keyword("zone", cron.zone(), cron.zone() != "UTC");
     table.text("to", to.as_str());
-    table.word("overlap", overlap.as_str(), *overlap != OverlapPolicy::default());
-    table.word("missed", missed.as_str(), *missed != MissedPolicy::default());
+    table.keyword("overlap", overlap.as_str(), *overlap != OverlapPolicy::default());
+    table.keyword("missed", missed.as_str(), *missed != MissedPolicy::default());
     table
 }

@@ -6,7 +6,7 @@ use crate::{Json, Schema, Value, ValueName, Values};
 /// The type that one task takes a value as which a notification may bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationInput {
-    /// The waiting task that the notification answers; `Strip` where the notification fires a task.
+    /// The waiting task that the notification answers; `None` where the notification fires a task.
     pub from: Option<NodeIndex>,
     /// The value, by the flow's name.
     pub value: ValueName,
@@ -23,14 +23,14 @@ pub struct NotificationInput {
 }
 
 impl NotificationInput {
-    fn refuses(&self, value: &Value) -> Option<String> {
+    fn mismatch(&self, value: &Value) -> Option<String> {
         let is_null = matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if self.optional && is_null {
             return None;
         }
         let schema = Schema::new(&self.schema);
         if !self.is_list {
-            return schema.refuses(value).map(|misfit| misfit.to_string());
+            return schema.mismatch(value).map(|misfit| misfit.to_string());
         }
         match value {
             Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
@@ -45,19 +45,19 @@ impl NotificationInput {
 
 impl Flow {
     /// Why values cannot answer a waiting task, for people. The values have the flow's names.
-    pub(crate) fn answer_misfit(&self, wait: NodeIndex, values: &Values) -> Option<String> {
-        self.misfit(values, |accept| accept.from == Some(wait))
+    pub(crate) fn wait_mismatch(&self, wait: NodeIndex, values: &Values) -> Option<String> {
+        self.mismatch(values, |accept| accept.from == Some(wait))
     }
 
     /// Why values cannot fire a task, for people. The values have the flow's names.
-    pub(crate) fn firing_misfit(&self, entry: NodeIndex, values: &Values) -> Option<String> {
+    pub(crate) fn firing_mismatch(&self, entry: NodeIndex, values: &Values) -> Option<String> {
         let reached = self.reachable_from([entry]);
-        self.misfit(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
+        self.mismatch(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
     }
 
-    fn misfit(&self, values: &Values, is_meant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
-        self.accepts.iter().filter(|accept| is_meant(accept)).find_map(|accept| {
-            let reason = accept.refuses(values.get(&accept.value)?)?;
+    fn mismatch(&self, values: &Values, is_meant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
+        self.notification_inputs.iter().filter(|accept| is_meant(accept)).find_map(|accept| {
+            let reason = accept.mismatch(values.get(&accept.value)?)?;
             let (value, by, parameter) = (&accept.value, &self.node(accept.by).name, &accept.parameter);
             let parameter = if parameter == value { String::new() } else { format!(" as its {parameter:?}") };
             Some(format!("{value:?} does not fit task {by:?}, which takes it{parameter}: {reason}"))

@@ -15,7 +15,7 @@ impl Flow {
     /// The mistake in the name of a task, if the flow has none of that name. Elements of a list are of their task.
     #[must_use]
     pub fn unknown_task(&self, task: &NodeName) -> Option<UnknownTask> {
-        let name = task.of_flow();
+        let name = task.base();
         if self.nodes.iter().any(|node| node.name == name) {
             return None;
         }

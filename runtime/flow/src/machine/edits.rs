@@ -76,17 +76,17 @@ impl Machine {
 
     /// Whether nothing was ever done for a node in this run, as far as something could still be taken back.
     fn is_untouched(&self, index: NodeIndex) -> bool {
-        self.passes.values().all(|pass| pass.is_untouched(index) && pass.entry != Some(index))
+        self.firings.values().all(|pass| pass.is_untouched(index) && pass.entry != Some(index))
     }
 
     /// Every reason why the run cannot go on with another flow, for people.
     #[must_use]
-    pub fn refuses_flow(&self, flow: &Flow) -> Vec<String> {
+    pub fn edit_errors(&self, flow: &Flow) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.state().is_final() {
             reasons.push(format!("the run is {}: it has ended", self.state()));
         }
-        if self.flow.living.is_some() != flow.living.is_some() {
+        if self.flow.triggers.is_some() != flow.triggers.is_some() {
             reasons.push("a run that fires once cannot become one that fires more than once, nor the other way".into());
         }
         let others = keys(flow);
@@ -94,10 +94,12 @@ impl Machine {
             let (node, state) = (self.flow.node(index), self.node_state(index));
             match others.get(&key(&self.flow, index)).map(|other| flow.node(*other)) {
                 None if !self.is_untouched(index) => reasons.push(format!("{:?} is {state} by now", node.name)),
-                Some(other) if node.aside != other.aside && !self.is_untouched(index) => reasons.push(format!(
-                    "{:?} is {state}: what has run cannot begin or cease to listen to failures",
-                    node.name
-                )),
+                Some(other) if node.is_failure_handler != other.is_failure_handler && !self.is_untouched(index) => {
+                    reasons.push(format!(
+                        "{:?} is {state}: what has run cannot begin or cease to listen to failures",
+                        node.name
+                    ))
+                }
                 Some(other) if !same_call((&self.flow, &node.role), (flow, &other.role)) => {
                     reasons.extend(self.call_in_use(index));
                 }
@@ -115,11 +117,11 @@ impl Machine {
     /// persistent run began with, which is taken back when the run is told to end.
     fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
-        let base = self.life.as_ref().and_then(|life| life.base);
+        let base = self.triggers.as_ref().and_then(|life| life.base_firing);
         let firing = |pass: &FiringMachine| {
-            if self.life.is_some() { format!(" in firing {}", pass.firing) } else { String::new() }
+            if self.triggers.is_some() { format!(" in firing {}", pass.firing) } else { String::new() }
         };
-        self.passes.values().find_map(|pass| {
+        self.firings.values().find_map(|pass| {
             let state = pass.node_state(index);
             let stands = pass.state == RunState::Success && Some(pass.firing) != base;
             if has_effect(state) && !stands {
@@ -127,7 +129,7 @@ impl Machine {
             }
             let may_answer = pass.calls_of(index).any(|call| {
                 let node = pass.node(call);
-                !node.lost.is_empty() || !node.holders.is_empty() || node.stray.is_some()
+                !node.lost.is_empty() || !node.lease_holders.is_empty() || node.late_outcome.is_some()
             });
             may_answer.then(|| {
                 format!(
@@ -143,15 +145,15 @@ impl Machine {
     /// In a flow that goes in circles, and is not persistent, the first firing is let go once it has ended, and nothing begins
     /// it again; later ones begin with what a link leads back to.
     fn unreachable_additions(&self, flow: &Flow) -> Vec<String> {
-        let (Some(life), Some(living)) = (&self.life, &flow.living) else { return Vec::new() };
-        let is_first_left = life.waiting.iter().any(|waiting| waiting.entry.is_none())
-            || self.passes.values().any(|pass| pass.entry.is_none() && !pass.state.is_final());
-        if living.persistent || is_first_left || life.fired == 0 {
+        let (Some(life), Some(living)) = (&self.triggers, &flow.triggers) else { return Vec::new() };
+        let is_first_left = life.queued.iter().any(|waiting| waiting.entry.is_none())
+            || self.firings.values().any(|pass| pass.entry.is_none() && !pass.state.is_final());
+        if living.persistent || is_first_left || life.firing_count == 0 {
             return Vec::new();
         }
-        let begins = living.turns.iter().map(|turn| turn.to).chain(living.entries.iter().copied());
+        let begins = living.back_edges.iter().map(|turn| turn.to).chain(living.entries.iter().copied());
         let reached: BTreeSet<NodeIndex> =
-            begins.flat_map(|entry| flow.members(Some(entry)).unwrap_or_default()).collect();
+            begins.flat_map(|entry| flow.nodes_of_firing(Some(entry)).unwrap_or_default()).collect();
         let known = keys(&self.flow);
         let is_task =
             |index: NodeIndex| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
@@ -168,7 +170,7 @@ impl Machine {
     }
 
     pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Option<Fact> {
-        let may_be = revision == self.revision && self.refuses_flow(flow).is_empty();
+        let may_be = revision == self.revision && self.edit_errors(flow).is_empty();
         may_be.then(|| Fact::Edited { flow: flow.clone(), revision: self.revision.next() })
     }
 
@@ -177,20 +179,21 @@ impl Machine {
     pub(super) fn replace_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
         let moves = NodeMapping::new(&self.flow, flow);
-        let life = snapshot.life.map(|life| moves.life(life));
-        let passes = snapshot.passes.into_iter().filter_map(|pass| moves.pass(pass)).collect();
+        let life = snapshot.triggers.map(|life| moves.life(life));
+        let passes = snapshot.firings.into_iter().filter_map(|pass| moves.pass(pass)).collect();
         let notifications = self.notifications.clone();
-        let moved = Snapshot { flow: flow.clone(), revision, passes, life, notifications, latest: at };
+        let moved =
+            Snapshot { flow: flow.clone(), revision, firings: passes, triggers: life, notifications, latest: at };
         *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
         self.resume_base_firing(at)
     }
 
     /// What a persistent run began with goes on where an edit has added to it.
     fn resume_base_firing(&mut self, at: Timestamp) -> Vec<Command> {
-        let Some(life) = self.life.as_ref().filter(|life| !life.ending) else { return Vec::new() };
-        let (Some(base), state) = (life.base, life.resumed_state()) else { return Vec::new() };
+        let Some(life) = self.triggers.as_ref().filter(|life| !life.ending) else { return Vec::new() };
+        let (Some(base), state) = (life.base_firing, life.resumed_state()) else { return Vec::new() };
         let end = self.flow.scope(ScopeIndex::ROOT).end;
-        let Some(pass) = self.passes.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
+        let Some(pass) = self.firings.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
             return Vec::new();
         };
         let is_left = |index: NodeIndex| pass.node_state(index) == State::Pending;
@@ -212,7 +215,7 @@ impl FiringMachine {
 
     fn is_untouched(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored)
+        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored)
     }
 }
 
@@ -240,7 +243,7 @@ impl<'f> NodeMapping<'f> {
         given.iter().filter_map(|(index, said)| Some((self.node(*index)?, said.clone()))).collect()
     }
 
-    /// `Strip` where what it began with is gone, which stays while anything of the pass does.
+    /// `None` where what it began with is gone, which stays while anything of the pass does.
     fn pass(&self, pass: FiringSnapshot) -> Option<FiringSnapshot> {
         let entry = match pass.entry {
             Some(entry) => Some(self.node(entry)?),
@@ -292,20 +295,20 @@ impl<'f> NodeMapping<'f> {
     }
 
     fn life(&self, life: TriggerState) -> TriggerState {
-        let waiting = life.waiting.iter().filter_map(|waiting| {
+        let waiting = life.queued.iter().filter_map(|waiting| {
             let entry = match waiting.entry {
                 Some(entry) => Some(self.node(entry)?),
                 None => None,
             };
-            let given = waiting.given.as_ref().map(|given| Arc::new(self.given(given)));
-            Some(QueuedFiring { entry, given, ..waiting.clone() })
+            let given = waiting.inherited.as_ref().map(|given| Arc::new(self.given(given)));
+            Some(QueuedFiring { entry, inherited: given, ..waiting.clone() })
         });
-        let owed = life.owed.iter().filter_map(|owed| {
+        let owed = life.pending_triggers.iter().filter_map(|owed| {
             let turn = self.turn(owed.turn)?;
             Some(PendingTrigger { turn, given: Arc::new(self.given(&owed.given)), ..owed.clone() })
         });
-        let schedules = self.new.living.iter().flat_map(|living| &living.schedules).map(|schedule| {
-            let known = self.old.living.iter().flat_map(|living| &living.schedules);
+        let schedules = self.new.triggers.iter().flat_map(|living| &living.schedules).map(|schedule| {
+            let known = self.old.triggers.iter().flat_map(|living| &living.schedules);
             let known = known.zip(life.schedules.iter().zip(&life.backlogs));
             let is_it = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
             let mut known = known.filter(|(old, _)| is_it(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
@@ -316,22 +319,22 @@ impl<'f> NodeMapping<'f> {
             life.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
         let skips = skips.collect();
         TriggerState {
-            waiting: waiting.collect(),
-            owed: owed.collect(),
+            queued: waiting.collect(),
+            pending_triggers: owed.collect(),
             schedules,
             backlogs,
             skips,
-            latest: Arc::new(self.given(&life.latest)),
-            last: self.given(&life.last),
+            latest_values: Arc::new(self.given(&life.latest_values)),
+            last_states: self.given(&life.last_states),
             ..life
         }
     }
 
-    /// Where a link stands that fires its target; `Strip` when it is gone.
+    /// Where a link stands that fires its target; `None` when it is gone.
     fn turn(&self, number: u32) -> Option<u32> {
-        let old = self.old.living.as_ref()?.turns.get(number as usize)?;
+        let old = self.old.triggers.as_ref()?.back_edges.get(number as usize)?;
         let ends = (self.node(old.link.from)?, self.node(old.to)?);
-        let turns = &self.new.living.as_ref()?.turns;
+        let turns = &self.new.triggers.as_ref()?.back_edges;
         let place = turns.iter().position(|turn| (turn.link.from, turn.to) == ends)?;
         u32::try_from(place).ok()
     }

@@ -43,14 +43,14 @@ pub(super) struct FiringMachine {
     pub(super) tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
     /// Which one of the run it is: all its nodes are triggered for that time.
     pub(super) firing: Firing,
-    /// The node that it begins with; `Strip` of the first, which begins with all that nobody triggers.
+    /// The node that it begins with; `None` of the first, which begins with all that nobody triggers.
     pub(super) entry: Option<NodeIndex>,
     /// What triggered it.
     pub(super) by: Trigger,
     /// What came with the notification that triggered it.
     pub(super) inputs: Values,
     /// What nodes have provided outside of it that stand outside, and what those in it provided the last time.
-    pub(super) given: InheritedValues,
+    pub(super) inherited: InheritedValues,
     pub(super) state: RunState,
     pub(super) nodes: Vec<NodeRun>,
     pub(super) scopes: Vec<ScopeRun>,
@@ -61,15 +61,15 @@ pub(super) struct FiringMachine {
     /// Failures for good that no controller was asked about yet.
     pub(super) unresolved: BTreeSet<NodeIndex>,
     /// Failed calls that wait for their next attempt.
-    pub(super) due: BTreeSet<(Timestamp, NodeIndex)>,
+    pub(super) retries: BTreeSet<(Timestamp, NodeIndex)>,
     /// Tasks whose call is with the workers.
-    pub(super) calling: BTreeSet<NodeIndex>,
+    pub(super) outstanding: BTreeSet<NodeIndex>,
     /// Tasks that wait to be notified.
-    pub(super) expected: BTreeSet<NodeIndex>,
+    pub(super) waiting_tasks: BTreeSet<NodeIndex>,
     /// When it is stopped and rolled back, if it is not done by then.
     pub(super) expires_at: Option<Timestamp>,
     /// Tasks whose attempt started without all its inputs: no call is out, and it is about to fail.
-    starved: BTreeSet<NodeIndex>,
+    missing_inputs: BTreeSet<NodeIndex>,
     /// The elements of tasks that are called for each of a list.
     pub(super) elements: BTreeMap<NodeIndex, Elements>,
     /// Tasks of which elements may start.
@@ -77,9 +77,9 @@ pub(super) struct FiringMachine {
     /// Tasks of which elements may be rolled back now.
     rollback_ready_lists: BTreeSet<NodeIndex>,
     /// Tasks that read their list, or gather results, and whether somebody has to bring what the results are.
-    errands: BTreeMap<NodeIndex, bool>,
+    fetches: BTreeMap<NodeIndex, bool>,
     /// Nodes whose rollback failed for good.
-    pub(super) stuck: BTreeSet<NodeIndex>,
+    pub(super) failed_rollbacks: BTreeSet<NodeIndex>,
     /// Pending nodes of which a lost apply has answered.
     pub(super) late_outcomes: BTreeSet<NodeIndex>,
     /// Nodes that failed in the last try and why. Shared with the rollbacks that are told of it.
@@ -102,7 +102,7 @@ pub(super) struct FiringStart {
 
 impl FiringStart {
     /// The only pass of a flow that is passed through once.
-    pub(super) fn only() -> Self {
+    pub(super) fn single() -> Self {
         Self {
             firing: Firing::FIRST,
             entry: None,
@@ -119,9 +119,9 @@ impl FiringMachine {
         run: RunId,
         flow: Arc<Flow>,
         tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
-        beginning: FiringStart,
+        start: FiringStart,
     ) -> Self {
-        let FiringStart { firing, entry, by, inputs, given } = beginning;
+        let FiringStart { firing, entry, by, inputs, given } = start;
         let mut scopes: Vec<ScopeRun> = flow.scopes.iter().map(|_| ScopeRun::default()).collect();
         for (index, scope) in flow.scopes.iter().enumerate() {
             if let Some(parent) = scope.parent {
@@ -129,12 +129,12 @@ impl FiringMachine {
                 scopes[parent.0 as usize].children.push(ScopeIndex(child));
             }
         }
-        let members = flow.members(entry);
+        let members = flow.nodes_of_firing(entry);
         let is_member = |index: NodeIndex| members.as_ref().is_none_or(|members| members.contains(&index));
         let is_waited_for = |before: &&NodeIndex| is_member(**before);
         let node = |index: NodeIndex| {
             let waiting = flow.node(index).before.iter().filter(is_waited_for).count();
-            let state = if is_member(index) { NodeState::Pending } else { NodeState::Elsewhere };
+            let state = if is_member(index) { NodeState::Pending } else { NodeState::NotInFiring };
             NodeRun { firing, state, ..NodeRun::new(waiting) }
         };
         let nodes = flow.indices().map(node).collect();
@@ -146,23 +146,23 @@ impl FiringMachine {
             entry,
             by,
             inputs,
-            given,
+            inherited: given,
             state: RunState::Pending,
             nodes,
             scopes,
             ready: BTreeSet::new(),
             rollback_ready: BTreeSet::new(),
             unresolved: BTreeSet::new(),
-            due: BTreeSet::new(),
-            calling: BTreeSet::new(),
-            expected: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            outstanding: BTreeSet::new(),
+            waiting_tasks: BTreeSet::new(),
             expires_at: None,
-            starved: BTreeSet::new(),
+            missing_inputs: BTreeSet::new(),
             elements: BTreeMap::new(),
             queued: BTreeSet::new(),
             rollback_ready_lists: BTreeSet::new(),
-            errands: BTreeMap::new(),
-            stuck: BTreeSet::new(),
+            fetches: BTreeMap::new(),
+            failed_rollbacks: BTreeSet::new(),
             late_outcomes: BTreeSet::new(),
             failures: Arc::default(),
         }
@@ -171,7 +171,7 @@ impl FiringMachine {
     /// Begins it.
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.state = RunState::Running;
-        self.expires_at = self.flow.expires.filter(|_| self.flow.living.is_none()).map(|expires| at.after(expires));
+        self.expires_at = self.flow.expires.filter(|_| self.flow.triggers.is_none()).map(|expires| at.after(expires));
         let begin = self.flow.scope(ScopeIndex::ROOT).begin;
         // What it begins with may come after what stands outside, and waits for nobody here.
         let entry = self.entry.filter(|entry| self.node(*entry).waiting == 0);
@@ -183,7 +183,7 @@ impl FiringMachine {
         match self.state {
             RunState::Running => {
                 let expires_at = self.expires_at.filter(|_| !self.rolling_back());
-                self.due.first().map(|(at, _)| *at).into_iter().chain(expires_at).min()
+                self.retries.first().map(|(at, _)| *at).into_iter().chain(expires_at).min()
             }
             RunState::Pending
             | RunState::Success
@@ -199,7 +199,7 @@ impl FiringMachine {
         match &self.node(index).state {
             NodeState::RollbackFailure { outcome: Outcome::Failed(failure) } => Some(failure),
             NodeState::Pending
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
@@ -213,13 +213,13 @@ impl FiringMachine {
 
     /// Why a notification of a task that waits would be refused now, for people.
     pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &TaskResult) -> Option<String> {
-        if !self.expected.contains(&index) {
+        if !self.waiting_tasks.contains(&index) {
             let name = &self.flow.node(index).name;
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
         match answer {
             TaskResult::Succeeded(values) => match decide::brought(wait, values) {
-                Ok(values) => self.flow.answer_misfit(index, &values),
+                Ok(values) => self.flow.wait_mismatch(index, &values),
                 Err(reason) => Some(reason),
             },
             TaskResult::Failed(_) => None,
@@ -228,7 +228,7 @@ impl FiringMachine {
 
     /// The tasks that wait to be notified, and until when where they do not wait for ever.
     pub(super) fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.expected.iter().map(|index| (*index, self.deadline(*index)))
+        self.waiting_tasks.iter().map(|index| (*index, self.deadline(*index)))
     }
 
     /// When a task that waits fails.
@@ -254,12 +254,12 @@ impl FiringMachine {
 
     /// Whether a node is of this pass.
     pub(super) fn has(&self, index: NodeIndex) -> bool {
-        self.node(index).state != NodeState::Elsewhere
+        self.node(index).state != NodeState::NotInFiring
     }
 
     /// Whether an attempt that was lost may answer yet, or somebody has a call of it.
     pub(super) fn has_outstanding_attempts(&self) -> bool {
-        self.nodes.iter().any(|node| !node.lost.is_empty() || !node.holders.is_empty())
+        self.nodes.iter().any(|node| !node.lost.is_empty() || !node.lease_holders.is_empty())
     }
 
     /// Whether anybody was called or waited for in it.
@@ -271,7 +271,7 @@ impl FiringMachine {
     }
 
     /// The place of the node that a call is of, in the pass that made it.
-    pub(super) fn place_of(&self, call: &CallId) -> Option<NodeIndex> {
+    pub(super) fn node_of_call(&self, call: &CallId) -> Option<NodeIndex> {
         self.index_of(&call.task).filter(|_| call.firing == self.firing)
     }
 
@@ -291,7 +291,7 @@ impl FiringMachine {
         &mut self.scopes[index.0 as usize]
     }
 
-    fn turn(&self, index: NodeIndex) -> StartOrder {
+    fn start_order(&self, index: NodeIndex) -> StartOrder {
         let priority = match &self.flow.node(index).role {
             Role::Task(task) => task.priority,
             Role::ForEach(each) => each.task.priority,

@@ -64,7 +64,7 @@ impl Machine {
     ) -> Vec<Record> {
         let key = if let Event::Notify { key, .. } = event { key.as_deref() } else { None };
         let is_known = key.is_some_and(|key| self.has_received(task, key));
-        if is_known || self.refuses(task, answer).is_some() {
+        if is_known || self.notification_error(task, answer).is_some() {
             return Vec::new();
         }
         let mut records = self.decide_other(now, event);

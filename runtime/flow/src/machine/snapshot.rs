@@ -30,9 +30,9 @@ pub struct Snapshot {
     /// What the flow looks like by now.
     pub revision: Revision,
     /// Its passes, in order. One, of a run that fires once.
-    pub passes: Vec<FiringSnapshot>,
+    pub firings: Vec<FiringSnapshot>,
     /// What is true of a run that fires more than once, besides.
-    pub life: Option<TriggerState>,
+    pub triggers: Option<TriggerState>,
     /// The notifications that it has received.
     pub notifications: NotificationKeys,
     /// When the last record was decided.
@@ -44,7 +44,7 @@ pub struct Snapshot {
 pub struct FiringSnapshot {
     /// Which firing it is.
     pub firing: Firing,
-    /// What it began with; `Strip` of what a run begins with.
+    /// What it began with; `None` of what a run begins with.
     pub entry: Option<NodeIndex>,
     /// What triggered it.
     pub by: Trigger,
@@ -79,7 +79,7 @@ impl Snapshot {
     pub fn digests(&self) -> BTreeSet<Digest> {
         let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
         let mut add = |values: &Values| digests.extend(values.values().filter_map(Value::digest));
-        for pass in &self.passes {
+        for pass in &self.firings {
             add(&pass.inputs);
             pass.given.values().for_each(&mut add);
             for (_, node) in &pass.nodes {
@@ -89,23 +89,23 @@ impl Snapshot {
                         outcome.provided().into_iter().for_each(&mut add);
                     }
                     NodeState::Pending
-                    | NodeState::Elsewhere
+                    | NodeState::NotInFiring
                     | NodeState::Running { .. }
                     | NodeState::Failure { .. }
                     | NodeState::RolledBack
                     | NodeState::Retrying
                     | NodeState::Ignored => {}
                 }
-                node.stray.iter().filter_map(Outcome::provided).for_each(&mut add);
+                node.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
             }
         }
-        if let Some(life) = &self.life {
-            life.latest.values().for_each(&mut add);
-            for QueuedFiring { values, given, .. } in &life.waiting {
+        if let Some(life) = &self.triggers {
+            life.latest_values.values().for_each(&mut add);
+            for QueuedFiring { values, inherited: given, .. } in &life.queued {
                 add(values);
                 given.iter().flat_map(|given| given.values()).for_each(&mut add);
             }
-            for PendingTrigger { values, given, .. } in &life.owed {
+            for PendingTrigger { values, given, .. } in &life.pending_triggers {
                 add(values);
                 given.values().for_each(&mut add);
             }
@@ -121,8 +121,8 @@ impl Machine {
         Snapshot {
             flow: self.flow.clone(),
             revision: self.revision,
-            passes: self.passes.values().map(FiringMachine::snapshot).collect(),
-            life: self.life.clone(),
+            firings: self.firings.values().map(FiringMachine::snapshot).collect(),
+            triggers: self.triggers.clone(),
             notifications: self.notifications.clone(),
             latest: self.latest,
         }
@@ -133,32 +133,32 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, passes, life, notifications, latest } = snapshot;
+        let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
-        let known = machine.life.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
+        let known = machine.triggers.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
         if known != life.as_ref().map(|life| (life.schedules.len(), life.backlogs.len()))
             || (life.is_none() && passes.len() > 1)
         {
             return Err(illegal());
         }
         let is_known = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
-        let waiting = life.iter().flat_map(|life| life.waiting.iter().filter_map(|waiting| waiting.entry.as_ref()));
+        let waiting = life.iter().flat_map(|life| life.queued.iter().filter_map(|waiting| waiting.entry.as_ref()));
         if !passes.iter().filter_map(|pass| pass.entry.as_ref()).chain(waiting).all(is_known) {
             return Err(illegal());
         }
         machine.revision = revision;
-        machine.life = life;
+        machine.triggers = life;
         machine.notifications = notifications;
         machine.latest = latest;
         for pass in passes {
             let restored = machine.restore_firing(pass).ok_or_else(illegal)?;
-            machine.passes.insert(restored.firing, restored);
+            machine.firings.insert(restored.firing, restored);
         }
         Ok(machine)
     }
 
-    /// `Strip` when it tells of nodes or scopes that the flow does not have.
+    /// `None` when it tells of nodes or scopes that the flow does not have.
     pub(super) fn restore_firing(&self, snapshot: FiringSnapshot) -> Option<FiringMachine> {
         let FiringSnapshot {
             firing,
@@ -173,7 +173,7 @@ impl Machine {
             failures,
             expires_at,
         } = snapshot;
-        let mut pass = self.pass(FiringStart { firing, entry, by, inputs, given });
+        let mut pass = self.new_firing(FiringStart { firing, entry, by, inputs, given });
         pass.take_elements(elements)?;
         pass.state = state;
         pass.failures = Arc::new(failures);
@@ -215,7 +215,7 @@ impl FiringMachine {
             entry: self.entry,
             by: self.by.clone(),
             inputs: self.inputs.clone(),
-            given: self.given.clone(),
+            given: self.inherited.clone(),
             state: self.state,
             elements: self.elements.iter().map(|(each, elements)| (*each, elements.known.clone())).collect(),
             nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(touched).collect(),
@@ -253,15 +253,15 @@ impl FiringMachine {
             }
             self.recount(index);
             let run = self.node(index);
-            let is_stray = run.stray.is_some();
+            let is_stray = run.late_outcome.is_some();
             let (state, starts_at) = (run.state.clone(), run.starts_at);
             // After an edit it may have to wait for others first.
             if waiting == 0 && !node.retired && self.may_continue(index) {
-                self.due.extend(starts_at.map(|at| (at, index)));
+                self.retries.extend(starts_at.map(|at| (at, index)));
             } else {
                 self.node_mut(index).starts_at = None;
             }
-            if !matches!(state, NodeState::Pending | NodeState::Elsewhere) {
+            if !matches!(state, NodeState::Pending | NodeState::NotInFiring) {
                 self.scope_mut(node.scope).ran.insert(index);
             }
             match state {
@@ -271,8 +271,8 @@ impl FiringMachine {
                 NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
                     match node.role {
                         Role::Task(_) | Role::Element(_) => {
-                            self.calling.insert(index);
-                            self.due.extend(self.expiry(index).map(|at| (at, index)));
+                            self.outstanding.insert(index);
+                            self.retries.extend(self.expiry(index).map(|at| (at, index)));
                         }
                         Role::Wait(_) => self.expect(index),
                         Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
@@ -282,19 +282,19 @@ impl FiringMachine {
                 NodeState::Running { retry_at: Some(due), .. }
                 | NodeState::RollingBack { retry_at: Some(due), .. }
                 | NodeState::Failure { retry_at: Some(due), .. } => {
-                    self.due.insert((due, index));
+                    self.retries.insert((due, index));
                 }
-                NodeState::Failure { retry_at: None, .. } if self.asks(index) => {
+                NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
                     self.unresolved.insert(index);
                 }
                 NodeState::RollbackFailure { .. } => {
-                    self.stuck.insert(index);
+                    self.failed_rollbacks.insert(index);
                 }
                 NodeState::Pending
                 | NodeState::Success { .. }
                 | NodeState::Failure { .. }
                 | NodeState::RolledBack
-                | NodeState::Elsewhere
+                | NodeState::NotInFiring
                 | NodeState::Retrying
                 | NodeState::Ignored => {}
             }

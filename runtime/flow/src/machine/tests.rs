@@ -23,7 +23,7 @@ use crate::RunState;
 
 /// Runs a flow and compares what was told, the state at the end, and the values.
 #[track_caller]
-fn check(text: &str, trace: &str, state: RunState, values: &str) {
+fn check_trace(text: &str, trace: &str, state: RunState, values: &str) {
     let mut world = Harness::start(flow(text));
     world.run();
     let wanted = trace.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -38,15 +38,15 @@ pub struct TriggerState {
     /// The state of the run.
     pub state: RunState,
     /// How often it has fired: the number of its last firing.
-    pub fired: u64,
+    pub firing_count: u64,
     /// Firings that wait for their turn, in order.
-    pub waiting: VecDeque<QueuedFiring>,
+    pub queued: VecDeque<QueuedFiring>,
     /// Links that are to fire their target, or to say why not, in order.
-    pub owed: VecDeque<PendingTrigger>,
+    pub pending_triggers: VecDeque<PendingTrigger>,
     /// What nodes provided in the last firing of each that ended in success.
-    pub latest: Arc<BTreeMap<NodeIndex, Values>>,
+    pub latest_values: Arc<BTreeMap<NodeIndex, Values>>,
     /// The state of each node in its last firing that has ended.
-    pub last: BTreeMap<NodeIndex, State>,
+    pub last_states: BTreeMap<NodeIndex, State>,
     /// What failed in firings that have ended, and has not succeeded in one since.
     pub failures: Arc<Failures>,
     /// Whether it was told to end: it fires no more, and takes back what is under way.
@@ -58,7 +58,7 @@ pub struct TriggerState {
     /// When each of the flow's schedules fires next.
     pub schedules: Vec<NextFiring>,
     /// The firing that a persistent run began with: it is taken back when the run is told to end.
-    pub base: Option<Firing>,
+    pub base_firing: Option<Firing>,
     /// What each of the flow's schedules missed and is to make up for, in order.
     pub backlogs: Vec<VecDeque<Backlog>>,
     /// The triggers that fired nothing.
@@ -70,14 +70,14 @@ pub struct TriggerState {
 pub struct QueuedFiring {
     /// Which.
     pub firing: Firing,
-    /// What it begins with; `Strip` of what a run begins with.
+    /// What it begins with; `None` of what a run begins with.
     pub entry: Option<NodeIndex>,
     /// What triggered it.
     pub by: Trigger,
     /// What came with that.
     pub values: Values,
-    /// What the firing that triggered it has provided; `Strip` where none did.
-    pub given: Option<Arc<BTreeMap<NodeIndex, Values>>>,
+    /// What the firing that triggered it has provided; `None` where none did.
+    pub inherited: Option<Arc<BTreeMap<NodeIndex, Values>>>,
 }
 
 /// A link that is to fire its target.
@@ -89,7 +89,7 @@ pub struct PendingTrigger {
     pub values: Values,
     /// What that firing has provided.
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
-    /// When it is decided at the earliest; `Strip` at once.
+    /// When it is decided at the earliest; `None` at once.
     pub not_before: Option<Timestamp>,
 }
 
@@ -115,17 +115,17 @@ impl TriggerState {
     pub(super) fn new(schedules: usize) -> Self {
         Self {
             state: RunState::Pending,
-            fired: 0,
-            waiting: VecDeque::new(),
-            owed: VecDeque::new(),
-            latest: Arc::default(),
-            last: BTreeMap::new(),
+            firing_count: 0,
+            queued: VecDeque::new(),
+            pending_triggers: VecDeque::new(),
+            latest_values: Arc::default(),
+            last_states: BTreeMap::new(),
             failures: Arc::default(),
             ending: false,
             last_end: None,
             expires_at: None,
             schedules: vec![NextFiring::Unknown; schedules],
-            base: None,
+            base_firing: None,
             backlogs: vec![VecDeque::new(); schedules],
             skips: BTreeMap::new(),
         }
@@ -136,19 +136,19 @@ impl TriggerState {
             NextFiring::At(at) => Some(*at),
             NextFiring::Unknown | NextFiring::Never => None,
         });
-        let of_back_edges = self.owed.iter().filter_map(|owed| owed.not_before);
+        let of_back_edges = self.pending_triggers.iter().filter_map(|owed| owed.not_before);
         of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
     }
 
     /// The first back edge whose time has come: the one that the next decision is about.
     fn next_pending(&self, now: Timestamp) -> Option<usize> {
-        self.owed.iter().position(|owed| !owed.is_early(now))
+        self.pending_triggers.iter().position(|owed| !owed.is_early(now))
     }
 
     /// Takes out the back edge that was decided at a time.
     fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
         let place = self.next_pending(at);
-        place.and_then(|place| self.owed.remove(place)).ok_or_else(|| "no link was to fire".into())
+        place.and_then(|place| self.pending_triggers.remove(place)).ok_or_else(|| "no link was to fire".into())
     }
 
     /// Whether it waits for a time.
@@ -173,18 +173,18 @@ fn is_active(pass: &FiringMachine) -> bool {
 }
 
 impl Machine {
-    fn living(&self) -> &Triggers {
-        self.flow.living.as_ref().expect("only a run of a living flow has a life")
+    fn triggers(&self) -> &Triggers {
+        self.flow.triggers.as_ref().expect("only a run of a living flow has a life")
     }
 
     fn trigger_state_mut(&mut self) -> &mut TriggerState {
-        self.life.as_mut().expect("only a run of a living flow is asked for its life")
+        self.triggers.as_mut().expect("only a run of a living flow is asked for its life")
     }
 
     pub(super) fn start_triggers(&mut self, at: Timestamp) -> Vec<Command> {
         let expires_at = self.flow.expires.map(|expires| at.after(expires));
-        let persistent = self.living().persistent;
-        let begins = self.flow.members(None).is_some_and(|members| {
+        let persistent = self.triggers().persistent;
+        let begins = self.flow.nodes_of_firing(None).is_some_and(|members| {
             members
                 .iter()
                 .any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_)))
@@ -194,13 +194,13 @@ impl Machine {
         life.expires_at = expires_at;
         let mut commands = vec![Command::Publish(Change::Run { state: RunState::Running, at })];
         if begins {
-            life.fired += 1;
-            let firing = Firing::new(life.fired);
+            life.firing_count += 1;
+            let firing = Firing::new(life.firing_count);
             if persistent {
-                life.base = Some(firing);
+                life.base_firing = Some(firing);
             }
             let (entry, by, values, given) = (None, Trigger::Start, Values::new(), None);
-            life.waiting.push_back(QueuedFiring { firing, entry, by, values, given });
+            life.queued.push_back(QueuedFiring { firing, entry, by, values, inherited: given });
             commands.extend(self.start_queued(at));
         }
         commands
@@ -210,44 +210,45 @@ impl Machine {
     fn start_queued(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
         loop {
-            let under_way = self.passes.values().filter(|pass| is_active(pass)).count();
-            let Some(life) = &self.life else { return commands };
-            if life.state != RunState::Running || under_way >= self.living().max_parallel as usize {
+            let under_way = self.firings.values().filter(|pass| is_active(pass)).count();
+            let Some(life) = &self.triggers else { return commands };
+            if life.state != RunState::Running || under_way >= self.triggers().max_parallel as usize {
                 return commands;
             }
-            let Some(place) = life.waiting.iter().position(|waiting| self.may_begin(life, waiting)) else {
+            let Some(place) = life.queued.iter().position(|waiting| self.may_start_firing(life, waiting)) else {
                 return commands;
             };
-            let Some(QueuedFiring { firing, entry, by, values, given }) =
-                self.trigger_state_mut().waiting.remove(place)
+            let Some(QueuedFiring { firing, entry, by, values, inherited: given }) =
+                self.trigger_state_mut().queued.remove(place)
             else {
                 return commands;
             };
-            let given = given.or_else(|| self.life.as_ref().map(|life| life.latest.clone())).unwrap_or_default();
-            let mut pass = self.pass(FiringStart { firing, entry, by, inputs: values, given });
+            let given =
+                given.or_else(|| self.triggers.as_ref().map(|life| life.latest_values.clone())).unwrap_or_default();
+            let mut pass = self.new_firing(FiringStart { firing, entry, by, inputs: values, given });
             pass.begin(at);
-            commands.push(tell(firing, RunState::Running, at));
-            self.passes.insert(firing, pass);
+            commands.push(publish_firing(firing, RunState::Running, at));
+            self.firings.insert(firing, pass);
         }
     }
 
-    fn may_begin(&self, life: &TriggerState, waiting: &QueuedFiring) -> bool {
-        let base = life.base.and_then(|base| self.passes.get(&base));
+    fn may_start_firing(&self, life: &TriggerState, waiting: &QueuedFiring) -> bool {
+        let base = life.base_firing.and_then(|base| self.firings.get(&base));
         let is_prepared = match (&waiting.by, base) {
             (Trigger::Start | Trigger::BackEdge(_), _) | (_, None) => true,
             (Trigger::Notification { .. } | Trigger::Schedule(_), Some(base)) => base.state == RunState::Success,
         };
         let Trigger::Schedule(number) = &waiting.by else { return is_prepared };
-        let overlap = self.living().schedules.get(*number as usize).map(|schedule| schedule.overlap);
+        let overlap = self.triggers().schedules.get(*number as usize).map(|schedule| schedule.overlap);
         let is_same = |pass: &FiringMachine| is_active(pass) && pass.by == waiting.by;
-        is_prepared && (overlap != Some(OverlapPolicy::Queue) || !self.passes.values().any(is_same))
+        is_prepared && (overlap != Some(OverlapPolicy::Queue) || !self.firings.values().any(is_same))
     }
 
     pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
-        let Some(goes_on_in) = self.life.as_ref().map(TriggerState::resumed_state) else {
+        let Some(goes_on_in) = self.triggers.as_ref().map(TriggerState::resumed_state) else {
             return Err("the run fires once".into());
         };
-        let Some(pass) = self.passes.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
+        let Some(pass) = self.firings.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
         let before = pass.state;
         let mut commands = pass.evolve(at, fact)?;
         commands.retain(|command| !matches!(command, Command::Publish(Change::Run { .. })));
@@ -259,7 +260,7 @@ impl Machine {
             self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
-            commands.push(tell(firing, after, at));
+            commands.push(publish_firing(firing, after, at));
             let life = self.trigger_state_mut();
             if life.state.is_final() {
                 life.state = RunState::Running;
@@ -267,7 +268,7 @@ impl Machine {
             }
         }
         if after.is_final() && !before.is_final() {
-            commands.push(tell(firing, after, at));
+            commands.push(publish_firing(firing, after, at));
             self.end_firing(at, firing, after);
             commands.extend(self.start_queued(at));
         }
@@ -282,10 +283,11 @@ impl Machine {
         moment: BackEdgeTiming,
         is_from: impl Fn(NodeIndex) -> bool,
     ) {
-        let (Some(living), Some(pass)) = (&self.flow.living, self.passes.get(&firing)) else { return };
-        let turns = living.turns.iter().zip(0..).filter(|(turn, _)| turn.moment == moment && is_from(turn.link.from));
+        let (Some(living), Some(pass)) = (&self.flow.triggers, self.firings.get(&firing)) else { return };
+        let turns =
+            living.back_edges.iter().zip(0..).filter(|(turn, _)| turn.timing == moment && is_from(turn.link.from));
         let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
-        if turns.is_empty() || self.life.as_ref().is_none_or(|life| life.ending) {
+        if turns.is_empty() || self.triggers.as_ref().is_none_or(|life| life.ending) {
             return;
         }
         let given = pass.provided();
@@ -298,12 +300,12 @@ impl Machine {
         let owed = |turn| PendingTrigger { turn, values: values.clone(), given: given.clone(), not_before };
         let owed = turns.into_iter().map(owed);
         let owed: Vec<PendingTrigger> = owed.collect();
-        self.trigger_state_mut().owed.extend(owed);
+        self.trigger_state_mut().pending_triggers.extend(owed);
     }
 
     /// What a firing leaves when it has ended.
     fn end_firing(&mut self, at: Timestamp, firing: Firing, state: RunState) {
-        let Some(pass) = self.passes.get(&firing) else { return };
+        let Some(pass) = self.firings.get(&firing) else { return };
         let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
         let states: Vec<(NodeIndex, State)> = members.iter().map(|index| (*index, pass.node_state(*index))).collect();
         let (failures, may_hear_more) = (pass.failures.clone(), pass.has_outstanding_attempts());
@@ -317,41 +319,41 @@ impl Machine {
         let flow = self.flow.clone();
         let life = self.trigger_state_mut();
         life.last_end = Some(state);
-        life.last.extend(states);
+        life.last_states.extend(states);
         let known = Arc::make_mut(&mut life.failures);
         let told_anew: BTreeSet<&NodeName> = members.iter().map(|index| &flow.node(*index).name).collect();
-        known.retain(|name, _| !told_anew.contains(&name.of_flow()));
+        known.retain(|name, _| !told_anew.contains(&name.base()));
         known.extend((*failures).clone());
         if state == RunState::Success {
-            Arc::make_mut(&mut life.latest).extend(succeeded);
+            Arc::make_mut(&mut life.latest_values).extend(succeeded);
         }
-        let is_base = life.base == Some(firing);
+        let is_base = life.base_firing == Some(firing);
         if is_base && state != RunState::Success {
             // Nothing can fire on what a run did not begin.
             life.ending = true;
-            life.waiting.clear();
-            life.owed.clear();
+            life.queued.clear();
+            life.pending_triggers.clear();
         }
         // What was rolled back may have to be taken back again, if one of its jobs was delivered twice.
         let is_kept = state != RunState::Success || is_base || may_hear_more;
         if !is_kept {
-            self.passes.remove(&firing);
+            self.firings.remove(&firing);
         }
-        self.let_go();
+        self.evict_ended_firings();
     }
 
     /// Lets go of the oldest firings that have ended, and are kept only for what may come late.
-    fn let_go(&mut self) {
-        let base = self.life.as_ref().and_then(|life| life.base);
+    fn evict_ended_firings(&mut self) {
+        let base = self.triggers.as_ref().and_then(|life| life.base_firing);
         let is_kept = |pass: &FiringMachine| match pass.state {
             RunState::Success | RunState::RolledBack => Some(pass.firing) != base,
             RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
                 false
             }
         };
-        let kept: Vec<Firing> = self.passes.values().filter(|pass| is_kept(pass)).map(|pass| pass.firing).collect();
+        let kept: Vec<Firing> = self.firings.values().filter(|pass| is_kept(pass)).map(|pass| pass.firing).collect();
         let too_many = kept.len().saturating_sub(MAX_ENDED_FIRINGS);
-        kept.into_iter().take(too_many).for_each(|firing| drop(self.passes.remove(&firing)));
+        kept.into_iter().take(too_many).for_each(|firing| drop(self.firings.remove(&firing)));
     }
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
@@ -359,8 +361,8 @@ impl Machine {
         let told = |state| Command::Publish(Change::Run { state, at });
         match fact {
             Fact::Triggered { firing, entry, by, values } => {
-                if firing.get() != self.fired() + 1 || self.flow.nodes.len() <= entry.0 as usize {
-                    return Err(format!("firing {firing} does not follow firing {}", self.fired()));
+                if firing.get() != self.firing_count() + 1 || self.flow.nodes.len() <= entry.0 as usize {
+                    return Err(format!("firing {firing} does not follow firing {}", self.firing_count()));
                 }
                 if let Trigger::Notification { key: Some(key) } = by {
                     self.remember_notification(*entry, key)?;
@@ -370,9 +372,9 @@ impl Machine {
                     Trigger::BackEdge(_) => Some(life.take_pending(at)?.given),
                     Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
                 };
-                life.fired = firing.get();
+                life.firing_count = firing.get();
                 let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
-                life.waiting.push_back(QueuedFiring { firing, entry, by, values, given });
+                life.queued.push_back(QueuedFiring { firing, entry, by, values, inherited: given });
                 Ok(self.start_queued(at))
             }
             Fact::BackEdgeSkipped { .. } => {
@@ -399,7 +401,7 @@ impl Machine {
                 self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
-                for pass in self.passes.values_mut() {
+                for pass in self.firings.values_mut() {
                     pass.evolve(at, fact)?;
                 }
                 self.set_clock(at, *by);
@@ -411,9 +413,9 @@ impl Machine {
             Fact::CancelRequested | Fact::Expired => {
                 let life = self.trigger_state_mut();
                 life.ending = true;
-                life.waiting.clear();
-                life.owed.clear();
-                let under_way = self.passes.values_mut().filter(|pass| is_active(pass));
+                life.queued.clear();
+                life.pending_triggers.clear();
+                let under_way = self.firings.values_mut().filter(|pass| is_active(pass));
                 let mut commands = Vec::new();
                 for pass in under_way.filter(|pass| !pass.rolling_back()) {
                     commands.extend(pass.evolve(at, fact)?);
@@ -423,7 +425,7 @@ impl Machine {
             Fact::SuspendRequested | Fact::Resumed => {
                 let now = if *fact == Fact::Resumed { RunState::Running } else { RunState::Suspending };
                 self.trigger_state_mut().state = now;
-                for pass in self.passes.values_mut().filter(|pass| is_active(pass)) {
+                for pass in self.firings.values_mut().filter(|pass| is_active(pass)) {
                     pass.evolve(at, fact)?;
                 }
                 let mut commands = vec![told(now)];
@@ -435,9 +437,9 @@ impl Machine {
                 Ok(vec![told(*state)])
             }
             Fact::Reset if state == RunState::RolledBack => {
-                let (fired, schedules) = (self.fired(), self.living().schedules.len());
-                self.life = Some(TriggerState { fired, ..TriggerState::new(schedules) });
-                self.passes.clear();
+                let (fired, schedules) = (self.firing_count(), self.triggers().schedules.len());
+                self.triggers = Some(TriggerState { firing_count: fired, ..TriggerState::new(schedules) });
+                self.firings.clear();
                 Ok(self.start_triggers(at))
             }
             Fact::RunStarted { .. }
@@ -467,14 +469,14 @@ impl Machine {
     }
 }
 
-fn tell(firing: Firing, state: RunState, at: Timestamp) -> Command {
+fn publish_firing(firing: Firing, state: RunState, at: Timestamp) -> Command {
     Command::Publish(Change::Firing { firing, state, at })
 }
 
 /// What a pass was given, with what its own nodes provide put over it.
 impl FiringMachine {
     fn provided(&self) -> InheritedValues {
-        let mut given = (*self.given).clone();
+        let mut given = (*self.inherited).clone();
         given.extend(self.values().map(|(index, provided)| (index, provided.clone())));
         Arc::new(given)
     }

@@ -11,12 +11,12 @@ pub fn dot(flow: &Flow) -> String {
     out.push_str("  compound=true;\n  node [shape=box, style=rounded];\n");
     let whole = Shape::Flow(ScopeIndex::ROOT);
     out.push_str(&format!("  label={};\n", quoted(&drawings.title(whole))));
-    inside(&drawings, ScopeIndex::ROOT, "  ", &mut out);
+    write_scope(&drawings, ScopeIndex::ROOT, "  ", &mut out);
     out.push_str("}\n");
     out
 }
 
-fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut String) {
+fn write_scope(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut String) {
     let drawing = drawings.drawing(scope);
     if drawing.shapes.is_empty() && scope != ScopeIndex::ROOT {
         // Graphviz draws no cluster, and leads no edge to one, that holds nothing.
@@ -32,7 +32,7 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
                 out.push_str(&format!("{indent}subgraph {} {{\n", cluster(drawings, *nested)));
                 let deeper = format!("{indent}  ");
                 out.push_str(&format!("{deeper}label={};\n", quoted(&drawings.title(*shape))));
-                inside(drawings, *nested, &deeper, out);
+                write_scope(drawings, *nested, &deeper, out);
                 out.push_str(&format!("{indent}}}\n"));
             }
         }

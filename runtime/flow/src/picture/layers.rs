@@ -21,7 +21,7 @@ pub(super) struct Layers {
     /// The upper left corner of each box.
     pub(super) corners: Vec<(f64, f64)>,
     /// Where each arrow passes, from its box to its box: ends of straight lines, between which it curves.
-    pub(super) ways: Vec<Vec<(f64, f64)>>,
+    pub(super) arrow_paths: Vec<Vec<(f64, f64)>>,
 }
 
 /// An arrow from one box to another, by their places among the boxes.
@@ -47,32 +47,32 @@ struct LayerItem {
 pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
     let layer_of = layers_of(sizes.len(), arrows);
     let new = |layer, (width, height)| LayerItem { layer, width, height, center: 0.0, above: vec![], below: vec![] };
-    let mut places: Vec<LayerItem> = layer_of.iter().zip(sizes).map(|(layer, size)| new(*layer, *size)).collect();
+    let mut items: Vec<LayerItem> = layer_of.iter().zip(sizes).map(|(layer, size)| new(*layer, *size)).collect();
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for Arrow { from, to, label } in arrows {
         let mut chain = vec![*from];
         let between = layer_of[*from] + 1..layer_of[*to];
         if between.len() <= MAX_ROUTED_LAYERS {
             for layer in between {
-                chain.push(places.len());
-                places.push(new(layer, (label.max(MIN_ARROW_GAP), 0.0)));
+                chain.push(items.len());
+                items.push(new(layer, (label.max(MIN_ARROW_GAP), 0.0)));
             }
         }
         chain.push(*to);
         for pair in chain.windows(2) {
-            places[pair[0]].below.push(pair[1]);
-            places[pair[1]].above.push(pair[0]);
+            items[pair[0]].below.push(pair[1]);
+            items[pair[1]].above.push(pair[0]);
         }
         chains.push(chain);
     }
     let count = layer_of.iter().max().map_or(0, |highest| highest + 1);
     let mut layers: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for (index, place) in places.iter().enumerate() {
+    for (index, place) in items.iter().enumerate() {
         layers[place.layer].push(index);
     }
-    sort(&mut layers, &mut places);
-    spread(&layers, &mut places);
-    finish(sizes.len(), &layers, &places, &chains)
+    sort(&mut layers, &mut items);
+    spread(&layers, &mut items);
+    finish(sizes.len(), &layers, &items, &chains)
 }
 
 /// The layer of each box: one below the lowest of those before it.
@@ -191,6 +191,6 @@ fn finish(boxes: usize, layers: &[Vec<usize>], places: &[LayerItem], chains: &[V
         width: if boxes == 0 { 0.0 } else { right - left },
         height: bands.last().map_or(0.0, |(_, bottom)| *bottom),
         corners: places[..boxes].iter().map(corner).collect(),
-        ways: chains.iter().map(way).collect(),
+        arrow_paths: chains.iter().map(way).collect(),
     }
 }

@@ -56,7 +56,7 @@ pub fn svg(flow: &Flow) -> String {
          <title>{}</title>\n<style>{STYLE}</style>\n\
          <defs><marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
          <path class=\"head\" d=\"M0 0L10 5L0 10z\"/></marker></defs>\n",
-        escaped(&drawings.title(Shape::Flow(ScopeIndex::ROOT)))
+        escape(&drawings.title(Shape::Flow(ScopeIndex::ROOT)))
     );
     draw(&drawings, ScopeIndex::ROOT, &frames, (0.0, 0.0), &mut out);
     out.push_str("</svg>\n");
@@ -84,7 +84,8 @@ impl Frame {
         };
         let sizes: Vec<(f64, f64)> = drawing.shapes.iter().map(size).collect();
         let place = |shape| {
-            let found = drawing.shapes.binary_search_by_key(&begins(drawings, shape), |other| begins(drawings, *other));
+            let found =
+                drawing.shapes.binary_search_by_key(&first_node(drawings, shape), |other| first_node(drawings, *other));
             found.expect("arrows join shapes of the drawing")
         };
         let arrow = |((from, to), words): (&(Shape, Shape), &ArrowLabel<'_>)| Arrow {
@@ -102,7 +103,7 @@ impl Frame {
 }
 
 /// The node that begins a shape: shapes of one flow are sorted by it.
-fn begins(drawings: &Drawings<'_>, shape: Shape) -> crate::NodeIndex {
+fn first_node(drawings: &Drawings<'_>, shape: Shape) -> crate::NodeIndex {
     match shape {
         Shape::Task(index) => index,
         Shape::Flow(scope) => drawings.flow.scope(scope).begin,
@@ -126,7 +127,7 @@ fn draw(
             "<rect class=\"flow\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"10\"/>"
         );
     }
-    let title = escaped(&drawings.title(Shape::Flow(scope)));
+    let title = escape(&drawings.title(Shape::Flow(scope)));
     let (x, y) = (left + FRAME_PADDING, top + FRAME_PADDING + 6.0);
     let _ = writeln!(out, "<text class=\"title\" x=\"{x:.1}\" y=\"{y:.1}\">{title}</text>");
     // The layers stand in the middle of a frame that its title makes wider.
@@ -144,13 +145,13 @@ fn draw(
         ins[*to] += 1;
     }
     for ((way, words), Arrow { from, to, .. }) in
-        frame.layers.ways.iter().zip(drawing.arrows.values()).zip(&frame.arrows)
+        frame.layers.arrow_paths.iter().zip(drawing.arrows.values()).zip(&frame.arrows)
     {
         let way: Vec<(f64, f64)> = way.iter().map(|(x, y)| (left + x, top + y)).collect();
         arrow(&way, out);
         // Where arrows from one source have parted, or those to one target have not met yet.
         let along = if outs[*from] > ins[*to] { 0.75 } else { 0.25 };
-        written(&words.label(), &way, along, out);
+        label(&words.label(), &way, along, out);
     }
 }
 
@@ -160,7 +161,7 @@ fn task(name: &str, (x, y): (f64, f64), width: f64, out: &mut String) {
         out,
         "<rect class=\"task\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\n\
          <text x=\"{center:.1}\" y=\"{base:.1}\" text-anchor=\"middle\">{}</text>",
-        escaped(name)
+        escape(name)
     );
 }
 
@@ -181,7 +182,7 @@ fn arrow(way: &[(f64, f64)], out: &mut String) {
 }
 
 /// What goes along an arrow, written on its last curve.
-fn written(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
+fn label(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
     if let [.., (from, above), (to, below), _] = way
         && !label.is_empty()
     {
@@ -195,7 +196,7 @@ fn written(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
         let _ = writeln!(
             out,
             "<text class=\"value\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>",
-            escaped(label)
+            escape(label)
         );
     }
 }
@@ -204,6 +205,6 @@ fn text_width(text: &str, character: f64) -> f64 {
     text.chars().map(|_| character).sum()
 }
 
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

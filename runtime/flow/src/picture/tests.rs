@@ -161,7 +161,7 @@ fn boxes_stand_inside_and_apart_and_arrows_lead_down_from_one_to_the_other() {
                 assert!(beside || y + height < other_y || other_y + other_height < y, "boxes overlap, seed {seed}");
             }
         }
-        for (Arrow { from, to, .. }, way) in arrows.iter().zip(&layers.ways) {
+        for (Arrow { from, to, .. }, way) in arrows.iter().zip(&layers.arrow_paths) {
             let (((x, y), (width, height)), ((to_x, to_y), (to_width, _))) = (place(*from), place(*to));
             let (first, last) = (way[0], way[way.len() - 1]);
             assert!(close(first.0, x + width / 2.0) && close(first.1, y + height), "it begins below its box");
@@ -226,7 +226,7 @@ fn a_tasks_triggers_are_drawn_beside_its_name() {
         to = "add-ip"
     "#;
     let flow = flow(text);
-    let titles: Vec<String> = flow.indices().flat_map(|index| flow.triggers(index)).collect();
+    let titles: Vec<String> = flow.indices().flat_map(|index| flow.describe_triggers(index)).collect();
     assert_eq!(titles, ["when create-server.kick-server succeeds", "at 0 3 * * * (Europe/Berlin)", "again after each"]);
     let mermaid = mermaid(&flow);
     assert!(mermaid.contains("each (for each)") && mermaid.contains("again after each)"), "{mermaid}");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value as Tree;
 
-use super::{MAX_DEPTH, VisibleProviders, type_of};
+use super::{MAX_DEPTH, SchemaView, type_of};
 use crate::value_types::ValueTypes;
 
 /// How many steps a check takes before the rest of the value is believed: a schema may have alternatives of alternatives.
@@ -44,7 +44,7 @@ impl fmt::Display for SchemaMismatch {
 }
 
 /// The first reason why a value is surely not of a schema.
-pub(super) fn find_mismatch(schema: VisibleProviders<'_>, value: &Tree) -> Option<SchemaMismatch> {
+pub(super) fn find_mismatch(schema: SchemaView<'_>, value: &Tree) -> Option<SchemaMismatch> {
     Check { steps: 0, alternatives: 0 }.value(schema, value, "")
 }
 
@@ -57,13 +57,13 @@ struct Check {
 
 impl Check {
     /// JSON nests no deeper than its parser goes, and a schema is JSON: so is this recursion bounded.
-    fn value(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn value(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             return None;
         }
-        let schema = schema.followed();
-        match schema.here {
+        let schema = schema.resolve_reference();
+        match schema.node {
             Tree::Bool(true) => return None,
             Tree::Bool(false) => return Some(SchemaMismatch::new(at, "must not be there")),
             Tree::Null | Tree::Number(_) | Tree::String(_) | Tree::Array(_) | Tree::Object(_) => {}
@@ -74,14 +74,14 @@ impl Check {
             .or_else(|| match value {
                 Tree::Object(fields) => self.fields(schema, fields, at),
                 Tree::Array(elements) => self.elements(schema, elements, at),
-                Tree::String(text) => lengths(schema, "Length", "characters", text.chars().count(), at),
+                Tree::String(text) => check_length(schema, "Length", "characters", text.chars().count(), at),
                 Tree::Number(number) => in_range(schema, number, at),
                 Tree::Null | Tree::Bool(_) => None,
             })
     }
 
     /// A schema may be an alternative of itself.
-    fn within_alternatives(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn within_alternatives(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if self.alternatives >= MAX_DEPTH {
             return None;
         }
@@ -91,7 +91,7 @@ impl Check {
         found
     }
 
-    fn alternatives(&mut self, schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+    fn alternatives(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if let Some(Tree::Array(all)) = schema.keyword("allOf") {
             let refused = all.iter().find_map(|one| self.value(schema.at(one), value, at));
             if refused.is_some() {
@@ -111,7 +111,7 @@ impl Check {
                 continue;
             }
             // Those of its type say best what is wrong with it.
-            let of_its_type = |view: &VisibleProviders<'_>| !view.types().and(type_of(value)).is_empty();
+            let of_its_type = |view: &SchemaView<'_>| !view.types().and(type_of(value)).is_empty();
             let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
             return match (near.next(), near.next()) {
                 (Some(only), None) => Some(only.clone()),
@@ -124,7 +124,7 @@ impl Check {
 
     fn fields(
         &mut self,
-        schema: VisibleProviders<'_>,
+        schema: SchemaView<'_>,
         fields: &serde_json::Map<String, Tree>,
         at: &str,
     ) -> Option<SchemaMismatch> {
@@ -155,10 +155,10 @@ impl Check {
         None
     }
 
-    fn elements(&mut self, schema: VisibleProviders<'_>, elements: &[Tree], at: &str) -> Option<SchemaMismatch> {
+    fn elements(&mut self, schema: SchemaView<'_>, elements: &[Tree], at: &str) -> Option<SchemaMismatch> {
         let first = schema.keyword("prefixItems").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
         let items = schema.keyword("items");
-        lengths(schema, "Items", "elements", elements.len(), at).or_else(|| {
+        check_length(schema, "Items", "elements", elements.len(), at).or_else(|| {
             elements.iter().enumerate().find_map(|(place, element)| {
                 let of = first.get(place).or(items)?;
                 self.value(schema.at(of), element, &format!("{at}[{place}]"))
@@ -167,7 +167,7 @@ impl Check {
     }
 }
 
-fn of_type(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+fn of_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     // Only what it says itself: alternatives are asked one by one.
     let said = match schema.keyword("type")? {
         Tree::String(name) => super::types_named(name),
@@ -177,11 +177,11 @@ fn of_type(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<Schem
     said.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
 }
 
-fn wrong_type(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> SchemaMismatch {
-    SchemaMismatch::new(at, format!("is {}, and has to be {}", found(value), schema.types()))
+fn wrong_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> SchemaMismatch {
+    SchemaMismatch::new(at, format!("is {}, and has to be {}", type_name(value), schema.types()))
 }
 
-fn found(value: &Tree) -> &'static str {
+fn type_name(value: &Tree) -> &'static str {
     match value {
         Tree::Null => "null",
         Tree::Bool(_) => "true or false",
@@ -194,19 +194,19 @@ fn found(value: &Tree) -> &'static str {
 }
 
 /// `enum` and `const`.
-fn check_enum(schema: VisibleProviders<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+fn check_enum(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     let only = match (schema.keyword("enum"), schema.keyword("const")) {
         (Some(Tree::Array(these)), _) => these.as_slice(),
         (_, Some(this)) => std::slice::from_ref(this),
         (_, None) => return None,
     };
     let is_it = |one: &Tree| one == value || (one.as_f64().is_some() && one.as_f64() == value.as_f64());
-    let these = || listed(only.iter().map(shown));
+    let these = || listed(only.iter().map(excerpt));
     (!only.iter().any(is_it))
-        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", shown(value), these())))
+        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", excerpt(value), these())))
 }
 
-fn shown(value: &Tree) -> String {
+fn excerpt(value: &Tree) -> String {
     match value {
         Tree::Array(_) => "a list".into(),
         Tree::Object(_) => "an object".into(),
@@ -231,7 +231,7 @@ fn listed(names: impl Iterator<Item = String>) -> String {
 }
 
 /// `minLength` and `maxLength`, or `minItems` and `maxItems`.
-fn lengths(schema: VisibleProviders<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
+fn check_length(schema: SchemaView<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
     let bound = |which: &str| schema.keyword(&format!("{which}{of}")).and_then(Tree::as_u64);
     let (least, most) = (bound("min"), bound("max"));
     let length = length as u64;
@@ -244,7 +244,7 @@ fn lengths(schema: VisibleProviders<'_>, of: &str, noun: &str, length: usize, at
 }
 
 /// The bounds of a number, and those of the integers that a `format` names.
-fn in_range(schema: VisibleProviders<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
+fn in_range(schema: SchemaView<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
     let value = number.as_f64()?;
     let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
     let of_format = schema.keyword("format").and_then(Tree::as_str).and_then(integers);

@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn told(schema: &str, value: &str) -> String {
+fn mismatch_text(schema: &str, value: &str) -> String {
     let schema = Schema::new(&Json::parse(schema).unwrap());
     let value = Value::Json(Json::parse(value).unwrap());
-    schema.refuses(&value).map_or_else(String::new, |misfit| misfit.to_string())
+    schema.mismatch(&value).map_or_else(String::new, |misfit| misfit.to_string())
 }
 
 /// As `schemars` writes them for types of serde.
@@ -31,7 +31,7 @@ fn a_valid_value_is_never_rejected() {
         r#"{"size": 1, "colour": {"mixed": ["red"]}, "maker": {"name": "x"}, "at": [1, "x"], "weights": {"a": 1.5, "b": 2}}"#,
         r#"{"size": 1, "mark": "ä"}"#,
     ] {
-        assert_eq!(told(PAN, value), "", "{value}");
+        assert_eq!(mismatch_text(PAN, value), "", "{value}");
     }
     for (schema, value) in [
         ("true", "[1]"),
@@ -46,7 +46,7 @@ fn a_valid_value_is_never_rejected() {
         (r##"{"$ref": "#/$defs/nothing"}"##, "1"),
         (r#"{"type": "object", "patternProperties": {"^a": {}}, "additionalProperties": false}"#, "{\"b\": 1}"),
     ] {
-        assert_eq!(told(schema, value), "", "{schema}: {value}");
+        assert_eq!(mismatch_text(schema, value), "", "{schema}: {value}");
     }
 }
 
@@ -70,14 +70,14 @@ fn a_mismatch_names_the_path_and_both_types() {
         (r#"{"size": 1, "weights": {"a b": "x"}}"#, "weights[\"a b\"] is a text, and has to be a number"),
         (r#"{"size": 1, "mark": "xy"}"#, "mark has 2 characters, and has to have at most 1"),
     ] {
-        assert_eq!(told(PAN, value), wanted, "{value}");
+        assert_eq!(mismatch_text(PAN, value), wanted, "{value}");
     }
-    assert_eq!(told(r#"{"type": "array"}"#, "\"abc\""), "it is a text, and has to be a list");
+    assert_eq!(mismatch_text(r#"{"type": "array"}"#, "\"abc\""), "it is a text, and has to be a list");
     assert_eq!(
-        told(r#"{"type": "integer", "format": "int32"}"#, "3000000000"),
+        mismatch_text(r#"{"type": "integer", "format": "int32"}"#, "3000000000"),
         "it is 3000000000, and has to be at most 2147483647"
     );
-    assert_eq!(told("false", "1"), "it must not be there");
+    assert_eq!(mismatch_text("false", "1"), "it must not be there");
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn bytes_match_as_text_and_stored_values_are_not_checked() {
     let schema = |text: &str| Schema::new(&Json::parse(text).unwrap());
     let (text, list) = (schema(r#"{"type": "string"}"#), schema(r#"{"type": "array"}"#));
     let bytes = |bytes: &[u8]| Value::Bytes(bytes.into());
-    assert_eq!(text.refuses(&bytes(b"abc")), None);
-    assert_eq!(text.refuses(&bytes(&[255])).unwrap().to_string(), "it is bytes, and has to be a text");
-    assert_eq!(list.refuses(&bytes(b"abc")).unwrap().to_string(), "it is a text, and has to be a list");
+    assert_eq!(text.mismatch(&bytes(b"abc")), None);
+    assert_eq!(text.mismatch(&bytes(&[255])).unwrap().to_string(), "it is bytes, and has to be a text");
+    assert_eq!(list.mismatch(&bytes(b"abc")).unwrap().to_string(), "it is a text, and has to be a list");
     let digest = crate::Digest::from_bytes([1; 32]);
-    assert_eq!(list.refuses(&Value::Stored(crate::Stored { digest, size: 1, form: crate::ValueKind::Bytes })), None);
+    assert_eq!(list.mismatch(&Value::Stored(crate::Stored { digest, size: 1, form: crate::ValueKind::Bytes })), None);
 }
 
 #[test]
@@ -98,9 +98,9 @@ fn an_adversarial_schema_is_checked_in_bounded_time() {
     for _ in 0..30 {
         nested = format!("{{\"anyOf\": [{nested}]}}");
     }
-    assert_eq!(told(&nested, "1"), "it is a whole number, and has to be an object");
+    assert_eq!(mismatch_text(&nested, "1"), "it is a whole number, and has to be an object");
     let itself = r##"{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}"##;
-    assert_eq!(told(itself, "1"), "");
+    assert_eq!(mismatch_text(itself, "1"), "");
     assert!(Schema::new(&Json::parse(itself).unwrap()).view().types() == ValueTypes::ANY);
 }
 

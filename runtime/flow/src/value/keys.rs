@@ -6,11 +6,11 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 /// The first key that one object of the text has twice, at any depth. The text is JSON; of any other text the answer
 /// means nothing. Works in a loop, so that deep nesting costs no stack.
-pub(super) fn doubled(text: &str) -> Option<String> {
+pub(super) fn find_duplicate_key(text: &str) -> Option<String> {
     if !text.contains('{') {
         return None;
     }
-    // The keys of each object that is open, outermost first; `Strip` for a list.
+    // The keys of each object that is open, outermost first; `None` for a list.
     let mut open: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
     let mut expects_key = false;
     let (bytes, mut at) = (text.as_bytes(), 0);
@@ -72,7 +72,7 @@ fn unescaped(quoted: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::doubled;
+    use super::find_duplicate_key;
 
     #[test]
     fn a_duplicate_key_is_found_at_any_depth() {
@@ -85,7 +85,7 @@ mod tests {
             (r#"{"":1,"":2}"#, ""),
             (r#"{"\ud800":1,"\ud800":2}"#, "\"\\ud800\""),
         ] {
-            assert_eq!(doubled(text).as_deref(), Some(key), "{text}");
+            assert_eq!(find_duplicate_key(text).as_deref(), Some(key), "{text}");
         }
     }
 
@@ -98,7 +98,7 @@ mod tests {
             r#""{\"a\":1,\"a\":2}""#,
             "17",
         ] {
-            assert_eq!(doubled(text), None, "{text}");
+            assert_eq!(find_duplicate_key(text), None, "{text}");
         }
     }
 
@@ -106,6 +106,6 @@ mod tests {
     fn deep_nesting_costs_no_stack() {
         let depth = 200_000;
         let text = format!("{}{{\"a\":1,\"a\":1}}{}", "[".repeat(depth), "]".repeat(depth));
-        assert_eq!(doubled(&text).as_deref(), Some("a"));
+        assert_eq!(find_duplicate_key(&text).as_deref(), Some("a"));
     }
 }

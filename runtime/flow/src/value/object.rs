@@ -77,13 +77,13 @@ impl ValuesObject {
         self.json.is_empty() && self.bytes.is_empty() && self.stored.is_empty()
     }
 
-    /// The text of a JSON value; `Strip` where the name has none, or has bytes.
+    /// The text of a JSON value; `None` where the name has none, or has bytes.
     #[must_use]
     pub fn json(&self, name: &str) -> Option<&str> {
         self.json.get(name).map(|raw| raw.get())
     }
 
-    /// The value of this name that is bytes; `Strip` where the name has none, or has JSON.
+    /// The value of this name that is bytes; `None` where the name has none, or has JSON.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         BASE64.decode(self.bytes.get(name)?).ok()

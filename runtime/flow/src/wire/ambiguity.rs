@@ -17,7 +17,7 @@ pub(super) struct ProviderConflict {
     /// The providers that are tasks. They must stand in a chain, even where nobody wants the value.
     pub(super) direct: Vec<usize>,
     /// Who wants the value: which of the wants of the flow, and the member it is of.
-    pub(super) wants: Vec<(usize, usize)>,
+    pub(super) requirements: Vec<(usize, usize)>,
 }
 
 /// Where a want gets its value.
@@ -28,15 +28,15 @@ pub(super) enum Choice {
     /// No member that comes before provides it.
     Outward,
     /// Nowhere, and that is told as another mistake.
-    Told,
+    Reported,
 }
 
 /// Two providers of a value of which neither comes before the other.
 pub(super) struct Ambiguity {
     pub(super) value: ValueName,
     pub(super) pair: (usize, usize),
-    /// The want that it matters to; `Strip` where it matters by itself.
-    pub(super) want: Option<usize>,
+    /// The want that it matters to; `None` where it matters by itself.
+    pub(super) requirement: Option<usize>,
 }
 
 /// What a member may take: the providers that do not come after it.
@@ -49,7 +49,8 @@ struct VisibleProviders {
 
 impl ProviderConflict {
     pub(super) fn new(value: &ValueName, offers: impl Iterator<Item = (usize, bool)>) -> Self {
-        let mut contest = Self { value: value.clone(), providers: Vec::new(), direct: Vec::new(), wants: Vec::new() };
+        let mut contest =
+            Self { value: value.clone(), providers: Vec::new(), direct: Vec::new(), requirements: Vec::new() };
         for (member, is_direct) in offers {
             contest.providers.push(member);
             if is_direct {
@@ -68,7 +69,7 @@ impl ProviderConflict {
     /// than `most` no more is counted.
     fn views(&self, reach: &mut Reachability<'_>, most: usize) -> Vec<VisibleProviders> {
         let view = |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
-        let mut views: Vec<VisibleProviders> = self.wants.iter().map(view).collect();
+        let mut views: Vec<VisibleProviders> = self.requirements.iter().map(view).collect();
         for some in self.providers.chunks(64) {
             let mut active = views.iter_mut().filter(|view| view.count <= most).peekable();
             if active.peek().is_none() {
@@ -91,10 +92,14 @@ impl ProviderConflict {
 
 /// Decides the contests of a flow: puts the choices in their places and the edges that follow into the graph.
 /// Returns what is not clear. The choices of a flow that goes round in a circle are left as told: the circle is.
-pub(super) fn settle(graph: &mut Graph, mut contests: Vec<ProviderConflict>, choices: &mut [Choice]) -> Vec<Ambiguity> {
+pub(super) fn resolve_conflicts(
+    graph: &mut Graph,
+    mut contests: Vec<ProviderConflict>,
+    choices: &mut [Choice],
+) -> Vec<Ambiguity> {
     let mut ambiguities = Vec::new();
-    for (at, _) in contests.iter().flat_map(|contest| &contest.wants) {
-        choices[*at] = Choice::Told;
+    for (at, _) in contests.iter().flat_map(|contest| &contest.requirements) {
+        choices[*at] = Choice::Reported;
     }
     while !contests.is_empty() {
         let Some(mut reach) = Reachability::of(graph) else { break };
@@ -120,7 +125,7 @@ pub(super) fn settle(graph: &mut Graph, mut contests: Vec<ProviderConflict>, cho
             // Where something became clear, it may put others in order.
             if clear.is_empty() {
                 let told = |(pair, tangle): (Option<_>, ProviderConflict)| {
-                    Some(Ambiguity { value: tangle.value, pair: pair?, want: None })
+                    Some(Ambiguity { value: tangle.value, pair: pair?, requirement: None })
                 };
                 ambiguities.extend(gaps.into_iter().filter_map(told));
                 Vec::new()
@@ -144,8 +149,8 @@ pub(super) fn resolve_unordered(
     contests: Vec<ProviderConflict>,
     choices: &mut [Choice],
 ) -> Vec<Ambiguity> {
-    for (at, _) in contests.iter().flat_map(|contest| &contest.wants) {
-        choices[*at] = Choice::Told;
+    for (at, _) in contests.iter().flat_map(|contest| &contest.requirements) {
+        choices[*at] = Choice::Reported;
     }
     let mut ambiguities = Vec::new();
     // A circle is told as what it is.
@@ -153,7 +158,7 @@ pub(super) fn resolve_unordered(
     for mut contest in contests {
         contest.sort(&reach);
         if let Some(pair) = reach.first_gap(&contest.direct) {
-            ambiguities.push(Ambiguity { value: contest.value, pair, want: None });
+            ambiguities.push(Ambiguity { value: contest.value, pair, requirement: None });
             continue;
         }
         let picks = if reach.is_chain(&contest.providers) {
@@ -180,7 +185,7 @@ struct Selection {
 fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
     let (clear, open): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
         contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
-    contest.wants = open.into_iter().map(|view| (view.at, view.member)).collect();
+    contest.requirements = open.into_iter().map(|view| (view.at, view.member)).collect();
     let pick = |view: VisibleProviders| Selection {
         at: view.at,
         member: view.member,
@@ -192,7 +197,7 @@ fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -
 
 /// In a chain, those that come after a member are the end of it: it takes what stands before them.
 fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
-    let earliest = contest.wants.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
+    let earliest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
     let first_after = reach.first_of_chain(&contest.providers, earliest);
     let own: BTreeMap<usize, usize> =
         contest.providers.iter().enumerate().map(|(place, provider)| (*provider, place)).collect();
@@ -201,7 +206,7 @@ fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -
         let provider = end.checked_sub(1).map(|last| contest.providers[last]);
         Selection { at: *at, member: *member, provider, value: contest.value.clone() }
     };
-    contest.wants.iter().map(pick).collect()
+    contest.requirements.iter().map(pick).collect()
 }
 
 /// Where the providers are no chain, each want must see one that comes after all others it may take.
@@ -223,7 +228,7 @@ fn select_each(
                     |provider: &&usize| **provider != last && **provider != member && !before.contains(*provider);
                 let other = contest.providers.iter().find(other).copied();
                 let pair = (other.unwrap_or(last), last);
-                ambiguities.push(Ambiguity { value: contest.value.clone(), pair, want: Some(at) });
+                ambiguities.push(Ambiguity { value: contest.value.clone(), pair, requirement: Some(at) });
             }
             Some(_) | None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
         }
@@ -233,13 +238,13 @@ fn select_each(
 
 /// In a chain, a member takes what the last of those that come before it provides.
 fn last_before(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
-    let latest = contest.wants.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
+    let latest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
     let last = reach.last_of_chain(&contest.providers, latest);
     let pick = |(at, member): &(usize, usize)| {
         let provider = last.get(member).map(|place| contest.providers[*place]);
         Selection { at: *at, member: *member, provider, value: contest.value.clone() }
     };
-    contest.wants.iter().map(pick).collect()
+    contest.requirements.iter().map(pick).collect()
 }
 
 /// Where the providers are no chain, one of those before a member must come after all the others before it.
@@ -249,11 +254,11 @@ fn clear_before(
     ambiguities: &mut Vec<Ambiguity>,
 ) -> Vec<Selection> {
     let mut picks = Vec::new();
-    for (at, member) in contest.wants.iter().copied() {
+    for (at, member) in contest.requirements.iter().copied() {
         let before = reach.before(member, &contest.providers);
         let last = before.last().copied();
         match last.and_then(|last| Some((gap_before(reach, last, &before)?, last))) {
-            Some(pair) => ambiguities.push(Ambiguity { value: contest.value.clone(), pair, want: Some(at) }),
+            Some(pair) => ambiguities.push(Ambiguity { value: contest.value.clone(), pair, requirement: Some(at) }),
             None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
         }
     }

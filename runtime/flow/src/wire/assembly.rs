@@ -37,14 +37,14 @@ pub(super) fn assemble(
     for (node, links) in said.links {
         nodes[node.0 as usize].links = links;
     }
-    for index in said.aside {
+    for index in said.failure_handlers {
         let node = &mut nodes[index.0 as usize];
-        node.aside = true;
+        node.is_failure_handler = true;
         match &mut node.role {
             Role::Task(task) => task.rollback = false,
             Role::ForEach(each) => {
                 each.task.rollback = false;
-                nodes[index.0 as usize + 1].aside = true;
+                nodes[index.0 as usize + 1].is_failure_handler = true;
             }
             Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
@@ -63,7 +63,17 @@ pub(super) fn assemble(
     };
     let scopes = layout.scopes().map(scope).collect();
     let (listens, accepts) = (Vec::new(), Vec::new());
-    Flow { name, nodes, scopes, inputs, expires: None, origin: None, living: None, listens, accepts }
+    Flow {
+        name,
+        nodes,
+        scopes,
+        inputs,
+        expires: None,
+        origin: None,
+        triggers: None,
+        listeners: listens,
+        notification_inputs: accepts,
+    }
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> Vec<Node> {
@@ -75,7 +85,7 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> V
                 (task.name.clone(), place.scope, resolved.role)
             }
             Slot::FanIn { task, place } => (task.name.clone(), place.scope, Role::FanIn(NodeIndex(index.0 - 1))),
-            Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, beginning(layout, *scope)),
+            Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, begin_role(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
         let starts = match slot {
@@ -85,12 +95,12 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> V
         };
         let retired = matches!(slot, Slot::Task { task, .. } | Slot::FanIn { task, .. } if task.retired);
         let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
-        nodes.push(Node { name, scope, role, starts, links, retired, aside, before, after });
+        nodes.push(Node { name, scope, role, starts, links, retired, is_failure_handler: aside, before, after });
     }
     nodes
 }
 
-fn beginning(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
+fn begin_role(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
     let Some(draft) = &layout.flow(scope).body.controller else { return Role::Begin };
     Role::Controller(Controller {
         strategy: draft.strategy.clone(),

@@ -9,7 +9,7 @@ use super::{
 use crate::{Diagnostic, ScopeIndex, Span};
 
 /// Tells the circles of a flow, no member in two of them.
-pub(super) fn tell(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
     }

@@ -7,11 +7,11 @@ use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Sourc
 
 /// Refuses the back edges that lead round without a call. A list that is not known yet may be empty too; the machine slows
 /// down such a circle.
-pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
-    let turns = flow.living.iter().flat_map(|living| &living.turns);
+pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
+    let turns = flow.triggers.iter().flat_map(|living| &living.back_edges);
     let idle: Vec<&BackEdge> = turns.filter(|turn| !calls(flow, turn)).collect();
     let leads_to = |one: &BackEdge, other: &BackEdge| {
-        flow.members(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
+        flow.nodes_of_firing(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
     };
     let places = 0..idle.len();
     let next: BTreeMap<usize, Vec<usize>> = places
@@ -32,7 +32,7 @@ pub(super) fn refuse(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagno
 
 /// Whether anybody may be called in the firing that a back edge begins.
 fn calls(flow: &Flow, turn: &BackEdge) -> bool {
-    flow.members(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
+    flow.nodes_of_firing(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,
         Role::ForEach(each) => !is_empty(&each.list),
         Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,

@@ -64,7 +64,7 @@ impl Graph {
         found
     }
 
-    /// The place of each member in an order that keeps all edges, lower members first; `Strip` in a circle.
+    /// The place of each member in an order that keeps all edges, lower members first; `None` in a circle.
     pub(super) fn positions(&self) -> Option<Vec<usize>> {
         let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
         let mut ready: BinaryHeap<_> = (0..waiting.len()).filter(|member| waiting[*member] == 0).map(Reverse).collect();
@@ -94,7 +94,7 @@ pub(super) struct Reachability<'g> {
 }
 
 impl<'g> Reachability<'g> {
-    /// `Strip` when the graph has a circle.
+    /// `None` when the graph has a circle.
     pub(super) fn of(graph: &'g Graph) -> Option<Self> {
         let position = graph.positions()?;
         Some(Self { graph, seen: vec![0; position.len()], position, search: 0 })
@@ -106,7 +106,7 @@ impl<'g> Reachability<'g> {
     }
 
     /// Whether `from` surely comes before `to`.
-    pub(super) fn reaches(&mut self, from: usize, to: usize) -> bool {
+    pub(super) fn is_before(&mut self, from: usize, to: usize) -> bool {
         let last = self.position[to];
         self.begin();
         let mut work = vec![from];
@@ -131,7 +131,7 @@ impl<'g> Reachability<'g> {
 
     /// The first two neighbours of these, sorted, of which neither comes before the other.
     pub(super) fn first_gap(&mut self, sorted: &[usize]) -> Option<(usize, usize)> {
-        sorted.windows(2).map(|pair| (pair[0], pair[1])).find(|(one, other)| !self.reaches(*one, *other))
+        sorted.windows(2).map(|pair| (pair[0], pair[1])).find(|(one, other)| !self.is_before(*one, *other))
     }
 
     /// Of these, sorted, those that surely come before a member.

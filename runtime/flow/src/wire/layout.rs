@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 64;
 pub(super) struct Layout<'d> {
     flows: Vec<FlowLayout<'d>>,
     slots: Vec<Slot<'d>>,
-    places: BTreeMap<&'d NodeName, MemberPosition>,
+    positions: BTreeMap<&'d NodeName, MemberPosition>,
 }
 
 /// One flow of the draft.
@@ -62,7 +62,7 @@ pub(super) enum Slot<'d> {
 
 impl<'d> Layout<'d> {
     pub(super) fn of(name: &FlowName, body: &'d FlowBody, mistakes: &mut Vec<Diagnostic>) -> Self {
-        let mut layout = Self { flows: Vec::new(), slots: Vec::new(), places: BTreeMap::new() };
+        let mut layout = Self { flows: Vec::new(), slots: Vec::new(), positions: BTreeMap::new() };
         let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
         let whole = layout.lay_out_scope(name, body, (None, None), 0, mistakes);
         layout.check_controllers_name(whole, mistakes);
@@ -121,19 +121,19 @@ impl<'d> Layout<'d> {
             let hint = "name it with the characters A-Z a-z 0-9 _ -";
             mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
         }
-        if self.places.contains_key(name) {
+        if self.positions.contains_key(name) {
             let message = format!("the name {name:?} is used twice");
             let hint = "names are unique in the whole flow, nested flows included";
             mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
         } else {
-            self.places.insert(name, place);
+            self.positions.insert(name, place);
         }
     }
 
     /// A controller is told by the name of its flow.
     fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
         let flow = self.flow(whole);
-        let Some(place) = self.places.get(&flow.name) else { return };
+        let Some(place) = self.positions.get(&flow.name) else { return };
         if flow.body.controller.is_some() {
             let node = self.flow(place.scope).members[place.member].first;
             let message =
@@ -216,7 +216,7 @@ impl<'d> Layout<'d> {
     }
 
     pub(super) fn place(&self, name: &NodeName) -> Option<MemberPosition> {
-        self.places.get(name).copied()
+        self.positions.get(name).copied()
     }
 
     /// The value that a flow's controller provides.
@@ -224,7 +224,7 @@ impl<'d> Layout<'d> {
         self.flow(scope).body.controller.as_ref()?.provides.as_ref()
     }
 
-    /// The member of a flow that is a node or holds it; `Strip` when the node stands elsewhere.
+    /// The member of a flow that is a node or holds it; `None` when the node stands elsewhere.
     pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
         let members = &self.flow(scope).members;
         let member = members.partition_point(|member| member.last < node);

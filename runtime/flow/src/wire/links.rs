@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     graph::Graph,
     layout::{Layout, Member},
-    of_node,
+    node_source,
     schemas::Schemas,
     scope_resolver::ScopeOutputs,
     task::ResolvedTask,
@@ -27,7 +27,7 @@ pub(super) type FailureListeners = BTreeMap<NodeIndex, Vec<NodeIndex>>;
 pub(super) struct LinkProperties {
     pub(super) links: BTreeMap<NodeIndex, Vec<Link>>,
     /// Those that stand aside from what is rolled back.
-    pub(super) aside: BTreeSet<NodeIndex>,
+    pub(super) failure_handlers: BTreeSet<NodeIndex>,
     /// The inputs of the run that conditions read.
     pub(super) inputs: BTreeSet<ValueName>,
 }
@@ -101,7 +101,8 @@ impl LinkContext<'_, '_> {
                 self.check_listener(scope, link, (from, to), mistakes);
                 listening.push(self.layout.member_with(scope, to.first));
             }
-            let reads = link.when.as_ref().map(|when| self.reads(link, when, from, &mut said.inputs, mistakes));
+            let reads =
+                link.when.as_ref().map(|when| self.condition_sources(link, when, from, &mut said.inputs, mistakes));
             let read = Link {
                 from: from.last,
                 on: link.on,
@@ -137,7 +138,7 @@ impl LinkContext<'_, '_> {
     }
 
     /// Where the values come from that a condition reads.
-    pub(super) fn reads(
+    pub(super) fn condition_sources(
         &self,
         link: &DraftLink,
         when: &Condition,
@@ -147,14 +148,14 @@ impl LinkContext<'_, '_> {
     ) -> Vec<(ValueName, Source)> {
         let provided = self.provided_by(from);
         let mut reads = Vec::new();
-        for name in when.reads() {
+        for name in when.variables() {
             let value = ValueName::new(&name).ok();
             let source = value.as_ref().and_then(|value| {
                 if link.on != SourceOutcome::Success && is_failure(value) {
                     return Some(Source::Failure(vec![from.last]));
                 }
                 if let Some(node) = provided.get(value) {
-                    return Some(of_node(*node, value));
+                    return Some(node_source(*node, value));
                 }
                 self.inputs.contains_key(value).then(|| {
                     inputs.insert(value.clone());
@@ -163,7 +164,7 @@ impl LinkContext<'_, '_> {
             });
             match value.zip(source) {
                 Some(read) => reads.push(read),
-                None if !self.is_known(from) => {}
+                None if !self.is_resolved(from) => {}
                 None => {
                     let message = format!(
                         "the condition of the link {:?} -> {:?} reads {name:?}, which neither {:?} provides nor the run starts with",
@@ -218,8 +219,8 @@ impl LinkContext<'_, '_> {
     }
 
     /// Whether it is known what a member provides.
-    fn is_known(&self, member: &Member<'_>) -> bool {
-        self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_known())
+    fn is_resolved(&self, member: &Member<'_>) -> bool {
+        self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_resolved())
     }
 
     /// What listens to a failure, and all that comes after it, is not rolled back with the rest.
@@ -234,7 +235,7 @@ impl LinkContext<'_, '_> {
         let flow = self.layout.flow(scope);
         while let Some(member) = work.pop() {
             let Member { name, first, nested, .. } = &flow.members[member];
-            if !said.aside.insert(*first) {
+            if !said.failure_handlers.insert(*first) {
                 continue;
             }
             let span = self.layout.span(*first, "name");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     layout::Layout,
-    of_node,
+    node_source,
     scope_resolver::ResolvedInput,
     task::{self, Modules, Requirement, ResolvedTask},
 };
@@ -17,7 +17,7 @@ const MAX_NAMED: usize = 10;
 pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Diagnostic>) {
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, task) in layout.tasks() {
-        if let DraftTaskKind::Call(uses) = &task.does {
+        if let DraftTaskKind::Call(uses) = &task.kind {
             users.entry(task::alias_of(uses)).or_default().push(task.name.as_str());
         }
     }
@@ -55,7 +55,7 @@ impl RootResolver<'_, '_> {
     /// Answers what is left, or tells that nothing does.
     ///
     /// In a persistent flow a notification may bring what nothing provides: those who await it are noted.
-    pub(super) fn answer(
+    pub(super) fn resolve(
         &self,
         wants: Vec<Requirement>,
         awaiting: &mut BTreeSet<NodeIndex>,
@@ -65,19 +65,19 @@ impl RootResolver<'_, '_> {
         for want in wants {
             let source = if self.inputs.contains_key(&want.value) {
                 Source::RunInput(want.value.clone())
-            } else if let Some(provider) = want.turned.filter(|_| want.carried.is_empty()) {
+            } else if let Some(provider) = want.reversed_provider.filter(|_| want.loop_carried.is_empty()) {
                 if !want.optional {
                     mistakes.push(self.reversed_by_link(&want, provider));
                 }
-                of_node(provider, &want.value)
-            } else if self.draft.living.persistent {
-                if !want.optional && want.carried.is_empty() {
+                node_source(provider, &want.value)
+            } else if self.draft.triggers.persistent {
+                if !want.optional && want.loop_carried.is_empty() {
                     awaiting.insert(want.node);
                 }
                 Source::RunInput(want.value.clone())
             } else if want.optional {
                 Source::Absent
-            } else if !want.carried.is_empty() {
+            } else if !want.loop_carried.is_empty() {
                 mistakes.push(self.missing_initial_value(&want));
                 Source::Absent
             } else {
@@ -107,14 +107,14 @@ impl RootResolver<'_, '_> {
         asked: &BTreeSet<ValueName>,
         mistakes: &mut Vec<Diagnostic>,
     ) {
-        if !self.is_known() {
+        if !self.is_resolved() {
             return;
         }
         let read: BTreeSet<&ValueName> =
             answers.iter().filter_map(|answer| read_input(&answer.source)).chain(asked).collect();
         for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
             let span = self.draft.input_spans.get(name).cloned();
-            let wanted = self.tasks.values().flat_map(|task| &task.wants).map(|want| want.value.as_str());
+            let wanted = self.tasks.values().flat_map(|task| &task.requirements).map(|want| want.value.as_str());
             let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
             let others = wanted.filter(|wanted| *wanted != name.as_str());
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), others)).flatten();
@@ -124,8 +124,8 @@ impl RootResolver<'_, '_> {
     }
 
     /// Whether it is known of each task what it calls.
-    fn is_known(&self) -> bool {
-        self.tasks.values().all(ResolvedTask::is_known)
+    fn is_resolved(&self) -> bool {
+        self.tasks.values().all(ResolvedTask::is_resolved)
     }
 
     fn reversed_by_link(&self, want: &Requirement, provider: NodeIndex) -> Diagnostic {
@@ -147,7 +147,7 @@ impl RootResolver<'_, '_> {
             None if is_its_own => {
                 ("only it provides itself", Some("let another provide it, or rename one of the two".into()))
             }
-            None if told < suggest::MAX_SUGGESTIONS => ("nothing provides", self.meant(want)),
+            None if told < suggest::MAX_SUGGESTIONS => ("nothing provides", self.suggestion(want)),
             None => ("nothing provides", None),
         };
         let message = format!("{consumer} requires {:?}{renamed}, which {lacks}", want.value);
@@ -195,7 +195,7 @@ impl RootResolver<'_, '_> {
     }
 
     /// What was likely meant where a value does not exist at all.
-    fn meant(&self, want: &Requirement) -> Option<String> {
+    fn suggestion(&self, want: &Requirement) -> Option<String> {
         let task = self.layout.task(want.node);
         let constants = task.into_iter().flat_map(|task| task.with.keys()).map(ValueName::as_str);
         let parameter = want.parameter.as_str();
@@ -211,7 +211,7 @@ impl RootResolver<'_, '_> {
 fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
-        Source::LoopCarried { first, .. } => read_input(first),
+        Source::LoopCarried { initial: first, .. } => read_input(first),
         Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }

@@ -22,19 +22,19 @@ impl Schemas<'_, '_> {
         match source {
             Source::Constant(value) => Schema::of_value(value).map(Cow::Owned),
             Source::RunInput(name) => Schema::of_value(self.inputs?.get(name)?).map(Cow::Owned),
-            Source::Node { node, value } => self.provided(*node, value),
+            Source::Node { node, value } => self.provided_schema(*node, value),
             Source::Failure(_) => Some(Cow::Owned(Schema::of_failure())),
             Source::LoopCarried { .. } | Source::Element | Source::Absent => None,
         }
     }
 
-    fn provided(&self, node: NodeIndex, value: &ValueName) -> Option<Cow<'_, Schema>> {
+    fn provided_schema(&self, node: NodeIndex, value: &ValueName) -> Option<Cow<'_, Schema>> {
         match self.layout.slot(node) {
             Slot::Task { .. } => self.tasks.get(&node)?.schemas.get(value).map(Cow::Borrowed),
             // It stands after its task, whose results it gathers into lists.
             Slot::FanIn { .. } => {
                 let task = self.tasks.get(&NodeIndex(node.0.checked_sub(1)?))?;
-                task.schemas.get(value).cloned().map(|element| Cow::Owned(element.listed()))
+                task.schemas.get(value).cloned().map(|element| Cow::Owned(element.list_of()))
             }
             Slot::Begin(scope) => match &self.layout.flow(*scope).body.controller.as_ref()?.strategy {
                 Strategy::Times(_) => Some(Cow::Owned(Schema::of("integer"))),

@@ -6,7 +6,7 @@ use super::{
     ambiguity::{self, Ambiguity, Choice, ProviderConflict},
     graph::{Graph, Reachability, Reason},
     layout::Layout,
-    of_node,
+    node_source,
     task::{Requirement, ResolvedTask},
 };
 use crate::{Diagnostic, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
@@ -19,7 +19,7 @@ pub(super) struct ScopeResolver<'a, 'd> {
     /// What the flows nested in it leave.
     pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     /// Who provides what in the whole flow, in the order of the arena.
-    pub(super) everywhere: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+    pub(super) all_providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     /// Members that provide something to one before them, where it arrives with the next turn.
     pub(super) carried: &'a BTreeSet<(usize, usize)>,
 }
@@ -55,51 +55,51 @@ pub(super) struct ResolvedInput {
 pub(super) struct ResolvedScope {
     /// With the edges that follow from the values.
     pub(super) graph: Graph,
-    pub(super) answers: Vec<ResolvedInput>,
+    pub(super) inputs: Vec<ResolvedInput>,
     /// What the flow around must answer.
     pub(super) unresolved: Vec<Requirement>,
     pub(super) exports: ScopeOutputs,
 }
 
 /// Finds what provides the values that the members of a flow want.
-pub(super) fn find(
+pub(super) fn resolve(
     home: &ScopeResolver<'_, '_>,
     mut graph: Graph,
     wants: Vec<(usize, Requirement)>,
     mistakes: &mut Vec<Diagnostic>,
 ) -> ResolvedScope {
-    let offers = home.offers();
+    let offers = home.providers();
     let choices = match home.layout.flow(home.scope).body.pattern {
         Pattern::Linear => resolve_linear(&offers, &wants),
-        Pattern::Unordered => unordered(home, &graph, &offers, &wants, mistakes),
+        Pattern::Unordered => resolve_unordered(home, &graph, &offers, &wants, mistakes),
         Pattern::Graph => resolve_graph(home, &mut graph, &offers, &wants, mistakes),
     };
     let (mut answers, mut outward) = (Vec::new(), Vec::new());
     for ((member, mut want), choice) in wants.into_iter().zip(choices) {
         let came_round = offers.get(&want.value).into_iter().flatten();
         let came_round = came_round.filter(|offer| home.carried.contains(&(offer.member, member)));
-        want.carried.extend(came_round.map(|offer| offer.export.node));
+        want.loop_carried.extend(came_round.map(|offer| offer.export.node));
         let source = match choice {
-            Choice::Told => continue,
+            Choice::Reported => continue,
             Choice::Of(provider) => {
                 let export = output_of(&offers[&want.value], provider);
                 home.report_conflict(&want, export, mistakes);
-                of_node(export.node, &want.value)
+                node_source(export.node, &want.value)
             }
             Choice::Outward if home.layout.controller_value(home.scope) == Some(&want.value) => {
-                of_node(home.layout.flow(home.scope).begin, &want.value)
+                node_source(home.layout.flow(home.scope).begin, &want.value)
             }
             Choice::Outward => {
-                let turned = offers.get(&want.value).and_then(|offers| home.turned(&graph, member, offers));
-                want.turned = want.turned.or(turned);
+                let turned = offers.get(&want.value).and_then(|offers| home.reversed_provider(&graph, member, offers));
+                want.reversed_provider = want.reversed_provider.or(turned);
                 outward.push(want);
                 continue;
             }
         };
         answers.push(ResolvedInput { node: want.node, input: want.input, source: want.or_loop_carried(source) });
     }
-    let exports = home.leave(&graph, &offers);
-    ResolvedScope { graph, answers, unresolved: outward, exports }
+    let exports = home.outputs(&graph, &offers);
+    ResolvedScope { graph, inputs: answers, unresolved: outward, exports }
 }
 
 type Providers = BTreeMap<ValueName, Vec<Provider>>;
@@ -120,7 +120,7 @@ fn resolve_linear(offers: &Providers, wants: &[(usize, Requirement)]) -> Vec<Cho
 }
 
 /// The nearest before, where only links say who comes before whom.
-fn unordered(
+fn resolve_unordered(
     home: &ScopeResolver<'_, '_>,
     graph: &Graph,
     offers: &Providers,
@@ -131,7 +131,7 @@ fn unordered(
     let mut contests: BTreeMap<&ValueName, ProviderConflict> =
         offers.iter().map(|(value, offers)| (value, contest(value, offers))).collect();
     for (at, (member, want)) in wants.iter().enumerate() {
-        contests.entry(&want.value).and_modify(|contest| contest.wants.push((at, *member)));
+        contests.entry(&want.value).and_modify(|contest| contest.requirements.push((at, *member)));
     }
     let ambiguities = ambiguity::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
     home.report_ambiguities(ambiguities, wants, mistakes);
@@ -173,11 +173,11 @@ fn resolve_graph(
             }
             (Some(_), Some(_)) => {
                 let contest = contests.get_mut(&want.value);
-                contest.expect("a value with several providers is contested").wants.push((at, *member));
+                contest.expect("a value with several providers is contested").requirements.push((at, *member));
             }
         }
     }
-    let ambiguities = ambiguity::settle(graph, contests.into_values().collect(), &mut choices);
+    let ambiguities = ambiguity::resolve_conflicts(graph, contests.into_values().collect(), &mut choices);
     home.report_ambiguities(ambiguities, wants, mistakes);
     choices
 }
@@ -194,7 +194,7 @@ impl ScopeResolver<'_, '_> {
     }
 
     /// What each member provides, in their order.
-    fn offers(&self) -> Providers {
+    fn providers(&self) -> Providers {
         let mut offers = Providers::new();
         for (place, member) in self.layout.flow(self.scope).members.iter().enumerate() {
             let mut offer = |value: &ValueName, export, is_direct| {
@@ -216,20 +216,20 @@ impl ScopeResolver<'_, '_> {
 
     fn is_provided_outside(&self, value: &ValueName) -> bool {
         let flow = self.layout.flow(self.scope);
-        let everywhere = self.everywhere.get(value).map_or(&[][..], Vec::as_slice);
+        let everywhere = self.all_providers.get(value).map_or(&[][..], Vec::as_slice);
         everywhere.first().is_some_and(|first| *first < flow.begin)
             || everywhere.last().is_some_and(|last| *last > flow.end)
     }
 
     /// Who would provide a value to a member, were there not a link that turns their order round.
-    fn turned(&self, graph: &Graph, member: usize, offers: &[Provider]) -> Option<NodeIndex> {
+    fn reversed_provider(&self, graph: &Graph, member: usize, offers: &[Provider]) -> Option<NodeIndex> {
         let linked = offers.iter().find(|offer| graph.is_linked(member, offer.member));
         let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
         linked.filter(|_| is_graph).map(|offer| offer.export.node)
     }
 
     /// What those that come after the flow can have of it.
-    fn leave(&self, graph: &Graph, offers: &Providers) -> ScopeOutputs {
+    fn outputs(&self, graph: &Graph, offers: &Providers) -> ScopeOutputs {
         let mut reach = Reachability::of(graph);
         let mut exports = ScopeOutputs::new();
         if let Some(value) = self.layout.controller_value(self.scope) {
@@ -265,7 +265,7 @@ impl ScopeResolver<'_, '_> {
         wants: &[(usize, Requirement)],
         mistakes: &mut Vec<Diagnostic>,
     ) {
-        for Ambiguity { value, pair, want } in ambiguities {
+        for Ambiguity { value, pair, requirement: want } in ambiguities {
             self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
         }
     }

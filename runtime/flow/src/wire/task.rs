@@ -12,7 +12,7 @@ use crate::{
 /// The modules a flow may use.
 pub(super) struct Modules<'d> {
     /// Those that are known.
-    pub(super) known: &'d BTreeMap<String, ModuleInfo>,
+    pub(super) resolved: &'d BTreeMap<String, ModuleInfo>,
     /// Those the flow names.
     pub(super) named: &'d BTreeMap<String, ModuleReference>,
 }
@@ -23,7 +23,7 @@ pub(super) struct ResolvedTask {
     /// looked at all the same.
     pub(super) role: Role,
     /// The values that its inputs are to come from.
-    pub(super) wants: Vec<Requirement>,
+    pub(super) requirements: Vec<Requirement>,
     /// What the task calls it = what the flow calls it.
     pub(super) provides: Renames,
     /// What it may provide besides.
@@ -31,7 +31,7 @@ pub(super) struct ResolvedTask {
     /// What its module says of what it provides, by the flow's names; of each element, where it is called for several.
     pub(super) schemas: BTreeMap<ValueName, Schema>,
     /// What its module says of what it takes.
-    pub(super) takes: BTreeMap<ValueName, ParameterSpec>,
+    pub(super) parameters: BTreeMap<ValueName, ParameterSpec>,
 }
 
 /// What a task may provide of which it is not known what it calls.
@@ -46,7 +46,7 @@ pub(super) enum MayProvide {
 
 impl ResolvedTask {
     /// Whether all is known that it provides.
-    pub(super) fn is_known(&self) -> bool {
+    pub(super) fn is_resolved(&self) -> bool {
         matches!(self.may_provide, MayProvide::Nothing)
     }
 
@@ -80,18 +80,18 @@ pub(super) struct Requirement {
     pub(super) value: ValueName,
     pub(super) optional: bool,
     /// Who would have provided it, had no link turned their order round.
-    pub(super) turned: Option<NodeIndex>,
+    pub(super) reversed_provider: Option<NodeIndex>,
     /// Who provides it to the next turn.
-    pub(super) carried: Vec<NodeIndex>,
+    pub(super) loop_carried: Vec<NodeIndex>,
 }
 
 impl Requirement {
     /// A source for it: what comes round, if anything does, and else this one.
     pub(super) fn or_loop_carried(&self, first: Source) -> Source {
-        if self.carried.is_empty() {
+        if self.loop_carried.is_empty() {
             return first;
         }
-        Source::LoopCarried { nodes: self.carried.clone(), value: self.value.clone(), first: Box::new(first) }
+        Source::LoopCarried { nodes: self.loop_carried.clone(), value: self.value.clone(), initial: Box::new(first) }
     }
 }
 
@@ -117,9 +117,9 @@ pub(super) fn resolve(
     modules: &Modules<'_>,
     mistakes: &mut Vec<Diagnostic>,
 ) -> ResolvedTask {
-    let uses = match &draft.does {
+    let uses = match &draft.kind {
         DraftTaskKind::Call(uses) => uses,
-        DraftTaskKind::Wait(awaits) => return waiting(draft, awaits, mistakes),
+        DraftTaskKind::Wait(awaits) => return resolve_waiting_task(draft, awaits, mistakes),
     };
     if draft.deadline.is_some() {
         let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
@@ -176,7 +176,14 @@ pub(super) fn resolve(
         }
         None => Role::Task(Box::new(task)),
     };
-    ResolvedTask { role, wants, provides: offered(draft, provides), may_provide, schemas, takes }
+    ResolvedTask {
+        role,
+        requirements: wants,
+        provides: visible_provides(draft, provides),
+        may_provide,
+        schemas,
+        parameters: takes,
+    }
 }
 
 /// Refuses a stack that no sandbox gives.
@@ -233,8 +240,8 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Req
                 parameter: value.clone(),
                 value: value.clone(),
                 optional: false,
-                turned: None,
-                carried: Vec::new(),
+                reversed_provider: None,
+                loop_carried: Vec::new(),
             });
             Source::Absent
         }
@@ -242,12 +249,12 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Req
 }
 
 /// What others may take of a task: nothing of one that was removed.
-fn offered(draft: &DraftTask, provides: Renames) -> Renames {
+fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
     if draft.retired { Renames::new() } else { provides }
 }
 
 /// A task that waits. It says itself what it provides, and calls nobody.
-fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
+fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
         mistakes.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
@@ -257,10 +264,17 @@ fn waiting(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> R
         mistakes.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
     }
     let provides = provides(draft, None, mistakes);
-    let wait = Wait { awaits: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
-    let provides = offered(draft, provides);
+    let wait = Wait { waits_for: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
+    let provides = visible_provides(draft, provides);
     let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
-    ResolvedTask { role, wants: Vec::new(), provides, may_provide, schemas: BTreeMap::new(), takes: BTreeMap::new() }
+    ResolvedTask {
+        role,
+        requirements: Vec::new(),
+        provides,
+        may_provide,
+        schemas: BTreeMap::new(),
+        parameters: BTreeMap::new(),
+    }
 }
 
 impl<'d> Modules<'d> {
@@ -271,12 +285,12 @@ impl<'d> Modules<'d> {
 
     /// Whether the flow names a module that was not found.
     pub(super) fn is_missing(&self, alias: &str) -> bool {
-        self.named.contains_key(alias) && !self.known.contains_key(alias)
+        self.named.contains_key(alias) && !self.resolved.contains_key(alias)
     }
 
     /// What a task may provide that calls something of a module.
     fn may_provide(&self, uses: &str) -> MayProvide {
-        match self.known.get(alias_of(uses)).map(|module| &module.content) {
+        match self.resolved.get(alias_of(uses)).map(|module| &module.content) {
             Some(ModuleContent::Tasks(tasks)) => {
                 let provided = tasks.iter().flat_map(|task| &task.provides);
                 MayProvide::OneOf(provided.map(|provided| provided.name.clone()).collect())
@@ -291,7 +305,7 @@ impl<'d> Modules<'d> {
             Some((alias, export)) => (alias, Some(export)),
             None => (uses, None),
         };
-        let Some(module) = self.known.get(alias) else {
+        let Some(module) = self.resolved.get(alias) else {
             let (why, hint) = self.unknown_module_reason(alias);
             return Err(refuse(why).hint(hint));
         };
@@ -335,7 +349,7 @@ impl Modules<'_> {
         if let Some((module, export)) = self.split_other_separator(alias) {
             return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
-        let known = || self.known.keys().chain(self.named.keys()).map(String::as_str);
+        let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
         if let Some((module, export)) = parted_by_dot(alias) {
             let meant = suggest::closest(module, known()).unwrap_or(module);
             let mut hint = format!("did you mean \"{meant}#{export}\"? `#` parts a module from its task");
@@ -492,16 +506,16 @@ fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<
                 parameter: name.clone(),
                 value: renamed.unwrap_or(name).clone(),
                 optional: !needed,
-                turned: None,
-                carried: Vec::new(),
+                reversed_provider: None,
+                loop_carried: Vec::new(),
             });
         }
         let source = constant.unwrap_or(Source::Absent);
-        inputs.push(Input { parameter: name.clone(), source, optional: *optional, audience: *audience });
+        inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *audience });
     }
     for (name, value) in draft.with.iter().filter(|(name, _)| taken.iter().all(|taken| taken.name != **name)) {
         let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
-        inputs.push(Input { parameter, source, optional: false, audience: InputUse::ApplyAndRollback });
+        inputs.push(Input { parameter, source, optional: false, used_by: InputUse::ApplyAndRollback });
     }
     (inputs, wants)
 }

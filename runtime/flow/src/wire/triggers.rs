@@ -18,12 +18,12 @@ pub(super) struct Cycles {
     /// The places of the links that begin another pass, and when each does.
     pub(super) turns: BTreeMap<usize, BackEdgeTiming>,
     /// Members that provide a value to one before them: it arrives there with the next turn.
-    pub(super) carried: BTreeSet<(usize, usize)>,
+    pub(super) loop_carried: BTreeSet<(usize, usize)>,
 }
 
 /// Finds what goes round. Links and values that lead back, to what stands no later in the file, begin another pass where
 /// a way leads from there to here.
-pub(super) fn rounds(
+pub(super) fn find_cycles(
     home: &ScopeResolver<'_, '_>,
     draft: &Draft,
     wants: &[(usize, Requirement)],
@@ -40,7 +40,7 @@ pub(super) fn rounds(
         .enumerate()
         .filter_map(|(place, link)| Some((place, member(&link.from)?, member(&link.to)?)))
         .collect();
-    let is_living = draft.living.persistent || draft.living.cyclic;
+    let is_living = draft.triggers.persistent || draft.triggers.cyclic;
     for (place, ..) in &links {
         let link = &flow.body.links[*place];
         if link.join == Join::Any && is_living {
@@ -52,7 +52,7 @@ pub(super) fn rounds(
             mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
         }
     }
-    if !draft.living.cyclic {
+    if !draft.triggers.cyclic {
         return rounds;
     }
     let mut whole = vec![BTreeSet::new(); flow.members.len()];
@@ -85,13 +85,13 @@ pub(super) fn rounds(
             rounds.turns.entry(*place).or_insert(BackEdgeTiming::End);
         }
     }
-    rounds.carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
+    rounds.loop_carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
     rounds
 }
 
 impl LinkContext<'_, '_> {
     /// The links that begin another pass.
-    pub(super) fn turns(
+    pub(super) fn back_edges(
         &self,
         rounds: &Cycles,
         inputs: &mut BTreeSet<ValueName>,
@@ -106,7 +106,7 @@ impl LinkContext<'_, '_> {
                 continue;
             }
             check_back_edge(link, mistakes);
-            let reads = link.when.as_ref().map(|when| self.reads(link, when, from, inputs, mistakes));
+            let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, mistakes));
             let said = Link {
                 from: from.last,
                 on: link.on,
@@ -114,7 +114,7 @@ impl LinkContext<'_, '_> {
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            turns.push(BackEdge { link: said, to: to.first, moment: *moment });
+            turns.push(BackEdge { link: said, to: to.first, timing: *moment });
         }
         turns
     }
@@ -134,7 +134,7 @@ fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
 }
 
 /// How the flow lives: of one that says so, with what its tasks wait for.
-pub(super) fn live(
+pub(super) fn build_triggers(
     layout: &Layout<'_>,
     draft: &Draft,
     turns: Vec<BackEdge>,
@@ -142,7 +142,7 @@ pub(super) fn live(
     flow: Flow,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Flow {
-    let said = &draft.living;
+    let said = &draft.triggers;
     let is_living = said.persistent || said.cyclic;
     let of_living = [("max_firings", said.max_firings.is_some()), ("max_parallel", said.max_parallel.is_some())];
     for (key, _) in of_living.into_iter().filter(|(_, is_said)| *is_said && !is_living) {
@@ -151,9 +151,9 @@ pub(super) fn live(
         mistakes.push(Diagnostic::error(said.spans.get(key).cloned(), message).hint(hint));
     }
     let mut entries: BTreeSet<NodeIndex> =
-        turns.iter().filter(|turn| turn.moment == BackEdgeTiming::Success).map(|turn| turn.to).collect();
+        turns.iter().filter(|turn| turn.timing == BackEdgeTiming::Success).map(|turn| turn.to).collect();
     let mut listens = Vec::new();
-    for listen in &draft.listens {
+    for listen in &draft.listeners {
         let Some(to) = target(layout, &flow, "a listen", &listen.to, &listen.span, mistakes) else { continue };
         if !matches!(flow.node(to).role, Role::Wait(_)) {
             if !said.persistent {
@@ -183,22 +183,24 @@ pub(super) fn live(
         });
     }
     if !is_living {
-        return Flow { listens, ..flow };
+        return Flow { listeners: listens, ..flow };
     }
     let living = |entries| Triggers {
         persistent: said.persistent,
         max_firings: said.max_firings,
         max_parallel: said.max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS),
         entries,
-        turns: turns.clone(),
+        back_edges: turns.clone(),
         schedules: schedules.clone(),
     };
-    let flow = Flow { listens, living: Some(living(entries.clone())), ..flow };
+    let flow = Flow { listeners: listens, triggers: Some(living(entries.clone())), ..flow };
     // What nobody notifies first, and yet requires what only a notification can bring, is notified itself.
-    let begins = flow.members(None).unwrap_or_default();
+    let begins = flow.nodes_of_firing(None).unwrap_or_default();
     for index in awaiting.iter().filter(|index| begins.contains(index)) {
         let is_after_another = awaiting.iter().any(|other| {
-            other != index && begins.contains(other) && flow.members(Some(*other)).is_some_and(|of| of.contains(index))
+            other != index
+                && begins.contains(other)
+                && flow.nodes_of_firing(Some(*other)).is_some_and(|of| of.contains(index))
         });
         if is_after_another {
             continue;
@@ -214,7 +216,7 @@ pub(super) fn live(
         entries.insert(*index);
     }
     let living = living(entries);
-    Flow { living: Some(living), ..flow }
+    Flow { triggers: Some(living), ..flow }
 }
 
 /// The task of the flow itself that something fires.

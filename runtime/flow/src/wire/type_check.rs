@@ -31,11 +31,11 @@ struct ParameterTarget<'a> {
 }
 
 impl<'a> TypeChecker<'a, '_> {
-    /// The parameter that an answer is for; `Strip` where nothing is said of it, or it is the list of a `for_each`.
+    /// The parameter that an answer is for; `None` where nothing is said of it, or it is the list of a `for_each`.
     fn target(&self, node: NodeIndex, input: usize) -> Option<ParameterTarget<'a>> {
         let resolved = self.tasks.get(&node)?;
         let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
-        Some(ParameterTarget { node, parameter, takes: resolved.takes.get(parameter)? })
+        Some(ParameterTarget { node, parameter, takes: resolved.parameters.get(parameter)? })
     }
 
     /// The parameter that takes each element of the list that a task is called for.
@@ -131,7 +131,7 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// The types that tasks take values as which notifications bring.
-    pub(super) fn accepts(&self, answers: &[ResolvedInput]) -> Vec<NotificationInput> {
+    pub(super) fn notification_inputs(&self, answers: &[ResolvedInput]) -> Vec<NotificationInput> {
         let mut accepts = Vec::new();
         for answer in answers {
             let (target, is_list) = match self.target(answer.node, answer.input) {
@@ -163,7 +163,7 @@ impl<'a> TypeChecker<'a, '_> {
         match source {
             Source::Node { node, value } if waits(node) => brought.push((Some(*node), value.clone())),
             Source::RunInput(name) if self.has_triggers => brought.push((None, name.clone())),
-            Source::LoopCarried { nodes, value, first } => {
+            Source::LoopCarried { nodes, value, initial: first } => {
                 brought.push((None, value.clone()));
                 brought.extend(nodes.iter().filter(|node| waits(node)).map(|node| (Some(*node), value.clone())));
                 self.check_notification_inputs(first, brought);
@@ -223,7 +223,7 @@ impl<'a> TypeChecker<'a, '_> {
         if target.takes.optional && is_null(value) {
             return None;
         }
-        let misfit = target.takes.schema.refuses(value)?;
+        let misfit = target.takes.schema.mismatch(value)?;
         Some(Diagnostic::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
     }
 
@@ -236,7 +236,7 @@ impl<'a> TypeChecker<'a, '_> {
 
     /// Where to read what a task takes.
     fn hint(&self, target: &ParameterTarget<'_>) -> String {
-        let uses = self.layout.task(target.node).map(|task| &task.does);
+        let uses = self.layout.task(target.node).map(|task| &task.kind);
         let Some(DraftTaskKind::Call(uses)) = uses else { return "give it another value".into() };
         let (alias, _) = uses.split_once('#').unwrap_or((uses, ""));
         let module = self.draft.modules.get(alias).map_or(alias, |reference| &reference.text);
@@ -263,7 +263,7 @@ fn call(role: &Role) -> Option<&Task> {
 fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
-        Source::LoopCarried { first, .. } => read_input(first),
+        Source::LoopCarried { initial: first, .. } => read_input(first),
         Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }
@@ -272,8 +272,8 @@ fn read_input(source: &Source) -> Option<&ValueName> {
 fn of_nodes(source: &Source) -> Vec<(Source, ValueName)> {
     match source {
         Source::Node { value, .. } => vec![(source.clone(), value.clone())],
-        Source::LoopCarried { nodes, value, first } => {
-            let carried = nodes.iter().map(|node| (super::of_node(*node, value), value.clone()));
+        Source::LoopCarried { nodes, value, initial: first } => {
+            let carried = nodes.iter().map(|node| (super::node_source(*node, value), value.clone()));
             carried.chain(of_nodes(first)).collect()
         }
         Source::Constant(_) | Source::RunInput(_) | Source::Element | Source::Failure(_) | Source::Absent => Vec::new(),

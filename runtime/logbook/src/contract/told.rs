@@ -11,23 +11,23 @@ async fn told(logbook: &impl Logbook, name: &str) -> u64 {
 
 async fn note(logbook: &impl Logbook, told: &[(&str, u64)]) {
     let told: Vec<_> = told.iter().map(|(name, version)| (run(name), Version::new(*version))).collect();
-    logbook.told(&told).await.expect("the logbook can be written");
+    logbook.mark_published(&told).await.expect("the logbook can be written");
 }
 
-async fn untold(logbook: &impl Logbook, name: &str, limit: usize) -> Vec<String> {
-    let mut runs = logbook.untold(&shard(name), limit).await.expect("the logbook can be read");
+async fn unpublished(logbook: &impl Logbook, name: &str, limit: usize) -> Vec<String> {
+    let mut runs = logbook.unpublished_runs(&shard(name), limit).await.expect("the logbook can be read");
     runs.sort();
     runs.iter().map(ToString::to_string).collect()
 }
 
-pub(super) async fn what_was_told_is_noted_with_the_next_append_or_by_itself(logbook: impl Logbook) {
+pub(super) async fn the_publish_cursor_is_saved_with_an_append_or_alone(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [1, 2]), append("b", 0, [1])]).await;
     assert_eq!(told(&logbook, "a").await, 0);
-    write(&logbook, vec![Append { told: Version::new(2), ..append("a", 2, [3]) }]).await;
+    write(&logbook, vec![Append { published: Version::new(2), ..append("a", 2, [3]) }]).await;
     assert_eq!(told(&logbook, "a").await, 2);
     // What is older means nothing, and neither does what loses.
-    write(&logbook, vec![Append { told: Version::new(1), ..append("a", 3, [4]) }]).await;
-    write(&logbook, vec![Append { told: Version::new(3), ..append("a", 3, [4]) }]).await;
+    write(&logbook, vec![Append { published: Version::new(1), ..append("a", 3, [4]) }]).await;
+    write(&logbook, vec![Append { published: Version::new(3), ..append("a", 3, [4]) }]).await;
     assert_eq!(told(&logbook, "a").await, 2);
     note(&logbook, &[("a", 4), ("b", 1), ("nobody", 7)]).await;
     assert_eq!((told(&logbook, "a").await, told(&logbook, "b").await), (4, 1));
@@ -36,25 +36,25 @@ pub(super) async fn what_was_told_is_noted_with_the_next_append_or_by_itself(log
     note(&logbook, &[]).await;
 }
 
-pub(super) async fn runs_that_were_not_told_to_their_end_are_known(logbook: impl Logbook) {
+pub(super) async fn unpublished_runs_are_listed(logbook: impl Logbook) {
     for state in RunState::ALL {
         write(&logbook, vec![append_as(state.as_str(), 0, [1, 2], standing("s", "f", state))]).await;
     }
     write(&logbook, vec![append_as("elsewhere", 0, [1], standing("t", "f", RunState::Success))]).await;
     // Those that are open are loaded anyway.
     let all = ["failure", "pending", "rolled-back", "success", "suspended"];
-    assert_eq!(untold(&logbook, "s", 9).await, all);
-    assert_eq!(untold(&logbook, "s", 2).await.len(), 2);
-    assert_eq!(untold(&logbook, "t", 9).await, ["elsewhere"]);
+    assert_eq!(unpublished(&logbook, "s", 9).await, all);
+    assert_eq!(unpublished(&logbook, "s", 2).await.len(), 2);
+    assert_eq!(unpublished(&logbook, "t", 9).await, ["elsewhere"]);
     note(&logbook, &[("failure", 2), ("pending", 2), ("success", 1), ("suspended", 2)]).await;
-    assert_eq!(untold(&logbook, "s", 9).await, ["rolled-back", "success"], "one of them but in part");
+    assert_eq!(unpublished(&logbook, "s", 9).await, ["rolled-back", "success"], "one of them but in part");
     // It goes on, and ends.
     write(&logbook, vec![append("suspended", 2, [3])]).await;
-    assert_eq!(untold(&logbook, "s", 9).await, ["rolled-back", "success"]);
+    assert_eq!(unpublished(&logbook, "s", 9).await, ["rolled-back", "success"]);
     let ended =
-        Append { told: Version::new(3), ..append_as("suspended", 3, [4], standing("s", "f", RunState::Success)) };
+        Append { published: Version::new(3), ..append_as("suspended", 3, [4], standing("s", "f", RunState::Success)) };
     write(&logbook, vec![ended]).await;
-    assert_eq!(untold(&logbook, "s", 9).await, ["rolled-back", "success", "suspended"]);
+    assert_eq!(unpublished(&logbook, "s", 9).await, ["rolled-back", "success", "suspended"]);
     note(&logbook, &[("suspended", 4), ("success", 2), ("rolled-back", 2)]).await;
-    assert_eq!(untold(&logbook, "s", 9).await, Vec::<String>::new());
+    assert_eq!(unpublished(&logbook, "s", 9).await, Vec::<String>::new());
 }

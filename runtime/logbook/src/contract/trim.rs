@@ -13,7 +13,7 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog};
 
-use super::{begun, digest, flow, run, standing, write};
+use super::{digest, flow, run, standing, started_run, write};
 use crate::{
     Append, AppendError, Logbook, ReadError, Replay, RevisionEntry, Version,
     guarded::{AppendInterceptor, InterceptedLogbook},
@@ -24,9 +24,9 @@ fn append(follows: Version, records: &[Record]) -> Append {
         run: run("long"),
         follows,
         records: records.to_vec(),
-        standing: standing("s", "f", RunState::Running),
+        info: standing("s", "f", RunState::Running),
         logs: vec![log(follows)],
-        told: Version::NONE,
+        published: Version::NONE,
     }
 }
 
@@ -44,21 +44,21 @@ async fn trim(logbook: &impl Logbook, before: Version) {
     logbook.trim(&run("long"), before).await.expect("the logbook can be written");
 }
 
-async fn tell(logbook: &impl Logbook, version: Version) {
-    logbook.told(&[(run("long"), version)]).await.expect("the logbook can be written");
+async fn mark_published(logbook: &impl Logbook, version: Version) {
+    logbook.mark_published(&[(run("long"), version)]).await.expect("the logbook can be written");
 }
 
 async fn keep(logbook: &impl Logbook, version: Version, snapshot: &Snapshot) {
-    logbook.keep_snapshot(&run("long"), version, snapshot.clone()).await.expect("the logbook can be written");
+    logbook.save_snapshot(&run("long"), version, snapshot.clone()).await.expect("the logbook can be written");
 }
 
 async fn begins_at(logbook: &impl Logbook) -> Option<Version> {
-    let beginning = logbook.beginning(&run("long")).await.expect("the run is there");
+    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there");
     beginning.map(|beginning| beginning.version)
 }
 
-pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let_go(logbook: impl Logbook) {
-    let (mut machine, mut records) = begun();
+pub(super) async fn a_trimmed_run_starts_with_a_snapshot(logbook: impl Logbook) {
+    let (mut machine, mut records) = started_run();
     let edit = Event::Edit { revision: Revision::FIRST, flow: flow() };
     records.extend(machine.step(Timestamp::from_micros(6), &edit).records);
     let first = Version::NONE.after(&records);
@@ -71,7 +71,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     // Not all of it was told yet.
     trim(&logbook, first).await;
     assert_eq!(begins_at(&logbook).await, None);
-    tell(&logbook, second).await;
+    mark_published(&logbook, second).await;
     // There is no snapshot of that version.
     trim(&logbook, second).await;
     assert_eq!(begins_at(&logbook).await, None);
@@ -81,7 +81,7 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     trim(&logbook, first).await;
     assert_eq!(logbook.summary(&run("long")).await.expect("the run is there"), summary);
     assert_eq!(logbook.load(&run("long")).await.expect("the run is there"), loaded);
-    let beginning = logbook.beginning(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
     let revised = RevisionEntry { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
     assert_eq!((beginning.version, &beginning.snapshot), (first, &early));
     assert_eq!(beginning.revisions, [revised]);
@@ -94,26 +94,26 @@ pub(super) async fn a_run_begins_with_a_snapshot_once_its_oldest_records_are_let
     let last = machine.step(Timestamp::from_micros(8), &Event::Resume).records;
     write(&logbook, vec![append(second, &last)]).await;
     trim(&logbook, second).await;
-    let beginning = logbook.beginning(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
     assert_eq!((beginning.version, beginning.revisions), (second, vec![revised]), "it is remembered");
     let history = logbook.load(&run("long")).await.expect("the run is there");
     assert_eq!((history.version(), &history.records), (second.after(&last), &last));
     let logbook = Arc::new(logbook);
     let mut replay = Replay::new(run("long"), logbook.clone());
     for record in replay.read().await.expect("the run is there").records {
-        replay.take(&record).expect("it fits");
+        replay.apply(&record).expect("it fits");
     }
     assert_eq!((replay.version(), replay.revisions()), (second.after(&last), &[revised][..]));
     assert!(replay.machine() == Some(&machine), "it is as it was");
 
-    let ended = Append { standing: standing("s", "f", RunState::Success), ..append(second.after(&last), &later) };
+    let ended = Append { info: standing("s", "f", RunState::Success), ..append(second.after(&last), &later) };
     write(&*logbook, vec![ended]).await;
-    assert_eq!(logbook.forget(Timestamp::from_micros(99)).await.expect("the logbook can be written"), 1);
+    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(99)).await.expect("the logbook can be written"), 1);
     write(&*logbook, vec![append(Version::NONE, &records)]).await;
     assert_eq!(begins_at(&*logbook).await, None, "its id is free again");
 }
 
-pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_more(logbook: impl Logbook) {
+pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logbook) {
     let stored = |byte| {
         let digest = Digest::from_bytes([byte; 32]);
         let stored = Value::Stored(Stored { digest, size: 100_000, form: ValueKind::Bytes });
@@ -121,7 +121,7 @@ pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_mor
         let (firing, entry, by) = (Firing::FIRST, NodeIndex(0), Trigger::Start);
         Record { at: Timestamp::from_micros(9), firing: None, fact: Fact::Triggered { firing, entry, by, values } }
     };
-    let (machine, records) = begun();
+    let (machine, records) = started_run();
     let first = Version::NONE.after(&records);
     write(&logbook, vec![append(Version::NONE, &records)]).await;
     let (old, new) = ([stored(7), stored(8)], [stored(8), stored(9)]);
@@ -135,7 +135,7 @@ pub(super) async fn what_only_records_refer_to_that_were_let_go_is_needed_no_mor
     };
     needs(&[7, 8, 9]).await;
     keep(&logbook, second, &machine.snapshot()).await;
-    tell(&logbook, second).await;
+    mark_published(&logbook, second).await;
     trim(&logbook, second).await;
     assert_eq!(begins_at(&logbook).await, Some(second));
     needs(&[8, 9]).await;
@@ -166,8 +166,8 @@ impl<L: Logbook> AppendInterceptor for TrimsBeforeReads<L> {
     }
 }
 
-pub(super) async fn a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept(logbook: impl Logbook) {
-    let (mut machine, records) = begun();
+pub(super) async fn a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(logbook: impl Logbook) {
+    let (mut machine, records) = started_run();
     write(&logbook, vec![append(Version::NONE, &records)]).await;
     let mut version = Version::NONE.after(&records);
     let mut snapshots = VecDeque::new();
@@ -177,19 +177,19 @@ pub(super) async fn a_reader_that_a_trim_overtakes_begins_anew_with_what_is_kept
         write(&logbook, vec![append(version, &records)]).await;
         version = version.after(&records);
     }
-    tell(&logbook, version).await;
+    mark_published(&logbook, version).await;
     let (last, _) = snapshots[3];
     let logbook = Arc::new(logbook);
     let guard = Arc::new(TrimsBeforeReads { logbook: logbook.clone(), snapshots: snapshots.into() });
     let mut replay = Replay::new(run("long"), Arc::new(InterceptedLogbook::new(logbook, guard)));
     let page = replay.read().await.expect("the run is there");
-    assert!(page.begins);
+    assert!(page.starts_replay);
     assert_eq!(replay.version(), last, "it begins with the last trim");
     for record in &page.records {
-        replay.take(record).expect("it fits");
+        replay.apply(record).expect("it fits");
     }
     assert_eq!(replay.version(), version);
     assert!(replay.machine() == Some(&machine));
     let page = replay.read().await.expect("the run is there");
-    assert!(!page.begins && page.records.is_empty(), "it goes on where it was");
+    assert!(!page.starts_replay && page.records.is_empty(), "it goes on where it was");
 }

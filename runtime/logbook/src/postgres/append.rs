@@ -37,7 +37,7 @@ const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unne
 pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<AppendOutcome>, Error> {
     let transaction = client.transaction().await?;
     let mut appended = vec![AppendOutcome::Durable; rows.len()];
-    for round in rounds(rows) {
+    for round in conflict_free_groups(rows) {
         let of_round: Vec<&AppendRow> = round.iter().map(|index| &rows[*index]).collect();
         let conflicts = write(&transaction, &of_round).await?;
         for index in round {
@@ -52,7 +52,7 @@ pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Ve
 
 /// Which rows to write together: each run once a round, in the order of ids. There is one round, unless a batch names a
 /// run twice.
-fn rounds(rows: &[AppendRow]) -> Vec<Vec<usize>> {
+fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     let mut sorted: Vec<usize> = (0..rows.len()).collect();
     sorted.sort_by_key(|index| &rows[*index].run);
     let mut rounds: Vec<Vec<usize>> = Vec::new();
@@ -86,7 +86,7 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
             }
         }
     }
-    let ((), begun) = future::try_join(advance(transaction, &old), begin(transaction, &new)).await?;
+    let ((), begun) = future::try_join(update_runs(transaction, &old), insert_runs(transaction, &new)).await?;
     let (begun, lost): (Vec<_>, Vec<_>) =
         new.into_iter().map(|row| (begun.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());
     if !lost.is_empty() {
@@ -99,12 +99,12 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
         conflicts.extend(lost.into_iter().map(|(_, row)| conflict(row)));
     }
     old.extend(begun.into_iter().filter_map(|(key, row)| Some((*key?, row))));
-    keep(transaction, &old).await?;
+    insert_records(transaction, &old).await?;
     Ok(conflicts)
 }
 
 /// Moves runs that are locked to their next version.
-async fn advance(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+async fn update_runs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -113,14 +113,14 @@ async fn advance(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> R
     let states = column(rows, |(_, row)| row.standing.state.as_str());
     let versions = column(rows, |(_, row)| row.version);
     let changed_at = column(rows, |(_, row)| row.changed_at);
-    let told = column(rows, |(_, row)| row.told);
-    let owing = column(rows, |(_, row)| row.owing);
+    let told = column(rows, |(_, row)| row.published);
+    let owing = column(rows, |(_, row)| row.has_unpublished);
     let columns: [Column<'_>; 7] = [&keys, &shards, &states, &versions, &changed_at, &told, &owing];
     query(transaction, ADVANCE, &columns).await.map(drop)
 }
 
 /// Makes the rows of new runs; answers the keys of those that nobody else has made meanwhile.
-async fn begin(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTreeMap<String, i64>, Error> {
+async fn insert_runs(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTreeMap<String, i64>, Error> {
     if rows.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -131,15 +131,15 @@ async fn begin(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTr
     let versions = column(rows, |row| row.version);
     let started_at = column(rows, |row| row.started_at);
     let changed_at = column(rows, |row| row.changed_at);
-    let told = column(rows, |row| row.told);
-    let owing = column(rows, |row| row.owing);
+    let told = column(rows, |row| row.published);
+    let owing = column(rows, |row| row.has_unpublished);
     let columns: [Column<'_>; 9] = [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at, &told, &owing];
     let begun = query(transaction, BEGIN, &columns).await?;
     begun.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Keeps the records, logs and digests of runs whose rows are written.
-async fn keep(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+async fn insert_records(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -150,10 +150,10 @@ async fn keep(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Resu
         query(transaction, RECORDS, &[&keys, &firsts, &bodies]).await
     };
     // They are sent one after another without waiting for answers.
-    future::try_join3(records, keep_logs(transaction, rows), keep_content(transaction, rows)).await.map(drop)
+    future::try_join3(records, insert_logs(transaction, rows), insert_content(transaction, rows)).await.map(drop)
 }
 
-async fn keep_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+async fn insert_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     let mut logs: Vec<(i64, i64, i64, &LogRow)> = Vec::new();
     for (key, row) in rows {
         logs.extend((0..).zip(&row.logs).map(|(number, log)| (*key, row.follows, number, log)));
@@ -176,7 +176,7 @@ async fn keep_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) ->
     query(transaction, LOGS, &columns).await.map(drop)
 }
 
-async fn keep_content(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+async fn insert_content(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     let mut content: Vec<(i64, &[u8; 32])> = Vec::new();
     for (key, row) in rows {
         content.extend(row.content.iter().map(|digest| (*key, digest.as_bytes())));

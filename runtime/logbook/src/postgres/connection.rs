@@ -27,7 +27,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The connections to one database.
 pub(super) struct Connections {
     pool: Pool,
-    place: String,
+    location: String,
 }
 
 impl Connections {
@@ -36,13 +36,13 @@ impl Connections {
         let (connections, mut client) = Self::connect(config).await?;
         match schema::migrate(&mut client, MIGRATIONS).await {
             Ok(()) => Ok(connections),
-            Err(unusable) => Err(refused(connections.place, unusable)),
+            Err(unusable) => Err(open_error(connections.location, unusable)),
         }
     }
 
     /// Connects once, and leaves the schema as it is.
     pub(super) async fn connect(mut config: Config) -> Result<(Self, Client), OpenError> {
-        complete(&mut config);
+        apply_defaults(&mut config);
         let place = place(&config);
         let connector = tls::connector(config.get_ssl_mode());
         // Whether a connection lives is seen by its task: no query is needed to ask.
@@ -51,38 +51,38 @@ impl Connections {
         let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
         let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
         let pool = builder.build().expect("a pool with timeouts has a runtime");
-        let connections = Self { pool, place };
+        let connections = Self { pool, location: place };
         match connections.pool.get().await {
             Ok(client) => Ok((connections, client)),
-            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.place }),
+            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.location }),
         }
     }
 
     /// A connection that lives as far as is known. The error is a reason for people.
     pub(super) async fn get(&self) -> Result<Client, String> {
-        self.pool.get().await.map_err(|error| format!("{}: {}", self.place, pool_reason(&error)))
+        self.pool.get().await.map_err(|error| format!("{}: {}", self.location, pool_reason(&error)))
     }
 
     /// The reason for people. When a connection was lost the others are as well, whether they know or not: the next call
     /// makes a new one.
-    pub(super) fn failed(&self, client: Client, error: &Error) -> String {
+    pub(super) fn reason_for(&self, client: Client, error: &Error) -> String {
         let shut_down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
         if error.code().is_none_or(|code| shut_down.contains(code)) {
             drop(Client::take(client));
             self.pool.retain(|_, _| false);
         }
-        format!("{}: {}", self.place, reason(error))
+        format!("{}: {}", self.location, reason(error))
     }
 
     /// The reason for people when the server has not answered for so long. What it does on that connection nobody waits
     /// for any more.
-    pub(super) fn silent(&self, client: Client, patience: Duration) -> String {
+    pub(super) fn timed_out(&self, client: Client, patience: Duration) -> String {
         drop(Client::take(client));
-        format!("{}: the server has not answered for {} seconds", self.place, patience.as_secs())
+        format!("{}: the server has not answered for {} seconds", self.location, patience.as_secs())
     }
 
-    pub(super) fn place(&self) -> &str {
-        &self.place
+    pub(super) fn location(&self) -> &str {
+        &self.location
     }
 }
 
@@ -90,11 +90,11 @@ impl Connections {
 pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
     let known = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
     // What the driver says of a malformed address may quote the password.
-    known.parse().map_err(|_| address::refused(url))
+    known.parse().map_err(|_| address::address_error(url))
 }
 
 /// Sets what the address leaves open.
-pub(super) fn complete(config: &mut Config) {
+pub(super) fn apply_defaults(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("waft");
     }
@@ -125,9 +125,9 @@ pub(super) fn place(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-pub(super) fn refused(place: String, unusable: SchemaError) -> OpenError {
+pub(super) fn open_error(place: String, unusable: SchemaError) -> OpenError {
     match unusable {
-        SchemaError::Newer { found, known } => OpenError::Newer { place, found, known },
+        SchemaError::Newer { found, known } => OpenError::Newer { location: place, found, known },
         SchemaError::Foreign(reason) => OpenError::Damaged { place, reason },
         SchemaError::Failed(error) => OpenError::Unavailable { place, reason: reason(&error) },
     }

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Error};
 
 use super::{
     Postgres,
-    connection::{self, Connections, refused},
+    connection::{self, Connections, open_error},
     schema::{self, MIGRATIONS, SchemaError},
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) async fn inspect(url: &str) -> Result<Found, OpenError> {
 /// Looks at the logbook in the database that a configuration names.
 pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
     let (connections, client) = Connections::connect(config).await?;
-    let place = connections.place().to_owned();
+    let place = connections.location().to_owned();
     match look(&client).await {
         Ok((schema, clock, obstacle)) => Ok(Found {
             place,
@@ -50,7 +50,7 @@ pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
             clock: Some(clock),
             opened: Opened::Postgres(Arc::new(Postgres { connections })),
         }),
-        Err(unusable) => Err(refused(place, unusable)),
+        Err(unusable) => Err(open_error(place, unusable)),
     }
 }
 
@@ -93,6 +93,6 @@ async fn obstacle(client: &Client, schema: i64) -> Result<Option<String>, Error>
 impl Postgres {
     /// Whether a session holds the lock of a run.
     pub(crate) async fn is_run_locked(&self, run: &RunId) -> Result<bool, String> {
-        self.ask(async |client| client.query_one(IS_RUN_LOCKED, &[&run.as_str()]).await?.try_get(0)).await
+        self.with_connection(async |client| client.query_one(IS_RUN_LOCKED, &[&run.as_str()]).await?.try_get(0)).await
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_postgres::{Client, Config, Error};
 
 use super::{
-    connection::{self, complete, place, reason},
+    connection::{self, apply_defaults, place, reason},
     tls,
 };
 use crate::{LockMode, OpenError};
@@ -60,10 +60,10 @@ impl SessionLock {
     }
 
     pub(super) async fn with(mut config: Config, mode: LockMode) -> Result<Self, OpenError> {
-        complete(&mut config);
+        apply_defaults(&mut config);
         let session = Session::open(&config).await?;
         if !session.lock(&config, mode).await? {
-            return Err(driven(&config));
+            return Err(locked_error(&config));
         }
         Ok(Self { config, mode, session })
     }
@@ -74,7 +74,7 @@ impl SessionLock {
             self.session.ended().await;
             let mut tries = 0;
             while tries < MAX_TRIES {
-                match self.take_again().await {
+                match self.relock().await {
                     Ok(true) => break,
                     Ok(false) => tries += 1,
                     // Nobody else gets it from a server that cannot be reached.
@@ -83,13 +83,13 @@ impl SessionLock {
                 sleep(RETRY_DELAY).await;
             }
             if tries == MAX_TRIES {
-                return driven(&self.config);
+                return locked_error(&self.config);
             }
         }
     }
 
     /// Takes the lock on a new connection. The server may not have seen the end of the last one.
-    async fn take_again(&mut self) -> Result<bool, OpenError> {
+    async fn relock(&mut self) -> Result<bool, OpenError> {
         let session = Session::open(&self.config).await?;
         let Session { pid, started, .. } = &self.session;
         answer(&self.config, session.client.execute(TERMINATE_BACKEND, &[pid, started])).await?;
@@ -159,6 +159,6 @@ fn unavailable(config: &Config, reason: String) -> OpenError {
     OpenError::Unavailable { place: place(config), reason }
 }
 
-fn driven(config: &Config) -> OpenError {
+fn locked_error(config: &Config) -> OpenError {
     OpenError::Locked { place: format!("the advisory lock {LOCK} in {}", place(config)) }
 }

@@ -49,7 +49,7 @@ pub(super) struct Loaded {
 pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after those that were let go.
-    pub(super) beginning: i64,
+    pub(super) trim_version: i64,
     pub(super) pieces: Vec<RecordChunk>,
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> R
     let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
     let some = |row: Row| {
         let beginning: Option<i64> = row.try_get(10)?;
-        Ok(RecordRows { run: run_row(&row)?, beginning: beginning.unwrap_or_default(), pieces: pieces(&row)? })
+        Ok(RecordRows { run: run_row(&row)?, trim_version: beginning.unwrap_or_default(), pieces: pieces(&row)? })
     };
     found.map(some).transpose()
 }
@@ -84,7 +84,7 @@ pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(Strin
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-pub(super) async fn untold(client: &Client, shard: &str, limit: i64) -> Result<Vec<String>, Error> {
+pub(super) async fn unpublished(client: &Client, shard: &str, limit: i64) -> Result<Vec<String>, Error> {
     let rows = client.query(&client.prepare_cached(UNPUBLISHED).await?, &[&shard, &limit]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }

@@ -35,13 +35,13 @@ impl From<Error> for SchemaError {
 
 /// Brings a database up to the newest schema, in one transaction. One that is there already is only read.
 pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<(), SchemaError> {
-    if pending(client, migrations).await?.is_empty() {
+    if missing_migrations(client, migrations).await?.is_empty() {
         return Ok(());
     }
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     // Another process may have done it since.
-    for migration in pending(&transaction, migrations).await? {
+    for migration in missing_migrations(&transaction, migrations).await? {
         transaction.batch_execute(migration).await?;
     }
     transaction.execute(SET_VERSION, &[&(migrations.len() as i64)]).await?;
@@ -49,7 +49,10 @@ pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<
 }
 
 /// The migrations that the database lacks.
-async fn pending<'a>(client: &impl GenericClient, migrations: &'a [&'a str]) -> Result<&'a [&'a str], SchemaError> {
+async fn missing_migrations<'a>(
+    client: &impl GenericClient,
+    migrations: &'a [&'a str],
+) -> Result<&'a [&'a str], SchemaError> {
     let version = version(client, migrations).await?;
     let done =
         usize::try_from(version).map_err(|_| SchemaError::Foreign(format!("its schema version is {version}")))?;

@@ -78,9 +78,9 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),
         records: vec![Record { at: Timestamp::from_micros(1), firing: None, fact: Fact::Resumed }],
-        standing: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
+        info: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
         logs: Vec::new(),
-        told: Version::NONE,
+        published: Version::NONE,
     }
 }
 
@@ -157,7 +157,7 @@ async fn what_is_forgotten_leaves_nothing() {
     let logbook = Postgres::with(server.database().await).await.unwrap();
     let batch = (0..DELETE_BATCH * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
     logbook.append(batch).await.unwrap();
-    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
+    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let client = logbook.connections.get().await.unwrap();
     let left = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
     let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
@@ -176,7 +176,8 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
         logbook.append(vec![append("r", follows, RunState::Running)])
     };
     next().await.unwrap();
-    let killed = logbook.ask(async |client| client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await);
+    let killed = logbook
+        .with_connection(async |client| client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await);
     let error = killed.await.unwrap_err();
     assert!(error.starts_with("postgres://"), "{error}");
     assert_eq!(next().await.unwrap(), [AppendOutcome::Durable]);

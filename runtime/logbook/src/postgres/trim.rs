@@ -7,7 +7,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim::{RevisionEntry, referred, revised},
+    trim::{RevisionEntry, referenced_digests, revision_entries},
 };
 
 // The run's row is held until all is done: nobody appends in between.
@@ -32,8 +32,8 @@ const SELECT_TRIM_POINT: &str = "SELECT beginnings.version, body, revisions.revi
 /// The records of a run: those that go, those that stay, and the version before the first that stays.
 #[derive(Default)]
 struct SplitRecords {
-    old: Vec<Record>,
-    kept: Vec<Record>,
+    trimmed: Vec<Record>,
+    remaining: Vec<Record>,
     first: Option<i64>,
 }
 
@@ -51,11 +51,11 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
         Err(error) => return Ok(Err(error)),
     };
     let needed = match decode_snapshot(&body) {
-        Ok(beginning) => referred(&beginning, &pieces.kept),
+        Ok(beginning) => referenced_digests(&beginning, &pieces.remaining),
         Err(error) => return Ok(Err(error)),
     };
     query(&transaction, INSERT_TRIM_POINT, &[&key, &before, &body]).await?;
-    keep_revisions(&transaction, key, &revised(&pieces.old)).await?;
+    insert_revisions(&transaction, key, &revision_entries(&pieces.trimmed)).await?;
     let first = pieces.first.unwrap_or(before);
     for delete in TRIM {
         query(&transaction, delete, &[&key, &first]).await?;
@@ -75,16 +75,16 @@ fn pieces(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
             Err(error) => return Ok(Err(error)),
         };
         if is_old {
-            pieces.old.extend(records);
+            pieces.trimmed.extend(records);
         } else {
             pieces.first.get_or_insert(first);
-            pieces.kept.extend(records);
+            pieces.remaining.extend(records);
         }
     }
     Ok(Ok(pieces))
 }
 
-async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[RevisionEntry]) -> Result<(), Error> {
+async fn insert_revisions(transaction: &Transaction<'_>, key: i64, revised: &[RevisionEntry]) -> Result<(), Error> {
     if revised.is_empty() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ async fn keep_revisions(transaction: &Transaction<'_>, key: i64, revised: &[Revi
 }
 
 /// What a run begins with whose oldest records were let go, if there is such a run.
-pub(super) async fn beginning(client: &Client, id: &str) -> Result<Option<Option<TrimPointRow>>, Error> {
+pub(super) async fn trim_point(client: &Client, id: &str) -> Result<Option<Option<TrimPointRow>>, Error> {
     let Some(row) = client.query_opt(&client.prepare_cached(SELECT_TRIM_POINT).await?, &[&id]).await? else {
         return Ok(None);
     };

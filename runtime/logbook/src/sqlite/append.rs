@@ -40,7 +40,7 @@ pub(super) fn append(connection: &mut Connection, requests: Vec<AppendRequest>) 
 }
 
 /// Notes up to which versions some runs were told, in one transaction.
-pub(super) fn told(connection: &mut Connection, told: &[(String, i64)]) -> rusqlite::Result<()> {
+pub(super) fn mark_published(connection: &mut Connection, told: &[(String, i64)]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (run, version) in told {
         transaction.prepare_cached(TOLD)?.execute(params![run, version])?;
@@ -57,7 +57,7 @@ fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqli
 }
 
 fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
-    let Some(key) = claim(transaction, row)? else {
+    let Some(key) = advance_run(transaction, row)? else {
         let known = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
         let known = u64::try_from(known.optional()?.unwrap_or_default()).unwrap_or_default();
         return Ok(AppendOutcome::Conflict(Version::new(known)));
@@ -85,7 +85,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
 }
 
 /// Moves a run from the version that is followed to the next; answers its key. None when it is at another version.
-fn claim(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<i64>> {
+fn advance_run(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<i64>> {
     let AppendRow { run, standing, .. } = row;
     let (run, shard, state) = (run.as_str(), standing.shard.as_str(), standing.state.as_str());
     let claimed = if row.follows == 0 {
@@ -97,12 +97,13 @@ fn claim(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Opt
             row.version,
             row.started_at,
             row.changed_at,
-            row.told,
-            row.owing
+            row.published,
+            row.has_unpublished
         ];
         transaction.prepare_cached(BEGIN)?.query_row(columns, |row| row.get(0))
     } else {
-        let columns = params![run, row.follows, shard, state, row.version, row.changed_at, row.told, row.owing];
+        let columns =
+            params![run, row.follows, shard, state, row.version, row.changed_at, row.published, row.has_unpublished];
         transaction.prepare_cached(ADVANCE)?.query_row(columns, |row| row.get(0))
     };
     claimed.optional()

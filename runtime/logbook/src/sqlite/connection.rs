@@ -14,7 +14,7 @@ use super::{
     failure::Failure,
     schema::{self, MIGRATIONS, Unusable},
 };
-use crate::{OpenError, lock::beside};
+use crate::{OpenError, lock::sibling_path};
 
 /// How long to wait for another process that writes the same file. Its transactions take milliseconds; a slow disk or a
 /// big checkpoint may take seconds.
@@ -67,7 +67,7 @@ const LOOKING: Duration = Duration::from_secs(2);
 /// leave them behind. Where there is no log of writes, nobody has the file open, and it is read as one that does not change.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if beside(path, "-wal").exists() {
+    let connection = if sibling_path(path, "-wal").exists() {
         Connection::open_with_flags(path, flags)?
     } else {
         Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)?
@@ -90,7 +90,7 @@ fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | also;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    write_ahead(&connection)?;
+    enable_wal(&connection)?;
     connection.execute_batch(PRAGMAS)?;
     // All of our statements stay prepared.
     connection.set_prepared_statement_cache_capacity(32);
@@ -98,7 +98,7 @@ fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
 }
 
 /// Readers and one writer at once. SQLite does not wait by itself while another process does the same.
-fn write_ahead(connection: &Connection) -> Result<(), Failure> {
+fn enable_wal(connection: &Connection) -> Result<(), Failure> {
     let started = Instant::now();
     loop {
         let switched = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
@@ -117,7 +117,7 @@ fn write_ahead(connection: &Connection) -> Result<(), Failure> {
 
 pub(super) fn refused(place: String, unusable: Unusable) -> OpenError {
     match unusable {
-        Unusable::Newer { found, known } => OpenError::Newer { place, found, known },
+        Unusable::Newer { found, known } => OpenError::Newer { location: place, found, known },
         Unusable::Foreign(reason) | Unusable::Failed(Failure::Damaged(reason)) => OpenError::Damaged { place, reason },
         Unusable::Failed(Failure::Unavailable(reason)) => OpenError::Unavailable { place, reason },
     }

@@ -70,7 +70,9 @@ fn find(path: PathBuf) -> io::Result<Place> {
         }
         Err(error) => Err(error),
         Ok(there) if !there.is_file() => Err(io::Error::other("it is no file")),
-        Ok(_) => Ok(Place::There { locks: lock::beside(&path, ".locks"), obstacle: obstacle_to_writing(&path), path }),
+        Ok(_) => {
+            Ok(Place::There { locks: lock::sibling_path(&path, ".locks"), obstacle: obstacle_to_writing(&path), path })
+        }
     }
 }
 

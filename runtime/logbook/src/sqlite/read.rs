@@ -75,7 +75,7 @@ pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Resul
     connection.prepare_cached(OPEN_RUNS)?.query_map([shard], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-pub(super) fn untold(connection: &Connection, shard: &str, limit: i64) -> rusqlite::Result<Vec<String>> {
+pub(super) fn unpublished(connection: &Connection, shard: &str, limit: i64) -> rusqlite::Result<Vec<String>> {
     connection.prepare_cached(UNTOLD)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
 }
 

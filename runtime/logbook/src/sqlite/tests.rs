@@ -15,9 +15,9 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         run: RunId::new(run).unwrap(),
         follows: Version::new(follows),
         records: at.into_iter().map(record).collect(),
-        standing: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        info: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
-        told: Version::NONE,
+        published: Version::NONE,
     }
 }
 
@@ -88,11 +88,11 @@ async fn many_runs_are_forgotten_in_slices() {
     let logbook = open(&path).await;
     let ended = |number: usize| {
         let mut append = append(&format!("r{number}"), 0, [1]);
-        append.standing.state = RunState::Success;
+        append.info.state = RunState::Success;
         append
     };
     logbook.append((0..2 * DELETE_BATCH + 3).map(ended).collect()).await.unwrap();
-    assert_eq!(logbook.forget(Timestamp::from_micros(2)).await.unwrap(), 2 * DELETE_BATCH as u64 + 3);
+    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), 2 * DELETE_BATCH as u64 + 3);
     let left = |table: &str| {
         let connection = Connection::open(&path).unwrap();
         connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
@@ -167,7 +167,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
     let logbook = open(folder.path().join("logbook.db")).await;
     logbook.append(vec![append("r", 0, [1])]).await.unwrap();
     // SQLite answers as it does for a full disk.
-    let limit = |pages: &'static str| logbook.writer.ask(move |connection| connection.execute_batch(pages));
+    let limit = |pages: &'static str| logbook.writer.run(move |connection| connection.execute_batch(pages));
     limit("PRAGMA max_page_count = 1").await.unwrap();
     let batch = (0..1000).map(|number| append(&format!("many-{number}"), 0, 0..100)).collect();
     let error = logbook.append(batch).await.unwrap_err().to_string();

@@ -61,7 +61,7 @@ impl ConnectionThread {
     }
 
     /// Does something else with the connection.
-    pub(super) async fn ask<Answer, Work>(&self, work: Work) -> Result<Answer, Failure>
+    pub(super) async fn run<Answer, Work>(&self, work: Work) -> Result<Answer, Failure>
     where
         Answer: Send + 'static,
         Work: FnOnce(&mut Connection) -> rusqlite::Result<Answer> + Send + 'static,

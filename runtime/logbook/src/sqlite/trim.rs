@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim::{referred, revised},
+    trim::{referenced_digests, revision_entries},
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
@@ -42,9 +42,9 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
             if row.get::<_, i64>(0)? < first { old.extend(records) } else { kept.extend(records) }
         }
     }
-    let needed = referred(&decode_snapshot(&body).map_err(damaged)?, &kept);
+    let needed = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &kept);
     transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
-    for revised in revised(&old) {
+    for revised in revision_entries(&old) {
         let row = RevisionRow::from(revised);
         transaction.execute(REVISED, params![key, row.revision, row.at, row.edits])?;
     }

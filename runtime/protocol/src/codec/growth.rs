@@ -176,7 +176,7 @@ fn a_later_program_reads_every_earlier_version() {
 
 #[test]
 fn an_earlier_program_refuses_every_later_version() {
-    let later = |version, known| Some(DecodeError::Version { what: NAME, version, known });
+    let later = |version, known| Some(DecodeError::Version { expected: NAME, version, known });
     assert_eq!(decode::<first::WireOrder<'_>>(first::KIND, SECOND).err(), later(2, 1));
     assert_eq!(decode::<first::WireOrder<'_>>(first::KIND, THIRD).err(), later(3, 1));
     assert_eq!(decode::<second::WireOrder<'_>>(second::KIND, THIRD).err(), later(3, 2));

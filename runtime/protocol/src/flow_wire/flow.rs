@@ -43,7 +43,17 @@ struct WireScope {
 
 impl<'a> From<&'a Flow> for WireFlow<'a> {
     fn from(flow: &'a Flow) -> Self {
-        let Flow { name, nodes, scopes, inputs, expires, origin, living, listens, accepts } = flow;
+        let Flow {
+            name,
+            nodes,
+            scopes,
+            inputs,
+            expires,
+            origin,
+            triggers: living,
+            listeners: listens,
+            notification_inputs: accepts,
+        } = flow;
         let modules: BTreeSet<Digest> = nodes.iter().filter_map(|node| Some(task_of(&node.role)?.module)).collect();
         let modules: Vec<Digest> = modules.into_iter().collect();
         Self {
@@ -84,9 +94,13 @@ impl WireFlow<'_> {
             inputs: values_from_wire(self.inputs)?,
             expires: self.expires_micros.map(Duration::from_micros),
             origin: self.origin.map(WireOrigin::into_origin).transpose()?.map(Arc::new),
-            living: self.triggers.map(|triggers| triggers.into_living(bounds)).transpose()?,
-            listens: self.listens.into_iter().map(|listen| listen.into_listen(bounds)).collect::<Result<_, _>>()?,
-            accepts: self.accepts.into_iter().map(|accept| accept.into_accept(bounds)).collect::<Result<_, _>>()?,
+            triggers: self.triggers.map(|triggers| triggers.into_living(bounds)).transpose()?,
+            listeners: self.listens.into_iter().map(|listen| listen.into_listen(bounds)).collect::<Result<_, _>>()?,
+            notification_inputs: self
+                .accepts
+                .into_iter()
+                .map(|accept| accept.into_accept(bounds))
+                .collect::<Result<_, _>>()?,
         }))
     }
 }

@@ -64,7 +64,7 @@ impl WireLink<'_> {
         Ok(Link {
             from: bounds.node(self.from)?,
             on: self.on.into(),
-            when: self.when.map(Condition::recorded).transpose().map_err(invalid)?,
+            when: self.when.map(Condition::from_record).transpose().map_err(invalid)?,
             reads: self.reads.into_iter().map(read).collect::<Result<_, Invalid>>()?,
             reach: self.reach.into(),
         })

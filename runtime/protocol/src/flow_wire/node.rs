@@ -80,7 +80,7 @@ enum WireStrategy<'a> {
 
 impl<'a> WireNode<'a> {
     pub(super) fn new(node: &'a Node, modules: &[Digest]) -> Self {
-        let Node { name, scope, role, starts, links, retired, aside, before, after } = node;
+        let Node { name, scope, role, starts, links, retired, is_failure_handler: aside, before, after } = node;
         let indices = |nodes: &[NodeIndex]| nodes.iter().map(|node| node.0).collect();
         Self {
             name: name.as_str(),
@@ -103,7 +103,7 @@ impl<'a> WireNode<'a> {
             starts: self.starts.map(StartTime::from),
             links: self.links.into_iter().map(|link| link.into_link(bounds)).collect::<Result<_, _>>()?,
             retired: self.retired,
-            aside: self.failure_handler,
+            is_failure_handler: self.failure_handler,
             before: bounds.nodes(self.before)?,
             after: bounds.nodes(self.after)?,
         })
@@ -164,7 +164,7 @@ impl From<WireStarts> for StartTime {
 }
 
 impl<'a> From<&'a Wait> for WireWait<'a> {
-    fn from(Wait { awaits, provides, deadline }: &'a Wait) -> Self {
+    fn from(Wait { waits_for: awaits, provides, deadline }: &'a Wait) -> Self {
         Self { awaits, provides: provided_to_wire(provides), deadline_micros: deadline.map(micros) }
     }
 }
@@ -172,7 +172,7 @@ impl<'a> From<&'a Wait> for WireWait<'a> {
 impl WireWait<'_> {
     fn into_wait(self) -> Result<Wait, Invalid> {
         Ok(Wait {
-            awaits: self.awaits.into(),
+            waits_for: self.awaits.into(),
             provides: provided_from_wire(self.provides)?,
             deadline: self.deadline_micros.map(Duration::from_micros),
         })

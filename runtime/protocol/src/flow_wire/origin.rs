@@ -95,7 +95,7 @@ impl WireEdit<'_> {
                 from: node(from)?,
                 to: node(to)?,
                 on: on.into(),
-                when: when.map(Condition::recorded).transpose().map_err(invalid)?,
+                when: when.map(Condition::from_record).transpose().map_err(invalid)?,
                 reach: reach.map(SkipReach::from),
                 join: join.into(),
             },

@@ -37,7 +37,7 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::Element => Self::Element,
             Source::Absent => Self::Absent,
             Source::Failure(nodes) => Self::Failure(indices(nodes)),
-            Source::LoopCarried { nodes, value, first } => {
+            Source::LoopCarried { nodes, value, initial: first } => {
                 Self::Carried { nodes: indices(nodes), value: value.as_str(), first: (&**first).into() }
             }
         }
@@ -70,7 +70,7 @@ impl WireSource<'_> {
             Self::Carried { nodes, value, first } => Source::LoopCarried {
                 nodes: bounds.nodes(nodes)?,
                 value: ValueName::new(value).map_err(invalid)?,
-                first: Box::new(first.into_source(bounds)?),
+                initial: Box::new(first.into_source(bounds)?),
             },
         })
     }

@@ -82,7 +82,7 @@ impl<'a> WireTask<'a> {
             limits: task.limits.into(),
             queue: task.queue.as_str(),
             priority: task.priority,
-            pace: (!task.pace.is_open()).then(|| task.pace.into()),
+            pace: (!task.pace.is_unlimited()).then(|| task.pace.into()),
             expires_micros: task.expires.map(micros),
             delivery_limit: task.delivery_limit.map(NonZeroU32::get),
         }
@@ -107,7 +107,7 @@ impl<'a> WireTask<'a> {
 }
 
 impl<'a> From<&'a Input> for WireInput<'a> {
-    fn from(Input { parameter, source, optional, audience }: &'a Input) -> Self {
+    fn from(Input { parameter, source, optional, used_by: audience }: &'a Input) -> Self {
         Self {
             parameter: parameter.as_str(),
             source: source.into(),
@@ -123,7 +123,7 @@ impl WireInput<'_> {
             parameter: ValueName::new(self.parameter).map_err(invalid)?,
             source: self.source.into_source(bounds)?,
             optional: self.optional,
-            audience: if self.rollback_only { InputUse::Rollback } else { InputUse::ApplyAndRollback },
+            used_by: if self.rollback_only { InputUse::Rollback } else { InputUse::ApplyAndRollback },
         })
     }
 }

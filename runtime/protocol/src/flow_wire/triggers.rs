@@ -42,7 +42,7 @@ wire_enum!(WireMissed = MissedPolicy { Once, Skip, All });
 
 impl<'a> From<&'a Triggers> for WireTriggers<'a> {
     fn from(living: &'a Triggers) -> Self {
-        let Triggers { persistent, max_firings, max_parallel, entries, turns, schedules } = living;
+        let Triggers { persistent, max_firings, max_parallel, entries, back_edges: turns, schedules } = living;
         Self {
             persistent: *persistent,
             max_firings: *max_firings,
@@ -61,14 +61,14 @@ impl WireTriggers<'_> {
             max_firings: self.max_firings,
             max_parallel: self.max_parallel,
             entries: self.entries.into_iter().map(|entry| bounds.node(entry)).collect::<Result<_, _>>()?,
-            turns: self.back_edges.into_iter().map(|edge| edge.into_link(bounds)).collect::<Result<_, _>>()?,
+            back_edges: self.back_edges.into_iter().map(|edge| edge.into_link(bounds)).collect::<Result<_, _>>()?,
             schedules: self.schedules.into_iter().map(|wire| wire.into_schedule(bounds)).collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl<'a> From<&'a BackEdge> for WireBackEdge<'a> {
-    fn from(BackEdge { link, to, moment }: &'a BackEdge) -> Self {
+    fn from(BackEdge { link, to, timing: moment }: &'a BackEdge) -> Self {
         Self { link: link.into(), to: to.0, moment: (*moment).into() }
     }
 }
@@ -76,7 +76,7 @@ impl<'a> From<&'a BackEdge> for WireBackEdge<'a> {
 impl WireBackEdge<'_> {
     fn into_link(self, bounds: &Bounds) -> Result<BackEdge, Invalid> {
         let (link, to) = (self.link.into_link(bounds)?, bounds.node(self.to)?);
-        Ok(BackEdge { link, to, moment: self.moment.into() })
+        Ok(BackEdge { link, to, timing: self.moment.into() })
     }
 }
 

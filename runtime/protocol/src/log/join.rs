@@ -22,7 +22,7 @@ pub struct LogJoin {
 /// What is known of an attempt.
 #[derive(Debug, Default)]
 struct Shown {
-    /// A hash of each line that was shown, by its place; `Strip` for one that is missing.
+    /// A hash of each line that was shown, by its place; `None` for one that is missing.
     lines: [Vec<Option<u64>>; LogSource::COUNT],
     /// Whether its log is recorded.
     is_recorded: bool,

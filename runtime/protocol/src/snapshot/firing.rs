@@ -57,7 +57,7 @@ impl<'a> From<&'a FiringSnapshot> for WireFiring<'a> {
 }
 
 impl WireFiring<'_> {
-    pub(super) fn into_pass(self) -> Result<FiringSnapshot, Invalid> {
+    pub(super) fn into_firing(self) -> Result<FiringSnapshot, Invalid> {
         let node = |(index, node): (u32, WireNodeRun<'_>)| Ok((NodeIndex(index), node.into_node()?));
         let intention = |(scope, intention): (u32, WireIntention)| (ScopeIndex(scope), intention.into());
         Ok(FiringSnapshot {

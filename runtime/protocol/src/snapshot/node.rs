@@ -68,13 +68,13 @@ impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
             firing: node.firing.get(),
             applies: node.applies,
             rollbacks: node.rollbacks,
-            failed_in_row: node.failed_in_row,
-            lost_in_row: node.lost_in_row,
+            failed_in_row: node.consecutive_failures,
+            lost_in_row: node.consecutive_losses,
             lost: node.lost.iter().map(lost).collect(),
             executions: node.executions.iter().map(execution).collect(),
-            unsure: node.unsure,
-            holders: node.holders.iter().map(holder).collect(),
-            late_outcome: node.stray.as_ref().map(WireOutcome::from),
+            unsure: node.may_have_applied,
+            holders: node.lease_holders.iter().map(holder).collect(),
+            late_outcome: node.late_outcome.as_ref().map(WireOutcome::from),
             starts_at_micros: time_to_wire(node.starts_at),
             list: node.list.as_deref().map(list_to_wire),
         }
@@ -93,13 +93,13 @@ impl WireNodeRun<'_> {
         node.firing = Firing::new(self.firing);
         node.applies = self.applies;
         node.rollbacks = self.rollbacks;
-        node.failed_in_row = self.failed_in_row;
-        node.lost_in_row = self.lost_in_row;
+        node.consecutive_failures = self.failed_in_row;
+        node.consecutive_losses = self.lost_in_row;
         node.lost = self.lost.into_iter().map(lost).collect();
         node.executions = self.executions.into_iter().map(execution).collect();
-        node.unsure = self.unsure;
-        node.holders = self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?;
-        node.stray = self.late_outcome.map(WireOutcome::into_outcome).transpose()?;
+        node.may_have_applied = self.unsure;
+        node.lease_holders = self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?;
+        node.late_outcome = self.late_outcome.map(WireOutcome::into_outcome).transpose()?;
         node.starts_at = time_from_wire(self.starts_at_micros);
         node.list = self.list.map(list_from_wire).transpose()?;
         Ok(node)
@@ -125,7 +125,7 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
             NodeState::RollbackFailure { outcome } => Self::RollbackFailure { outcome: outcome.into() },
             NodeState::Retrying => Self::Retrying,
             NodeState::Ignored => Self::Ignored,
-            NodeState::Elsewhere => Self::OtherFiring,
+            NodeState::NotInFiring => Self::OtherFiring,
         }
     }
 }
@@ -150,7 +150,7 @@ impl WireNodeState<'_> {
             Self::RollbackFailure { outcome } => NodeState::RollbackFailure { outcome: outcome.into_outcome()? },
             Self::Retrying => NodeState::Retrying,
             Self::Ignored => NodeState::Ignored,
-            Self::OtherFiring => NodeState::Elsewhere,
+            Self::OtherFiring => NodeState::NotInFiring,
         })
     }
 }

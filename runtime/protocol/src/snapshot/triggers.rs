@@ -86,17 +86,17 @@ impl<'a> From<&'a TriggerState> for WireTriggerState<'a> {
     fn from(life: &'a TriggerState) -> Self {
         Self {
             state: life.state.as_str(),
-            last_firing: life.fired,
-            queued: life.waiting.iter().map(WireQueuedFiring::from).collect(),
-            pending: life.owed.iter().map(WirePendingTrigger::from).collect(),
-            provided: provided_to_wire(&life.latest),
-            last_states: life.last.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
+            last_firing: life.firing_count,
+            queued: life.queued.iter().map(WireQueuedFiring::from).collect(),
+            pending: life.pending_triggers.iter().map(WirePendingTrigger::from).collect(),
+            provided: provided_to_wire(&life.latest_values),
+            last_states: life.last_states.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
             failures: failures_to_wire(&life.failures),
             ending: life.ending,
             last_end: life.last_end.map(RunState::as_str),
             expires_at_micros: time_to_wire(life.expires_at),
             schedules: life.schedules.iter().map(WireNextTime::from).collect(),
-            first_firing: life.base.map(Firing::get),
+            first_firing: life.base_firing.map(Firing::get),
             backlogs: life.backlogs.iter().map(|spans| spans.iter().map(WireSpan::from).collect()).collect(),
             skips: life.skips.iter().map(WireSkips::from).collect(),
         }
@@ -104,21 +104,21 @@ impl<'a> From<&'a TriggerState> for WireTriggerState<'a> {
 }
 
 impl WireTriggerState<'_> {
-    pub(super) fn into_life(self) -> Result<TriggerState, Invalid> {
+    pub(super) fn into_trigger_state(self) -> Result<TriggerState, Invalid> {
         let spans = |spans: Vec<WireSpan>| spans.into_iter().map(Backlog::from).collect();
         Ok(TriggerState {
             state: run_state(self.state)?,
-            fired: self.last_firing,
-            waiting: self.queued.into_iter().map(WireQueuedFiring::into_waiting).collect::<Result<_, _>>()?,
-            owed: self.pending.into_iter().map(WirePendingTrigger::into_owed).collect::<Result<_, _>>()?,
-            latest: provided_from_wire(self.provided)?,
-            last: self.last_states.into_iter().map(last_state).collect::<Result<_, _>>()?,
+            firing_count: self.last_firing,
+            queued: self.queued.into_iter().map(WireQueuedFiring::into_waiting).collect::<Result<_, _>>()?,
+            pending_triggers: self.pending.into_iter().map(WirePendingTrigger::into_owed).collect::<Result<_, _>>()?,
+            latest_values: provided_from_wire(self.provided)?,
+            last_states: self.last_states.into_iter().map(last_state).collect::<Result<_, _>>()?,
             failures: Arc::new(failures_from_wire(self.failures)?),
             ending: self.ending,
             last_end: self.last_end.map(run_state).transpose()?,
             expires_at: time_from_wire(self.expires_at_micros),
             schedules: self.schedules.into_iter().map(NextFiring::from).collect(),
-            base: self.first_firing.map(Firing::new),
+            base_firing: self.first_firing.map(Firing::new),
             backlogs: self.backlogs.into_iter().map(spans).collect(),
             skips: self.skips.into_iter().map(WireSkips::into_skips).collect(),
         })
@@ -131,7 +131,7 @@ fn last_state((index, word): (u32, &str)) -> Result<(NodeIndex, State), Invalid>
 }
 
 impl<'a> From<&'a QueuedFiring> for WireQueuedFiring<'a> {
-    fn from(QueuedFiring { firing, entry, by, values, given }: &'a QueuedFiring) -> Self {
+    fn from(QueuedFiring { firing, entry, by, values, inherited: given }: &'a QueuedFiring) -> Self {
         Self {
             firing: firing.get(),
             entry: entry.map(|entry| entry.0),
@@ -149,7 +149,7 @@ impl WireQueuedFiring<'_> {
             entry: self.entry.map(NodeIndex),
             by: self.by.into(),
             values: values_from_wire(self.values)?,
-            given: self.provided_before.map(provided_from_wire).transpose()?,
+            inherited: self.provided_before.map(provided_from_wire).transpose()?,
         })
     }
 }

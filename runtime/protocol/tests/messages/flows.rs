@@ -184,9 +184,9 @@ pub(crate) fn long_lived_snapshot() -> Snapshot {
     for (task, key) in [("add", None), ("hear", Some("k1".to_owned())), ("tell", None)] {
         let round = ("round".parse().unwrap(), Value::json(&1.into()));
         let values = Values::from_iter((task == "add").then_some(round));
-        machine.step(at, &Event::Notify { task: task.parse().unwrap(), answer: TaskResult::Succeeded(values), key });
+        machine.step(at, &Event::Notify { task: task.parse().unwrap(), result: TaskResult::Succeeded(values), key });
     }
-    let call = machine.calls_out().next().unwrap();
+    let call = machine.outstanding_calls().next().unwrap();
     let provided = Values::from([("y".parse().unwrap(), Value::json(&2.into()))]);
     let (answer, execution) = (TaskResult::Succeeded(provided), Execution::new(1));
     machine.step(at, &Event::Signal(Signal { call, answer, execution, redelivered: false, worker: None }));
@@ -229,7 +229,7 @@ pub(crate) fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
     let mut out = machine.step(at, &Event::Start).commands;
     for turn in 0..seed % 20 {
         at = at.after(Duration::from_secs(1));
-        let Some(call) = machine.calls_out().next() else { break };
+        let Some(call) = machine.outstanding_calls().next() else { break };
         let event = match (seed >> turn) % 4 {
             0 => Event::Lost { call, worker: "w".parse().unwrap() },
             1 => Event::Leased { call, worker: "w".parse().unwrap() },

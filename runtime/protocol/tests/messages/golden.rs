@@ -140,7 +140,7 @@ fn facts_of_firings() -> Vec<(Option<u64>, Fact)> {
         (None, Fact::Triggered { firing, entry, by, values: values() }),
         (Some(7), Fact::Started { attempt: ATTEMPT, action: Action::Apply }),
         (Some(7), Fact::Expanded { node: NodeIndex(3), list: [Json::parse("1").unwrap()].into() }),
-        (None, Fact::BackEdgeSkipped { turn: 0, reason: "its condition says no".into() }),
+        (None, Fact::BackEdgeSkipped { back_edge: 0, reason: "its condition says no".into() }),
         (Some(7), Fact::RunStateChanged { state: RunState::Success }),
         (None, Fact::TriggerSkipped { entry, by: Trigger::Schedule(0), reason: SkipReason::Overlap, count: 2 }),
         (None, Fact::BacklogAdded { schedule: 0, from: AT, until: Timestamp::from_micros(AT.as_micros() + 1) }),
@@ -167,7 +167,7 @@ fn jobs() -> Samples {
         export: Some("choose-pan".parse().unwrap()),
         inputs: values(),
         rollback: Some((Outcome::Failed(failure()), summary)),
-        promised: vec!["pan".parse().unwrap()],
+        required_outputs: vec!["pan".parse().unwrap()],
         limits: Limits { log: 256 << 10, ..Limits::default() },
         at: AT,
         expires_at: None,
@@ -213,14 +213,15 @@ fn reports() -> Samples {
 }
 
 fn requests() -> Samples {
-    let request = |wish| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), wish }).encode();
+    let request =
+        |wish| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), command: wish }).encode();
     let task = || "approve".parse().unwrap();
     let notify = |answer, key: Option<&str>| RunCommand::Notify { task: task(), answer, key: key.map(Into::into) };
     let succeeded = || TaskResult::Succeeded(values());
     let hear = TaskNotification {
         flow: "create-server".parse().unwrap(),
         task: task(),
-        end: NotificationOutcome::Success(values()),
+        outcome: NotificationOutcome::Success(values()),
         key: "server-1".into(),
     };
     vec![
@@ -265,7 +266,7 @@ fn live_log() -> LiveLog {
 
 fn contents() -> Samples {
     let digest = Digest::from_bytes([7; 32]);
-    let reply = |answer| FetchReply { digest, answer }.encode();
+    let reply = |answer| FetchReply { digest, response: answer }.encode();
     vec![
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
         ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode()),
@@ -287,13 +288,13 @@ fn permits() -> Samples {
         since: AT,
         number: 300,
         pace: Pace { max_running: NonZeroU32::new(2), rate: Some(Rate::parse("10/m").unwrap()) },
-        unread: vec!["run-2".parse().unwrap()],
-        asks: false,
+        unloaded: vec!["run-2".parse().unwrap()],
+        wants_reply: false,
         held: vec![call()],
         wanted: vec![RequestedCall { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
     };
-    let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), asked: 299 }];
-    let kept = PermitSnapshot { keeper: engine(), number: 7, free_at: AT, permits };
+    let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), request_number: 299 }];
+    let kept = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
         ("granted-1", Report::PermitGrant(granted).encode()),
         ("permits-claims-1", PermitMessage::Request(claims).encode()),

@@ -61,8 +61,8 @@ proptest! {
     fn nothing_that_a_task_leaves_reaches_a_listener_as_another_kind(values in values()) {
         let change = NodeChange { provides: Some(values.clone()), ..succeeded() };
         let body = protocol::json::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
-        let received = protocol::json::heard(body.as_bytes()).unwrap().unwrap();
-        prop_assert_eq!(received.end, NotificationOutcome::Success(values));
+        let received = protocol::json::parse_notification(body.as_bytes()).unwrap().unwrap();
+        prop_assert_eq!(received.outcome, NotificationOutcome::Success(values));
     }
 
     #[test]
@@ -100,7 +100,7 @@ proptest! {
             FetchResponse::Unreadable { reason: &reason },
         ];
         for answer in answers {
-            let reply = FetchReply { digest, answer };
+            let reply = FetchReply { digest, response: answer };
             let encoded = reply.encode();
             prop_assert_eq!(FetchReply::decode(&encoded), Ok(reply));
         }
@@ -147,11 +147,11 @@ fn succeeded() -> NodeChange {
 #[test]
 fn an_unknown_version_says_what_to_do() {
     let error = Job::decode(b"wJ\x09").unwrap_err();
-    assert_eq!(error, DecodeError::Version { what: "job", version: 9, known: 1 });
+    assert_eq!(error, DecodeError::Version { expected: "job", version: 9, known: 1 });
     assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 1: upgrade it");
     for version in [2, 3] {
         let error = decode_records(&[b'w', b'L', version, 0]).unwrap_err();
-        assert_eq!(error, DecodeError::Version { what: "record", version, known: 1 });
+        assert_eq!(error, DecodeError::Version { expected: "record", version, known: 1 });
     }
     let garbage = Job::decode(b"{\"hello\":1}").unwrap_err();
     assert!(garbage.to_string().starts_with("not a job: 11 bytes that begin [7b, 22"), "{garbage}");

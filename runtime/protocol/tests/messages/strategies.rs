@@ -82,7 +82,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             flow: flow.parse().unwrap(),
             module: Digest::from_bytes(module),
             export: export.map(|export| export.parse().unwrap()),
-            promised: inputs.keys().cloned().collect(),
+            required_outputs: inputs.keys().cloned().collect(),
             inputs,
             rollback,
             limits: Limits { timeout: Duration::from_millis(number.into()), ..Limits::default() },
@@ -112,8 +112,8 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             _ => Report::Released { call, worker },
         }
     });
-    let request = (name(), wish())
-        .prop_map(|(run, wish)| Report::Command(protocol::CommandRequest { run: run.parse().unwrap(), wish }));
+    let request = (name(), run_command())
+        .prop_map(|(run, wish)| Report::Command(protocol::CommandRequest { run: run.parse().unwrap(), command: wish }));
     let probe = (name(), any::<u64>()).prop_map(|(engine, number)| Report::Probe { engine, number });
     let progress = (call(), name(), proptest::option::of(0.0..1.0), proptest::option::of("\\PC{0,20}")).prop_map(
         |(call, worker, fraction, message)| {
@@ -140,14 +140,30 @@ pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
             let (shard, since) = (shard.parse().unwrap(), Timestamp::from_micros(number));
             let (held, unread) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
             let wanted = wanted.into_iter().map(|(call, priority)| RequestedCall { call, priority }).collect();
-            PermitMessage::Request(PermitRequest { shard, engine, since, number, pace, unread, asks, held, wanted })
+            PermitMessage::Request(PermitRequest {
+                shard,
+                engine,
+                since,
+                number,
+                pace,
+                unloaded: unread,
+                wants_reply: asks,
+                held,
+                wanted,
+            })
         },
     );
     let kept = (name(), any::<u64>(), calls()).prop_map(|(keeper, number, calls)| {
         let (shard, engine) = ("0".parse().unwrap(), "e");
-        let permit = |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), asked: number };
+        let permit =
+            |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), request_number: number };
         let permits = calls.into_iter().map(permit).collect();
-        PermitMessage::Snapshot(PermitSnapshot { keeper, number, free_at: Timestamp::from_micros(number), permits })
+        PermitMessage::Snapshot(PermitSnapshot {
+            coordinator: keeper,
+            number,
+            free_at: Timestamp::from_micros(number),
+            permits,
+        })
     });
     let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| PermitMessage::Tick(PermitTick { keeper, number }));
     prop_oneof![claims, kept, beat]
@@ -160,7 +176,7 @@ pub(crate) fn log() -> impl Strategy<Value = CallLog> {
     })
 }
 
-pub(crate) fn wish() -> impl Strategy<Value = RunCommand> {
+pub(crate) fn run_command() -> impl Strategy<Value = RunCommand> {
     prop_oneof![
         Just(RunCommand::Cancel),
         Just(RunCommand::Suspend),
@@ -177,7 +193,7 @@ pub(crate) fn wish() -> impl Strategy<Value = RunCommand> {
                 flow: flow.parse().unwrap(),
                 task: task.parse().unwrap(),
                 key,
-                end,
+                outcome: end,
             })
         }),
         (name(), failure()).prop_map(|(task, failure)| RunCommand::Notify {
@@ -308,7 +324,7 @@ fn fact_of_trigger() -> impl Strategy<Value = Fact> {
             by,
             values
         }),
-        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::BackEdgeSkipped { turn, reason }),
+        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::BackEdgeSkipped { back_edge: turn, reason }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         (node(), trigger(), 0..SkipReason::ALL.len(), any::<u64>()).prop_map(|(entry, by, reason, count)| {

@@ -8,7 +8,7 @@ fn names(names: &[&str]) -> Vec<ValueName> {
 
 #[test]
 fn bytes_stand_apart_from_the_json_and_nothing_in_the_json_becomes_bytes() {
-    let left = answered(
+    let left = parse_outputs(
         br#"{"a":{"base64":"AP8="},"b":["dGVzdA=="],"c":"AP8=","$bytes":{"d":"AP8="}}"#,
         &names(&["a", "b", "c", "d"]),
     );
@@ -23,10 +23,10 @@ fn bytes_stand_apart_from_the_json_and_nothing_in_the_json_becomes_bytes() {
 #[test]
 fn a_program_cannot_leave_a_reference_into_the_store() {
     let reference = format!(r#"{{"digest":"sha256:{}","size":1,"form":"json"}}"#, "0".repeat(64));
-    let in_band = answered(format!(r#"{{"a":{reference}}}"#).as_bytes(), &names(&["a"])).unwrap();
+    let in_band = parse_outputs(format!(r#"{{"a":{reference}}}"#).as_bytes(), &names(&["a"])).unwrap();
     assert_eq!(in_band["a"], Value::Json(flow::Json::parse(reference.as_str()).unwrap()));
     let apart = format!(r#"{{"$stored":{{"a":{reference}}}}}"#);
-    let failure = answered(apart.as_bytes(), &names(&["a"])).unwrap_err();
+    let failure = parse_outputs(apart.as_bytes(), &names(&["a"])).unwrap_err();
     assert_eq!(failure.kind, FailureKind::InvalidOutput);
     assert!(failure.message.contains("\"a\": a reference into the store cannot be given"), "{failure}");
 }
@@ -34,7 +34,7 @@ fn a_program_cannot_leave_a_reference_into_the_store() {
 #[test]
 fn outputs_that_mean_another_value_to_each_reader_are_refused() {
     for text in [&br#"{"a":{"x":1,"x":2}}"#[..], br#"{"a":1,"$bytes":{"a":""}}"#, br#"{"a":1,"a":1}"#] {
-        let failure = answered(text, &names(&["a"])).unwrap_err();
+        let failure = parse_outputs(text, &names(&["a"])).unwrap_err();
         assert_eq!(failure.kind, FailureKind::InvalidOutput, "{failure}");
         assert!(failure.message.contains("twice"), "{failure}");
     }
@@ -42,14 +42,14 @@ fn outputs_that_mean_another_value_to_each_reader_are_refused() {
 
 #[test]
 fn outputs_that_nobody_was_promised_are_dropped_and_names_are_checked_all_the_same() {
-    assert_eq!(answered(br#"{"crumbs": 1}"#, &[]), Ok(Values::new()));
-    let failure = answered(br#"{"a pan": 1}"#, &[]).unwrap_err();
+    assert_eq!(parse_outputs(br#"{"crumbs": 1}"#, &[]), Ok(Values::new()));
+    let failure = parse_outputs(br#"{"a pan": 1}"#, &[]).unwrap_err();
     assert!(failure.message.contains("\"a pan\" is not a name"), "{failure}");
 }
 
 #[test]
 fn output_that_is_not_utf_8_is_refused_with_the_place() {
-    let failure = answered(b"{\"a\xff\": 1}", &[]).unwrap_err();
+    let failure = parse_outputs(b"{\"a\xff\": 1}", &[]).unwrap_err();
     assert_eq!(failure, invalid("its standard output is not UTF-8 from byte 3 on"));
 }
 

@@ -22,7 +22,7 @@ fn task(name: &str) -> wit::TaskInfo {
     }
 }
 
-fn lie(tasks: Vec<wit::TaskInfo>) -> String {
+fn invalid_reason(tasks: Vec<wit::TaskInfo>) -> String {
     content(tasks).unwrap_err()
 }
 
@@ -55,16 +55,16 @@ fn what_can_be_so_is_kept() {
 
 #[test]
 fn names_that_are_none_or_come_twice_are_lies() {
-    assert!(lie(vec![task("a cake")]).starts_with("it has a task whose name \"a cake\" is not a name"));
-    assert_eq!(lie(vec![task("bake"), task("bake")]), "it has two tasks named bake");
+    assert!(invalid_reason(vec![task("a cake")]).starts_with("it has a task whose name \"a cake\" is not a name"));
+    assert_eq!(invalid_reason(vec![task("bake"), task("bake")]), "it has two tasks named bake");
     let twice = wit::TaskInfo { requires: vec![parameter("pan"), parameter("pan")], ..task("bake") };
-    assert_eq!(lie(vec![twice]), "its task bake requires pan twice");
+    assert_eq!(invalid_reason(vec![twice]), "its task bake requires pan twice");
     let twice = wit::TaskInfo { provides: vec![provided("cake"), provided("cake")], ..task("bake") };
-    assert_eq!(lie(vec![twice]), "its task bake provides cake twice");
+    assert_eq!(invalid_reason(vec![twice]), "its task bake provides cake twice");
     let unnamed = wit::TaskInfo { provides: vec![provided("")], ..task("bake") };
-    assert!(lie(vec![unnamed]).starts_with("its task bake provides a value whose name \"\" is not a name"));
+    assert!(invalid_reason(vec![unnamed]).starts_with("its task bake provides a value whose name \"\" is not a name"));
     let both = wit::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
-    assert_eq!(lie(vec![both]), "its task bake requires pan for apply and for rollback");
+    assert_eq!(invalid_reason(vec![both]), "its task bake requires pan for apply and for rollback");
 }
 
 #[test]
@@ -73,9 +73,11 @@ fn schemas_and_numbers_that_mean_nothing_are_lies() {
         requires: vec![wit::Parameter { schema: Some(text.into()), ..parameter("pan") }],
         ..task("bake")
     };
-    assert!(lie(vec![schema("{")]).starts_with("its task bake has a schema for pan that is not a JSON value"));
+    assert!(
+        invalid_reason(vec![schema("{")]).starts_with("its task bake has a schema for pan that is not a JSON value")
+    );
     assert_eq!(
-        lie(vec![schema("7")]),
+        invalid_reason(vec![schema("7")]),
         "its task bake has a schema for pan that is neither an object nor true or false"
     );
     let retry = wit::Retry {
@@ -85,15 +87,18 @@ fn schemas_and_numbers_that_mean_nothing_are_lies() {
         max_milliseconds: 0,
         jitter: false,
     };
-    assert_eq!(lie(vec![wit::TaskInfo { retry: Some(retry), ..task("bake") }]), "its task bake asks for 0 attempts");
+    assert_eq!(
+        invalid_reason(vec![wit::TaskInfo { retry: Some(retry), ..task("bake") }]),
+        "its task bake asks for 0 attempts"
+    );
     let limits = wit::Limits { timeout_milliseconds: Some(0), memory_bytes: None };
-    assert_eq!(lie(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake asks for a timeout of 0");
+    assert_eq!(invalid_reason(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake asks for a timeout of 0");
 }
 
 #[test]
 fn more_than_a_person_writes_is_a_lie() {
     let many = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
-    assert_eq!(lie(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
+    assert_eq!(invalid_reason(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
     let tasks = (0..=MAX_ITEMS).map(|index| task(&format!("bake-{index}"))).collect();
-    assert_eq!(lie(tasks), "has 1001 tasks, the limit is 1000");
+    assert_eq!(invalid_reason(tasks), "has 1001 tasks, the limit is 1000");
 }

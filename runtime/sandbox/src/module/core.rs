@@ -20,7 +20,7 @@ pub(super) fn componentize(bytes: &[u8], outline: &ModuleOutline) -> Result<Vec<
     if exports(&format!("{GUEST}#apply")) {
         encode(bytes, REACTOR)
     } else if exports("_start") {
-        encode(&pages::hide_adapters(&exit::keep_status(bytes)?)?, COMMAND)
+        encode(&pages::hide_adapters(&exit::redirect_proc_exit(bytes)?)?, COMMAND)
     } else {
         Err(ModuleError::NoTaskInCore { exports: outline.exports.clone() })
     }

@@ -14,13 +14,13 @@ use super::{ModuleError, outline};
 const EXIT: &str = "wasi:cli/exit@0.2.12";
 
 /// The program, importing [`EXIT`] where it imported `proc_exit`.
-pub(super) fn keep_status(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
+pub(super) fn redirect_proc_exit(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let invalid = |error: wasmparser::Error| outline::invalid(&error, bytes);
     let mut module = wasm_encoder::Module::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         if let Payload::ImportSection(imports) = payload {
-            let data = redirected(imports, bytes).map_err(invalid)?;
+            let data = redirect_import(imports, bytes).map_err(invalid)?;
             module.section(&RawSection { id: SectionId::Import as u8, data: &data });
         } else if let Some((id, range)) = payload.as_section() {
             module.section(&RawSection { id, data: &bytes[range] });
@@ -30,7 +30,7 @@ pub(super) fn keep_status(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
 }
 
 /// The section of imports, with that one renamed and everything else as it was.
-fn redirected(imports: wasmparser::ImportSectionReader<'_>, bytes: &[u8]) -> wasmparser::Result<Vec<u8>> {
+fn redirect_import(imports: wasmparser::ImportSectionReader<'_>, bytes: &[u8]) -> wasmparser::Result<Vec<u8>> {
     let (count, end) = (imports.count(), imports.range().end);
     let entries = imports.into_iter_with_offsets().collect::<wasmparser::Result<Vec<_>>>()?;
     let ends = entries.iter().skip(1).map(|(start, _)| *start).chain([end]);

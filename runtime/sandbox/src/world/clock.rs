@@ -33,7 +33,7 @@ pub(crate) struct Clock {
     /// Nanoseconds since the call began, as the guest is told.
     monotonic: u64,
     /// When each alarm rings, by the handle of its pollable.
-    alarms: HashMap<u32, u64>,
+    timers: HashMap<u32, u64>,
 }
 
 /// What an alarm's pollable refers to. When it rings is known to the [`Clock`].
@@ -47,7 +47,7 @@ impl Pollable for Timer {
 
 impl Clock {
     pub(crate) fn new(wall: Timestamp) -> Self {
-        Self { wall, monotonic: 0, alarms: HashMap::new() }
+        Self { wall, monotonic: 0, timers: HashMap::new() }
     }
 
     fn read(&mut self) -> u64 {
@@ -58,12 +58,12 @@ impl Clock {
 
     /// Whether a pollable is ready. Whatever is no alarm is a stream of ours, and those never wait.
     fn is_ready(&self, pollable: &Resource<DynPollable>) -> bool {
-        self.alarms.get(&pollable.rep()).is_none_or(|rings| *rings <= self.monotonic)
+        self.timers.get(&pollable.rep()).is_none_or(|rings| *rings <= self.monotonic)
     }
 
     /// Sleeps until the first of the alarms rings. Nothing moves if the sleep is cut off.
     async fn sleep(&mut self, pollables: &[Resource<DynPollable>]) {
-        let first = pollables.iter().filter_map(|pollable| self.alarms.get(&pollable.rep())).min();
+        let first = pollables.iter().filter_map(|pollable| self.timers.get(&pollable.rep())).min();
         if let Some(first) = first.copied() {
             let nanoseconds = first.saturating_sub(self.monotonic);
             tokio::time::sleep(Duration::from_nanos(nanoseconds)).await;
@@ -74,7 +74,7 @@ impl Clock {
     fn set_alarm(&mut self, table: &mut ResourceTable, rings: u64) -> wasmtime::Result<Resource<DynPollable>> {
         let alarm = table.push(Timer)?;
         let pollable = subscribe(table, alarm)?;
-        self.alarms.insert(pollable.rep(), rings);
+        self.timers.insert(pollable.rep(), rings);
         Ok(pollable)
     }
 }
@@ -141,7 +141,7 @@ impl poll::HostPollable for HostState {
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.clock.alarms.remove(&pollable.rep());
+        self.clock.timers.remove(&pollable.rep());
         poll::HostPollable::drop(&mut self.table, pollable)
     }
 }

@@ -67,7 +67,7 @@ enum ExceededLimit {
 /// What was said so far.
 #[derive(Debug)]
 struct StreamState {
-    kept: CapturedOutput,
+    captured: CapturedOutput,
     stdout_is: Stdout,
     /// Bytes of log lines, standard output and standard error so far.
     logged: u64,
@@ -80,7 +80,7 @@ struct StreamState {
 impl Streams {
     pub(crate) fn new(limits: &Limits, stdout: Stdout, observer: Option<Arc<dyn Observer>>) -> Self {
         let said = StreamState {
-            kept: CapturedOutput::default(),
+            captured: CapturedOutput::default(),
             stdout_is: stdout,
             logged: 0,
             log_limit: limits.log,
@@ -94,7 +94,7 @@ impl Streams {
     /// Takes what the guest prints. What goes to the log the observer hears of.
     fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         let is_log = {
-            let mut said = self.look();
+            let mut said = self.lock();
             said.write(standard, bytes)?;
             standard == Standard::Error || said.stdout_is == Stdout::Log
         };
@@ -105,27 +105,27 @@ impl Streams {
     }
 
     /// The end of standard error as text.
-    pub(crate) fn last_words(&self) -> String {
-        self.look().last_words()
+    pub(crate) fn stderr_tail(&self) -> String {
+        self.lock().last_words()
     }
 
     /// What went beyond its limit, with limit and use, if something did.
     pub(crate) fn overflow(&self) -> Option<String> {
-        self.look().overflow()
+        self.lock().overflow()
     }
 
     /// What a command answered, which is kept no longer.
-    pub(crate) fn take_answer(&self) -> Vec<u8> {
-        std::mem::take(&mut self.look().kept.stdout)
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().captured.stdout)
     }
 
     /// Everything that was kept, which is kept here no longer.
     pub(crate) fn take(&self) -> CapturedOutput {
-        std::mem::take(&mut self.look().kept)
+        std::mem::take(&mut self.lock().captured)
     }
 
     /// Private, so that nobody can hold the guard and ask again.
-    fn look(&self) -> MutexGuard<'_, StreamState> {
+    fn lock(&self) -> MutexGuard<'_, StreamState> {
         // Each change is whole, so a panic elsewhere cannot have left half of one.
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,10 +135,10 @@ impl Streams {
     /// # Errors
     /// When it goes beyond the limit: the guest has to be stopped.
     pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
-        let mut said = self.look();
+        let mut said = self.lock();
         // Each line counts its end, too: an empty one is not free.
-        said.grant(message.len() + 1)?;
-        said.kept.log.push(LogLine { level, message: message.into() });
+        said.count_log_bytes(message.len() + 1)?;
+        said.captured.log.push(LogLine { level, message: message.into() });
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl StreamState {
     }
 
     /// Counts bytes against the limit of logs.
-    fn grant(&mut self, count: usize) -> Result<(), LimitExceeded> {
+    fn count_log_bytes(&mut self, count: usize) -> Result<(), LimitExceeded> {
         self.logged = self.logged.saturating_add(count as u64);
         if self.logged > self.log_limit {
             self.overflow = Some(ExceededLimit::Log { used: self.logged });
@@ -180,27 +180,27 @@ impl StreamState {
     fn write(&mut self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         match (standard, self.stdout_is) {
             (Standard::Output, Stdout::Output) => {
-                let used = self.kept.stdout.len() as u64 + bytes.len() as u64;
+                let used = self.captured.stdout.len() as u64 + bytes.len() as u64;
                 if used > self.output_limit {
                     self.overflow = Some(ExceededLimit::Answer { used });
                     return Err(LimitExceeded.into());
                 }
-                self.kept.stdout.extend_from_slice(bytes);
+                self.captured.stdout.extend_from_slice(bytes);
             }
             (Standard::Output, Stdout::Log) => {
-                self.grant(bytes.len())?;
-                self.kept.stdout.extend_from_slice(bytes);
+                self.count_log_bytes(bytes.len())?;
+                self.captured.stdout.extend_from_slice(bytes);
             }
             (Standard::Error, Stdout::Output | Stdout::Log) => {
-                self.remember(bytes);
-                self.grant(bytes.len())?;
-                self.kept.stderr.extend_from_slice(bytes);
+                self.append_tail(bytes);
+                self.count_log_bytes(bytes.len())?;
+                self.captured.stderr.extend_from_slice(bytes);
             }
         }
         Ok(())
     }
 
-    fn remember(&mut self, bytes: &[u8]) {
+    fn append_tail(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(STDERR_TAIL_BYTES)..];
         self.tail.extend_from_slice(bytes);
         // Cut now and then, not at every write.
@@ -244,10 +244,10 @@ mod tests {
         let limits = Limits { log: 11, ..Limits::default() };
         let streams = Streams::new(&limits, Stdout::Log, None);
         assert!(streams.log(Level::Info, "four").is_ok());
-        streams.look().write(Standard::Output, b"five!").unwrap();
+        streams.lock().write(Standard::Output, b"five!").unwrap();
         assert_eq!(streams.overflow(), None);
-        assert!(streams.look().write(Standard::Error, b"the end").is_err());
-        assert_eq!(streams.last_words(), "the end");
+        assert!(streams.lock().write(Standard::Error, b"the end").is_err());
+        assert_eq!(streams.stderr_tail(), "the end");
         let overflow = streams.overflow().unwrap();
         assert_eq!(overflow, "it had logged and printed 17 bytes when it was stopped, the limit is 11B");
         let kept = streams.take();
@@ -258,8 +258,8 @@ mod tests {
     fn a_commands_answer_is_stopped_at_the_limit_of_outputs_and_not_of_the_log() {
         let limits = Limits { log: 1, output: 4, ..Limits::default() };
         let streams = Streams::new(&limits, Stdout::Output, None);
-        streams.look().write(Standard::Output, b"1234").unwrap();
-        assert!(streams.look().write(Standard::Output, b"5").is_err());
+        streams.lock().write(Standard::Output, b"1234").unwrap();
+        assert!(streams.lock().write(Standard::Output, b"5").is_err());
         let overflow = streams.overflow().unwrap();
         assert_eq!(overflow, "it had written 5 bytes to standard output when it was stopped, the limit is 4B");
     }

@@ -31,7 +31,7 @@ async fn what_was_promised_is_kept_as_it_was_written_and_the_rest_is_dropped() {
         ("dough", Content::Bytes(&[0, 255])),
         ("crumbs", Content::Json("not JSON, but nobody asked")),
     ]);
-    let answer = report(&core, promising(&["pan", "dough"])).await.answer;
+    let answer = report(&core, promising(&["pan", "dough"])).await.completion;
     let kept = values([("pan", json(" {\"cm\": 12345678901234567890} ")), ("dough", bytes(&[0, 255]))]);
     assert_eq!(answer, Completion::Succeeded(kept));
 }
@@ -100,7 +100,7 @@ async fn a_panic_is_told_in_its_own_words() {
     );
     let report = report(&guest(&image, fields, &body), call()).await;
     assert_eq!(text(&report.stderr), panic);
-    let Completion::Failed(failure) = report.answer else { panic!("it trapped") };
+    let Completion::Failed(failure) = report.completion else { panic!("it trapped") };
     let said = ["thread 'main' panicked at src/lib.rs:7:5: the oven is on fire (", "unreachable"];
     assert_failure(&failure, FailureKind::Trap, &said);
 }
@@ -138,7 +138,7 @@ async fn log_lines_and_progress_are_heard_while_the_guest_runs_and_kept() {
 async fn a_rollback_leaves_nothing() {
     let rollback = |outcome| Call {
         action: Action::Rollback { outcome, failures: FailureSummary::default() },
-        promised: promising(&["pan"]).promised,
+        required_outputs: promising(&["pan"]).required_outputs,
         ..call()
     };
     let core = guest(&Image::new(), "", "unreachable");
@@ -147,7 +147,7 @@ async fn a_rollback_leaves_nothing() {
         Outcome::Failed(Failure::new(FailureKind::Timeout, "too slow")),
         Outcome::Unknown,
     ] {
-        assert_eq!(report(&core, rollback(outcome)).await.answer, Completion::Succeeded(Values::new()));
+        assert_eq!(report(&core, rollback(outcome)).await.completion, Completion::Succeeded(Values::new()));
     }
 }
 
@@ -164,6 +164,6 @@ async fn inputs_arrive() {
          (i32.const {at})"
     );
     let call = Call { inputs: values([("batter", bytes(b"900 ml"))]), ..promising(&["echo"]) };
-    let answer = report(&guest(&image, "", &body), call).await.answer;
+    let answer = report(&guest(&image, "", &body), call).await.completion;
     assert_eq!(answer, Completion::Succeeded(values([("echo", bytes(b"900 ml"))])));
 }

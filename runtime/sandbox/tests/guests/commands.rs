@@ -42,7 +42,7 @@ async fn inputs_come_as_one_json_object_and_outputs_leave_as_one() {
     let inputs = values([("text", json("\"grüß\"")), ("blob", bytes(&[0, 255])), ("n", json("12345678901234567890"))]);
     let call = Call { inputs: inputs.clone(), ..command(&["text", "blob", "n"]) };
     let report = report(&cat(1), call).await;
-    assert_eq!(report.answer, Completion::Succeeded(inputs));
+    assert_eq!(report.completion, Completion::Succeeded(inputs));
     assert_eq!(text(&report.stdout), "", "it was the answer");
 }
 
@@ -65,7 +65,7 @@ async fn a_rollback_reads_the_outcome_and_the_failures() {
     ];
     for (outcome, written) in expected {
         let report = report(&cat(1), rollback(outcome)).await;
-        assert_eq!(report.answer, Completion::Succeeded(Values::new()));
+        assert_eq!(report.completion, Completion::Succeeded(Values::new()));
         assert_eq!(text(&report.stdout), format!(r#"{{"inputs":{{"batter":900}},"outcome":{written},{failures}}}"#));
     }
 }
@@ -103,7 +103,7 @@ async fn a_rollback_is_told_by_its_first_argument_and_an_apply_has_none() {
         "(drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
          (call $proc_exit (i32.sub (i32.load (i32.const 16)) (i32.const 1)))",
     );
-    assert_eq!(report(&counts, command(&[])).await.answer, Completion::Succeeded(Values::new()));
+    assert_eq!(report(&counts, command(&[])).await.completion, Completion::Succeeded(Values::new()));
     let rollback = Action::Rollback { outcome: Outcome::Unknown, failures: FailureSummary::default() };
     let failure = failure(&counts, Call { action: rollback, ..command(&[]) }).await;
     assert_failure(&failure, FailureKind::Transient, &["it exited with status 1 and wrote nothing to standard error"]);
@@ -120,7 +120,7 @@ async fn a_status_that_is_not_0_is_a_failure_with_the_last_line_of_standard_erro
 #[tokio::test]
 async fn an_exit_with_status_0_is_a_success() {
     let report = report(&says(r#" {"pan": 24} "#, "", 0), command(&["pan"])).await;
-    assert_eq!(report.answer, Completion::Succeeded(values([("pan", json("24"))])));
+    assert_eq!(report.completion, Completion::Succeeded(values([("pan", json("24"))])));
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn all_memory_that_a_program_sees_or_grows_is_its_own() {
     ];
     let program = program(r#"(data (i32.const 1024) "{\"pan\":1}")"#, &body.concat());
     let report = report(&program, command(&["pan"])).await;
-    assert_eq!(report.answer, Completion::Succeeded(values([("pan", json("1"))])));
+    assert_eq!(report.completion, Completion::Succeeded(values([("pan", json("1"))])));
 }
 
 #[tokio::test]
@@ -203,5 +203,5 @@ async fn a_program_sees_the_memory_that_it_declares_and_what_it_grows() {
         &assert_equal("(memory.grow (i32.const 1))", "(i32.add (local.get $count) (i32.const 3))"),
     ];
     let report = report(&program("", &body.concat()), command(&[])).await;
-    assert_eq!(report.answer, Completion::Succeeded(Values::new()));
+    assert_eq!(report.completion, Completion::Succeeded(Values::new()));
 }

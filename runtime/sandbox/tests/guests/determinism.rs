@@ -36,7 +36,7 @@ fn curious() -> Vec<u8> {
 }
 
 async fn seen(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
-    match sandbox.call(compiled, call, Arc::new(RecordingObserver::default())).await.answer {
+    match sandbox.call(compiled, call, Arc::new(RecordingObserver::default())).await.completion {
         Completion::Succeeded(values) => match &values["seen"] {
             Value::Bytes(bytes) => bytes.to_vec(),
             other => panic!("{other:?} is not bytes"),

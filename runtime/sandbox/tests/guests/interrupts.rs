@@ -45,7 +45,7 @@ async fn interrupted(
     call: Call,
     interrupt: impl Fn() + Send + Sync + 'static,
 ) -> Completion {
-    sandbox.call(compiled, call, Arc::new(OnProgress(interrupt))).await.answer
+    sandbox.call(compiled, call, Arc::new(OnProgress(interrupt))).await.completion
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn all_calls_that_run_are_interrupted_and_later_ones_are_not() {
         .await
         .unwrap();
     let report = sandbox.call(&compiled, call(), Arc::new(RecordingObserver::default())).await;
-    assert_eq!(report.answer, Completion::Succeeded(Values::new()));
+    assert_eq!(report.completion, Completion::Succeeded(Values::new()));
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
     let second = async {
         let report = sandbox.call(&compiled, second, Arc::new(RecordingObserver::default())).await;
         stop_first.cancel();
-        report.answer
+        report.completion
     };
     // Once the first one runs it holds the only slot.
     let first = interrupted(&sandbox, &compiled, first, move || stop_second.cancel());
@@ -111,7 +111,7 @@ async fn a_guest_that_computes_does_not_keep_its_neighbours_from_their_turn() {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         let report = sandbox.call(&quick, call(), Arc::new(RecordingObserver::default())).await;
         stop.cancel();
-        report.answer
+        report.completion
     };
     let (busy, neighbour) = futures::join!(busy, neighbour);
     assert_eq!((busy, neighbour), (Completion::Interrupted, Completion::Succeeded(Values::new())));

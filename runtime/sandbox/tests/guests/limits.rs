@@ -61,7 +61,7 @@ async fn a_guest_that_does_without_the_memory_it_was_refused_succeeds() {
     let mut image = Image::new();
     let fine = image.success(&[("pan", Content::Json("1"))]);
     let report = report(&hungry(&image, &format!("(i32.const {fine})")), promising(&["pan"])).await;
-    assert_eq!(report.answer, Completion::Succeeded(values([("pan", json("1"))])));
+    assert_eq!(report.completion, Completion::Succeeded(values([("pan", json("1"))])));
     assert_eq!(report.stats.memory, (48 << 20) + (64 << 10), "what was granted");
 }
 
@@ -127,7 +127,7 @@ async fn a_larger_stack_is_granted_where_the_call_says_so() {
     let small = failure(&deep, call()).await;
     assert_failure(&small, FailureKind::Trap, &["the limit is 512KiB"]);
     let larger = report(&deep, limited(Limits { stack: 6 << 20, ..Limits::default() })).await;
-    assert_eq!(larger.answer, Completion::Succeeded(values([])));
+    assert_eq!(larger.completion, Completion::Succeeded(values([])));
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn values_and_their_names_are_summed_against_the_limit_of_outputs() {
     let limits = |output| Limits { output, ..Limits::default() };
     let failure = failure(&core, limited(limits(1207))).await;
     assert_failure(&failure, FailureKind::OutputLimit, &["it left 1208 bytes of values and names, the limit is 1207B"]);
-    assert_eq!(report(&core, limited(limits(1208))).await.answer, Completion::Succeeded(values([])));
+    assert_eq!(report(&core, limited(limits(1208))).await.completion, Completion::Succeeded(values([])));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ fn module() -> Bytes {
 
 async fn assert_works(sandbox: &Sandbox, compiled: &Compiled) {
     let report = sandbox.call(compiled, call(), Arc::new(RecordingObserver::default())).await;
-    assert_eq!(report.answer, Completion::Succeeded(Values::new()));
+    assert_eq!(report.completion, Completion::Succeeded(Values::new()));
 }
 
 #[tokio::test]

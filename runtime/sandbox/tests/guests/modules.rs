@@ -123,6 +123,6 @@ async fn a_module_without_tasks_lies() {
     let compiled = compile(&sandbox, &guest(&Image::describing_nothing(), "", "unreachable")).await;
     let lie = sandbox.describe(&compiled).await.unwrap_err();
     let digest = Digest::from_bytes([1; 32]);
-    assert_eq!(lie, DescribeError::Invalid { digest, lie: "it has no task".into() });
+    assert_eq!(lie, DescribeError::Invalid { digest, reason: "it has no task".into() });
     assert_eq!(lie.to_string(), "module sha256:010101010101 describes itself wrongly: it has no task");
 }

@@ -116,13 +116,13 @@ pub(crate) fn call() -> Call {
         inputs: Values::new(),
         action: Action::Apply,
         limits: Limits::default(),
-        promised: Vec::new(),
+        required_outputs: Vec::new(),
         interrupt: CancellationToken::new(),
     }
 }
 
 pub(crate) fn promising(names: &[&str]) -> Call {
-    Call { promised: names.iter().map(|name| ValueName::new(name).unwrap()).collect(), ..call() }
+    Call { required_outputs: names.iter().map(|name| ValueName::new(name).unwrap()).collect(), ..call() }
 }
 
 pub(crate) fn limited(limits: Limits) -> Call {
@@ -137,7 +137,7 @@ pub(crate) async fn report(core: &[u8], call: Call) -> CallReport {
 }
 
 pub(crate) async fn failure(core: &[u8], call: Call) -> Failure {
-    match report(core, call).await.answer {
+    match report(core, call).await.completion {
         Completion::Failed(failure) => failure,
         other => panic!("it did not fail: {other:?}"),
     }

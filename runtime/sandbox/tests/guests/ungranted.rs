@@ -55,7 +55,7 @@ async fn a_guest_that_fails_after_it_opened_a_socket_fails_for_good_and_is_told_
 async fn a_guest_that_does_without_the_socket_that_it_opened_succeeds() {
     let mut image = Image::new();
     let leaves = image.success(&[]);
-    let answer = report(&opening_a_socket(&image, leaves), call()).await.answer;
+    let answer = report(&opening_a_socket(&image, leaves), call()).await.completion;
     assert_eq!(answer, Completion::Succeeded(Values::new()));
 }
 

@@ -17,7 +17,7 @@ const OLDEST: (u64, u64) = (3, 10);
 /// What is known of the broker.
 pub(super) struct Reached {
     pub(super) checks: Vec<Check>,
-    /// To ask it more; `Strip` when it cannot be.
+    /// To ask it more; `None` when it cannot be.
     pub(super) connection: Option<Arc<dyn Broker>>,
     /// Whether the connection was made for the checks.
     pub(super) is_own: bool,

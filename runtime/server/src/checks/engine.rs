@@ -23,7 +23,7 @@ pub(super) async fn look(live: Option<&Live>) -> Seen {
     let Some(live) = live else { return Seen::default() };
     let restart = "look at the log of the server, and start it anew: no run is lost";
     let failed = |detail: String| Seen { check: Some(Check::fail("engine", detail, restart)), ..Seen::default() };
-    let Some(calls) = within(LOOK, live.engine.whereabouts()).await else {
+    let Some(calls) = within(LOOK, live.engine.call_locations()).await else {
         return failed(format!("it has not answered for {} seconds", LOOK.as_secs()));
     };
     let calls: BTreeMap<CallId, CallLocation> = match calls {
@@ -33,7 +33,8 @@ pub(super) async fn look(live: Option<&Live>) -> Seen {
     // The connection that the engine has, and not one that was made for the checks.
     let check = match within(LOOK, live.broker.waiting(topology::QUARANTINE)).await {
         Some(Ok(_)) => {
-            let unwatched = calls.values().filter(|at| matches!(at, CallLocation::Unwatched { .. })).count() as u64;
+            let unwatched =
+                calls.values().filter(|at| matches!(at, CallLocation::UnwatchedLease { .. })).count() as u64;
             if unwatched > 0 {
                 let detail = format!("{} with a worker whose heartbeats nobody waits for", count(unwatched, "call"));
                 Check::fail("engine", detail, format!("this is a bug of waft, please report it; {restart}"))

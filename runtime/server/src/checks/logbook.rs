@@ -20,13 +20,13 @@ const LOOKING: Duration = Duration::from_secs(8);
 #[derive(Default)]
 pub(super) struct Logged {
     pub(super) checks: Vec<Check>,
-    /// To be read; `Strip` when it cannot be.
+    /// To be read; `None` when it cannot be.
     pub(super) logbook: Option<Arc<dyn Logbook>>,
     found: Option<Found>,
 }
 
 impl Logged {
-    /// Whether a process holds the lock of a run; `Strip` where that is not known.
+    /// Whether a process holds the lock of a run; `None` where that is not known.
     pub(super) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         self.found.as_ref()?.is_run_locked(run).await
     }

@@ -60,12 +60,12 @@ impl Wanted {
         let mut wanted = Self { jobs: places.queues.clone(), ..Self::default() };
         wanted.jobs.extend("default".parse::<QueueName>());
         for run in &open.runs {
-            wanted.shards.insert(topology::engine(&run.summary.standing.shard));
+            wanted.shards.insert(topology::shard_queue(&run.summary.standing.shard));
             let flow = run.machine.flow();
             for (_, name, task) in flow.tasks() {
                 wanted.jobs.insert(task.queue.clone());
-                if !task.pace.is_open() {
-                    wanted.permits.insert(topology::permits(&flow.name, name));
+                if !task.pace.is_unlimited() {
+                    wanted.permits.insert(topology::permit_queue(&flow.name, name));
                 }
             }
         }
@@ -73,20 +73,20 @@ impl Wanted {
     }
 
     fn names(&self) -> BTreeSet<String> {
-        let stores = [topology::SHARED_STORE.to_owned(), topology::store_puts(topology::SHARED_STORE)];
-        let shards = topology::shards().map(|shard| topology::engine(&shard));
-        let jobs = self.jobs.iter().map(topology::jobs);
+        let stores = [topology::SHARED_STORE.to_owned(), topology::store_put_queue(topology::SHARED_STORE)];
+        let shards = topology::shards().map(|shard| topology::shard_queue(&shard));
+        let jobs = self.jobs.iter().map(topology::job_queue);
         stores.into_iter().chain(shards).chain(jobs).chain(self.permits.iter().take(MOST).cloned()).collect()
     }
 }
 
 impl Queues {
-    /// What the broker said of a queue; `Strip` when it was not asked.
+    /// What the broker said of a queue; `None` when it was not asked.
     pub(super) fn of(&self, queue: &str) -> Option<&Asked> {
         self.asked.get(queue)
     }
 
-    /// Whether an engine drives a shard; `Strip` when that is not known.
+    /// Whether an engine drives a shard; `None` when that is not known.
     pub(super) fn drives(&self, queue: &str) -> Option<bool> {
         match self.asked.get(queue)? {
             Asked::There { consumers, .. } => Some(*consumers > 0),
@@ -140,7 +140,7 @@ fn judge(asked: &BTreeMap<String, Asked>, wanted: &Wanted, shared_runs: u64) -> 
     }
     checks.extend(engines(asked, shared_runs));
     for queue in &wanted.jobs {
-        checks.extend(jobs(queue, asked.get(&topology::jobs(queue))));
+        checks.extend(jobs(queue, asked.get(&topology::job_queue(queue))));
     }
     let unserved = wanted.permits.iter().filter(|name| has_no_consumer(asked.get(*name)));
     checks.extend(unserved.map(|name| {
@@ -176,13 +176,13 @@ fn engines(asked: &BTreeMap<String, Asked>, shared_runs: u64) -> Option<Check> {
     let mut idle = Vec::new();
     let mut waiting = 0;
     for shard in topology::shards() {
-        let name = topology::engine(&shard);
+        let name = topology::shard_queue(&shard);
         if let Some(Asked::There { ready, consumers: 0 }) = asked.get(&name) {
             waiting += ready;
             idle.push(name);
         }
     }
-    let stores = [topology::SHARED_STORE.to_owned(), topology::store_puts(topology::SHARED_STORE)];
+    let stores = [topology::SHARED_STORE.to_owned(), topology::store_put_queue(topology::SHARED_STORE)];
     let unserved = stores.iter().find(|name| matches!(asked.get(*name), Some(Asked::There { consumers: 0, .. })));
     if let Some(store) = unserved.filter(|_| idle.is_empty()) {
         let detail = format!("engines are there, and none answers on {store}: workers get no modules");
@@ -205,7 +205,7 @@ fn engines(asked: &BTreeMap<String, Asked>, shared_runs: u64) -> Option<Check> {
 
 fn jobs(queue: &QueueName, asked: Option<&Asked>) -> Option<Check> {
     let Some(Asked::There { ready, consumers: 0 }) = asked else { return None };
-    let name = topology::jobs(queue);
+    let name = topology::job_queue(queue);
     let advice = format!("start a worker: waft worker --broker URL --queues {queue}");
     Some(match ready {
         0 => Check::warn("queues", format!("no worker takes jobs from {name}; none waits there"), advice),

@@ -156,7 +156,7 @@ impl Judge<'_> {
 
     async fn verdict(&self, summary: &Summary, machine: &Machine) -> Verdict {
         let shard = &summary.standing.shard;
-        let queue = topology::engine(shard);
+        let queue = topology::shard_queue(shard);
         let driver = if is_shared(shard) {
             match self.queues.drives(&queue) {
                 Some(true) => Driver::Somebody,
@@ -175,11 +175,11 @@ impl Judge<'_> {
         let place = |call: &CallId| self.place(machine, call, shard, is_old);
         let prospects = Prospects {
             // What fires again is not decided yet, or waits for notifications.
-            fires: machine.flow().living.is_some(),
+            fires: machine.flow().triggers.is_some(),
             has_timer: machine.next_due().is_some(),
-            waits_for_notification: machine.expected().next().is_some(),
+            waits_for_notification: machine.waiting_tasks().next().is_some(),
             fetches: machine.pending().iter().any(|command| matches!(command, Command::Fetch(_))),
-            calls: machine.calls_out().map(|call| (told(machine, &call), place(&call))).collect(),
+            calls: machine.outstanding_calls().map(|call| (told(machine, &call), place(&call))).collect(),
         };
         // A decision on its way is no run that nothing will come for.
         if prospects.calls.is_empty() && !is_old(summary.changed_at) && driver != Driver::Nobody {
@@ -190,27 +190,27 @@ impl Judge<'_> {
 
     fn place(&self, machine: &Machine, call: &CallId, shard: &Shard, is_old: impl Fn(Timestamp) -> bool) -> Place {
         match self.calls.get(call) {
-            Some(CallLocation::Watched { .. }) => return Place::Leased,
-            Some(CallLocation::Unwatched { .. }) => return Place::Nowhere,
-            Some(CallLocation::WaitsForPermit | CallLocation::WaitsForAnswers) => return Place::WithEngine,
+            Some(CallLocation::UnderLease { .. }) => return Place::Leased,
+            Some(CallLocation::UnwatchedLease { .. }) => return Place::Nowhere,
+            Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier) => return Place::WithEngine,
             Some(CallLocation::Sent) | None => {}
         }
-        if machine.leased().any(|(leased, _)| leased == *call) {
+        if machine.leased_calls().any(|(leased, _)| leased == *call) {
             return Place::Leased;
         }
-        if !machine.out_since(call).is_some_and(is_old) {
+        if !machine.outstanding_since(call).is_some_and(is_old) {
             return Place::Young;
         }
         let Some(task) = machine.task(&call.task) else { return Place::Unknown("its task is not known".to_owned()) };
-        if !task.pace.is_open() && !self.calls.contains_key(call) {
+        if !task.pace.is_unlimited() && !self.calls.contains_key(call) {
             return Place::Unknown("it may wait for a permit, which only the engine that drives it knows".to_owned());
         }
-        let ready = match self.queues.of(&topology::jobs(&task.queue)) {
+        let ready = match self.queues.of(&topology::job_queue(&task.queue)) {
             Some(Asked::There { ready, consumers }) => Some((*ready, *consumers)),
             Some(Asked::Missing) => Some((0, 0)),
             Some(Asked::Silent | Asked::Refused(_)) | None => None,
         };
-        let answers = match self.queues.of(&topology::engine(shard)) {
+        let answers = match self.queues.of(&topology::shard_queue(shard)) {
             Some(Asked::There { ready, .. }) => Some(*ready),
             Some(Asked::Missing) => Some(0),
             Some(Asked::Silent | Asked::Refused(_)) | None => None,
@@ -232,7 +232,7 @@ fn now() -> Timestamp {
 
 /// A call for people: the task, the attempt, and since when it is out.
 fn told(machine: &Machine, call: &CallId) -> String {
-    let since = machine.out_since(call).map(|at| format!(", out since {}", rfc3339(at))).unwrap_or_default();
+    let since = machine.outstanding_since(call).map(|at| format!(", out since {}", rfc3339(at))).unwrap_or_default();
     format!("{} of {} (attempt {}{since})", call.action.as_str(), call.task, call.attempt.get())
 }
 

@@ -13,7 +13,7 @@ use flow::{
 };
 use protocol::RunCommand;
 
-use super::submit::{Wired, refused, told, untaken, wire};
+use super::submit::{Wired, api_diagnostic, diagnostics_problem, unserved_queues, wire};
 use crate::{ModuleLibrary, QueueCoverage, extract, problem::Problem, state};
 
 pub use alone::edit_alone;
@@ -41,11 +41,11 @@ pub(crate) async fn edit(
     for turn in 0..MAX_TRIES {
         // What was refused since the flow has changed may have changed it itself: its answer was lost on the way.
         if turn > 0
-            && let Some(edited) = made(&state, &run, &edits).await?
+            && let Some(edited) = applied_edits(&state, &run, &edits).await?
         {
             return Ok(Json(edited));
         }
-        if let Some(edited) = once(&state, &run, &wanted, &edits).await? {
+        if let Some(edited) = try_edit(&state, &run, &wanted, &edits).await? {
             return Ok(Json(edited));
         }
     }
@@ -53,8 +53,8 @@ pub(crate) async fn edit(
 }
 
 /// The edits as made, where they are the last ones of the run's flow.
-async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
-    let machine = state.parts.logbook.load(run).await?.into_machine()?;
+async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
+    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     // Whether a task had run is found out when an edit is made.
     let asked = |edit: &Edit| match edit {
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
@@ -67,20 +67,20 @@ async fn made(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Optio
     Ok(is_made.then_some(EditResult { run, revision, applied: true, edits, warnings }))
 }
 
-/// Makes the edits against the flow as it is now. `Strip` where it was changed in between.
-async fn once(
+/// Makes the edits against the flow as it is now. `None` where it was changed in between.
+async fn try_edit(
     state: &state::State,
     run: &RunId,
     wanted: &Edits,
     edits: &[Edit],
 ) -> Result<Option<EditResult>, Problem> {
-    let machine = state.parts.logbook.load(run).await?.into_machine()?;
+    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let Planned { revision, flow, edited } =
-        planned(&state.parts.modules, &state.parts.takers, &machine, wanted, edits).await?;
+        planned(&state.dependencies.modules, &state.dependencies.coverage, &machine, wanted, edits).await?;
     if wanted.dry_run {
         return Ok(Some(edited));
     }
-    match state.parts.engine.ask(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
+    match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
         Err(CommandError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
         // The run has gone on meanwhile: what that means is told by the next try.
@@ -112,20 +112,20 @@ async fn planned(
         return Err(conflict(format!("the flow of the run is at revision {revision}")));
     }
     let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
-    pin(&mut draft, &wanted.edits);
-    let (flow, warnings) = changed(library, takers, machine, origin, &draft).await?;
-    let reasons = machine.refuses_flow(&flow);
+    pin_modules(&mut draft, &wanted.edits);
+    let (flow, warnings) = edited_flow(library, takers, machine, origin, &draft).await?;
+    let reasons = machine.edit_errors(&flow);
     if !reasons.is_empty() {
         return Err(conflict(reasons.join("; ")));
     }
-    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|mistake| told(mistake, "")).collect();
+    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|mistake| api_diagnostic(mistake, "")).collect();
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, next) = (machine.run().to_string(), revision.next().get());
     Ok(Planned { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
 }
 
 /// The flow that the run is to go on with.
-async fn changed(
+async fn edited_flow(
     library: &ModuleLibrary,
     takers: &QueueCoverage,
     machine: &Machine,
@@ -133,23 +133,23 @@ async fn changed(
     draft: &Draft,
 ) -> Result<(Flow, Vec<Diagnostic>), Problem> {
     let wired = wire(library, draft, &machine.flow().inputs).await;
-    let wired = wired.map_err(|mistakes| refused(&without_places(mistakes), ""))?;
+    let wired = wired.map_err(|mistakes| diagnostics_problem(&without_spans(mistakes), ""))?;
     let Wired { flow, warnings, modules } = wired;
-    let untaken = untaken(takers, &draft.body, &flow);
+    let untaken = unserved_queues(takers, &draft.body, &flow);
     if !untaken.is_empty() {
-        return Err(refused(&without_places(untaken), ""));
+        return Err(diagnostics_problem(&without_spans(untaken), ""));
     }
     let flow = Flow { origin: Some(Arc::new(FlowSource { modules, ..origin })), ..flow };
-    Ok((flow, without_places(warnings)))
+    Ok((flow, without_spans(warnings)))
 }
 
 /// What was edited stands in several texts: places in one of them would mislead.
-fn without_places(mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
+fn without_spans(mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
     mistakes.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }).collect()
 }
 
 /// The modules of added texts are those that the request names.
-fn pin(draft: &mut Draft, edits: &[api::Edit]) {
+fn pin_modules(draft: &mut Draft, edits: &[api::Edit]) {
     for edit in edits {
         let api::Edit::Add { text, modules } = edit else { continue };
         let declared = Edit::parse_addition(text).map(|added| added.modules).unwrap_or_default();
@@ -167,11 +167,12 @@ fn conflict(detail: String) -> Problem {
 }
 
 fn all_lawful(wanted: &Edits) -> Result<Vec<Edit>, Problem> {
-    let edits: Vec<Edit> = wanted.edits.iter().map(lawful).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
+    let edits: Vec<Edit> =
+        wanted.edits.iter().map(parse_edit).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
     if edits.is_empty() { Err(Problem::bad_request("there is nothing to change")) } else { Ok(edits) }
 }
 
-fn lawful(edit: &api::Edit) -> Result<Edit, String> {
+fn parse_edit(edit: &api::Edit) -> Result<Edit, String> {
     let node = |name: &str| NodeName::new(name).map_err(|error| error.to_string());
     let named = |name: &str| ValueName::new(name).map_err(|error| error.to_string());
     Ok(match edit {

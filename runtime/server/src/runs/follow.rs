@@ -47,13 +47,13 @@ pub(crate) async fn follow(
         })?,
     };
     // Before a queue is made for a run that is not there.
-    let summary = state.parts.logbook.summary(&run).await?;
-    let changes = state.parts.engine.changes();
-    let follow = LogFollow::new(run.clone(), state.parts.logbook.clone());
+    let summary = state.dependencies.logbook.summary(&run).await?;
+    let changes = state.dependencies.engine.changes();
+    let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
     let mut follow = LogFollow { told, changes: Some(changes), ..follow };
     if !summary.standing.state.is_final() {
-        let live = LiveLines::open(&state.parts.broker, &run).await;
-        follow = follow.with(live.map_err(|error| Problem::broken(&error))?);
+        let live = LiveLines::open(&state.dependencies.broker, &run).await;
+        follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
     }
     let events = stream::unfold(follow, async |mut follow| match follow.next().await {
         Ok(event) => event.map(|(told, event)| {
@@ -103,7 +103,7 @@ impl LogFollow {
         Self { live: Some(live), ..self }
     }
 
-    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `Strip`
+    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `None`
     /// once the run has ended. Poll it to its end.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ const DEFAULT_PAGE: usize = 100;
         content_type = "application/problem+json"),
     (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared, Query(query): Query<ListQuery>) -> Result<Json<Runs>, Problem> {
-    Ok(Json(read(&*state.parts.logbook, query).await?))
+    Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
 
 /// Reads a page of the runs of a logbook.

@@ -60,7 +60,7 @@ impl LiveLines {
         Ok(Self { logs })
     }
 
-    /// The next lines; `Strip` when the broker has closed. Cancel-safe.
+    /// The next lines; `None` when the broker has closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<LiveLog> {
         self.logs.recv().await
     }

@@ -15,7 +15,7 @@ use crate::{extract::Run, problem::Problem, state::Shared};
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<RunLogs>, Problem> {
-    Ok(Json(read(&*state.parts.logbook, &run).await?))
+    Ok(Json(read(&*state.dependencies.logbook, &run).await?))
 }
 
 /// Reads what guests wrote during a run.

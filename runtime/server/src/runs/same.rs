@@ -7,7 +7,7 @@ use flow::{
     Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Machine, RunId, Severity, Value, ValueKind, ValueName, Values,
 };
 
-use super::submit::{refused, why_missing, wire};
+use super::submit::{diagnostics_problem, missing_reason, wire};
 use crate::{ModuleLibrary, problem::Problem, state};
 
 /// A submission that names a run.
@@ -17,18 +17,18 @@ pub(super) struct Resubmission<'a> {
     pub(super) draft: &'a Draft,
     pub(super) text: &'a str,
     /// The values that it gives over those of the flow.
-    pub(super) given: &'a Values,
+    pub(super) overrides: &'a Values,
 }
 
 /// Refuses a submission of a run that is there with other content: its answer would be the run of somebody else.
-pub(super) async fn refuse_other(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
-    let Resubmission { run, draft, text, given } = submitted;
-    let machine = state.parts.logbook.load(run).await?.into_machine()?;
+pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
+    let Resubmission { run, draft, text, overrides: given } = submitted;
+    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let flow = &machine.flow().name;
     if draft.name.as_ref() != Some(flow) {
         return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
     }
-    let library = &state.parts.modules;
+    let library = &state.dependencies.modules;
     let mut differences = match &machine.flow().origin {
         Some(origin) => {
             let mut differences = definition_differs(origin, draft, text);
@@ -37,8 +37,12 @@ pub(super) async fn refuse_other(state: &state::State, submitted: &Resubmission<
         }
         // A run of `waft run`, which is kept without its text.
         None => {
-            let wired = wire(library, draft, given).await.map_err(|mistakes| refused(&mistakes, text))?;
-            if bare(&wired.flow) == bare(machine.flow()) { Vec::new() } else { vec!["the flow".into()] }
+            let wired = wire(library, draft, given).await.map_err(|mistakes| diagnostics_problem(&mistakes, text))?;
+            if without_source(&wired.flow) == without_source(machine.flow()) {
+                Vec::new()
+            } else {
+                vec!["the flow".into()]
+            }
         }
     };
     differences.extend(inputs_differ(&machine, draft, given));
@@ -56,7 +60,7 @@ fn conflict(detail: String) -> Problem {
 }
 
 /// A flow without what it was made of and without its inputs.
-fn bare(flow: &Flow) -> Flow {
+fn without_source(flow: &Flow) -> Flow {
     Flow { origin: None, inputs: Values::new(), ..flow.clone() }
 }
 
@@ -97,7 +101,7 @@ async fn modules_differ(
                 Err(_) => match library.find(&reference.text).await {
                     Ok(found) => Some(found.digest),
                     Err(error) => {
-                        let message = format!("module {alias:?}: {}", why_missing(&error));
+                        let message = format!("module {alias:?}: {}", missing_reason(&error));
                         let span = reference.span.clone();
                         mistakes.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
                         continue;
@@ -110,7 +114,7 @@ async fn modules_differ(
             differences.push(format!("module {alias:?} ({}, and now {})", shown(before), shown(now.as_ref())));
         }
     }
-    if mistakes.is_empty() { Ok(differences) } else { Err(refused(&mistakes, text)) }
+    if mistakes.is_empty() { Ok(differences) } else { Err(diagnostics_problem(&mistakes, text)) }
 }
 
 fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String> {

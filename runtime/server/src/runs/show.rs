@@ -15,7 +15,7 @@ use protocol::json::{rfc3339, word};
 use serde::Deserialize;
 use store::Store;
 
-use crate::{extract, lines::whole, problem::Problem, state::Shared};
+use crate::{extract, lines::load_values, problem::Problem, state::Shared};
 
 /// A run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
@@ -25,8 +25,9 @@ use crate::{extract, lines::whole, problem::Problem, state::Shared};
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
-    let (mut run, machine) = read_with_machine(&state.parts.logbook, &*state.parts.modules.store, &run).await?;
-    let mut calls = out::of(&state.parts, &machine).await;
+    let (mut run, machine) =
+        read_with_machine(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
+    let mut calls = out::outstanding_calls(&state.dependencies, &machine).await;
     for node in &mut run.tasks {
         node.out = NodeName::new(&node.name).ok().and_then(|name| calls.remove(&name));
     }
@@ -60,7 +61,7 @@ async fn read_with_machine(
     let mut is_cancelled = false;
     let mut lost_with: BTreeMap<NodeName, Vec<api::LostWorker>> = BTreeMap::new();
     loop {
-        let Page { records, begins } = replay.read().await?;
+        let Page { records, starts_replay: begins } = replay.read().await?;
         if begins {
             // What was noted is of records that were trimmed meanwhile.
             told.clear();
@@ -92,12 +93,12 @@ async fn read_with_machine(
                     if let Some((name, _)) = called {
                         let worker = worker.as_ref().map(ToString::to_string);
                         let lost = api::LostWorker { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
-                        lost_with.entry(name.of_flow()).or_default().push(lost);
+                        lost_with.entry(name.base()).or_default().push(lost);
                     }
                 }
                 _ => {}
             }
-            for change in replay.take(record)?.changes {
+            for change in replay.apply(record)?.changes {
                 note(&mut told, change);
             }
         }
@@ -115,13 +116,13 @@ async fn read_with_machine(
         node
     };
     let tasks = shown.tasks.into_iter().map(complete).collect();
-    let revisions = before(&replay, machine.flow()).chain(revisions).collect();
+    let revisions = trimmed_revisions(&replay, machine.flow()).chain(revisions).collect();
     let cancelling = is_cancelled && !machine.state().is_final();
     Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
 }
 
 /// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.
-fn before(replay: &Replay, flow: &Flow) -> impl Iterator<Item = Revision> {
+fn trimmed_revisions(replay: &Replay, flow: &Flow) -> impl Iterator<Item = Revision> {
     let known = edits_of(flow);
     let mut made = 0;
     replay.revisions().iter().map(move |revised| {
@@ -169,18 +170,18 @@ async fn shown(
     told: &BTreeMap<NodeName, LastChange>,
     store: &dyn Store,
 ) -> api::Run {
-    let line = protocol::json::run_ended(machine, &store::values::whole_of_run(store, machine).await);
+    let line = protocol::json::run_ended(machine, &store::values::load_run_values(store, machine).await);
     let RunEnd { inputs, provides, failures } = serde_json::from_str(&line).expect("a run's last line has all three");
     let mut tasks = Vec::new();
     for index in machine.flow().indices() {
         let Some(kind) = kind(machine, index) else { continue };
         let name = &machine.flow().node(index).name;
         let mut node = match told.get(name) {
-            Some(told) => told_node(told, store).await,
-            None => untold_node(kind, name),
+            Some(told) => node_with_change(told, store).await,
+            None => node_without_change(kind, name),
         };
         // Of a run that fires more than once the last change tells the firing that the state is of.
-        if machine.flow().living.is_none() || !told.contains_key(name) {
+        if machine.flow().triggers.is_none() || !told.contains_key(name) {
             node.state = word(kind.as_str(), machine.node_state(index).as_str()).into();
         }
         node.awaits = awaits(machine, index);
@@ -201,7 +202,7 @@ async fn shown(
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
         revisions: Vec::new(),
-        fired: machine.flow().living.as_ref().map(|_| machine.fired()),
+        fired: machine.flow().triggers.as_ref().map(|_| machine.firing_count()),
         firings: firings(machine),
         skipped: skipped(machine),
         backlogs: backlogs(machine),
@@ -217,7 +218,7 @@ async fn shown(
 /// The firings that are under way or need a person.
 fn firings(machine: &Machine) -> Vec<FiringState> {
     let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
-    let firings = machine.firings().filter(|(_, state)| machine.flow().living.is_some() && is_shown(*state));
+    let firings = machine.firings().filter(|(_, state)| machine.flow().triggers.is_some() && is_shown(*state));
     firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
 }
 
@@ -247,10 +248,10 @@ fn schedules(machine: &Machine) -> Vec<api::NextTime> {
 
 /// What a task waits for now.
 fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotification> {
-    let (_, until) = machine.expected().find(|(expected, _)| *expected == index)?;
+    let (_, until) = machine.waiting_tasks().find(|(expected, _)| *expected == index)?;
     let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
     let values = wait.provides.keys().map(ToString::to_string).collect();
-    Some(api::AwaitedNotification { word: wait.awaits.clone(), values, until: until.map(rfc3339) })
+    Some(api::AwaitedNotification { word: wait.waits_for.clone(), values, until: until.map(rfc3339) })
 }
 
 fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
@@ -262,13 +263,13 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
 }
 
 /// A node as the line of its last change tells it.
-async fn told_node(told: &LastChange, store: &dyn Store) -> Node {
-    let line = protocol::json::node_changed(&whole(store, &told.change).await);
+async fn node_with_change(told: &LastChange, store: &dyn Store) -> Node {
+    let line = protocol::json::node_changed(&load_values(store, &told.change).await);
     let node: Node = serde_json::from_str(&line).expect("the line of a change has all that a node has");
     Node { started_at: told.started_at.map(rfc3339), ..node }
 }
 
-fn untold_node(kind: NodeKind, name: &NodeName) -> Node {
+fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
     Node {
         kind: kind.as_str().into(),
         name: name.to_string(),

@@ -16,7 +16,7 @@ use flow::{
 use logbook::LoadError;
 
 use super::{
-    same::{Resubmission, refuse_other},
+    same::{Resubmission, reject_different},
     show,
 };
 use crate::{
@@ -48,27 +48,27 @@ pub(crate) async fn submit(
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
-    let given = given("inputs", &submission.inputs)?;
+    let given = parse_values("inputs", &submission.inputs)?;
     let mut draft = flow::file::read(&submission.flow);
     if !draft.mistakes.is_empty() {
-        return Err(mistaken(&state, draft, &submission, &given).await);
+        return Err(collect_diagnostics(&state, draft, &submission, &given).await);
     }
-    name_modules(&mut draft, &submission);
-    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, given: &given };
-    let (status, warnings) = if is_there(&state, &run).await? {
-        refuse_other(&state, &submitted).await?;
+    override_modules(&mut draft, &submission);
+    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, overrides: &given };
+    let (status, warnings) = if run_exists(&state, &run).await? {
+        reject_different(&state, &submitted).await?;
         (StatusCode::OK, Vec::new())
     } else {
         start(&state, &submitted).await?
     };
-    let shown = show::read(&state.parts.logbook, &*state.parts.modules.store, &run).await?;
+    let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Json(api::Run { warnings, ..shown })))
 }
 
 /// Whether there is such a run.
-async fn is_there(state: &state::State, run: &RunId) -> Result<bool, Problem> {
-    match state.parts.logbook.summary(run).await {
+async fn run_exists(state: &state::State, run: &RunId) -> Result<bool, Problem> {
+    match state.dependencies.logbook.summary(run).await {
         Ok(_) => Ok(true),
         Err(LoadError::Missing { .. }) => Ok(false),
         Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(error.into()),
@@ -79,21 +79,23 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, given } = *submitted;
-    let wired = wire(&state.parts.modules, draft, given).await.map_err(|mistakes| refused(&mistakes, text))?;
+    let Resubmission { run, draft, text, overrides: given } = *submitted;
+    let wired = wire(&state.dependencies.modules, draft, given)
+        .await
+        .map_err(|mistakes| diagnostics_problem(&mistakes, text))?;
     let Wired { flow, warnings, modules } = wired;
-    let untaken = untaken(&state.parts.takers, &draft.body, &flow);
+    let untaken = unserved_queues(&state.dependencies.coverage, &draft.body, &flow);
     if !untaken.is_empty() {
-        return Err(refused(&untaken, text));
+        return Err(diagnostics_problem(&untaken, text));
     }
     // What it was made of, so that it can be edited.
     let origin = FlowSource { text: text.into(), modules, edits: Vec::new() };
     let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
-    match state.parts.engine.submit(run.clone(), Arc::new(flow)).await {
-        Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| told(mistake, text)).collect())),
+    match state.dependencies.engine.submit(run.clone(), Arc::new(flow)).await {
+        Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| api_diagnostic(mistake, text)).collect())),
         // Somebody was faster.
         Err(SubmitError::Exists { .. }) => {
-            refuse_other(state, submitted).await?;
+            reject_different(state, submitted).await?;
             Ok((StatusCode::OK, Vec::new()))
         }
         Err(error) => Err(error.into()),
@@ -101,23 +103,28 @@ async fn start(
 }
 
 /// The modules of a flow are those that the request names.
-fn name_modules(draft: &mut Draft, submission: &Submission) {
+fn override_modules(draft: &mut Draft, submission: &Submission) {
     for (alias, reference) in &submission.modules {
         draft.modules.entry(alias.clone()).or_default().text.clone_from(reference);
     }
 }
 
 /// All that is wrong with a flow of which the file is wrong already.
-async fn mistaken(state: &state::State, mut draft: Draft, submission: &Submission, given: &Values) -> Problem {
-    name_modules(&mut draft, submission);
+async fn collect_diagnostics(
+    state: &state::State,
+    mut draft: Draft,
+    submission: &Submission,
+    given: &Values,
+) -> Problem {
+    override_modules(&mut draft, submission);
     let of_file = draft.mistakes.clone();
-    let wired = wire(&state.parts.modules, &draft, given).await;
-    refused(&wired.err().unwrap_or(of_file), &submission.flow)
+    let wired = wire(&state.dependencies.modules, &draft, given).await;
+    diagnostics_problem(&wired.err().unwrap_or(of_file), &submission.flow)
 }
 
 /// The values that a request gives in a field; every mistake in them is told at once. Nobody may refer to what the store
 /// has: it holds the values of all runs.
-pub(super) fn given(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
+pub(super) fn parse_values(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
     values.read(StoredReferences::Reject).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
@@ -137,7 +144,7 @@ pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values)
             Ok(found) => {
                 modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
             }
-            Err(error) => reference.missing = Some(why_missing(&error)),
+            Err(error) => reference.missing = Some(missing_reason(&error)),
         }
     }
     let (flow, warnings) = flow::wire(&draft, &modules, given)?;
@@ -145,7 +152,7 @@ pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values)
     Ok(Wired { flow, warnings, modules })
 }
 
-pub(super) fn why_missing(error: &LibraryError) -> String {
+pub(super) fn missing_reason(error: &LibraryError) -> String {
     let why = match error {
         // Most likely it is a file's path.
         LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),
@@ -155,7 +162,7 @@ pub(super) fn why_missing(error: &LibraryError) -> String {
 }
 
 /// What is wrong with the queues of a flow.
-pub(super) fn untaken(takers: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
+pub(super) fn unserved_queues(takers: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
     let QueueCoverage::Embedded(queues) = takers else { return Vec::new() };
     let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
     let taken: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
@@ -184,17 +191,17 @@ fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::Span {
     })
 }
 
-pub(super) fn refused(mistakes: &[Diagnostic], text: &str) -> Problem {
+pub(super) fn diagnostics_problem(mistakes: &[Diagnostic], text: &str) -> Problem {
     let errors: Vec<&Diagnostic> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
         _ => format!("the flow has {} mistakes", errors.len()),
     };
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
-        .mistakes(mistakes.iter().map(|mistake| told(mistake, text)).collect())
+        .diagnostics(mistakes.iter().map(|mistake| api_diagnostic(mistake, text)).collect())
 }
 
-pub(super) fn told(mistake: &Diagnostic, text: &str) -> api::Diagnostic {
+pub(super) fn api_diagnostic(mistake: &Diagnostic, text: &str) -> api::Diagnostic {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     api::Diagnostic {
         severity: match mistake.severity {

@@ -5,13 +5,13 @@ use client::api::{self, Notification, RunStateResponse, SkipRollback};
 use flow::{Failure, FailureKind, NodeName, RunId};
 use protocol::RunCommand;
 
-use super::submit::given;
+use super::submit::parse_values;
 use crate::{extract, problem::Problem, state};
 
 type CommandResponse = Result<Json<RunStateResponse>, Problem>;
 
-async fn ask(state: &state::State, run: RunId, wish: RunCommand) -> CommandResponse {
-    let state = state.parts.engine.ask(&run, wish).await?;
+async fn send_command(state: &state::State, run: RunId, wish: RunCommand) -> CommandResponse {
+    let state = state.dependencies.engine.command(&run, wish).await?;
     Ok(Json(RunStateResponse { run: run.to_string(), state: state.to_string(), cancelling: false }))
 }
 
@@ -23,7 +23,7 @@ async fn ask(state: &state::State, run: RunId, wish: RunCommand) -> CommandRespo
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
-    let new = state.parts.engine.ask(&run, RunCommand::Cancel).await?;
+    let new = state.dependencies.engine.command(&run, RunCommand::Cancel).await?;
     Ok(Json(RunStateResponse { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extra
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
-    ask(&state, run, RunCommand::Suspend).await
+    send_command(&state, run, RunCommand::Suspend).await
 }
 
 /// Lets a suspended run go on.
@@ -46,7 +46,7 @@ pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extr
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
-    ask(&state, run, RunCommand::Resume).await
+    send_command(&state, run, RunCommand::Resume).await
 }
 
 /// Tries the rollbacks that failed for good again; a run that was rolled back starts anew.
@@ -57,7 +57,7 @@ pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extra
             content_type = "application/problem+json"),
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
-    ask(&state, run, RunCommand::Retry).await
+    send_command(&state, run, RunCommand::Retry).await
 }
 
 /// Takes the rollback of a task that failed for good as done: a person has settled it.
@@ -76,7 +76,7 @@ pub(crate) async fn skip(
 ) -> CommandResponse {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     // The engine says only that there is nothing to skip.
-    let machine = state.parts.logbook.load(&run).await?.into_machine()?;
+    let machine = state.dependencies.logbook.load(&run).await?.into_machine()?;
     if let Some(unknown) = machine.flow().unknown_task(&task) {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-task", "there is no such task", unknown.to_string())
             .hint(unknown.hint()));
@@ -86,7 +86,7 @@ pub(crate) async fn skip(
         return Err(Problem::bad_request("the reason is empty")
             .hint("say how the rollback was settled: it is kept in the run's history"));
     }
-    ask(&state, run, RunCommand::Skip { task, reason: reason.into() }).await
+    send_command(&state, run, RunCommand::Skip { task, reason: reason.into() }).await
 }
 
 /// Notifies a task: one that waits succeeds with these values, or fails; one of a persistent flow fires with them.
@@ -103,17 +103,17 @@ pub(crate) async fn notify(
 ) -> CommandResponse {
     let Notification { task, values, failure, key } = notification;
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
-    let mut values = given("values", &values)?;
+    let mut values = parse_values("values", &values)?;
     let answer = match failure {
         Some(_) if !values.is_empty() => {
             return Err(Problem::bad_request("a notification brings values or a failure, and not both"));
         }
         Some(message) => flow::TaskResult::Failed(Failure::new(FailureKind::Permanent, message)),
         None => {
-            let put = store::values::put_large(&*state.parts.modules.store, &mut values).await;
+            let put = store::values::put_large(&*state.dependencies.modules.store, &mut values).await;
             put.map_err(|error| Problem::unavailable(error.to_string()))?;
             flow::TaskResult::Succeeded(values)
         }
     };
-    ask(&state, run, RunCommand::Notify { task, answer, key }).await
+    send_command(&state, run, RunCommand::Notify { task, answer, key }).await
 }

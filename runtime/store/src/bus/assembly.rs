@@ -19,7 +19,7 @@ pub(super) const WINDOW_CHUNKS: u32 = 16;
 /// A content on its way.
 pub(super) struct ChunkAssembly {
     digest: Digest,
-    largest: u64,
+    max_bytes: u64,
     /// Where asking goes on: every chunk before it was asked for.
     next: u32,
     arrived: Option<PartialContent>,
@@ -51,15 +51,15 @@ pub(super) enum ChunkOutcome {
 
 impl ChunkAssembly {
     pub(super) fn new(digest: Digest, largest: u64) -> Self {
-        Self { digest, largest, next: 0, arrived: None }
+        Self { digest, max_bytes: largest, next: 0, arrived: None }
     }
 
     /// Takes a chunk; `size` is what it says of the whole.
     pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<ChunkOutcome, FetchError> {
-        if size > self.largest {
-            return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.largest });
+        if size > self.max_bytes {
+            return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.max_bytes });
         }
-        if index >= chunks_of(size) || chunk.len() != place_of(index, size).len() {
+        if index >= chunks_of(size) || chunk.len() != byte_range(index, size).len() {
             return Ok(ChunkOutcome::Invalid);
         }
         let arrived = self.arrived.get_or_insert_with(|| PartialContent::new(size));
@@ -71,7 +71,7 @@ impl ChunkAssembly {
             return Ok(ChunkOutcome::Duplicate);
         }
         *known = Chunk::Present;
-        arrived.bytes[place_of(index, size)].copy_from_slice(chunk);
+        arrived.bytes[byte_range(index, size)].copy_from_slice(chunk);
         arrived.missing -= 1;
         Ok(ChunkOutcome::New)
     }
@@ -94,7 +94,7 @@ impl ChunkAssembly {
     /// What was asked for and has not come, in ranges to ask for again.
     pub(super) fn lost(&self) -> Vec<Range<u32>> {
         let mut ranges: Vec<Range<u32>> = Vec::new();
-        for index in (0..self.next).filter(|index| !self.is_there(*index)) {
+        for index in (0..self.next).filter(|index| !self.is_present(*index)) {
             match ranges.last_mut() {
                 Some(range) if range.end == index && range.len() < RANGE_CHUNKS as usize => range.end += 1,
                 Some(_) | None => ranges.push(index..index + 1),
@@ -103,13 +103,13 @@ impl ChunkAssembly {
         ranges
     }
 
-    /// All of it; `Strip` while something is missing. It is not checked.
-    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+    /// All of it; `None` while something is missing. It is not checked.
+    pub(super) fn take_complete(&mut self) -> Option<Bytes> {
         let whole = self.arrived.take_if(|arrived| arrived.missing == 0)?;
         Some(whole.bytes.into())
     }
 
-    fn is_there(&self, index: u32) -> bool {
+    fn is_present(&self, index: u32) -> bool {
         let Some(arrived) = &self.arrived else { return false };
         // What lies behind the end was asked for before the size was known, and needs no waiting for.
         arrived.chunks.get(index as usize).is_none_or(|chunk| *chunk == Chunk::Present)
@@ -137,7 +137,7 @@ pub(super) fn chunks_of(size: u64) -> u32 {
 }
 
 /// Where in a content of this size a chunk of it lies.
-pub(super) fn place_of(index: u32, size: u64) -> Range<usize> {
+pub(super) fn byte_range(index: u32, size: u64) -> Range<usize> {
     let start = index as usize * CHUNK;
     start..(start + CHUNK).min(size as usize)
 }
@@ -149,7 +149,7 @@ mod tests {
     const SIZE: usize = 40 * CHUNK + 5;
 
     fn chunk(index: u32) -> Vec<u8> {
-        vec![index as u8; place_of(index, SIZE as u64).len()]
+        vec![index as u8; byte_range(index, SIZE as u64).len()]
     }
 
     fn assembly() -> ChunkAssembly {
@@ -164,11 +164,11 @@ mod tests {
     fn chunks_in_any_order_and_any_number_of_times_become_the_content() {
         let mut assembly = assembly();
         for index in (0..41).rev() {
-            assert_eq!(assembly.take_whole(), None);
+            assert_eq!(assembly.take_complete(), None);
             assert_eq!(give(&mut assembly, index), ChunkOutcome::New);
             assert_eq!(give(&mut assembly, index), ChunkOutcome::Duplicate);
         }
-        assert!(assembly.take_whole().unwrap() == (0..41).flat_map(chunk).collect::<Vec<_>>());
+        assert!(assembly.take_complete().unwrap() == (0..41).flat_map(chunk).collect::<Vec<_>>());
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(small.advance(), Some(0..4));
         small.take(3, 0, b"egg").unwrap();
         assert_eq!((small.advance(), small.lost()), (None, vec![]));
-        assert_eq!(small.take_whole().unwrap(), "egg");
+        assert_eq!(small.take_complete().unwrap(), "egg");
     }
 
     #[test]

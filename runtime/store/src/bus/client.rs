@@ -12,7 +12,7 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchReply, FetchResponse, PutRequest, topology::store_puts};
+use protocol::{FetchReply, FetchResponse, PutRequest, topology::store_put_queue};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -49,7 +49,7 @@ pub struct Client {
 pub(super) struct Shared {
     broker: Arc<dyn Broker>,
     reply_queue: String,
-    begin: mpsc::Sender<FetchRegistration>,
+    register: mpsc::Sender<FetchRegistration>,
     fetches: AtomicU64,
     stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -70,9 +70,9 @@ impl Client {
         let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, PREFETCH).await?;
         let (begin, beginning) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(hand_out(consumer, beginning, stop.clone()));
+        tasks.spawn(dispatch(consumer, beginning, stop.clone()));
         tasks.close();
-        let shared = Shared { broker, reply_queue, begin, fetches: AtomicU64::new(0), stop, tasks };
+        let shared = Shared { broker, reply_queue, register: begin, fetches: AtomicU64::new(0), stop, tasks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// [`FetchError`] when they are not there, not right, or do not come.
     pub async fn fetch(&self, queue: &str, digest: Digest, largest: u64) -> Result<Bytes, FetchError> {
-        let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
+        let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
         let (sender, answers) = mpsc::channel(REPLY_CAPACITY);
         let beginning = FetchRegistration { id: id.clone(), answers: sender };
@@ -97,14 +97,14 @@ impl Client {
     /// # Errors
     /// [`SendError`] when the store does not have them, as far as is known.
     pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
-        let Shared { broker, reply_queue, begin, fetches, .. } = &*self.shared;
+        let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
         let (sender, mut answers) = mpsc::channel(REPLY_CAPACITY);
         begin.send(FetchRegistration { id: id.clone(), answers: sender }).await.map_err(|_| SendError::Closed)?;
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
         let message = Message {
             exchange: String::new(),
-            key: store_puts(queue),
+            key: store_put_queue(queue),
             routing: Routing::Mandatory,
             persistent: false,
             priority: 0,
@@ -126,8 +126,10 @@ impl Client {
             let Ok(answer) = timeout(pause, answers.recv()).await else { continue };
             let answer = answer.ok_or(SendError::Closed)?;
             match FetchReply::decode(&answer) {
-                Ok(FetchReply { digest: kept, answer: FetchResponse::Stored }) if kept == digest => return Ok(digest),
-                Ok(FetchReply { answer: FetchResponse::Unreadable { reason }, .. }) => {
+                Ok(FetchReply { digest: kept, response: FetchResponse::Stored }) if kept == digest => {
+                    return Ok(digest);
+                }
+                Ok(FetchReply { response: FetchResponse::Unreadable { reason }, .. }) => {
                     return Err(SendError::NotStored { queue: queue.to_owned(), reason: reason.to_owned() });
                 }
                 Ok(_) | Err(_) => warn!(queue, %digest, "an answer to a value that was to be kept is none"),
@@ -144,7 +146,7 @@ impl Client {
 }
 
 /// Hands each answer to the fetch it is for. Never waits for a fetch, so that none keeps another from being heard.
-async fn hand_out(mut consumer: Consumer, mut beginning: mpsc::Receiver<FetchRegistration>, stop: CancellationToken) {
+async fn dispatch(mut consumer: Consumer, mut beginning: mpsc::Receiver<FetchRegistration>, stop: CancellationToken) {
     let mut fetches: HashMap<String, mpsc::Sender<Bytes>> = HashMap::new();
     loop {
         // All arms are cancel-safe by their documentation. Biased, because a fetch begins before it asks: heard in

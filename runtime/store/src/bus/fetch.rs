@@ -44,11 +44,11 @@ pub(super) struct ChunkRequester<'a> {
 
 /// One fetch on its way.
 pub(super) struct Fetch<'a> {
-    asking: ChunkRequester<'a>,
+    requester: ChunkRequester<'a>,
     answers: mpsc::Receiver<Bytes>,
     assembly: ChunkAssembly,
     /// When something new came last.
-    heard: Instant,
+    last_chunk_at: Instant,
     /// How many pauses are over since then, and when the next one will be.
     pauses: usize,
     due: Instant,
@@ -59,41 +59,49 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(asking: ChunkRequester<'a>, answers: mpsc::Receiver<Bytes>, largest: u64) -> Self {
         let assembly = ChunkAssembly::new(asking.digest, largest);
         let now = Instant::now();
-        Self { asking, answers, assembly, heard: now, pauses: 0, due: now + RETRY_DELAYS[0], no_queue: 0 }
+        Self {
+            requester: asking,
+            answers,
+            assembly,
+            last_chunk_at: now,
+            pauses: 0,
+            due: now + RETRY_DELAYS[0],
+            no_queue: 0,
+        }
     }
 
     pub(super) async fn run(mut self) -> Result<Bytes, FetchError> {
         loop {
-            if let Some(bytes) = self.assembly.take_whole() {
-                return check(self.asking.digest, bytes).await;
+            if let Some(bytes) = self.assembly.take_complete() {
+                return check(self.requester.digest, bytes).await;
             }
             while let Some(range) = self.assembly.advance() {
-                self.ask(range).await?;
+                self.request(range).await?;
             }
             match timeout_at(self.due, self.answers.recv()).await {
                 Ok(Some(answer)) => self.take(&answer)?,
-                Ok(None) => return Err(FetchError::Closed { digest: self.asking.digest }),
-                Err(_) => self.ask_again().await?,
+                Ok(None) => return Err(FetchError::Closed { digest: self.requester.digest }),
+                Err(_) => self.request_missing().await?,
             }
         }
     }
 
-    async fn ask_again(&mut self) -> Result<(), FetchError> {
+    async fn request_missing(&mut self) -> Result<(), FetchError> {
         self.pauses += 1;
         if self.pauses == RETRY_DELAYS.len() {
-            let ChunkRequester { queue, digest, .. } = self.asking;
-            return Err(FetchError::TimedOut { digest, queue: queue.into(), silence: self.heard.elapsed() });
+            let ChunkRequester { queue, digest, .. } = self.requester;
+            return Err(FetchError::TimedOut { digest, queue: queue.into(), waited: self.last_chunk_at.elapsed() });
         }
-        debug!(queue = self.asking.queue, digest = %self.asking.digest, "what has not come is asked for again");
+        debug!(queue = self.requester.queue, digest = %self.requester.digest, "what has not come is asked for again");
         for range in self.assembly.lost() {
-            self.ask(range).await?;
+            self.request(range).await?;
         }
         Ok(())
     }
 
-    async fn ask(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
-        let ChunkRequester { queue, digest, .. } = self.asking;
-        match self.asking.broker.publish(self.asking.message(chunks)).await {
+    async fn request(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
+        let ChunkRequester { queue, digest, .. } = self.requester;
+        match self.requester.broker.publish(self.requester.message(chunks)).await {
             Ok(()) => self.no_queue = 0,
             Err(PublishError::Unroutable { .. }) => {
                 self.no_queue += 1;
@@ -117,9 +125,9 @@ impl<'a> Fetch<'a> {
     }
 
     fn take(&mut self, answer: &[u8]) -> Result<(), FetchError> {
-        let ChunkRequester { queue, digest, .. } = self.asking;
+        let ChunkRequester { queue, digest, .. } = self.requester;
         let answer = match FetchReply::decode(answer) {
-            Ok(reply) if reply.digest == digest => reply.answer,
+            Ok(reply) if reply.digest == digest => reply.response,
             Ok(other) => {
                 warn!(queue, %digest, other = %other.digest, "an answer is for another module; it is dropped");
                 return Ok(());
@@ -132,9 +140,9 @@ impl<'a> Fetch<'a> {
         match answer {
             FetchResponse::Chunk { size, index, bytes } => match self.assembly.take(size, index, bytes)? {
                 ChunkOutcome::New => {
-                    self.heard = Instant::now();
+                    self.last_chunk_at = Instant::now();
                     self.pauses = 0;
-                    self.due = self.heard + RETRY_DELAYS[0];
+                    self.due = self.last_chunk_at + RETRY_DELAYS[0];
                 }
                 ChunkOutcome::Duplicate => {}
                 ChunkOutcome::Invalid => {

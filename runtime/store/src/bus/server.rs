@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     StartError,
-    assembly::{chunks_of, place_of},
+    assembly::{byte_range, chunks_of},
     open,
     recent::ContentCache,
 };
@@ -61,7 +61,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let kind = QueueKind::Transient { expires: QUEUE_EXPIRY };
         let requests = open(&*broker, &queue, kind.clone(), PREFETCH).await?;
-        let puts = open(&*broker, &names::store_puts(&queue), kind, PUTS).await?;
+        let puts = open(&*broker, &names::store_put_queue(&queue), kind, PUTS).await?;
         Ok(Self { broker, queue, store, requests, puts, stop })
     }
 
@@ -71,7 +71,10 @@ impl Server {
         let Self { broker, queue, store, requests, puts, stop } = self;
         let end = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
         // Each has a queue of its own, so that who fetches never waits for what others put.
-        futures::join!(end(queue.clone()).answer(requests), end(names::store_puts(&queue)).keep(puts));
+        futures::join!(
+            end(queue.clone()).serve_requests(requests),
+            end(names::store_put_queue(&queue)).serve_puts(puts)
+        );
     }
 }
 
@@ -85,14 +88,14 @@ struct QueueServer {
 
 impl QueueServer {
     /// Answers requests for content.
-    async fn answer(self, mut requests: Consumer) {
+    async fn serve_requests(self, mut requests: Consumer) {
         let sending = TaskTracker::new();
         let mut recent = ContentCache::default();
         while let Some(delivery) = self.next(&mut requests).await {
             let request = match FetchRequest::decode(&delivery.message.body) {
                 Ok(request) => request,
                 Err(error) => {
-                    self.spawn(&sending, refuse(self.broker.clone(), self.queue.clone(), delivery, error));
+                    self.spawn(&sending, reject_unreadable(self.broker.clone(), self.queue.clone(), delivery, error));
                     continue;
                 }
             };
@@ -111,7 +114,7 @@ impl QueueServer {
             // how many there are, since each holds its delivery.
             let broker = self.broker.clone();
             self.spawn(&sending, async move {
-                send(&*broker, answers(&request, content, &reader)).await;
+                send(&*broker, replies(&request, content, &reader)).await;
                 delivery.accept();
             });
         }
@@ -121,7 +124,7 @@ impl QueueServer {
     }
 
     /// Keeps what is put, several at once: the prefetch bounds how many.
-    async fn keep(self, mut puts: Consumer) {
+    async fn serve_puts(self, mut puts: Consumer) {
         let keeping = TaskTracker::new();
         while let Some(delivery) = self.next(&mut puts).await {
             let (broker, store, queue) = (self.broker.clone(), self.store.clone(), self.queue.clone());
@@ -129,11 +132,11 @@ impl QueueServer {
                 let body = delivery.message.body.clone();
                 let bytes = match PutRequest::decode(&body) {
                     Ok(put) => body.slice_ref(put.bytes),
-                    Err(error) => return refuse(broker, queue, delivery, error).await,
+                    Err(error) => return reject_unreadable(broker, queue, delivery, error).await,
                 };
                 let kept = store.put(bytes).await;
                 if let Some(reader) = ReplyTarget::of(&delivery) {
-                    send(&*broker, vec![told(&reader, &queue, kept)]).await;
+                    send(&*broker, vec![put_reply(&reader, &queue, kept)]).await;
                 }
                 delivery.accept();
             });
@@ -171,21 +174,21 @@ impl QueueServer {
 }
 
 /// The message that says what became of a put.
-fn told(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) -> Message {
+fn put_reply(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) -> Message {
     match kept {
-        Ok(digest) => reader.message(&FetchReply { digest, answer: FetchResponse::Stored }),
+        Ok(digest) => reader.message(&FetchReply { digest, response: FetchResponse::Stored }),
         Err(error) => {
             warn!(queue, error = &error as &dyn Error, "a value cannot be kept");
             let digest = error.digest();
-            reader.message(&FetchReply { digest, answer: FetchResponse::Unreadable { reason: &error.to_string() } })
+            reader.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &error.to_string() } })
         }
     }
 }
 
 /// The messages that answer a request.
-fn answers(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &ReplyTarget) -> Vec<Message> {
+fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &ReplyTarget) -> Vec<Message> {
     let digest = request.digest;
-    let message = |answer| reader.message(&FetchReply { digest, answer });
+    let message = |answer| reader.message(&FetchReply { digest, response: answer });
     let bytes = match content {
         Ok(bytes) => bytes,
         Err(FetchError::Missing { .. }) => return vec![message(FetchResponse::Missing)],
@@ -200,7 +203,7 @@ fn answers(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &
     let size = bytes.len() as u64;
     let chunks = request.chunks.start..request.chunks.end.min(chunks_of(size));
     let chunk = |index| {
-        let bytes = &bytes[place_of(index, size)];
+        let bytes = &bytes[byte_range(index, size)];
         message(FetchResponse::Chunk { size, index, bytes })
     };
     chunks.take(MAX_RANGE_CHUNKS as usize).map(chunk).collect()
@@ -217,14 +220,14 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
 
 /// Answers a request that cannot be read, where it says whom to answer and for which content; otherwise it goes to the
 /// quarantine, unless it is sent again.
-async fn refuse(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
+async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
     let reason = format!("the engine could not read a request for content: {error}");
     warn!(queue, reason, "a request for content is refused");
     match (ReplyTarget::of(&delivery), digest) {
         (Some(reader), Some(digest)) => {
             let answer = FetchResponse::Unreadable { reason: &reason };
-            send(&*broker, vec![reader.message(&FetchReply { digest, answer })]).await;
+            send(&*broker, vec![reader.message(&FetchReply { digest, response: answer })]).await;
             delivery.accept();
         }
         _ if error.is_loss(delivery.message.persistent) => quarantine(&*broker, delivery, &queue, &reason).await,

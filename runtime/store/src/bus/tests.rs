@@ -11,7 +11,7 @@ use flow::Digest;
 use protocol::{
     FetchRequest,
     fetch::CHUNK,
-    topology::{QUARANTINE, store_puts},
+    topology::{QUARANTINE, store_put_queue},
 };
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -356,7 +356,7 @@ async fn the_last_clone_of_a_client_ends_its_listening() {
 async fn a_server_ends_when_its_queues_are_deleted() {
     let world = Harness::new().await;
     world.broker.delete_queue(QUEUE).await.unwrap();
-    world.broker.delete_queue(&store_puts(QUEUE)).await.unwrap();
+    world.broker.delete_queue(&store_put_queue(QUEUE)).await.unwrap();
     world.tasks.wait().await;
     world.end().await;
 }

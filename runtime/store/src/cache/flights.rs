@@ -15,7 +15,7 @@ use crate::FetchError;
 /// What is being got at the moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SingleFlight {
-    flying: Arc<Mutex<HashMap<Digest, watch::Receiver<FlightState>>>>,
+    in_flight: Arc<Mutex<HashMap<Digest, watch::Receiver<FlightState>>>>,
 }
 
 /// How far one getting has come.
@@ -51,13 +51,13 @@ impl SingleFlight {
         work: impl Future<Output = Result<Bytes, FetchError>>,
     ) -> Result<Bytes, FetchError> {
         loop {
-            match self.board(digest) {
+            match self.join(digest) {
                 FlightRole::Leader(flight) => {
                     let got = work.await;
-                    flight.land(got.as_ref().ok());
+                    flight.complete(got.as_ref().ok());
                     return got;
                 }
-                FlightRole::Follower(stage) => match arrival(stage).await {
+                FlightRole::Follower(stage) => match wait(stage).await {
                     Some(FlightState::Done(bytes)) => return Ok(bytes),
                     Some(FlightState::Failed) => return work.await,
                     // Its pilot was dropped: the next one to board is the pilot.
@@ -67,7 +67,7 @@ impl SingleFlight {
         }
     }
 
-    fn board(&self, digest: Digest) -> FlightRole {
+    fn join(&self, digest: Digest) -> FlightRole {
         let mut flying = self.lock();
         if let Some(stage) = flying.get(&digest) {
             return FlightRole::Follower(stage.clone());
@@ -79,18 +79,18 @@ impl SingleFlight {
 
     /// A panic elsewhere cannot leave the map half written: each change is whole.
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<FlightState>>> {
-        self.flying.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How a flight ended; `Strip` when its pilot was dropped.
-async fn arrival(mut stage: watch::Receiver<FlightState>) -> Option<FlightState> {
+/// How a flight ended; `None` when its pilot was dropped.
+async fn wait(mut stage: watch::Receiver<FlightState>) -> Option<FlightState> {
     let ended = stage.wait_for(|stage| !matches!(stage, FlightState::Running)).await.ok()?;
     Some(ended.clone())
 }
 
 impl LeaderGuard {
-    fn land(self, got: Option<&Bytes>) {
+    fn complete(self, got: Option<&Bytes>) {
         let stage = got.map_or(FlightState::Failed, |bytes| FlightState::Done(bytes.clone()));
         self.stage.send_replace(stage);
     }

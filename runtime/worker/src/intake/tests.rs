@@ -17,13 +17,13 @@ const SIGNALS: &str = "signals";
 /// Calls that take as many milliseconds as their job says.
 #[derive(Default)]
 struct SleepingGuests {
-    begun: AtomicU64,
+    started: AtomicU64,
 }
 
 #[async_trait]
 impl GuestRunner for SleepingGuests {
     async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
         let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job says its length") };
         let length = Duration::from_millis(length.as_str().parse().unwrap());
         let answer = match interrupt.run_until_cancelled(tokio::time::sleep(length)).await {
@@ -88,7 +88,7 @@ impl Harness {
                 export: None,
                 inputs: [("ms".parse().unwrap(), Value::json(&length.into()))].into(),
                 rollback: None,
-                promised: Vec::new(),
+                required_outputs: Vec::new(),
                 limits: Limits::default(),
                 at: Timestamp::from_micros(1),
                 expires_at: None,
@@ -123,7 +123,7 @@ impl Harness {
     }
 
     async fn waiting(&self) -> u64 {
-        self.broker.waiting(&topology::jobs(&queue())).await.unwrap().unwrap()
+        self.broker.waiting(&topology::job_queue(&queue())).await.unwrap().unwrap()
     }
 }
 
@@ -138,7 +138,7 @@ async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
     let (guests, _stop) = world.worker("one").await;
     assert!(world.waiting().await >= 999, "nothing is known yet");
     world.answers(500).await;
-    let fetched = 1_000 - world.waiting().await - guests.begun.load(Ordering::Relaxed);
+    let fetched = 1_000 - world.waiting().await - guests.started.load(Ordering::Relaxed);
     assert!((10..=u64::from(u8::MAX)).contains(&fetched), "{fetched} are fetched and not started");
     world.answers(500).await;
 }
@@ -158,7 +158,7 @@ async fn a_long_call_keeps_no_job_from_another_worker() {
     let answers = world.answers(50).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(answers.iter().all(|signal| !signal.redelivered), "nobody started them before");
-    assert_eq!(other.begun.load(Ordering::Relaxed), 50);
+    assert_eq!(other.started.load(Ordering::Relaxed), 50);
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +191,7 @@ async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
     world.answers(200).await;
     stop.cancel();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut left = world.broker.consume(&topology::jobs(&queue()), 1_000).await.unwrap();
+    let mut left = world.broker.consume(&topology::job_queue(&queue()), 1_000).await.unwrap();
     let mut count = 0;
     while left.has_fetched() {
         let delivery = left.next().await.unwrap();
@@ -208,12 +208,12 @@ async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
 async fn how_often_a_job_was_lost_is_kept_when_it_is_given_back() {
     let world = Harness::new().await;
     world.publish("r", [1]).await;
-    let mut jobs = world.broker.consume(&topology::jobs(&queue()), 1).await.unwrap();
+    let mut jobs = world.broker.consume(&topology::job_queue(&queue()), 1).await.unwrap();
     for _ in 0..3 {
         jobs.next().await.unwrap().requeue();
     }
     let lost = jobs.next().await.unwrap();
-    publish_again(&*world.broker, lost).await;
+    republish(&*world.broker, lost).await;
     let again = jobs.next().await.unwrap();
     assert_eq!((again.returned, protocol::returned(&again.message.properties.headers)), (0, 3));
 }

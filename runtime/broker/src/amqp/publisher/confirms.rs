@@ -62,7 +62,7 @@ impl Pending {
     }
 
     /// Whether a refusal that closed the channel speaks of this message: of its exchange, or of its size.
-    fn is_meant_by(&self, refusal: &Refusal) -> bool {
+    fn is_named_by(&self, refusal: &Refusal) -> bool {
         let exchange = if self.exchange.is_empty() { "amq.default" } else { &self.exchange };
         let size = self.size.to_string();
         refusal.reason.contains(&format!("'{exchange}'"))
@@ -99,7 +99,7 @@ impl Confirms {
     }
 
     /// Sends a message; does not wait for anything.
-    pub(super) async fn send(&mut self, QueuedPublish { message, answer }: QueuedPublish) {
+    pub(super) async fn send(&mut self, QueuedPublish { message, confirm: answer }: QueuedPublish) {
         self.sent += 1;
         let number = self.sent;
         let mandatory = match message.routing {
@@ -136,7 +136,7 @@ impl Confirms {
         let Some(first) = self.waiting.next().await else { return true };
         let mut batch = vec![first];
         self.take_ready(&mut batch).await;
-        pass_the_current_batch(&self.channel).await;
+        flush_confirm_batch(&self.channel).await;
         self.take_ready(&mut batch).await;
         for (_, outcome) in &batch {
             if let Some(message) = returned(outcome) {
@@ -146,7 +146,7 @@ impl Confirms {
         let mut still_open = true;
         for (number, outcome) in batch {
             still_open &= outcome.is_ok();
-            self.tell(number, outcome);
+            self.complete(number, outcome);
         }
         still_open
     }
@@ -157,7 +157,7 @@ impl Confirms {
         }
     }
 
-    fn tell(&mut self, number: u64, outcome: Result<Confirmation>) {
+    fn complete(&mut self, number: u64, outcome: Result<Confirmation>) {
         let Some(pending) = self.pending.remove(&number) else { return };
         let was_returned = self.returned.remove(&number);
         match outcome {
@@ -166,23 +166,23 @@ impl Confirms {
             Ok(Confirmation::Nack(_)) => pending.refused("it could not take the message".to_owned()),
             Ok(Confirmation::NotRequested) => pending.unconfirmed(),
             Err(error) => match Refusal::of(&error) {
-                Some(refusal) if pending.is_meant_by(&refusal) && is_about_size(&refusal) => {
+                Some(refusal) if pending.is_named_by(&refusal) && is_about_size(&refusal) => {
                     pending.too_large(refusal.reason);
                 }
-                Some(refusal) if pending.is_meant_by(&refusal) => pending.refused(refusal.reason),
+                Some(refusal) if pending.is_named_by(&refusal) => pending.refused(refusal.reason),
                 Some(_) | None => pending.unconfirmed(),
             },
         }
     }
 
     /// Tells those who have waited for longer than this that their message is not confirmed.
-    pub(super) fn give_up_old(&mut self, longest: Duration) {
+    pub(super) fn fail_older_than(&mut self, longest: Duration) {
         let old = self.pending.extract_if(|_, pending| pending.sent_at.elapsed() >= longest);
         old.for_each(|(_, pending)| pending.unconfirmed());
     }
 
     /// Tells everybody who still waits that nothing will be confirmed any more.
-    pub(super) fn give_up(mut self) {
+    pub(super) fn fail_all(mut self) {
         self.waiting.clear();
         self.pending.drain().for_each(|(_, pending)| pending.unconfirmed());
     }
@@ -192,7 +192,7 @@ impl Confirms {
 ///
 /// lapin holds a lock while it does so, and the first poll of this wait takes that lock. What the wait itself is
 /// for does not matter here.
-async fn pass_the_current_batch(channel: &Channel) {
+async fn flush_confirm_batch(channel: &Channel) {
     let _ = futures::poll!(pin!(channel.wait_for_confirms()));
 }
 

@@ -11,16 +11,16 @@ use super::*;
 
 /// A queue of permits with its keepers: what they write comes back, in order, to the one that is asked.
 #[derive(Default)]
-struct World {
+struct Harness {
     now: Timestamp,
     number: u64,
     queue: VecDeque<(bool, PermitMessage)>,
     /// What its keeper has not settled.
     unsettled: Vec<PermitMessage>,
-    told: Vec<(Shard, PermitGrant)>,
+    granted: Vec<(Shard, PermitGrant)>,
 }
 
-fn keeper(engine: &str) -> PermitCoordinator {
+fn coordinator(engine: &str) -> PermitCoordinator {
     PermitCoordinator::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap())
 }
 
@@ -46,7 +46,7 @@ fn rate(text: &str) -> Pace {
     Pace { max_running: None, rate: Some(Rate::parse(text).unwrap()) }
 }
 
-impl World {
+impl Harness {
     fn claims(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> PermitRequest {
         self.number += 1;
         PermitRequest {
@@ -55,14 +55,14 @@ impl World {
             since: Timestamp::from_micros(1),
             number: self.number,
             pace,
-            unread: Vec::new(),
-            asks: false,
+            unloaded: Vec::new(),
+            wants_reply: false,
             held: held.iter().map(|run| call(run)).collect(),
             wanted: wanted.iter().map(|run| RequestedCall { call: call(run), priority: priority(run) }).collect(),
         }
     }
 
-    fn say(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) {
+    fn send_request(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) {
         let claims = self.claims(of, pace, held, wanted);
         self.queue.push_back((false, PermitMessage::Request(claims)));
     }
@@ -70,29 +70,31 @@ impl World {
     /// Lets a keeper hear all there is, and what it writes meanwhile. Answers the runs that were given permits.
     fn settle(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         loop {
-            keeper.turn(self.now);
-            for say in keeper.says() {
+            keeper.poll_grants(self.now);
+            for say in keeper.take_actions() {
                 match say {
-                    CoordinatorAction::Write(kept) => self.queue.push_back((false, PermitMessage::Snapshot(kept))),
-                    CoordinatorAction::Ask(beat) => self.queue.push_back((false, PermitMessage::Tick(beat))),
-                    CoordinatorAction::Tell(shard, granted) => self.told.push((shard, granted)),
+                    CoordinatorAction::WriteSnapshot(kept) => {
+                        self.queue.push_back((false, PermitMessage::Snapshot(kept)))
+                    }
+                    CoordinatorAction::SendTick(beat) => self.queue.push_back((false, PermitMessage::Tick(beat))),
+                    CoordinatorAction::Grant(shard, granted) => self.granted.push((shard, granted)),
                 }
             }
             let Some((redelivered, message)) = self.queue.pop_front() else { break };
-            match keeper.hear(redelivered, message.clone()) {
-                DeliveryDisposition::Done => {}
-                DeliveryDisposition::Keeps => self.unsettled.push(message),
+            match keeper.on_message(redelivered, message.clone()) {
+                DeliveryDisposition::Accept => {}
+                DeliveryDisposition::Hold => self.unsettled.push(message),
                 DeliveryDisposition::Replace => self.unsettled = vec![message],
             }
         }
-        let told = std::mem::take(&mut self.told);
+        let told = std::mem::take(&mut self.granted);
         told.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
     }
 
     /// A second passes, with a beat.
     fn second(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         self.now = self.now.after(Duration::from_secs(1));
-        keeper.beat();
+        keeper.tick();
         self.settle(keeper)
     }
 
@@ -106,47 +108,47 @@ impl World {
 
 #[test]
 fn grants_never_exceed_max_running() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
-    world.say("2", at_once(2), &[], &["s1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    world.send_request("2", at_once(2), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r1", "r2"]);
-    world.say("1", at_once(2), &["r2"], &["r3"]);
+    world.send_request("1", at_once(2), &["r2"], &["r3"]);
     assert_eq!(world.settle(&mut keeper), ["r3"]);
-    world.say("1", at_once(2), &["r3"], &[]);
+    world.send_request("1", at_once(2), &["r3"], &[]);
     assert_eq!(world.settle(&mut keeper), ["s1"]);
 }
 
 #[test]
 fn the_slowest_requested_pace_applies() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(3), &[], &["r1", "r2", "r3"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(3), &[], &["r1", "r2", "r3"]);
     assert_eq!(world.settle(&mut keeper), ["r1", "r2", "r3"]);
-    world.say("2", at_once(1), &[], &["s1"]);
-    world.say("1", at_once(3), &["r1", "r2"], &["r4"]);
+    world.send_request("2", at_once(1), &[], &["s1"]);
+    world.send_request("1", at_once(3), &["r1", "r2"], &["r4"]);
     assert!(world.settle(&mut keeper).is_empty());
-    world.say("2", at_once(1), &[], &[]);
+    world.send_request("2", at_once(1), &[], &[]);
     assert_eq!(world.settle(&mut keeper), ["r4"], "the flow with the slower pace is gone");
 }
 
 #[test]
 fn higher_priority_comes_first_then_arrival_order() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    world.say("1", at_once(1), &["r1"], &["r2"]);
-    world.say("2", at_once(1), &[], &["s1", "urgent"]);
+    world.send_request("1", at_once(1), &["r1"], &["r2"]);
+    world.send_request("2", at_once(1), &[], &["s1", "urgent"]);
     assert!(world.settle(&mut keeper).is_empty());
-    world.say("1", at_once(1), &[], &["r2"]);
+    world.send_request("1", at_once(1), &[], &["r2"]);
     assert_eq!(world.settle(&mut keeper), ["urgent"]);
-    world.say("2", at_once(1), &[], &["s1"]);
+    world.send_request("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r2"]);
-    world.say("1", at_once(1), &[], &[]);
+    world.send_request("1", at_once(1), &[], &[]);
     assert_eq!(world.settle(&mut keeper), ["s1"]);
 }
 
 #[test]
 fn runs_alternate_however_many_calls_they_request() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
     let element = |run: &str, number: u32| {
         let of = call(run);
         CallId { task: of.task.element(number), ..of }
@@ -158,7 +160,7 @@ fn runs_alternate_however_many_calls_they_request() {
     world.queue.push_back((false, PermitMessage::Request(PermitRequest { wanted: wants, ..claims })));
     assert_eq!(world.settle(&mut keeper), ["many"]);
     // Another run comes, of another shard, when all of them wait.
-    world.say("2", at_once(1), &[], &["few"]);
+    world.send_request("2", at_once(1), &[], &["few"]);
     let mut given = Vec::new();
     for held in 0..3 {
         let mut claims = world.claims("1", at_once(1), &[], &[]);
@@ -174,7 +176,7 @@ fn runs_alternate_however_many_calls_they_request() {
 
 #[test]
 fn duplicate_and_late_messages_change_nothing() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
     let first = world.claims("1", at_once(1), &[], &["r1", "r2"]);
     let second = world.claims("1", at_once(1), &["r1"], &["r2"]);
     let third = world.claims("1", at_once(1), &["r2"], &[]);
@@ -188,114 +190,114 @@ fn duplicate_and_late_messages_change_nothing() {
 
 #[test]
 fn a_repeated_request_keeps_its_permit() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1", "r2"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1", "r2"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
     // Another engine drives the shard now, and does not know who has one.
     let mut claims = world.claims("1", at_once(1), &[], &["r2", "r1"]);
     claims.engine = "another".into();
     claims.since = Timestamp::from_micros(2);
-    claims.asks = true;
+    claims.wants_reply = true;
     world.queue.push_back((false, PermitMessage::Request(claims)));
     assert_eq!(world.settle(&mut keeper), ["r1"]);
 }
 
 #[test]
 fn permits_of_unloaded_runs_are_kept() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    let claims = PermitRequest { unread: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
+    let claims = PermitRequest { unloaded: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
     world.queue.push_back((false, PermitMessage::Request(claims)));
     assert!(world.settle(&mut keeper).is_empty());
-    world.say("1", at_once(1), &[], &["r2"]);
+    world.send_request("1", at_once(1), &[], &["r2"]);
     assert_eq!(world.settle(&mut keeper), ["r2"]);
 }
 
 #[test]
 fn requests_of_a_former_shard_owner_are_ignored() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
     let late =
         |claims: PermitRequest| PermitRequest { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
     let claims = late(world.claims("1", at_once(1), &["r1"], &["r2"]));
     world.queue.push_back((false, PermitMessage::Request(claims)));
     world.settle(&mut keeper);
-    world.say("1", at_once(1), &[], &["r3"]);
+    world.send_request("1", at_once(1), &[], &["r3"]);
     assert!(world.settle(&mut keeper).is_empty(), "what the later one has is not given away");
 }
 
 #[test]
 fn grants_survive_the_coordinator() {
-    let (mut world, mut one) = (World::default(), keeper("a"));
-    world.say("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    let (mut world, mut one) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
     assert_eq!(world.settle(&mut one), ["r1", "r2"]);
     world.dies();
-    let mut other = keeper("b");
+    let mut other = coordinator("b");
     // Of all the engines, one that has nothing speaks first.
-    world.say("2", at_once(2), &[], &["s1"]);
+    world.send_request("2", at_once(2), &[], &["s1"]);
     assert!(world.settle(&mut other).is_empty());
-    world.say("1", at_once(2), &["r1"], &["r3"]);
+    world.send_request("1", at_once(2), &["r1"], &["r3"]);
     assert_eq!(world.settle(&mut other), ["s1"]);
     world.dies();
-    let mut third = keeper("c");
-    world.say("1", at_once(2), &["r1"], &["r3"]);
+    let mut third = coordinator("c");
+    world.send_request("1", at_once(2), &["r1"], &["r3"]);
     assert!(world.settle(&mut third).is_empty());
 }
 
 #[test]
 fn a_replaced_coordinator_grants_nothing() {
-    let (mut world, mut one) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
+    let (mut world, mut one) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
     world.settle(&mut one);
-    world.say("1", at_once(1), &[], &["r2", "r3"]);
+    world.send_request("1", at_once(1), &[], &["r2", "r3"]);
     let (_, claims) = world.queue.pop_front().unwrap();
-    one.hear(false, claims);
-    one.turn(world.now);
-    let written = one.says();
-    let [CoordinatorAction::Write(kept)] = &written[..] else { panic!("{written:?}") };
+    one.on_message(false, claims);
+    one.poll_grants(world.now);
+    let written = one.take_actions();
+    let [CoordinatorAction::WriteSnapshot(kept)] = &written[..] else { panic!("{written:?}") };
     // It is cut off now, and what it wrote reaches the next one.
     world.dies();
     world.queue.push_back((false, PermitMessage::Snapshot(kept.clone())));
-    let mut other = keeper("b");
-    world.say("1", at_once(1), &[], &["r3", "r2"]);
+    let mut other = coordinator("b");
+    world.send_request("1", at_once(1), &[], &["r3", "r2"]);
     assert!(world.settle(&mut other).is_empty());
-    world.say("1", at_once(1), &[], &["r3", "r2"]);
+    world.send_request("1", at_once(1), &[], &["r3", "r2"]);
     assert_eq!(world.settle(&mut other), ["r2"], "it may have been given");
     // Back again, the first hears that somebody else was there, and what that one left.
     world.dies();
-    world.say("1", at_once(1), &["r2"], &["r3"]);
+    world.send_request("1", at_once(1), &["r2"], &["r3"]);
     assert!(world.settle(&mut one).is_empty());
-    world.say("1", at_once(1), &[], &["r3"]);
+    world.send_request("1", at_once(1), &[], &["r3"]);
     assert_eq!(world.settle(&mut one), ["r3"]);
 }
 
 #[test]
 fn a_silent_shard_loses_its_permits() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
-    world.say("2", at_once(1), &[], &["s1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
+    world.send_request("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
     for second in 2..LOST_SHARD_TICKS {
-        world.say("2", at_once(1), &[], &["s1"]);
+        world.send_request("2", at_once(1), &[], &["s1"]);
         assert!(world.second(&mut keeper).iter().all(|run| run == "r1"), "it is asked at most, after {second}");
     }
-    world.say("2", at_once(1), &[], &["s1"]);
+    world.send_request("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.second(&mut keeper), ["s1"]);
 }
 
 #[test]
 fn a_silent_queue_revokes_nothing() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
-    world.say("2", at_once(1), &[], &["s1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
+    world.send_request("2", at_once(1), &[], &["s1"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
     for _ in 0..10 * LOST_SHARD_TICKS {
-        keeper.beat();
-        keeper.turn(world.now);
+        keeper.tick();
+        keeper.poll_grants(world.now);
     }
-    let beats = keeper.says().len();
+    let beats = keeper.take_actions().len();
     assert!(beats <= usize::try_from(MAX_UNANSWERED_TICKS).unwrap(), "it does not go on asking: {beats}");
-    world.say("1", at_once(1), &["r1"], &[]);
+    world.send_request("1", at_once(1), &["r1"], &[]);
     assert!(world.settle(&mut keeper).is_empty());
 }
 
@@ -303,12 +305,12 @@ fn a_silent_queue_revokes_nothing() {
 fn starts_are_spaced_by_the_rate() {
     for (text, step, most) in [("2/s", 100, 20), ("30/m", 1_000, 50), ("1/h", 36_000, 1), ("100/s", 50, 509)] {
         let step = Duration::from_millis(step);
-        let (mut world, mut keeper) = (World::default(), keeper("a"));
+        let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
         let runs: Vec<String> = (0..600).map(|number| format!("r{number}")).collect();
         let mut left: Vec<&str> = runs.iter().map(String::as_str).collect();
         let mut given = 0;
         for _ in 0..100 {
-            world.say("1", rate(text), &[], &left);
+            world.send_request("1", rate(text), &[], &left);
             let now = world.settle(&mut keeper);
             given += now.len();
             left.retain(|run| !now.iter().any(|given| given == run));
@@ -320,27 +322,28 @@ fn starts_are_spaced_by_the_rate() {
 
 #[test]
 fn the_rate_sets_the_next_start() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", rate("2/s"), &[], &["r1", "r2"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", rate("2/s"), &[], &["r1", "r2"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    world.say("1", rate("2/s"), &[], &["r2"]);
+    world.send_request("1", rate("2/s"), &[], &["r2"]);
     world.settle(&mut keeper);
     world.now = world.now.after(Duration::from_millis(100));
-    assert_eq!(keeper.turn(world.now), Some(Timestamp::from_micros(500_000)));
+    assert_eq!(keeper.poll_grants(world.now), Some(Timestamp::from_micros(500_000)));
 }
 
 #[test]
 fn a_rate_survives_a_new_coordinator_and_a_clock_change() {
-    let (mut world, mut one) = (World { now: Timestamp::from_micros(7_200_000_000), ..World::default() }, keeper("a"));
-    world.say("1", rate("60/h"), &[], &["r1"]);
+    let (mut world, mut one) =
+        (Harness { now: Timestamp::from_micros(7_200_000_000), ..Harness::default() }, coordinator("a"));
+    world.send_request("1", rate("60/h"), &[], &["r1"]);
     assert_eq!(world.settle(&mut one), ["r1"]);
-    world.say("1", rate("60/h"), &[], &["r2"]);
+    world.send_request("1", rate("60/h"), &[], &["r2"]);
     assert!(world.settle(&mut one).is_empty());
     world.dies();
-    let mut other = keeper("b");
+    let mut other = coordinator("b");
     // Its clock is an hour behind.
     world.now = Timestamp::from_micros(3_600_000_000);
-    world.say("1", rate("60/h"), &[], &["r2"]);
+    world.send_request("1", rate("60/h"), &[], &["r2"]);
     assert!(world.settle(&mut other).is_empty());
     world.now = world.now.after(Duration::from_secs(60));
     assert_eq!(world.settle(&mut other), ["r2"]);
@@ -348,13 +351,13 @@ fn a_rate_survives_a_new_coordinator_and_a_clock_change() {
 
 #[test]
 fn a_coordinator_without_permits_holds_no_delivery() {
-    let (mut world, mut keeper) = (World::default(), keeper("a"));
-    world.say("1", at_once(1), &[], &["r1"]);
+    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    world.send_request("1", at_once(1), &[], &["r1"]);
     world.settle(&mut keeper);
     assert!(!keeper.is_empty(world.now));
-    world.say("1", at_once(1), &[], &[]);
+    world.send_request("1", at_once(1), &[], &[]);
     world.settle(&mut keeper);
     assert!(keeper.is_empty(world.now));
-    keeper.beat();
-    assert!(keeper.says().is_empty(), "nor does it ask whether it is the keeper");
+    keeper.tick();
+    assert!(keeper.take_actions().is_empty(), "nor does it ask whether it is the keeper");
 }

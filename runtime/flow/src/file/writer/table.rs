@@ -8,17 +8,17 @@ use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value};
 /// Keys and what they are, written.
 pub(super) struct Table {
     /// What it is, as mistakes tell it: `task "mix"`.
-    whose: String,
+    owner: String,
     entries: Vec<(String, String)>,
 }
 
 impl Table {
     pub(super) fn new(whose: impl Into<String>) -> Self {
-        Self { whose: whose.into(), entries: Vec::new() }
+        Self { owner: whose.into(), entries: Vec::new() }
     }
 
-    pub(super) fn whose(&self) -> &str {
-        &self.whose
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -39,7 +39,7 @@ impl Table {
     }
 
     /// A word that is left out where it is the default.
-    pub(super) fn word(&mut self, key: &str, word: &str, is_said: bool) {
+    pub(super) fn keyword(&mut self, key: &str, word: &str, is_said: bool) {
         if is_said {
             self.text(key, word);
         }
@@ -57,12 +57,12 @@ impl Table {
         said.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
     }
 
-    pub(super) fn duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn format_duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Diagnostic>) {
         let Some(said) = said else { return };
         match duration(said) {
             Some(text) => self.text(key, &text),
             None => {
-                let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.whose);
+                let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.owner);
                 mistakes
                     .push(Diagnostic::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
             }
@@ -72,11 +72,11 @@ impl Table {
     pub(super) fn starts(&mut self, said: Option<StartTime>, mistakes: &mut Vec<Diagnostic>) {
         match said {
             None => {}
-            Some(StartTime::After(pause)) => self.duration("start_after", Some(pause), mistakes),
-            Some(StartTime::At(at)) => match moment(at) {
+            Some(StartTime::After(pause)) => self.format_duration("start_after", Some(pause), mistakes),
+            Some(StartTime::At(at)) => match format_timestamp(at) {
                 Some(text) => self.put("start_at", text),
                 None => {
-                    let message = format!("\"start_at\" of {} is no moment that a clock will show", self.whose);
+                    let message = format!("\"start_at\" of {} is no moment that a clock will show", self.owner);
                     mistakes.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
                 }
             },
@@ -112,7 +112,7 @@ impl Table {
         };
         match written {
             Ok(written) => self.put(key, written),
-            Err(what) => mistakes.push(self.not_representable(&format!("{key:?} in {}", self.whose), what)),
+            Err(what) => mistakes.push(self.not_representable(&format!("{key:?} in {}", self.owner), what)),
         }
     }
 
@@ -121,7 +121,7 @@ impl Table {
         for element in said {
             match value::json(element.as_str()) {
                 Ok(written) => elements.push(written),
-                Err(what) => mistakes.push(self.not_representable(&format!("{key:?} of {}", self.whose), what)),
+                Err(what) => mistakes.push(self.not_representable(&format!("{key:?} of {}", self.owner), what)),
             }
         }
         self.put(key, format!("[{}]", elements.join(", ")));
@@ -144,7 +144,7 @@ fn duration(said: Duration) -> Option<String> {
     Some(whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
 }
 
-fn moment(at: Timestamp) -> Option<String> {
+fn format_timestamp(at: Timestamp) -> Option<String> {
     let micros = i64::try_from(at.as_micros()).ok()?;
     Some(jiff::Timestamp::from_microsecond(micros).ok()?.to_string())
 }

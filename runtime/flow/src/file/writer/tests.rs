@@ -26,14 +26,14 @@ fn without_spans(body: FlowBody) -> FlowBody {
 }
 
 /// All that a draft says, without where it says it.
-fn said(draft: Draft) -> String {
+fn normalized(draft: Draft) -> String {
     let module = |(alias, module)| (alias, ModuleReference { span: None, ..module });
     let draft = Draft {
         modules: draft.modules.into_iter().map(module).collect(),
         input_spans: BTreeMap::new(),
         body: without_spans(draft.body),
-        living: DraftTriggers { spans: BTreeMap::new(), ..draft.living },
-        listens: draft.listens.into_iter().map(|listen| DraftListener { span: None, ..listen }).collect(),
+        triggers: DraftTriggers { spans: BTreeMap::new(), ..draft.triggers },
+        listeners: draft.listeners.into_iter().map(|listen| DraftListener { span: None, ..listen }).collect(),
         schedules: draft.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }).collect(),
         ..draft
     };
@@ -44,7 +44,7 @@ fn said(draft: Draft) -> String {
 fn round_trips(draft: Draft) -> String {
     let text = write(&draft).unwrap_or_else(|error| panic!("{error}: {draft:#?}"));
     let read = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-    assert_eq!(said(read), said(draft), "{text}");
+    assert_eq!(normalized(read), normalized(draft), "{text}");
     text
 }
 
@@ -106,13 +106,13 @@ fn every_readable_flow_of_the_test_tables_round_trips() {
 fn random_json(draw: &mut SeededRng, depth: usize) -> String {
     let text = |draw: &mut SeededRng| {
         let texts = ["", "a", "a b", "ä€", "\"'\\", "\n\r\t", "\u{0}\u{1b}\u{7f}", "#", "'''", "null", "1.5"];
-        serde_json::Value::from(draw.of(&texts)).to_string()
+        serde_json::Value::from(draw.pick(&texts)).to_string()
     };
     match draw.below(if depth < 4 { 8 } else { 6 }) {
         0 | 1 => text(draw),
-        2 => draw.of(&["true", "false"]).into(),
-        3 => draw.of(&["0", "-1", "18446744073709551615", "-9223372036854775808"]).into(),
-        4 | 5 => draw.of(&["0.10000000000000000001", "-0.0", "1e5", "2.5E+3", "1e-300"]).into(),
+        2 => draw.pick(&["true", "false"]).into(),
+        3 => draw.pick(&["0", "-1", "18446744073709551615", "-9223372036854775808"]).into(),
+        4 | 5 => draw.pick(&["0.10000000000000000001", "-0.0", "1e5", "2.5E+3", "1e-300"]).into(),
         6 => {
             let elements: Vec<String> = (0..draw.below(4)).map(|_| random_json(draw, depth + 1)).collect();
             format!("[{}]", elements.join(","))
@@ -134,14 +134,14 @@ fn random_value(draw: &mut SeededRng) -> Value {
 }
 
 fn random_duration(draw: &mut SeededRng) -> Duration {
-    Duration::from_millis(draw.of(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
+    Duration::from_millis(draw.pick(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
 }
 
 fn random_starts(draw: &mut SeededRng) -> StartTime {
     let moments = [0, 1, 1_000_000, 1_800_000_000_000_000, 1_800_000_000_123_456];
     match draw.below(2) {
         0 => StartTime::After(random_duration(draw)),
-        _ => StartTime::At(Timestamp::from_micros(draw.of(&moments))),
+        _ => StartTime::At(Timestamp::from_micros(draw.pick(&moments))),
     }
 }
 
@@ -161,8 +161,8 @@ fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             5 => task.provides_same([""; 0]),
             6 => task.with(format!("w{}", draw.below(3)), random_value(draw)),
             7 => task.retry(RetryPolicy {
-                attempts: draw.of(&[1, 2, u32::MAX]),
-                backoff: draw.of(&[Backoff::Exponential, Backoff::Fixed]),
+                attempts: draw.pick(&[1, 2, u32::MAX]),
+                backoff: draw.pick(&[Backoff::Exponential, Backoff::Fixed]),
                 initial: random_duration(draw),
                 max: random_duration(draw),
                 jitter: chance(draw),
@@ -170,22 +170,22 @@ fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             8 => task.retry(RetryPolicy::default()),
             9 => task.limits(LimitOverrides {
                 timeout: Some(random_duration(draw)),
-                memory: Some(draw.of(&[0, 1_000, 1 << 20, u64::MAX])),
+                memory: Some(draw.pick(&[0, 1_000, 1 << 20, u64::MAX])),
                 stack: Some(1 << 10).filter(|_| chance(draw)),
                 output: None,
                 log: Some(3 << 30),
                 table_elements: Some(u64::MAX),
                 instances: Some(u32::MAX).filter(|_| chance(draw)),
             }),
-            10 => task.queue("ovens").priority(draw.of(&[0, 1, i32::MIN])),
+            10 => task.queue("ovens").priority(draw.pick(&[0, 1, i32::MIN])),
             11 => task.rollback(chance(draw)),
             12 => task.starts(random_starts(draw)),
-            13 => task.max_running(draw.of(&[1, u32::MAX])),
-            14 => task.rate(draw.of(&["1/s", "100/m", "1000000/h"])),
-            15 => task.for_each("list", "element").max_parallel(draw.of(&[1, u32::MAX])),
+            13 => task.max_running(draw.pick(&[1, u32::MAX])),
+            14 => task.rate(draw.pick(&["1/s", "100/m", "1000000/h"])),
+            15 => task.for_each("list", "element").max_parallel(draw.pick(&[1, u32::MAX])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
-            17 => task.expires(random_duration(draw)).delivery_limit(draw.of(&[1, 50])),
+            17 => task.expires(random_duration(draw)).delivery_limit(draw.pick(&[1, 50])),
             _ => task.deadline(random_duration(draw)),
         };
     }
@@ -195,10 +195,10 @@ fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
 fn random_link(draw: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
     for _ in 0..draw.below(4) {
         link = match draw.below(4) {
-            0 => link.on(draw.of(&[SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any])),
+            0 => link.on(draw.pick(&[SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any])),
             1 => link.when("size > 3 && word == \"a\\\"b\""),
-            2 => link.reach(draw.of(&[SkipReach::All, SkipReach::Flow, SkipReach::Neighbors, SkipReach::Task])),
-            _ => link.join(draw.of(&[Join::All, Join::Any])),
+            2 => link.reach(draw.pick(&[SkipReach::All, SkipReach::Flow, SkipReach::Neighbors, SkipReach::Task])),
+            _ => link.join(draw.pick(&[Join::All, Join::Any])),
         };
     }
     link
@@ -208,18 +208,18 @@ fn random_link(draw: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
 fn random_body<Level>(draw: &mut SeededRng, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
     for _ in 0..draw.below(10) {
         let name = format!("n{}", draw.below(100));
-        let otherwise = draw.of(&[Otherwise::Rollback, Otherwise::RollbackAll]);
+        let otherwise = draw.pick(&[Otherwise::Rollback, Otherwise::RollbackAll]);
         flow = match draw.below(9) {
-            0 => flow.pattern(draw.of(&[Pattern::Graph, Pattern::Linear, Pattern::Unordered])),
-            1 | 2 => flow.task(name, draw.of(&["m", "m#t", "#\"\n"]), |task| random_task(draw, task)),
-            3 => flow.wait(name, draw.of(&["a word", ""]), |task| random_task(draw, task)),
+            0 => flow.pattern(draw.pick(&[Pattern::Graph, Pattern::Linear, Pattern::Unordered])),
+            1 | 2 => flow.task(name, draw.pick(&["m", "m#t", "#\"\n"]), |task| random_task(draw, task)),
+            3 => flow.wait(name, draw.pick(&["a word", ""]), |task| random_task(draw, task)),
             4 if depth < 3 => flow.flow(name, |flow| random_body(draw, flow, depth + 1)),
             5 => flow.link_with(name, "n1", |link| random_link(draw, link)),
             6 => {
                 let list = (0..draw.below(3)).map(|_| Json::parse(random_json(draw, 0)).unwrap()).collect();
                 let by_name = Strategy::ForEachOf("list".parse().unwrap());
                 let strategies =
-                    [Strategy::Times(draw.of(&[0, 3])), Strategy::ForEach(list), by_name, Strategy::Always];
+                    [Strategy::Times(draw.pick(&[0, 3])), Strategy::ForEach(list), by_name, Strategy::Always];
                 flow.retry_as("try", strategies[draw.below(4)].clone(), otherwise)
             }
             7 => flow.retry(Strategy::Times(2), otherwise),
@@ -233,19 +233,19 @@ fn random_draft(draw: &mut SeededRng) -> Draft {
     let mut flow = random_body(draw, Draft::builder("f").unwrap(), 0);
     for _ in 0..draw.below(8) {
         flow = match draw.below(9) {
-            0 => flow.module(draw.of(&["m", "a b", "ä\""]), draw.of(&["m.wasm", "../\"x\"", "tag"])),
+            0 => flow.module(draw.pick(&["m", "a b", "ä\""]), draw.pick(&["m.wasm", "../\"x\"", "tag"])),
             1 => flow.input(format!("i{}", draw.below(3)), random_value(draw)),
             2 => flow.expires(random_duration(draw)),
             3 => flow.persistent(),
             4 => flow.cyclic(),
-            5 => flow.max_firings(draw.of(&[1, u64::MAX])),
-            6 => flow.max_parallel(draw.of(&[1, 10_000])),
-            7 => flow.listen_on("other", "task", draw.of(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
-            _ => flow.schedule_with(draw.of(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
-                let schedule = schedule.zone(draw.of(&["UTC", "Europe/Berlin"]));
+            5 => flow.max_firings(draw.pick(&[1, u64::MAX])),
+            6 => flow.max_parallel(draw.pick(&[1, 10_000])),
+            7 => flow.listen_on("other", "task", draw.pick(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
+            _ => flow.schedule_with(draw.pick(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
+                let schedule = schedule.zone(draw.pick(&["UTC", "Europe/Berlin"]));
                 let schedule =
-                    schedule.overlap(draw.of(&[OverlapPolicy::Skip, OverlapPolicy::Queue, OverlapPolicy::Allow]));
-                schedule.missed(draw.of(&[MissedPolicy::Once, MissedPolicy::Skip, MissedPolicy::All]))
+                    schedule.overlap(draw.pick(&[OverlapPolicy::Skip, OverlapPolicy::Queue, OverlapPolicy::Allow]));
+                schedule.missed(draw.pick(&[MissedPolicy::Once, MissedPolicy::Skip, MissedPolicy::All]))
             }),
         };
     }
@@ -284,7 +284,7 @@ fn a_flow_is_written_for_people() {
     assert_eq!(text, wanted);
 }
 
-fn told(unwritable: &WriteError) -> Vec<&str> {
+fn messages(unwritable: &WriteError) -> Vec<&str> {
     assert!(unwritable.mistakes.iter().all(|mistake| mistake.hint.is_some() && mistake.span.is_none()));
     unwritable.mistakes.iter().map(|mistake| mistake.message.as_str()).collect()
 }
@@ -320,7 +320,7 @@ fn every_unwritable_value_is_reported_at_once() {
         "module \"a#b\" is an empty text",
         "\"attempts\" of the retry of task \"t\" is 0",
     ];
-    assert_eq!(told(&refused), wanted);
+    assert_eq!(messages(&refused), wanted);
     assert!(refused.to_string().starts_with("the flow cannot be written as a flow file: an input: \"a b\" is not"));
 }
 
@@ -331,7 +331,7 @@ fn flows_nested_deeper_than_can_be_read_are_not_written() {
     }
     round_trips(deeper(Draft::builder("f").unwrap(), 64).build());
     let refused = write(&deeper(Draft::builder("f").unwrap(), 200).build()).unwrap_err();
-    assert_eq!(told(&refused), ["it is nested too deep to be read"]);
+    assert_eq!(messages(&refused), ["it is nested too deep to be read"]);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn negative_zero_keeps_its_sign() {
     let read = parse(&write(&draft.build()).unwrap()).unwrap();
     assert_eq!(format!("{:?}", read.inputs), "{\"zero\": -0.0}");
     let large = Draft::builder("f").unwrap().input("large", value("18446744073709551616")).build();
-    assert_eq!(told(&write(&large).unwrap_err()), ["\"large\" in inputs is an integer of more than 64 bits"]);
+    assert_eq!(messages(&write(&large).unwrap_err()), ["\"large\" in inputs is an integer of more than 64 bits"]);
 }
 
 #[test]
@@ -352,11 +352,11 @@ fn an_addition_is_written_without_a_name() {
         text,
         "[[task]]\nname = \"more\"\nuse = \"m#more\"\nqueue = \"ovens\"\n\n[[link]]\nfrom = \"pan\"\nto = \"more\"\n"
     );
-    assert_eq!(said(Edit::parse_addition(&text).unwrap()).matches("\"more\"").count(), 2);
+    assert_eq!(normalized(Edit::parse_addition(&text).unwrap()).matches("\"more\"").count(), 2);
     let refused = write_addition(&Draft::addition().persistent().build()).unwrap_err();
-    assert!(told(&refused)[0].starts_with("what is added says something of the whole flow"), "{refused}");
+    assert!(messages(&refused)[0].starts_with("what is added says something of the whole flow"), "{refused}");
     let refused = write(&Draft::addition().build()).unwrap_err();
-    assert_eq!(told(&refused), ["the flow has no \"name\""]);
+    assert_eq!(messages(&refused), ["the flow has no \"name\""]);
     let named = Draft::builder("f").unwrap().link("a", "b").build();
     assert_eq!(write_addition(&named).unwrap(), "[[link]]\nfrom = \"a\"\nto = \"b\"\n");
 }

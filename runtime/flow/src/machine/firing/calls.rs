@@ -17,7 +17,7 @@ impl FiringMachine {
     /// them: their worker is heard from, or the lease is missed. Nor are those that nobody wants any more.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
-        let unleased = self.calling.iter().filter(is_sent);
+        let unleased = self.outstanding.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
         calls.chain(self.pending_fetches().map(|errand| Command::Fetch(Box::new(errand)))).collect()
     }
@@ -27,37 +27,37 @@ impl FiringMachine {
         self.waits_until(index).map(|until| until.after(LEASE_START_GRACE))
     }
 
-    /// Until when an apply that no worker is known to have begun may wait for one; `Strip` for ever.
+    /// Until when an apply that no worker is known to have begun may wait for one; `None` for ever.
     fn waits_until(&self, index: NodeIndex) -> Option<Timestamp> {
-        let expires = self.flow.called(index)?.expires?;
+        let expires = self.flow.task_called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
         (!self.is_leased(index)).then(|| since.after(expires))
     }
 
     /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them.
     pub(in crate::machine) fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.calling.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
+        self.outstanding.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
     }
 
     /// Whether a node's call, which is out, is withdrawn unless some worker says that it has begun it: its flow is to be
     /// rolled back, or its task was removed.
     pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
-        let is_apply = self.node(index).under_way().0 == crate::Action::Apply;
+        let is_apply = self.node(index).is_active().0 == crate::Action::Apply;
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
     /// Whether somebody has a node's call under a lease.
     fn is_leased(&self, index: NodeIndex) -> bool {
-        let (action, count) = self.node(index).under_way();
+        let (action, count) = self.node(index).is_active();
         let is_it = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
-        self.node(index).holders.iter().any(is_it)
+        self.node(index).lease_holders.iter().any(is_it)
     }
 
     /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody waits
     /// for any more.
     pub(in crate::machine) fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
-            node.holders.iter().map(move |(action, attempt, worker)| {
+            node.lease_holders.iter().map(move |(action, attempt, worker)| {
                 let task = self.flow.node(index).name.clone();
                 let (run, firing) = (self.run.clone(), node.firing);
                 (CallId { run, task, firing, attempt: *attempt, action: *action }, worker.clone())
@@ -67,21 +67,21 @@ impl FiringMachine {
 
     /// Whether a worker has a call under a lease.
     pub(in crate::machine) fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
-        let Some(index) = self.place_of(call) else { return false };
-        self.node(index).holders.contains(&(call.action, call.attempt, worker.clone()))
+        let Some(index) = self.node_of_call(call) else { return false };
+        self.node(index).lease_holders.contains(&(call.action, call.attempt, worker.clone()))
     }
 
     /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
     /// back what it is about to do.
     pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
-        let Some(index) = self.place_of(call) else { return false };
+        let Some(index) = self.node_of_call(call) else { return false };
         let wanted = call.action == crate::Action::Rollback || self.may_continue(index);
         wanted && self.is_outstanding(index, call)
     }
 
     /// Whether this pass has handed out a call, now or before.
     pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
-        self.place_of(call).is_some_and(|index| {
+        self.node_of_call(call).is_some_and(|index| {
             let node = self.node(index);
             let handed_out = match call.action {
                 crate::Action::Apply => node.applies,
@@ -94,23 +94,25 @@ impl FiringMachine {
     /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, it has not expired, and
     /// nothing is about to withdraw it.
     pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
-        let Some(index) = self.place_of(call).filter(|index| self.is_outstanding(*index, call)) else { return false };
+        let Some(index) = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call)) else {
+            return false;
+        };
         let has_expired = || self.waits_until(index).is_some_and(|until| until <= now);
         call.action == crate::Action::Rollback || (self.may_retry(index) && !has_expired())
     }
 
     pub(super) fn is_outstanding(&self, index: NodeIndex, call: &CallId) -> bool {
-        self.calling.contains(&index) && self.call_id(index) == *call
+        self.outstanding.contains(&index) && self.call_id(index) == *call
     }
 
     /// The calls that are with the workers.
     pub(in crate::machine) fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.calling.iter().map(|index| self.call_id(*index))
+        self.outstanding.iter().map(|index| self.call_id(*index))
     }
 
     /// Since when a call is with the workers.
     pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
-        let index = self.place_of(call).filter(|index| self.is_outstanding(*index, call))?;
+        let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
         match &self.node(index).state {
             NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
             NodeState::Pending
@@ -119,14 +121,14 @@ impl FiringMachine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => None,
         }
     }
 
     /// The call a node is in, if it is in one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
-        let task = self.flow.called(index)?;
+        let task = self.flow.task_called(index)?;
         let (at, rollback) = match &self.node(index).state {
             NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
@@ -141,7 +143,7 @@ impl FiringMachine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => return None,
         };
         let audience = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
@@ -151,7 +153,7 @@ impl FiringMachine {
 
     pub(super) fn call_id(&self, index: NodeIndex) -> CallId {
         let node = self.node(index);
-        let (action, count) = node.under_way();
+        let (action, count) = node.is_active();
         CallId {
             run: self.run.clone(),
             task: self.flow.node(index).name.clone(),
@@ -169,7 +171,7 @@ impl FiringMachine {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
-            if audience == InputUse::ApplyAndRollback && input.audience == InputUse::Rollback {
+            if audience == InputUse::ApplyAndRollback && input.used_by == InputUse::Rollback {
                 continue;
             }
             let value = if input.source == Source::Element {
@@ -196,9 +198,9 @@ impl FiringMachine {
             Source::Node { node, value } if self.has(*node) => {
                 self.node(*node).state.readable()?.get(value).map(Cow::Borrowed)
             }
-            Source::Node { node, value } => self.given.get(node)?.get(value).map(Cow::Borrowed),
-            Source::LoopCarried { nodes, value, first } => {
-                let came_round = || nodes.iter().find_map(|node| self.given.get(node)?.get(value));
+            Source::Node { node, value } => self.inherited.get(node)?.get(value).map(Cow::Borrowed),
+            Source::LoopCarried { nodes, value, initial: first } => {
+                let came_round = || nodes.iter().find_map(|node| self.inherited.get(node)?.get(value));
                 let carried = self.inputs.get(value).or_else(came_round).map(Cow::Borrowed);
                 carried.or_else(|| self.read(first))
             }
@@ -213,7 +215,7 @@ impl FiringMachine {
     /// The value that a source had when the pass was triggered.
     pub(in crate::machine) fn inherited_value(&self, source: &Source) -> Option<Value> {
         match source {
-            Source::Node { node, value } => self.given.get(node)?.get(value).cloned(),
+            Source::Node { node, value } => self.inherited.get(node)?.get(value).cloned(),
             Source::Constant(_)
             | Source::Element
             | Source::RunInput(_)

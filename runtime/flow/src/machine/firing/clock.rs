@@ -6,18 +6,18 @@ use super::{FiringMachine, node::NodeState};
 
 impl FiringMachine {
     /// Whether something in it waits for a time.
-    pub(in crate::machine) fn is_timed(&self) -> bool {
-        !self.due.is_empty() || self.expires_at.is_some()
+    pub(in crate::machine) fn has_timer(&self) -> bool {
+        !self.retries.is_empty() || self.expires_at.is_some()
     }
 
     /// Writes the moments of all waits as the clock shows them that was set. Moments that people named stay.
     pub(super) fn shift(&mut self, by: ClockShift) {
-        let shifted = |at: &mut Timestamp| *at = at.shifted(by);
+        let shifted = |at: &mut Timestamp| *at = at.shift(by);
         self.expires_at.iter_mut().for_each(shifted);
-        let due = std::mem::take(&mut self.due).into_iter();
+        let due = std::mem::take(&mut self.retries).into_iter();
         let due =
-            due.map(|(at, index)| if self.starts_at_fixed_time(index) { (at, index) } else { (at.shifted(by), index) });
-        self.due = due.collect();
+            due.map(|(at, index)| if self.starts_at_fixed_time(index) { (at, index) } else { (at.shift(by), index) });
+        self.retries = due.collect();
         let indices: Vec<NodeIndex> = self.flow.indices().collect();
         for index in indices {
             let keeps = self.starts_at_fixed_time(index);
@@ -32,7 +32,7 @@ impl FiringMachine {
                 }
                 NodeState::Failure { retry_at, .. } => retry_at.iter_mut().for_each(shifted),
                 NodeState::Pending
-                | NodeState::Elsewhere
+                | NodeState::NotInFiring
                 | NodeState::Success { .. }
                 | NodeState::RolledBack
                 | NodeState::RollbackFailure { .. }

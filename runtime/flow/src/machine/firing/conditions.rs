@@ -7,7 +7,7 @@ use crate::{EvaluationError, Link, NodeIndex, SkipReach, SourceOutcome, State, V
 use super::{FiringMachine, node::NodeState};
 
 impl FiringMachine {
-    /// Asks the links into a node that could start. The widest of the noes holds; `Strip` when there is none.
+    /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
     ///
     /// # Errors
     /// [`EvaluationError`] when a condition comes to neither.
@@ -20,9 +20,9 @@ impl FiringMachine {
         }
         // What stands aside and failed stopped nothing but what comes after it.
         let failed = |before: &&NodeIndex| {
-            self.flow.node(**before).aside
+            self.flow.node(**before).is_failure_handler
                 && self.node(**before).state.told() == State::Failure
-                && !self.flow.listens(index, **before)
+                && !self.flow.handles_failure_of(index, **before)
         };
         if self.flow.node(index).before.iter().any(|before| failed(&before)) {
             widest = Some(SkipReach::All);

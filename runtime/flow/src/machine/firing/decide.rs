@@ -36,7 +36,7 @@ impl FiringMachine {
         match (self.state, event) {
             (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
             // What a persistent flow began with is kept until it is told to end.
-            (RunState::Success, Event::Cancel) if self.flow.living.is_some() => vec![Fact::CancelRequested],
+            (RunState::Success, Event::Cancel) if self.flow.triggers.is_some() => vec![Fact::CancelRequested],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !self.rolling_back() => {
                 vec![Fact::Resumed, Fact::CancelRequested]
             }
@@ -65,29 +65,29 @@ impl FiringMachine {
                 | RunState::RolledBack,
                 Event::Lost { call, worker },
             ) => self.decide_lost(now, call, worker),
-            (RunState::Running | RunState::Suspending, Event::Fetched { id, brought }) => {
+            (RunState::Running | RunState::Suspending, Event::Fetched { id, result: brought }) => {
                 self.decide_fetched(id, brought)
             }
             (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
-                self.stuck.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
+                self.failed_rollbacks.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
             }
             (RunState::RolledBack, Event::Retry) => vec![Fact::Reset],
             (RunState::Failure, Event::Skip { task, reason }) => match self.index_of(task) {
-                Some(node) if self.stuck.contains(&node) => {
+                Some(node) if self.failed_rollbacks.contains(&node) => {
                     vec![Fact::RollbackSkipped { node, reason: reason.clone() }]
                 }
                 Some(_) | None => Vec::new(),
             },
-            (RunState::Running | RunState::Suspending, Event::Notify { task, answer, .. }) => {
+            (RunState::Running | RunState::Suspending, Event::Notify { task, result: answer, .. }) => {
                 self.decide_notify(task, answer)
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunStateChanged { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick)
-                if self.calling.is_empty()
-                    && self.starved.is_empty()
-                    && !self.errands.keys().any(|index| self.is_fetching(*index)) =>
+                if self.outstanding.is_empty()
+                    && self.missing_inputs.is_empty()
+                    && !self.fetches.keys().any(|index| self.is_fetching(*index)) =>
             {
                 vec![Fact::RunStateChanged { state: self.end().unwrap_or(RunState::Suspended) }]
             }
@@ -121,7 +121,7 @@ impl FiringMachine {
     }
 
     fn decide_notify(&self, task: &NodeName, answer: &TaskResult) -> Vec<Fact> {
-        let Some(index) = self.tasks.get(task).copied().filter(|index| self.expected.contains(index)) else {
+        let Some(index) = self.tasks.get(task).copied().filter(|index| self.waiting_tasks.contains(index)) else {
             return Vec::new();
         };
         let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
@@ -142,12 +142,12 @@ impl FiringMachine {
     }
 
     /// What a task of another flow did answers those that wait for it here, if it brings what they wait for.
-    pub(in crate::machine) fn decide_heard(&self, heard: &TaskNotification) -> Vec<Fact> {
+    pub(in crate::machine) fn decide_task_notification(&self, heard: &TaskNotification) -> Vec<Fact> {
         if self.state.is_final() {
             return Vec::new();
         }
         let mut facts = Vec::new();
-        for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
+        for listen in self.flow.listeners.iter().filter(|listen| listen.is_for(heard)) {
             let node = self.flow.node(listen.to);
             let Role::Wait(wait) = &node.role else { continue };
             let values = heard.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
@@ -162,11 +162,11 @@ impl FiringMachine {
     }
 
     fn decide_signal(&self, now: Timestamp, signal: &Signal) -> Vec<Fact> {
-        let Some(index) = self.place_of(&signal.call) else { return Vec::new() };
+        let Some(index) = self.node_of_call(&signal.call) else { return Vec::new() };
         if !self.is_outstanding(index, &signal.call) {
             return self.decide_late(signal);
         }
-        let Some(task) = self.flow.called(index) else { return Vec::new() };
+        let Some(task) = self.flow.task_called(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
@@ -190,7 +190,7 @@ impl FiringMachine {
     /// late.
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
         let index =
-            self.place_of(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
+            self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
         let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker began it");
         let fact =
             |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), ExecutionInfo::NONE, None);
@@ -215,13 +215,13 @@ impl FiringMachine {
         if !failure.kind.may_retry() {
             return None;
         }
-        let failed = self.node(attempt.node).failed_in_row.saturating_add(1);
-        let pause = self.policy(attempt.node).pause(failed, self.seed(attempt))?;
+        let failed = self.node(attempt.node).consecutive_failures.saturating_add(1);
+        let pause = self.policy(attempt.node).delay(failed, self.seed(attempt))?;
         Some(now.after(pause))
     }
 
     fn policy(&self, index: NodeIndex) -> RetryPolicy {
-        self.flow.called(index).map(|task| task.retry).unwrap_or_default()
+        self.flow.task_called(index).map(|task| task.retry).unwrap_or_default()
     }
 
     /// A number that differs from attempt to attempt and from run to run, and is the same at every replay: the
@@ -235,7 +235,7 @@ impl FiringMachine {
     /// What follows at a time. What is more than a step takes is decided in the next.
     fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
         if self.has_missing_input() {
-            return self.starved.iter().map(|index| self.starve(now, *index)).collect();
+            return self.missing_inputs.iter().map(|index| self.fail_missing_inputs(now, *index)).collect();
         }
         if let Some(node) = self.unresolved.first() {
             if let Some(each) = self.for_each_task_of(*node) {
@@ -252,7 +252,7 @@ impl FiringMachine {
             .iter()
             .map(|turn| turn.1)
             .chain(self.startable_elements())
-            .filter(|index| self.flow.node(*index).aside)
+            .filter(|index| self.flow.node(*index).is_failure_handler)
             .map(|index| self.decide_start(now, index))
             .take(MAX_STEP_RECORDS)
             .collect();
@@ -260,9 +260,12 @@ impl FiringMachine {
             return facts;
         }
         let at_hand =
-            self.errands.keys().filter(|index| !self.is_fetching(**index)).map(|index| self.fetch_inline(*index));
-        let given_up =
-            self.expected.iter().filter(|index| !self.may_retry(**index)).map(|index| self.give_up(now, *index));
+            self.fetches.keys().filter(|index| !self.is_fetching(**index)).map(|index| self.fetch_inline(*index));
+        let given_up = self
+            .waiting_tasks
+            .iter()
+            .filter(|index| !self.may_retry(**index))
+            .map(|index| self.fail_waiting_task(now, *index));
         let unwinding = self
             .rollback_ready
             .iter()
@@ -270,9 +273,9 @@ impl FiringMachine {
             .filter(|index| !self.is_unfinished(*index))
             .chain(self.rollback_ready_elements());
         let unwinding = unwinding.map(|index| self.decide_rollback(index));
-        let due = self.due.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
-        let due = due.filter(|index| !self.expected.contains(index) || self.may_retry(*index));
-        let due = due.map(|index| self.try_again(now, index));
+        let due = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
+        let due = due.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
+        let due = due.map(|index| self.decide_retry(now, index));
         let starting = self
             .ready
             .iter()
@@ -333,7 +336,7 @@ impl FiringMachine {
     /// What a node does that may be rolled back now.
     fn decide_rollback(&self, index: NodeIndex) -> Fact {
         let node = self.flow.node(index);
-        if self.flow.called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
+        if self.flow.task_called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
             let attempt = self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1));
             return Fact::Started { attempt, action: Action::Rollback };
         }
@@ -355,8 +358,8 @@ impl FiringMachine {
     fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         let is_of_this = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
-        let failed_first = matches!(node.state, NodeState::Failure { .. }) && node.failed_in_row <= 1;
-        !failed_first || node.unsure || node.lost_in_row > 0 || node.executions.iter().any(is_of_this)
+        let failed_first = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
+        !failed_first || node.may_have_applied || node.consecutive_losses > 0 || node.executions.iter().any(is_of_this)
     }
 
     /// Whether a controller's own flow, and nothing around it, is to be run again.
@@ -376,7 +379,7 @@ impl FiringMachine {
             | NodeState::Failure { retry_at: Some(_), .. } => true,
             NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.may_continue(*ran),
             NodeState::Pending
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Ignored
@@ -388,7 +391,7 @@ impl FiringMachine {
     }
 
     /// A task that waits is not waited for any more.
-    fn give_up(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let failure = Failure::new(
             FailureKind::Cancelled,
             "nobody has to answer any more: its flow is rolled back, or it was removed",
@@ -396,12 +399,12 @@ impl FiringMachine {
         self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, ExecutionInfo::NONE, None)
     }
 
-    fn try_again(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
         match (&self.flow.node(index).role, &self.node(index).state) {
             // Its time has come.
             (_, NodeState::Pending) => return self.start(index),
             (Role::Wait(wait), NodeState::Running { .. }) => {
-                let message = format!("nobody has notified it of {:?} in time", wait.awaits);
+                let message = format!("nobody has notified it of {:?} in time", wait.waits_for);
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 return self.failed(
                     now,
@@ -418,7 +421,7 @@ impl FiringMachine {
             }
             _ => {}
         }
-        let (action, count) = self.node(index).under_way();
+        let (action, count) = self.node(index).is_active();
         if action == Action::Apply && !self.may_retry(index) {
             // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
             return self.failed(
@@ -503,12 +506,12 @@ impl FiringMachine {
 
     /// Whether some attempt has started without its inputs, and is to fail in the same step.
     pub(in crate::machine) fn has_missing_input(&self) -> bool {
-        !self.starved.is_empty()
+        !self.missing_inputs.is_empty()
     }
 
-    fn starve(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn fail_missing_inputs(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        let inputs = self.flow.called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
+        let inputs = self.flow.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
         let message = match inputs {
             Some(Err(starved)) => self.describe_missing(&starved),
             Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
@@ -521,7 +524,7 @@ impl FiringMachine {
         if !self.is_idle() {
             return None;
         }
-        if !self.stuck.is_empty() {
+        if !self.failed_rollbacks.is_empty() {
             return Some(RunState::Failure);
         }
         if self.rolling_back() {
@@ -552,16 +555,16 @@ impl FiringMachine {
 
     /// Whether nothing is under way and nothing can start.
     fn is_idle(&self) -> bool {
-        self.calling.is_empty()
-            && self.expected.is_empty()
-            && self.starved.is_empty()
-            && self.errands.is_empty()
+        self.outstanding.is_empty()
+            && self.waiting_tasks.is_empty()
+            && self.missing_inputs.is_empty()
+            && self.fetches.is_empty()
             && self.queued.is_empty()
             && self.ready.is_empty()
             && self.rollback_ready.is_empty()
             && self.rollback_ready_lists.is_empty()
             && self.unresolved.is_empty()
-            && self.due.is_empty()
+            && self.retries.is_empty()
     }
 
     pub(super) fn node_attempt(&self, node: NodeIndex, attempt: Attempt) -> NodeAttempt {

@@ -20,7 +20,7 @@ impl FiringMachine {
     /// Why it cannot follow those before it.
     pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         self.check(fact)?;
-        let commands = self.take(at, fact);
+        let commands = self.apply(at, fact);
         if let Fact::Succeeded { attempt, .. } = fact
             && let Some(element) = self.element(attempt.node)
         {
@@ -30,7 +30,7 @@ impl FiringMachine {
         Ok(commands)
     }
 
-    fn take(&mut self, at: Timestamp, fact: &Fact) -> Vec<Command> {
+    fn apply(&mut self, at: Timestamp, fact: &Fact) -> Vec<Command> {
         match fact {
             // These are about the run as a whole.
             Fact::RunStarted { .. }
@@ -51,14 +51,14 @@ impl FiringMachine {
             Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
                 let node = self.node_mut(attempt.node);
                 node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
-                node.unsure |= *redelivered || failure.kind == FailureKind::Poison;
+                node.may_have_applied |= *redelivered || failure.kind == FailureKind::Poison;
                 self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
             }
             Fact::Leased { attempt, action, worker } => {
                 self.lease(*attempt, *action, worker);
                 Vec::new()
             }
-            Fact::Lost { attempt, action, worker } => self.lose(at, *attempt, *action, worker.as_ref()),
+            Fact::Lost { attempt, action, worker } => self.lose_attempt(at, *attempt, *action, worker.as_ref()),
             Fact::LateOutcome { attempt, action, execution, outcome, worker } => {
                 let (outcome, worker) = (outcome.as_ref(), worker.as_ref());
                 let late = LateOutcome { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
@@ -112,7 +112,7 @@ impl FiringMachine {
                 }
                 let applies = self.calls_out().filter(|call| call.action == Action::Apply);
                 let interrupts = applies.map(Command::Interrupt).collect();
-                self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
+                self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
                 interrupts
             }
             Fact::SuspendRequested => {
@@ -208,19 +208,19 @@ impl FiringMachine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => {}
         }
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
         // A lost apply that has answered is covered by this one, until this one fails.
-        node.unsure |= node.stray.take().is_some();
+        node.may_have_applied |= node.late_outcome.take().is_some();
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // What gathers results is told of once it has.
         let is_told = !matches!(self.flow.node(index).role, Role::FanIn(_));
-        let told = is_told.then(|| self.tell(index, at, ChangeDetails::default()));
+        let told = is_told.then(|| self.publish(index, at, ChangeDetails::default()));
         let mut commands: Vec<Command> = told.into_iter().collect();
         commands.extend(self.hand_out(index));
         commands
@@ -237,15 +237,15 @@ impl FiringMachine {
             Role::ForEach(_) | Role::FanIn(_) => return self.send_for(index),
             Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
-        if let Some(task) = flow.called(index)
+        if let Some(task) = flow.task_called(index)
             && matches!(self.node(index).state, NodeState::Running { .. })
             && self.inputs(index, task, crate::InputUse::ApplyAndRollback).is_err()
         {
-            self.starved.insert(index);
+            self.missing_inputs.insert(index);
             return None;
         }
-        self.calling.insert(index);
-        self.due.extend(self.expiry(index).map(|at| (at, index)));
+        self.outstanding.insert(index);
+        self.retries.extend(self.expiry(index).map(|at| (at, index)));
         self.call(index).map(|call: Call| Command::Call(Box::new(call)))
     }
 
@@ -253,7 +253,7 @@ impl FiringMachine {
         let index = attempt.node;
         let outcome = match &self.node(index).state {
             NodeState::Success { provided } => Outcome::Provided(provided.clone()),
-            NodeState::Failure { .. } if self.node(index).unsure => Outcome::Unknown,
+            NodeState::Failure { .. } if self.node(index).may_have_applied => Outcome::Unknown,
             NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
                 let (outcome, retry_at) = (outcome.clone(), *retry_at);
@@ -261,25 +261,25 @@ impl FiringMachine {
                 outcome
             }
             // What a lost apply did that has answered since.
-            NodeState::Ignored => self.node(index).stray.clone().unwrap_or(Outcome::Unknown),
+            NodeState::Ignored => self.node(index).late_outcome.clone().unwrap_or(Outcome::Unknown),
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere => Outcome::Unknown,
+            | NodeState::NotInFiring => Outcome::Unknown,
         };
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
         // This attempt comes after what a lost apply did, if one has answered.
-        node.stray = None;
+        node.late_outcome = None;
         if !matches!(node.state, NodeState::RollingBack { .. }) {
-            node.failed_in_row = 0;
-            node.lost_in_row = 0;
+            node.consecutive_failures = 0;
+            node.consecutive_losses = 0;
         }
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
-        let mut commands = vec![self.tell(index, at, ChangeDetails::default())];
+        let mut commands = vec![self.publish(index, at, ChangeDetails::default())];
         commands.extend(self.hand_out(index));
         commands
     }
@@ -292,12 +292,12 @@ impl FiringMachine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.answered(attempt, Action::Apply, worker);
-        self.node_mut(index).failed_in_row = 0;
+        self.on_result(attempt, Action::Apply, worker);
+        self.node_mut(index).consecutive_failures = 0;
         self.enter(index, NodeState::Success { provided: provided.clone() });
         let telling =
             ChangeDetails { provides: Some(provided.clone()), worker: worker.cloned(), ..ChangeDetails::default() };
-        vec![self.tell(index, at, telling)]
+        vec![self.publish(index, at, telling)]
     }
 
     fn fail(
@@ -309,29 +309,29 @@ impl FiringMachine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.answered(attempt, Action::Apply, worker);
-        self.starved.remove(&index);
+        self.on_result(attempt, Action::Apply, worker);
+        self.missing_inputs.remove(&index);
         if let NodeState::Running { retry_at, .. } = &self.node(index).state {
             self.not_due(*retry_at, index);
         }
-        self.node_mut(index).failed_in_row += 1;
+        self.node_mut(index).consecutive_failures += 1;
         self.record_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
-        let asks = self.asks(index);
+        let asks = self.asks_controller(index);
         match retry_at {
             Some(due) => {
-                self.due.insert((due, index));
+                self.retries.insert((due, index));
             }
             None if asks => {
                 self.unresolved.insert(index);
             }
             None => {}
         }
-        vec![self.tell(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
+        vec![self.publish(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
     }
 
     /// Whether a node that failed for good asks the controllers.
-    pub(in crate::machine) fn asks(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn asks_controller(&self, index: NodeIndex) -> bool {
         match self.for_each_task_of(index) {
             // It fails its task, and that asks.
             Some(each) => self.fails_for_each(index, each),
@@ -343,15 +343,15 @@ impl FiringMachine {
 
     fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
         let index = attempt.node;
-        self.answered(attempt, Action::Rollback, worker);
-        self.node_mut(index).unsure = false;
-        if let Some(outcome) = self.node(index).stray.clone() {
+        self.on_result(attempt, Action::Rollback, worker);
+        self.node_mut(index).may_have_applied = false;
+        if let Some(outcome) = self.node(index).late_outcome.clone() {
             // What was taken back may have been done after that: once more.
             self.repeat_rollback(at, index, outcome);
             return Vec::new();
         }
         self.enter(index, NodeState::RolledBack);
-        vec![self.tell(index, at, ChangeDetails { worker: worker.cloned(), ..ChangeDetails::default() })]
+        vec![self.publish(index, at, ChangeDetails { worker: worker.cloned(), ..ChangeDetails::default() })]
     }
 
     fn fail_rollback(
@@ -363,37 +363,37 @@ impl FiringMachine {
         worker: Option<&WorkerName>,
     ) -> Vec<Command> {
         let index = attempt.node;
-        self.answered(attempt, Action::Rollback, worker);
+        self.on_result(attempt, Action::Rollback, worker);
         let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
-        self.node_mut(index).failed_in_row += 1;
+        self.node_mut(index).consecutive_failures += 1;
         let telling = ChangeDetails::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
-            self.stuck.insert(index);
+            self.failed_rollbacks.insert(index);
             self.record_failure(index, failure);
             self.enter(index, NodeState::RollbackFailure { outcome });
-            let told = self.tell(index, at, telling);
+            let told = self.publish(index, at, telling);
             // Its controller can never try again: the rest of the run is rolled back as far as it goes.
             if !self.rolling_back() {
-                self.mark(at, ScopeIndex::ROOT, Intention::Rollback);
+                self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
             }
             return vec![told];
         };
-        self.due.insert((due, index));
+        self.retries.insert((due, index));
         self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
         vec![self.publish_as(index, State::Failure, at, telling)]
     }
 
     fn skip_rollback_call(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let node = self.node_mut(index);
-        node.unsure = false;
+        node.may_have_applied = false;
         node.rollbacks += 1;
         self.enter(index, NodeState::RolledBack);
         let rolling_back = self.publish_as(index, State::RollingBack, at, ChangeDetails::default());
-        let rolled_back = self.tell(index, at, ChangeDetails::default());
+        let rolled_back = self.publish(index, at, ChangeDetails::default());
         match self.flow.node(index).role {
             // Its elements come first, and then the task itself.
             Role::FanIn(_) => vec![rolling_back],
-            Role::ForEach(_) if self.node(self.flow.gather_of(index)).state == NodeState::RolledBack => {
+            Role::ForEach(_) if self.node(self.flow.fan_in_of(index)).state == NodeState::RolledBack => {
                 vec![rolled_back]
             }
             Role::Task(_)
@@ -421,13 +421,13 @@ impl FiringMachine {
         let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
         self.enter(index, NodeState::Success { provided: provided.clone() });
         let telling = ChangeDetails { provides: Some(provided), ..ChangeDetails::default() };
-        vec![running, self.tell(index, at, telling)]
+        vec![running, self.publish(index, at, telling)]
     }
 
     fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
-        let mut commands = vec![self.tell(attempt.node, at, ChangeDetails::default())];
+        let mut commands = vec![self.publish(attempt.node, at, ChangeDetails::default())];
         let Role::FanIn(each) = self.flow.node(attempt.node).role else {
             commands.extend(self.fail(at, attempt, failure, None, None));
             return commands;
@@ -444,31 +444,31 @@ impl FiringMachine {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
             Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
         };
-        ignored.into_iter().filter(is_told).map(|index| self.tell(index, at, ChangeDetails::default())).collect()
+        ignored.into_iter().filter(is_told).map(|index| self.publish(index, at, ChangeDetails::default())).collect()
     }
 
     /// A task waits to be notified from now on.
     pub(in crate::machine) fn expect(&mut self, index: NodeIndex) {
-        self.expected.insert(index);
-        self.due.extend(self.deadline(index).map(|at| (at, index)));
+        self.waiting_tasks.insert(index);
+        self.retries.extend(self.deadline(index).map(|at| (at, index)));
     }
 
-    fn answered(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
-        if self.expected.remove(&attempt.node) {
+    fn on_result(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
+        if self.waiting_tasks.remove(&attempt.node) {
             self.not_due(self.deadline(attempt.node), attempt.node);
         }
         self.not_due(self.expiry(attempt.node), attempt.node);
-        self.calling.remove(&attempt.node);
-        self.errands.remove(&attempt.node);
+        self.outstanding.remove(&attempt.node);
+        self.fetches.remove(&attempt.node);
         self.end_lease(attempt, action, worker);
-        self.node_mut(attempt.node).lost_in_row = 0;
+        self.node_mut(attempt.node).consecutive_losses = 0;
     }
 
     fn follow(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) {
         self.unresolved.remove(&index);
         match resolution {
-            Resolution::Retry(scope) => self.mark(at, *scope, Intention::Retry),
-            Resolution::RollbackRun => self.mark(at, ScopeIndex::ROOT, Intention::Rollback),
+            Resolution::Retry(scope) => self.set_intention(at, *scope, Intention::Retry),
+            Resolution::RollbackRun => self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback),
         }
     }
 
@@ -481,7 +481,7 @@ impl FiringMachine {
         }
         // First the controller: nothing in its flow may start before it has executed.
         self.enter(controller, NodeState::Retrying);
-        let mut commands = vec![self.tell(controller, at, ChangeDetails::default())];
+        let mut commands = vec![self.publish(controller, at, ChangeDetails::default())];
         for index in ran.into_iter().filter(|index| *index != controller) {
             commands.extend(self.make_pending(at, index));
         }
@@ -504,7 +504,7 @@ impl FiringMachine {
         vec![Command::Publish(Change::Run { state: self.state, at })]
     }
 
-    pub(super) fn tell(&self, index: NodeIndex, at: Timestamp, telling: ChangeDetails) -> Command {
+    pub(super) fn publish(&self, index: NodeIndex, at: Timestamp, telling: ChangeDetails) -> Command {
         self.publish_as(index, self.node(index).state.told(), at, telling)
     }
 
@@ -514,7 +514,7 @@ impl FiringMachine {
         let (kind, digest) = match &node.role {
             Role::Task(task) => (NodeKind::Task, Some(task.module)),
             Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
-            Role::Element(_) => (NodeKind::Task, self.flow.called(index).map(|task| task.module)),
+            Role::Element(_) => (NodeKind::Task, self.flow.task_called(index).map(|task| task.module)),
             Role::FanIn(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
             Role::Wait(_) => (NodeKind::Task, None),
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),

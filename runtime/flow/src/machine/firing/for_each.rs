@@ -89,7 +89,7 @@ impl FiringMachine {
 
     /// The list of a task is known: each element of it may be called, in its turn.
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
-        self.errands.remove(&index);
+        self.fetches.remove(&index);
         let was_short = self.is_short(index);
         self.elements.entry(index).or_default().known.list = list.clone();
         self.count_unexpanded(index, was_short);
@@ -125,7 +125,7 @@ impl FiringMachine {
         let is_short = self.is_short(each);
         if was_short != is_short {
             let mut work = Vec::new();
-            self.count_waiting(self.flow.gather_of(each), was_short, &mut work);
+            self.count_waiting(self.flow.fan_in_of(each), was_short, &mut work);
             self.settle(work);
         }
     }
@@ -144,7 +144,7 @@ impl FiringMachine {
                 elements.unwinding.insert(index);
                 self.rollback_ready_lists.insert(each);
             }
-            None => drop(self.rollback_ready.insert(self.turn(index))),
+            None => drop(self.rollback_ready.insert(self.start_order(index))),
         }
     }
 
@@ -158,7 +158,7 @@ impl FiringMachine {
                     self.rollback_ready_lists.remove(&each);
                 }
             }
-            None => drop(self.rollback_ready.remove(&self.turn(index))),
+            None => drop(self.rollback_ready.remove(&self.start_order(index))),
         }
     }
 
@@ -174,7 +174,7 @@ impl FiringMachine {
     /// Gives nodes to as many more elements of a task as may be called by now.
     pub(super) fn fill_window(&mut self, each: NodeIndex) {
         let window = self.window(each);
-        let gather = &self.node(self.flow.gather_of(each)).state;
+        let gather = &self.node(self.flow.fan_in_of(each)).state;
         let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
         if !is_called || !self.is_short(each) || !self.may_continue(each) {
             return;
@@ -191,7 +191,7 @@ impl FiringMachine {
         self.settle(new);
     }
 
-    /// Takes in the elements that a pass had; `Strip` where they cannot stand there.
+    /// Takes in the elements that a pass had; `None` where they cannot stand there.
     pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
         let of = |(each, known): &(NodeIndex, Expansion)| {
             let each = *each;
@@ -219,7 +219,7 @@ impl FiringMachine {
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
         let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
         let flow = Arc::make_mut(&mut self.flow);
-        let (task, gather) = (flow.node(each), flow.gather_of(each));
+        let (task, gather) = (flow.node(each), flow.fan_in_of(each));
         let node = Node {
             name: task.name.element(number),
             scope: task.scope,
@@ -227,7 +227,7 @@ impl FiringMachine {
             starts: None,
             links: Vec::new(),
             retired: task.retired,
-            aside: task.aside,
+            is_failure_handler: task.is_failure_handler,
             before: vec![each],
             after: vec![gather],
         };
@@ -303,7 +303,7 @@ impl FiringMachine {
 
     /// What ends a task in failure of which a part has failed for good.
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
-        let gather = self.flow.gather_of(each);
+        let gather = self.flow.fan_in_of(each);
         let failed = match &self.node(index).state {
             NodeState::Failure { failure, .. } => failure.clone(),
             NodeState::Pending
@@ -313,7 +313,7 @@ impl FiringMachine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => Failure::new(FailureKind::Permanent, "it failed"),
         };
         let failure = match self.element(index) {
@@ -329,7 +329,7 @@ impl FiringMachine {
 
     /// Whether a part that failed for good still has to fail its task.
     pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
-        let gather = &self.node(self.flow.gather_of(each)).state;
+        let gather = &self.node(self.flow.fan_in_of(each)).state;
         self.may_continue(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
     }
 
@@ -347,20 +347,20 @@ impl FiringMachine {
     /// A task that stands for a list is under way: it reads the list, or gathers the results. What stands in the store
     /// somebody has to bring.
     pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
-        let errand = self.errand(index);
+        let errand = self.value_fetch(index);
         let is_of_results = self.flow.for_each(index).is_none();
-        self.errands.insert(index, is_of_results && errand.is_some());
+        self.fetches.insert(index, is_of_results && errand.is_some());
         errand.map(|errand| Command::Fetch(Box::new(errand)))
     }
 
     /// The errands that somebody has to run.
     pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = ValueFetch> + use<'_> {
-        self.errands.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.errand(*index))
+        self.fetches.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.value_fetch(*index))
     }
 
     /// Whether somebody has to bring something for a task.
     pub(super) fn is_fetching(&self, index: NodeIndex) -> bool {
-        match (self.errands.get(&index), self.flow.for_each(index)) {
+        match (self.fetches.get(&index), self.flow.for_each(index)) {
             (None, _) => false,
             // What provides the list may be rolled back meanwhile, after an edit: then there is nothing to bring.
             (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
@@ -368,8 +368,8 @@ impl FiringMachine {
         }
     }
 
-    /// What is to be brought for a task that stands for a list; `Strip` when all of it is at hand.
-    fn errand(&self, index: NodeIndex) -> Option<ValueFetch> {
+    /// What is to be brought for a task that stands for a list; `None` when all of it is at hand.
+    fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
         let what = match &self.flow.node(index).role {
             Role::ForEach(each) => match self.read(&each.list).as_deref() {
                 Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
@@ -391,7 +391,7 @@ impl FiringMachine {
         };
         // What gathers has the name of its task.
         let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
-        Some(ValueFetch { id, what })
+        Some(ValueFetch { id, target: what })
     }
 
     /// What the elements of a task left, by the flow's names, in their order.
@@ -408,16 +408,16 @@ impl FiringMachine {
     /// What errands come to that need nothing brought.
     pub(super) fn fetch_inline(&self, index: NodeIndex) -> Fact {
         let brought = match &self.flow.node(index).role {
-            Role::FanIn(each) => FetchResult::Results(gathered(self.results(*each))),
-            Role::ForEach(each) => FetchResult::List(self.listed(&each.list)),
+            Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
+            Role::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
                 FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
             }
         };
-        self.brought(index, brought)
+        self.apply_fetch(index, brought)
     }
 
-    fn listed(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
+    fn list_of_source(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
         let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
         match self.read(source).as_deref() {
             Some(Value::Json(json)) => elements(json).map_err(permanent),
@@ -431,7 +431,7 @@ impl FiringMachine {
     }
 
     /// What it means that the list is known, or that the results are gathered.
-    fn brought(&self, index: NodeIndex, brought: FetchResult) -> Fact {
+    fn apply_fetch(&self, index: NodeIndex, brought: FetchResult) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match brought {
             FetchResult::List(Ok(list)) => Fact::Expanded { node: index, list },
@@ -447,27 +447,27 @@ impl FiringMachine {
 
     /// What was sent for has come, or cannot be had.
     pub(super) fn decide_fetched(&self, id: &CallId, brought: &FetchResult) -> Vec<Fact> {
-        let Some(each) = self.place_of(id).filter(|each| self.flow.for_each(*each).is_some()) else {
+        let Some(each) = self.node_of_call(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
         // Both go by the name of the task, and each counts its own attempts.
         let index = match brought {
             FetchResult::List(_) => each,
-            FetchResult::Results(_) => self.flow.gather_of(each),
+            FetchResult::Results(_) => self.flow.fan_in_of(each),
         };
         if !self.is_fetching(index) || self.node(index).attempt() != id.attempt {
             return Vec::new();
         }
-        vec![self.brought(index, brought.clone())]
+        vec![self.apply_fetch(index, brought.clone())]
     }
 
     /// The state of a task that is called for each element of a list, elements and all.
     pub(super) fn for_each_state(&self, each: NodeIndex) -> State {
-        let is_stuck = |index: &NodeIndex| self.stuck.contains(index);
+        let is_stuck = |index: &NodeIndex| self.failed_rollbacks.contains(index);
         if self.elements_of(each).iter().any(is_stuck) {
             return State::RollbackFailure;
         }
-        match (self.node(each).state.told(), self.node(self.flow.gather_of(each)).state.told()) {
+        match (self.node(each).state.told(), self.node(self.flow.fan_in_of(each)).state.told()) {
             (State::Success, ended @ (State::Success | State::Failure)) => ended,
             (State::Success, _) if !self.may_continue(each) => State::RollingBack,
             // Nobody gathers the results of what was removed.
@@ -519,7 +519,7 @@ fn is_rolling_back(state: &NodeState) -> bool {
         | NodeState::RolledBack
         | NodeState::RollbackFailure { .. }
         | NodeState::Retrying
-        | NodeState::Elsewhere
+        | NodeState::NotInFiring
         | NodeState::Ignored => false,
     }
 }
@@ -535,7 +535,7 @@ fn is_busy(state: &NodeState) -> bool {
         | NodeState::RolledBack
         | NodeState::RollbackFailure { .. }
         | NodeState::Retrying
-        | NodeState::Elsewhere
+        | NodeState::NotInFiring
         | NodeState::Ignored => false,
     }
 }
@@ -559,7 +559,7 @@ pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
 ///
 /// # Errors
 /// Why they cannot be gathered.
-pub fn gathered(results: std::collections::BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Failure> {
+pub fn collect_results(results: std::collections::BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Failure> {
     let list = |(name, values): (ValueName, Vec<Value>)| {
         let mut text = String::from("[");
         for (number, value) in values.iter().enumerate() {

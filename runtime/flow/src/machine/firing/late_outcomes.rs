@@ -30,14 +30,14 @@ const LOST: ExecutionInfo = ExecutionInfo { execution: None, redelivered: true }
 
 impl FiringMachine {
     pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
-        let Some(index) = self.place_of(call) else { return Vec::new() };
+        let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
         let handed_out = match call.action {
             Action::Apply => node.applies,
             Action::Rollback => node.rollbacks,
         };
         let holder = (call.action, call.attempt, worker.clone());
-        if node.firing != call.firing || call.attempt.get() > handed_out || node.holders.contains(&holder) {
+        if node.firing != call.firing || call.attempt.get() > handed_out || node.lease_holders.contains(&holder) {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
@@ -55,14 +55,14 @@ impl FiringMachine {
     }
 
     pub(super) fn decide_lost(&self, now: Timestamp, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
-        let Some(index) = self.place_of(call) else { return Vec::new() };
+        let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
         let attempt = self.node_attempt(index, call.attempt);
         let (action, worker) = (call.action, worker.clone());
         let holds = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
-        let is_held_by_another = node.holders.iter().filter(holds).any(|holder| holder.2 != worker);
+        let is_held_by_another = node.lease_holders.iter().filter(holds).any(|holder| holder.2 != worker);
         if !self.is_outstanding(index, call) || is_held_by_another {
-            if !node.holders.contains(&(action, call.attempt, worker.clone())) {
+            if !node.lease_holders.contains(&(action, call.attempt, worker.clone())) {
                 return Vec::new();
             }
             // Another execution has answered or will; what this one did is not known.
@@ -70,8 +70,8 @@ impl FiringMachine {
             return vec![Fact::LateOutcome { attempt, action, execution: None, outcome, worker: Some(worker) }];
         }
         let worker = Some(worker);
-        let limit = self.flow.called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
-        if node.lost_in_row + 1 >= limit.get() {
+        let limit = self.flow.task_called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
+        if node.consecutive_losses + 1 >= limit.get() {
             let message = match limit.get() {
                 1 => "its worker was lost while it called it".to_owned(),
                 limit => format!("{limit} workers were lost one after the other while they called it"),
@@ -93,9 +93,9 @@ impl FiringMachine {
     /// nothing else has told of.
     pub(super) fn decide_late(&self, signal: &Signal) -> Vec<Fact> {
         let call = &signal.call;
-        let Some(index) = self.place_of(call) else { return Vec::new() };
+        let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
-        let Some(task) = self.flow.called(index) else { return Vec::new() };
+        let Some(task) = self.flow.task_called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
             (Action::Apply, TaskResult::Succeeded(left)) => {
                 Some(to_flow_names(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
@@ -119,7 +119,7 @@ impl FiringMachine {
 
     pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
         let expiry = self.expiry(attempt.node);
-        self.node_mut(attempt.node).holders.insert((action, attempt.attempt, worker.clone()));
+        self.node_mut(attempt.node).lease_holders.insert((action, attempt.attempt, worker.clone()));
         if self.expiry(attempt.node) != expiry {
             self.not_due(expiry, attempt.node);
         }
@@ -128,12 +128,12 @@ impl FiringMachine {
     /// Somebody who may have had a call under a lease has it no more.
     pub(super) fn end_lease(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if let Some(worker) = worker {
-            self.node_mut(attempt.node).holders.remove(&(action, attempt.attempt, worker.clone()));
+            self.node_mut(attempt.node).lease_holders.remove(&(action, attempt.attempt, worker.clone()));
         }
     }
 
     /// Gives an attempt up: the next one is due at once.
-    pub(super) fn lose(
+    pub(super) fn lose_attempt(
         &mut self,
         at: Timestamp,
         attempt: NodeAttempt,
@@ -145,13 +145,13 @@ impl FiringMachine {
         let told =
             self.publish_as(index, State::Failure, at, ChangeDetails::failure(at, &lost(worker), Some(at), worker));
         self.not_due(self.expiry(index), index);
-        self.calling.remove(&index);
-        self.due.insert((at, index));
+        self.outstanding.remove(&index);
+        self.retries.insert((at, index));
         self.end_lease(attempt, action, worker);
         let node = self.node_mut(index);
-        node.lost_in_row += 1;
+        node.consecutive_losses += 1;
         node.lost.insert((action, attempt.attempt));
-        node.unsure |= action == Action::Apply;
+        node.may_have_applied |= action == Action::Apply;
         match &mut node.state {
             NodeState::Running { retry_at, .. } | NodeState::RollingBack { retry_at, .. } => *retry_at = Some(at),
             NodeState::Pending
@@ -160,7 +160,7 @@ impl FiringMachine {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => {}
         }
         vec![interrupt, told]
@@ -175,19 +175,19 @@ impl FiringMachine {
         if outcome.is_some() {
             node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
         }
-        let can_roll_back = self.flow.called(index).is_some_and(|task| task.rollback);
+        let can_roll_back = self.flow.task_called(index).is_some_and(|task| task.rollback);
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
         };
         match self.node(index).state {
             // An ignored one is taken back before the run ends.
             NodeState::Pending | NodeState::Ignored if self.may_continue(index) && !self.state.is_final() => {
-                self.node_mut(index).stray = Some(outcome.clone());
+                self.node_mut(index).late_outcome = Some(outcome.clone());
                 self.late_outcomes.insert(index);
                 Vec::new()
             }
             NodeState::RollingBack { .. } => {
-                self.node_mut(index).stray = Some(outcome.clone());
+                self.node_mut(index).late_outcome = Some(outcome.clone());
                 Vec::new()
             }
             NodeState::Pending | NodeState::RolledBack | NodeState::Ignored => {
@@ -196,12 +196,12 @@ impl FiringMachine {
             }
             // The attempt that followed covers it, until it fails.
             NodeState::Running { .. } | NodeState::Failure { .. } => {
-                self.node_mut(index).unsure = true;
+                self.node_mut(index).may_have_applied = true;
                 Vec::new()
             }
             // What is rolled back from here covers it, or a person does.
             NodeState::Success { .. }
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying => Vec::new(),
         }
@@ -211,9 +211,9 @@ impl FiringMachine {
     pub(super) fn repeat_rollback(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
-        node.stray = None;
-        node.failed_in_row = 0;
-        self.due.insert((at, index));
+        node.late_outcome = None;
+        node.consecutive_failures = 0;
+        self.retries.insert((at, index));
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
     }
 
@@ -221,7 +221,7 @@ impl FiringMachine {
     pub(super) fn roll_back_late_outcomes(&mut self, at: Timestamp) {
         for index in self.late_outcomes.clone() {
             if !self.may_continue(index)
-                && let Some(outcome) = self.node(index).stray.clone()
+                && let Some(outcome) = self.node(index).late_outcome.clone()
             {
                 self.repeat_rollback(at, index, outcome);
             }
@@ -233,9 +233,9 @@ impl FiringMachine {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
         self.settle_rollback(index, &outcome);
         let node = self.node_mut(index);
-        node.failed_in_row = 0;
-        node.lost_in_row = 0;
-        self.due.insert((at, index));
+        node.consecutive_failures = 0;
+        node.consecutive_losses = 0;
+        self.retries.insert((at, index));
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
         self.reopen(at)
     }
@@ -245,16 +245,16 @@ impl FiringMachine {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
         self.settle_rollback(index, &outcome);
         let node = self.node_mut(index);
-        node.unsure = false;
-        node.stray = None;
+        node.may_have_applied = false;
+        node.late_outcome = None;
         self.enter(index, NodeState::RolledBack);
         let mut commands = self.reopen(at);
-        commands.push(self.tell(index, at, ChangeDetails::default()));
+        commands.push(self.publish(index, at, ChangeDetails::default()));
         commands
     }
 
     fn settle_rollback(&mut self, index: NodeIndex, outcome: &Outcome) {
-        self.stuck.remove(&index);
+        self.failed_rollbacks.remove(&index);
         match outcome {
             Outcome::Failed(failure) => self.record_failure(index, failure),
             Outcome::Provided(_) | Outcome::Unknown => self.clear_failure(index),
@@ -291,15 +291,15 @@ impl FiringMachine {
     pub(super) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
         self.clear_failure(index);
         let node = self.node_mut(index);
-        node.failed_in_row = 0;
-        node.lost_in_row = 0;
+        node.consecutive_failures = 0;
+        node.consecutive_losses = 0;
         self.enter(index, NodeState::Pending);
         match &self.flow.node(index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => {
-                Some(self.tell(index, at, ChangeDetails::default()))
+                Some(self.publish(index, at, ChangeDetails::default()))
             }
             Role::Controller(_) => {
-                let told = self.tell(index, at, ChangeDetails::default());
+                let told = self.publish(index, at, ChangeDetails::default());
                 let controller = self.node_mut(index);
                 controller.applies = 0;
                 controller.list = None;

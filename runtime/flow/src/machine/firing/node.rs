@@ -19,20 +19,20 @@ pub struct NodeRun {
     /// Rollbacks begun so far: attempts handed out, and rollbacks that passed through it without a call.
     pub rollbacks: u32,
     /// Attempts of the present call that failed, since the task was last pending.
-    pub failed_in_row: u32,
+    pub consecutive_failures: u32,
     /// Attempts of the present call that were lost, since the task was last pending.
-    pub lost_in_row: u32,
+    pub consecutive_losses: u32,
     /// Attempts that were lost and not answered since.
     pub lost: BTreeSet<(Action, Attempt)>,
     /// The executions of its applies that are recorded: another one has done it once more.
     pub executions: BTreeSet<(Attempt, Execution)>,
     /// Whether an apply may have happened of which nothing else tells: a rollback is told `unknown`.
-    pub unsure: bool,
+    pub may_have_applied: bool,
     /// Who has which of its calls under a lease: the one that is out, or one whose job was delivered twice.
-    pub holders: BTreeSet<(Action, Attempt, WorkerName)>,
+    pub lease_holders: BTreeSet<(Action, Attempt, WorkerName)>,
     /// What a late apply came to that answered when the node was pending again, or was being rolled back: what it did
     /// is still to be taken back.
-    pub stray: Option<Outcome>,
+    pub late_outcome: Option<Outcome>,
     /// When it starts, though it could already.
     pub starts_at: Option<Timestamp>,
     /// How many of the nodes before it are neither in success nor ignored.
@@ -56,13 +56,13 @@ impl NodeRun {
             firing: Firing::FIRST,
             applies: 0,
             rollbacks: 0,
-            failed_in_row: 0,
-            lost_in_row: 0,
+            consecutive_failures: 0,
+            consecutive_losses: 0,
             lost: BTreeSet::new(),
             executions: BTreeSet::new(),
-            unsure: false,
-            holders: BTreeSet::new(),
-            stray: None,
+            may_have_applied: false,
+            lease_holders: BTreeSet::new(),
+            late_outcome: None,
             starts_at: None,
             waiting: before,
             holding: 0,
@@ -71,7 +71,7 @@ impl NodeRun {
     }
 
     /// What the node is called for now, and how many attempts at that were handed out.
-    pub(in crate::machine) fn under_way(&self) -> (Action, u32) {
+    pub(in crate::machine) fn is_active(&self) -> (Action, u32) {
         match self.state {
             NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
             NodeState::Pending
@@ -81,7 +81,7 @@ impl NodeRun {
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => (Action::Apply, self.applies),
         }
     }
@@ -95,7 +95,7 @@ impl NodeRun {
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
             | NodeState::Retrying
-            | NodeState::Elsewhere
+            | NodeState::NotInFiring
             | NodeState::Ignored => self.applies,
         };
         Attempt::new(count.max(1))
@@ -108,7 +108,7 @@ pub enum NodeState {
     /// It waits.
     Pending,
     /// It is not of this pass: what it has provided is given, and nothing here waits for it.
-    Elsewhere,
+    NotInFiring,
     /// Its apply is with the workers.
     Running {
         /// When the attempt was handed out.
@@ -125,7 +125,7 @@ pub enum NodeState {
     Failure {
         /// Why.
         failure: Failure,
-        /// When it is tried again; `Strip` once the failure is for good.
+        /// When it is tried again; `None` once the failure is for good.
         retry_at: Option<Timestamp>,
     },
     /// Its rollback is with the workers, or waits for its next attempt.
@@ -158,7 +158,7 @@ impl NodeState {
                 Some(provided)
             }
             Self::Pending
-            | Self::Elsewhere
+            | Self::NotInFiring
             | Self::Running { .. }
             | Self::Failure { .. }
             | Self::RollingBack { .. }
@@ -174,7 +174,7 @@ impl NodeState {
         match self {
             Self::Success { .. }
             | Self::Ignored
-            | Self::Elsewhere
+            | Self::NotInFiring
             | Self::Failure { retry_at: None, .. }
             | Self::RollingBack { .. }
             | Self::RolledBack
@@ -186,7 +186,7 @@ impl NodeState {
     /// Whether what comes after need not wait for it.
     pub(in crate::machine) fn lets_follow(&self) -> bool {
         match self {
-            Self::Success { .. } | Self::Ignored | Self::Elsewhere => true,
+            Self::Success { .. } | Self::Ignored | Self::NotInFiring => true,
             Self::Pending
             | Self::Running { .. }
             | Self::Failure { .. }
@@ -200,7 +200,7 @@ impl NodeState {
     /// Whether it keeps what comes before from being rolled back. Of an ignored node what comes after it says that.
     pub(in crate::machine) fn holds_back(&self) -> bool {
         match self {
-            Self::Pending | Self::Elsewhere | Self::RolledBack | Self::Ignored => false,
+            Self::Pending | Self::NotInFiring | Self::RolledBack | Self::Ignored => false,
             Self::Running { .. }
             | Self::Success { .. }
             | Self::Failure { .. }
@@ -222,7 +222,7 @@ impl NodeState {
             Self::RollbackFailure { .. } => State::RollbackFailure,
             Self::Retrying => State::Retrying,
             // Nobody is told of it.
-            Self::Elsewhere | Self::Ignored => State::Ignored,
+            Self::NotInFiring | Self::Ignored => State::Ignored,
         }
     }
 }

@@ -14,7 +14,7 @@ impl FiringMachine {
     /// and the passing of flows' beginnings and ends, which are never told.
     pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
         let mut work = Vec::new();
-        self.place(index, state, &mut work);
+        self.set_state(index, state, &mut work);
         self.settle(work);
     }
 
@@ -40,16 +40,16 @@ impl FiringMachine {
                         // It waits for that.
                     } else if flow_node.retired {
                         // Its flow runs again, and it does not.
-                        self.place(index, NodeState::Ignored, &mut work);
+                        self.set_state(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
-                        self.place(index, NodeState::Success { provided: Values::new() }, &mut work);
+                        self.set_state(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else if let Some(element) = self.element(index) {
                         // Once its task has failed no other element starts, though what stands aside goes on.
-                        if self.node(self.flow.gather_of(element.of)).state == NodeState::Pending {
+                        if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {
                             self.queue(index, element);
                         }
                     } else {
-                        self.ready.insert(self.turn(index));
+                        self.ready.insert(self.start_order(index));
                     }
                 }
                 // One that was to execute again has done nothing since.
@@ -57,7 +57,7 @@ impl FiringMachine {
                     if node.holding == 0 && !goes_on =>
                 {
                     if is_marker {
-                        self.place(index, NodeState::RolledBack, &mut work);
+                        self.set_state(index, NodeState::RolledBack, &mut work);
                     } else {
                         self.mark_rollback_ready(index);
                     }
@@ -70,7 +70,7 @@ impl FiringMachine {
                 | NodeState::RolledBack
                 | NodeState::RollbackFailure { .. }
                 | NodeState::Retrying
-                | NodeState::Elsewhere
+                | NodeState::NotInFiring
                 | NodeState::Ignored => {}
             }
         }
@@ -79,13 +79,13 @@ impl FiringMachine {
     /// Whether a node is to run and to keep what it did: its scope executes, or it stands aside from what is rolled back.
     pub(in crate::machine) fn may_continue(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
-        node.aside || self.executing(node.scope)
+        node.is_failure_handler || self.executing(node.scope)
     }
 
     /// Whether that a node fails changes nothing for the others.
     pub(super) fn is_isolated(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
-        node.aside || node.retired
+        node.is_failure_handler || node.retired
     }
 
     /// Whether a node that failed, or was lost, is tried again.
@@ -101,7 +101,7 @@ impl FiringMachine {
         let mut work = Vec::new();
         // All of them before anybody looks who may start now: what comes after one of them may be another.
         for index in &ignored {
-            self.place(*index, NodeState::Ignored, &mut work);
+            self.set_state(*index, NodeState::Ignored, &mut work);
         }
         self.settle(work);
         ignored
@@ -110,13 +110,13 @@ impl FiringMachine {
     /// A node, and those that a no at it reaches.
     fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
-        let mut reached = self.whole(index);
+        let mut reached = self.nodes_of(index);
         let direct = self.after(index);
         match reach {
             SkipReach::Task => {}
             SkipReach::Neighbors => {
                 let tasks = direct.into_iter().filter(|after| self.is_task(*after));
-                reached.extend(tasks.flat_map(|task| self.whole(task)));
+                reached.extend(tasks.flat_map(|task| self.nodes_of(task)));
             }
             SkipReach::Flow | SkipReach::All => {
                 let (mut seen, mut work) = (BTreeSet::new(), direct);
@@ -128,7 +128,7 @@ impl FiringMachine {
                 let is_meant = |node: &NodeIndex| {
                     reach == SkipReach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
                 };
-                reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.whole(node)));
+                reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.nodes_of(node)));
             }
         }
         reached
@@ -139,14 +139,14 @@ impl FiringMachine {
     }
 
     /// A task alone; of what begins a flow, all of that flow.
-    fn whole(&self, index: NodeIndex) -> Vec<NodeIndex> {
+    fn nodes_of(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
             // One that has begun is not left out, and so no part of it is.
             Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
-                let ends = [index, self.flow.gather_of(index)];
+                let ends = [index, self.flow.fan_in_of(index)];
                 ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()
             }
             Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
@@ -160,7 +160,7 @@ impl FiringMachine {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::End => node.after.clone(),
-            Role::ForEach(_) => self.flow.node(self.flow.gather_of(index)).after.clone(),
+            Role::ForEach(_) => self.flow.node(self.flow.fan_in_of(index)).after.clone(),
             Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
         }
     }
@@ -172,25 +172,25 @@ impl FiringMachine {
 
     /// Gives a scope a stronger intention and looks at all that ran in it. What waited for another attempt or for
     /// a decision in it waits no more.
-    pub(super) fn mark(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
+    pub(super) fn set_intention(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
         let known = &mut self.scope_mut(scope).intention;
         *known = intention.max(*known);
         let ran = self.ran_within(scope);
         for index in &ran {
-            if !self.flow.node(*index).aside {
+            if !self.flow.node(*index).is_failure_handler {
                 self.unresolved.remove(index);
             }
             if let NodeState::Failure { failure, retry_at: Some(due) } = &self.node(*index).state
-                && !self.flow.node(*index).aside
+                && !self.flow.node(*index).is_failure_handler
             {
                 let (failure, due) = (failure.clone(), *due);
-                self.due.remove(&(due, *index));
+                self.retries.remove(&(due, *index));
                 // For good now, which others may listen to.
                 self.enter(*index, NodeState::Failure { failure, retry_at: None });
             }
         }
         let is_pending = |index: &NodeIndex| self.node(*index).state == NodeState::Pending;
-        let delayed: Vec<NodeIndex> = self.due.iter().map(|(_, index)| *index).filter(is_pending).collect();
+        let delayed: Vec<NodeIndex> = self.retries.iter().map(|(_, index)| *index).filter(is_pending).collect();
         delayed.into_iter().filter(|index| !self.may_continue(*index)).collect::<Vec<_>>().into_iter().for_each(
             |index| {
                 self.cancel_wait(index);
@@ -228,16 +228,16 @@ impl FiringMachine {
     /// Takes a node's call out of those that wait for another attempt.
     pub(super) fn not_due(&mut self, at: Option<Timestamp>, index: NodeIndex) {
         if let Some(at) = at {
-            self.due.remove(&(at, index));
+            self.retries.remove(&(at, index));
         }
     }
 
     /// A node that could start waits until a time.
     pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
-        let turn = self.turn(index);
+        let turn = self.start_order(index);
         self.ready.remove(&turn);
         self.node_mut(index).starts_at = Some(until);
-        self.due.insert((until, index));
+        self.retries.insert((until, index));
     }
 
     /// A node does not wait to start any more.
@@ -247,17 +247,17 @@ impl FiringMachine {
     }
 
     /// A node that could start may not any more.
-    fn withdraw(&mut self, index: NodeIndex) {
+    fn unmark_ready(&mut self, index: NodeIndex) {
         match self.element(index) {
             Some(element) => self.unqueue(index, element),
-            None => drop(self.ready.remove(&self.turn(index))),
+            None => drop(self.ready.remove(&self.start_order(index))),
         }
     }
 
-    fn place(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
+    fn set_state(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
         let flow = self.flow.clone();
         let node = flow.node(index);
-        self.withdraw(index);
+        self.unmark_ready(index);
         self.clear_rollback_ready(index);
         self.cancel_wait(index);
         if state == NodeState::Pending {
@@ -291,7 +291,8 @@ impl FiringMachine {
             return true;
         }
         // What stands aside keeps nobody waiting when it has failed.
-        let is_over = (self.flow.node(index).aside || self.flow.listens(after, index)) && state.is_over();
+        let is_over =
+            (self.flow.node(index).is_failure_handler || self.flow.handles_failure_of(after, index)) && state.is_over();
         is_over || state.lets_follow()
     }
 
@@ -306,14 +307,14 @@ impl FiringMachine {
     /// for as long as it runs itself.
     pub(in crate::machine) fn lets_rollback_through(&self, index: NodeIndex) -> bool {
         match &self.node(index).state {
-            NodeState::Pending | NodeState::Elsewhere | NodeState::Ignored => true,
+            NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored => true,
             NodeState::Running { .. }
             | NodeState::Success { .. }
             | NodeState::Failure { .. }
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => self.flow.node(index).aside && self.node(index).state.is_over(),
+            | NodeState::Retrying => self.flow.node(index).is_failure_handler && self.node(index).state.is_over(),
         }
     }
 
@@ -326,7 +327,7 @@ impl FiringMachine {
             }
         } else {
             node.waiting += 1;
-            self.withdraw(index);
+            self.unmark_ready(index);
             self.cancel_wait(index);
         }
     }

@@ -27,11 +27,11 @@ const IDLE: &str = r#"
 fn a_cycle_without_calls_fires_ten_times_a_second() {
     let mut world = Harness::start(flow(IDLE));
     let begun = world.now;
-    assert_eq!(world.machine.fired(), 1, "what follows waits");
+    assert_eq!(world.machine.firing_count(), 1, "what follows waits");
     for firing in 2..=101 {
         let before = world.records.len();
         world.advance_to_next_due();
-        assert_eq!(world.machine.fired(), firing);
+        assert_eq!(world.machine.firing_count(), firing);
         assert!(world.records.len() - before < 10, "one turn at a time");
     }
     assert_eq!(world.now.since(begun), Duration::from_secs(10));
@@ -46,7 +46,7 @@ fn a_cycle_with_calls_fires_immediately() {
     let mut world = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
     let begun = world.now;
     world.run();
-    assert_eq!(world.machine.fired(), 20);
+    assert_eq!(world.machine.firing_count(), 20);
     assert_eq!(world.now.since(begun), Duration::from_millis(20), "a call takes a millisecond");
 }
 
@@ -55,7 +55,7 @@ fn setting_the_clock_back_does_not_delay_a_cycle() {
     let mut world = Harness::start(flow(IDLE));
     world.now = crate::Timestamp::from_micros(world.now.as_micros() - 900_000);
     world.step(&Event::Tick);
-    assert_eq!(world.machine.fired(), 2);
+    assert_eq!(world.machine.firing_count(), 2);
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
         }
         event = Event::Tick;
         if turn % 2 == 0 {
-            let life = machine.snapshot().life.unwrap();
-            most = most.max(life.waiting.len() + life.owed.len());
+            let life = machine.snapshot().triggers.unwrap();
+            most = most.max(life.queued.len() + life.pending_triggers.len());
         }
     }
     assert!((490..510).contains(&most), "{most}");
@@ -96,7 +96,7 @@ fn many_tasks_that_may_start_at_once_start_in_several_steps() {
         world.step(&Event::Tick);
         steps += 1;
     }
-    assert_eq!(world.out.len(), 2_000);
+    assert_eq!(world.outstanding.len(), 2_000);
     assert!(steps > 2_000 / MAX_STEP_RECORDS, "{steps}");
 }
 
@@ -189,10 +189,10 @@ fn a_schedule_that_catches_up_fires_in_several_steps() {
     world.now = world.now.after(Duration::from_secs(3_600));
     world.step(&Event::Tick);
     assert!(world.is_unfinished);
-    assert!(world.out.len() < MAX_STEP_RECORDS, "{}", world.out.len());
+    assert!(world.outstanding.len() < MAX_STEP_RECORDS, "{}", world.outstanding.len());
     world.step(&Event::Cancel);
-    while world.is_unfinished || !world.out.is_empty() {
-        world.go();
+    while world.is_unfinished || !world.outstanding.is_empty() {
+        world.step_or_advance();
     }
     assert_eq!(world.state(), RunState::RolledBack, "a cancel comes between");
 }
@@ -204,7 +204,7 @@ fn a_run_suspended_between_two_steps_resumes() {
     let mut world = Harness::start_in_steps_of(1, flow(text));
     world.step(&Event::Suspend);
     while world.state() != RunState::Suspended {
-        world.go();
+        world.step_or_advance();
     }
     world.step(&Event::Resume);
     world.run();

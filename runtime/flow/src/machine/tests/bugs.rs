@@ -11,9 +11,9 @@ use crate::{Event, Fact, Firing, Machine, NodeAttempt, NodeIndex, Record, panic_
 const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = \"bake\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"mix\"\nto = \"bake\"\n";
 
 /// A machine that waits for a call, and whose flow leads to a node that is not there: no flow that was wired does.
-fn broken() -> Machine {
+fn corrupt_machine() -> Machine {
     let mut machine = Harness::start(flow(TWO)).machine;
-    let pass = machine.passes.get_mut(&Firing::FIRST).unwrap();
+    let pass = machine.firings.get_mut(&Firing::FIRST).unwrap();
     let mut flow = (*pass.flow).clone();
     flow.nodes[1].after = vec![NodeIndex(99)];
     pass.flow = Arc::new(flow);
@@ -26,7 +26,7 @@ fn a_panic_while_applying_a_record_names_the_record_and_task() {
     let started = world.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
     world.answer(0);
     let succeeded = world.records.iter().find(|record| matches!(record.fact, Fact::Succeeded { .. })).unwrap().clone();
-    let refused = broken().evolve(&succeeded).unwrap_err().to_string();
+    let refused = corrupt_machine().evolve(&succeeded).unwrap_err().to_string();
     assert!(
         refused
             .starts_with("record succeeded of \"mix\" does not fit run r: it meets a bug of waft: index out of bounds"),
@@ -45,7 +45,7 @@ fn a_panic_in_a_step_names_the_decided_record() {
     let mut other = Harness::start(flow(TWO));
     other.answer(0);
     let signal = Event::Signal(other.answered()[0].clone());
-    let mut machine = broken();
+    let mut machine = corrupt_machine();
     let panic = catch_unwind(AssertUnwindSafe(|| machine.step(other.now, &signal))).unwrap_err();
     let said = panic_message(&*panic);
     let wanted =
@@ -56,8 +56,8 @@ fn a_panic_in_a_step_names_the_decided_record() {
 #[test]
 fn an_event_summary_names_its_task_and_no_values() {
     let world = Harness::start(flow(TWO));
-    let call = world.out[0].id.clone();
+    let call = world.outstanding[0].id.clone();
     let lost = Event::Lost { call, worker: "w".parse().unwrap() };
-    assert_eq!(lost.about(), "lost lease of \"mix\", firing 1, Apply attempt 1");
-    assert_eq!(Event::Skip { task: "mix".parse().unwrap(), reason: "secret".into() }.about(), "skip of \"mix\"");
+    assert_eq!(lost.summary(), "lost lease of \"mix\", firing 1, Apply attempt 1");
+    assert_eq!(Event::Skip { task: "mix".parse().unwrap(), reason: "secret".into() }.summary(), "skip of \"mix\"");
 }

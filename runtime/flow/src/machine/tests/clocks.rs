@@ -10,7 +10,7 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 
 /// Lets time pass, and tells the run.
-fn pass(world: &mut Harness, seconds: u64) {
+fn advance(world: &mut Harness, seconds: u64) {
     world.now = world.now.after(Duration::from_secs(seconds));
     world.step(&Event::Tick);
 }
@@ -18,13 +18,13 @@ fn pass(world: &mut Harness, seconds: u64) {
 /// Sets the clock of a driver that notices.
 fn set(world: &mut Harness, seconds: i64) {
     let by = ClockShift::from_micros(seconds * 1_000_000);
-    world.now = world.now.shifted(by);
+    world.now = world.now.shift(by);
     world.step(&Event::ClockSet { by });
 }
 
 /// Sets the clock while nobody drives the run.
 fn set_unnoticed(world: &mut Harness, seconds: i64) {
-    world.now = world.now.shifted(ClockShift::from_micros(seconds * 1_000_000));
+    world.now = world.now.shift(ClockShift::from_micros(seconds * 1_000_000));
     world.step(&Event::Tick);
 }
 
@@ -66,13 +66,13 @@ fn setting_the_clock_does_not_change_the_length_of_a_wait() {
     for sets in [&[HOUR, -HOUR][..], &[-HOUR], &[-DAY], &[DAY], &[-3], &[HOUR, HOUR, -DAY]] {
         for (what, mut world, after) in waiting_runs() {
             let before = trace_of_a(&world);
-            pass(&mut world, 10);
+            advance(&mut world, 10);
             for seconds in sets {
                 set(&mut world, *seconds);
             }
-            pass(&mut world, 9);
+            advance(&mut world, 9);
             assert_eq!(trace_of_a(&world), before, "{what} came early: {sets:?}");
-            pass(&mut world, 1);
+            advance(&mut world, 1);
             let now = trace_of_a(&world);
             assert!(now.starts_with(after) && now != before, "{what} did not come: {sets:?}: {now}");
         }
@@ -86,7 +86,7 @@ fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
             let before = trace_of_a(&world);
             set_unnoticed(&mut world, seconds);
             assert_eq!(trace_of_a(&world), before, "{what} came early: {seconds}");
-            pass(&mut world, 20);
+            advance(&mut world, 20);
             let now = trace_of_a(&world);
             assert!(now.starts_with(after) && now != before, "{what} did not come: {seconds}: {now}");
         }
@@ -101,9 +101,9 @@ fn a_run_expires_by_elapsed_time_not_by_the_clock() {
         world.now = world.now.after(Duration::from_secs(60));
         set(&mut world, seconds);
         assert_eq!(world.state(), RunState::Running);
-        pass(&mut world, 3_539);
+        advance(&mut world, 3_539);
         assert_eq!(world.state(), RunState::Running);
-        pass(&mut world, 1);
+        advance(&mut world, 1);
         assert_eq!(world.state(), RunState::RolledBack);
     }
 }
@@ -111,9 +111,9 @@ fn a_run_expires_by_elapsed_time_not_by_the_clock() {
 #[test]
 fn start_at_follows_the_clock() {
     let mut world = Harness::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
-    pass(&mut world, 3_600);
+    advance(&mut world, 3_600);
     set(&mut world, DAY);
-    pass(&mut world, 3_600);
+    advance(&mut world, 3_600);
     assert_eq!(world.trace(), "");
     set(&mut world, DAY);
     assert_eq!(world.trace(), "a:R");
@@ -124,19 +124,19 @@ fn scheduled(cron: &str) -> Harness {
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"{cron}\"\nto = \"clean\"\n"
     );
     let mut world = Harness::start(flow(&text));
-    pass(&mut world, 1_000_000);
+    advance(&mut world, 1_000_000);
     world.answer_one();
     world
 }
 
 /// How often it fires while so many seconds pass, one at a time.
 fn fires_in(world: &mut Harness, seconds: u64) -> u64 {
-    let before = world.machine.fired();
+    let before = world.machine.firing_count();
     for _ in 0..seconds {
-        pass(world, 1);
+        advance(world, 1);
         world.answer_one();
     }
-    world.machine.fired() - before
+    world.machine.firing_count() - before
 }
 
 #[test]
@@ -161,13 +161,13 @@ fn an_interval_schedule_continues_after_a_clock_change() {
 fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_three_hours() {
     // The world is at 13:46:41 of the twelfth day.
     let mut world = scheduled("0 13 * * *");
-    let fired = world.machine.fired();
+    let fired = world.machine.firing_count();
     set(&mut world, -HOUR);
-    pass(&mut world, 1_800);
-    assert_eq!(world.machine.fired(), fired, "13:00 was before the clock was set back");
+    advance(&mut world, 1_800);
+    assert_eq!(world.machine.firing_count(), fired, "13:00 was before the clock was set back");
     set(&mut world, -DAY);
-    pass(&mut world, 86_400);
-    assert_eq!(world.machine.fired(), fired + 1, "a clock that was wrong by hours counts no more");
+    advance(&mut world, 86_400);
+    assert_eq!(world.machine.firing_count(), fired + 1, "a clock that was wrong by hours counts no more");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn times_missed_by_a_fast_clock_are_not_fired_after_its_correction() {
     let mut world = Harness::start(flow(text));
     assert_eq!(fires_in(&mut world, 60), 6);
     set(&mut world, DAY);
-    assert_eq!((world.machine.backlogs().count(), world.out.len()), (1, 1), "the first of a day");
+    assert_eq!((world.machine.backlogs().count(), world.outstanding.len()), (1, 1), "the first of a day");
     set(&mut world, -DAY);
     world.answer_one();
     assert_eq!(world.machine.backlogs().count(), 0);

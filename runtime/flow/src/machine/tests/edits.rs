@@ -60,7 +60,7 @@ fn an_added_task_with_finished_sources_starts_at_once() {
     let text = "[[task]]\nname = \"add-monitor\"\nuse = \"g#noop\"\n\
                 [[link]]\nfrom = \"kick-server\"\nto = \"add-monitor\"\n";
     world.edit(&[add(text)]).unwrap();
-    assert!(world.out.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", world.out);
+    assert!(world.outstanding.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", world.outstanding);
     world.run();
     assert_eq!(world.state(), RunState::Success);
     assert_eq!(world.trace().matches("pull-recipes:R").count(), 1, "nothing is done again: {}", world.trace());
@@ -112,7 +112,7 @@ fn a_removed_task_never_triggers_its_listeners() {
     // What requires its value goes with it.
     let refused = world.edit(&[remove("create-server")]).unwrap_err();
     assert_eq!(refused[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
-    assert!(world.out.iter().any(|call| call.id.task == name("kick-server")));
+    assert!(world.outstanding.iter().any(|call| call.id.task == name("kick-server")));
     world.edit(&[remove("kick-server"), remove("wordpress")]).unwrap();
     assert!(!world.machine.flow().indices().any(|index| world.machine.flow().node(index).name == name("wordpress")));
     world.run();
@@ -163,7 +163,7 @@ fn a_module_can_be_replaced_only_before_its_call() {
     world.edit(&[uses("b")]).unwrap();
     assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its call began, that call has to end"]);
     world.answer(0);
-    assert_eq!(world.out[0].id.task, name("b"));
+    assert_eq!(world.outstanding[0].id.task, name("b"));
     let b = world.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
     assert_eq!(b.export.as_ref().unwrap().as_str(), "plain");
 }

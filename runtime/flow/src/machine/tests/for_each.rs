@@ -24,8 +24,8 @@ fn one_call_for_each_element_and_the_results_in_their_order() {
     let mut world =
         Harness::start(flow(&format!("[inputs]\nitems = [3, \"slow\", 1]\n[[task]]\n{MAKE}for_each = \"items\"\n")));
     // The last one first.
-    while !world.out.is_empty() {
-        world.answer(world.out.len() - 1);
+    while !world.outstanding.is_empty() {
+        world.answer(world.outstanding.len() - 1);
     }
     world.run();
     assert_eq!(
@@ -48,11 +48,11 @@ fn a_list_without_elements_is_done_at_once() {
 fn max_parallel_counts_elements_that_wait_for_a_retry() {
     let mut world =
         Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
-    assert_eq!(world.out.len(), 2);
+    assert_eq!(world.outstanding.len(), 2);
     world.answer(0);
-    assert_eq!(world.out.len(), 1, "it will be tried again, and keeps its place");
+    assert_eq!(world.outstanding.len(), 1, "it will be tried again, and keeps its place");
     world.answer(0);
-    assert_eq!(world.out.len(), 1);
+    assert_eq!(world.outstanding.len(), 1);
     assert_eq!(world.machine.progress(crate::NodeIndex(1)), Some((4, 1)));
     world.run();
     assert_eq!(world.values(), "made=[\"slow\",1,2,3]");
@@ -97,17 +97,17 @@ fn a_stored_list_is_fetched() {
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
     let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
-    assert!(matches!(world.errands[..], [crate::ValueFetch { what: FetchTarget::List(_), .. }]));
-    world.bring(0);
+    assert!(matches!(world.fetches[..], [crate::ValueFetch { target: FetchTarget::List(_), .. }]));
+    world.complete_fetch(0);
     world.run();
     assert_eq!(world.values(), format!("items={:?} made=[0,1]", Value::Stored(stored)));
     // What one of them left is too large to stand in the list.
     let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"large\"]\n")));
     world.answer(0);
-    assert!(matches!(world.errands[..], [crate::ValueFetch { what: FetchTarget::Results(_), .. }]));
+    assert!(matches!(world.fetches[..], [crate::ValueFetch { target: FetchTarget::Results(_), .. }]));
     world.step(&Event::Suspend);
     assert_eq!(world.state(), RunState::Suspending, "somebody is on the way");
-    world.bring(0);
+    world.complete_fetch(0);
     assert_eq!(world.state(), RunState::Success);
 }
 
@@ -145,7 +145,7 @@ fn a_failure_handler_receives_element_and_list_failures() {
     ] {
         let text = format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = {list}\n{listener}");
         let world = ended_with_items_of_7(&text);
-        let heard = world.told.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
+        let heard = world.published.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
         assert_eq!(heard, Some(Value::json(&told.into())));
         assert_eq!(world.state(), RunState::RolledBack);
     }
@@ -231,7 +231,7 @@ fn a_task_named_like_its_flow_survives_an_edit() {
         world.notify("w", &[]);
         world.run();
         assert_eq!(world.state(), RunState::Success);
-        let called = world.done.iter().filter(|(name, _)| name.of_flow().as_str() == "f").count();
+        let called = world.done.iter().filter(|(name, _)| name.base().as_str() == "f").count();
         assert_eq!(called, if each.is_empty() { 1 } else { 2 }, "{}", world.trace());
     }
 }
@@ -243,7 +243,7 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
             "[[task]]\nname = \"f\"\nuse = \"g#make\"\n{each}[[task]]\nname = \"w\"\nwait = \"word\"\n[[link]]\nfrom = \"f\"\nto = \"w\"\n"
         );
         let mut world = Harness::start(flow(&text));
-        while !world.out.is_empty() {
+        while !world.outstanding.is_empty() {
             world.answer(0);
         }
         let add = "[[task]]\nname = \"more\"\nuse = \"g#noop\"\n";
@@ -251,7 +251,7 @@ fn an_edit_after_a_task_with_the_name_of_its_flow_has_run() {
         world.notify("w", &[]);
         world.run();
         assert_eq!(world.state(), RunState::Success);
-        let called = world.done.iter().filter(|(name, _)| name.of_flow().as_str() == "f").count();
+        let called = world.done.iter().filter(|(name, _)| name.base().as_str() == "f").count();
         assert_eq!(called, if each.starts_with("with") { 1 } else { 2 }, "{}", world.trace());
     }
 }
@@ -266,8 +266,8 @@ fn a_failed_second_fetch_of_the_list_does_not_affect_the_results() {
     world.complete_list_fetch(0, &["\"large\""]);
     // Now the results are sent for, under the same name and the same number of an attempt.
     world.answer(0);
-    assert_eq!(world.errands.len(), 1);
-    world.bring(0);
+    assert_eq!(world.fetches.len(), 1);
+    world.complete_fetch(0);
     assert_eq!(world.state(), RunState::Success);
 }
 
@@ -293,7 +293,7 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
     ));
     world.lose(0);
     world.answer(0);
-    assert_eq!(world.errands.len(), 1);
+    assert_eq!(world.fetches.len(), 1);
     let turned = Edit::Link {
         from: super::harness::name("make"),
         to: super::harness::name("list"),

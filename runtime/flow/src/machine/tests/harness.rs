@@ -68,16 +68,16 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
 pub(super) struct Harness {
     pub(super) machine: Machine,
     pub(super) records: Vec<Record>,
-    pub(super) told: Vec<NodeChange>,
-    pub(super) out: Vec<Call>,
+    pub(super) published: Vec<NodeChange>,
+    pub(super) outstanding: Vec<Call>,
     /// What is to be brought.
-    pub(super) errands: Vec<ValueFetch>,
+    pub(super) fetches: Vec<ValueFetch>,
     /// The flows of its passes, with the elements of lists.
     flows: BTreeMap<Firing, Arc<Flow>>,
     /// Calls whose workers were lost: each may have happened, and may be answered yet.
     pub(super) lost: Vec<Call>,
     /// Calls that were answered, and whose jobs may be delivered once more.
-    pub(super) twice: Vec<Call>,
+    pub(super) redeliverable: Vec<Call>,
     /// What the guests truly did, in order.
     pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
@@ -89,7 +89,7 @@ pub(super) struct Harness {
     pub(super) interrupts: bool,
     answered: Vec<Signal>,
     /// What errands came to that is known, and would come to if it came once more.
-    brought: Vec<Event>,
+    fetched: Vec<Event>,
     executions: u64,
 }
 
@@ -113,20 +113,20 @@ impl Harness {
         Self {
             machine,
             records: Vec::new(),
-            told: Vec::new(),
-            out: Vec::new(),
-            errands: Vec::new(),
+            published: Vec::new(),
+            outstanding: Vec::new(),
+            fetches: Vec::new(),
             flows: BTreeMap::new(),
             lost: Vec::new(),
             executions: 0,
-            twice: Vec::new(),
+            redeliverable: Vec::new(),
             done: Vec::new(),
             now,
             longest_step: MAX_STEP_RECORDS,
             is_unfinished: false,
             interrupts: false,
             answered: Vec::new(),
-            brought: Vec::new(),
+            fetched: Vec::new(),
         }
     }
 
@@ -149,19 +149,20 @@ impl Harness {
         self.records.extend(step.records);
         for command in step.commands {
             match command {
-                Command::Call(call) => self.out.push(*call),
-                Command::Fetch(errand) => self.errands.push(*errand),
+                Command::Call(call) => self.outstanding.push(*call),
+                Command::Fetch(errand) => self.fetches.push(*errand),
                 Command::Interrupt(_) | Command::Publish(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Publish(Change::Node(change)) => {
                     self.assert_one_number_per_rollback(&change);
-                    self.told.push(change);
+                    self.published.push(change);
                 }
             }
         }
         // What nobody has taken in time may have been taken all the same, and is answered late.
-        let out: BTreeSet<CallId> = self.machine.calls_out().collect();
-        let (out, expired) = std::mem::take(&mut self.out).into_iter().partition(|call: &Call| out.contains(&call.id));
-        self.out = out;
+        let out: BTreeSet<CallId> = self.machine.outstanding_calls().collect();
+        let (out, expired) =
+            std::mem::take(&mut self.outstanding).into_iter().partition(|call: &Call| out.contains(&call.id));
+        self.outstanding = out;
         self.lost.extend::<Vec<Call>>(expired);
         self.flows.extend(self.machine.expanded_flows());
         self.assert_replay_equals_live();
@@ -173,7 +174,7 @@ impl Harness {
     /// From its beginning to its end a rollback has one number, and no other one of its node has the same.
     fn assert_one_number_per_rollback(&self, change: &NodeChange) {
         let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
-        let mut earlier = self.told.iter().filter(node);
+        let mut earlier = self.published.iter().filter(node);
         if matches!(change.state, State::RolledBack | State::RollbackFailure) {
             let began = earlier.clone().rfind(|told| told.state == State::RollingBack);
             assert_eq!(began.map(|began| began.attempt), Some(change.attempt), "{change:?}");
@@ -207,16 +208,16 @@ impl Harness {
         let id = |command: &Command| match command {
             Command::Call(call) => Some(call.id.clone()),
             Command::Fetch(errand) => {
-                assert!(self.errands.contains(errand), "what is sent for again was sent for");
+                assert!(self.fetches.contains(errand), "what is sent for again was sent for");
                 None
             }
             Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),
         };
         let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
-        let leased: BTreeSet<CallId> = self.machine.leased().map(|(call, _)| call).collect();
-        let out: BTreeSet<CallId> = self.out.iter().map(|call| call.id.clone()).collect();
-        assert_eq!(self.machine.calls_out().collect::<BTreeSet<_>>(), out);
-        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable().collect();
+        let leased: BTreeSet<CallId> = self.machine.leased_calls().map(|(call, _)| call).collect();
+        let out: BTreeSet<CallId> = self.outstanding.iter().map(|call| call.id.clone()).collect();
+        assert_eq!(self.machine.outstanding_calls().collect::<BTreeSet<_>>(), out);
+        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
         assert!(withdrawable.is_subset(&(&out - &leased)), "what is withdrawn is out, and nobody has it");
         assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
     }
@@ -225,7 +226,7 @@ impl Harness {
         for signal in &self.answered {
             assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
         }
-        for event in &self.brought {
+        for event in &self.fetched {
             assert_eq!(self.machine.decide(self.now, event), [], "{event:?}");
         }
         assert_eq!(self.machine.decide(self.now, &Event::Start), []);
@@ -233,9 +234,9 @@ impl Harness {
 
     /// Answers the call at a place among those that are out, as its guest would.
     pub(super) fn answer(&mut self, place: usize) {
-        let call = self.out.remove(place);
+        let call = self.outstanding.remove(place);
         if self.delivers_twice() {
-            self.twice.push(call.clone());
+            self.redeliverable.push(call.clone());
         }
         self.answer_call(call);
     }
@@ -248,18 +249,18 @@ impl Harness {
 
     /// Executes a call again that was answered, since its job was delivered twice.
     pub(super) fn redeliver(&mut self, place: usize) {
-        let call = self.twice.remove(place);
+        let call = self.redeliverable.remove(place);
         self.answer_call(call);
     }
 
     /// Brings what was sent for; lists from the store have two elements.
-    pub(super) fn bring(&mut self, place: usize) {
-        match &self.errands[place].what {
+    pub(super) fn complete_fetch(&mut self, place: usize) {
+        match &self.fetches[place].target {
             FetchTarget::List(_) => self.complete_list_fetch(place, &["0", "1"]),
             FetchTarget::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
-                let errand = self.errands.remove(place);
+                let errand = self.fetches.remove(place);
                 self.on_fetched(errand.id, FetchResult::Results(Ok(results)));
             }
         }
@@ -268,13 +269,13 @@ impl Harness {
     /// Brings a list of these elements.
     pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
-        let errand = self.errands.remove(place);
+        let errand = self.fetches.remove(place);
         self.on_fetched(errand.id, FetchResult::List(Ok(list)));
     }
 
     /// What was sent for cannot be had.
     pub(super) fn fail_fetch(&mut self, place: usize) {
-        let ValueFetch { id, what } = self.errands.remove(place);
+        let ValueFetch { id, target: what } = self.fetches.remove(place);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let brought = match what {
             FetchTarget::List(_) => FetchResult::List(Err(failure)),
@@ -284,17 +285,17 @@ impl Harness {
     }
 
     fn on_fetched(&mut self, id: CallId, brought: FetchResult) {
-        let event = Event::Fetched { id, brought };
+        let event = Event::Fetched { id, result: brought };
         self.step(&event);
         // Who sent for it twice hears of it twice, and the other time it may be gone.
-        let Event::Fetched { id, brought } = &event else { return };
+        let Event::Fetched { id, result: brought } = &event else { return };
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let gone = match brought {
             FetchResult::List(_) => FetchResult::List(Err(failure)),
             FetchResult::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.brought.push(Event::Fetched { id: id.clone(), brought: gone });
-        self.brought.push(event);
+        self.fetched.push(Event::Fetched { id: id.clone(), result: gone });
+        self.fetched.push(event);
     }
 
     /// The flow of a firing, with the elements of its lists.
@@ -304,7 +305,7 @@ impl Harness {
 
     /// Loses the worker of a call.
     pub(super) fn lose(&mut self, place: usize) {
-        let call = self.out.remove(place);
+        let call = self.outstanding.remove(place);
         self.lost.push(call.clone());
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
@@ -312,10 +313,10 @@ impl Harness {
     /// Withdraws the first call of those from a place on that nobody wants, and that no worker said it has begun. One in two
     /// was begun all the same, and is answered late.
     pub(super) fn withdraw(&mut self, place: usize) {
-        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable().collect();
+        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
         let is_meant = |call: &Call| withdrawable.contains(&call.id);
-        let Some(offset) = self.out[place..].iter().position(is_meant) else { return };
-        let call = self.out.remove(place + offset);
+        let Some(offset) = self.outstanding[place..].iter().position(is_meant) else { return };
+        let call = self.outstanding.remove(place + offset);
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
@@ -326,7 +327,7 @@ impl Harness {
     /// A worker takes a call under a lease.
     pub(super) fn lease(&mut self, place: usize) {
         let worker = "w".parse().unwrap();
-        self.step(&Event::Leased { call: self.out[place].id.clone(), worker });
+        self.step(&Event::Leased { call: self.outstanding[place].id.clone(), worker });
     }
 
     /// One apply in eight, by its number.
@@ -352,7 +353,7 @@ impl Harness {
     pub(super) fn notify(&mut self, task: &str, values: &[(&str, &str)]) {
         let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
         let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
-        self.step(&Event::Notify { task: name(task), answer: TaskResult::Succeeded(values), key: None });
+        self.step(&Event::Notify { task: name(task), result: TaskResult::Succeeded(values), key: None });
     }
 
     /// Changes the flow; the reasons when that cannot be.
@@ -363,7 +364,7 @@ impl Harness {
         };
         let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
         let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
-        let reasons = self.machine.refuses_flow(&flow);
+        let reasons = self.machine.edit_errors(&flow);
         if !reasons.is_empty() {
             return Err(reasons);
         }
@@ -383,25 +384,25 @@ impl Harness {
     /// Answers calls in the order they came, and lets time jump where only time is waited for.
     pub(super) fn run(&mut self) {
         while !self.machine.state().is_final() {
-            self.go();
+            self.step_or_advance();
         }
-        assert!(self.out.is_empty(), "a run that has ended waits for nobody");
+        assert!(self.outstanding.is_empty(), "a run that has ended waits for nobody");
     }
 
     /// Answers one call, if one is out.
     pub(super) fn answer_one(&mut self) {
-        if !self.out.is_empty() {
+        if !self.outstanding.is_empty() {
             self.answer(0);
         }
     }
 
     /// Answers one call, or lets time jump.
-    pub(super) fn go(&mut self) {
+    pub(super) fn step_or_advance(&mut self) {
         if self.is_unfinished {
             self.step(&Event::Tick);
-        } else if !self.errands.is_empty() {
-            self.bring(0);
-        } else if self.out.is_empty() {
+        } else if !self.fetches.is_empty() {
+            self.complete_fetch(0);
+        } else if self.outstanding.is_empty() {
             self.advance_to_next_due();
         } else {
             self.answer(0);
@@ -410,7 +411,7 @@ impl Harness {
 
     /// What was told, in short: `t1:R t1:S(5)`.
     pub(super) fn trace(&self) -> String {
-        self.told.iter().map(short).collect::<Vec<_>>().join(" ")
+        self.published.iter().map(short).collect::<Vec<_>>().join(" ")
     }
 
     /// The values at the end, in short: `x=2 y=2`.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     harness::{Harness, applied_and_undone, flow},
-    random_flows::{living_flow, random_flow},
+    random_flows::{random_flow, random_triggered_flow},
 };
 use crate::{
     Action, CallId, Edit, Event, Execution, Fact, Failure, FailureKind, Firing, MAX_STEP_RECORDS, Machine, NodeAttempt,
@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// Lives one history; answers come in any order, and a person interferes now and then.
-fn live(seed: u64) -> Harness {
+fn run_history(seed: u64) -> Harness {
     run_history_with(seed, Edits::None)
 }
 
 /// Starts a run whose steps are cut off somewhere, as those of large runs are; other events come between.
 fn begin(flow: Arc<crate::Flow>, draw: &mut SeededRng) -> Harness {
     Harness::start_in_steps_of(
-        draw.of(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]),
+        draw.pick(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]),
         flow,
     )
 }
@@ -49,7 +49,7 @@ fn run_history_with(seed: u64, edits: Edits) -> Harness {
             random_edit(&mut world, &mut draw, steps);
         } else if !(inject_fault(&mut world, &mut draw)
             || draw.below(4) == 0 && notify_somebody(&mut world, &mut draw)
-            || go_on(&mut world, &mut draw))
+            || advance(&mut world, &mut draw))
         {
             assert!(notify_somebody(&mut world, &mut draw), "a run in {} waits for nothing", world.state());
         }
@@ -67,24 +67,24 @@ fn inject_fault(world: &mut Harness, draw: &mut SeededRng) -> bool {
         world.step(&Event::Suspend);
     } else if draw.below(4) == 0 && world.state() == RunState::Suspending {
         world.step(&Event::Abandon);
-    } else if draw.below(20) == 0 && !world.out.is_empty() {
-        let place = draw.below(world.out.len());
+    } else if draw.below(20) == 0 && !world.outstanding.is_empty() {
+        let place = draw.below(world.outstanding.len());
         match draw.below(4) {
             0 => world.lose(place),
             1 => world.withdraw(place),
             _ => world.lease(place),
         }
-    } else if draw.below(8) == 0 && !world.twice.is_empty() {
-        let place = draw.below(world.twice.len());
+    } else if draw.below(8) == 0 && !world.redeliverable.is_empty() {
+        let place = draw.below(world.redeliverable.len());
         world.redeliver(place);
     } else if draw.below(4) == 0 && !world.lost.is_empty() {
         let place = draw.below(world.lost.len());
         world.answer_late(place);
-    } else if draw.below(2) == 0 && !world.errands.is_empty() {
-        let place = draw.below(world.errands.len());
+    } else if draw.below(2) == 0 && !world.fetches.is_empty() {
+        let place = draw.below(world.fetches.len());
         match draw.below(10) {
             0 => world.fail_fetch(place),
-            _ => world.bring(place),
+            _ => world.complete_fetch(place),
         }
     } else {
         return false;
@@ -93,14 +93,14 @@ fn inject_fault(world: &mut Harness, draw: &mut SeededRng) -> bool {
 }
 
 /// Lets the next thing happen that nobody has to ask for, if there is one.
-fn go_on(world: &mut Harness, draw: &mut SeededRng) -> bool {
+fn advance(world: &mut Harness, draw: &mut SeededRng) -> bool {
     if world.is_unfinished {
         world.step(&Event::Tick);
-    } else if !world.out.is_empty() {
-        let place = draw.below(world.out.len());
+    } else if !world.outstanding.is_empty() {
+        let place = draw.below(world.outstanding.len());
         world.answer(place);
-    } else if !world.errands.is_empty() {
-        world.bring(0);
+    } else if !world.fetches.is_empty() {
+        world.complete_fetch(0);
     } else if world.machine.next_due().is_some() {
         world.advance_to_next_due();
     } else {
@@ -112,7 +112,7 @@ fn go_on(world: &mut Harness, draw: &mut SeededRng) -> bool {
 /// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
 fn run_triggered_history(seed: u64) -> Harness {
     let mut draw = SeededRng(seed);
-    let mut world = begin(flow(&living_flow(&mut draw)), &mut draw);
+    let mut world = begin(flow(&random_triggered_flow(&mut draw)), &mut draw);
     let mut steps = 0;
     while !world.state().is_final() {
         steps += 1;
@@ -121,7 +121,7 @@ fn run_triggered_history(seed: u64) -> Harness {
         let is_late = steps > 1_000;
         if draw.below(150) == 0 || steps == 1_001 {
             world.step(&Event::Cancel);
-        } else if is_late && (inject_fault(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
+        } else if is_late && (inject_fault(&mut world, &mut draw) || advance(&mut world, &mut draw)) {
             // It went on.
         } else if draw.below(12) == 0 {
             random_edit(&mut world, &mut draw, steps);
@@ -129,7 +129,7 @@ fn run_triggered_history(seed: u64) -> Harness {
             random_notification(&mut world, &mut draw);
         } else if draw.below(30) == 0 {
             world.step(&Event::Retry);
-        } else if !(inject_fault(&mut world, &mut draw) || go_on(&mut world, &mut draw)) {
+        } else if !(inject_fault(&mut world, &mut draw) || advance(&mut world, &mut draw)) {
             random_notification(&mut world, &mut draw);
         }
     }
@@ -147,12 +147,12 @@ fn random_notification(world: &mut Harness, draw: &mut SeededRng) {
     let value = if draw.below(2) == 0 { Value::json(&1.into()) } else { Value::json(&vec![1, 2].into()) };
     let values: Values = flow.notification_values(index).into_keys().map(|name| (name, value.clone())).collect();
     let key = (draw.below(3) == 0).then(|| format!("k{}", draw.below(3)));
-    let (answer, before) = (TaskResult::Succeeded(values), world.machine.fired());
-    let is_taken = world.machine.refuses(&task, &answer).is_none()
+    let (answer, before) = (TaskResult::Succeeded(values), world.machine.firing_count());
+    let is_taken = world.machine.notification_error(&task, &answer).is_none()
         && !key.as_ref().is_some_and(|key| world.machine.has_received(&task, key))
         && matches!(world.state(), RunState::Running | RunState::Suspending);
-    world.step(&Event::Notify { task, answer, key });
-    assert!(world.machine.fired() >= before + u64::from(is_taken), "what is not refused fires");
+    world.step(&Event::Notify { task, result: answer, key });
+    assert!(world.machine.firing_count() >= before + u64::from(is_taken), "what is not refused fires");
 }
 
 /// Changes the flow in some way; what is refused changes nothing.
@@ -168,14 +168,18 @@ fn random_edit(world: &mut Harness, draw: &mut SeededRng, step: u32) {
     let edit = match draw.below(5) {
         0 => Edit::Remove { task: any(draw), ran: false },
         1 => {
-            let on =
-                draw.of(&[SourceOutcome::Success, SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any]);
+            let on = draw.pick(&[
+                SourceOutcome::Success,
+                SourceOutcome::Success,
+                SourceOutcome::Failure,
+                SourceOutcome::Any,
+            ]);
             Edit::Link { from: any(draw), to: any(draw), on, when: None, reach: None, join: crate::Join::All }
         }
         2 => Edit::Unlink { from: any(draw), to: any(draw) },
-        3 => Edit::Use { task: any(draw), uses: draw.of(&["g#noop", "g#flaky", "g#fails"]).into() },
+        3 => Edit::Use { task: any(draw), uses: draw.pick(&["g#noop", "g#flaky", "g#fails"]).into() },
         _ => {
-            let call = draw.of(&[
+            let call = draw.pick(&[
                 "use = \"g#noop\"\n",
                 "use = \"g#make\"\nprovides = []\nfor_each = [1, \"bad\", 2]\nas = \"item\"\n",
             ]);
@@ -192,7 +196,7 @@ fn random_edit(world: &mut Harness, draw: &mut SeededRng, step: u32) {
 
 /// Notifies a task that waits, if there is one.
 fn notify_somebody(world: &mut Harness, draw: &mut SeededRng) -> bool {
-    let waiting: Vec<NodeIndex> = world.machine.expected().map(|(index, _)| index).collect();
+    let waiting: Vec<NodeIndex> = world.machine.waiting_tasks().map(|(index, _)| index).collect();
     if waiting.is_empty() {
         return false;
     }
@@ -201,21 +205,21 @@ fn notify_somebody(world: &mut Harness, draw: &mut SeededRng) -> bool {
         0 => TaskResult::Failed(Failure::new(FailureKind::Permanent, "no")),
         _ => TaskResult::Succeeded(Values::new()),
     };
-    assert_eq!(world.machine.refuses(&task, &answer), None);
-    world.step(&Event::Notify { task, answer, key: None });
+    assert_eq!(world.machine.notification_error(&task, &answer), None);
+    world.step(&Event::Notify { task, result: answer, key: None });
     true
 }
 
 /// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
 fn run_history_to_end(seed: u64) -> Harness {
-    continue_to_end(seed, live(seed))
+    continue_to_end(seed, run_history(seed))
 }
 
 fn continue_to_end(seed: u64, mut world: Harness) -> Harness {
     let mut draw = SeededRng(seed ^ 0xA5A5);
     loop {
-        if !world.twice.is_empty() {
-            let place = draw.below(world.twice.len());
+        if !world.redeliverable.is_empty() {
+            let place = draw.below(world.redeliverable.len());
             world.redeliver(place);
         } else if !world.lost.is_empty() {
             let place = draw.below(world.lost.len());
@@ -241,7 +245,7 @@ fn continue_to_end(seed: u64, mut world: Harness) -> Harness {
 /// Goes on until the run has ended, or a task waits that nobody has notified.
 fn run_on(world: &mut Harness, draw: &mut SeededRng) {
     if !notify_somebody(world, draw) {
-        world.go();
+        world.step_or_advance();
     }
 }
 
@@ -277,8 +281,8 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Fi
     for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
         match fact {
             // What stands aside is not rolled back.
-            Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).aside => {}
-            Fact::StartFailed { node, .. } if flow.node(*node).aside => {}
+            Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
+            Fact::StartFailed { node, .. } if flow.node(*node).is_failure_handler => {}
             Fact::Started { attempt, action: crate::Action::Apply } => {
                 standing.insert(attempt.node);
             }
@@ -346,7 +350,7 @@ fn is_of_a_list(flow: &crate::Flow, node: NodeIndex) -> bool {
 }
 
 fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
-    flow.called(node).is_some_and(|task| task.rollback)
+    flow.task_called(node).is_some_and(|task| task.rollback)
 }
 
 fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
@@ -370,10 +374,10 @@ proptest! {
 
     #[test]
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
-        let world = live(seed);
+        let world = run_history(seed);
         let (applied, undone) = applied_and_undone(&world.records);
         let flow = world.flow_of(None);
-        let main = || flow.indices().filter(|index| !flow.node(*index).aside);
+        let main = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
         match world.state() {
             // Whether each of its elements is in success, a task says that is called for them.
             RunState::Success => for index in main().filter(|index| !is_of_a_list(flow, *index)) {
@@ -383,7 +387,7 @@ proptest! {
                 prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
             },
             RunState::RolledBack => {
-                let mut applied_in_the_main = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).aside);
+                let mut applied_in_the_main = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).is_failure_handler);
                 prop_assert!(applied_in_the_main.all(|index| undone.contains(index)), "{:?} {:?}", applied, undone);
             }
             RunState::Failure => prop_assert!(!world.machine.failures().is_empty()),
@@ -395,7 +399,7 @@ proptest! {
 
     #[test]
     fn rollback_visits_exactly_the_applied_tasks_in_reverse_order(seed in any::<u64>()) {
-        rollback_is_strictly_backwards(&live(seed));
+        rollback_is_strictly_backwards(&run_history(seed));
     }
 
     #[test]
@@ -425,7 +429,7 @@ proptest! {
             // What was applied by a module without a rollback stands, though the one that replaced it has one.
             let edits = &flow.origin.as_ref().unwrap().edits;
             let is_replaced = |name: &NodeName| {
-                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.of_flow()))
+                edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.base()))
             };
             let mut standing = standing_effects(&world).into_iter();
             let forgotten = standing.find(|task| has_rollback(&world, task) && !is_replaced(task));
@@ -457,9 +461,9 @@ proptest! {
     }
 
     #[test]
-    fn replay_equals_live(seed in any::<u64>()) {
+    fn assert_replay_equals_live(seed in any::<u64>()) {
         // Each step compares the two already; here, the history as a whole, told again record by record.
-        let world = live(seed);
+        let world = run_history(seed);
         let run = world.machine.run().clone();
         let mut replayed = Machine::new(run.clone(), world.machine.flow().clone());
         for (told, record) in world.records.iter().enumerate() {
@@ -474,7 +478,7 @@ proptest! {
 
     #[test]
     fn duplicate_late_or_reordered_events_change_nothing(seed in any::<u64>()) {
-        let world = live(seed);
+        let world = run_history(seed);
         let run = world.machine.run().clone();
         let mut machine = Machine::new(run.clone(), world.machine.flow().clone());
         let mut lost: BTreeSet<CallId> = BTreeSet::new();
@@ -499,7 +503,7 @@ proptest! {
             if let Fact::Succeeded { execution, .. } | Fact::Failed { execution: Some(execution), .. } = &record.fact {
                 heard.insert(*execution);
             }
-            let asked: BTreeSet<CallId> = machine.calls_out().chain(lost.iter().cloned()).collect();
+            let asked: BTreeSet<CallId> = machine.outstanding_calls().chain(lost.iter().cloned()).collect();
             // An apply that nothing has told of yet is news whenever it comes.
             let is_news = |signal: &&Signal| {
                 signal.call.action == Action::Apply

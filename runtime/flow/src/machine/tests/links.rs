@@ -1,13 +1,13 @@
 //! What links decide: who hears of a failure, and what a condition leaves out.
 
 use super::{
-    check,
+    check_trace,
     harness::{Harness, flow, name},
 };
 use crate::{FailureKind, RunState};
 
 /// `s` does what `guest` does, and `l` hears of it.
-fn listened(guest: &str, link: &str) -> String {
+fn flow_with_listener(guest: &str, link: &str) -> String {
     format!(
         r#"
         [[task]]
@@ -33,8 +33,8 @@ fn listened(guest: &str, link: &str) -> String {
 
 #[test]
 fn a_failure_handler_runs_before_rollback_and_is_not_rolled_back() {
-    check(
-        &listened("fails", "on = \"failure\""),
+    check_trace(
+        &flow_with_listener("fails", "on = \"failure\""),
         "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
         RunState::RolledBack,
         "told=\"s: woot\"",
@@ -43,19 +43,24 @@ fn a_failure_handler_runs_before_rollback_and_is_not_rolled_back() {
 
 #[test]
 fn a_failure_handler_is_skipped_without_a_failure() {
-    check(&listened("noop", "on = \"failure\""), "before:R before:S s:R s:S l:I", RunState::Success, "");
+    check_trace(
+        &flow_with_listener("noop", "on = \"failure\""),
+        "before:R before:S s:R s:S l:I",
+        RunState::Success,
+        "",
+    );
 }
 
 #[test]
 fn a_listener_on_any_receives_success_and_failure() {
-    check(
-        &listened("noop", "on = \"any\""),
+    check_trace(
+        &flow_with_listener("noop", "on = \"any\""),
         "before:R before:S s:R s:S l:R l:S(\"all is well\")",
         RunState::Success,
         "told=\"all is well\"",
     );
-    check(
-        &listened("fails", "on = \"any\""),
+    check_trace(
+        &flow_with_listener("fails", "on = \"any\""),
         "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
         RunState::RolledBack,
         "told=\"s: woot\"",
@@ -64,8 +69,8 @@ fn a_listener_on_any_receives_success_and_failure() {
 
 #[test]
 fn a_failure_handler_can_read_the_failure() {
-    check(
-        &listened("fails", "on = \"failure\"\nwhen = \"failure.kind == 'timeout'\""),
+    check_trace(
+        &flow_with_listener("fails", "on = \"failure\"\nwhen = \"failure.kind == 'timeout'\""),
         "before:R before:S s:R s:F l:I s:RB s:RD before:RB before:RD",
         RunState::RolledBack,
         "",
@@ -74,7 +79,7 @@ fn a_failure_handler_can_read_the_failure() {
 
 #[test]
 fn a_failure_handler_runs_for_each_controller_retry() {
-    check(
+    check_trace(
         r#"
         retry = { times = 2 }
         [[task]]
@@ -171,7 +176,7 @@ fn an_evaluation_error_fails_a_nested_flow() {
 
 #[test]
 fn rollback_passes_through_ignored_tasks_in_order() {
-    check(
+    check_trace(
         r#"
         [[task]]
         name = "a"

@@ -5,7 +5,7 @@ use crate::seeded_rng::SeededRng;
 /// A random flow as text, nested up to three deep.
 pub(super) fn random_flow(draw: &mut SeededRng) -> String {
     let mut text = controller(draw);
-    text.push_str(draw.of(&["", "", "", "", "expires = \"20s\"\n", "start_after = \"1s\"\n"]));
+    text.push_str(draw.pick(&["", "", "", "", "expires = \"20s\"\n", "start_after = \"1s\"\n"]));
     let mut names = 0;
     body(draw, "", 0, &mut names, &mut text);
     text
@@ -27,7 +27,7 @@ fn body(draw: &mut SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &
     for _ in 0..draw.below(5) {
         *names += 1;
         if draw.below(8) == 0 {
-            let deadline = draw.of(&["", "deadline = \"5s\"\n"]);
+            let deadline = draw.pick(&["", "deadline = \"5s\"\n"]);
             text.push_str(&format!("[[{prefix}task]]\nname = \"t{names}\"\nwait = \"word\"\n{deadline}"));
             tasks.push(*names);
             continue;
@@ -42,7 +42,7 @@ fn body(draw: &mut SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &
         text.push_str(&format!(
             "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{guest}\"\nprovides = []\n{}\
              retry = {{ attempts = {attempts}, initial = \"1s\" }}\npriority = {}\n",
-            draw.of(&["", "", "", "expires = \"2s\"\n"]),
+            draw.pick(&["", "", "", "expires = \"2s\"\n"]),
             draw.below(3)
         ));
         tasks.push(*names);
@@ -63,7 +63,7 @@ fn body(draw: &mut SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &
         for _ in 0..draw.below(3) {
             *names += 1;
             text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{}", controller(draw)));
-            text.push_str(draw.of(&["", "", "start_after = \"3s\"\n"]));
+            text.push_str(draw.pick(&["", "", "start_after = \"3s\"\n"]));
             body(draw, &format!("{prefix}flow."), depth + 1, names, text);
         }
     }
@@ -79,14 +79,14 @@ fn for_each(draw: &mut SeededRng, prefix: &str, name: u32, empty: &str, text: &m
             format!("\"list{name}\"")
         }
         _ => {
-            let element = |draw: &mut SeededRng| draw.of(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
+            let element = |draw: &mut SeededRng| draw.pick(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
             // Longer than the window, now and then.
             let length = if draw.below(6) == 0 { 20 } else { 6 };
             let elements: Vec<&str> = (0..draw.below(length)).map(|_| element(draw)).collect();
             if elements.is_empty() { empty.into() } else { format!("[{}]", elements.join(", ")) }
         }
     };
-    let most = draw.of(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
+    let most = draw.pick(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
     text.push_str(&format!(
         "[[{prefix}task]]\nname = \"t{name}\"\nuse = \"g#make\"\nfor_each = {list}\nprovides = {{ made = \"made{name}\" }}\n\
          {most}retry = {{ attempts = {}, initial = \"1s\" }}\n",
@@ -102,8 +102,8 @@ fn link(draw: &mut SeededRng, prefix: &str, from: &str, to: &str, text: &mut Str
         1 => text.push_str("on = \"any\"\n"),
         2 => text.push_str("on = \"failure\"\nwhen = \"failure.message == 'woot'\"\n"),
         3 => {
-            let condition = draw.of(&["true", "false", "false", "1 / 0 == 0"]);
-            let reach = draw.of(&["all", "flow", "neighbors", "task"]);
+            let condition = draw.pick(&["true", "false", "false", "1 / 0 == 0"]);
+            let reach = draw.pick(&["all", "flow", "neighbors", "task"]);
             text.push_str(&format!("when = \"{condition}\"\nreach = \"{reach}\"\n"));
         }
         _ => {}
@@ -111,7 +111,7 @@ fn link(draw: &mut SeededRng, prefix: &str, from: &str, to: &str, text: &mut Str
 }
 
 /// A flow that fires more than once: of the tasks of the whole flow some are linked back, and some join any.
-pub(super) fn living_flow(draw: &mut SeededRng) -> String {
+pub(super) fn random_triggered_flow(draw: &mut SeededRng) -> String {
     let persistent = draw.below(2) == 0;
     let mut text = format!(
         "{} = true\nmax_firings = {}\nmax_parallel = {}\n",
@@ -122,7 +122,7 @@ pub(super) fn living_flow(draw: &mut SeededRng) -> String {
     if persistent && draw.below(3) == 0 {
         text.push_str("cyclic = true\n");
     }
-    text.push_str(draw.of(&["", "", "retry = { times = 2 }\n"]));
+    text.push_str(draw.pick(&["", "", "retry = { times = 2 }\n"]));
     text.push_str("inputs = { none = [] }\n");
     let tasks = 1 + draw.below(5);
     for task in 0..tasks {
@@ -137,7 +137,7 @@ pub(super) fn living_flow(draw: &mut SeededRng) -> String {
             }
             continue;
         }
-        let guest = draw.of(&["noop", "noop", "plain", "flaky", "fails", "nasty", "add", "next"]);
+        let guest = draw.pick(&["noop", "noop", "plain", "flaky", "fails", "nasty", "add", "next"]);
         let requires = if persistent || guest != "add" { "" } else { "with = { ip = 1 }\n" };
         let provides = if guest == "next" { format!("{{ count = \"c{task}\" }}") } else { "[]".into() };
         let requires = if guest == "next" { "with = { count = 1 }\n" } else { requires };
@@ -150,13 +150,13 @@ pub(super) fn living_flow(draw: &mut SeededRng) -> String {
         let (one, other) = (draw.below(tasks), draw.below(tasks));
         let (from, to) = if text.contains("cyclic = true") { (one, other) } else { (one.min(other), one.max(other)) };
         if from != to || text.contains("cyclic = true") {
-            let join = draw.of(&["", "", "", "join = \"any\"\n"]);
+            let join = draw.pick(&["", "", "", "join = \"any\"\n"]);
             text.push_str(&format!("[[link]]\nfrom = \"t{from}\"\nto = \"t{to}\"\n{join}"));
         }
     }
     if persistent && draw.below(3) == 0 {
-        let overlap = draw.of(&["skip", "queue", "allow"]);
-        let missed = draw.of(&["once", "skip", "all"]);
+        let overlap = draw.pick(&["skip", "queue", "allow"]);
+        let missed = draw.pick(&["once", "skip", "all"]);
         text.push_str(&format!(
             "[[schedule]]\ncron = \"*/20 * * * * *\"\nto = \"t0\"\noverlap = \"{overlap}\"\nmissed = \"{missed}\"\n"
         ));

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::{
-    check,
+    check_trace,
     harness::{Harness, flow, name},
 };
 use crate::{Event, FailureKind, RunState};
 
 #[test]
 fn an_empty_flow_succeeds() {
-    check("", "", RunState::Success, "");
+    check_trace("", "", RunState::Success, "");
 }
 
 #[test]
 fn a_failed_task_is_rolled_back_first_then_strictly_backwards() {
-    check(
+    check_trace(
         r#"
         pattern = "linear"
         [[task]]
@@ -39,7 +39,7 @@ fn a_failed_task_is_rolled_back_first_then_strictly_backwards() {
 
 #[test]
 fn a_running_sibling_may_finish_and_is_then_rolled_back() {
-    check(
+    check_trace(
         r#"
         pattern = "unordered"
         [[task]]
@@ -68,13 +68,13 @@ fn a_task_retry_waits_and_needs_no_rollback() {
     world.run();
     assert_eq!(world.trace(), "a:R a:F a:R a:S");
     assert!(world.now.since(begun) >= Duration::from_secs(2), "the pause was waited for");
-    assert_eq!(world.told[1].retry_in, Some(Duration::from_secs(2)));
+    assert_eq!(world.published[1].retry_in, Some(Duration::from_secs(2)));
     assert!(world.machine.failures().is_empty(), "what succeeded in the end did not fail");
 }
 
 #[test]
 fn a_permanent_failure_is_not_retried() {
-    check(
+    check_trace(
         "[[task]]\nname = \"t\"\nuse = \"g#fails\"\nretry = { attempts = 5 }",
         "t:R t:F t:RB t:RD",
         RunState::RolledBack,
@@ -84,7 +84,7 @@ fn a_permanent_failure_is_not_retried() {
 
 #[test]
 fn a_rollback_is_retried_by_the_tasks_policy() {
-    check(
+    check_trace(
         r#"
         pattern = "linear"
         [[task]]
@@ -103,7 +103,7 @@ fn a_rollback_is_retried_by_the_tasks_policy() {
 
 #[test]
 fn after_a_failed_rollback_independent_branches_are_rolled_back_to_their_end() {
-    check(
+    check_trace(
         r#"
         [[task]]
         name = "a"
@@ -192,12 +192,12 @@ fn an_outer_retry_resets_the_inner_history() {
     let inner = [1, 2].map(pass).join(" inner:RT t:P ");
     let expected =
         format!("f:R f:S(1) {inner} inner:RB inner:RD f:RT inner:P t:P f:R f:S(2) {inner} inner:RB inner:RD f:RB f:RD");
-    check(text, &expected, RunState::RolledBack, "");
+    check_trace(text, &expected, RunState::RolledBack, "");
 }
 
 #[test]
 fn rollback_all_asks_no_outer_controller() {
-    check(
+    check_trace(
         r#"
         retry = { times = 9 }
         [[flow]]
@@ -228,7 +228,7 @@ fn for_each_fails_when_its_value_is_no_list() {
             "#
         )
     };
-    check(
+    check_trace(
         &with("[6, 7]"),
         "inner:R inner:S(6) t:R t:F t:RB t:RD inner:RT t:P inner:R inner:S(7) t:R t:S",
         RunState::Success,
@@ -246,8 +246,8 @@ fn for_each_fails_when_its_value_is_no_list() {
         use = "g#noop"
         "#;
     let trace = "five:R five:S(5) inner:R inner:F inner:RB inner:RD five:RB five:RD";
-    check(of_a_task, trace, RunState::RolledBack, "");
-    check(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
+    check_trace(of_a_task, trace, RunState::RolledBack, "");
+    check_trace(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn cancel_interrupts_calls_and_rolls_back() {
 fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut world = Harness::start(flow(text));
-    assert_eq!(world.machine.withdrawable().count(), 0, "it is wanted");
+    assert_eq!(world.machine.withdrawable_calls().count(), 0, "it is wanted");
     world.step(&Event::Cancel);
     world.withdraw(0);
     assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
@@ -289,8 +289,8 @@ fn a_call_under_a_lease_is_not_withdrawn() {
     let mut world = Harness::start(flow(text));
     world.lease(0);
     world.step(&Event::Cancel);
-    assert_eq!(world.machine.withdrawable().count(), 0);
-    let call = world.out[0].id.clone();
+    assert_eq!(world.machine.withdrawable_calls().count(), 0);
+    let call = world.outstanding[0].id.clone();
     assert_eq!(world.machine.decide(world.now, &Event::Withdrawn { call }), []);
     world.run();
     assert_eq!(world.trace(), "a:R a:S a:RB a:RD");
@@ -418,7 +418,7 @@ fn applies_and_rollbacks_have_separate_attempt_numbers() {
     world.run();
     world.answer_late(0);
     world.run();
-    let numbers = world.told.iter().filter(|told| told.name == name("a"));
+    let numbers = world.published.iter().filter(|told| told.name == name("a"));
     let numbers: Vec<String> = numbers.map(|told| format!("{} {}", told.state, told.attempt)).collect();
     assert_eq!(
         numbers,

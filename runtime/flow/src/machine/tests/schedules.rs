@@ -13,7 +13,7 @@ fn minutely(rest: &str) -> String {
     )
 }
 
-fn pass(world: &mut Harness, seconds: u64) {
+fn advance(world: &mut Harness, seconds: u64) {
     world.now = world.now.after(Duration::from_secs(seconds));
     world.step(&Event::Tick);
 }
@@ -36,26 +36,26 @@ fn fired(world: &Harness) -> Vec<u64> {
 #[test]
 fn missed_all_fires_every_missed_time_in_order() {
     let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
-    pass(&mut world, 6 * 60);
-    assert_eq!((fired(&world), world.out.len()), (vec![1], 1), "the others wait until it has ended");
+    advance(&mut world, 6 * 60);
+    assert_eq!((fired(&world), world.outstanding.len()), (vec![1], 1), "the others wait until it has ended");
     assert!(world.machine.next_due().unwrap() > world.now, "what waits for a firing is no reason to wake up");
     assert_eq!(world.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
     for _ in 0..6 {
         world.answer(0);
     }
-    assert_eq!((fired(&world), world.out.len()), (vec![1, 2, 3, 4, 5, 6], 0));
+    assert_eq!((fired(&world), world.outstanding.len()), (vec![1, 2, 3, 4, 5, 6], 0));
     assert_eq!((world.machine.backlogs().count(), skips(&world)), (0, vec![]));
-    pass(&mut world, 60);
+    advance(&mut world, 60);
     assert_eq!(fired(&world).last(), Some(&7));
 }
 
 #[test]
 fn a_time_during_catch_up_follows_the_overlap_policy() {
     let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
-    pass(&mut world, 3 * 60);
-    pass(&mut world, 60);
+    advance(&mut world, 3 * 60);
+    advance(&mut world, 60);
     assert_eq!(skips(&world), [(SkipReason::Overlap, 1)], "minute 4 came while minute 1 was under way");
-    pass(&mut world, 3 * 60);
+    advance(&mut world, 3 * 60);
     for _ in 0..6 {
         world.answer_one();
     }
@@ -66,27 +66,27 @@ fn a_time_during_catch_up_follows_the_overlap_policy() {
 fn a_long_backlog_uses_constant_memory() {
     let text = minutely("missed = \"all\"\noverlap = \"allow\"").replace("* * * * *", "* * * * * *");
     let mut world = Harness::start(flow(&format!("max_parallel = 3\n{text}")));
-    pass(&mut world, 365 * 86_400);
-    assert_eq!((world.out.len(), world.machine.fired()), (3, 4), "as many as run at once, and the next");
+    advance(&mut world, 365 * 86_400);
+    assert_eq!((world.outstanding.len(), world.machine.firing_count()), (3, 4), "as many as run at once, and the next");
     assert!(world.records.len() < 50, "{} records", world.records.len());
     for _ in 0..20_000 {
         world.machine.step(world.now, &Event::Tick);
     }
     world.answer(0);
-    assert_eq!((world.out.len(), world.machine.fired()), (3, 5));
+    assert_eq!((world.outstanding.len(), world.machine.firing_count()), (3, 5));
 }
 
 #[test]
 fn skipped_missed_times_are_counted() {
     let mut world = Harness::start(flow(&minutely("")));
-    pass(&mut world, 6 * 60);
+    advance(&mut world, 6 * 60);
     assert_eq!((fired(&world), skips(&world)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
-    pass(&mut world, 60);
+    advance(&mut world, 60);
     assert_eq!(skips(&world), [(SkipReason::Overlap, 1), (SkipReason::Missed, 5)]);
     let mut world = Harness::start(flow(&minutely("missed = \"skip\"")));
-    pass(&mut world, 6 * 60);
+    advance(&mut world, 6 * 60);
     assert_eq!((fired(&world), skips(&world)), (vec![], vec![(SkipReason::Missed, 6)]), "skip");
-    pass(&mut world, 60);
+    advance(&mut world, 60);
     assert_eq!(fired(&world), [7]);
 }
 
@@ -102,7 +102,7 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
         Event::TaskNotification(TaskNotification {
             flow,
             task,
-            end: NotificationOutcome::Success(Values::new()),
+            outcome: NotificationOutcome::Success(Values::new()),
             key: format!("cake-{number}"),
         })
     };
@@ -111,11 +111,15 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     for number in 0..501 {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }
-    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![]), "one is under way");
+    assert_eq!((world.machine.firing_count(), skips(&world)), (501, vec![]), "one is under way");
     for number in [501, 502, 502] {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }
-    assert_eq!((world.machine.fired(), skips(&world)), (501, vec![(SkipReason::QueueFull, 2)]), "each of them once");
+    assert_eq!(
+        (world.machine.firing_count(), skips(&world)),
+        (501, vec![(SkipReason::QueueFull, 2)]),
+        "each of them once"
+    );
     world.now = world.now.after(Duration::from_secs(60));
     world.records.extend(world.machine.step(world.now, &Event::Tick).records);
     assert_eq!(skips(&world), [(SkipReason::QueueFull, 1), (SkipReason::QueueFull, 2)], "and the schedule's");

@@ -25,12 +25,12 @@ const APPROVED: &str = r#"
 fn a_task_that_waits_succeeds_when_it_is_notified() {
     let mut world = Harness::start(flow(APPROVED));
     let refusal = |world: &Harness, values: Values| {
-        world.machine.refuses(&name("approve"), &TaskResult::Succeeded(values)).unwrap_or_default()
+        world.machine.notification_error(&name("approve"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let by: Values = [("by".parse().unwrap(), Value::json(&"eve".into()))].into();
     assert_eq!(refusal(&world, by.clone()), "task \"approve\" is pending, and does not wait now");
     world.answer(0);
-    assert_eq!(world.out.len(), 0, "nobody is called");
+    assert_eq!(world.outstanding.len(), 0, "nobody is called");
     assert_eq!(refusal(&world, Values::new()), "\"by\" is missing");
     let wrong: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
     assert_eq!(refusal(&world, wrong), "\"who\" is not waited for: it takes \"by\"");
@@ -48,7 +48,7 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
 fn a_duplicate_notification_completes_a_waiting_task_once() {
     let notified = |key: &str, by: &str| Event::Notify {
         task: name("approve"),
-        answer: TaskResult::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
+        result: TaskResult::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
         key: Some(key.into()),
     };
     let mut world = Harness::start(flow(APPROVED));
@@ -79,7 +79,7 @@ fn a_notification_of_a_wrong_type_is_rejected() {
     };
     let refusal = |world: &Harness, value: serde_json::Value| {
         let values: Values = [("n".parse().unwrap(), Value::json(&value))].into();
-        world.machine.refuses(&name("ask"), &TaskResult::Succeeded(values)).unwrap_or_default()
+        world.machine.notification_error(&name("ask"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let mut world = Harness::start(flow(&text("requires = { number = \"asked\" }")));
     assert_eq!(refusal(&world, 7.into()), "");
@@ -100,7 +100,7 @@ fn a_waiting_task_fails_by_notification_or_deadline() {
     let mut world = Harness::start(flow(APPROVED));
     world.answer(0);
     let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
-    world.step(&Event::Notify { task: name("approve"), answer, key: None });
+    world.step(&Event::Notify { task: name("approve"), result: answer, key: None });
     world.run();
     assert_eq!(world.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
     let mut world = Harness::start(flow(APPROVED));
@@ -180,11 +180,11 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
     let mut world = Harness::start(flow(text));
-    let call = world.out[0].id.clone();
-    assert!(world.machine.may_call(world.now.after(Duration::from_secs(59)), &call));
-    assert!(!world.machine.may_call(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
+    let call = world.outstanding[0].id.clone();
+    assert!(world.machine.may_start(world.now.after(Duration::from_secs(59)), &call));
+    assert!(!world.machine.may_start(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
     world.advance_to_next_due();
-    assert_eq!((world.trace().as_str(), world.out.len(), world.lost.len()), ("a:R a:F", 0, 1));
+    assert_eq!((world.trace().as_str(), world.outstanding.len(), world.lost.len()), ("a:R a:F", 0, 1));
     world.advance_to_next_due();
     // The first one is taken after all: what it does is covered by the second.
     world.answer_late(0);

@@ -1,7 +1,7 @@
 //! The traces that pin the rules of a run, by number, and the seed's own flow.
 
 use super::{
-    check,
+    check_trace,
     harness::{Harness, flow},
 };
 use crate::{Event, RunState};
@@ -25,7 +25,7 @@ fn counted(times: u32, y: u32, first: &str) -> String {
 
 #[test]
 fn trace_1_a_controller_retries_until_its_flow_succeeds() {
-    check(
+    check_trace(
         &counted(4, 2, "five"),
         "f:R f:S(1) t1:R t1:S(5) t2:R t2:F t2:RB t2:RD t1:RB t1:RD f:RT t1:P t2:P f:R f:S(2) t1:R t1:S(5) t2:R t2:S",
         RunState::Success,
@@ -35,7 +35,7 @@ fn trace_1_a_controller_retries_until_its_flow_succeeds() {
 
 #[test]
 fn trace_2_a_controller_without_tries_left_lets_the_run_be_rolled_back() {
-    check(
+    check_trace(
         &counted(2, 4, "five"),
         "f:R f:S(1) t1:R t1:S(5) t2:R t2:F t2:RB t2:RD t1:RB t1:RD f:RT t1:P t2:P
          f:R f:S(2) t1:R t1:S(5) t2:R t2:F t2:RB t2:RD t1:RB t1:RD f:RB f:RD",
@@ -46,7 +46,7 @@ fn trace_2_a_controller_without_tries_left_lets_the_run_be_rolled_back() {
 
 #[test]
 fn trace_3_a_failed_rollback_ends_the_run_in_failure() {
-    check(
+    check_trace(
         &counted(2, 4, "nasty"),
         "f:R f:S(1) t1:R t1:S(5) t2:R t2:F t2:RB t2:RD t1:RB t1:RF",
         RunState::Failure,
@@ -56,7 +56,7 @@ fn trace_3_a_failed_rollback_ends_the_run_in_failure() {
 
 #[test]
 fn trace_4_the_nearest_controller_answers_and_outer_tasks_stay() {
-    check(
+    check_trace(
         r#"
         pattern = "linear"
         retry = { always = "rollback" }
@@ -91,7 +91,7 @@ fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
     let pass = |value: u32| format!("f:R f:S({value}) t:R t:F t:RB t:RD");
     let again = " f:RT t:P ";
     let passes = [3, 2, 3, 5].map(pass).join(again);
-    check(
+    check_trace(
         r#"
         retry = { for_each = [3, 2, 3, 5], provides = "x" }
         [[task]]
@@ -106,12 +106,12 @@ fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
 
 #[test]
 fn trace_6_a_single_failing_task_is_rolled_back() {
-    check("[[task]]\nname = \"t\"\nuse = \"g#fails\"", "t:R t:F t:RB t:RD", RunState::RolledBack, "");
+    check_trace("[[task]]\nname = \"t\"\nuse = \"g#fails\"", "t:R t:F t:RB t:RD", RunState::RolledBack, "");
 }
 
 #[test]
 fn trace_7_an_ignored_task_is_left_out_of_a_rollback_that_passes_through_it() {
-    check(
+    check_trace(
         r#"
         [[task]]
         name = "a"
@@ -189,7 +189,7 @@ fn trace_8_skip_reach() {
         ("neighbors", "1:R 1:S(5) 2:I 3:I 4:R n:R 4:S n:S"),
         ("task", "1:R 1:S(5) 2:I 3:R n:R 3:S 4:R n:S 4:S"),
     ] {
-        check(&text(reach), trace, RunState::Success, "value=5");
+        check_trace(&text(reach), trace, RunState::Success, "value=5");
     }
 }
 
@@ -209,7 +209,7 @@ fn trace_9_a_resumed_run_runs_only_pending_tasks() {
     world.answer(0);
     assert_eq!(world.state(), RunState::Suspended);
     assert_eq!(world.trace(), "t1:R t1:S(5)");
-    world.told.clear();
+    world.published.clear();
     world.step(&Event::Resume);
     world.run();
     assert_eq!(world.trace(), "t2:R t2:S");
@@ -257,7 +257,7 @@ fn the_seeds_own_flow_chooses_pans_side_by_side_and_bakes_after_both_ovens() {
             "#
         )
     };
-    check(
+    check_trace(
         &format!(
             "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n{}{}[[task]]\nname = \"bake\"\nuse = \"g#noop\"",
             pan_and_oven("first"),

@@ -38,7 +38,7 @@ fn counter(when: &str, top: &str) -> String {
 }
 
 fn firings(world: &Harness, task: &str) -> Vec<u64> {
-    let told = world.told.iter().filter(|told| told.name == name(task) && told.state == State::Running);
+    let told = world.published.iter().filter(|told| told.name == name(task) && told.state == State::Running);
     told.map(|told| told.firing.get()).collect()
 }
 
@@ -81,19 +81,19 @@ fn a_failed_firing_is_rolled_back_alone() {
 fn unlinking_a_back_edge_ends_the_run() {
     let mut world = Harness::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..9 {
-        world.go();
+        world.step_or_advance();
     }
     world.edit(&[Edit::Unlink { from: name("tock"), to: name("tick") }]).unwrap();
     world.run();
     assert_eq!(world.state(), RunState::Success);
-    assert!(world.machine.fired() < 9, "the turn in hand was the last: {}", world.machine.fired());
+    assert!(world.machine.firing_count() < 9, "the turn in hand was the last: {}", world.machine.firing_count());
 }
 
 #[test]
 fn a_task_can_be_removed_from_a_circle() {
     let mut world = Harness::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..8 {
-        world.go();
+        world.step_or_advance();
     }
     world.edit(&[Edit::Remove { task: name("tock"), ran: false }]).unwrap();
     world.run();
@@ -115,14 +115,14 @@ const LISTENER: &str = r#"
 fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
     let mut world = Harness::start(flow(LISTENER));
     assert_eq!(world.state(), RunState::Running);
-    assert!(world.out.is_empty(), "it waits to be notified");
+    assert!(world.outstanding.is_empty(), "it waits to be notified");
     for (number, ip) in ["\"a\"", "\"b\"", "\"c\""].into_iter().enumerate() {
         world.notify("add-ip", &[("ip", ip)]);
-        assert_eq!(world.machine.fired(), number as u64 + 1);
+        assert_eq!(world.machine.firing_count(), number as u64 + 1);
     }
-    assert_eq!(world.out.len(), 3, "they run side by side");
+    assert_eq!(world.outstanding.len(), 3, "they run side by side");
     for _ in 0..6 {
-        world.go();
+        world.step_or_advance();
     }
     assert_eq!(world.state(), RunState::Running, "it lives on");
     assert_eq!(firings(&world, "check"), [1, 2, 3]);
@@ -134,12 +134,12 @@ fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
 fn a_failed_firing_does_not_end_a_persistent_run() {
     let mut world = Harness::start(flow(LISTENER));
     world.notify("add-ip", &[("ip", "\"bad\"")]);
-    world.go();
-    world.go();
+    world.step_or_advance();
+    world.step_or_advance();
     assert_eq!(world.machine.failures().len(), 1);
     world.notify("add-ip", &[("ip", "\"good\"")]);
-    world.go();
-    world.go();
+    world.step_or_advance();
+    world.step_or_advance();
     assert_eq!(world.state(), RunState::Running);
     assert_eq!(world.values(), "added=\"good\"");
     assert!(world.machine.failures().is_empty(), "it has succeeded since");
@@ -151,12 +151,12 @@ fn a_duplicate_notification_fires_once() {
     let values = [("ip".parse().unwrap(), crate::Value::json(&"a".into()))];
     let event = Event::Notify {
         task: name("add-ip"),
-        answer: TaskResult::Succeeded(values.into()),
+        result: TaskResult::Succeeded(values.into()),
         key: Some("server-1/kick/1".into()),
     };
     world.step(&event);
     world.step(&event);
-    assert_eq!(world.machine.fired(), 1);
+    assert_eq!(world.machine.firing_count(), 1);
 }
 
 #[test]
@@ -164,13 +164,13 @@ fn a_notification_with_wrong_names_is_rejected_with_the_expected_names() {
     let world = Harness::start(flow(LISTENER));
     let refusal = |values: &[&str]| {
         let values = values.iter().map(|name| (name.parse().unwrap(), crate::Value::json(&1.into()))).collect();
-        world.machine.refuses(&name("add-ip"), &TaskResult::Succeeded(values)).unwrap_or_default()
+        world.machine.notification_error(&name("add-ip"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     assert_eq!(refusal(&["ip"]), "");
     assert_eq!(refusal(&["pi"]), "\"pi\" is not waited for: it takes \"ip\"");
     assert_eq!(refusal(&[]), "\"ip\" is missing");
     let failed = TaskResult::Failed(Failure::new(FailureKind::Permanent, "no"));
-    assert!(world.machine.refuses(&name("add-ip"), &failed).unwrap().contains("cannot fail it"));
+    assert!(world.machine.notification_error(&name("add-ip"), &failed).unwrap().contains("cannot fail it"));
 }
 
 #[test]
@@ -180,15 +180,15 @@ fn a_notification_of_a_wrong_type_fires_nothing() {
     let mut world = Harness::start(flow(text));
     let refusal = |world: &Harness, task: &str| {
         let values: crate::Values = [("n".parse().unwrap(), crate::Value::json(&"x".into()))].into();
-        world.machine.refuses(&name(task), &TaskResult::Succeeded(values)).unwrap_or_default()
+        world.machine.notification_error(&name(task), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let refused = refusal(&world, "square");
     assert!(refused.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{refused}");
     world.notify("square", &[("n", "\"x\"")]);
-    assert_eq!(world.machine.fired(), 0);
+    assert_eq!(world.machine.firing_count(), 0);
     assert_eq!(refusal(&world, "other"), "", "tasks that the firing does not reach have no say");
     world.notify("square", &[("n", "7")]);
-    assert_eq!(world.machine.fired(), 1);
+    assert_eq!(world.machine.firing_count(), 1);
 }
 
 #[test]
@@ -196,12 +196,12 @@ fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     let text =
         format!("{LISTENER}\n[[task]]\nname = \"prepare\"\nuse = \"g#five\"\nprovides = {{ value = \"pool\" }}\n");
     let mut world = Harness::start(flow(&text));
-    assert_eq!(world.out.len(), 1);
+    assert_eq!(world.outstanding.len(), 1);
     world.notify("add-ip", &[("ip", "\"a\"")]);
-    assert_eq!(world.out.len(), 1, "it fires once the run has begun");
-    world.go();
-    world.go();
-    world.go();
+    assert_eq!(world.outstanding.len(), 1, "it fires once the run has begun");
+    world.step_or_advance();
+    world.step_or_advance();
+    world.step_or_advance();
     assert_eq!(world.values(), "added=\"a\" pool=5");
     world.step(&Event::Cancel);
     world.run();
@@ -216,9 +216,9 @@ fn max_parallel_limits_concurrent_firings() {
     for ip in ["\"a\"", "\"b\"", "\"c\""] {
         world.notify("add-ip", &[("ip", ip)]);
     }
-    assert_eq!(world.out.len(), 2);
-    while !world.out.is_empty() {
-        world.go();
+    assert_eq!(world.outstanding.len(), 2);
+    while !world.outstanding.is_empty() {
+        world.step_or_advance();
     }
     assert_eq!(firings(&world, "check").len(), 3);
 }
@@ -259,19 +259,19 @@ fn a_schedule_fires_once_for_each_of_its_times() {
         "{LISTENER}\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"0 * * * *\"\nto = \"clean\"\n"
     );
     let mut world = Harness::start(flow(&text));
-    assert!(world.out.is_empty());
+    assert!(world.outstanding.is_empty());
     for firing in 1..4 {
         world.advance_to_next_due();
-        assert_eq!(world.out.len(), 1);
-        assert_eq!(world.out[0].id.firing, Firing::new(firing));
-        world.go();
+        assert_eq!(world.outstanding.len(), 1);
+        assert_eq!(world.outstanding[0].id.firing, Firing::new(firing));
+        world.step_or_advance();
     }
     world.now = world.now.after(Duration::from_secs(3 * 3_600 + 60));
     world.step(&Event::Tick);
-    assert_eq!(world.out.len(), 1, "what was missed fires once");
+    assert_eq!(world.outstanding.len(), 1, "what was missed fires once");
     world.now = world.now.after(Duration::from_secs(3_600));
     world.step(&Event::Tick);
-    assert_eq!(world.out.len(), 1, "and is left out while the one before is under way");
+    assert_eq!(world.outstanding.len(), 1, "and is left out while the one before is under way");
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_persistent_run_suspends_and_resumes() {
     world.answer(0);
     assert_eq!(world.state(), RunState::Suspended);
     world.step(&Event::Resume);
-    world.go();
+    world.step_or_advance();
     assert_eq!(firings(&world, "check"), [1]);
 }
 
@@ -305,7 +305,7 @@ fn a_snapshot_lists_the_referenced_digests() {
     for digest in stored {
         let value = crate::Value::Stored(crate::Stored { digest, size: 100_000, form: crate::ValueKind::Json });
         let values = [("size".parse().unwrap(), value)].into();
-        world.step(&Event::Notify { task: name("hear"), answer: TaskResult::Succeeded(values), key: None });
+        world.step(&Event::Notify { task: name("hear"), result: TaskResult::Succeeded(values), key: None });
     }
     assert_eq!(world.machine.firings().count(), 1, "the other one waits");
     let needed = world.machine.snapshot().digests();

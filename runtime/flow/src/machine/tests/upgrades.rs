@@ -19,7 +19,7 @@ const SERVICE: &str = r#"
     with = { y = "good" }
 "#;
 
-fn anew() -> Edit {
+fn reload_edit() -> Edit {
     Edit::Use { task: name("add-ip"), uses: "g#add-anew".into() }
 }
 
@@ -30,7 +30,7 @@ fn called(world: &Harness) -> String {
 /// Lets a firing come to its end.
 fn fire(world: &mut Harness, ip: &str) {
     world.notify("add-ip", &[("ip", ip)]);
-    while !world.out.is_empty() {
+    while !world.outstanding.is_empty() {
         world.answer(0);
     }
 }
@@ -41,15 +41,15 @@ fn a_module_is_replaced_between_firings_only() {
     world.answer(0);
     for ip in ["\"good\"", "\"bad\"", "\"good\""] {
         world.notify("add-ip", &[("ip", ip)]);
-        let refused = world.edit(&[anew()]).unwrap_err();
-        let firing = world.machine.fired();
+        let refused = world.edit(&[reload_edit()]).unwrap_err();
+        let firing = world.machine.firing_count();
         let told = format!("\"add-ip\" is running in firing {firing}: what its call began, that call has to end");
         assert_eq!(refused, [told]);
-        while !world.out.is_empty() {
+        while !world.outstanding.is_empty() {
             world.answer(0);
         }
     }
-    world.edit(&[anew()]).unwrap();
+    world.edit(&[reload_edit()]).unwrap();
     assert_eq!(called(&world), "add-anew");
     fire(&mut world, "\"good\"");
     assert_eq!(world.machine.state(), RunState::Running);
@@ -73,19 +73,19 @@ fn a_module_with_a_lost_attempt_cannot_be_replaced() {
     world.answer(0);
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);
-    while !world.out.is_empty() || world.machine.next_due().is_some() {
-        if world.out.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
+    while !world.outstanding.is_empty() || world.machine.next_due().is_some() {
+        if world.outstanding.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
     }
-    let refused = world.edit(&[anew()]).unwrap_err();
+    let refused = world.edit(&[reload_edit()]).unwrap_err();
     let told =
         "an attempt of \"add-ip\" in firing 2 was lost, and may answer yet: what it did that call has to take back";
     assert_eq!(refused, [told]);
     // It applied after all, and is taken back by what it called.
     world.answer_late(0);
-    assert_eq!(world.out.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
-    assert!(world.edit(&[anew()]).unwrap_err()[0].starts_with("\"add-ip\" is rolling-back in firing 2"));
+    assert_eq!(world.outstanding.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
+    assert!(world.edit(&[reload_edit()]).unwrap_err()[0].starts_with("\"add-ip\" is rolling-back in firing 2"));
     world.answer(0);
-    world.edit(&[anew()]).unwrap();
+    world.edit(&[reload_edit()]).unwrap();
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     later.edit(&[add("tick")]).unwrap();
     later.run();
     let ran = |world: &Harness, task: &str| {
-        world.told.iter().filter(|told| told.name == name(task) && told.state == State::Success).count()
+        world.published.iter().filter(|told| told.name == name(task) && told.state == State::Success).count()
     };
     assert_eq!(ran(&later, "after-tick"), 7, "it is of each turn since");
     world.run();
@@ -161,8 +161,8 @@ fn lost_before(others: usize) -> Harness {
     world.answer(0);
     world.notify("add-ip", &[("ip", "\"good\"")]);
     world.lose(0);
-    while !world.out.is_empty() || world.machine.next_due().is_some() {
-        if world.out.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
+    while !world.outstanding.is_empty() || world.machine.next_due().is_some() {
+        if world.outstanding.is_empty() { world.advance_to_next_due() } else { world.answer(0) }
     }
     for _ in 0..others {
         fire(&mut world, "\"bad\"");
@@ -174,12 +174,12 @@ fn lost_before(others: usize) -> Harness {
 fn late_outcomes_are_rolled_back_for_the_last_sixteen_firings() {
     let mut world = lost_before(15);
     world.answer_late(0);
-    assert_eq!(world.out.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
+    assert_eq!(world.outstanding.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
     let mut world = lost_before(16);
     let late = world.lost[0].id.clone();
     world.answer_late(0);
-    assert!(world.out.is_empty(), "nobody knows firing {} any more, and what it did stays done", late.firing);
+    assert!(world.outstanding.is_empty(), "nobody knows firing {} any more, and what it did stays done", late.firing);
     assert_eq!(world.machine.decide(world.now, &Event::Tick), []);
     // Nor is there a reason any more to keep the old call.
-    world.edit(&[anew()]).unwrap();
+    world.edit(&[reload_edit()]).unwrap();
 }

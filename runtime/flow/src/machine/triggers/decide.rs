@@ -31,7 +31,7 @@ impl Machine {
         match (life.state, event) {
             (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
             | (_, Event::Fetched { id: call, .. } | Event::Withdrawn { call }) => {
-                self.passes.get(&call.firing).map(of_pass).unwrap_or_default()
+                self.firings.get(&call.firing).map(of_pass).unwrap_or_default()
             }
             (RunState::Running, Event::Cancel) if !life.ending => vec![run(Fact::CancelRequested)],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !life.ending => {
@@ -40,16 +40,16 @@ impl Machine {
             (RunState::Running, Event::Suspend) => vec![run(Fact::SuspendRequested)],
             (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![run(Fact::Resumed)],
             (RunState::Suspending, Event::Abandon) => {
-                self.passes.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect()
+                self.firings.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect()
             }
             (RunState::RolledBack, Event::Retry) => vec![run(Fact::Reset)],
             (RunState::Running | RunState::Failure, Event::Retry | Event::Skip { .. }) => {
-                let stuck = self.passes.values().filter(|pass| pass.state == RunState::Failure);
+                let stuck = self.firings.values().filter(|pass| pass.state == RunState::Failure);
                 let mut records = stuck.map(of_pass).filter(|records| !records.is_empty());
                 let is_of_one_task = matches!(event, Event::Skip { .. });
                 if is_of_one_task { records.next().unwrap_or_default() } else { records.flatten().collect() }
             }
-            (RunState::Running | RunState::Suspending, Event::Notify { task, answer, key }) => {
+            (RunState::Running | RunState::Suspending, Event::Notify { task, result: answer, key }) => {
                 self.decide_notification(life, now, (task, answer, key.as_deref()), event)
             }
             (RunState::Running | RunState::Suspending | RunState::Suspended, Event::TaskNotification(heard)) => {
@@ -58,9 +58,9 @@ impl Machine {
             (RunState::Running, Event::Tick) => self.decide_firings(life, now),
             (RunState::Suspending, Event::Tick) => {
                 let records: Vec<Record> =
-                    self.passes.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect();
+                    self.firings.values().filter(|pass| is_active(pass)).flat_map(of_pass).collect();
                 let is_at_rest = |pass: &FiringMachine| pass.state == RunState::Suspended || pass.state.is_final();
-                if records.is_empty() && self.passes.values().all(is_at_rest) {
+                if records.is_empty() && self.firings.values().all(is_at_rest) {
                     return vec![run(Fact::RunStateChanged { state: RunState::Suspended })];
                 }
                 records
@@ -78,7 +78,7 @@ impl Machine {
     ) -> Vec<Record> {
         let Some(index) = self.tasks.get(task).copied() else { return Vec::new() };
         if matches!(self.flow.node(index).role, Role::Wait(_)) {
-            let Some(pass) = self.passes.values().find(|pass| pass.expected.contains(&index)) else {
+            let Some(pass) = self.firings.values().find(|pass| pass.waiting_tasks.contains(&index)) else {
                 return Vec::new();
             };
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
@@ -91,14 +91,14 @@ impl Machine {
 
     /// What a task of another flow did fires those that listen to it; what they take of it comes with it.
     fn decide_task_notification(&self, life: &TriggerState, now: Timestamp, heard: &TaskNotification) -> Vec<Record> {
-        let answers = self.passes.values().flat_map(|pass| {
+        let answers = self.firings.values().flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
-            pass.decide_heard(heard).into_iter().map(about)
+            pass.decide_task_notification(heard).into_iter().map(about)
         });
         let mut records: Vec<Record> = answers.collect();
-        let max = self.living().max_firings.unwrap_or(u64::MAX);
-        let (mut fired, mut waiting) = (life.fired, life.waiting.len());
-        for listen in self.flow.listens.iter().filter(|listen| listen.is_for(heard)) {
+        let max = self.triggers().max_firings.unwrap_or(u64::MAX);
+        let (mut fired, mut waiting) = (life.firing_count, life.queued.len());
+        for listen in self.flow.listeners.iter().filter(|listen| listen.is_for(heard)) {
             let node = self.flow.node(listen.to);
             let key = format!("{}>{}", heard.key, node.name);
             let is_call = matches!(node.role, Role::Task(_) | Role::ForEach(_)) && !node.retired;
@@ -121,13 +121,13 @@ impl Machine {
     }
 
     pub(super) fn fire(&self, life: &TriggerState, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
-        Fact::Triggered { firing: Firing::new(life.fired + 1), entry, by, values }
+        Fact::Triggered { firing: Firing::new(life.firing_count + 1), entry, by, values }
     }
 
     /// Why a notification cannot fire a task now, for people.
     pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, answer: &TaskResult) -> Option<String> {
         let name = &self.flow.node(index).name;
-        let (Some(life), Some(living)) = (&self.life, &self.flow.living) else {
+        let (Some(life), Some(living)) = (&self.triggers, &self.flow.triggers) else {
             return Some(format!("task {name:?} calls a guest: only a task that waits can be notified"));
         };
         if !living.persistent {
@@ -144,10 +144,10 @@ impl Machine {
         if life.ending || life.state.is_final() {
             return Some("the run was told to end, and fires no more".into());
         }
-        if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
+        if let Some(max) = living.max_firings.filter(|max| life.firing_count >= *max) {
             return Some(format!("the run has fired {max} times, and its flow allows no more"));
         }
-        if life.waiting.len() >= MAX_QUEUED_FIRINGS {
+        if life.queued.len() >= MAX_QUEUED_FIRINGS {
             return Some(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn: try again later"));
         }
         let TaskResult::Succeeded(values) = answer else {
@@ -174,11 +174,11 @@ impl Machine {
         if !missing.is_empty() {
             return Some(format!("{} is missing", quoted(missing)));
         }
-        self.flow.firing_misfit(index, values)
+        self.flow.firing_mismatch(index, values)
     }
 
     fn decide_firings(&self, life: &TriggerState, now: Timestamp) -> Vec<Record> {
-        let of_passes = self.passes.values().filter(|pass| is_active(pass)).flat_map(|pass| {
+        let of_passes = self.firings.values().filter(|pass| is_active(pass)).flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
             pass.decide(now, &Event::Tick).into_iter().map(about)
         });
@@ -186,7 +186,7 @@ impl Machine {
         if !records.is_empty() {
             return records;
         }
-        let facts = if let Some(owed) = life.next_pending(now).and_then(|place| life.owed.get(place)) {
+        let facts = if let Some(owed) = life.next_pending(now).and_then(|place| life.pending_triggers.get(place)) {
             vec![self.decide_back_edge(life, owed)]
         } else if life.expires_at.is_some_and(|at| at <= now) && !life.ending {
             vec![Fact::Expired]
@@ -203,16 +203,16 @@ impl Machine {
 
     /// Whether a link fires its target, now that its source has done its part.
     fn decide_back_edge(&self, life: &TriggerState, owed: &PendingTrigger) -> Fact {
-        let unfired = |reason| Fact::BackEdgeSkipped { turn: owed.turn, reason };
-        let living = self.living();
-        let Some(turn) = living.turns.get(owed.turn as usize) else {
+        let unfired = |reason| Fact::BackEdgeSkipped { back_edge: owed.turn, reason };
+        let living = self.triggers();
+        let Some(turn) = living.back_edges.get(owed.turn as usize) else {
             return unfired("the link is gone".into());
         };
-        if let Some(max) = living.max_firings.filter(|max| life.fired >= *max) {
+        if let Some(max) = living.max_firings.filter(|max| life.firing_count >= *max) {
             return unfired(format!("the run has fired {max} times"));
         }
         // Each firing may owe more than one.
-        if life.waiting.len() + life.owed.len() > MAX_QUEUED_FIRINGS {
+        if life.queued.len() + life.pending_triggers.len() > MAX_QUEUED_FIRINGS {
             return unfired(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
         match self.evaluate_back_edge(turn, owed) {
@@ -224,7 +224,7 @@ impl Machine {
 
     fn evaluate_back_edge(&self, turn: &BackEdge, owed: &PendingTrigger) -> Result<bool, EvaluationError> {
         let Some(condition) = &turn.link.when else { return Ok(true) };
-        let asked = self.pass(FiringStart {
+        let asked = self.new_firing(FiringStart {
             firing: Firing::FIRST,
             entry: Some(turn.to),
             by: Trigger::BackEdge(owed.turn),
@@ -237,20 +237,20 @@ impl Machine {
     }
 
     fn decide_end(&self, life: &TriggerState, now: Timestamp) -> Vec<Record> {
-        if self.passes.values().any(is_active) || !life.waiting.is_empty() || !life.owed.is_empty() {
+        if self.firings.values().any(is_active) || !life.queued.is_empty() || !life.pending_triggers.is_empty() {
             return Vec::new();
         }
-        let living = self.living();
-        let base = life.base.filter(|_| life.ending).and_then(|base| self.passes.get(&base));
+        let living = self.triggers();
+        let base = life.base_firing.filter(|_| life.ending).and_then(|base| self.firings.get(&base));
         if let Some(base) = base.filter(|base| base.state == RunState::Success) {
             // What the run began with goes last.
             return vec![Record { at: now, firing: Some(base.firing), fact: Fact::CancelRequested }];
         }
-        let has_fired_enough = living.max_firings.is_some_and(|max| life.fired >= max);
+        let has_fired_enough = living.max_firings.is_some_and(|max| life.firing_count >= max);
         if living.persistent && !life.ending && !has_fired_enough {
             return Vec::new();
         }
-        let state = if self.passes.values().any(|pass| pass.state == RunState::Failure) {
+        let state = if self.firings.values().any(|pass| pass.state == RunState::Failure) {
             RunState::Failure
         } else if life.ending || (!living.persistent && life.last_end == Some(RunState::RolledBack)) {
             RunState::RolledBack

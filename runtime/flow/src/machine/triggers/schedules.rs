@@ -50,14 +50,14 @@ pub struct SkipCount {
 impl Machine {
     /// The triggers that fired nothing, by their task and the reason.
     pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, SkipCount)> + use<'_> {
-        let skips = self.life.iter().flat_map(|life| &life.skips);
+        let skips = self.triggers.iter().flat_map(|life| &life.skips);
         skips.map(|((task, reason), skips)| (*task, *reason, *skips))
     }
 
     /// When each schedule of a run that goes on fires next, by what it fires.
     pub fn next_times(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
-        let schedules = self.flow.living.iter().flat_map(|living| &living.schedules);
-        let life = self.life.iter().filter(|life| !life.ending && !self.state().is_final());
+        let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
+        let life = self.triggers.iter().filter(|life| !life.ending && !self.state().is_final());
         let times = life.flat_map(|life| &life.schedules);
         schedules.zip(times).filter_map(|(schedule, due)| match due {
             NextFiring::At(at) => Some((schedule.to, *at)),
@@ -67,13 +67,13 @@ impl Machine {
 
     /// The schedules that have times to make up for, by what they fire; the first such time of each.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
-        let schedules = self.flow.living.iter().flat_map(|living| &living.schedules);
-        let backlogs = self.life.iter().flat_map(|life| &life.backlogs);
+        let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
+        let backlogs = self.triggers.iter().flat_map(|life| &life.backlogs);
         schedules.zip(backlogs).filter_map(|(schedule, spans)| Some((schedule.to, spans.front()?.next)))
     }
 
     pub(super) fn decide_schedules(&self, life: &TriggerState, now: Timestamp) -> Vec<Fact> {
-        let living = self.living();
+        let living = self.triggers();
         let schedules = || living.schedules.iter().zip(0_u32..);
         for ((schedule, number), due) in schedules().zip(&life.schedules) {
             let facts = match due {
@@ -102,13 +102,13 @@ impl Machine {
         let scheduled = Fact::Scheduled { schedule: number, next };
         let skipped =
             |reason, count| Fact::TriggerSkipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
-        if life.ending || self.living().max_firings.is_some_and(|max| life.fired >= max) {
+        if life.ending || self.triggers().max_firings.is_some_and(|max| life.firing_count >= max) {
             // Nothing fires any more.
             return vec![scheduled];
         }
-        let more = count(&schedule.cron, at, now);
+        let more = count_type(&schedule.cron, at, now);
         let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
-        let is_full = life.waiting.len() >= MAX_QUEUED_FIRINGS;
+        let is_full = life.queued.len() >= MAX_QUEUED_FIRINGS;
         let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(life, number);
         match schedule.missed {
             // They fire one after the other, as soon as there is room for them.
@@ -142,8 +142,8 @@ impl Machine {
     fn may_catch_up(&self, life: &TriggerState, schedule: &Schedule, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         let has_room =
-            life.waiting.len() < MAX_QUEUED_FIRINGS && !life.waiting.iter().any(|waiting| is_by_it(&waiting.by));
-        let is_over = self.living().max_firings.is_some_and(|max| life.fired >= max);
+            life.queued.len() < MAX_QUEUED_FIRINGS && !life.queued.iter().any(|waiting| is_by_it(&waiting.by));
+        let is_over = self.triggers().max_firings.is_some_and(|max| life.firing_count >= max);
         let is_alone = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(life, number);
         has_room && is_alone && !is_over && !life.ending
     }
@@ -153,9 +153,9 @@ impl Machine {
     /// minute nothing does. Where the clock was set forward, the times between were missed.
     pub(super) fn set_clock(&mut self, at: Timestamp, by: ClockShift) {
         let flow = self.flow.clone();
-        let living = flow.living.iter().flat_map(|living| &living.schedules);
+        let living = flow.triggers.iter().flat_map(|living| &living.schedules);
         let life = self.trigger_state_mut();
-        life.expires_at = life.expires_at.map(|expires_at| expires_at.shifted(by));
+        life.expires_at = life.expires_at.map(|expires_at| expires_at.shift(by));
         let Some(back) = by.back().filter(|back| *back >= CLOCK_STEP_TOLERANCE) else { return };
         let known = life.schedules.iter_mut().zip(&mut life.backlogs);
         for (schedule, (due, backlog)) in living.zip(known) {
@@ -172,8 +172,8 @@ impl Machine {
     /// Whether a firing of a schedule is under way, or waits for its turn.
     fn has_firing_of(&self, life: &TriggerState, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
-        life.waiting.iter().any(|waiting| is_by_it(&waiting.by))
-            || self.passes.values().any(|pass| is_active(pass) && is_by_it(&pass.by))
+        life.queued.iter().any(|waiting| is_by_it(&waiting.by))
+            || self.firings.values().any(|pass| is_active(pass) && is_by_it(&pass.by))
     }
 
     fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
@@ -216,7 +216,7 @@ impl TriggerState {
 }
 
 /// How many times a line has after one time and up to another; [`MAX_COUNTED_MISSES`] where there are more.
-fn count(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
+fn count_type(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
     let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
     u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)

@@ -39,21 +39,21 @@ fn shuffled_lines(draw: &mut SeededRng) -> String {
     ];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
     let flows: Vec<&str> = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap()).collect();
-    let mut lines: Vec<&str> = draw.of(&flows).lines().chain(MODULES.lines()).collect();
-    let other: Vec<&str> = draw.of(&flows).lines().collect();
+    let mut lines: Vec<&str> = draw.pick(&flows).lines().chain(MODULES.lines()).collect();
+    let other: Vec<&str> = draw.pick(&flows).lines().collect();
     for _ in 0..draw.below(6) {
         let at = draw.below(lines.len());
         match draw.below(4) {
             0 if lines.len() > 1 => drop(lines.remove(at)),
-            1 => lines.insert(at, draw.of(&other)),
+            1 => lines.insert(at, draw.pick(&other)),
             2 => lines.insert(at, lines[draw.below(lines.len())]),
-            _ => lines[at] = draw.of(&other),
+            _ => lines[at] = draw.pick(&other),
         }
     }
     let mut text = lines.join("\n");
     for _ in 0..draw.below(3) {
         let at = text.floor_char_boundary(draw.below(text.len() + 1));
-        text.insert(at, draw.of(&['"', '\'', '[', ']', '{', '}', '#', '=', '\n', '\u{1b}', 'ä', '0', '.', ',', '-']));
+        text.insert(at, draw.pick(&['"', '\'', '[', ']', '{', '}', '#', '=', '\n', '\u{1b}', 'ä', '0', '.', ',', '-']));
     }
     text
 }
@@ -72,8 +72,8 @@ struct Random {
 
 impl Random {
     fn body(&mut self, draw: &mut SeededRng, name: &str, prefix: &str, depth: usize) {
-        let pattern = draw.of(&["graph", "graph", "linear", "unordered"]);
-        let controller = draw.of(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
+        let pattern = draw.pick(&["graph", "graph", "linear", "unordered"]);
+        let controller = draw.pick(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
         self.text += &format!("name = \"{name}\"\npattern = \"{pattern}\"\n{controller}");
         let mut members = Vec::new();
         for _ in 0..draw.below(6) {

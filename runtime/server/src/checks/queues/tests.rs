@@ -41,7 +41,7 @@ fn jobs_that_wait_for_nobody_are_worse_than_an_idle_queue() {
 
 #[test]
 fn shards_without_an_engine_matter_once_something_waits() {
-    let names: Vec<String> = topology::shards().map(|shard| topology::engine(&shard)).collect();
+    let names: Vec<String> = topology::shards().map(|shard| topology::shard_queue(&shard)).collect();
     let idle = |ready| names.iter().map(move |name| (name.as_str(), Asked::There { ready, consumers: 0 }));
     let idle = |ready| idle(ready).collect::<Vec<_>>();
     assert_eq!(found(&idle(0), 0)[0].0, Outcome::Warn);
@@ -64,7 +64,7 @@ async fn a_queue_without_a_leader_holds_the_look_up_for_no_longer_than_its_limit
         broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
     }
     let _taking = broker.consume("waft.jobs.ovens", 1).await.unwrap();
-    broker.be_silent("waft.jobs.default", true);
+    broker.set_unresponsive("waft.jobs.default", true);
     let jobs = ["default", "ovens"].map(|name| name.parse().unwrap()).into();
     let wanted = Wanted { jobs, ..Wanted::default() };
     let started = Instant::now();

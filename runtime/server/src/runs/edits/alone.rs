@@ -36,14 +36,14 @@ pub async fn edit_alone(
     let records = machine.decide(now, &Event::Edit { revision, flow });
     for record in &records {
         // The commands are sent by whoever drives the run next: until then they are unanswered.
-        machine.evolve(record).map_err(|error| Problem::broken(&error))?;
+        machine.evolve(record).map_err(|error| Problem::internal(&error))?;
     }
     if records.is_empty() {
         return Err(conflict("the run cannot be changed so by now".into()));
     }
     let standing = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..standing };
-    let append = Append { run: run.clone(), follows, records, standing, logs: Vec::new(), told };
-    let appended = logbook.append(vec![append]).await.map_err(|error| Problem::broken(&error))?;
+    let append = Append { run: run.clone(), follows, records, info: standing, logs: Vec::new(), published: told };
+    let appended = logbook.append(vec![append]).await.map_err(|error| Problem::internal(&error))?;
     match appended[..] {
         [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),
         _ => Err(conflict("the run was changed by somebody else in the same moment".into())),

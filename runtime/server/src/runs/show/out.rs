@@ -10,21 +10,21 @@ use tracing::debug;
 use crate::Dependencies;
 
 /// What is told of each task's call; of several the one that is out longest.
-pub(super) async fn of(parts: &Dependencies, machine: &Machine) -> BTreeMap<NodeName, OutstandingCall> {
-    let leased: BTreeMap<CallId, WorkerName> = machine.leased().collect();
-    let silences = if leased.is_empty() { Vec::new() } else { parts.engine.silences(machine.run()).await };
+pub(super) async fn outstanding_calls(parts: &Dependencies, machine: &Machine) -> BTreeMap<NodeName, OutstandingCall> {
+    let leased: BTreeMap<CallId, WorkerName> = machine.leased_calls().collect();
+    let silences = if leased.is_empty() { Vec::new() } else { parts.engine.silent_leases(machine.run()).await };
     let mut untaken: BTreeMap<flow::QueueName, bool> = BTreeMap::new();
     let mut told = BTreeMap::new();
     let mut known = BTreeSet::new();
     let mut out: Vec<_> =
-        machine.calls_out().filter_map(|call| machine.out_since(&call).map(|at| (at, call))).collect();
+        machine.outstanding_calls().filter_map(|call| machine.outstanding_since(&call).map(|at| (at, call))).collect();
     out.sort();
     for (at, call) in out {
-        let name = call.task.of_flow();
+        let name = call.task.base();
         let Some(task) = machine.task(&call.task).filter(|_| known.insert(name.clone())) else { continue };
         let worker = leased.get(&call).map(ToString::to_string);
         if !untaken.contains_key(&task.queue) {
-            let is_untaken = worker.is_none() && is_untaken(parts, &task.queue).await;
+            let is_untaken = worker.is_none() && has_no_consumer(parts, &task.queue).await;
             untaken.insert(task.queue.clone(), is_untaken);
         }
         let silent = silences.iter().find(|silence| silence.call == call && silence.since >= lease::SILENT_AFTER);
@@ -43,8 +43,8 @@ pub(super) async fn of(parts: &Dependencies, machine: &Machine) -> BTreeMap<Node
 }
 
 /// Whether nobody takes jobs from a queue, as far as the broker says.
-async fn is_untaken(parts: &Dependencies, queue: &flow::QueueName) -> bool {
-    match parts.broker.consumers(&topology::jobs(queue)).await {
+async fn has_no_consumer(parts: &Dependencies, queue: &flow::QueueName) -> bool {
+    match parts.broker.consumers(&topology::job_queue(queue)).await {
         Ok(consumers) => consumers.unwrap_or_default() == 0,
         Err(error) => {
             debug!(%queue, %error, "who takes jobs from a queue is not known");

@@ -34,8 +34,8 @@ struct ShardOwner {
 
 /// A keeper, and what it has been brought.
 struct Consumer {
-    keeper: PermitCoordinator,
-    brought: VecDeque<(bool, u64)>,
+    coordinator: PermitCoordinator,
+    delivered: VecDeque<(bool, u64)>,
     unsettled: Vec<u64>,
 }
 
@@ -57,8 +57,8 @@ struct FaultSimulation {
 impl FaultSimulation {
     fn new(seed: u64) -> Self {
         let consumer = |number: usize| Consumer {
-            keeper: keeper(&format!("k{number}")),
-            brought: VecDeque::new(),
+            coordinator: coordinator(&format!("k{number}")),
+            delivered: VecDeque::new(),
             unsettled: Vec::new(),
         };
         Self {
@@ -86,10 +86,10 @@ impl FaultSimulation {
     fn take(&mut self, at: usize) {
         let now = self.now;
         let consumer = &mut self.consumers[at];
-        if let Some((redelivered, number)) = consumer.brought.pop_front() {
-            let is_settled = match consumer.keeper.hear(redelivered, self.messages[&number].clone()) {
-                DeliveryDisposition::Done => vec![number],
-                DeliveryDisposition::Keeps => {
+        if let Some((redelivered, number)) = consumer.delivered.pop_front() {
+            let is_settled = match consumer.coordinator.on_message(redelivered, self.messages[&number].clone()) {
+                DeliveryDisposition::Accept => vec![number],
+                DeliveryDisposition::Hold => {
                     consumer.unsettled.push(number);
                     Vec::new()
                 }
@@ -100,12 +100,12 @@ impl FaultSimulation {
                 self.queue.retain(|number, _| !is_settled.contains(number));
             }
         }
-        consumer.keeper.turn(now);
-        for say in consumer.keeper.says() {
+        consumer.coordinator.poll_grants(now);
+        for say in consumer.coordinator.take_actions() {
             match say {
-                CoordinatorAction::Write(kept) => self.publish(PermitMessage::Snapshot(kept)),
-                CoordinatorAction::Ask(beat) => self.publish(PermitMessage::Tick(beat)),
-                CoordinatorAction::Tell(shard, granted) => {
+                CoordinatorAction::WriteSnapshot(kept) => self.publish(PermitMessage::Snapshot(kept)),
+                CoordinatorAction::SendTick(beat) => self.publish(PermitMessage::Tick(beat)),
+                CoordinatorAction::Grant(shard, granted) => {
                     self.holders.get_mut(&shard).unwrap().heard.push_back(granted)
                 }
             }
@@ -113,14 +113,14 @@ impl FaultSimulation {
     }
 
     /// The active keeper is brought what waits; all that is out stays in the queue until it is settled.
-    fn bring(&mut self) {
+    fn deliver(&mut self) {
         let out: BTreeSet<u64> = {
             let consumer = &self.consumers[self.active];
-            consumer.brought.iter().map(|(_, number)| *number).chain(consumer.unsettled.iter().copied()).collect()
+            consumer.delivered.iter().map(|(_, number)| *number).chain(consumer.unsettled.iter().copied()).collect()
         };
         let next = self.queue.iter().find(|(number, _)| !out.contains(number)).map(|(number, again)| (*number, *again));
         if let Some((number, again)) = next {
-            self.consumers[self.active].brought.push_back((again, number));
+            self.consumers[self.active].delivered.push_back((again, number));
             self.queue.insert(number, true);
         }
     }
@@ -130,13 +130,13 @@ impl FaultSimulation {
         let consumer = &mut self.consumers[self.active];
         consumer.unsettled.clear();
         if dies {
-            consumer.brought.clear();
+            consumer.delivered.clear();
             self.calls += 1;
-            consumer.keeper = keeper(&format!("again{}", self.calls));
+            consumer.coordinator = coordinator(&format!("again{}", self.calls));
         }
         self.active = (self.active + 1) % KEEPERS;
         // One that comes back to its turn has lost what came over its earlier connection.
-        self.consumers[self.active].brought.clear();
+        self.consumers[self.active].delivered.clear();
         self.consumers[self.active].unsettled.clear();
     }
 
@@ -151,15 +151,15 @@ impl FaultSimulation {
             since: Timestamp::from_micros(holder.engine),
             number,
             pace: at_once(u32::try_from(MAX_RUNNING).unwrap()),
-            unread: Vec::new(),
-            asks: true,
+            unloaded: Vec::new(),
+            wants_reply: true,
             held: holder.held.iter().cloned().collect(),
             wanted,
         };
         self.publish(PermitMessage::Request(claims));
     }
 
-    fn hear_granted(&mut self, of: &Shard) {
+    fn on_grant(&mut self, of: &Shard) {
         let holder = self.holders.get_mut(of).unwrap();
         let Some(granted) = holder.heard.pop_front().filter(|granted| granted.engine == format!("h{}", holder.engine))
         else {
@@ -187,16 +187,16 @@ impl FaultSimulation {
         let of = shard(SHARDS[self.dice.below(SHARDS.len())]);
         match self.dice.below(40) {
             0..14 => {
-                self.bring();
+                self.deliver();
                 self.take(self.active);
             }
-            14..18 => self.bring(),
+            14..18 => self.deliver(),
             18..20 => {
                 let at = self.dice.below(KEEPERS);
                 self.take(at);
             }
             20..24 => self.claim(&of),
-            24..30 => self.hear_granted(&of),
+            24..30 => self.on_grant(&of),
             30..33 => {
                 self.calls += 1;
                 let call = call(&format!("r{}", self.calls));
@@ -215,7 +215,7 @@ impl FaultSimulation {
                 let running = &self.running;
                 holder.waiting.retain(|call, _| running.contains(call) || call.run.as_str().ends_with('3'));
             }
-            37 => self.consumers[self.active].keeper.beat(),
+            37 => self.consumers[self.active].coordinator.tick(),
             38 => {
                 let dies = self.dice.below(2) == 0;
                 self.cut_off(dies);
