@@ -298,10 +298,8 @@ pub(crate) async fn serve(
                     tell.into_iter().map(move |signal_to| (call.clone(), signal_to))
                 });
                 for (call, signal_to) in begun.collect::<Vec<_>>() {
-                    // If it is lost, the call is taken for withdrawn, and its answer for a late one.
-                    if let Err(error) = broker.publish(started_report(call, signal_to, &status.name)).await {
-                        tracing::debug!(%error, "an engine was not told that a call has begun");
-                    }
+                    // If it is lost, the call counts as withdrawn, and its answer as a late outcome.
+                    send_best_effort(&*broker, started_report(call, signal_to, &status.name), &stop).await;
                 }
             }
             Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
@@ -310,14 +308,18 @@ pub(crate) async fn serve(
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });
-                // Who asked may be gone.
-                if let Err(error) = broker.publish(reply).await {
-                    tracing::debug!(%error, "a ping was not answered");
-                }
+                send_best_effort(&*broker, reply, &stop).await;
             }
             // It is for all workers, so that none of them has to keep it.
             Err(error) => warn!(%error, "a message to all workers cannot be read here; it is dropped"),
         }
+    }
+}
+
+/// Best effort: the receiver may be gone. A broker that is away must not keep the worker from stopping.
+async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(broker.publish(message)).await {
+        tracing::debug!(%error, "a control message was not answered");
     }
 }
 

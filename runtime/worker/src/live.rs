@@ -14,7 +14,7 @@ use protocol::{LiveLine, LiveLog, LogLine, LogSource, MAX_LOG_BYTES, log_size, t
 use sandbox::Standard;
 use tokio::{
     sync::{Notify, broadcast},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -181,8 +181,9 @@ pub(crate) async fn publish(
     mut followed: broadcast::Receiver<RunId>,
     done: CancellationToken,
 ) {
+    // A call that writes nothing sets no timer.
+    let first_at = Instant::now() + PERIOD;
     let publishing = async {
-        sleep(PERIOD).await;
         loop {
             // Each arm only waits.
             tokio::select! {
@@ -197,6 +198,7 @@ pub(crate) async fn publish(
                     continue;
                 }
             }
+            sleep_until(first_at).await;
             while let Some((batch, cut)) = lines.take() {
                 let log = LiveLog { call: call.clone(), worker: worker.clone(), lines: batch, cut };
                 if let Err(error) = broker.publish(message(&log)).await {

@@ -37,6 +37,9 @@ const FAULT_PERIOD: Duration = Duration::from_secs(90);
 /// By when everything has come to its end: lost workers, leases and retries take their time.
 const END_TIMEOUT: Duration = Duration::from_secs(3_600);
 
+/// By when all processes have stopped after the end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How a world ended: the states of its runs, and how often processes died.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SimulationResult {
@@ -66,6 +69,8 @@ struct Simulation {
     connections: Mutex<Vec<LossyConnection>>,
     database: Database,
     crashes: Arc<Mutex<u64>>,
+    /// What each process does now, by its name: for the report of one that does not stop.
+    phases: Mutex<BTreeMap<String, &'static str>>,
     start: Instant,
 }
 
@@ -96,6 +101,7 @@ impl Simulation {
             connections: Mutex::default(),
             database: Database::default(),
             crashes: Arc::default(),
+            phases: Mutex::default(),
             start: Instant::now(),
         })
     }
@@ -130,7 +136,10 @@ impl Simulation {
         };
         self.over.cancel();
         processes.close();
-        processes.wait().await;
+        if tokio::time::timeout(STOP_TIMEOUT, processes.wait()).await.is_err() {
+            let phases = self.phases.lock().expect("nobody panics with the phases");
+            return Err(format!("processes do not stop: {phases:?}"));
+        }
         match ended? {
             Ok(()) => self.verify(&flows).await,
             // What has not ended says so itself.
@@ -262,6 +271,10 @@ impl Simulation {
         Arc::new(FaultyBroker { inner, faults: fate.clone() })
     }
 
+    fn enter(&self, kind: &str, number: usize, phase: &'static str) {
+        self.phases.lock().expect("nobody panics with the phases").insert(format!("{kind} {number}"), phase);
+    }
+
     /// An engine that is started again whenever it dies.
     async fn engine(self: Arc<Self>, number: usize) {
         let mut starts = 0;
@@ -272,13 +285,18 @@ impl Simulation {
             let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(fate.clone())));
             let config = Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(WorldClock(self.start)));
+            self.enter("engine", number, "starts");
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
                 self.engines.lock().expect("nobody panics with the engines")[number] = Some(engine.clone());
+                self.enter("engine", number, "runs");
                 self.until_crash(&fate).await;
+                self.enter("engine", number, "is aborted");
                 self.engines.lock().expect("nobody panics with the engines")[number] = None;
                 engine.abort().await;
             }
+            self.enter("engine", number, "closes its connection");
             broker.close().await;
+            self.enter("engine", number, "is down");
             sleep(Duration::from_millis(self.dice.below(5_000))).await;
         }
     }
@@ -308,17 +326,24 @@ impl Simulation {
                 since: WorldClock(self.start).now(),
                 delivery_limit: flow::DELIVERY_LIMIT,
             };
+            self.enter("worker", number, "connects");
             if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {
                 let stop = CancellationToken::new();
                 let running = worker.run(stop.clone(), CancellationToken::new());
-                // Dropped, it crashes; now and then it is stopped in order.
+                // Dropped, it crashes; now and then it is stopped in order, and may crash meanwhile.
                 if self.dice.percent(30) {
+                    self.enter("worker", number, "runs until it is stopped");
                     let stopping = async {
                         self.until_crash(&fate).await;
                         stop.cancel();
                     };
-                    futures::join!(running, stopping);
+                    tokio::select! {
+                        biased;
+                        () = fate.crash.cancelled() => {}
+                        _ = futures::future::join(running, stopping) => {}
+                    }
                 } else {
+                    self.enter("worker", number, "runs until it is killed");
                     tokio::select! {
                         biased;
                         () = self.until_crash(&fate) => {}
@@ -326,7 +351,9 @@ impl Simulation {
                     }
                 }
             }
+            self.enter("worker", number, "closes its connection");
             broker.close().await;
+            self.enter("worker", number, "is down");
             sleep(Duration::from_millis(self.dice.below(5_000))).await;
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use broker::{Binding, ConsumeError, DeclareError, Exchange, PublishError};
-use protocol::{CallLog, lease};
+use protocol::{CallLog, Ping, WorkerStatus, lease};
 use sandbox::Observer;
 use tokio::time::Instant;
 use worker::{GuestResult, GuestRunner};
@@ -14,7 +14,7 @@ use super::*;
 /// How long the call takes: beyond its first heartbeat, and not a whole number of heartbeats.
 const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
-/// A broker that confirms no heartbeat.
+/// A broker that confirms no heartbeat, and no status of a worker.
 struct SlowBroker {
     inner: InProcess,
     has_held: AtomicBool,
@@ -43,7 +43,8 @@ impl Broker for SlowBroker {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        if let Ok(Report::Heartbeat { .. }) = Report::decode(&message.body) {
+        let is_heartbeat = matches!(Report::decode(&message.body), Ok(Report::Heartbeat { .. }));
+        if is_heartbeat || WorkerStatus::decode(&message.body).is_ok() {
             self.has_held.store(true, Ordering::Relaxed);
             std::future::pending::<()>().await;
         }
@@ -121,4 +122,28 @@ async fn a_guest_goes_on_while_its_worker_waits_for_the_broker() {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
+    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
+    tasks.spawn(worker.run(stop.clone(), CancellationToken::new()));
+    let ping = Message {
+        exchange: topology::CONTROL.into(),
+        key: String::new(),
+        routing: Routing::Optional,
+        persistent: false,
+        priority: 0,
+        properties: Properties::default(),
+        body: Control::Ping(Ping { reply_to: SIGNALS.into() }).encode().into(),
+    };
+    broker.publish(ping).await.expect("the exchange is there");
+    while !broker.has_held.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.expect("the worker stops");
 }
