@@ -1,4 +1,4 @@
-//! The command line as a person meets it: what it prints, what it says, and its exit codes.
+//! Tests the command line as a person uses it: its output, its messages, and its exit codes.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Waft, example, guest, root};
 
-/// A flow with a mistake of every kind that does not hide another.
+/// A flow with one error of every kind, where no error hides another.
 const WRONG: &str = r#"name = "wrong"
 [inputs]
 slept_ms = 3
@@ -64,7 +64,7 @@ hint: a link joins two tasks or nested flows by name
 error: flow.toml has 5 mistakes
 "#;
 
-/// A module that is stored, and its digest.
+/// Stores a module and returns its digest.
 fn push(waft: &Waft, name: &str) -> String {
     let module = guest(name);
     let ran = waft.run(["push".as_ref(), module.as_os_str()]);
@@ -242,7 +242,7 @@ fn run_prints_json_lines_from_running_to_the_end() {
     let mut lines = ran.expect(0).json();
     for line in &mut lines {
         let line = line.as_object_mut().expect("an object");
-        // What differs from run to run.
+        // These differ from run to run.
         for key in ["at", "digest"] {
             line.remove(key);
         }
@@ -315,7 +315,7 @@ fn settings_that_are_wrong_name_the_key() {
 #[test]
 fn a_store_that_cannot_be_written_stores_nothing_and_says_so() {
     let (waft, module) = (Waft::default(), guest("hostile"));
-    // A file may have no byte: as on a full disk, the write fails.
+    // The file size limit is zero: writes fail as on a full disk.
     let script = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" push '{}'", module.display());
     let push = waft.command(["push"]);
     let mut shell = std::process::Command::new("sh");
@@ -369,7 +369,7 @@ fn usage_that_is_wrong_has_its_exit_code() {
 #[test]
 fn queues_without_jobs_keep_no_slot_from_those_that_have_some() {
     let waft = Waft::default();
-    // More queues than a run on its own has slots at least, and than most machines have cores.
+    // More queues than the minimum slots of a run without a broker, and than most machines have cores.
     let task = |number: usize| {
         format!(
             "[[task]]\nname = \"t{number}\"\nuse = \"hostile#sleep\"\nwith = {{ ms = 1 }}\nprovides = []\nqueue = \"q{number}\"\n"
@@ -378,4 +378,17 @@ fn queues_without_jobs_keep_no_slot_from_those_that_have_some() {
     let tasks: String = (0..40).map(task).collect();
     let ran = waft.run_flow(&format!("name = \"f\"\npattern = \"linear\"\n{tasks}"), &[]);
     assert_eq!(ran.expect(0).trace().len(), 80);
+}
+
+#[test]
+fn relative_names_of_store_cache_and_logbook_stand_in_the_working_folder() {
+    let waft = Waft::with_own_cache();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"hostile#noop\"\n");
+    let mut command = waft.command(["run", "flow.toml"]);
+    command.env("WAFT_STORE", "store").env("WAFT_CACHE", "cache").env("WAFT_LOGBOOK", "sqlite:runs.db");
+    let ran = command.output().expect("the binary is there");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    for made in ["store/format", "cache", "runs.db"] {
+        assert!(waft.folder().join(made).exists(), "{made}");
+    }
 }

@@ -1,16 +1,16 @@
-//! Content in files that are named by their digest: what the directory and the cache share.
+//! Content in files named by digest: shared by the directory store and the cache.
 //!
 //! ```text
 //! format             waft-store 1
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
 //! tags/NAME          the digest that a tag stands for
-//! incoming/          what is being written
-//! lock               locked by who removes something, and shared by who puts or touches something
+//! incoming/          files that are being written
+//! lock               locked exclusively to remove a content, and shared to put or touch one
 //! ```
 //!
-//! Several processes use one folder without knowing of one another: a file is written under `incoming`, synced, and
-//! renamed to its place, so that what is there is whole. What a process that died left under `incoming` is removed by
-//! whoever opens the folder a while later. All of it blocks.
+//! Several processes use one folder without coordination: a file is written under `incoming`, synced, and renamed to its
+//! place, so every file in place is whole. Files that a dead process left under `incoming` are removed when the folder is
+//! opened some time later. All functions block.
 
 use std::{
     fs::{self, File, Permissions},
@@ -26,30 +26,29 @@ use tracing::{debug, warn};
 
 use crate::{Entry, FetchError, ListError, PutError, digest::digest_of};
 
-/// What the file `format` says.
+/// The content of the file `format`.
 const FORMAT: &str = "waft-store 1\n";
 
-/// How long ago something under `incoming` was last written to when nobody writes it any more: no writer pauses for
-/// as long as this.
+/// The age after which a file under `incoming` counts as abandoned: no writer pauses for this long.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Why a folder cannot be used as a store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It could not be made, or not read and written.
+    /// The folder could not be created, read or written.
     #[error("could not set up {}", path.display())]
     SetUp {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It is of a format that this build does not know.
+    /// The folder has a format that this build does not know.
     #[error("{} is a store of another format, {format:?}: upgrade waft", path.display())]
     Format {
         /// The folder.
         path: PathBuf,
-        /// What it says of itself.
+        /// The format that the folder states.
         format: String,
     },
 }
@@ -61,7 +60,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if it is not there, and removes what dead processes left in it.
+    /// Creates the folder if missing, and removes the files that dead processes left in it.
     pub(crate) fn open(root: PathBuf) -> Result<Self, OpenError> {
         let folder = Self { root };
         for part in [folder.content(), folder.tags(), folder.incoming()] {
@@ -72,7 +71,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens the folder for somebody who only reads: nothing is made, and a folder that is not there has nothing in it.
+    /// Opens the folder for reading only: nothing is created, and a missing folder counts as empty.
     pub(crate) fn open_to_read(root: PathBuf) -> Result<Self, OpenError> {
         let folder = Self { root };
         folder.has_format()?;
@@ -87,7 +86,7 @@ impl Folder {
         self.write_atomic(&path, FORMAT.as_bytes()).map_err(|source| OpenError::SetUp { path, source })
     }
 
-    /// Whether the folder says its format, which has to be ours.
+    /// Whether the folder states its format. Another format is an error.
     fn has_format(&self) -> Result<bool, OpenError> {
         let path = self.root.join("format");
         let known = match fs::read(&path) {
@@ -103,7 +102,7 @@ impl Folder {
         }
     }
 
-    /// Removes what nobody writes any more. Another process may do the same; what cannot be removed does no harm.
+    /// Removes abandoned files. Another process may do the same; a file that cannot be removed does no harm.
     fn remove_stale(&self, now: SystemTime) {
         let Ok(incoming) = fs::read_dir(self.incoming()) else { return };
         for file in incoming.flatten() {
@@ -131,13 +130,13 @@ impl Folder {
     /// The file of a content.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        // Shelves of their own for each first byte: no folder grows too large for those who list it.
+        // One subfolder for each first byte, so that no folder gets too large to list.
         self.content().join(&hex[..2]).join(hex)
     }
 
-    /// Writes a file that appears under its name whole or not at all, and lasts from then on.
+    /// Writes a file atomically and durably: it appears under its name whole or not at all.
     pub(crate) fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        // Others may read it, as far as this process's mask lets them.
+        // Other users may read it, as far as this process's umask allows.
         let permissions = Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(self.incoming())?;
         file.write_all(bytes)?;
@@ -148,7 +147,7 @@ impl Folder {
         sync_name(path)
     }
 
-    /// Makes sure these bytes are there. What is there in their place and differs is replaced.
+    /// Makes sure that these bytes are stored. Different bytes in their place are replaced.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), PutError> {
         let path = self.path(digest);
         let _with_others = self.lock(File::lock_shared);
@@ -158,23 +157,23 @@ impl Folder {
                 warn!(%digest, path = %path.display(), "other bytes are in the place of a module; they are replaced");
                 self.write_atomic(&path, bytes)
             }
-            // Whatever keeps it from being read and is no obstacle to writing it anew is repaired by that.
+            // A file that cannot be read but can be overwritten is repaired by writing it again.
             Err(_) => self.write_atomic(&path, bytes),
         };
         written.map_err(|source| PutError::new(*digest, path, source))
     }
 
-    /// Makes what is there as new as if it had just been written, so that nobody who cleans up takes it for old.
+    /// Gives an existing file the age of a new one, so that no cleanup considers it old.
     fn refresh(&self, digest: &Digest, path: &Path, bytes: &[u8]) -> io::Result<()> {
         match self.set_modified(digest) {
-            // Somebody else may have put it in this moment, and not have come to this yet.
+            // Another process may have put the file at this moment, and not have synced its name yet.
             Ok(()) => sync_name(path),
-            // It may be another user's file. Written anew it is ours.
+            // It may be another user's file. A rewritten file is ours.
             Err(_) => self.write_atomic(path, bytes),
         }
     }
 
-    /// The bytes of a digest, checked against it.
+    /// Reads the bytes of a digest, and verifies them.
     pub(crate) fn read(&self, digest: &Digest) -> Result<Bytes, FetchError> {
         let path = self.path(digest);
         let bytes = match fs::read(&path) {
@@ -196,7 +195,7 @@ impl Folder {
         self.path(digest).try_exists()
     }
 
-    /// Notes that a content was used now.
+    /// Records that a content was used now.
     pub(crate) fn touch(&self, digest: &Digest) -> io::Result<()> {
         let _with_others = self.lock(File::lock_shared);
         self.set_modified(digest)
@@ -206,7 +205,7 @@ impl Folder {
         File::open(self.path(digest))?.set_modified(SystemTime::now())
     }
 
-    /// Removes a content. It is no error when it is not there.
+    /// Removes a content. A missing content is no error.
     pub(crate) fn remove(&self, digest: &Digest) -> io::Result<()> {
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -214,9 +213,9 @@ impl Folder {
         }
     }
 
-    /// Removes a content as it was listed; answers whether it is gone. One that was put or touched since stays.
+    /// Removes a content as it was listed; returns whether it is gone. A content that was put or touched since stays.
     pub(crate) fn remove_listed(&self, entry: &Entry) -> io::Result<bool> {
-        // Nobody puts or touches it between the look at its age and its removal.
+        // Nobody can put or touch the content between the check of its age and its removal.
         let _alone = self.lock(File::lock);
         let path = self.path(&entry.digest);
         match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
@@ -227,17 +226,17 @@ impl Folder {
         }
     }
 
-    /// Locks the folder among all processes until the file is dropped. Where that is not possible, it goes without: the folder
-    /// may be read-only, or its filesystem without locks.
+    /// Locks the folder among all processes until the file is dropped. Returns `None` if locking is impossible: the folder
+    /// may be read-only, or its file system may lack locks.
     fn lock(&self, lock: impl FnOnce(&File) -> io::Result<()>) -> Option<File> {
         let path = self.root.join("lock");
-        // Another user's file can be locked, and not be written.
+        // Another user's file can be locked even if it cannot be written.
         let opened = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path));
         let locked = opened.and_then(|file| lock(&file).map(|()| file));
         locked.inspect_err(|error| debug!(%error, path = %path.display(), "the store cannot be locked")).ok()
     }
 
-    /// What is here, in order of digest. Files that are no content are passed over.
+    /// The contents of the folder, in order of digest. Other files are skipped.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, ListError> {
         let mut entries = Vec::new();
         for shelf in list(&self.content())? {
@@ -251,7 +250,7 @@ impl Folder {
     }
 }
 
-/// What is in a folder. One that is no longer there has nothing in it.
+/// The files in a folder. A folder that no longer exists counts as empty.
 pub(crate) fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, ListError> {
     let listed = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -260,18 +259,20 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, ListError> {
     listed.map_err(|source| ListError::Read { path: folder.into(), source })
 }
 
-/// What a file holds by its name; `None` for a foreign one, and for one that was removed in this moment.
+/// The content that a file holds by its name; `None` for another file, or for one that was just removed.
 fn entry(file: &fs::DirEntry) -> Option<Entry> {
     let digest = format!("sha256:{}", file.file_name().to_str()?).parse().ok()?;
     let metadata = file.metadata().ok()?;
     Some(Entry { digest, size: metadata.len(), stored_at: metadata.modified().ok()? })
 }
 
-/// Makes the name of a file last, and that of its folder, which may be new.
+/// Makes the name of a file durable, and the name of its folder, which may be new.
 fn sync_name(path: &Path) -> io::Result<()> {
     for folder in path.ancestors().skip(1).take(2) {
+        // A relative path of one part stands in the working folder.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         match File::open(folder)?.sync_all() {
-            // Not every filesystem can; then it needs no asking.
+            // Not every file system supports this; one that does not needs no sync.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
             synced => synced?,
         }

@@ -1,4 +1,4 @@
-//! A look at a file that changes nothing.
+//! Inspects a file without changing it.
 
 use std::{
     fs::{self, File},
@@ -21,13 +21,13 @@ use crate::{
     lock,
 };
 
-/// What the file system says of the place of a logbook.
+/// The state of a logbook's place in the file system.
 enum Place {
     Absent { obstacle: Option<String> },
     There { path: PathBuf, locks: PathBuf, obstacle: Option<String> },
 }
 
-/// Looks at the logbook in a file.
+/// Inspects the logbook in a file.
 pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let place = path.display().to_string();
     let unavailable = |reason: String| OpenError::Unavailable { place: place.clone(), reason };
@@ -42,7 +42,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let file = path.clone();
     let writer = ConnectionThread::start(&place, move || {
         let (connection, version) = look(&file)?;
-        // Whoever waits for it has gone only where the connection is of no use to anybody.
+        // The receiver is gone only if nobody can use the connection.
         let _ = known.send(version);
         Ok(connection)
     });
@@ -55,13 +55,13 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
         schema,
         known: MIGRATIONS.len() as i64,
         obstacle,
-        // It is the clock of this machine.
+        // SQLite uses the clock of this machine.
         clock: None,
         opened: Opened::Sqlite(Arc::new(sqlite)),
     }))
 }
 
-/// Finds the file. It blocks.
+/// Finds the file. Blocks.
 fn find(path: PathBuf) -> io::Result<Place> {
     let path = std::path::absolute(path)?;
     match fs::metadata(&path) {
@@ -83,17 +83,17 @@ fn look(path: &Path) -> Result<(Connection, i64), OpenError> {
     Ok((connection, version))
 }
 
-/// Why a file that is there could not be written. SQLite makes files beside it, too.
+/// Why an existing file cannot be written. SQLite also creates files beside it.
 fn obstacle_to_writing(path: &Path) -> Option<String> {
     if let Err(error) = File::options().append(true).open(path) {
         return Some(format!("the file cannot be written: {error}"));
     }
-    let folder = path.parent()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let tried = tempfile::tempfile_in(folder);
     tried.err().map(|error| format!("no file can be made in {}: {error}", folder.display()))
 }
 
-/// Why a file that is not there could not be made. Its folder may have to be made first.
+/// Why a missing file cannot be created. Its folder may have to be created first.
 fn obstacle_to_making(path: &Path) -> Option<String> {
     let folder = path.ancestors().skip(1).find(|folder| folder.exists())?;
     let tried = tempfile::tempfile_in(folder);
